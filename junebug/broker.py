@@ -1,0 +1,451 @@
+"""RabbitMQ: the only module that imports aio_pika. Connect and stay connected, declare, publish, consume.
+
+Neighbours: amqp_channel.py does what comes once per message; names.py names the queues. One Broker is one connection
+of one process. It reconnects by itself, for ever, with growing jittered pauses; each time it declares the topology that
+it was asked for and restarts its consumers. What was delivered and not acknowledged when the link broke comes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import aio_pika
+import aiormq.exceptions
+import structlog
+from aiormq.abc import AbstractConnection
+
+from junebug import names
+from junebug.amqp_channel import Delivery, FastChannel
+from junebug.config import AmqpSettings
+from junebug.errors import BrokerUnavailable, StartupError
+
+__all__ = ["Broker", "Consumer", "Delivery", "check"]
+
+log = structlog.stdlib.get_logger(__name__)
+
+CONNECT_TIMEOUT = 10.0
+RPC_TIMEOUT = 10.0
+CONFIRM_TIMEOUT = 30.0
+HEARTBEAT = 15
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+
+_FAILURES = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutError, RuntimeError)
+
+QueueArguments = Mapping[str, Mapping[str, Any]]
+"""Queue name -> its AMQP arguments."""
+
+
+class Broker:
+    """One process's connection to RabbitMQ."""
+
+    def __init__(
+        self, settings: AmqpSettings, name: str, on_state: Callable[[bool, str], None] | None = None
+    ) -> None:
+        """`name` is shown by RabbitMQ; `on_state(connected, why)` is called at each change."""
+        self._settings = settings
+        self._name = name
+        self._on_state = on_state
+        self._queues: dict[str, Mapping[str, Any]] = {}
+        self._bindings: set[str] = set()
+        self._consumers: list[Consumer] = []
+        self._connected = asyncio.Event()
+        self._connection: aio_pika.abc.AbstractConnection | None = None
+        self._publisher: FastChannel | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    # --- the connection -----------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        return self._connected.is_set()
+
+    async def start(self, timeout: float | None = 0) -> None:
+        """Begin to connect; wait up to `timeout` seconds (None: for ever, 0: not at all) for the first connection.
+
+        Raises BrokerUnavailable when that time is over; the Broker goes on trying until it is closed.
+        """
+        self._keeper = asyncio.create_task(self._keep_connected())
+        if timeout is None or timeout > 0:
+            await self.wait_connected(timeout)
+
+    async def wait_connected(self, timeout: float | None) -> None:
+        """Raises BrokerUnavailable."""
+        try:
+            await asyncio.wait_for(self._connected.wait(), timeout)
+        except TimeoutError:
+            raise BrokerUnavailable(f"RabbitMQ at {_address(self._settings)} does not answer") from None
+
+    async def close(self) -> None:
+        """End consumers, then publishing, then the connection (late events still leave)."""
+        for consumer in list(self._consumers):
+            await consumer.cancel()
+        if self._keeper:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        connection, self._connection, self._publisher = self._connection, None, None
+        if connection:
+            try:
+                async with asyncio.timeout(RPC_TIMEOUT):
+                    await connection.close()
+            except _FAILURES:
+                pass  # it was gone already
+
+    async def _keep_connected(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    underlay = await self._connect()
+            except _FAILURES as error:
+                await self._disconnect()
+                self._report(False, _reason(error, self._settings))
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, LONGEST_PAUSE)
+                continue
+            pause = FIRST_PAUSE
+            self._connected.set()
+            self._report(True, "connected")
+            await asyncio.wait([underlay.closing])
+            self._connected.clear()
+            self._report(False, "the connection to RabbitMQ was lost")
+            await self._disconnect()
+
+    async def _connect(self) -> AbstractConnection:
+        self._connection = await _open(self._settings, self._name)
+        underlay = _underlay(self._connection)
+        await self._declare(self._queues, self._bindings)
+        self._publisher = await FastChannel.open_on(underlay, publisher_confirms=True, timeout=RPC_TIMEOUT)
+        return underlay
+
+    def _report(self, connected: bool, why: str) -> None:
+        if self._on_state:
+            self._on_state(connected, why)
+        elif connected:
+            log.info("amqp connected", address=_address(self._settings))
+        else:
+            log.warning("amqp not connected", address=_address(self._settings), reason=why)
+
+    # --- topology -----------------------------------------------------------------------------------------------------
+
+    async def declare(self, queues: QueueArguments, *, bind: bool = False, remember: bool = True) -> None:
+        """Declare durable queues; with `bind`, bind each to the exchange `vumi` under its own name.
+
+        With `remember` they are declared again after each reconnection (a RabbitMQ that lost its data gets them back).
+        Raises BrokerUnavailable.
+        """
+        if remember:
+            self._queues.update(queues)
+            self._bindings.update(queues if bind else ())
+        if self._connection is None or not self.connected:
+            raise BrokerUnavailable("there is no connection to RabbitMQ")
+        try:
+            await self._declare(queues, set(queues) if bind else set())
+        except _FAILURES as error:
+            raise BrokerUnavailable(f"cannot declare queues: {_reason(error, self._settings)}") from None
+
+    async def _declare(self, queues: QueueArguments, bindings: set[str]) -> None:
+        assert self._connection is not None
+        async with asyncio.timeout(RPC_TIMEOUT), self._connection.channel(publisher_confirms=False) as channel:
+            exchange = await channel.declare_exchange(names.EXCHANGE, names.EXCHANGE_TYPE, durable=True)
+            for name, arguments in queues.items():
+                queue = await channel.declare_queue(name, durable=True, arguments=dict(arguments) or None)
+                if name in bindings:
+                    await queue.bind(exchange, name)
+
+    def forget(self, queues: Sequence[str]) -> None:
+        """Declare them no more at a reconnection."""
+        for name in queues:
+            self._queues.pop(name, None)
+            self._bindings.discard(name)
+
+    async def delete_queues(self, queues: Sequence[str]) -> None:
+        """Delete the queues with what is in them; one that is not there is fine. Raises BrokerUnavailable."""
+        self.forget(queues)
+        async with self._admin_channel() as channel:
+            for name in queues:
+                await channel.queue_delete(name)
+
+    async def queue_length(self, queue: str) -> int:
+        """Messages that wait in the queue; 0 when there is none of that name. Raises BrokerUnavailable."""
+        try:
+            async with self._admin_channel() as channel:
+                declared = await channel.declare_queue(queue, passive=True)
+                return declared.declaration_result.message_count or 0
+        except _QueueMissing:
+            return 0
+
+    def _admin_channel(self) -> _AdminChannel:
+        if self._connection is None or not self.connected:
+            raise BrokerUnavailable("there is no connection to RabbitMQ")
+        return _AdminChannel(self._connection, self._settings)
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    async def publish(
+        self,
+        routing_key: str,
+        body: bytes,
+        *,
+        exchange: str = "",
+        priority: int = 0,
+        timeout: float = CONFIRM_TIMEOUT,
+    ) -> None:
+        """Publish one message (see `publish_many`); concurrent calls share one write."""
+        await self.publish_many(routing_key, (body,), exchange=exchange, priority=priority, timeout=timeout)
+
+    async def publish_many(
+        self,
+        routing_key: str,
+        bodies: Sequence[bytes],
+        *,
+        exchange: str = "",
+        priority: int = 0,
+        timeout: float = CONFIRM_TIMEOUT,
+    ) -> None:
+        """Publish persistent messages; return when RabbitMQ has confirmed them.
+
+        Raises Unroutable when no queue takes one, BrokerUnavailable when there is no confirmation: then each of them
+        may or may not have been taken, and publishing again is right for those who can bear a repeat.
+        """
+        publisher = self._publisher
+        if publisher is None or not publisher.usable:
+            raise BrokerUnavailable("there is no connection to RabbitMQ")
+        try:
+            async with asyncio.timeout(timeout):
+                await publisher.publish_many(exchange, routing_key, bodies, priority)
+        except TimeoutError:
+            raise BrokerUnavailable(f"RabbitMQ did not confirm within {timeout:g} s") from None
+
+    async def publish_surely(
+        self, routing_key: str, bodies: Sequence[bytes], *, exchange: str = "", priority: int = 0
+    ) -> None:
+        """Publish, again and again until RabbitMQ has confirmed: repeats are possible, loss is not.
+
+        Raises only Unroutable; ends otherwise when cancelled.
+        """
+        pause = FIRST_PAUSE
+        while True:
+            await self._connected.wait()
+            try:
+                return await self.publish_many(routing_key, bodies, exchange=exchange, priority=priority)
+            except BrokerUnavailable:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    def consume(
+        self,
+        queue: str,
+        on_delivery: Callable[[Delivery], None],
+        *,
+        prefetch: int,
+        exclusive: bool = False,
+        on_lost: Callable[[], None] | None = None,
+    ) -> Consumer:
+        """Have `on_delivery` called (in the event loop, must not block) for each message, until cancelled.
+
+        `on_lost` is called when the link breaks: what was not acknowledged will be delivered again.
+        The queue must be among those declared. `exclusive`: RabbitMQ lets nobody else consume it meanwhile.
+        """
+        consumer = Consumer(self, queue, on_delivery, prefetch, exclusive, on_lost)
+        self._consumers.append(consumer)
+        consumer.resume()
+        return consumer
+
+
+class Consumer:
+    """A queue's consumer that starts again after every loss of the link; made by `Broker.consume`."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        queue: str,
+        on_delivery: Callable[[Delivery], None],
+        prefetch: int,
+        exclusive: bool,
+        on_lost: Callable[[], None] | None,
+    ) -> None:
+        self.queue = queue
+        self._broker = broker
+        self._on_delivery = on_delivery
+        self._on_lost = on_lost
+        self._prefetch = prefetch
+        self._exclusive = exclusive
+        self._channel: FastChannel | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self.consuming = asyncio.Event()
+
+    def resume(self) -> None:
+        """Consume (again)."""
+        if self._keeper is None or self._keeper.done():
+            self._keeper = asyncio.create_task(self._keep_consuming())
+
+    async def pause(self) -> None:
+        """Give back to the queue, in its order, all that is not acknowledged, and take no more until `resume`."""
+        if self._keeper:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
+        await self._close_channel()
+
+    async def stop_deliveries(self) -> None:
+        """Take no more, but keep what is in hand: it can still be acknowledged."""
+        channel = self._channel
+        if channel and channel.usable:
+            channel.on_delivery = None
+            try:
+                await channel.basic_cancel(self.queue, timeout=RPC_TIMEOUT)
+            except _FAILURES:
+                pass  # the link is gone, and with it the deliveries
+
+    async def cancel(self) -> None:
+        """End for good. What is acknowledged leaves first, the rest goes back to the queue."""
+        await self.pause()
+        if self in self._broker._consumers:
+            self._broker._consumers.remove(self)
+
+    async def _close_channel(self) -> None:
+        channel, self._channel = self._channel, None
+        self.consuming.clear()
+        if channel and channel.usable:
+            channel.on_delivery = None
+            channel.flush_acks()
+            await asyncio.sleep(0)  # the flusher hands the acks to the connection before the close frame
+            try:
+                async with asyncio.timeout(RPC_TIMEOUT):
+                    await channel.close()
+            except _FAILURES:
+                pass
+            channel.usable = False
+
+    async def _keep_consuming(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            await self._broker._connected.wait()
+            try:
+                channel = await self._begin()
+            except _FAILURES as error:
+                log.warning("cannot consume", queue=self.queue, reason=_reason(error, self._broker._settings))
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, LONGEST_PAUSE)
+                continue
+            pause = FIRST_PAUSE
+            ended = asyncio.Event()
+            channel.on_cancelled = ended.set
+            channel.closing.add_done_callback(lambda _, ended=ended: ended.set())
+            await ended.wait()
+            await self._close_channel()
+            if self._on_lost:
+                self._on_lost()
+
+    async def _begin(self) -> FastChannel:
+        broker = self._broker
+        if broker._connection is None:
+            raise ConnectionError("there is no connection to RabbitMQ")
+        if self.queue in broker._queues:
+            await broker._declare({self.queue: broker._queues[self.queue]}, broker._bindings & {self.queue})
+        channel = await FastChannel.open_on(_underlay(broker._connection), timeout=RPC_TIMEOUT)
+        self._channel = channel
+        channel.on_delivery = self._on_delivery
+        await channel.basic_qos(prefetch_count=self._prefetch, timeout=RPC_TIMEOUT)
+        await channel.basic_consume(
+            self.queue, _never_called, exclusive=self._exclusive, consumer_tag=self.queue, timeout=RPC_TIMEOUT
+        )
+        self.consuming.set()
+        return channel
+
+
+class _QueueMissing(Exception):
+    """A passive declaration found no queue."""
+
+
+class _AdminChannel:
+    """A channel for one errand: RabbitMQ closes a channel at the first refusal, so none is kept."""
+
+    def __init__(self, connection: aio_pika.abc.AbstractConnection, settings: AmqpSettings) -> None:
+        self._channel = connection.channel(publisher_confirms=False)
+        self._settings = settings
+        self._timeout = asyncio.timeout(RPC_TIMEOUT)
+
+    async def __aenter__(self) -> Any:
+        await self._timeout.__aenter__()
+        try:
+            return await self._channel.__aenter__()
+        except BaseException as error:
+            await self._translate(type(error), error)
+            raise
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            await self._channel.__aexit__(kind, error, trace)
+        except _FAILURES:
+            pass
+        await self._translate(kind, error)
+
+    async def _translate(self, kind: Any, error: BaseException | None) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, None)
+        except TimeoutError as timeout:
+            error = timeout
+        if isinstance(error, aiormq.exceptions.ChannelNotFoundEntity):
+            raise _QueueMissing from None
+        if isinstance(error, _FAILURES):
+            raise BrokerUnavailable(f"RabbitMQ does not answer: {_reason(error, self._settings)}") from None
+
+
+async def check(settings: AmqpSettings, timeout: float) -> None:
+    """Connect once. Raises StartupError: one line that names the setting to look at."""
+    where = _address(settings)
+    try:
+        async with asyncio.timeout(timeout):
+            connection = await _open(settings, "junebug check")
+            await connection.close()
+    except (aiormq.exceptions.AuthenticationError, aiormq.exceptions.ProbableAuthenticationError):
+        raise StartupError(f"amqp.username, amqp.password: RabbitMQ at {where} refuses them") from None
+    except aiormq.exceptions.ConnectionNotAllowed:
+        raise StartupError(f"amqp.vhost: RabbitMQ at {where} has no such vhost for this user") from None
+    except _FAILURES as error:
+        reason = _reason(error, settings)
+        # a wrong vhost is answered by closing the connection with the text NOT_ALLOWED
+        setting = "amqp.vhost" if "NOT_ALLOWED" in reason else "amqp.hostname, amqp.port"
+        raise StartupError(f"{setting}: RabbitMQ at {where} cannot be used: {reason}") from None
+
+
+async def _open(settings: AmqpSettings, name: str) -> aio_pika.abc.AbstractConnection:
+    return await aio_pika.connect(
+        host=settings.hostname,
+        port=settings.port,
+        login=settings.username,
+        password=settings.password or "",
+        virtualhost=settings.vhost,
+        heartbeat=HEARTBEAT,
+        client_properties={"connection_name": name},
+        timeout=CONNECT_TIMEOUT,
+    )
+
+
+def _underlay(connection: aio_pika.abc.AbstractConnection) -> AbstractConnection:
+    if connection.transport is None:
+        raise ConnectionError("the connection to RabbitMQ was lost")
+    return connection.transport.connection
+
+
+def _never_called(_: Any) -> None:
+    """aiormq wants a callback; deliveries reach FastChannel.deliver before aiormq sees them."""
+
+
+def _address(settings: AmqpSettings) -> str:
+    return f"{settings.hostname}:{settings.port}"
+
+
+def _reason(error: BaseException, settings: AmqpSettings) -> str:
+    """One line without the password."""
+    if isinstance(error, TimeoutError):
+        return "it does not answer"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.replace(settings.password, "********") if settings.password else text

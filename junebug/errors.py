@@ -1,0 +1,176 @@
+"""The exception tree: every error that Junebug raises on purpose, on one page.
+
+An error knows its HTTP status and description (COMPAT §1), so the API turns any of them into the envelope
+without a table of its own. A message says what went wrong and what to do about it; it never holds a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class JunebugError(Exception):
+    """Root of the tree. `status` is the HTTP status the API answers with, `description` that of the envelope."""
+
+    status = 500
+    description = "generic error"
+
+    @property
+    def type(self) -> str:
+        """Name of the error as clients see it in `result.errors[].type`."""
+        return type(self).__name__
+
+    def errors(self) -> list[dict[str, Any]]:
+        """The envelope's `result.errors`: dicts with `type`, `message` and what else describes the problem."""
+        return [{"type": self.type, "message": str(self)}]
+
+
+# --- what a caller of the API did ------------------------------------------------------------------------------------
+
+
+class ApiUsageError(JunebugError):
+    status = 400
+    description = "api usage error"
+
+
+class InvalidBody(ApiUsageError):
+    """A body that its JSON Schema refuses: one entry for each problem."""
+
+    def __init__(self, problems: Sequence[tuple[str, list[str | int]]]) -> None:
+        """`problems`: pairs of (message that names the field, path inside the schema)."""
+        super().__init__("; ".join(message for message, _ in problems))
+        self.problems = tuple(problems)
+
+    def errors(self) -> list[dict[str, Any]]:
+        return [{"type": "invalid_body", "message": message, "schema_path": path} for message, path in self.problems]
+
+
+class JsonDecodeError(JunebugError):
+    status = 400
+    description = "json decode error"
+
+
+class PayloadTooLarge(JunebugError):
+    status = 413
+    description = "payload too large"
+
+
+class ChannelNotFound(JunebugError):
+    status = 404
+    description = "channel not found"
+
+
+class ChannelChanged(JunebugError):
+    """Somebody else changed the channel between our reading and our writing it."""
+
+    status = 409
+    description = "channel changed"
+
+
+class InvalidChannelType(JunebugError):
+    status = 400
+    description = "invalid channel type"
+
+
+class InvalidChannelConfig(JunebugError):
+    """A channel's `config` that its type's schema refuses; each entry names the field (spec 1.10.6)."""
+
+    status = 400
+    description = "invalid channel config"
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        """`problems`: pairs of (field, what is wrong with it)."""
+        super().__init__("; ".join(f"{field}: {message}" for field, message in problems))
+        self.problems = tuple(problems)
+
+    def errors(self) -> list[dict[str, Any]]:
+        return [
+            {"type": self.type, "message": f"{field}: {message}", "field": field} for field, message in self.problems
+        ]
+
+
+class MessageNotFound(JunebugError):
+    status = 400
+    description = "message not found"
+
+
+class MessageTooLong(JunebugError):
+    status = 400
+    description = "message too long"
+
+
+# --- what stands behind us and may be away ---------------------------------------------------------------------------
+
+
+class Unavailable(JunebugError):
+    """Something that Junebug needs did not answer in time. Trying again later is right."""
+
+    status = 503
+    description = "service unavailable"
+
+
+class BrokerUnavailable(Unavailable):
+    """RabbitMQ is away, or did not confirm in time."""
+
+
+class StoreUnavailable(Unavailable):
+    """Redis is away, or did not answer in time."""
+
+
+class Unroutable(JunebugError):
+    """RabbitMQ returned a mandatory message: no queue is bound for its routing key."""
+
+    description = "unroutable message"
+
+
+class MalformedMessage(JunebugError):
+    """Bytes on a queue that are no Vumi message: dead-lettered, never retried."""
+
+    description = "malformed message"
+
+
+# --- what a transport says of a message it could not send (DESIGN §3) ------------------------------------------------
+
+
+class SendError(JunebugError):
+    """Root of a transport's outcomes other than success; `Transport.send` raises one of the three below."""
+
+
+class Rejected(SendError):
+    """The provider or the transport refuses the message for good: the event is `rejected` with this reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class NotSent(SendError):
+    """Nothing left the house (no link, throttled): the message is kept and tried again in `retry_after` seconds."""
+
+    def __init__(self, reason: str, retry_after: float = 1.0) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class UnknownOutcome(SendError):
+    """The link died after the message left: nobody knows. Sent again, unless the channel says `on_unknown: fail`."""
+
+
+# --- starting up ------------------------------------------------------------------------------------------------------
+
+
+class ConfigError(JunebugError):
+    """A setting is wrong. One clear line that names it; the command exits with code 2."""
+
+    exit_code = 2
+
+
+class StartupError(JunebugError):
+    """The settings are fine, the world is not (port in use, Redis refused ...). One clear line; exit code 1."""
+
+    exit_code = 1
+
+
+class TransportStartError(JunebugError):
+    """A channel's transport cannot start (its port is taken, its config is unusable). The supervisor tries again."""

@@ -1,0 +1,311 @@
+"""UserMessage, Event and Status: Vumi's wire form in and out (COMPAT §3), pure.
+
+Neighbours: broker.py carries the bytes, api/views.py and worker/callbacks.py turn them into what applications see.
+Text is never parsed into dates; a missing optional field is filled; what is not ours is kept in its dict.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, Self
+
+import orjson
+
+from junebug.errors import MalformedMessage
+
+MESSAGE_VERSION = "20110921"
+SESSION_EVENTS = (None, "new", "resume", "close")
+StatusLevel = Literal["ok", "degraded", "down"]
+STATUS_LEVELS: tuple[StatusLevel, ...] = ("ok", "degraded", "down")
+
+
+def new_id() -> str:
+    """A message id: 32 hex digits of a uuid4 (clients parse it as a UUID)."""
+    return uuid.uuid4().hex
+
+
+def format_timestamp(when: datetime) -> str:
+    """UTC as `YYYY-MM-DD HH:MM:SS.ffffff`: microseconds always, no T, no Z (COMPAT §2)."""
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def timestamp_now() -> str:
+    return format_timestamp(datetime.now(UTC))
+
+
+def normalise_timestamp(text: object) -> str:
+    """A timestamp that came over AMQP in our form: takes a T, a trailing Z and missing microseconds.
+
+    Text that is no timestamp is replaced by the present moment: a foreign clock's spelling loses no message.
+    """
+    if isinstance(text, str):
+        try:
+            when = datetime.fromisoformat(text)
+        except ValueError:
+            return timestamp_now()
+        return format_timestamp(when if when.tzinfo else when.replace(tzinfo=UTC))
+    return timestamp_now()
+
+
+def _load(body: bytes, message_type: str) -> dict[str, Any]:
+    try:
+        loaded = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedMessage(f"not JSON: {error}") from None
+    if not isinstance(loaded, dict):
+        raise MalformedMessage(f"expected a JSON object, got {type(loaded).__name__}")
+    found = loaded.get("message_type", message_type)
+    if found != message_type:
+        raise MalformedMessage(f"message_type: expected {message_type!r}, got {found!r}")
+    return loaded
+
+
+def _text(wire: dict[str, Any], name: str, *, required: bool = False) -> str | None:
+    value = wire.get(name)
+    if isinstance(value, str) or (value is None and not required):
+        return value
+    raise MalformedMessage(f"{name}: expected a string, got {value!r:.100}")
+
+
+def _dict(wire: dict[str, Any], name: str) -> dict[str, Any]:
+    value = wire.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise MalformedMessage(f"{name}: expected an object, got {value!r:.100}")
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserMessage:
+    """A text between a person and an application, MO or MT. Addresses are strings of the channel's kind."""
+
+    to_addr: str | None
+    from_addr: str | None
+    content: str | None
+    transport_name: str
+    message_id: str = field(default_factory=new_id)
+    timestamp: str = field(default_factory=timestamp_now)
+    group: str | None = None
+    in_reply_to: str | None = None
+    provider: str | None = None
+    session_event: str | None = None
+    transport_type: str | None = None
+    to_addr_type: str | None = None
+    from_addr_type: str | None = None
+    transport_metadata: dict[str, Any] = field(default_factory=dict)
+    helper_metadata: dict[str, Any] = field(default_factory=dict)
+    routing_metadata: dict[str, Any] = field(default_factory=dict)
+
+    def to_wire(self) -> bytes:
+        """Vumi's `user_message` as JSON bytes, every field present."""
+        return orjson.dumps(
+            {
+                "message_type": "user_message",
+                "message_version": MESSAGE_VERSION,
+                "message_id": self.message_id,
+                "timestamp": self.timestamp,
+                "to_addr": self.to_addr,
+                "from_addr": self.from_addr,
+                "group": self.group,
+                "in_reply_to": self.in_reply_to,
+                "provider": self.provider,
+                "session_event": self.session_event,
+                "content": self.content,
+                "transport_name": self.transport_name,
+                "transport_type": self.transport_type,
+                "to_addr_type": self.to_addr_type,
+                "from_addr_type": self.from_addr_type,
+                "transport_metadata": self.transport_metadata,
+                "helper_metadata": self.helper_metadata,
+                "routing_metadata": self.routing_metadata,
+            }
+        )
+
+    def body(self, channel: str) -> dict[str, Any]:
+        """The JSON object that applications get, from the mo_url and as the answer to a send (COMPAT §2)."""
+        channel_data = dict(self.helper_metadata)
+        if self.session_event is not None:
+            channel_data["session_event"] = self.session_event
+        return {
+            "to": self.to_addr,
+            "from": self.from_addr,
+            "group": self.group,
+            "message_id": self.message_id,
+            "channel_id": channel,
+            "timestamp": self.timestamp,
+            "reply_to": self.in_reply_to,
+            "content": self.content,
+            "channel_data": channel_data,
+        }
+
+    @classmethod
+    def from_wire(cls, body: bytes) -> Self:
+        """Raises MalformedMessage, naming the field."""
+        wire = _load(body, "user_message")
+        session_event = _text(wire, "session_event")
+        if session_event not in SESSION_EVENTS:
+            raise MalformedMessage(f"session_event: expected null, new, resume or close, got {session_event!r}")
+        return cls(
+            message_id=_text(wire, "message_id") or new_id(),
+            timestamp=normalise_timestamp(wire.get("timestamp")),
+            to_addr=_text(wire, "to_addr"),
+            from_addr=_text(wire, "from_addr"),
+            group=_text(wire, "group"),
+            in_reply_to=_text(wire, "in_reply_to"),
+            provider=_text(wire, "provider"),
+            session_event=session_event,
+            content=_text(wire, "content"),
+            transport_name=_text(wire, "transport_name") or "",
+            transport_type=_text(wire, "transport_type"),
+            to_addr_type=_text(wire, "to_addr_type"),
+            from_addr_type=_text(wire, "from_addr_type"),
+            transport_metadata=_dict(wire, "transport_metadata"),
+            helper_metadata=_dict(wire, "helper_metadata"),
+            routing_metadata=_dict(wire, "routing_metadata"),
+        )
+
+
+_API_EVENT_TYPES = {
+    "ack": "submitted",
+    "nack": "rejected",
+    "delivered": "delivery_succeeded",
+    "failed": "delivery_failed",
+    "pending": "delivery_pending",
+}
+EVENT_TYPES = ("ack", "nack", "delivery_report")
+DELIVERY_STATUSES = ("delivered", "failed", "pending")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What became of an MT: ack (with `sent_message_id`), nack (with `nack_reason`) or a delivery_report."""
+
+    event_type: str
+    user_message_id: str
+    transport_name: str
+    event_id: str = field(default_factory=new_id)
+    timestamp: str = field(default_factory=timestamp_now)
+    sent_message_id: str | None = None
+    nack_reason: str | None = None
+    delivery_status: str | None = None
+    transport_metadata: dict[str, Any] = field(default_factory=dict)
+    helper_metadata: dict[str, Any] = field(default_factory=dict)
+
+    def to_wire(self) -> bytes:
+        """Vumi's `event` as JSON bytes; only the fields that its event_type has."""
+        wire: dict[str, Any] = {
+            "message_type": "event",
+            "message_version": MESSAGE_VERSION,
+            "event_id": self.event_id,
+            "event_type": self.event_type,
+            "user_message_id": self.user_message_id,
+            "timestamp": self.timestamp,
+            "transport_name": self.transport_name,
+            "transport_metadata": self.transport_metadata,
+            "helper_metadata": self.helper_metadata,
+        }
+        if self.event_type == "ack":
+            wire["sent_message_id"] = self.sent_message_id
+        elif self.event_type == "nack":
+            wire["nack_reason"] = self.nack_reason
+        else:
+            wire["delivery_status"] = self.delivery_status
+        return orjson.dumps(wire)
+
+    @property
+    def api_type(self) -> str:
+        """`submitted`, `rejected`, `delivery_succeeded`, `delivery_failed` or `delivery_pending`."""
+        return _API_EVENT_TYPES[self.delivery_status or self.event_type]
+
+    def body(self, channel: str) -> dict[str, Any]:
+        """The JSON object that the event_url gets (spec 1.7.2); `event_details` holds what the channel told of it."""
+        details = dict(self.transport_metadata)
+        if self.nack_reason is not None:
+            details["reason"] = self.nack_reason
+        if self.sent_message_id is not None and self.sent_message_id != self.user_message_id:
+            details["sent_message_id"] = self.sent_message_id
+        return {
+            "event_type": self.api_type,
+            "message_id": self.user_message_id,
+            "channel_id": channel,
+            "timestamp": self.timestamp,
+            "event_details": details,
+        }
+
+    @classmethod
+    def from_wire(cls, body: bytes) -> Self:
+        """Raises MalformedMessage, naming the field."""
+        wire = _load(body, "event")
+        event_type = _text(wire, "event_type", required=True)
+        if event_type not in EVENT_TYPES:
+            raise MalformedMessage(f"event_type: expected one of {', '.join(EVENT_TYPES)}, got {event_type!r:.100}")
+        delivery_status = _text(wire, "delivery_status")
+        if event_type == "delivery_report" and delivery_status not in DELIVERY_STATUSES:
+            raise MalformedMessage(
+                f"delivery_status: expected one of {', '.join(DELIVERY_STATUSES)}, got {delivery_status!r:.100}"
+            )
+        return cls(
+            event_id=_text(wire, "event_id") or new_id(),
+            event_type=event_type,
+            user_message_id=_text(wire, "user_message_id") or "",
+            timestamp=normalise_timestamp(wire.get("timestamp")),
+            transport_name=_text(wire, "transport_name") or "",
+            sent_message_id=_text(wire, "sent_message_id"),
+            nack_reason=_text(wire, "nack_reason"),
+            delivery_status=delivery_status,
+            transport_metadata=_dict(wire, "transport_metadata"),
+            helper_metadata=_dict(wire, "helper_metadata"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How one component of a channel does (spec 1.7.3). `type` is for programs, `message` for people."""
+
+    channel_id: str
+    component: str
+    status: StatusLevel
+    type: str
+    message: str
+    details: dict[str, Any] = field(default_factory=dict)
+    timestamp: str = field(default_factory=timestamp_now)
+
+    def body(self) -> dict[str, Any]:
+        """The JSON object that the status_url and the API's readers get (COMPAT §2)."""
+        return {
+            "channel_id": self.channel_id,
+            "component": self.component,
+            "status": self.status,
+            "type": self.type,
+            "message": self.message,
+            "details": self.details,
+        }
+
+    def to_wire(self) -> bytes:
+        return orjson.dumps({"message_type": "status_event", "timestamp": self.timestamp, **self.body()})
+
+    @classmethod
+    def from_wire(cls, body: bytes) -> Self:
+        """Raises MalformedMessage, naming the field."""
+        wire = _load(body, "status_event")
+        status = wire.get("status")
+        if status not in STATUS_LEVELS:
+            raise MalformedMessage(f"status: expected one of {', '.join(STATUS_LEVELS)}, got {status!r:.100}")
+        return cls(
+            channel_id=_text(wire, "channel_id", required=True) or "",
+            component=_text(wire, "component", required=True) or "",
+            status=status,
+            type=_text(wire, "type", required=True) or "",
+            message=_text(wire, "message", required=True) or "",
+            details=_dict(wire, "details"),
+            timestamp=_text(wire, "timestamp") or timestamp_now(),
+        )
+
+
+def worst_status(statuses: list[str]) -> str | None:
+    """The worst of the components' levels (down < degraded < ok); None while there is none."""
+    known = [STATUS_LEVELS.index(status) for status in statuses if status in STATUS_LEVELS]
+    return STATUS_LEVELS[max(known)] if known else None

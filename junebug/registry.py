@@ -1,0 +1,171 @@
+"""ChannelType and Registry: which kinds of channel there are, what each one's config may be, what in it is secret.
+
+Neighbours: the API validates and redacts with it, the worker loads a type's transport through it. A type's light part
+(name, schema, secrets) is imported here; its transport only in the process that runs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any
+
+import jsonschema_rs
+
+from junebug.errors import ConfigError, InvalidChannelConfig, InvalidChannelType
+
+ENTRY_POINT_GROUP = "junebug.channel_types"
+REDACTED = "********"
+
+
+@dataclass(frozen=True)
+class ChannelType:
+    """A kind of channel. Ship one as an entry point of the group `junebug.channel_types`.
+
+    `transport`: where its Transport class is, `package.module:Class`.
+    `config_schema`: JSON Schema (2020-12) of a channel's `config`.
+    `secrets`: names of config fields never to be shown; a dot leads into an object.
+    """
+
+    name: str
+    transport: str
+    config_schema: dict[str, Any] = field(default_factory=lambda: {"type": "object"})
+    secrets: tuple[str, ...] = ()
+
+
+class Registry:
+    """The channel types of this Junebug, by name."""
+
+    def __init__(self, types: Iterable[ChannelType]) -> None:
+        self._types = {channel_type.name: channel_type for channel_type in types}
+        self._validators = {
+            name: jsonschema_rs.Draft202012Validator(channel_type.config_schema, validate_formats=True)
+            for name, channel_type in self._types.items()
+        }
+
+    @classmethod
+    def from_settings(cls, channels: Mapping[str, str], replace_channels: bool = False) -> Registry:
+        """The installed types, and the settings' `channels` (type -> python.Class) over or instead of them.
+
+        Raises ConfigError that names the entry which cannot be loaded.
+        """
+        types = {} if replace_channels else dict(_installed_types())
+        for name, path in channels.items():
+            types[name] = _type_of_class(name, path)
+        return cls(types.values())
+
+    def names(self) -> list[str]:
+        return sorted(self._types)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._types
+
+    def get(self, name: str) -> ChannelType:
+        """Raises InvalidChannelType, whose message lists the valid ones."""
+        try:
+            return self._types[name]
+        except KeyError:
+            raise InvalidChannelType(
+                f"Invalid channel type {name!r}, must be one of: {', '.join(self.names())}"
+            ) from None
+
+    def validate_config(self, name: str, config: dict[str, Any]) -> None:
+        """Raises InvalidChannelType or InvalidChannelConfig; the latter names each field that is wrong."""
+        channel_type = self.get(name)
+        problems = []
+        for error in self._validators[name].iter_errors(config):
+            path = [str(part) for part in error.instance_path]
+            message = error.message
+            if any(_is_inside(path, secret) for secret in channel_type.secrets):
+                message = "the value does not fit the type's schema"  # a message may quote the value
+            problems.append((".".join(["config", *path]), _mask_secret_values(message, channel_type, config)))
+        if problems:
+            raise InvalidChannelConfig(problems)
+
+    def redact(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
+        """The config with its secrets masked. All of an unknown type's values are taken for secrets."""
+        if name not in self._types:
+            return {key: REDACTED for key in config}
+        redacted = config
+        for secret in self._types[name].secrets:
+            redacted = _replace(redacted, secret.split("."), lambda _: REDACTED)
+        return redacted
+
+    def restore_redacted(self, name: str, new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+        """`new` with each masked secret taken from `old`: what was read from the API can be sent back."""
+        restored = new
+        for secret in self._types[name].secrets if name in self._types else ():
+            path = secret.split(".")
+            stored = _lookup(old, path)
+            if stored is not None:
+                restored = _replace(restored, path, lambda value, s=stored: s if value == REDACTED else value)
+        return restored
+
+    def secret_values(self, name: str, config: dict[str, Any]) -> list[str]:
+        """The secrets themselves, for a log that must mask them wherever they turn up."""
+        if name not in self._types:
+            return []
+        found = (_lookup(config, secret.split(".")) for secret in self._types[name].secrets)
+        return [value for value in found if isinstance(value, str) and value]
+
+    def load_transport(self, name: str) -> type:
+        """Import the type's Transport class: only in the process that runs it."""
+        return load_object(self.get(name).transport, "transport")
+
+
+def load_object(path: str, setting: str) -> Any:
+    """The object at `package.module:Name` or `package.module.Name`; ConfigError names the setting."""
+    module_name, _, attribute = path.partition(":") if ":" in path else path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{setting}: cannot load {path!r}: {error}") from None
+
+
+def _installed_types() -> Iterable[tuple[str, ChannelType]]:
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        channel_type = load_object(entry.value, f"entry point {ENTRY_POINT_GROUP}:{entry.name}")
+        yield entry.name, channel_type
+
+
+def _type_of_class(name: str, path: str) -> ChannelType:
+    """A type from `channels`: a Transport class with `config_schema` and `secrets`, or a ChannelType."""
+    loaded = load_object(path, f"channels.{name}")
+    if isinstance(loaded, ChannelType):
+        return ChannelType(name, loaded.transport, loaded.config_schema, loaded.secrets)
+    if not isinstance(loaded, type):
+        raise ConfigError(f"channels.{name}: {path!r} is neither a Transport class nor a ChannelType")
+    schema = getattr(loaded, "config_schema", {"type": "object"})
+    return ChannelType(name, path, schema, tuple(getattr(loaded, "secrets", ())))
+
+
+def _is_inside(path: list[str], secret: str) -> bool:
+    parts = secret.split(".")
+    return path[: len(parts)] == parts
+
+
+def _mask_secret_values(message: str, channel_type: ChannelType, config: dict[str, Any]) -> str:
+    for secret in channel_type.secrets:
+        value = _lookup(config, secret.split("."))
+        if value not in (None, "", True, False):
+            message = message.replace(str(value), REDACTED)
+    return message
+
+
+def _lookup(config: Any, path: list[str]) -> Any:
+    for part in path:
+        if not isinstance(config, dict) or part not in config:
+            return None
+        config = config[part]
+    return config
+
+
+def _replace(config: Any, path: list[str], change: Any) -> Any:
+    """A copy of `config` in which the value at `path`, where there is one, went through `change`."""
+    if not isinstance(config, dict) or path[0] not in config:
+        return config
+    head, rest = path[0], path[1:]
+    value = config[head]
+    return {**config, head: _replace(value, rest, change) if rest else (change(value) if value is not None else None)}

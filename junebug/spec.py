@@ -1,0 +1,76 @@
+"""ChannelSpec: what a channel is wanted to be, as the API takes it and Redis keeps it (COMPAT §1, §4).
+
+Neighbours: stores.ChannelStore keeps it, registry.py checks its `config`, the reconciler and the worker act on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+RESTARTING_PROPERTIES = frozenset({"type", "config"})
+"""A change of one of these starts the channel afresh; any other is applied by the running worker."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelSpec:
+    """One channel. `rate_limit_window` is in seconds, `character_limit` in characters; None or 0 means no limit."""
+
+    id: str
+    type: str
+    config: dict[str, Any]
+    label: str | None = None
+    metadata: dict[str, Any] | None = None
+    status_url: str | None = None
+    mo_url: str | None = None
+    mo_url_auth_token: str | None = None
+    amqp_queue: str | None = None
+    rate_limit_count: int | None = None
+    rate_limit_window: int | None = None
+    character_limit: int | None = None
+    given: frozenset[str] = field(default=frozenset(), compare=False)
+    """Names of the properties that the user gave: only these are shown and stored."""
+    stored: str = field(default="", compare=False, repr=False)
+    """The properties as they were read from Redis, to see whether somebody else changed them since."""
+    generation: int = 0
+    """Raised when the channel must be started afresh (a change of RESTARTING_PROPERTIES, a restart)."""
+
+    @classmethod
+    def from_properties(
+        cls, channel_id: str, properties: dict[str, Any], generation: int = 0, stored: str = ""
+    ) -> Self:
+        """From the properties as stored; one that is unknown (an older Junebug's) is left out."""
+        known = {name: properties[name] for name in PROPERTIES if name in properties}
+        known.setdefault("type", "")
+        config = known.get("config")
+        known["config"] = config if isinstance(config, dict) else {}
+        return cls(id=channel_id, generation=generation, given=frozenset(known), stored=stored, **known)
+
+    def to_properties(self) -> dict[str, Any]:
+        """The properties that the user gave, ready for JSON, in their documented order."""
+        return {
+            name: getattr(self, name)
+            for name in PROPERTIES
+            if name in self.given or getattr(self, name) is not None
+        }
+
+    @property
+    def has_destination(self) -> bool:
+        """Whether an application hears of this channel's messages at all."""
+        return bool(self.mo_url or self.amqp_queue)
+
+
+PROPERTIES = tuple(
+    entry.name for entry in fields(ChannelSpec) if entry.name not in ("id", "given", "stored", "generation")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What a channel's process is told at its start, besides its channel's id."""
+
+    generation: int = 0
+    restarts: int = 0
+    """How often this process was started again since the supervisor or a user last started it on purpose."""
+    last_exit: str | None = None
+    """How the one before it ended, e.g. `killed by SIGKILL`; None for the first."""

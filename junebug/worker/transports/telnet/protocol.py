@@ -1,0 +1,88 @@
+"""The telnet line protocol without its socket: bytes in, lines out (RFC 854, as far as a line needs it)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+IAC, DONT, SB, SE = 255, 254, 250, 240
+_FIRST_NEGOTIATION = 251  # WILL; WONT, DO and DONT follow
+LONGEST_LINE = 64 * 1024
+"""A longer line is cut here: a peer that never ends a line must not fill the memory."""
+
+
+class LineReader:
+    """Feed it what the socket gave; it yields complete lines, IAC sequences stripped, decoded as UTF-8.
+
+    A line ends with CR LF, LF or CR NUL (CR alone is taken for text until what follows it is known).
+    """
+
+    def __init__(self) -> None:
+        self._line = bytearray()
+        self._state = "text"
+        self._after_return = False
+
+    def feed(self, data: bytes) -> Iterator[str]:
+        for byte in data:
+            if self._state == "text":
+                if byte == IAC:
+                    self._state = "iac"
+                else:
+                    yield from self._take(byte)
+            elif self._state == "iac":
+                yield from self._after_iac(byte)
+            elif self._state == "option":
+                self._state = "text"
+            elif self._state == "subnegotiation":
+                self._state = "subnegotiation iac" if byte == IAC else "subnegotiation"
+            else:
+                self._state = "text" if byte == SE else "subnegotiation"
+
+    def _after_iac(self, byte: int) -> Iterator[str]:
+        self._state = "text"
+        if byte == IAC:  # an escaped 255
+            yield from self._take(byte)
+        elif byte == SB:
+            self._state = "subnegotiation"
+        elif _FIRST_NEGOTIATION <= byte <= DONT:
+            self._state = "option"
+
+    def _take(self, byte: int) -> Iterator[str]:
+        if self._after_return:
+            self._after_return = False
+            if byte in b"\n\0":
+                yield self._end_line()
+                return
+            self._append(0x0D)
+        if byte == 0x0D:
+            self._after_return = True
+        elif byte == 0x0A:
+            yield self._end_line()
+        elif byte:
+            self._append(byte)
+
+    def _append(self, byte: int) -> None:
+        if len(self._line) < LONGEST_LINE:
+            self._line.append(byte)
+
+    def _end_line(self) -> str:
+        line = self._line.decode("utf-8", "replace")
+        self._line.clear()
+        return line
+
+
+def format_text(content: str | None) -> bytes:
+    """What a client is shown of an outbound message: its lines, each ended."""
+    lines = (content or "").splitlines() or [""]
+    return ("\n".join(lines) + "\n").encode("utf-8", "replace").replace(b"\xff", b"\xff\xff")
+
+
+def parse_endpoint(config: dict[str, object]) -> tuple[str, int]:
+    """(host, port) to listen on, from `twisted_endpoint` or `telnet_host` and `telnet_port`. Raises ValueError."""
+    endpoint = config.get("twisted_endpoint")
+    if endpoint is None:
+        return str(config.get("telnet_host", "0.0.0.0")), int(str(config["telnet_port"]))
+    _, _, arguments = str(endpoint).partition(":")
+    port, _, interface = arguments.removeprefix("port=").partition(":interface=")
+    if not 1 <= int(port) <= 65535:
+        raise ValueError(f"twisted_endpoint: expected a port from 1 to 65535, got {port}")
+    return interface.strip("[]") or "0.0.0.0", int(port)

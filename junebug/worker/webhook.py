@@ -1,0 +1,131 @@
+"""POST a JSON body to an application's URL: one attempt, one outcome. Whether to repeat is the caller's affair.
+
+Neighbours: forwarder.py and status_receiver.py call it, retry.py says when again. One host that hangs takes at most
+its own share of connections, so another URL of the channel is not slowed (DESIGN §3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp.resolver import ThreadedResolver
+from yarl import URL
+
+from junebug.logs import redact_url
+
+MAX_REDIRECTS = 3
+MAX_HOSTS = 256
+MAX_DRAINED_BODY = 64 * 1024
+"""An answer's body is read up to here so that the connection can be used again; of a larger one it is closed."""
+_REDIRECTS = frozenset({301, 302, 307, 308})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`status` is None when no answer came; `reason` says what went wrong, without secrets."""
+
+    ok: bool
+    status: int | None = None
+    reason: str = ""
+    retry_after: float | None = None
+
+
+class Webhook:
+    """The HTTP client of one process."""
+
+    def __init__(self, timeout: float, concurrency: int) -> None:
+        """`timeout`: seconds for a whole attempt; `concurrency`: requests under way to one host at the most."""
+        self._timeout = timeout
+        self._concurrency = concurrency
+        self._hosts: OrderedDict[str, asyncio.Semaphore] = OrderedDict()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session:
+            await self._session.close()
+            self._session = None
+
+    async def post(self, url: str, body: dict[str, Any], auth_token: str | None = None) -> Outcome:
+        """One attempt. Never raises for what the other side does."""
+        try:
+            target, authorization = split_userinfo(url)
+        except ValueError as error:
+            return Outcome(False, None, f"{redact_url(url)} is no URL: {error}")
+        if auth_token:
+            authorization = f"Token {auth_token}"
+        try:
+            async with self._slot(target), asyncio.timeout(self._timeout):
+                return await self._post(target, orjson.dumps(body), authorization)
+        except TimeoutError:
+            return Outcome(False, None, f"no answer within {self._timeout:g} s")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return Outcome(False, None, redact_url(" ".join(str(error).split())) or type(error).__name__)
+
+    async def _post(self, url: URL, body: bytes, authorization: str | None) -> Outcome:
+        for _ in range(MAX_REDIRECTS + 1):
+            headers = {"Content-Type": "application/json"}
+            if authorization:
+                headers["Authorization"] = authorization
+            async with self._client().post(url, data=body, headers=headers, allow_redirects=False) as answer:
+                location = answer.headers.get("Location")
+                await _drain(answer)
+                if answer.status in _REDIRECTS and location:
+                    following = url.join(URL(location))
+                    if following.origin() != url.origin():
+                        authorization = None  # it was meant for the other host
+                    url = following.with_user(None)
+                    continue
+                return _outcome(answer)
+        return Outcome(False, None, f"more than {MAX_REDIRECTS} redirects")
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # aiohttp would take aiodns where it is installed, which costs each process three threads
+            connector = aiohttp.TCPConnector(resolver=ThreadedResolver(), limit=0)
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)
+            )
+        return self._session
+
+    def _slot(self, url: URL) -> asyncio.Semaphore:
+        host = f"{url.host}:{url.port}"
+        slot = self._hosts.get(host)
+        if slot is None:
+            slot = self._hosts[host] = asyncio.Semaphore(self._concurrency)
+            if len(self._hosts) > MAX_HOSTS:
+                self._hosts.popitem(last=False)
+        self._hosts.move_to_end(host)
+        return slot
+
+
+def split_userinfo(url: str) -> tuple[URL, str | None]:
+    """The URL without its userinfo, and that as a Basic Authorization header value. Raises ValueError."""
+    parsed = URL(url)
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError("expected http://host/... or https://host/...")
+    if parsed.user is None and parsed.password is None:
+        return parsed, None
+    authorization = aiohttp.encode_basic_auth(parsed.user or "", parsed.password or "")
+    return parsed.with_user(None), authorization
+
+
+def _outcome(answer: aiohttp.ClientResponse) -> Outcome:
+    if 200 <= answer.status < 300:
+        return Outcome(True, answer.status)
+    retry_after = answer.headers.get("Retry-After", "")
+    seconds = float(retry_after) if retry_after.isdigit() else None
+    return Outcome(False, answer.status, f"HTTP {answer.status} {answer.reason or ''}".strip(), seconds)
+
+
+async def _drain(answer: aiohttp.ClientResponse) -> None:
+    """Read a small body so that the connection lives on; give up on a large one."""
+    length = answer.content_length
+    if length is not None and length <= MAX_DRAINED_BODY:
+        await answer.read()
+    elif await answer.content.read(MAX_DRAINED_BODY) and not answer.content.at_eof():
+        answer.close()
