@@ -14,6 +14,7 @@ import structlog
 
 from junebug import names
 from junebug.broker import Broker, Delivery
+from junebug.config import Settings
 from junebug.errors import MalformedMessage, StoreUnavailable
 from junebug.messages import Status
 from junebug.stores import Stores
@@ -132,3 +133,12 @@ async def post_status(webhook: Webhook, url: str, status: Status, attempts: int 
         log.warning("forwarding a status failed", channel_id=status.channel_id, reason=outcome.reason)
         if attempt < attempts:
             await asyncio.sleep(retry.pause(attempt, outcome.retry_after))
+
+
+async def notify_status(settings: Settings, url: str, status: Status) -> None:
+    """`post_status` for a process that has no Webhook of its own (the reconciler)."""
+    webhook = Webhook(settings.callback_timeout, settings.callback_concurrency)
+    try:
+        await post_status(webhook, url, status)
+    finally:
+        await webhook.close()
