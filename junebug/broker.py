@@ -412,7 +412,7 @@ async def check(settings: AmqpSettings, timeout: float) -> None:
     except _FAILURES as error:
         reason = _reason(error, settings)
         # a wrong vhost is answered by closing the connection with the text NOT_ALLOWED
-        setting = "amqp.vhost" if "NOT_ALLOWED" in reason else "amqp.hostname, amqp.port"
+        setting = "amqp.vhost" if "NOT_ALLOWED" in reason or "Connection.OpenOk" in reason else "amqp.hostname, amqp.port"
         raise StartupError(f"{setting}: RabbitMQ at {where} cannot be used: {reason}") from None
 
 

@@ -283,6 +283,12 @@ def _formatter(
     )
 
 
+def silence_libraries() -> None:
+    """What they would report is reported, in one line, by the part of ours that uses them."""
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
 def _install(handlers: list[logging.Handler]) -> None:
     root = logging.getLogger()
     for old in list(root.handlers):
@@ -290,8 +296,7 @@ def _install(handlers: list[logging.Handler]) -> None:
     for handler in handlers:
         root.addHandler(handler)
     root.setLevel(logging.INFO)
-    for name in _NOISY:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    silence_libraries()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -303,5 +308,3 @@ def _install(handlers: list[logging.Handler]) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-
-

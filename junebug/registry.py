@@ -13,8 +13,11 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import jsonschema_rs
+import structlog
 
 from junebug.errors import ConfigError, InvalidChannelConfig, InvalidChannelType
+
+log = structlog.stdlib.get_logger(__name__)
 
 ENTRY_POINT_GROUP = "junebug.channel_types"
 REDACTED = "********"
@@ -126,8 +129,10 @@ def load_object(path: str, setting: str) -> Any:
 
 def _installed_types() -> Iterable[tuple[str, ChannelType]]:
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        channel_type = load_object(entry.value, f"entry point {ENTRY_POINT_GROUP}:{entry.name}")
-        yield entry.name, channel_type
+        try:
+            yield entry.name, load_object(entry.value, f"entry point {ENTRY_POINT_GROUP}:{entry.name}")
+        except ConfigError as error:
+            log.error("channel type left out", reason=str(error))  # a broken package must not stop the other channels
 
 
 def _type_of_class(name: str, path: str) -> ChannelType:

@@ -1,0 +1,223 @@
+"""The commands `jb`, `junebug-api`, `junebug-supervisor` and `junebug-worker`: settings in, processes composed, exit code out.
+
+The one place that knows the API, the supervisor and the worker: it hands the first and the last to the second, which
+forks them. Exit codes: 0 ended as asked, 1 the world is not as it should be, 2 a setting is wrong; never a traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+import click
+
+from junebug import broker, embedded, logs, stores
+from junebug.api import app as api_app
+from junebug.config import OPTIONS, Option, Settings, load
+from junebug.errors import ConfigError, JunebugError, StartupError
+from junebug.registry import Registry
+from junebug.spec import Launch
+from junebug.supervisor import daemon
+from junebug.worker import channel_worker, status_receiver
+
+OPEN_FILES = 65_536
+CHECK_TIMEOUT = 10.0
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def _command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Callable[..., int]], click.Command]:
+    """A command with a flag for each setting; its function gets the Settings and the arguments, returns an exit code."""
+
+    def decorate(run: Callable[..., int]) -> click.Command:
+        def callback(config: str | None, **given: Any) -> NoReturn:
+            own = {argument.name: given.pop(str(argument.name)) for argument in arguments}
+            texts = {option.name: given[_parameter(option)] for option in OPTIONS if option.flag}
+            try:
+                settings = load(texts, os.environ, config)
+                _announce_environment(name)
+                sys.exit(run(settings, **own))
+            except (ConfigError, StartupError) as error:
+                print(f"{name}: {error}", file=sys.stderr)
+                sys.exit(error.exit_code)
+            except KeyboardInterrupt:
+                sys.exit(130)
+
+        return click.Command(
+            name,
+            params=[*arguments, _CONFIG, *map(_flag, (option for option in OPTIONS if option.flag))],
+            callback=callback,
+            help=help,
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        )
+
+    return decorate
+
+
+_CONFIG = click.Option(
+    ["--config", "-c"], metavar="FILE", envvar="JUNEBUG_CONFIG", help="Path to a YAML config file. Flags override it."
+)
+
+
+def _parameter(option: Option) -> str:
+    return option.name.replace(".", "_")
+
+
+def _flag(option: Option) -> click.Option:
+    default = "" if option.default in (None, {}, [], False) or option.secret else f" Default: {option.default}."
+    names = [_parameter(option), option.flag, *filter(None, [option.short])]
+    if option.kind == "switch":
+        return click.Option(names, is_flag=True, flag_value="true", default=None, type=str, help=option.help)
+    return click.Option(
+        names,
+        metavar=option.path[-1].upper(),
+        multiple=option.repeatable,
+        help=option.help.replace("`", "") + default,
+    )
+
+
+def _announce_environment(command: str) -> None:
+    if os.environ.get("JUNEBUG_REACTOR") and not logs.logging_disabled():
+        print(f"{command}: JUNEBUG_REACTOR has no effect: this Junebug runs on asyncio, not on Twisted", file=sys.stderr)
+
+
+@_command("jb", "Junebug. A system for managing text messaging transports via a RESTful HTTP interface.")
+def jb(settings: Settings) -> int:
+    """The API, the supervisor and every channel in one process tree (with --embedded Redis and RabbitMQ, too)."""
+    servers: tuple[embedded.ServerProgram, ...] = ()
+    sockets = api_app.bind(settings)
+    if settings.embedded:
+        settings, servers = embedded.embed(settings)
+    else:
+        _check_servers(settings)
+    return _supervise(settings, sockets=sockets, servers=servers)
+
+
+@_command("junebug-api", "The API of Junebug alone; junebug-supervisor runs the channels.")
+def api(settings: Settings) -> int:
+    sockets = api_app.bind(settings)
+    _check_servers(settings)
+    if settings.workers > 1:
+        return _supervise(settings, sockets=sockets, channels=False)
+    _prepare(settings)
+    return api_app.run(settings, sockets)
+
+
+@_command("junebug-supervisor", "The channels of Junebug alone; junebug-api serves the API.")
+def supervisor(settings: Settings) -> int:
+    _check_servers(settings)
+    return _supervise(settings)
+
+
+@_command(
+    "junebug-worker",
+    "One channel in the foreground, without a supervisor: to debug it, or on a container platform.",
+    click.Argument(["channel_id"]),
+)
+def worker(settings: Settings, channel_id: str) -> int:
+    _check_servers(settings)
+    _prepare(settings)
+    return channel_worker.run(settings, channel_id, Launch())
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _supervise(
+    settings: Settings,
+    *,
+    sockets: list[Any] | None = None,
+    servers: tuple[embedded.ServerProgram, ...] = (),
+    channels: bool = True,
+) -> int:
+    _prepare(settings)
+    programs = daemon.Programs(
+        run_channel=channel_worker.run,
+        run_api=functools.partial(_run_api, sockets=sockets) if sockets else None,
+        notify_status=status_receiver.notify_status,
+        preload=functools.partial(_preload, settings),
+        keep_descriptors=tuple(each.fileno() for each in sockets or ()),
+        servers=servers,
+        channels=channels,
+    )
+    return daemon.run(settings, programs)
+
+
+def _run_api(settings: Settings, number: int, sockets: list[Any]) -> int:
+    return api_app.run(settings, sockets, f"api:{number}")
+
+
+def _prepare(settings: Settings) -> None:
+    """What every command needs before it works: types that load, limits, a directory to run in."""
+    Registry.from_settings(settings.channels, settings.replace_channels)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            pass  # not ours to raise: the limit stays as the system gave it
+    for setting, directory in (("data_dir", settings.run_dir), ("data_dir", settings.log_dir)):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartupError(f"{setting}: cannot make {directory}: {error.strerror}") from None
+
+
+def _preload(settings: Settings) -> None:
+    """Import, before the forks, what a channel's process would import after them: each then shares that memory."""
+    registry = Registry.from_settings(settings.channels, settings.replace_channels)
+    for name in registry.names():
+        try:
+            registry.load_transport(name)
+        except JunebugError:
+            pass  # its channels' processes say so, in their own logs and statuses
+    for module in ("encodings.idna", "uvloop", "hiredis", "aiohttp.resolver", "aiohttp.connector", "shlex"):
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            continue
+
+
+def _check_servers(settings: Settings) -> None:
+    """Redis and RabbitMQ answer, or StartupError."""
+    _in_child(stores.check(settings.redis, CHECK_TIMEOUT))
+    _in_child(broker.check(settings.amqp, CHECK_TIMEOUT))
+
+
+def _in_child(work: Coroutine[Any, Any, None]) -> None:
+    """Run it in a process of its own: the supervisor must never have had a loop, threads or connections."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        message = b""
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            logs.silence_libraries()
+            asyncio.run(work)
+        except StartupError as error:
+            message = str(error).encode()
+        except BaseException as error:
+            message = f"{type(error).__name__}: {error}".encode()
+        finally:
+            os.write(write_end, message)
+            os._exit(0)
+    work.close()
+    os.close(write_end)
+    with open(read_end, "rb") as pipe:
+        message = pipe.read()
+    os.waitpid(pid, 0)
+    if message:
+        raise StartupError(message.decode())
+
+
+if __name__ == "__main__":
+    jb()

@@ -1,0 +1,147 @@
+"""`jb --embedded`: a private redis-server and rabbitmq-server on loopback, their data kept under `data_dir`.
+
+Only says which programs to run and how; the supervisor runs them, and the tests do. A private RabbitMQ beside a system
+one needs its own node name, ports, epmd, cookie and directories (DESIGN §5).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from junebug.config import Settings
+from junebug.errors import StartupError
+
+LOOPBACK = "127.0.0.1"
+PORTS = (20_000, 32_000)
+RABBITMQ_SCRIPT = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+"""The real one: Debian's wrapper in /usr/sbin switches to the user rabbitmq."""
+_MISSING = "{program} is missing, which --embedded starts: install it with `apt-get install {package}` (or `make install`)"
+
+
+@dataclass(frozen=True)
+class ServerProgram:
+    """A server to be exec'd beside our own processes. Times are in seconds."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    priority: int
+    """Started from low to high, stopped from high to low."""
+    stop_timeout: float = 10.0
+    stop_signal: int = signal.SIGTERM
+    parent_death_signal: int = signal.SIGKILL
+    """What a killed supervisor sends it. Both servers keep what they confirmed through a kill."""
+
+
+def embed(settings: Settings) -> tuple[Settings, tuple[ServerProgram, ...]]:
+    """The settings as they are with embedded servers, and these. Raises StartupError naming what is not installed."""
+    data = Path(settings.data_dir).absolute()
+    ports = _ports(data / "embedded-ports.json", ("redis", "amqp", "dist", "epmd"))
+    programs = (
+        redis_program(data / "redis", ports["redis"]),
+        *rabbitmq_programs(data / "rabbitmq", ports["amqp"], ports["dist"], ports["epmd"]),
+    )
+    changed = dataclasses.replace(
+        settings,
+        redis=dataclasses.replace(settings.redis, host=LOOPBACK, port=ports["redis"], password=None),
+        amqp=dataclasses.replace(
+            settings.amqp, hostname=LOOPBACK, port=ports["amqp"], vhost="/", username="guest", password="guest"
+        ),
+    )
+    return changed, programs
+
+
+def redis_program(directory: Path, port: int) -> ServerProgram:
+    """A Redis that keeps its data in `directory` through restarts and kills."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise StartupError(_MISSING.format(program="redis-server", package="redis-server"))
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    options = {
+        "port": str(port),
+        "bind": LOOPBACK,
+        "dir": str(directory),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "daemonize": "no",
+        "maxmemory-policy": "noeviction",
+    }
+    command = [program, *(part for name, value in options.items() for part in (f"--{name}", value))]
+    return ServerProgram("redis", tuple(command), {}, priority=10)
+
+
+def rabbitmq_programs(directory: Path, port: int, dist_port: int, epmd_port: int) -> tuple[ServerProgram, ...]:
+    """A RabbitMQ node that keeps its data in `directory`, and the epmd (Erlang's name server) it needs."""
+    epmd = shutil.which("epmd")
+    if epmd is None or not os.path.exists(RABBITMQ_SCRIPT):
+        raise StartupError(_MISSING.format(program="rabbitmq-server", package="rabbitmq-server"))
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (directory / "enabled_plugins").write_text("[].\n")
+    (directory / "rabbitmq.conf").write_text("log.console = false\nlog.file.level = warning\n")
+    erlang = {"ERL_EPMD_PORT": str(epmd_port), "ERL_EPMD_ADDRESS": LOOPBACK, "HOME": str(directory)}
+    node = {
+        **erlang,
+        "RUNNING_UNDER_SYSTEMD": "1",  # the script then becomes the Erlang VM instead of staying its parent
+        "RABBITMQ_NODENAME": "junebug@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_DIST_PORT": str(dist_port),
+        "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(directory / "log"),
+        "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq.conf"),
+        "RABBITMQ_CONF_ENV_FILE": str(directory / "rabbitmq-env.conf"),  # not there: not the system's
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(directory / "advanced.config"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
+        "RABBITMQ_PID_FILE": str(directory / "rabbitmq.pid"),
+        # the distribution port would otherwise listen on every interface
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
+    }
+    return (
+        ServerProgram("epmd", (epmd, "-port", str(epmd_port), "-address", LOOPBACK), erlang, priority=10),
+        ServerProgram("rabbitmq", (RABBITMQ_SCRIPT,), node, priority=20, stop_timeout=10.0),
+    )
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody listens on, below those that the kernel gives to outgoing connections."""
+    with ExitStack() as stack:
+        return [next(_candidates(stack, None)) for _ in range(count)]
+
+
+def _ports(remembered: Path, names: tuple[str, ...]) -> dict[str, int]:
+    """A port for each name: that of the last run while it is still free."""
+    try:
+        before = json.loads(remembered.read_text())
+    except (OSError, ValueError):
+        before = {}
+    with ExitStack() as stack:
+        ports = {name: next(_candidates(stack, before.get(name))) for name in names}
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    remembered.write_text(json.dumps(ports))
+    return ports
+
+
+def _candidates(stack: ExitStack, preferred: int | None) -> Iterator[int]:
+    while True:
+        try:
+            yield _probe(stack, preferred or random.randrange(*PORTS))
+        except (OSError, TypeError, OverflowError):
+            preferred = None
+
+
+def _probe(stack: ExitStack, port: int) -> int:
+    probe = stack.enter_context(socket.socket())
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no obstacle
+    probe.bind((LOOPBACK, port))
+    return int(probe.getsockname()[1])
