@@ -89,7 +89,7 @@ class ChannelWorker:
         """Start everything, wait for the end, stop everything in reverse. Returns the exit code."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self.stop)
         self._own("heartbeat", self._beat_forever())
         self._own("statuses", self._statuses.run())
         await self._broker.start()
@@ -108,6 +108,10 @@ class ChannelWorker:
             start.cancel()
             stopped.cancel()
             await self._shut_down()
+
+    def stop(self) -> None:
+        """Have `run` end, as SIGTERM does."""
+        self._stop.set()
 
     def _own(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Run a side task that this worker lives and dies with."""

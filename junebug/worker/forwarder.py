@@ -24,7 +24,8 @@ from junebug.worker.webhook import Outcome, Webhook
 
 log = structlog.stdlib.get_logger("forwarder")
 
-PREFETCH = 500
+PREFETCH = 2000
+"""Many: what waits here for a repeat must leave room for what can be delivered."""
 ANSWER_GRACE = 2.0
 """Seconds that an event waits at the most until the application has had the answer with the message's id."""
 ANSWER_POLL = 0.02

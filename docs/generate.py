@@ -1,0 +1,149 @@
+"""Writes what the docs say of settings and channel types from their declarations, so that the two cannot differ.
+
+    python docs/generate.py           write docs/configuration.md, docs/channel-types.md, etc/junebug.yaml.example
+    python docs/generate.py --check   write nothing; exit code 1 when one of them is out of date
+
+In the pages only the part between `<!-- generated: NAME -->` and `<!-- end -->` is generated. The sources are
+junebug.config.OPTIONS and the config schema of each type that setup.cfg names.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from junebug.config import OPTIONS, Option  # noqa: E402
+from junebug.registry import ENTRY_POINT_GROUP, ChannelType, load_object  # noqa: E402
+
+CONFIGURATION = ROOT / "docs" / "configuration.md"
+CHANNEL_TYPES = ROOT / "docs" / "channel-types.md"
+EXAMPLE = ROOT / "etc" / "junebug.yaml.example"
+
+_PART = re.compile(r"(<!-- generated: (?P<name>\S+) -->\n)(?:(?!<!-- end -->).)*(<!-- end -->)", re.DOTALL)
+_TYPE_NAMES = {"switch": "bool", "mapping": "dict", "plugins": "list", "string": "str", "integer": "int",
+               "number": "float", "boolean": "bool", "object": "dict", "array": "list"}  # fmt: skip
+_EXAMPLE_INTRODUCTION = """\
+## Every setting of Junebug with its default. Copy this file, take the `# ` away before what you change, and start
+## `jb --config THE_FILE`. Flags and environment variables override it (docs/configuration.md).
+## Written by docs/generate.py: change junebug/config.py instead."""
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check every generated file; the exit code."""
+    stale = [path for path, wanted in generated().items() if not path.exists() or path.read_text() != wanted]
+    for path in stale:
+        if "--check" in arguments:
+            print(f"{path.relative_to(ROOT)} is out of date: run `make docs`", file=sys.stderr)
+        else:
+            path.write_text(generated()[path])
+            print(f"wrote {path.relative_to(ROOT)}")
+    return 1 if stale and "--check" in arguments else 0
+
+
+def generated() -> dict[Path, str]:
+    """Each generated file -> what it has to hold."""
+    types = {f"type:{each.name}": _type_table(each) for each in channel_types()}
+    return {
+        CONFIGURATION: _filled(CONFIGURATION, {"settings": _settings_table()}.__getitem__),
+        CHANNEL_TYPES: _filled(CHANNEL_TYPES, types.__getitem__),
+        EXAMPLE: "\n".join([_EXAMPLE_INTRODUCTION, *_example_lines()]) + "\n",
+    }
+
+
+def channel_types() -> list[ChannelType]:
+    """The types that setup.cfg declares, whether this Junebug is installed or not."""
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    lines = setup["options.entry_points"][ENTRY_POINT_GROUP].split("\n")
+    paths = [line.partition("=")[2].strip() for line in lines if line.strip()]
+    return [load_object(path, "setup.cfg") for path in paths]
+
+
+def _filled(page: Path, part: Callable[[str], str]) -> str:
+    """The page with each generated part made anew."""
+    return _PART.sub(lambda found: f"{found[1]}\n{part(found['name'])}\n\n{found[3]}", page.read_text())
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def _settings_table() -> str:
+    rows = [("In the file", "Flag", "Environment", "Type", "Default", "What it is")]
+    for option in OPTIONS:
+        flags = ", ".join(f"`{flag}`" for flag in (option.flag, option.short) if flag)
+        variable = f"`{option.variable}`" if option.variable else ""
+        rows.append((f"`{option.name}`", flags, variable, _option_type(option), _code(option.default), option.help))
+    return _table(rows)
+
+
+def _option_type(option: Option) -> str:
+    name = _TYPE_NAMES.get(option.kind, option.kind)
+    return name + (" or null" if option.optional else "") + _bounds(option.minimum, option.maximum)
+
+
+def _example_lines() -> Iterator[str]:
+    group = ""
+    for option in OPTIONS:
+        *groups, name = option.path
+        if not groups or groups[0] != group:
+            yield ""
+            yield from (f"# {each}:" for each in groups)
+        group = groups[0] if groups else ""
+        indent = "  " * len(groups)
+        about = option.help.replace("`", "").split(" (command line")[0]
+        yield from textwrap.wrap(about, 118, initial_indent=f"## {indent}", subsequent_indent=f"## {indent}")
+        yield f"# {indent}{name}: {_yaml(option.default)}"
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, str):
+        return value if re.fullmatch(r"[a-z][a-z/]*", value) else json.dumps(value)
+    return json.dumps(value)
+
+
+# --- channel types ----------------------------------------------------------------------------------------------------
+
+
+def _type_table(channel_type: ChannelType) -> str:
+    rows = [("Option", "Type", "Default", "What it is")]
+    required = channel_type.config_schema.get("required", ())
+    for name, schema in channel_type.config_schema.get("properties", {}).items():
+        kind = _TYPE_NAMES.get(schema.get("type", ""), "any") + _bounds(schema.get("minimum"), schema.get("maximum"))
+        if name in channel_type.secrets:
+            kind += ", secret"
+        default = _code(schema["default"]) if "default" in schema else "required" if name in required else ""
+        rows.append((f"`{name}`", kind, default, schema.get("description", "")))
+    return _table(rows)
+
+
+# --- both -------------------------------------------------------------------------------------------------------------
+
+
+def _bounds(minimum: float | None, maximum: float | None) -> str:
+    if minimum is None and maximum is None:
+        return ""
+    if maximum is None:
+        return f", {minimum:g} or more"
+    return f", {minimum:g} to {maximum:g}" if minimum is not None else f", up to {maximum:g}"
+
+
+def _code(value: Any) -> str:
+    return f"`{json.dumps(value)}`"
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    head, *body = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,149 @@
+"""What a request's body may be: JSON Schemas, compiled once (COMPAT §1).
+
+`Body.check` is all that the handlers call. The schemas are plain dicts, so that an API document can be made of them;
+what a schema cannot say (a URL, a queue's name) is a format with an explanation of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jsonschema_rs
+from yarl import URL
+
+from junebug import names
+from junebug.errors import InvalidBody
+
+LARGEST_INTEGER = 2**31 - 1
+LONGEST_AMQP_NAME = 255
+"""Bytes of a queue's name (AMQP 0-9-1, shortstr)."""
+LONGEST_AMQP_QUEUE = LONGEST_AMQP_NAME - max(
+    len(suffixed("").encode()) for suffixed in (names.inbound_queue, names.outbound_queue, names.event_queue)
+)
+LONGEST_PROBLEM = 300
+MASK = "the value"
+"""Stands for the value in messages: it may be a secret, or a megabyte."""
+
+
+def is_http_url(text: str) -> bool:
+    """Whether a request can be sent to it: http or https, a host, a port that exists, no blanks."""
+    if not text.isprintable() or " " in text:
+        return False
+    try:
+        url = URL(text)
+        port = url.port
+    except ValueError:
+        return False
+    return url.scheme in ("http", "https") and bool(url.host) and port is not None and 0 < port < 65536
+
+
+def is_amqp_queue(text: str) -> bool:
+    """Whether `{text}.outbound` can be a queue of ours: RabbitMQ keeps the names in `amq.` to itself."""
+    return 0 < len(text.encode()) <= LONGEST_AMQP_QUEUE and text.isprintable() and not text.startswith("amq.")
+
+
+FORMATS: dict[str, tuple[Callable[[str], bool], str]] = {
+    "http-url": (is_http_url, "expected an http:// or https:// URL"),
+    "event-url": (lambda text: not text or is_http_url(text), "expected an http:// or https:// URL"),
+    "amqp-queue": (
+        is_amqp_queue,
+        f"expected 1 to {LONGEST_AMQP_QUEUE} bytes without control characters that do not begin with 'amq.'",
+    ),
+    "token": (str.isprintable, "expected a text without control characters"),
+}
+
+_TEXT = {"type": ["string", "null"]}
+_OBJECT = {"type": ["object", "null"]}
+_COUNT = {"type": ["integer", "null"], "minimum": 0, "maximum": LARGEST_INTEGER}
+_URL = {"type": ["string", "null"], "format": "http-url"}
+_TOKEN = {"type": ["string", "null"], "format": "token"}
+_ADDRESS = {"type": ["string", "null"], "minLength": 1}
+
+CHANNEL_UPDATE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "description": "The channel's type."},
+        "label": {**_TEXT, "description": "A name for people."},
+        "config": {"type": "object", "description": "The channel's settings, after its type's own schema."},
+        "metadata": {**_OBJECT, "description": "Anything that the user wants to keep with the channel."},
+        "status_url": {**_URL, "description": "Where statuses are posted to; null: nowhere."},
+        "mo_url": {**_URL, "description": "Where inbound messages are posted to; null: nowhere."},
+        "mo_url_auth_token": {**_TOKEN, "description": "Sent as `Authorization: Token ...` with them."},
+        "amqp_queue": {
+            "type": ["string", "null"],
+            "format": "amqp-queue",
+            "description": "Messages and events go to and come from RabbitMQ under this name.",
+        },
+        "rate_limit_count": {**_COUNT, "description": "Messages in a window; 0 or null: no limit."},
+        "rate_limit_window": {**_COUNT, "description": "The window's size, in seconds."},
+        "character_limit": {**_COUNT, "description": "Characters in a message; 0 or null: no limit."},
+        "id": {"description": "Ignored: what was read can be sent back.", "readOnly": True},
+        "status": {"description": "Ignored: what was read can be sent back.", "readOnly": True},
+    },
+    "additionalProperties": False,
+}
+CHANNEL_CREATE: dict[str, Any] = {**CHANNEL_UPDATE, "required": ["type", "config"]}
+
+MESSAGE_SEND: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "to": {**_ADDRESS, "description": "Whom it is for; not with `reply_to`."},
+        "from": {**_TEXT, "description": "Whom it is from, where the channel has a choice."},
+        "group": {**_TEXT, "description": "The group or room it is for."},
+        "reply_to": {**_ADDRESS, "description": "The id of the inbound message that it answers."},
+        "content": {**_TEXT, "description": "The text."},
+        "event_url": {
+            "type": ["string", "null"],
+            "format": "event-url",
+            "description": "Where its events are posted to; null or empty: nowhere.",
+        },
+        "event_auth_token": {**_TOKEN, "description": "Sent as `Authorization: Token ...` with them."},
+        "priority": {
+            "enum": [None, 1, 2, 3, 4, 5, "1", "2", "3", "4", "5"],
+            "description": "1 (the default) to 5; 5 goes first.",
+        },
+        "channel_data": {
+            "type": ["object", "null"],
+            "properties": {
+                "session_event": {"enum": [None, "new", "resume", "close"]},
+                "continue_session": {"type": ["boolean", "null"]},
+            },
+            "description": "What the channel's type understands besides.",
+        },
+    },
+    "required": ["content"],
+    "additionalProperties": False,
+}
+
+
+class Body:
+    """A kind of body."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._validator = jsonschema_rs.Draft202012Validator(
+            schema,
+            formats={name: accepts for name, (accepts, _) in FORMATS.items()},
+            validate_formats=True,
+            mask=MASK,
+        )
+
+    def check(self, body: Any) -> dict[str, Any]:
+        """The body itself. Raises InvalidBody with an entry for each problem, which names the field, not its value."""
+        if not self._validator.is_valid(body):
+            raise InvalidBody([_problem(error) for error in self._validator.iter_errors(body)])
+        found: dict[str, Any] = body
+        return found
+
+
+def _problem(error: jsonschema_rs.ValidationError) -> tuple[str, list[str | int]]:
+    message = error.message
+    if error.schema_path[-1:] == ["format"]:
+        message = FORMATS[error.kind.value][1]
+    field = ".".join(map(str, error.instance_path))
+    return (f"{field}: {message}" if field else message)[:LONGEST_PROBLEM], list(error.schema_path)
+
+
+channel_create = Body(CHANNEL_CREATE)
+channel_update = Body(CHANNEL_UPDATE)
+message_send = Body(MESSAGE_SEND)

@@ -1,0 +1,114 @@
+"""Settings: what each reader of the one declaration gets, and how a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from junebug.config import OPTIONS, Settings, load
+from junebug.errors import ConfigError
+
+
+def test_command_line_over_environment_over_file_over_default(tmp_path: Path) -> None:
+    file = tmp_path / "junebug.yaml"
+    file.write_text("port: 1\nredis: {port: 2, db: 3}\nmetric_window: 4\n")
+    settings = load({"port": "11"}, {"JUNEBUG_PORT": "12", "JUNEBUG_REDIS_PORT": "13"}, str(file))
+    assert (settings.port, settings.redis.port, settings.redis.db, settings.metric_window) == (11, 13, 3, 4.0)
+    assert settings.amqp.port == 5672
+
+
+def test_every_default_of_the_spec_holds() -> None:
+    settings = load()
+    assert settings == Settings()
+    assert (settings.interface, settings.port, settings.logfile) == ("localhost", 8080, None)
+    assert (settings.redis.host, settings.redis.port, settings.redis.db, settings.redis.password) == (
+        "localhost", 6379, 0, None)  # fmt: skip
+    amqp = settings.amqp
+    assert (amqp.hostname, amqp.vhost, amqp.port, amqp.username, amqp.password) == (
+        "127.0.0.1", "/", 5672, "guest", "guest")  # fmt: skip
+    assert (settings.inbound_message_ttl, settings.outbound_message_ttl) == (600, 172800)
+    assert (settings.channels, settings.replace_channels, settings.plugins) == ({}, False, [])
+    assert (settings.metric_window, settings.logging_path, settings.log_rotate_size) == (10.0, "logs/", 1_000_000)
+    assert (settings.max_log_files, settings.max_logs) == (5, 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("prot: 1", "prot: unknown setting"),
+        ("redis: {hots: x}", "redis.hots: unknown setting"),
+        ("redis: x", "redis: expected settings"),
+        ("port: '80'", "port: expected a whole number"),
+        ("port: true", "port: expected a whole number"),
+        ("port: 99999", "port: expected a whole number, 0 to 65535"),
+        ("interface: 5", "interface: expected a text"),
+        ("replace_channels: 1", "replace_channels: expected true or false"),
+        ("metric_window: .nan", "metric_window: expected a number"),
+        ("metric_window: 0", "metric_window: expected a number, 0.1 or more"),
+        ("channels: [a]", "channels: expected channel types"),
+        ("plugins: [{}]", "plugins: expected a list of objects, each with a `type`"),
+        ("- 1", "expected settings as `name: value`"),
+        ("a: [", "no valid YAML"),
+    ],
+)
+def test_a_wrong_file_is_told_by_name(tmp_path: Path, text: str, named: str) -> None:
+    file = tmp_path / "junebug.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load(config_path=str(file))
+    assert named in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "environ", "named"),
+    [
+        ({"port": "x"}, {}, "--port: "),
+        ({}, {"JUNEBUG_PORT": "x"}, "JUNEBUG_PORT: "),
+        ({"channels": ["nocolon"]}, {}, "--channels: expected type:python.Class"),
+        ({"plugins": ["{"]}, {}, "--plugin: expected a JSON object"),
+        ({"replace_channels": "perhaps"}, {}, "--replace-channels: expected true or false"),
+    ],
+)
+def test_a_wrong_flag_or_variable_is_told_where_it_was_given(given: Any, environ: Any, named: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(given, environ)
+    assert str(error.value).startswith(named)
+
+
+def test_a_secret_is_neither_in_an_error_nor_in_a_repr(tmp_path: Path) -> None:
+    file = tmp_path / "junebug.yaml"
+    file.write_text("redis: {password: 12345678}")
+    with pytest.raises(ConfigError) as error:
+        load(config_path=str(file))
+    assert "redis.password: expected a text" in str(error.value)
+    assert "12345678" not in str(error.value)
+    assert "sesame" not in repr(load({"redis.password": "sesame", "amqp.password": "sesame"}))
+
+
+def test_channels_and_plugins_may_be_repeated() -> None:
+    settings = load({"channels": ["a:x.Y", "b:z.W"], "plugins": ['{"type": "p.Q", "n": 1}']})
+    assert settings.channels == {"a": "x.Y", "b": "z.W"}
+    assert settings.plugins == [{"type": "p.Q", "n": 1}]
+    assert load(environ={"JUNEBUG_CHANNELS": "a:x.Y, b:z.W"}).channels == settings.channels
+
+
+def test_none_means_no_log_file(tmp_path: Path) -> None:
+    file = tmp_path / "junebug.yaml"
+    file.write_text("logfile: 'None'\nredis: {password: null}\nchannels: null\n")
+    settings = load(config_path=str(file))
+    assert (settings.logfile, settings.redis.password, settings.channels) == (None, None, {})
+
+
+def test_a_path_too_long_for_a_socket_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="data_dir"):
+        load({"data_dir": "/tmp/" + "x" * 120})
+
+
+def test_flags_and_variables_are_unique() -> None:
+    flags = [name for option in OPTIONS for name in (option.flag, option.short) if name]
+    assert len(flags) == len(set(flags))
+    variables = [option.variable for option in OPTIONS if option.variable]
+    assert len(variables) == len(set(variables))

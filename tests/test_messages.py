@@ -1,0 +1,116 @@
+"""Vumi's wire form, in and out (COMPAT §2, §3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from junebug.errors import MalformedMessage
+from junebug.messages import Event, Status, UserMessage, normalise_timestamp, worst_status
+
+
+def test_a_message_survives_the_wire() -> None:
+    message = UserMessage(
+        to_addr="1", from_addr="2", content="é\u0000😀", transport_name="c", session_event="new", group="#x",
+        helper_metadata={"a": {"b": [1]}}, transport_metadata={"t": 1}, provider="mtn",
+    )  # fmt: skip
+    assert UserMessage.from_wire(message.to_wire()) == message
+
+
+def test_the_wire_has_every_field_of_vumi() -> None:
+    wire = orjson.loads(UserMessage(to_addr="1", from_addr=None, content=None, transport_name="c").to_wire())
+    assert set(wire) == {
+        "message_id", "message_type", "message_version", "timestamp", "to_addr", "from_addr", "group", "in_reply_to",
+        "provider", "session_event", "content", "transport_name", "transport_type", "transport_metadata",
+        "helper_metadata", "routing_metadata", "to_addr_type", "from_addr_type",
+    }  # fmt: skip
+    assert wire["message_version"] == "20110921"
+    assert len(wire["message_id"]) == 32
+
+
+def test_what_a_foreign_sender_leaves_out_is_filled() -> None:
+    message = UserMessage.from_wire(b'{"to_addr": "1", "content": "2016-03-18 11:49:36"}')
+    assert message.content == "2016-03-18 11:49:36"
+    assert (message.from_addr, message.helper_metadata, message.session_event) == (None, {}, None)
+    assert len(message.message_id) == 32
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2016-03-18 11:49:36.830534", "2016-03-18 11:49:36.830534"),
+        ("2016-03-18T11:49:36Z", "2016-03-18 11:49:36.000000"),
+        ("2016-03-18 11:49:36", "2016-03-18 11:49:36.000000"),
+        ("2016-03-18T13:49:36.5+02:00", "2016-03-18 11:49:36.500000"),
+    ],
+)
+def test_timestamps_are_taken_in_every_spelling_and_given_in_one(text: str, expected: str) -> None:
+    assert normalise_timestamp(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", 5, None, "99999-01-01"])
+def test_a_timestamp_that_is_none_loses_no_message(text: Any) -> None:
+    assert len(normalise_timestamp(text)) == 26
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b"", "not JSON"),
+        (b"[]", "expected a JSON object"),
+        (b'{"message_type": "event"}', "message_type"),
+        (b'{"to_addr": 5}', "to_addr"),
+        (b'{"helper_metadata": []}', "helper_metadata"),
+        (b'{"session_event": "later"}', "session_event"),
+        (b'\xff{"a": 1}', "not JSON"),
+    ],
+)
+def test_a_malformed_message_is_told_by_field(body: bytes, named: str) -> None:
+    with pytest.raises(MalformedMessage, match=named):
+        UserMessage.from_wire(body)
+
+
+def test_channel_data_has_session_event_only_when_there_is_one() -> None:
+    plain = UserMessage(to_addr="1", from_addr="2", content="x", transport_name="c", helper_metadata={"k": 1})
+    assert plain.body("c")["channel_data"] == {"k": 1}
+    assert set(plain.body("c")) == {
+        "to", "from", "group", "message_id", "channel_id", "timestamp", "reply_to", "content", "channel_data"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "api_type", "details"),
+    [
+        ({"event_type": "ack", "sent_message_id": "p1"}, "submitted", {"sent_message_id": "p1"}),
+        ({"event_type": "ack", "sent_message_id": "m"}, "submitted", {}),
+        ({"event_type": "nack", "nack_reason": "no"}, "rejected", {"reason": "no"}),
+        ({"event_type": "delivery_report", "delivery_status": "delivered"}, "delivery_succeeded", {}),
+        ({"event_type": "delivery_report", "delivery_status": "failed"}, "delivery_failed", {}),
+        ({"event_type": "delivery_report", "delivery_status": "pending"}, "delivery_pending", {}),
+    ],
+)
+def test_events_become_what_applications_know(fields: Any, api_type: str, details: dict[str, Any]) -> None:
+    event = Event.from_wire(Event(user_message_id="m", transport_name="c", **fields).to_wire())
+    body = event.body("c")
+    assert (body["event_type"], body["event_details"], body["message_id"]) == (api_type, details, "m")
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{"event_type": "nil"}', b'{"event_type": "delivery_report", "delivery_status": "x"}']
+)
+def test_a_malformed_event_is_refused(body: bytes) -> None:
+    with pytest.raises(MalformedMessage):
+        Event.from_wire(body)
+
+
+def test_a_status_survives_the_wire() -> None:
+    status = Status(channel_id="c", component="telnet", status="ok", type="t", message="m", details={"a": 1})
+    assert Status.from_wire(status.to_wire()) == status
+
+
+@pytest.mark.parametrize(
+    ("levels", "worst"), [([], None), (["ok"], "ok"), (["ok", "degraded"], "degraded"), (["down", "ok"], "down")]
+)
+def test_the_worst_component_is_the_channels_status(levels: list[str], worst: str | None) -> None:
+    assert worst_status(levels) == worst

@@ -1,0 +1,138 @@
+"""A channel's worker in this process, between real servers: what is put into a queue or a socket, what comes out."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from junebug import names
+from junebug.broker import Broker
+from junebug.config import Settings
+from junebug.logs import Redactor
+from junebug.messages import UserMessage
+from junebug.spec import ChannelSpec, Launch
+from junebug.stores import Stores
+from junebug.worker.channel_worker import ChannelWorker
+
+DEADLINE = 10.0
+
+
+async def eventually(check: Callable[[], Awaitable[Any]], timeout: float = DEADLINE) -> Any:
+    """The first true answer of `check`, asked again and again."""
+    deadline = asyncio.get_running_loop().time() + timeout
+    while True:
+        answer = await check()
+        if answer or asyncio.get_running_loop().time() > deadline:
+            assert answer, f"not within {timeout} s"
+            return answer
+        await asyncio.sleep(0.02)
+
+
+class Application:
+    """An application's URL: it keeps what it was POSTed and answers as told."""
+
+    def __init__(self) -> None:
+        self.received: list[dict[str, Any]] = []
+        self.requests: list[web.BaseRequest] = []
+        self.answers: list[int] = []
+        """Statuses of the next answers; 200 when there are none."""
+        self._server = TestServer(web.Application())
+        self._server.app.router.add_post("/{path:.*}", self._on_post)
+        self._server.app.router.add_get("/{path:.*}", self._on_post)
+
+    async def start(self) -> None:
+        await self._server.start_server()
+
+    async def stop(self) -> None:
+        await self._server.close()
+
+    def url(self, path: str = "/") -> str:
+        return str(self._server.make_url(path))
+
+    async def _on_post(self, request: web.Request) -> web.Response:
+        self.requests.append(request)
+        self.received.append(orjson.loads(await request.read() or b"{}"))
+        return web.Response(status=self.answers.pop(0) if self.answers else 200)
+
+    async def wait(self, count: int, timeout: float = DEADLINE) -> list[dict[str, Any]]:
+        async def enough() -> bool:
+            return len(self.received) >= count
+
+        await eventually(enough, timeout)
+        return self.received
+
+
+@dataclass
+class Bench:
+    """What a worker test has at hand."""
+
+    settings: Settings
+    stores: Stores
+    broker: Broker
+    app: Application
+    workers: dict[str, asyncio.Task[int]]
+    _workers: dict[str, ChannelWorker]
+
+    async def channel(self, type: str, config: dict[str, Any], **properties: Any) -> str:
+        """A new channel whose worker has started."""
+        properties.setdefault("mo_url", self.app.url("/mo"))
+        channel = str(uuid.uuid4())
+        spec = ChannelSpec.from_properties(channel, {"type": type, "config": config, **properties})
+        await self.broker.declare(names.channel_queues(channel), remember=False)
+        await self.stores.channels.create(spec)
+        self.start(channel)
+        return channel
+
+    def start(self, channel: str, launch: Launch = Launch()) -> None:  # noqa: B008 - frozen
+        worker = ChannelWorker(self.settings, channel, launch, Redactor())
+        self._workers[channel] = worker
+        self.workers[channel] = asyncio.create_task(worker.run())
+
+    async def running(self, channel: str) -> None:
+        async def up() -> bool:
+            assert not self.workers[channel].done(), self.workers[channel]
+            return "worker" in await self.stores.statuses.components(channel)
+
+        await eventually(up)
+
+    async def stop(self, channel: str) -> int:
+        self._workers[channel].stop()
+        return await asyncio.wait_for(self.workers[channel], DEADLINE + 5)
+
+    async def send(self, channel: str, to: str, content: str, event_url: str | None = None, **fields: Any) -> str:
+        """Queue an MT as the API does; its message id."""
+        message = UserMessage(to_addr=to, from_addr=None, content=content, transport_name=channel, **fields)
+        await self.stores.outbound.put(channel, message.message_id, event_url)
+        if event_url:
+            await self.stores.outbound.answered(channel, message.message_id)
+        await self.broker.publish(names.outbound_queue(channel), message.to_wire())
+        return message.message_id
+
+    async def component(self, channel: str, component: str) -> dict[str, Any]:
+        return (await self.stores.statuses.components(channel)).get(component, {})
+
+
+@pytest.fixture
+async def bench(settings: Settings) -> AsyncIterator[Bench]:
+    settings = dataclasses.replace(settings, callback_timeout=2.0)
+    stores, broker, app = Stores(settings), Broker(settings.amqp, "test"), Application()
+    await app.start()
+    await broker.start(timeout=10)
+    bench = Bench(settings, stores, broker, app, {}, {})
+    yield bench
+    for channel, task in bench.workers.items():
+        if not task.done():
+            await bench.stop(channel)
+        await broker.delete_queues(list(names.channel_queues(channel)))
+    await broker.close()
+    await stores.close()
+    await app.stop()

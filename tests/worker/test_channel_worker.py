@@ -1,0 +1,219 @@
+"""The worker's promises, from queue or socket to application and back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+
+from junebug import names
+from junebug.embedded import free_ports
+from junebug.messages import Event
+from junebug.spec import ChannelSpec
+from tests.worker.conftest import Bench, eventually
+
+
+async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    return reader, writer, "{}:{}".format(*writer.get_extra_info("sockname"))
+
+
+async def line(reader: asyncio.StreamReader) -> str:
+    return (await asyncio.wait_for(reader.readline(), 10)).decode()
+
+
+async def test_loopback_returns_what_it_was_sent_with_events(bench: Bench) -> None:
+    channel = await bench.channel("loopback", {})
+    message_id = await bench.send(channel, "+27", "hello", bench.app.url("/event"))
+    received = await bench.app.wait(3)
+    by_type = {body.get("event_type"): body for body in received}
+    assert set(by_type) == {None, "submitted", "delivery_succeeded"}
+    assert by_type[None]["content"] == "hello"
+    assert by_type[None]["from"] == "+27"
+    assert by_type["submitted"]["message_id"] == message_id
+    events = await bench.stores.outbound.events(channel, message_id)
+    assert {event.api_type for event in events} == {"submitted", "delivery_succeeded"}
+
+
+async def test_a_telnet_session_goes_new_resume_close(bench: Bench) -> None:
+    (port,) = free_ports(1)
+    channel = await bench.channel("telnet", {"twisted_endpoint": f"tcp:{port}:interface=127.0.0.1"})
+    await bench.running(channel)
+    reader, writer, address = await connect(port)
+    await bench.app.wait(1)
+    writer.write(b"Hi there\r\n")
+    await bench.app.wait(2)
+    message_id = await bench.send(channel, address, "hello", bench.app.url("/event"))
+    assert await line(reader) == "hello\n"
+    await bench.app.wait(3)
+    writer.close()
+    received = await bench.app.wait(4)
+    sessions = [(b["channel_data"]["session_event"], b["content"]) for b in received if "event_type" not in b]
+    assert sessions == [("new", None), ("resume", "Hi there"), ("close", None)]
+    (event,) = [body for body in received if "event_type" in body]
+    assert (event["event_type"], event["message_id"]) == ("submitted", message_id)
+    assert {b["to"] for b in received if "event_type" not in b} == {f"127.0.0.1:{port}"}
+    assert {b["from"] for b in received if "event_type" not in b} == {address}
+
+
+async def test_an_unknown_telnet_address_is_shown_and_rejected(bench: Bench) -> None:
+    (port,) = free_ports(1)
+    channel = await bench.channel("telnet", {"twisted_endpoint": f"tcp:{port}"})
+    await bench.running(channel)
+    reader, writer, _ = await connect(port)
+    await bench.app.wait(1)
+    await bench.send(channel, "1.2.3.4:5", "lost", bench.app.url("/event"))
+    assert await line(reader) == "UNKNOWN ADDR [1.2.3.4:5]: lost\n"
+    event = (await bench.app.wait(2))[1]
+    assert event["event_type"] == "rejected"
+    assert event["event_details"] == {"reason": "Unknown address."}
+    writer.close()
+
+
+async def test_a_session_close_disconnects_after_writing(bench: Bench) -> None:
+    (port,) = free_ports(1)
+    channel = await bench.channel("telnet", {"twisted_endpoint": f"tcp:{port}"})
+    await bench.running(channel)
+    reader, _, address = await connect(port)
+    await bench.app.wait(1)
+    await bench.send(channel, address, "bye", session_event="close")
+    assert await asyncio.wait_for(reader.read(), 10) == b"bye\n"
+    assert (await bench.app.wait(2))[1]["channel_data"] == {"session_event": "close"}
+
+
+async def test_a_failed_callback_is_repeated_and_blocks_nobody(bench: Bench) -> None:
+    channel = await bench.channel("loopback", {"delivery_reports": False})
+    bench.app.answers = [500, 500]
+    await bench.send(channel, "1", "first")
+    await bench.app.wait(1)
+    for number in range(5):
+        await bench.send(channel, f"other-{number}", "second")
+    received = await bench.app.wait(8)
+    ids = [body["message_id"] for body in received]
+    assert ids.count(received[0]["message_id"]) >= 2
+    assert len(set(ids)) == 6
+
+    async def drained() -> bool:
+        return await bench.broker.queue_length(names.inbound_queue(channel)) == 0
+
+    await eventually(drained)
+
+
+async def test_malformed_json_goes_to_the_dead_letters(bench: Bench) -> None:
+    channel = await bench.channel("loopback", {})
+    for queue in (names.outbound_queue(channel), names.inbound_queue(channel), names.event_queue(channel)):
+        await bench.broker.publish(queue, b"{broken")
+
+    async def buried() -> bool:
+        return await bench.broker.queue_length(names.dead_queue(channel)) == 3
+
+    await eventually(buried)
+    await bench.send(channel, "1", "still works")
+    assert (await bench.app.wait(1))[0]["content"] == "still works"
+
+
+async def test_changed_settings_are_applied_without_a_restart(bench: Bench) -> None:
+    (port,) = free_ports(1)
+    channel = await bench.channel("telnet", {"twisted_endpoint": f"tcp:{port}"})
+    await bench.running(channel)
+    _, writer, _ = await connect(port)
+    await bench.app.wait(1)
+    old = await bench.stores.channels.get(channel)
+    new = ChannelSpec.from_properties(channel, old.to_properties() | {"mo_url": bench.app.url("/new")})
+    await bench.stores.channels.update(old, new, restart=False)
+
+    async def moved() -> bool:
+        writer.write(b"x\n")
+        await asyncio.sleep(0.05)
+        return any(request.path == "/new" for request in bench.app.requests)
+
+    await eventually(moved)
+
+
+async def test_what_is_in_flight_at_a_stop_is_finished_or_kept(bench: Bench) -> None:
+    channel = await bench.channel("loopback", {"delivery_reports": False})
+    await bench.running(channel)
+    for number in range(200):
+        await bench.send(channel, "1", str(number))
+    assert await bench.stop(channel) == 0
+    bench.start(channel)
+
+    async def all_there() -> bool:
+        return len({body["content"] for body in bench.app.received}) == 200
+
+    await eventually(all_there)
+
+
+async def test_rates_count_the_last_whole_window(bench: Bench) -> None:
+    channel = await bench.channel("loopback", {})
+    await bench.running(channel)
+
+    async def counted() -> bool:
+        await bench.send(channel, "1", "x", bench.app.url("/event"))
+        rates = await bench.stores.rates.rates(channel)
+        return all(rates[name] for name in ("inbound_message", "outbound_message", "submitted", "delivery_succeeded"))
+
+    await eventually(counted)
+
+
+async def test_an_unroutable_publish_is_visible_and_repeated(bench: Bench) -> None:
+    queue = f"app-{free_ports(1)[0]}"
+    channel = await bench.channel("loopback", {"delivery_reports": False}, mo_url=None, amqp_queue=queue)
+    await bench.running(channel)
+    message_id = await bench.send(channel, "1", "to amqp")
+
+    async def degraded() -> bool:
+        return (await bench.component(channel, "callbacks")).get("status") == "degraded"
+
+    await eventually(degraded)
+    await bench.broker.declare({f"{queue}.inbound": {}, f"{queue}.event": {}}, bind=True, remember=False)
+    got: list[dict[str, Any]] = []
+
+    def take(delivery: Any) -> None:
+        got.append(orjson.loads(delivery.body))
+        delivery.ack()
+
+    consumers = [bench.broker.consume(f"{queue}.{kind}", take, prefetch=10) for kind in ("inbound", "event")]
+
+    async def both() -> bool:
+        return len(got) >= 2
+
+    await eventually(both, 15)
+    assert {wire["message_type"] for wire in got} == {"user_message", "event"}
+    assert [wire["user_message_id"] for wire in got if wire["message_type"] == "event"] == [message_id]
+
+    async def ok_again() -> bool:
+        return (await bench.component(channel, "callbacks")).get("status") == "ok"
+
+    await eventually(ok_again)
+    for consumer in consumers:
+        await consumer.cancel()
+    await bench.broker.delete_queues([f"{queue}.inbound", f"{queue}.event", f"{queue}.outbound"])
+
+
+async def test_messages_of_the_app_queue_are_sent(bench: Bench) -> None:
+    queue = f"app-{free_ports(1)[0]}"
+    channel = await bench.channel("loopback", {}, amqp_queue=queue)
+    await bench.running(channel)
+    wire = {"message_type": "user_message", "to_addr": "1", "from_addr": "2", "content": "from amqp",
+            "timestamp": "2016-03-18T11:49:36Z", "transport_name": queue}  # fmt: skip
+
+    async def published() -> bool:
+        try:
+            await bench.broker.publish(f"{queue}.outbound", orjson.dumps(wire), exchange=names.EXCHANGE)
+        except Exception:
+            return False
+        return True
+
+    await eventually(published)
+    assert (await bench.app.wait(1))[0]["content"] == "from amqp"
+    await bench.broker.delete_queues([f"{queue}.outbound"])
+
+
+async def test_an_event_of_nobodys_message_is_kept_out_of_the_way(bench: Bench) -> None:
+    channel = await bench.channel("loopback", {})
+    event = Event(event_type="ack", user_message_id="", transport_name=channel)
+    await bench.broker.publish(names.event_queue(channel), event.to_wire())
+    await bench.send(channel, "1", "goes on")
+    assert (await bench.app.wait(1))[0]["content"] == "goes on"
