@@ -136,15 +136,21 @@ class ChannelStore:
 
         Raises ChannelNotFound.
         """
-        _, existed, *_ = await self._redis.run(
-            ("SADD", names.DELETED_CHANNELS, channel),
-            ("DEL", names.channel_properties(channel)),
-            ("SREM", names.CHANNELS, channel),
-            ("HDEL", names.GENERATIONS, channel),
-            ("PUBLISH", names.NUDGE_TOPIC, channel),
+        (existed,) = await self._redis.run(
+            (
+                "EVAL",
+                _DELETE,
+                4,
+                names.channel_properties(channel),
+                names.CHANNELS,
+                names.GENERATIONS,
+                names.DELETED_CHANNELS,
+                channel,
+            )
         )
         if not existed:
             raise ChannelNotFound(f"There is no channel with id {channel!r}")
+        await self.nudge(channel)
 
     async def nudge(self, channel: str) -> None:
         """Tell whoever listens that this channel's spec changed."""
@@ -215,11 +221,10 @@ class ChannelStore:
             try:
                 async with self._redis.client.pubsub() as subscription:
                     await subscription.subscribe(names.NUDGE_TOPIC)
-                    yield ""
                     while True:
-                        message = await subscription.get_message(ignore_subscribe_messages=True, timeout=5.0)
-                        if message:
-                            yield message["data"]
+                        message = await subscription.get_message(timeout=5.0)
+                        if message:  # redis-py subscribes again by itself, which shows here as at the first time
+                            yield "" if message["type"] == "subscribe" else message["data"]
             except _AWAY:
                 await asyncio.sleep(NUDGE_PAUSE)
 
@@ -516,6 +521,14 @@ return redis.call('HINCRBY', KEYS[2], ARGV[3], ARGV[4])
 _RESTART = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 return redis.call('HINCRBY', KEYS[2], ARGV[1], 1)
+"""
+
+_DELETE = """
+if redis.call('DEL', KEYS[1]) == 0 then return 0 end
+redis.call('SREM', KEYS[2], ARGV[1])
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('SADD', KEYS[4], ARGV[1])
+return 1
 """
 
 _PUT_STATUS = """

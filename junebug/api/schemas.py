@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jsonschema_rs
+import orjson
 from yarl import URL
 
 from junebug import names
@@ -137,9 +138,13 @@ class Body:
 
 
 def _problem(error: jsonschema_rs.ValidationError) -> tuple[str, list[str | int]]:
-    message = error.message
-    if error.schema_path[-1:] == ["format"]:
-        message = FORMATS[error.kind.value][1]
+    match error.kind:
+        case jsonschema_rs.ValidationErrorKind.Format(format=name):
+            message = FORMATS[name][1]
+        case jsonschema_rs.ValidationErrorKind.Enum(options=options):
+            message = f"expected one of {orjson.dumps(options).decode()}"
+        case _:
+            message = error.message
     field = ".".join(map(str, error.instance_path))
     return (f"{field}: {message}" if field else message)[:LONGEST_PROBLEM], list(error.schema_path)
 

@@ -1,0 +1,227 @@
+"""The API put together: its routes, and its life as a process.
+
+Neighbours: channels.py, messages.py, logs.py and health.py hold the handlers, answering.py what stands around them;
+cli.py calls `bind` (sockets.py) and `run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from junebug.aio import run_async
+from junebug.api.answering import Handler, Protocol, answering
+from junebug.api.channels import Channels
+from junebug.api.health import Health
+from junebug.api.http import http_error_reply
+from junebug.api.logs import Logs
+from junebug.api.messages import Messages
+from junebug.api.sockets import BACKLOG, bind
+from junebug.api.specs import SpecCache
+from junebug.broker import Broker
+from junebug.config import Settings
+from junebug.errors import BrokerUnavailable, StoreUnavailable
+from junebug.logs import setup_process_logging
+from junebug.registry import Registry
+from junebug.stores import Stores
+
+log = structlog.stdlib.get_logger("api")
+
+PREFIXES = ("", "/jb")
+"""Everything is served under each: clients of a Junebug behind a proxy post to /jb/... (COMPAT §1)."""
+KEEPALIVE_TIMEOUT = 75.0
+LINGERING_TIME = 2.0
+"""Seconds for which the rest of a refused body is read, so that its sender gets to read the answer."""
+HEARTBEAT_INTERVAL = 1.0
+WAIT_FOR_SERVERS, WAIT_FOR_EMBEDDED_SERVERS = 5.0, 30.0
+ASK_AGAIN = 0.1
+CLOSE_TIMEOUT = 2.0
+EXIT_OK, EXIT_FAILED = 0, 1
+
+__all__ = ["bind", "make_app", "run", "serving"]
+
+
+# --- the application --------------------------------------------------------------------------------------------------
+
+
+def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Registry) -> web.Application:
+    """The API; whoever gives it `stores` and `broker` starts and closes them."""
+    specs = SpecCache(stores.channels)
+    channels = Channels(settings, stores, broker, registry, specs)
+    messages = Messages(settings, stores, broker, specs)
+    logs = Logs(settings, stores)
+    health = Health(settings, stores, broker)
+
+    app = web.Application(middlewares=[answering(settings)], client_max_size=settings.max_body_size)
+    app.cleanup_ctx.append(specs.listening)
+    app.cleanup_ctx.append(messages.noting)
+    for prefix in PREFIXES:
+        one = f"{prefix}/channels/{{channel_id}}"
+        _route(app, f"{prefix}/channels/", GET=channels.list, POST=channels.create)
+        _route(app, one, GET=channels.get, POST=channels.update, DELETE=channels.delete)
+        _route(app, f"{one}/restart", POST=channels.restart)
+        _route(app, f"{one}/logs", GET=logs.get)
+        _route(app, f"{one}/messages/", POST=messages.send)
+        _route(app, f"{one}/messages.json", POST=messages.send)
+        _route(app, f"{one}/messages/{{message_id}}", GET=messages.status)
+        _route(app, f"{prefix}/health", GET=health.get)
+        _route(app, f"{prefix}/health/", GET=health.get)
+    return app
+
+
+def _route(app: web.Application, path: str, **handlers: Handler) -> None:
+    """Serve `path`, and its other form with or without the slash at the end.
+
+    There a GET is redirected; other methods are served, because HTTP clients turn a redirected POST into a GET.
+    """
+    other = path.removesuffix("/") if path.endswith("/") else f"{path}/"
+    for method, handler in handlers.items():
+        app.router.add_route(method, path, handler)
+        app.router.add_route(method, other, redirect if method == "GET" else handler)
+        if method == "GET":
+            app.router.add_route("HEAD", path, handler)
+            app.router.add_route("HEAD", other, redirect)
+
+
+async def redirect(request: web.Request) -> web.Response:
+    """301 to the same path with or without the slash at the end."""
+    path = request.rel_url.raw_path
+    path = path.removesuffix("/") if path.endswith("/") else f"{path}/"
+    query = request.rel_url.raw_query_string
+    host = request.headers.get("Host")
+    where = f"{request.scheme}://{host}{path}" if host else path
+    where += f"?{query}" if query else ""
+    return http_error_reply(301, {"Location": where}, new_url=where)
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def serving(
+    app: web.Application, sockets: Sequence[socket.socket], shutdown_timeout: float
+) -> AsyncIterator[None]:
+    """Answer requests on the sockets. At the end the requests under way get `shutdown_timeout` seconds."""
+    loop = asyncio.get_running_loop()
+    runner = web.AppRunner(app, shutdown_timeout=shutdown_timeout, access_log=None)
+    await runner.setup()
+    server = runner.server
+    assert server is not None
+
+    def protocol() -> Protocol:
+        return Protocol(
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]
+            keepalive_timeout=KEEPALIVE_TIMEOUT,
+            lingering_time=LINGERING_TIME,
+        )
+
+    listeners: list[asyncio.Server] = []
+    try:
+        for each in sockets:
+            listeners.append(await loop.create_server(protocol, sock=each, backlog=BACKLOG))
+        yield
+    finally:
+        for listener in listeners:
+            listener.close()
+        await runner.cleanup()
+
+
+def run(
+    settings: Settings, sockets: Sequence[socket.socket], process: str = "api", *, announce: bool | None = None
+) -> int:
+    """Answer requests on the sockets until SIGTERM or SIGINT; blocking. Returns the exit code: 0 = asked to stop.
+
+    `process` names it in logs and for its heartbeat; `announce`: print where Junebug listens (default: the first of
+    several processes does).
+    """
+    setup_process_logging(settings, process)
+    if announce is None:
+        announce = process.partition(":")[2] in ("", "0", "1")
+    try:
+        return run_async(_run(settings, sockets, process, announce))
+    except Exception:
+        log.exception("the API failed")
+        return EXIT_FAILED
+
+
+async def _run(settings: Settings, sockets: Sequence[socket.socket], process: str, announce: bool) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    registry = Registry.from_settings(settings.channels, settings.replace_channels)
+    stores = Stores(settings)
+    broker = Broker(settings.amqp, process)
+    heartbeat = asyncio.create_task(_beat_forever(settings, process))
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await broker.start()
+        await _until(stopped, _servers_answer(settings, stores, broker))
+        app = make_app(settings, stores, broker, registry)
+        async with serving(app, sockets, shutdown_timeout=min(settings.request_timeout, settings.stop_timeout * 0.6)):
+            if announce and not stop.is_set():
+                print(f"Junebug is listening on {_url(settings, sockets)}", flush=True)
+            await asyncio.wait([stopped, heartbeat], return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            heartbeat.result()  # what it died of; we die with it and are started afresh
+        return EXIT_OK
+    finally:
+        for task in (heartbeat, stopped):
+            task.cancel()
+        for close in (broker.close(), stores.close()):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await close
+
+
+async def _servers_answer(settings: Settings, stores: Stores, broker: Broker) -> None:
+    """Return when Redis and RabbitMQ are there, or when they have been waited for long enough."""
+    seconds = WAIT_FOR_EMBEDDED_SERVERS if settings.embedded else WAIT_FOR_SERVERS
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    await stores.ping()
+                    break
+                except StoreUnavailable:
+                    await asyncio.sleep(ASK_AGAIN)
+            await broker.wait_connected(seconds)
+    except (TimeoutError, BrokerUnavailable):
+        log.warning("listening without Redis or RabbitMQ: requests that need them are answered 503 meanwhile")
+
+
+async def _until(stopped: asyncio.Task[Any], work: Any) -> None:
+    """Do it, unless we are to stop first."""
+    task = asyncio.create_task(work)
+    await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _url(settings: Settings, sockets: Sequence[socket.socket]) -> str:
+    host = settings.interface or "localhost"
+    with suppress(ValueError):
+        host = f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
+    return f"http://{host}:{sockets[0].getsockname()[1]}"
+
+
+async def _beat_forever(settings: Settings, process: str) -> None:
+    """Touch the heartbeat file from the event loop: a loop that hangs is seen."""
+    path = settings.heartbeat_path(process)
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        except OSError as error:
+            log.warning("no heartbeat", reason=str(error))
+        await asyncio.sleep(HEARTBEAT_INTERVAL)

@@ -1,0 +1,110 @@
+"""Requests in, envelopes out: reading a JSON body, writing an answer, waiting no longer than one may (COMPAT §1).
+
+Neighbours: the handlers (channels.py, messages.py, health.py, logs.py) use it, answering.py turns what they raise into
+answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import orjson
+from aiohttp import web
+
+from junebug.errors import ApiUsageError, JsonDecodeError, JunebugError
+
+DEEPEST_BODY = 100
+"""Levels of nesting; orjson writes 254 at the most, and a message goes through several hands."""
+PATIENCE = 0.8
+"""Share of request_timeout that one call of Redis or RabbitMQ may take: its own error comes before the request's."""
+
+T = TypeVar("T")
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_abandoned: set[asyncio.Task[Any]] = set()
+
+
+def reply(
+    status: int, description: str, result: Any, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """The envelope `{status, code, description, result}`; `code` is the reason phrase."""
+    return web.Response(
+        status=status,
+        body=envelope(status, description, result),
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+def envelope(status: int, description: str, result: Any) -> bytes:
+    """The JSON of every answer."""
+    return orjson.dumps(
+        {"status": status, "code": phrase(status), "description": description, "result": result}
+    )
+
+
+def phrase(status: int) -> str:
+    """The HTTP reason phrase."""
+    return _PHRASES.get(status, "Unknown")
+
+
+def error_reply(error: JunebugError) -> web.Response:
+    """What the error says of itself."""
+    return reply(error.status, error.description, {"errors": error.errors()})
+
+
+_HTTP_DESCRIPTIONS = {
+    404: "The requested URL was not found on the server.",
+    405: "The method is not allowed for the requested URL.",
+}
+
+
+def http_error_reply(status: int, headers: Mapping[str, str] | None = None, **more: str) -> web.Response:
+    """An answer about the request itself rather than about channels: its error has `code`, `type` and `message`."""
+    error = {"code": status, "type": phrase(status), "message": f"{status}: {phrase(status)}", **more}
+    description = _HTTP_DESCRIPTIONS.get(status, phrase(status).lower())
+    return reply(status, description, {"errors": [error]}, headers)
+
+
+async def read_json(request: web.Request) -> Any:
+    """The body, whatever its Content-Type says. Raises JsonDecodeError, ApiUsageError."""
+    body = await request.read()
+    try:
+        loaded = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise JsonDecodeError(f"The body is no JSON: {error}") from None
+    if body.count(b"{") + body.count(b"[") > DEEPEST_BODY and _is_deeper(loaded, DEEPEST_BODY):
+        raise ApiUsageError(f"The body is nested deeper than {DEEPEST_BODY} levels")
+    return loaded
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return False
+    return levels == 0 or any(_is_deeper(item, levels - 1) for item in value)
+
+
+async def bounded(work: Coroutine[Any, Any, T], seconds: float, late: Callable[[], JunebugError]) -> T:
+    """The outcome of `work`, or `late()` raised when it takes longer: also when it is slow to be cancelled."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait([task], timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+            _abandoned.add(task)
+            task.add_done_callback(_forget)
+    if not task.done():
+        raise late()
+    return task.result()
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _abandoned.discard(task)
+    if not task.cancelled():
+        task.exception()  # nobody waits for it any more

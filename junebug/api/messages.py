@@ -1,0 +1,127 @@
+"""Endpoints of messages: send one, ask what became of it (spec 1.7.1).
+
+The way of a message: stored (where its events go), published and confirmed, then answered 201. Only what RabbitMQ has
+confirmed is answered so. This is the hot path (DESIGN §4): one write to Redis, one to RabbitMQ, both shared with the
+requests beside it, and the channel's spec at hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from junebug import names
+from junebug.api import schemas, views
+from junebug.api.channels import channel_id, declare_queues
+from junebug.api.http import PATIENCE, envelope, read_json, reply
+from junebug.api.specs import SpecCache
+from junebug.broker import Broker
+from junebug.config import Settings
+from junebug.errors import BrokerUnavailable, MessageNotFound, StoreUnavailable, Unroutable
+from junebug.messages import UserMessage
+from junebug.stores import Stores
+
+log = structlog.stdlib.get_logger("api")
+
+MAX_UNNOTED = 10_000
+"""Answers whose note is under way at the most; for one more, the forwarder waits its grace instead."""
+NOTE_TIMEOUT = 2.0
+"""Seconds that the last notes may take when the application ends."""
+
+
+class Messages:
+    """The handlers, and what they need."""
+
+    def __init__(self, settings: Settings, stores: Stores, broker: Broker, specs: SpecCache) -> None:
+        self._patience = settings.request_timeout * PATIENCE
+        self._allow_expired_replies = settings.allow_expired_replies
+        self._stores = stores
+        self._broker = broker
+        self._specs = specs
+        self._notes: set[asyncio.Task[None]] = set()
+
+    async def send(self, request: web.Request) -> web.StreamResponse:
+        body = schemas.message_send.check(await read_json(request))
+        views.check_addressing(body, self._allow_expired_replies)
+        channel = channel_id(request)
+        spec = self._specs.peek(channel) or await self._specs.fetch(channel)
+        views.check_sendable(body, spec)
+        message = await self._message(body, channel)
+        event_url = body.get("event_url") or None
+        await self._stores.outbound.put(channel, message.message_id, event_url, body.get("event_auth_token"))
+        await self._publish(channel, message, views.priority(body))
+        answer = envelope(201, "message submitted", views.message_json(message, channel))
+        if event_url is None:
+            return web.Response(status=201, body=answer, content_type="application/json")
+        return _Answer(answer, lambda: self._note_answered(channel, message.message_id))
+
+    async def status(self, request: web.Request) -> web.Response:
+        channel, message_id = channel_id(request), request.match_info["message_id"]
+        if self._specs.peek(channel) is None:
+            await self._specs.fetch(channel)
+        events = await self._stores.outbound.events(channel, message_id)
+        return reply(200, "message status", views.message_status_json(message_id, channel, events))
+
+    async def _message(self, body: Mapping[str, Any], channel: str) -> UserMessage:
+        """Raises MessageNotFound when what it replies to is unknown or expired."""
+        reply_to = body.get("reply_to")
+        if reply_to is None:
+            return views.new_message(body, channel)
+        inbound = await self._stores.inbound.get(channel, reply_to)
+        if inbound is not None:
+            return views.new_reply(body, channel, inbound)
+        if body.get("to") is not None:  # only where allow_expired_replies lets both be given
+            return views.new_message(body, channel)
+        raise MessageNotFound(f"Inbound message with id {reply_to[:100]!r} not found: it may have expired")
+
+    async def _publish(self, channel: str, message: UserMessage, priority: int) -> None:
+        """RabbitMQ has it when this returns. Raises BrokerUnavailable, ChannelNotFound."""
+        queue, wire = names.outbound_queue(channel), message.to_wire()
+        try:
+            return await self._broker.publish(queue, wire, priority=priority, timeout=self._patience)
+        except Unroutable:
+            await self._specs.fetch(channel)  # is it deleted, or has RabbitMQ lost its queues?
+        await declare_queues(self._broker, channel, self._patience)
+        try:
+            await self._broker.publish(queue, wire, priority=priority, timeout=self._patience)
+        except Unroutable as error:
+            raise BrokerUnavailable(f"RabbitMQ does not keep the channel's queue: {error}") from None
+
+    # --- after the answer ---------------------------------------------------------------------------------------------
+
+    def _note_answered(self, channel: str, message_id: str) -> None:
+        """Let the events go: the application has the message's id (clients refuse one that they do not know yet)."""
+        if len(self._notes) < MAX_UNNOTED:
+            task = asyncio.create_task(self._note(channel, message_id))
+            self._notes.add(task)
+            task.add_done_callback(self._notes.discard)
+
+    async def _note(self, channel: str, message_id: str) -> None:
+        try:
+            await self._stores.outbound.answered(channel, message_id)
+        except StoreUnavailable as error:
+            log.warning("answer not noted", channel_id=channel, message_id=message_id, reason=str(error))
+
+    async def noting(self, _: web.Application) -> AsyncIterator[None]:
+        """For `cleanup_ctx`: finish the notes that are under way when the application ends."""
+        yield
+        if self._notes:
+            await asyncio.wait(self._notes, timeout=NOTE_TIMEOUT)
+        for task in self._notes:
+            task.cancel()
+
+
+class _Answer(web.Response):
+    """A 201 that says when it is written."""
+
+    def __init__(self, body: bytes, on_written: Callable[[], None]) -> None:
+        super().__init__(status=201, body=body, content_type="application/json")
+        self._on_written = on_written
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        await super().write_eof(data)
+        self._on_written()

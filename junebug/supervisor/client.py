@@ -1,0 +1,99 @@
+"""The reconciler's way into supervisord: the XML-RPC namespace `channels` (rpc.py) over its unix socket.
+
+Blocking, each call bounded by a timeout: to be called in a thread.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import xmlrpc.client
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from xml.parsers.expat import ExpatError
+
+from junebug.errors import Unavailable
+from junebug.supervisor.reconcile import CHUNK, Running
+
+TIMEOUT = 10.0
+
+T = TypeVar("T")
+
+
+class SupervisorClient:
+    """Raises Unavailable when supervisord does not answer, or refuses (it is shutting down)."""
+
+    def __init__(self, path: Path, timeout: float = TIMEOUT) -> None:
+        self._server = xmlrpc.client.ServerProxy(
+            "http://localhost/RPC2", transport=_UnixTransport(path.absolute(), timeout)
+        )
+
+    def running(self) -> dict[str, Running]:
+        """All channels that supervisord has, whatever their state."""
+        found = json.loads(self._call(self._server.channels.running))
+        return {channel: Running(**fields) for channel, fields in found.items()}
+
+    def start(self, channels: Iterable[tuple[str, int]]) -> None:
+        """Add and start them, as (id, generation)."""
+        for chunk in _chunks(channels):
+            self._call(self._server.channels.start, _with_generations(chunk))
+
+    def restart(self, channels: Iterable[tuple[str, int]]) -> None:
+        """Stop them and start them again in the given generation; returns before that is done."""
+        for chunk in _chunks(channels):
+            self._call(self._server.channels.restart, _with_generations(chunk))
+
+    def stop(self, channels: Iterable[str]) -> None:
+        for chunk in _chunks(channels):
+            self._call(self._server.channels.stop, json.dumps(chunk))
+
+    def kill(self, channels: Iterable[str]) -> None:
+        """SIGKILL; they are started again as if they had crashed."""
+        for chunk in _chunks(channels):
+            self._call(self._server.channels.kill, json.dumps(chunk))
+
+    def remove(self, channels: Iterable[str]) -> None:
+        """Stop the running, drop the stopped: to be called until they are gone."""
+        for chunk in _chunks(channels):
+            self._call(self._server.channels.remove, json.dumps(chunk))
+
+    def _call(self, method: Callable[..., Any], *arguments: str) -> str:
+        try:
+            return str(method(*arguments))
+        except xmlrpc.client.Fault as fault:
+            raise Unavailable(f"supervisord refused: {fault.faultString}") from None
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError) as error:
+            raise Unavailable(f"supervisord does not answer: {error or type(error).__name__}") from None
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__()
+        self._path = path
+        self._timeout = timeout
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        return _UnixConnection(self._path, self._timeout)  # one for each call: nothing to find broken later
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def _chunks(items: Iterable[T]) -> Iterator[Sequence[T]]:
+    every = list(items)
+    for start in range(0, len(every), CHUNK):
+        yield every[start : start + CHUNK]
+
+
+def _with_generations(channels: Sequence[tuple[str, int]]) -> str:
+    return json.dumps([{"id": channel, "generation": generation} for channel, generation in channels])

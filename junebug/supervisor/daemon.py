@@ -1,0 +1,389 @@
+"""supervisord, assembled in this process: the parent of everything that Junebug runs (DESIGN §1).
+
+    jb (this process, supervisord's loop: one thread, no event loop, no connections)
+    ├─ redis, epmd, rabbitmq   exec'd, with --embedded only
+    ├─ channel:<id>            forked; added and removed by the reconciler through rpc.py
+    ├─ reconciler              forked; supervisord's event listener
+    └─ api:<n>                 forked; keep the listening sockets that the parent holds
+
+The list is the order of starting, too; stopping goes the other way round, within `stop_timeout` + STOP_MARGIN seconds.
+supervisord reads no configuration file: its options are set here. `supervisorctl -c <data_dir>/run/supervisor.conf` talks
+to it. SIGHUP and `supervisorctl reload` start everything afresh, the channels that ran before included.
+Neighbours: cli.py hands over the `Programs`; channel_process.py has the processes, reconciler.py decides about channels.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import setproctitle
+from supervisor import events
+from supervisor.dispatchers import default_handler
+from supervisor.loggers import LevelsByName
+from supervisor.medusa import asyncore_25 as asyncore
+from supervisor.options import EventListenerPoolConfig, ProcessGroupConfig, ServerOptions
+from supervisor.rpcinterface import make_main_rpcinterface
+from supervisor.states import SupervisorStates
+from supervisor.supervisord import Supervisor
+
+from junebug.config import Settings
+from junebug.embedded import ServerProgram
+from junebug.errors import StartupError
+from junebug.messages import Status
+from junebug.supervisor import reconciler
+from junebug.supervisor.channel_process import (
+    ApiConfig,
+    ChannelGroupConfig,
+    ReconcilerConfig,
+    RunChannel,
+    ServerConfig,
+    WarmProcess,
+)
+from junebug.supervisor.rpc import ChannelsInterface
+
+API_PRIORITY = RECONCILER_PRIORITY = 200
+"""The same number: stopped together, before the channels."""
+API_STOP_TIMEOUT = 3.0
+STOP_MARGIN = 4.0
+"""Seconds beyond the channels' stop_timeout after which whatever is left is killed."""
+EVENT_BUFFER = 10_000
+"""Events that wait while the reconciler is away; 10, the default, overflow when hundreds of channels start."""
+API_SILENCE = 30.0
+RECONCILER_SILENCE = 15.0
+WANTED_DESCRIPTORS = 65_536
+LOG_SIZE = 5_000_000
+LOG_BACKUPS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Programs:
+    """What the supervisor runs; cli.py composes it, so that no package here imports another."""
+
+    run_channel: RunChannel | None = None
+    run_api: Callable[[Settings, int], int | None] | None = None
+    """Blocking; the number counts from 1. None: no API here."""
+    notify_status: Callable[[Settings, str, Status], Coroutine[Any, Any, None]] | None = None
+    preload: Callable[[], None] = field(default=lambda: None)
+    """Imports what the children need: once, and shared by all."""
+    keep_descriptors: tuple[int, ...] = ()
+    """Listening sockets of the API."""
+    servers: tuple[ServerProgram, ...] = ()
+    channels: bool = True
+    """False: API processes only, no reconciler and no channels."""
+
+    @property
+    def name(self) -> str:
+        """Of this supervisor's own files in data_dir: one with channels and one without may share it."""
+        return "supervisor" if self.channels else "api-supervisor"
+
+
+def run(settings: Settings, programs: Programs) -> int:
+    """Run everything until SIGTERM or SIGINT. Returns the exit code.
+
+    Raises StartupError when another supervisor uses the same data_dir.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stopped_early)  # until supervisord takes them over
+    _make_directories(settings)
+    lock = _lock(settings, programs)  # held until this process ends
+    _write_ctl_config(settings, programs)
+    _raise_descriptor_limit()
+    setproctitle.setproctitle(f"junebug: {programs.name.replace('-', ' ')}")
+    programs.preload()
+    _become_forkable()
+    _Wake.install()
+    kept: dict[str, int] = {}
+    first = True
+    try:
+        while True:
+            options = _Options(settings, programs, kept, first)
+            options.realize(args=[], doc="", progname="junebug")
+            try:
+                _Supervisor(options, settings.stop_timeout + STOP_MARGIN).main()
+            except asyncore.ExitNow:
+                pass
+            finally:
+                options.close_httpservers()
+                options.close_logger()
+            first = False
+            if options.mood < SupervisorStates.RESTARTING:
+                return 0
+    finally:
+        os.close(lock)
+
+
+# --- before the first fork --------------------------------------------------------------------------------------------
+
+
+def _stopped_early(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
+
+
+def _make_directories(settings: Settings) -> None:
+    try:
+        for directory in (settings.run_dir, settings.log_dir, settings.heartbeat_path("reconciler").parent):
+            directory.mkdir(parents=True, exist_ok=True)
+        settings.run_dir.chmod(0o700)
+        for stale in settings.heartbeat_path("reconciler").parent.iterdir():
+            if stale.name.startswith("channel:"):
+                stale.unlink(missing_ok=True)
+    except OSError as error:
+        raise StartupError(f"data_dir: cannot use {settings.data_dir!r}: {error.strerror}") from None
+
+
+def _lock(settings: Settings, programs: Programs) -> int:
+    """The lock file's descriptor. Children close it at once, so it never outlives this process."""
+    path = settings.run_dir / f"{programs.name}.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StartupError(f"data_dir: cannot write {path}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise StartupError(
+            f"data_dir: another Junebug is running in {settings.data_dir!r}; stop it, or choose another with --data-dir"
+        ) from None
+    return descriptor
+
+
+def _write_ctl_config(settings: Settings, programs: Programs) -> None:
+    """For `supervisorctl -c`; supervisord itself does not read it."""
+    path = settings.run_dir / f"{programs.name}.conf"
+    url = f"unix://{_socket(settings, programs)}".replace("%", "%%")
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"[supervisorctl]\nserverurl = {url}\nprompt = junebug\n")
+
+
+def _socket(settings: Settings, programs: Programs) -> Path:
+    return (settings.supervisor_socket if programs.channels else settings.run_dir / f"{programs.name}.sock").absolute()
+
+
+def _raise_descriptor_limit() -> None:
+    """As far as we may: each channel needs a pipe here, and the embedded RabbitMQ inherits the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in ((WANTED_DESCRIPTORS, max(hard, WANTED_DESCRIPTORS)), (min(hard, WANTED_DESCRIPTORS), hard)):
+        if soft == resource.RLIM_INFINITY or soft >= wanted[0]:
+            return
+        try:
+            return resource.setrlimit(resource.RLIMIT_NOFILE, wanted)
+        except (OSError, ValueError):
+            continue  # it is not permitted: what there is must do
+
+
+def _become_forkable() -> None:
+    """Nothing that a fork would share: no open logs, no text in a buffer; and memory that it can share for long."""
+    for handler in list(logging.root.handlers):
+        logging.root.removeHandler(handler)
+        handler.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    gc.collect()
+    gc.freeze()  # else each child's first collection would touch, and so copy, every object's page
+
+
+class _Wake:
+    """A pipe that each signal writes to, in supervisord's loop: its poll() would sleep on for up to a second (PEP 475)."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def install(cls) -> None:
+        read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        asyncore.socket_map[read] = cls(read)
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    def handle_read_event(self) -> None:
+        try:
+            os.read(self._descriptor, 4096)
+        except BlockingIOError:
+            pass
+
+    def handle_error(self) -> None:
+        """Nothing here can fail in a way that the loop could mend."""
+
+
+# --- supervisord ------------------------------------------------------------------------------------------------------
+
+
+class _Options(ServerOptions):  # type: ignore[misc]
+    """supervisord's options, from our settings instead of a file."""
+
+    def __init__(self, settings: Settings, programs: Programs, kept: dict[str, int], first: bool) -> None:
+        super().__init__()
+        self.first = first
+        self.test = False
+        self._settings = settings
+        self._programs = programs
+        self._kept = kept
+        self._channels: ChannelGroupConfig | None = None
+        self._groups: list[Any] | None = None
+
+    def default_configfile(self) -> str:
+        return str((self._settings.run_dir / f"{self._programs.name}.conf").absolute())
+
+    def read_config(self, fp: Any) -> Any:
+        """Also what `supervisorctl update` comes to: always the same groups, so it never drops one."""
+        name, log_dir = self._programs.name, self._settings.log_dir.absolute()
+        if self._groups is None:
+            self._groups = list(self._make_groups())
+        section = self.configroot.supervisord
+        vars(section).update(
+            nodaemon=True,
+            silent=True,
+            user=None,
+            umask=0o022,
+            directory=None,
+            logfile=str(log_dir / f"{name}.log"),
+            logfile_maxbytes=LOG_SIZE,
+            logfile_backups=LOG_BACKUPS,
+            loglevel=LevelsByName.INFO,
+            pidfile=str((self._settings.run_dir / f"{name}.pid").absolute()),
+            identifier="junebug",
+            childlogdir=str(log_dir),
+            nocleanup=True,
+            minfds=1024,
+            minprocs=1,
+            strip_ansi=False,
+            profile_options=None,
+            environment={},
+            process_group_configs=self._groups,
+            rpcinterface_factories=[("supervisor", make_main_rpcinterface, {})],
+            server_configs=[
+                {
+                    "name": None,
+                    "section": "unix_http_server",
+                    "family": socket.AF_UNIX,
+                    "file": str(_socket(self._settings, self._programs)),
+                    "chmod": 0o700,
+                    "chown": (-1, -1),
+                    "username": None,
+                    "password": None,
+                }
+            ],
+        )
+        if self._channels is not None:
+            channels = self._channels
+            section.rpcinterface_factories.append(
+                ("channels", lambda supervisord: ChannelsInterface(supervisord, channels), {})
+            )
+        return section
+
+    def _make_groups(self) -> Any:
+        settings, programs = self._settings, self._programs
+        for server in programs.servers:
+            config = ServerConfig(self, server, settings.log_dir)
+            yield ProcessGroupConfig(self, server.name, server.priority, [config])
+        if programs.channels and programs.run_channel:
+            self._channels = ChannelGroupConfig(self, settings, programs.run_channel, self._kept)
+            yield self._channels
+            yield self._reconciler()
+        if run_api := programs.run_api:
+            yield ProcessGroupConfig(
+                self, "api", API_PRIORITY, [self._api(run_api, number + 1) for number in range(settings.workers)]
+            )
+
+    def _api(self, run_api: Callable[[Settings, int], int | None], number: int) -> ApiConfig:
+        config = ApiConfig(
+            self,
+            name=str(number),
+            title=f"junebug: api:{number}",
+            main=lambda process: run_api(self._settings, number),
+            stop_timeout=min(API_STOP_TIMEOUT, self._settings.stop_timeout),
+            kept=self._programs.keep_descriptors,
+        )
+        config.heartbeat, config.silence_timeout = self._settings.heartbeat_path(f"api:{number}"), API_SILENCE
+        return config
+
+    def _reconciler(self) -> EventListenerPoolConfig:
+        config = ReconcilerConfig(
+            self,
+            name="reconciler",
+            title="junebug: reconciler",
+            main=self._run_reconciler,
+            stop_timeout=min(API_STOP_TIMEOUT, self._settings.stop_timeout),
+        )
+        config.heartbeat, config.silence_timeout = self._settings.heartbeat_path("reconciler"), RECONCILER_SILENCE
+        return EventListenerPoolConfig(
+            self, "reconciler", RECONCILER_PRIORITY, [config], EVENT_BUFFER, [events.ProcessStateEvent], default_handler
+        )
+
+    def _run_reconciler(self, process: WarmProcess) -> int:
+        return reconciler.run(
+            self._settings,
+            self._programs.notify_status,
+            protocol_in=process.pipes["child_stdin"],
+            protocol_out=process.pipes["child_stdout"],
+        )
+
+    def usage(self, msg: Any) -> NoReturn:
+        """supervisord cannot go on; for us that is an error like others."""
+        raise StartupError(f"data_dir: supervisord cannot start: {' '.join(str(msg).split())}")
+
+    def openhttpservers(self, supervisord: Supervisor) -> None:
+        _socket(self._settings, self._programs).unlink(missing_ok=True)  # we hold the lock: whoever left it is dead
+        super().openhttpservers(supervisord)
+
+    def set_uid_or_exit(self) -> None:
+        """Who we run as is systemd's or the user's business, and no reason for a warning."""
+
+    def set_rlimits_or_exit(self) -> None:
+        """Done before, as far as permitted."""
+
+    def cleanup_fds(self) -> None:
+        """Would close the API's sockets at a reload; nothing leaks that it would have to close."""
+
+
+class _Supervisor(Supervisor):  # type: ignore[misc]
+    """supervisord's loop, with a stop that is bounded and wastes no turn of the loop on groups that are empty."""
+
+    def __init__(self, options: _Options, stop_within: float) -> None:
+        super().__init__(options)
+        self._stop_within = stop_within
+        self._kill_at: float | None = None
+
+    def ordered_stop_groups_phase_1(self) -> None:
+        """Stop the groups of the highest priority number among those that still run."""
+        running = [group for group in self.process_groups.values() if group.get_unstopped_processes()]
+        last = max((group.config.priority for group in running), default=0)
+        for group in running:
+            if group.config.priority == last:
+                group.stop_all()
+        self._kill_when_late(running)
+
+    def ordered_stop_groups_phase_2(self) -> None:
+        """The next turn's phase 1 looks at what is left."""
+
+    def _kill_when_late(self, running: list[Any]) -> None:
+        now = time.monotonic()
+        if self._kill_at is None:
+            self._kill_at = now + self._stop_within
+        if now < self._kill_at:
+            return
+        for group in running:
+            for process in group.get_unstopped_processes():
+                if process.pid:
+                    self.options.logger.warn(f"killing {process.config.name} ({process.pid}): the time to stop is over")
+                    process.kill(signal.SIGKILL)

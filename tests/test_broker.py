@@ -1,0 +1,234 @@
+"""RabbitMQ as we use it, on a real server: confirmed batches, deliveries, and what happens while it is away."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import uuid
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from junebug import broker as broker_module
+from junebug import names
+from junebug.broker import Broker, Delivery
+from junebug.config import AmqpSettings
+from junebug.errors import BrokerUnavailable, StartupError, Unroutable
+from tests.servers import RabbitmqServer
+
+
+@pytest.fixture
+async def broker(amqp_settings: AmqpSettings) -> AsyncIterator[Broker]:
+    opened = Broker(amqp_settings, "test")
+    await opened.start(timeout=10)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def queue(broker: Broker) -> AsyncIterator[str]:
+    name = f"test-{uuid.uuid4()}.outbound"
+    await broker.declare({name: {"x-max-priority": 5}})
+    yield name
+    await broker.delete_queues([name])
+
+
+async def collect(take: Callable[[], int], count: int, timeout: float = 10) -> None:
+    deadline = asyncio.get_running_loop().time() + timeout
+    while take() < count:
+        assert asyncio.get_running_loop().time() < deadline, f"{take()} of {count}"
+        await asyncio.sleep(0.01)
+
+
+async def test_what_is_confirmed_is_delivered_once_and_in_order(broker: Broker, queue: str) -> None:
+    bodies = [str(number).encode() for number in range(3000)]
+    await broker.publish_many(queue, bodies[:1000])
+    await asyncio.gather(*(broker.publish(queue, body) for body in bodies[1000:]))
+    got: list[bytes] = []
+
+    def take(delivery: Delivery) -> None:
+        got.append(delivery.body)
+        delivery.ack()
+
+    consumer = broker.consume(queue, take, prefetch=100)
+    await collect(lambda: len(got), 3000)
+    await consumer.cancel()
+    assert got == bodies
+    assert await broker.queue_length(queue) == 0
+
+
+async def test_higher_priorities_come_first(broker: Broker, queue: str) -> None:
+    for priority in (1, 5, 3, 5):
+        await broker.publish(queue, str(priority).encode(), priority=priority)
+    got: list[bytes] = []
+    consumer = broker.consume(queue, lambda delivery: got.append(delivery.body), prefetch=10)
+    await collect(lambda: len(got), 4)
+    await consumer.cancel()
+    assert got == [b"5", b"5", b"3", b"1"]
+
+
+async def test_what_is_not_acknowledged_comes_again(broker: Broker, queue: str) -> None:
+    await broker.publish_many(queue, [b"1", b"2", b"3"])
+    got: list[Delivery] = []
+    consumer = broker.consume(queue, got.append, prefetch=10)
+    await collect(lambda: len(got), 3)
+    got[1].ack()
+    await consumer.pause()
+    assert not got[0].alive
+    got[0].ack()  # too late: it does nothing
+    consumer.resume()
+    await collect(lambda: len(got), 5)
+    assert [delivery.body for delivery in got[3:]] == [b"1", b"3"]
+    assert all(delivery.redelivered for delivery in got[3:])
+    await consumer.cancel()
+
+
+async def test_stopped_deliveries_can_still_be_acknowledged(broker: Broker, queue: str) -> None:
+    await broker.publish_many(queue, [b"1", b"2"])
+    got: list[Delivery] = []
+    consumer = broker.consume(queue, got.append, prefetch=1)
+    await collect(lambda: len(got), 1)
+    await consumer.stop_deliveries()
+    got[0].ack()
+    await consumer.cancel()
+    assert await broker.queue_length(queue) == 1
+    assert len(got) == 1
+
+
+async def test_a_message_that_nobody_takes_is_told(broker: Broker, queue: str) -> None:
+    with pytest.raises(Unroutable, match="no.such.key"):
+        await broker.publish("no.such.key", b"x", exchange=names.EXCHANGE)
+    results = await asyncio.gather(
+        broker.publish(queue, b"fine"), broker.publish("no.such.queue", b"x"), broker.publish(queue, b"fine, too"),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert [type(result) for result in results] == [type(None), Unroutable, type(None)]
+
+
+async def test_a_message_larger_than_a_frame_arrives_whole(broker: Broker, queue: str) -> None:
+    body = bytes(range(256)) * 4096
+    await broker.publish(queue, body)
+    got: list[Delivery] = []
+    consumer = broker.consume(queue, got.append, prefetch=1)
+    await collect(lambda: len(got), 1)
+    assert got[0].body == body
+    await consumer.cancel()
+
+
+async def test_an_empty_body_arrives(broker: Broker, queue: str) -> None:
+    await broker.publish_many(queue, [b"", b"x"])
+    got: list[Delivery] = []
+    consumer = broker.consume(queue, got.append, prefetch=2)
+    await collect(lambda: len(got), 2)
+    assert [delivery.body for delivery in got] == [b"", b"x"]
+    await consumer.cancel()
+
+
+async def test_a_second_owner_is_refused(broker: Broker, queue: str, amqp_settings: AmqpSettings) -> None:
+    first = broker.consume(queue, lambda delivery: delivery.ack(), prefetch=1, exclusive=True)
+    await asyncio.wait_for(first.consuming.wait(), 10)
+    other = Broker(amqp_settings, "other")
+    await other.start(timeout=10)
+    await other.declare({queue: {"x-max-priority": 5}})
+    second = other.consume(queue, lambda delivery: delivery.ack(), prefetch=1, exclusive=True)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(second.consuming.wait(), 0.5)
+    await first.cancel()
+    await asyncio.wait_for(second.consuming.wait(), 10)
+    await other.close()
+
+
+async def test_a_consumer_of_a_deleted_queue_gets_it_back(broker: Broker, queue: str) -> None:
+    got: list[bytes] = []
+
+    def take(delivery: Delivery) -> None:
+        got.append(delivery.body)
+        delivery.ack()
+
+    consumer = broker.consume(queue, take, prefetch=1)
+    await asyncio.wait_for(consumer.consuming.wait(), 10)
+    async with broker._admin_channel() as channel:
+        await channel.queue_delete(queue)
+    deadline = asyncio.get_running_loop().time() + 10
+    while not got:
+        assert asyncio.get_running_loop().time() < deadline
+        try:
+            await broker.publish(queue, b"x")
+        except Unroutable:
+            await asyncio.sleep(0.05)
+            continue
+        await asyncio.sleep(0.05)
+    await consumer.cancel()
+
+
+async def test_the_length_of_a_queue_that_is_not_there_is_zero(broker: Broker) -> None:
+    assert await broker.queue_length("no.such.queue") == 0
+    await broker.delete_queues(["no.such.queue"])
+
+
+async def test_a_fault_in_one_handler_leaves_the_connection_alive(broker: Broker, queue: str) -> None:
+    def fail(delivery: Delivery) -> None:
+        raise ValueError("a bug")
+
+    consumer = broker.consume(queue, fail, prefetch=1)
+    await broker.publish(queue, b"x")
+    await consumer.cancel()
+    assert await broker.queue_length(queue) == 1
+    assert broker.connected
+
+
+async def test_everything_comes_back_after_a_kill_of_rabbitmq(own_rabbitmq: RabbitmqServer) -> None:
+    states: list[bool] = []
+    broker = Broker(
+        AmqpSettings(hostname=own_rabbitmq.host, port=own_rabbitmq.port), "test", lambda up, why: states.append(up)
+    )
+    await broker.start(timeout=10)
+    await broker.declare({"q": {}})
+    got: set[bytes] = set()
+    lost: list[bool] = []
+
+    def take(delivery: Delivery) -> None:
+        got.add(delivery.body)
+        delivery.ack()
+
+    consumer = broker.consume("q", take, prefetch=10, on_lost=lambda: lost.append(True))
+    await asyncio.wait_for(consumer.consuming.wait(), 10)
+    await broker.publish(queue := "q", b"before")
+    own_rabbitmq.kill()
+    while broker.connected:
+        await asyncio.sleep(0.01)
+    with pytest.raises(BrokerUnavailable):
+        await broker.publish(queue, b"away")
+    surely = asyncio.create_task(broker.publish_surely(queue, [b"surely"]))
+    own_rabbitmq.start(wait=False)
+    await asyncio.wait_for(surely, 60)
+    await collect(lambda: len(got & {b"before", b"surely"}), 2, 30)
+    assert lost
+    assert states[0]
+    assert states[-1]
+    assert False in states
+    await consumer.cancel()
+    await broker.close()
+
+
+async def test_the_check_at_the_start_names_the_setting(amqp_settings: AmqpSettings) -> None:
+    await broker_module.check(amqp_settings, 10)
+    for wrong, named in (
+        (dataclasses.replace(amqp_settings, port=1), "amqp.hostname, amqp.port: "),
+        (dataclasses.replace(amqp_settings, password="sesame"), "amqp.username, amqp.password: "),
+        (dataclasses.replace(amqp_settings, vhost="/nowhere"), "amqp.vhost: "),
+    ):
+        with pytest.raises(StartupError) as error:
+            await broker_module.check(wrong, 10)
+        assert str(error.value).startswith(named), str(error.value)
+        assert "sesame" not in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+async def test_close_ends_a_broker_that_never_connected() -> None:
+    broker = Broker(AmqpSettings(port=1), "test")
+    with pytest.raises(BrokerUnavailable):
+        await broker.start(timeout=0.1)
+    with pytest.raises(BrokerUnavailable):
+        await broker.publish("q", b"x")
+    await asyncio.wait_for(broker.close(), 5)

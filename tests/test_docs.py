@@ -1,0 +1,110 @@
+"""The docs keep up with the code: generated pages, the example config, every JSON example, every link."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from junebug.config import OPTIONS, Settings, load
+from junebug.registry import ChannelType, Registry
+from tests.test_packaging import ROOT, declared_channel_types
+
+PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("README.md")])
+CHANNEL_TYPES_PAGE = (ROOT / "docs" / "channel-types.md").read_text()
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for found, text in _FENCE.findall(page.read_text()) if found == language]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub makes of the page's headings."""
+    prose = _FENCE.sub("", page.read_text())
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def uncommented_example() -> str:
+    lines = (ROOT / "etc" / "junebug.yaml.example").read_text().splitlines()
+    return "\n".join(line.removeprefix("# ") for line in lines)
+
+
+def test_generated_pages_are_up_to_date() -> None:
+    check = subprocess.run([sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert check.returncode == 0, check.stderr
+
+
+def test_the_example_config_holds_every_setting_with_its_default(tmp_path: Path) -> None:
+    path = tmp_path / "junebug.yaml"
+    path.write_text(uncommented_example())
+    given = yaml.safe_load(path.read_text())
+    for option in OPTIONS:
+        value = given
+        for part in option.path:
+            value = value[part]
+    assert load(config_path=str(path)) == Settings()
+
+
+def test_the_example_config_as_it_is_changes_nothing() -> None:
+    assert load(config_path=str(ROOT / "etc" / "junebug.yaml.example")) == Settings()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_parse(page: Path) -> None:
+    for text in blocks(page, "json"):
+        json.loads(text)
+    for text in blocks(page, "yaml"):
+        yaml.safe_load(text)
+    for text in blocks(page, "python"):
+        compile(text, page.name, "exec")
+    for text in re.findall(r"-d '(\{.*?\})'", page.read_text(), re.DOTALL):
+        json.loads(text)
+
+
+def test_example_settings_load(tmp_path: Path) -> None:
+    path = tmp_path / "junebug.yaml"
+    for text in [
+        *blocks(ROOT / "docs" / "configuration.md", "yaml"),
+        *blocks(ROOT / "docs" / "channel-types.md", "yaml"),
+    ]:
+        path.write_text(text)
+        load(config_path=str(path))
+
+
+def test_example_channels_are_valid() -> None:
+    registry = Registry(declared_channel_types())
+    examples = [json.loads(text) for text in blocks(ROOT / "docs" / "channel-types.md", "json")]
+    assert {example["type"] for example in examples} >= {"telnet", "loopback"}
+    for example in examples:
+        registry.validate_config(example["type"], example["config"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in _LINK.findall(_FENCE.sub("", page.read_text())):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name}: {link}"
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize("channel_type", declared_channel_types(), ids=lambda each: each.name)
+def test_every_option_of_a_channel_type_is_documented(channel_type: ChannelType) -> None:
+    _, heading, rest = CHANNEL_TYPES_PAGE.partition(f"\n## {channel_type.name}\n")
+    assert heading, f"docs/channel-types.md has no section {channel_type.name}"
+    section = rest.partition("\n## ")[0]
+    assert f"<!-- generated: type:{channel_type.name} -->" in section
+    for name, schema in channel_type.config_schema["properties"].items():
+        assert f"| `{name}` |" in section
+        assert schema.get("description"), f"{channel_type.name}.{name} says nothing of itself"

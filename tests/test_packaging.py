@@ -1,0 +1,310 @@
+"""What is installed and how it is run: dependencies, entry points, units, Procfile, and which way imports point."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import importlib
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from junebug.registry import ENTRY_POINT_GROUP, ChannelType, load_object
+
+ROOT = Path(__file__).resolve().parent.parent
+UNITS = sorted(ROOT.glob("etc/*.service"))
+
+
+def setup_cfg() -> configparser.ConfigParser:
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    return setup
+
+
+def lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def entry_points(group: str) -> dict[str, str]:
+    return {
+        name.strip(): path.strip()
+        for name, _, path in (line.partition("=") for line in lines(setup_cfg()["options.entry_points"][group]))
+    }
+
+
+def declared_channel_types() -> list[ChannelType]:
+    return [load_object(path, name) for name, path in entry_points(ENTRY_POINT_GROUP).items()]
+
+
+def distribution(requirement: str) -> str:
+    """Its normalised name (PEP 503)."""
+    name = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert name, requirement
+    return re.sub(r"[-_.]+", "-", name[0]).lower()
+
+
+def requirements(extra: str | None = None) -> list[str]:
+    setup = setup_cfg()
+    return lines(setup["options.extras_require"][extra] if extra else setup["options"]["install_requires"])
+
+
+def pins(*files: str) -> set[str]:
+    found = [line for file in files for line in lines((ROOT / file).read_text())]
+    found = [line for line in found if not line.startswith(("#", "-r "))]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9a-z.]*", line) for line in found)
+    return {distribution(line) for line in found}
+
+
+# --- dependencies -----------------------------------------------------------------------------------------------------
+
+
+def test_every_dependency_is_pinned() -> None:
+    assert {distribution(each) for each in requirements()} <= pins("requirements.txt")
+    assert {distribution(each) for each in requirements("dev")} <= pins("requirements-dev.txt")
+
+
+def test_every_dependency_has_a_range_with_both_ends() -> None:
+    for requirement in [*requirements(), *requirements("dev")]:
+        assert re.search(r">=\d[\d.]*,<\d", requirement), requirement
+
+
+def test_every_dependency_has_its_reason_in_the_readme() -> None:
+    table = "\n".join(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|")).lower()
+    for requirement in requirements():
+        name = distribution(requirement)
+        assert re.search(rf"\b{name.replace('-', '[-_]')}\b", table), (
+            f"README.md's table does not say why we need {name}"
+        )
+
+
+# --- entry points -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("command", "path"), entry_points("console_scripts").items())
+def test_commands_lead_to_something_callable(command: str, path: str) -> None:
+    assert callable(load_object(path, command))
+
+
+def test_channel_types_are_declared_under_their_own_names() -> None:
+    assert [each.name for each in declared_channel_types()] == list(entry_points(ENTRY_POINT_GROUP))
+
+
+def test_each_channel_type_folder_is_declared() -> None:
+    folders = {path.parent.name for path in ROOT.glob("junebug/worker/transports/*/transport.py")}
+    assert folders == set(entry_points(ENTRY_POINT_GROUP))
+
+
+def test_the_version_stands_in_one_place() -> None:
+    assert setup_cfg()["metadata"]["version"] == "attr: junebug.__version__"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", importlib.import_module("junebug").__version__)
+
+
+# --- how it is run ----------------------------------------------------------------------------------------------------
+
+
+def test_ci_calls_make_test() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert lines(script.read_text())[-1] == "exec make test"
+
+
+def test_scripts_are_posix_sh() -> None:
+    for script in (ROOT / ".ci" / "run", ROOT / "etc" / "install-system-packages"):
+        assert os.access(script, os.X_OK)
+        subprocess.run(["sh", "-n", script], check=True)
+
+
+def test_the_procfile_names_existing_commands() -> None:
+    processes = dict(re.findall(r"^(\w+): (.+)$", (ROOT / "Procfile").read_text(), re.MULTILINE))
+    assert {name: command.split()[0] for name, command in processes.items()} == {
+        "api": "junebug-api",
+        "supervisor": "junebug-supervisor",
+    }
+    assert {command.split()[0] for command in processes.values()} <= set(entry_points("console_scripts"))
+
+
+@pytest.mark.parametrize(("given", "port"), [({}, "8080"), ({"PORT": "5000"}, "5000")])
+def test_the_procfile_api_listens_on_port(given: dict[str, str], port: str) -> None:
+    command = re.search(r"^api: (.+)$", (ROOT / "Procfile").read_text(), re.MULTILINE)
+    assert command
+    shell = subprocess.run(
+        ["sh", "-c", f"echo {command[1]}"], env={"PATH": os.environ["PATH"], **given}, capture_output=True, text=True
+    )
+    assert shell.stdout.split() == ["junebug-api", "--port", port]
+
+
+def test_supervisorctl_finds_the_socket_of_make_run() -> None:
+    control = configparser.ConfigParser(interpolation=None)
+    control.read(ROOT / "etc" / "supervisorctl.conf")
+    url = control["supervisorctl"]["serverurl"].replace("%(here)s", str(ROOT / "etc"))
+    assert Path(url.removeprefix("unix://")).resolve() == ROOT / "var" / "run" / "supervisor.sock"
+
+
+@pytest.fixture
+def installed_units(tmp_path: Path) -> list[Path]:
+    """The units as if Junebug were installed in /opt/junebug: there, each command has to be an executable file."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for command in entry_points("console_scripts"):
+        (commands / command).symlink_to("/bin/true")
+    copies = []
+    for unit in UNITS:
+        text = unit.read_text().replace("/opt/junebug/.venv/bin", str(commands)).replace("/opt/junebug", str(ROOT))
+        copies.append(tmp_path / unit.name)
+        copies[-1].write_text(text)
+    return copies
+
+
+def test_there_is_a_unit_for_each_way_to_run_it() -> None:
+    assert {unit.stem for unit in UNITS} == {"junebug", "junebug-api", "junebug-supervisor"}
+    for unit in UNITS:
+        assert "\nExecStart=/opt/junebug/.venv/bin/" in unit.read_text()
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze")
+def test_systemd_accepts_the_units(installed_units: list[Path]) -> None:
+    verify = subprocess.run(["systemd-analyze", "verify", *installed_units], capture_output=True, text=True)
+    complaints = [line for line in verify.stderr.splitlines() if any(unit.name in line for unit in installed_units)]
+    assert verify.returncode == 0, verify.stderr
+    assert complaints == []
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze")
+def test_the_units_are_hardened(installed_units: list[Path]) -> None:
+    """Exposure, by systemd's own reckoning, is at most 2.0 of 10."""
+    for unit in installed_units:
+        rated = subprocess.run(
+            ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=20", unit],
+            capture_output=True,
+            text=True,
+        )
+        if "unrecognized option" in rated.stderr:
+            pytest.skip("this systemd-analyze is too old to rate a file")
+        assert rated.returncode == 0, rated.stdout.splitlines()[-1:] or rated.stderr
+
+
+# --- which way imports point ------------------------------------------------------------------------------------------
+
+FLOORS = (
+    {"errors", "names", "logs", "plugin", "aio"},
+    {"messages", "config", "spec"},
+    {"broker", "amqp_channel", "stores", "registry", "embedded"},
+    {"api", "worker", "supervisor"},
+    {"cli"},
+)
+"""DESIGN §2, from the ground up. A room may use those of its own floor and of the floors below."""
+CLIENT_LIBRARIES = {
+    "aio_pika": {"broker", "amqp_channel"},
+    "aiormq": {"broker", "amqp_channel"},
+    "pamqp": {"broker", "amqp_channel"},
+    "redis": {"stores"},
+    "hiredis": {"stores"},
+    "supervisor": {"supervisor"},
+    "click": {"cli"},
+}
+"""Who alone may import each."""
+
+
+class _AtRunTime(ast.NodeTransformer):
+    """Leaves out what stands under `if TYPE_CHECKING:`."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return node.orelse
+        return self.generic_visit(node)
+
+
+def imports() -> list[tuple[str, str]]:
+    """(module, module that it imports), both with dots; those in functions count, those for type hints do not."""
+    found = []
+    for path in sorted((ROOT / "junebug").rglob("*.py")):
+        importer = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for node in ast.walk(_AtRunTime().visit(ast.parse(path.read_text()))):
+            if isinstance(node, ast.Import):
+                found += [(importer, alias.name) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{importer}: relative import"
+                if node.module == "junebug":
+                    found += [(importer, f"junebug.{alias.name}") for alias in node.names]
+                else:
+                    found.append((importer, str(node.module)))
+    return found
+
+
+def room(module: str) -> str:
+    """`junebug.api.views` -> `api`."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def floor(name: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if name in rooms)
+
+
+def test_every_room_has_its_floor() -> None:
+    rooms = {
+        path.stem for path in (ROOT / "junebug").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert rooms - {"__init__"} <= set.union(*FLOORS)
+
+
+def test_imports_point_down() -> None:
+    wrong = []
+    for importer, imported in imports():
+        if imported.startswith("junebug.") and room(importer) and floor(room(imported)) > floor(room(importer)):
+            wrong.append(f"{importer} imports {imported}")
+    assert wrong == []
+
+
+def test_api_worker_and_supervisor_never_import_each_other() -> None:
+    apart = {"api", "worker", "supervisor"}
+    wrong = [
+        f"{importer} imports {imported}"
+        for importer, imported in imports()
+        if imported.startswith("junebug.")
+        and room(importer) in apart
+        and room(imported) in apart
+        and room(importer) != room(imported)
+    ]
+    assert wrong == []
+
+
+def test_no_circle_among_modules() -> None:
+    graph: dict[str, set[str]] = {}
+    for importer, imported in imports():
+        graph.setdefault(importer, set()).add(imported)
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path, module))
+        if module not in done:
+            for imported in graph.get(module, ()):
+                visit(imported, (*path, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("library", CLIENT_LIBRARIES)
+def test_client_libraries_have_one_room(library: str) -> None:
+    importers = {room(importer) for importer, imported in imports() if imported.split(".")[0] == library}
+    assert importers <= CLIENT_LIBRARIES[library]
+
+
+def test_the_api_never_loads_a_transport() -> None:
+    """A type's light part imports the registry, and light parts: never its transport, which may be heavy."""
+    light = {
+        f"junebug.worker.transports.{path.parent.name}" for path in ROOT.glob("junebug/worker/transports/*/__init__.py")
+    }
+    allowed = light | {"junebug.registry", "typing", "__future__"}
+    wrong = [
+        f"{importer} imports {imported}"
+        for importer, imported in imports()
+        if importer in light and imported not in allowed
+    ]
+    assert wrong == []
+    assert (ROOT / "junebug" / "worker" / "transports" / "__init__.py").read_text() == ""
