@@ -6,6 +6,7 @@ A channel's process writes `<logging_path>/<channel id>` (spec 1.7.1, "Logs"), r
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.handlers
 import os
@@ -89,7 +90,7 @@ class ChannelLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._write(orjson.dumps(self._entry(record), default=str) + b"\n")
+            self._write(_json(self._entry(record)) + b"\n")
         except OSError:
             self.lost_lines += 1
             self._close_file()
@@ -207,6 +208,13 @@ def _lines_backwards(path: Path) -> Iterator[bytes]:
             rest = last if len(last) <= LONGEST_LINE else b""
         if rest:
             yield rest
+
+
+def _json(entry: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(entry)
+    except TypeError:  # half a surrogate pair, a number of more than 64 bits: rare, and to be logged all the same
+        return json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _raised(exc_info: Any) -> BaseException | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -69,6 +70,7 @@ class PluginRunner:
         self._config = config
         self._settings = settings
         self._timeout = timeout
+        self._started = self._busy = False
         self._calls: asyncio.Queue[tuple[str, ChannelSpec]] = asyncio.Queue(MAX_WAITING)
         # a thread of its own: a plain method that hangs keeps nothing but this plugin waiting
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="plugin")
@@ -81,13 +83,21 @@ class PluginRunner:
         """Returns at once; the plugin is called soon."""
         self._put("channel_stopped", channel)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was put in has been called."""
+        return self._started and not self._busy and self._calls.empty()
+
     async def run(self) -> None:
         """Start the plugin and call it, until cancelled; then stop it."""
         await self._call("start_plugin", self._config, self._settings)
+        self._started = True
         try:
             while True:
                 method, channel = await self._calls.get()
+                self._busy = True
                 await self._call(method, channel)
+                self._busy = False
         finally:
             await self._call("stop_plugin")
             self._thread.shutdown(wait=False, cancel_futures=True)
@@ -113,10 +123,8 @@ class PluginRunner:
         except TimeoutError:
             log.error("plugin did not return in time", plugin=self._name, method=method, timeout=self._timeout)
         except Exception as error:
-            # no traceback of ours: it could quote a channel's config
-            log.error("plugin failed", plugin=self._name, method=method, error=type(error).__name__)
+            # where it failed, not what it said: that could quote a channel's config
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{frame.filename}:{frame.lineno}"
+            log.error("plugin failed", plugin=self._name, method=method, error=type(error).__name__, where=where)
 
-
-def names_of(plugins: Sequence[PluginRunner]) -> list[str]:
-    """For the log."""
-    return [plugin._name for plugin in plugins]

@@ -21,12 +21,23 @@ log = structlog.stdlib.get_logger("api")
 
 BODY_TIMEOUT = 30.0
 """Seconds in which a request's body must have come."""
+UNAVAILABLE_PAUSE = 1.0
+"""Seconds between two lines of the log that say the same: while Redis is away, each request fails."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def answering(settings: Settings) -> Any:
     """The middleware that bounds every request and turns whatever is raised into the envelope."""
+
+    told_at = -UNAVAILABLE_PAUSE
+
+    def tell_unavailable(reason: str) -> None:
+        nonlocal told_at
+        now = asyncio.get_running_loop().time()
+        if now - told_at >= UNAVAILABLE_PAUSE:
+            told_at = now
+            log.warning("requests are answered 503", reason=reason)
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -39,14 +50,17 @@ def answering(settings: Settings) -> Any:
         except web.HTTPException as error:
             return http_reply(error)
         except JunebugError as error:
-            if error.status >= 500:
-                log.warning("request failed", method=request.method, path=request.path, reason=str(error))
+            if isinstance(error, Unavailable):
+                tell_unavailable(str(error))
+            elif error.status >= 500:
+                log.error("request failed", method=request.method, path=request.path, reason=str(error))
             return error_reply(error)
         except TimeoutError:
             if not limit.expired():
                 return _unexpected(request)
-            log.warning("request timed out", method=request.method, path=request.path)
-            return error_reply(Unavailable(f"Redis or RabbitMQ did not answer within {settings.request_timeout:g} s"))
+            late = Unavailable(f"Redis or RabbitMQ did not answer within {settings.request_timeout:g} s")
+            tell_unavailable(str(late))
+            return error_reply(late)
         except Exception:
             return _unexpected(request)
 
@@ -61,14 +75,13 @@ def _unexpected(request: web.BaseRequest) -> web.Response:
 
 async def _read_body(request: web.Request, most: int) -> None:
     """Have the body at hand for the handler. Raises PayloadTooLarge, ApiUsageError."""
-    too_large = PayloadTooLarge(f"The body is larger than {most} bytes (setting max_body_size)")
-    if (request.content_length or 0) > most:
-        raise too_large
     try:
+        if (request.content_length or 0) > most:
+            raise web.HTTPRequestEntityTooLarge(most)
         async with asyncio.timeout(BODY_TIMEOUT):
             await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise too_large from None
+        raise PayloadTooLarge(f"The body is larger than {most} bytes (setting max_body_size)") from None
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
     except (web.RequestPayloadError, HttpProcessingError, ConnectionError, ValueError) as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 
 import structlog
 from aiohttp import web
@@ -22,6 +21,7 @@ log = structlog.stdlib.get_logger("api")
 MAX_AGE = 1.0
 MAX_SPECS = 10_000
 LISTEN_AGAIN = 1.0
+CANCEL_AGAIN = 0.1
 
 
 class SpecCache:
@@ -66,9 +66,9 @@ class SpecCache:
         """For `cleanup_ctx`: hear of other processes' changes while the application runs."""
         task = asyncio.create_task(self._listen_forever(), name="nudges")
         yield
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        while not task.done():  # asyncio.wait_for of Python 3.11 can swallow one (redis-py connects in it)
+            task.cancel()
+            await asyncio.wait([task], timeout=CANCEL_AGAIN)
 
     async def _listen_forever(self) -> None:
         while True:

@@ -71,6 +71,8 @@ class RespawningProcess(Subprocess):  # type: ignore[misc]
     last_exit: str | None = None
     died_pid = 0
     died_at = 0.0
+    dispatchers: dict[int, Any]
+    pipes: dict[str, int | None]
     start_when_stopped = False
     """It is being stopped in order to be started afresh."""
     _parent = 0
@@ -323,9 +325,11 @@ class WarmProcess(RespawningProcess):
                 os.closerange(low, kept)
                 low = kept + 1
         os.closerange(low, _HIGHEST_DESCRIPTOR)
-        sys.stdin = sys.__stdin__ = open(0, closefd=False)
-        sys.stdout = sys.__stdout__ = open(1, "w", buffering=1, closefd=False, errors="backslashreplace")
-        sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False, errors="backslashreplace")
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+        sys.stdout, sys.stderr = (
+            open(number, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115
+            for number in (1, 2)
+        )
 
 
 def _die_with_parent(parent: int, death_signal: int) -> bool:

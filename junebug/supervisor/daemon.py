@@ -8,8 +8,8 @@
 
 The list is the order of starting, too; stopping goes the other way round, within `stop_timeout` + STOP_MARGIN seconds.
 supervisord reads no configuration file: its options are set here. `supervisorctl -c <data_dir>/run/supervisor.conf` talks
-to it. SIGHUP and `supervisorctl reload` start everything afresh, the channels that ran before included.
-Neighbours: cli.py hands over the `Programs`; channel_process.py has the processes, reconciler.py decides about channels.
+to it. SIGHUP and `supervisorctl reload` start everything afresh, the channels that ran before included. Neighbours:
+cli.py hands over the `Programs`; channel_process.py has the processes, reconciler.py decides about channels.
 """
 
 from __future__ import annotations
@@ -137,9 +137,6 @@ def _make_directories(settings: Settings) -> None:
         for directory in (settings.run_dir, settings.log_dir, settings.heartbeat_path("reconciler").parent):
             directory.mkdir(parents=True, exist_ok=True)
         settings.run_dir.chmod(0o700)
-        for stale in settings.heartbeat_path("reconciler").parent.iterdir():
-            if stale.name.startswith("channel:"):
-                stale.unlink(missing_ok=True)
     except OSError as error:
         raise StartupError(f"data_dir: cannot use {settings.data_dir!r}: {error.strerror}") from None
 
@@ -198,7 +195,7 @@ def _become_forkable() -> None:
 
 
 class _Wake:
-    """A pipe that each signal writes to, in supervisord's loop: its poll() would sleep on for up to a second (PEP 475)."""
+    """A pipe in supervisord's loop that each signal writes to: its poll() would sleep on for a second (PEP 475)."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -331,11 +328,10 @@ class _Options(ServerOptions):  # type: ignore[misc]
         )
 
     def _run_reconciler(self, process: WarmProcess) -> int:
+        events_in, answers_out = process.pipes["child_stdin"], process.pipes["child_stdout"]
+        assert events_in is not None and answers_out is not None
         return reconciler.run(
-            self._settings,
-            self._programs.notify_status,
-            protocol_in=process.pipes["child_stdin"],
-            protocol_out=process.pipes["child_stdout"],
+            self._settings, self._programs.notify_status, protocol_in=events_in, protocol_out=answers_out
         )
 
     def usage(self, msg: Any) -> NoReturn:

@@ -19,7 +19,7 @@ from typing import Any
 from junebug.messages import StatusLevel
 from junebug.spec import ChannelSpec
 
-RAN_WELL = 60.0
+RAN_WELL = 10.0
 """Seconds after which a process that dies counts as dying for the first time."""
 LONGEST_PAUSE = 60.0
 STARTING_GRACE = 30.0
@@ -116,7 +116,8 @@ def _refusal(spec: ChannelSpec, known_types: Collection[str]) -> tuple[str, str]
     if not is_safe_id(spec.id):
         return "invalid_id", "The channel's id holds characters that no process or file may be named by"
     if spec.type not in known_types:
-        return "unknown_type", f"There is no channel type {spec.type!r} here; known are {', '.join(sorted(known_types))}"
+        known = ", ".join(sorted(known_types))
+        return "unknown_type", f"There is no channel type {spec.type!r} here; known are {known}"
     return None
 
 
@@ -217,7 +218,8 @@ def notice(before: Running | None, now: Running, killed_pid: int = 0) -> Notice 
             return Notice("down", "stopped", "Stopped by an operator; a restart of the channel starts it again")
         return None
     if before is not None and now.deaths > before.deaths and now.died_pid != killed_pid:
-        return Notice("down", "died", f"{_sentence(now.last_exit or 'died')}, started again", _details(now), now.died_at)
+        message = f"{_sentence(now.last_exit or 'died')}, started again"
+        return Notice("down", "died", message, _details(now), now.died_at)
     return None
 
 

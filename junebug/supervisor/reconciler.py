@@ -1,0 +1,430 @@
+"""The reconciler's loop: specs in Redis against the processes that supervisord has (DESIGN §1).
+
+    woken by   an event of supervisord's | a nudge over Redis | reconcile_interval seconds
+    looks at   stores.channels (wanted), supervisord's RPC (running), heartbeat files (alive)
+    does       what reconcile.plan says, tells what reconcile.notice says, removes what deleted channels left
+
+Level-triggered: events and nudges only say that it is worth looking, a lost one costs some seconds. Redis, RabbitMQ or
+supervisord not answering means waiting, never stopping a channel. Runs in a process of its own; supervisord starts it
+afresh when it dies or its loop hangs, and everything it must know it finds by looking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from junebug import names, plugin
+from junebug.aio import run_async
+from junebug.broker import Broker
+from junebug.config import Settings
+from junebug.errors import BrokerUnavailable, ConfigError, JunebugError, StoreUnavailable, Unavailable
+from junebug.logs import setup_process_logging
+from junebug.messages import Status, format_timestamp
+from junebug.registry import Registry
+from junebug.spec import ChannelSpec
+from junebug.stores import Stores
+from junebug.supervisor import reconcile
+from junebug.supervisor.client import SupervisorClient
+from junebug.supervisor.reconcile import Notice, Plan, Pulse, Running, SilenceWatch
+
+log = structlog.stdlib.get_logger("reconciler")
+
+NotifyStatus = Callable[[Settings, str, Status], Coroutine[Any, Any, None]]
+
+COMPONENT = "worker"
+HEARTBEAT_INTERVAL = 1.0
+SHORTEST_INTERVAL = 0.05
+"""Seconds between two looks: hundreds of events that come at once are one look."""
+SUSPICIOUS_INTERVAL = 1.0
+STOP_TIMEOUT = 2.0
+MAX_POSTS_OF_CHANNEL = 20
+MAX_POSTING = 20
+"""Posts to status URLs under way at the same time."""
+MAX_CHANNELS_POSTING = 1_000
+MAX_EVENT = 64 * 1024
+
+
+def run(settings: Settings, notify_status: NotifyStatus | None, *, protocol_in: int, protocol_out: int) -> int:
+    """Reconcile until SIGTERM; blocking. Returns the exit code.
+
+    `protocol_in`, `protocol_out`: descriptors that supervisord's event listener protocol is spoken on.
+    """
+    setup_process_logging(settings, "reconciler")
+    return run_async(_run(settings, notify_status, protocol_in, protocol_out))
+
+
+async def _run(settings: Settings, notify_status: NotifyStatus | None, protocol_in: int, protocol_out: int) -> int:
+    reconciler = Reconciler(settings, notify_status)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    work = asyncio.create_task(reconciler.run(protocol_in, protocol_out))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not work.done():
+        work.cancel()
+        await asyncio.wait([work], timeout=STOP_TIMEOUT)
+        return 0
+    if error := work.exception():
+        log.error("reconciler failed", exc_info=error)
+    return 1
+
+
+class Reconciler:
+    """One look after the other; `run` is its life."""
+
+    def __init__(self, settings: Settings, notify_status: NotifyStatus | None) -> None:
+        self._settings = settings
+        self._types = Registry.from_settings(settings.channels, settings.replace_channels).names()
+        self._stores = Stores(settings)
+        self._broker = Broker(settings.amqp, "reconciler", self._on_broker_state)
+        self._supervisor = SupervisorClient(settings.supervisor_socket)
+        self._posts = _StatusPosts(settings, notify_status)
+        self._silence = SilenceWatch(settings.worker_timeout)
+        self._plugins = _load_plugins(settings)
+        self._wake = asyncio.Event()
+        self._nudged: set[str] = set()
+        self._specs: dict[str, ChannelSpec] = {}
+        """Remembered specs: written back when Redis is emptied. A channel in it was wanted at an earlier look."""
+        self._leaving: frozenset[str] = frozenset()
+        """Channels that are being removed, until supervisord has them no more."""
+        self._before: dict[str, Running] = {}
+        self._killed: dict[str, int] = {}
+        """Channel -> pid that was killed for its silence."""
+        self._refused: dict[str, tuple[str, str]] = {}
+        self._unsaved: dict[str, Status] = {}
+        self._announced: dict[str, ChannelSpec] = {}
+        """Channels that the plugins were told to be started."""
+        self._orphans: frozenset[str] = frozenset()
+        self._troubles: dict[str, str] = {}
+
+    async def run(self, protocol_in: int, protocol_out: int) -> None:
+        """Until cancelled; a part that dies ends it."""
+        await self._broker.start()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._beat_forever())
+                tasks.create_task(_listen(protocol_in, protocol_out, self._wake.set))
+                tasks.create_task(self._hear_nudges())
+                tasks.create_task(self._posts.run())
+                for each in self._plugins:
+                    tasks.create_task(each.run())
+                tasks.create_task(self._look_forever())
+        finally:
+            await self._broker.close()
+            await self._stores.close()
+
+    async def _look_forever(self) -> None:
+        poll_at = 0.0
+        while True:
+            now = time.monotonic()
+            thorough = now >= poll_at
+            if thorough:
+                poll_at = now + self._settings.reconcile_interval
+            await self.look(thorough)
+            await asyncio.sleep(SHORTEST_INTERVAL)
+            pause = poll_at - time.monotonic()
+            try:
+                async with asyncio.timeout(min(pause, SUSPICIOUS_INTERVAL) if self._silence.is_suspicious else pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+
+    async def look(self, thorough: bool = True) -> None:
+        """Look once, and do what is to be done. `thorough`: read every spec again, not only what seems to be new."""
+        try:
+            running, pulses = await asyncio.to_thread(self._read_running)
+            self._trouble("supervisord", None)
+        except Unavailable as error:
+            return self._trouble("supervisord", error)
+        await self._kill_the_hung(pulses)
+        try:
+            wanted, deleted = await self._read_wanted(thorough)
+            self._trouble("redis", None)
+        except StoreUnavailable as error:
+            return self._trouble("redis", error)  # nothing is started or stopped; what happens is told later
+        plan = reconcile.plan(wanted, deleted, running, self._types, self._specs.keys() | self._leaving)
+        self._specs, self._leaving = wanted, frozenset(plan.remove)
+        await self._tell(running, plan)
+        self._tell_plugins(running, plan)
+        try:
+            await asyncio.to_thread(self._carry_out, plan)
+        except Unavailable as error:
+            self._trouble("supervisord", error)
+        if any(running[channel].state == "STOPPED" for channel in plan.remove):
+            self._wake.set()  # it is gone now: the next look cleans up
+        await self._clean_up([channel for channel in deleted if channel not in wanted and channel not in running])
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def _read_running(self) -> tuple[dict[str, Running], list[Pulse]]:
+        running = self._supervisor.running()
+        pulses = []
+        for channel, process in running.items():
+            if process.pid and process.state in ("STARTING", "RUNNING"):
+                try:
+                    touched = self._settings.heartbeat_path(names.channel_program(channel)).stat().st_mtime
+                except OSError:
+                    touched = None
+                pulses.append(Pulse(channel, process.pid, process.spawned_at, touched))
+        return running, pulses
+
+    async def _read_wanted(self, thorough: bool) -> tuple[dict[str, ChannelSpec], list[str]]:
+        """All specs, and which channels are deleted; Redis emptied: what we remember is written back first."""
+        channels = self._stores.channels
+        found = await channels.wanted()
+        if not found.lost and self._specs.keys() - found.generations.keys():
+            found = await channels.wanted()  # some vanished: deleted, or is Redis being emptied this very moment?
+        if found.lost:
+            log.warning("Redis was emptied: writing the channels back", channels=len(self._specs))
+            await channels.restore(self._specs.values())
+            self._refused.clear()  # those statuses are lost with it
+            found = await channels.wanted()
+        nudged, self._nudged = self._nudged, set()
+        changed = [
+            channel
+            for channel, generation in found.generations.items()
+            if thorough
+            or channel in nudged
+            or channel not in self._specs
+            or self._specs[channel].generation != generation
+        ]
+        try:
+            read = await channels.get_many(changed) if changed else {}
+            deleted = await channels.deleted()
+        except StoreUnavailable:
+            self._nudged |= nudged
+            raise
+        specs = {}
+        for channel in found.generations:
+            if channel in read:
+                specs[channel] = read[channel]
+            elif channel in self._specs and channel not in changed:
+                specs[channel] = self._specs[channel]
+        return specs, deleted
+
+    # --- acting -------------------------------------------------------------------------------------------------------
+
+    async def _kill_the_hung(self, pulses: Iterable[Pulse]) -> None:
+        now = time.time()
+        hung = self._silence.look(now, pulses)
+        if not hung:
+            return
+        for pulse in hung:
+            self._killed[pulse.name] = pulse.pid
+            await self._say(pulse.name, reconcile.hung_notice(pulse, now))
+        try:
+            await asyncio.to_thread(self._supervisor.kill, [pulse.name for pulse in hung])
+        except Unavailable as error:
+            self._trouble("supervisord", error)
+
+    def _carry_out(self, plan: Plan) -> None:
+        if plan.remove:
+            log.info("stopping", channels=list(plan.remove))
+            self._supervisor.remove(plan.remove)
+        if plan.restart:
+            log.info("restarting", channels=[channel for channel, _ in plan.restart])
+            self._supervisor.restart(plan.restart)
+        if plan.start:
+            log.info("starting", channels=[channel for channel, _ in plan.start])
+            self._supervisor.start(plan.start)
+
+    async def _clean_up(self, deleted: Iterable[str]) -> None:
+        """Of a deleted channel whose process is gone only its log files stay."""
+        for channel in deleted:
+            try:
+                await self._broker.delete_queues(list(names.channel_queues(channel)))
+                self._remove_files(channel)
+                await self._stores.channels.forget(channel)
+            except (BrokerUnavailable, StoreUnavailable) as error:
+                return self._trouble("clean-up", error)
+            self._killed.pop(channel, None)
+            self._unsaved.pop(channel, None)
+            log.info("deleted", channel_id=channel)
+        self._trouble("clean-up", None)
+
+    def _remove_files(self, channel: str) -> None:
+        if not reconcile.is_safe_id(channel):
+            return
+        crash_log = self._settings.log_dir / f"channel-{channel}.log"
+        heartbeat = self._settings.heartbeat_path(names.channel_program(channel))
+        for path in (crash_log, crash_log.with_name(f"{crash_log.name}.1"), heartbeat):
+            path.unlink(missing_ok=True)
+
+    # --- telling ------------------------------------------------------------------------------------------------------
+
+    async def _tell(self, running: dict[str, Running], plan: Plan) -> None:
+        """Component `worker` of each channel, on change only."""
+        for channel, status in list(self._unsaved.items()):
+            await self._save(channel, status)
+        for channel, (type, message) in plan.refused.items():
+            if self._refused.get(channel) != (type, message):
+                await self._say(channel, Notice("down", type, message))
+        self._refused = dict(plan.refused)
+        leaving = {*plan.remove, *(channel for channel, _ in plan.restart)}
+        for channel, process in running.items():
+            found = reconcile.notice(self._before.get(channel), process, self._killed.get(channel, 0))
+            if found and channel not in leaving:
+                await self._say(channel, found)
+        self._before = running
+        if orphans := frozenset(plan.orphans) - self._orphans:
+            log.warning("channels run that have no spec, and that nobody deleted: left alone", channels=sorted(orphans))
+        self._orphans = frozenset(plan.orphans)
+
+    async def _say(self, channel: str, found: Notice) -> None:
+        at = datetime.now(UTC) if found.at is None else datetime.fromtimestamp(found.at, UTC)
+        status = Status(
+            channel_id=channel,
+            component=COMPONENT,
+            status=found.status,
+            type=found.type,
+            message=found.message,
+            details=found.details,
+            timestamp=format_timestamp(at),
+        )
+        log.warning("status", channel_id=channel, type=found.type, reason=found.message)
+        await self._save(channel, status)
+
+    async def _save(self, channel: str, status: Status) -> None:
+        """Keep and post it, unless the worker has said something newer meanwhile (that it runs again)."""
+        try:
+            newest = await self._stores.statuses.put(status)
+        except StoreUnavailable:
+            self._unsaved[channel] = status
+            return
+        self._unsaved.pop(channel, None)
+        spec = self._specs.get(channel)
+        if newest and spec and spec.status_url:
+            self._posts.put(spec.status_url, status)
+
+    def _tell_plugins(self, running: dict[str, Running], plan: Plan) -> None:
+        leaving = {*plan.remove, *(channel for channel, _ in plan.restart)}
+        for channel, spec in list(self._announced.items()):
+            process = running.get(channel)
+            is_stopped = process is None or process.state in ("STOPPED", "STOPPING")
+            if is_stopped or channel in leaving or (process and process.generation != spec.generation):
+                del self._announced[channel]
+                for each in self._plugins:
+                    each.channel_stopped(spec)
+        for channel, process in running.items():
+            spec_now = self._specs.get(channel)
+            is_up = process.state == "RUNNING" and channel not in leaving
+            if is_up and spec_now and channel not in self._announced:
+                self._announced[channel] = spec_now
+                for each in self._plugins:
+                    each.channel_started(spec_now)
+
+    def _trouble(self, what: str, error: JunebugError | None) -> None:
+        """Log that something is away, or is there again: on change only."""
+        text = str(error) if error else ""
+        before = self._troubles.get(what, "")
+        self._troubles[what] = text
+        if error and text != before:
+            log.warning("waiting", what=what, reason=text)
+        elif before and not error:
+            log.info("works again", what=what)
+
+    def _on_broker_state(self, connected: bool, why: str) -> None:
+        self._trouble("rabbitmq", None if connected else BrokerUnavailable(why))
+
+    # --- side tasks ---------------------------------------------------------------------------------------------------
+
+    async def _hear_nudges(self) -> None:
+        async for channel in self._stores.channels.nudges():
+            self._nudged.add(channel)
+            self._wake.set()
+
+    async def _beat_forever(self) -> None:
+        """supervisord watches this file."""
+        path = self._settings.heartbeat_path("reconciler")
+        while True:
+            try:
+                path.touch()
+            except OSError as error:
+                self._trouble("heartbeat", Unavailable(str(error)))
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
+
+
+def _load_plugins(settings: Settings) -> list[plugin.PluginRunner]:
+    try:
+        return plugin.load(settings)
+    except ConfigError as error:
+        log.error("no plugin is used", reason=str(error))  # cli.py has refused it; the file changed since
+        return []
+
+
+async def _listen(protocol_in: int, protocol_out: int, hear: Callable[[], None]) -> None:
+    """supervisord's event listener protocol: take each event as a hint and say so at once."""
+    reader = asyncio.StreamReader(MAX_EVENT)
+    pipe = os.fdopen(protocol_in, "rb", buffering=0)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    os.write(protocol_out, b"READY\n")
+    while header := await reader.readline():
+        fields = dict(part.split(":", 1) for part in header.decode().split())
+        await reader.readexactly(int(fields["len"]))
+        hear()
+        os.write(protocol_out, b"RESULT 2\nOKREADY\n")
+    raise ConnectionError("supervisord has closed the event pipe")
+
+
+class _StatusPosts:
+    """Posts statuses to their URLs: each channel's in order, bounded, a dead URL in nobody else's way."""
+
+    def __init__(self, settings: Settings, notify: NotifyStatus | None) -> None:
+        self._settings = settings
+        self._notify = notify
+        self._waiting: dict[str, deque[tuple[str, Status]]] = {}
+        self._new = asyncio.Event()
+        self._fresh: list[str] = []
+        self._slots = asyncio.Semaphore(MAX_POSTING)
+
+    def put(self, url: str, status: Status) -> None:
+        """Post it soon; the oldest of too many is given up (the store holds the present state)."""
+        channel = status.channel_id
+        if self._notify is None:
+            return
+        if channel not in self._waiting:
+            if len(self._waiting) >= MAX_CHANNELS_POSTING:
+                log.error("status given up", channel_id=channel, type=status.type)
+                return
+            self._waiting[channel] = deque(maxlen=MAX_POSTS_OF_CHANNEL)
+            self._fresh.append(channel)
+            self._new.set()
+        self._waiting[channel].append((url, status))
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await self._new.wait()
+                self._new.clear()
+                fresh, self._fresh = self._fresh, []
+                for channel in fresh:
+                    tasks.create_task(self._post_all(channel))
+
+    async def _post_all(self, channel: str) -> None:
+        waiting = self._waiting[channel]
+        while waiting:
+            url, status = waiting.popleft()
+            async with self._slots:
+                await self._post(url, status)
+        del self._waiting[channel]
+
+    async def _post(self, url: str, status: Status) -> None:
+        assert self._notify is not None
+        post: Awaitable[None] = self._notify(self._settings, url, status)
+        try:
+            await post
+        except Exception:
+            log.exception("posting a status failed", channel_id=status.channel_id)

@@ -1,0 +1,148 @@
+"""The API over real sockets, with real servers behind it: tests stand where a client stands."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from junebug import names
+from junebug.api.app import bind, make_app, serving
+from junebug.broker import Broker
+from junebug.config import Settings
+from junebug.errors import BrokerUnavailable
+from junebug.registry import ChannelType, Registry
+from junebug.stores import Stores
+
+TIMEOUT = 10.0
+
+REGISTRY = Registry(
+    [
+        ChannelType(
+            "plain",
+            "nowhere:Plain",
+            {"type": "object", "properties": {"port": {"type": "integer"}}, "additionalProperties": False},
+        ),
+        ChannelType(
+            "guarded",
+            "nowhere:Guarded",
+            {
+                "type": "object",
+                "properties": {"user": {"type": "string"}, "password": {"type": "string", "maxLength": 20}},
+                "required": ["password"],
+            },
+            ("password",),
+        ),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """A response whose envelope was checked."""
+
+    status: int
+    headers: Any
+    body: dict[str, Any]
+
+    @property
+    def result(self) -> Any:
+        return self.body["result"]
+
+    @property
+    def description(self) -> Any:
+        return self.body["description"]
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        return self.body["result"]["errors"]
+
+
+@dataclasses.dataclass
+class Api:
+    """A client, and what stands behind the API."""
+
+    settings: Settings
+    stores: Stores
+    broker: Broker
+    session: aiohttp.ClientSession
+    url: str
+    created: list[str] = dataclasses.field(default_factory=list)
+
+    async def __call__(self, method: str, path: str, **options: Any) -> Answer:
+        """Every answer must be the envelope: that is checked here, for each test."""
+        options.setdefault("allow_redirects", False)
+        async with self.session.request(method, aiohttp.client.URL(self.url + path, encoded=True), **options) as response:
+            assert response.content_type == "application/json"
+            body = await response.json()
+        assert set(body) == {"status", "code", "description", "result"}
+        assert (body["status"], body["code"]) == (response.status, response.reason)
+        if response.status >= 300:
+            assert all(error["type"] and error["message"] for error in body["result"]["errors"])
+        return Answer(response.status, response.headers, body)
+
+    async def create(self, **properties: Any) -> str:
+        """A channel's id."""
+        body = {"type": "plain", "config": {}, "mo_url": "http://127.0.0.1:1/mo", **properties}
+        answer = await self("POST", "/channels/", json=body)
+        assert answer.status == 201, answer.body
+        self.created.append(answer.result["id"])
+        return str(answer.result["id"])
+
+    async def queued(self, channel: str, count: int = 1) -> list[Any]:
+        """The deliveries that wait for the channel's worker, once there are `count`."""
+        found: list[Any] = []
+        consumer = self.broker.consume(names.outbound_queue(channel), found.append, prefetch=count)
+        try:
+            await until(lambda: len(found) >= count)
+            for delivery in found:
+                delivery.ack()
+        finally:
+            await consumer.cancel()
+        return found
+
+
+async def until(condition: Callable[[], Any], timeout: float = TIMEOUT) -> None:
+    """Poll until it holds; it may be a coroutine function."""
+    async with asyncio.timeout(timeout):
+        while True:
+            held = condition()
+            if isinstance(held, Awaitable):
+                held = await held
+            if held:
+                return
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running_api(settings: Settings, wait: float = TIMEOUT) -> AsyncIterator[Api]:
+    """An API of these settings, ready when RabbitMQ is (or `wait` seconds are over)."""
+    stores, broker = Stores(settings), Broker(settings.amqp, "test api")
+    try:
+        await broker.start(wait)
+    except BrokerUnavailable:
+        pass
+    sockets = bind(settings)
+    url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
+    try:
+        async with serving(make_app(settings, stores, broker, REGISTRY), sockets, shutdown_timeout=2.0):
+            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+                api = Api(settings, stores, broker, session, url)
+                yield api
+                if broker.connected:
+                    for channel in api.created:
+                        await broker.delete_queues(list(names.channel_queues(channel)))
+    finally:
+        await broker.close()
+        await stores.close()
+
+
+@pytest.fixture
+async def api(settings: Settings) -> AsyncIterator[Api]:
+    async with running_api(settings) as running:
+        yield running

@@ -1,0 +1,398 @@
+"""Endpoints of channels, as a client sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+import orjson
+import pytest
+
+from junebug import names
+from junebug.messages import Status
+from tests.api.conftest import Api, running_api
+
+RATES = (
+    "inbound_message_rate",
+    "outbound_message_rate",
+    "submitted_event_rate",
+    "rejected_event_rate",
+    "delivery_succeeded_rate",
+    "delivery_failed_rate",
+    "delivery_pending_rate",
+)
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+
+
+async def test_a_created_channel_is_answered_with_its_properties_id_and_status(api: Api) -> None:
+    given = {
+        "type": "plain",
+        "label": "A label",
+        "config": {"port": 9001},
+        "metadata": {"owned_by": "user-5"},
+        "status_url": "http://example.com/status",
+        "mo_url": "http://example.com/mo",
+        "mo_url_auth_token": "tok",
+        "amqp_queue": "some-queue",
+        "rate_limit_count": 500,
+        "rate_limit_window": 10,
+        "character_limit": 160,
+    }
+    answer = await api("POST", "/channels/", json=given)
+    assert (answer.status, answer.description) == (201, "channel created")
+    channel = answer.result.pop("id")
+    assert str(uuid.UUID(channel)) == channel
+    status = answer.result.pop("status")
+    assert status == {"status": None, "components": {}, **dict.fromkeys(RATES, 0.0), "queue_length": 0}
+    assert answer.result == given
+
+    found = await api("GET", f"/channels/{channel}")
+    assert (found.status, found.description) == (200, "channel found")
+    assert found.result == {**given, "id": channel, "status": status}
+
+
+async def test_only_given_properties_are_shown(api: Api) -> None:
+    answer = await api("POST", "/channels/", json={"type": "plain", "config": {}})
+    assert set(answer.result) == {"id", "type", "config", "status"}
+
+
+async def test_the_list_is_the_sorted_ids_alone(api: Api) -> None:
+    assert (await api("GET", "/channels/")).result == []
+    ids = [await api.create() for _ in range(5)]
+    answer = await api("GET", "/channels/")
+    assert (answer.status, answer.description, answer.result) == (200, "channels listed", sorted(ids))
+
+
+async def test_a_channel_has_its_queues_when_its_201_is_there(api: Api) -> None:
+    channel = await api.create()
+    for queue in names.channel_queues(channel):
+        await api.broker.publish(queue, b"{}")  # would raise Unroutable
+
+
+async def test_a_created_channel_is_in_redis_as_the_original_wrote_it(api: Api) -> None:
+    channel = await api.create(label="x")
+    stored = await api.stores._redis.client.get(f"{channel}:properties")
+    assert orjson.loads(stored) == {"type": "plain", "config": {}, "mo_url": "http://127.0.0.1:1/mo", "label": "x"}
+    assert await api.stores._redis.client.smembers("channels") == {channel}
+
+
+async def test_an_id_of_the_callers_is_ignored(api: Api) -> None:
+    assert await api.create(id="mine") != "mine"
+
+
+async def test_json_is_taken_whatever_the_content_type(api: Api) -> None:
+    for headers in ({"Content-Type": "application/x-www-form-urlencoded"}, {"Content-Type": "text/plain"}):
+        answer = await api("POST", "/channels/", data=b'{"type": "plain", "config": {}}', headers=headers)
+        assert answer.status == 201
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"type": None}, ["properties", "type", "type"]),
+        ({"config": []}, ["properties", "config", "type"]),
+        ({"config": None}, ["properties", "config", "type"]),
+        ({"label": 1}, ["properties", "label", "type"]),
+        ({"metadata": "x"}, ["properties", "metadata", "type"]),
+        ({"status_url": 1}, ["properties", "status_url", "type"]),
+        ({"status_url": "not a url"}, ["properties", "status_url", "format"]),
+        ({"mo_url": "ftp://example.com/"}, ["properties", "mo_url", "format"]),
+        ({"mo_url": ""}, ["properties", "mo_url", "format"]),
+        ({"mo_url": "http://"}, ["properties", "mo_url", "format"]),
+        ({"mo_url": "http://example.com:99999/"}, ["properties", "mo_url", "format"]),
+        ({"mo_url_auth_token": "a\r\nX: b"}, ["properties", "mo_url_auth_token", "format"]),
+        ({"amqp_queue": ""}, ["properties", "amqp_queue", "format"]),
+        ({"amqp_queue": "é" * 124}, ["properties", "amqp_queue", "format"]),
+        ({"amqp_queue": "amq.mine"}, ["properties", "amqp_queue", "format"]),
+        ({"rate_limit_count": -1}, ["properties", "rate_limit_count", "minimum"]),
+        ({"rate_limit_window": "10"}, ["properties", "rate_limit_window", "type"]),
+        ({"character_limit": True}, ["properties", "character_limit", "type"]),
+        ({"character_limit": 1.5}, ["properties", "character_limit", "type"]),
+        ({"character_limit": 10**30}, ["properties", "character_limit", "maximum"]),
+        ({"foo": 1}, ["additionalProperties"]),
+    ],
+)
+async def test_a_property_that_is_wrong_is_named_and_nothing_is_stored(
+    api: Api, change: dict[str, Any], path: list[str]
+) -> None:
+    channel = await api.create()
+    before = (await api("GET", f"/channels/{channel}")).result
+    for where, body in (("/channels/", {"type": "plain", "config": {}, **change}), (f"/channels/{channel}", change)):
+        answer = await api("POST", where, json=body)
+        assert (answer.status, answer.description) == (400, "api usage error")
+        (error,) = answer.errors
+        assert (error["type"], error["schema_path"]) == ("invalid_body", path)
+        assert next(iter(change)) in error["message"]
+    assert (await api("GET", "/channels/")).result == [channel]
+    assert (await api("GET", f"/channels/{channel}")).result == before
+
+
+async def test_type_and_config_are_required_to_create(api: Api) -> None:
+    answer = await api("POST", "/channels/", json={})
+    assert answer.status == 400
+    assert {error["message"].split('"')[1] for error in answer.errors} == {"type", "config"}
+    assert [error["schema_path"] for error in answer.errors] == [["required"], ["required"]]
+
+
+async def test_a_longest_amqp_queue_is_taken(api: Api) -> None:
+    await api.create(amqp_queue="é" * 123)
+
+
+async def test_what_is_optional_may_be_null(api: Api) -> None:
+    nothing = dict.fromkeys(
+        ("label", "metadata", "status_url", "mo_url", "mo_url_auth_token", "amqp_queue", "rate_limit_count",
+         "rate_limit_window", "character_limit")
+    )  # fmt: skip
+    channel = await api.create(**nothing)
+    found = (await api("GET", f"/channels/{channel}")).result
+    assert found.items() >= nothing.items()
+    assert (await api("POST", f"/channels/{channel}", json=nothing)).status == 200
+
+
+async def test_an_unknown_type_is_refused_with_the_valid_ones(api: Api) -> None:
+    channel = await api.create()
+    for path in ("/channels/", f"/channels/{channel}"):
+        answer = await api("POST", path, json={"type": "carrier-pigeon", "config": {}})
+        assert (answer.status, answer.errors[0]["type"]) == (400, "InvalidChannelType")
+        assert "guarded, plain" in answer.errors[0]["message"]
+
+
+async def test_a_config_that_its_type_refuses_names_the_field_and_shows_no_secret(api: Api) -> None:
+    secret = "a-very-long-secret-that-does-not-fit"  # noqa: S105
+    answer = await api("POST", "/channels/", json={"type": "guarded", "config": {"password": secret, "user": 5}})
+    assert (answer.status, answer.description) == (400, "invalid channel config")
+    assert {(error["type"], error["field"]) for error in answer.errors} == {
+        ("InvalidChannelConfig", "config.password"),
+        ("InvalidChannelConfig", "config.user"),
+    }
+    assert secret not in str(answer.body)
+    assert (await api("GET", "/channels/")).result == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"type": NaN}', b'{"a": "\\ud800"}', b"[" * 100_000])
+async def test_a_body_that_is_no_json_is_400(api: Api, body: bytes) -> None:
+    for path in ("/channels/", f"/channels/{UNKNOWN}", f"/channels/{UNKNOWN}/messages/"):
+        answer = await api("POST", path, data=body)
+        assert (answer.status, answer.description) == (400, "json decode error")
+        assert answer.errors[0]["type"] == "JsonDecodeError"
+
+
+@pytest.mark.parametrize("body", ["[]", "null", "1", '"text"', "true"])
+async def test_a_body_that_is_no_object_is_400(api: Api, body: str) -> None:
+    answer = await api("POST", "/channels/", data=body)
+    assert (answer.status, answer.errors[0]["type"]) == (400, "invalid_body")
+
+
+async def test_a_body_nested_too_deeply_is_400(api: Api) -> None:
+    nested = b'{"type": "plain", "config": {}, "metadata": ' + b'{"a":' * 300 + b"1" + b"}" * 300 + b"}"
+    answer = await api("POST", "/channels/", data=nested)
+    assert (answer.status, answer.errors[0]["type"]) == (400, "ApiUsageError")
+
+
+async def test_an_update_changes_what_is_given_and_nothing_else(api: Api) -> None:
+    channel = await api.create(label="old", metadata={"a": 1}, character_limit=5)
+    answer = await api("POST", f"/channels/{channel}", json={"label": "new", "metadata": {"b": 2}})
+    assert (answer.status, answer.description) == (200, "channel updated")
+    found = (await api("GET", f"/channels/{channel}")).result
+    assert found == answer.result
+    assert (found["label"], found["metadata"], found["character_limit"]) == ("new", {"b": 2}, 5)
+    assert found["mo_url"] == "http://127.0.0.1:1/mo"
+
+
+async def test_a_null_url_turns_it_off(api: Api) -> None:
+    channel = await api.create(status_url="http://example.com/")
+    answer = await api("POST", f"/channels/{channel}", json={"status_url": None, "mo_url": None})
+    assert (answer.result["status_url"], answer.result["mo_url"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "restarts"),
+    [
+        ({"label": "new"}, False),
+        ({"mo_url": "http://example.com/new"}, False),
+        ({"status_url": "http://example.com/new"}, False),
+        ({"character_limit": 3}, False),
+        ({"config": {"port": 1}}, False),
+        ({"type": "plain"}, False),
+        ({}, False),
+        ({"config": {"port": 2}}, True),
+        ({"config": {}}, True),
+        ({"type": "guarded", "config": {"password": "x"}}, True),
+    ],
+)
+async def test_only_a_type_or_config_that_changes_restarts_the_channel(
+    api: Api, change: dict[str, Any], restarts: bool
+) -> None:
+    channel = await api.create(config={"port": 1})
+    before = (await api.stores.channels.get(channel)).generation
+    assert (await api("POST", f"/channels/{channel}", json=change)).status == 200
+    assert (await api.stores.channels.get(channel)).generation - before == int(restarts)
+
+
+async def test_a_config_must_fit_the_type_that_it_will_have(api: Api) -> None:
+    channel = await api.create(config={"port": 1})
+    answer = await api("POST", f"/channels/{channel}", json={"type": "guarded"})
+    assert (answer.status, answer.errors[0]["type"]) == (400, "InvalidChannelConfig")
+    assert (await api.stores.channels.get(channel)).type == "plain"
+
+
+async def test_a_channel_whose_type_is_gone_can_still_be_read_and_changed(api: Api) -> None:
+    properties = b'{"type": "gone", "config": {"token": "s3cret"}, "mo_url": "http://example.com/"}'
+    await api.stores._redis.client.set("old:properties", properties)
+    await api.stores._redis.client.sadd("channels", "old")
+    answer = await api("POST", "/channels/old", json={"label": "x"})
+    assert answer.status == 200
+    assert answer.result["config"] == {"token": "********"}
+    assert "s3cret" in await api.stores._redis.client.get("old:properties")
+
+
+async def test_secrets_are_masked_in_every_answer_and_kept_when_sent_back(api: Api) -> None:
+    config = {"user": "u", "password": "s3cret"}
+    created = await api("POST", "/channels/", json={"type": "guarded", "config": config})
+    channel = created.result["id"]
+    found = await api("GET", f"/channels/{channel}")
+    updated = await api("POST", f"/channels/{channel}", json={**found.result, "label": "new"})
+    assert updated.status == 200
+    for answer in (created, found, updated):
+        assert answer.result["config"] == {"user": "u", "password": "********"}
+    spec = await api.stores.channels.get(channel)
+    assert (spec.config, spec.label, spec.generation) == (config, "new", 1)
+
+    changed = await api("POST", f"/channels/{channel}", json={"config": {"user": "v", "password": "********"}})
+    assert changed.status == 200
+    assert (await api.stores.channels.get(channel)).config == {"user": "v", "password": "s3cret"}
+
+
+async def test_updates_at_the_same_time_lose_nothing(api: Api) -> None:
+    channel = await api.create()
+    changes: list[dict[str, Any]] = [{"label": "l"}, {"metadata": {"m": 1}}, {"character_limit": 9}]
+    answers = await asyncio.gather(*(api("POST", f"/channels/{channel}", json=change) for change in changes))
+    assert {answer.status for answer in answers} == {200}
+    found = (await api("GET", f"/channels/{channel}")).result
+    assert (found["label"], found["metadata"], found["character_limit"]) == ("l", {"m": 1}, 9)
+
+
+async def test_a_channels_own_id_is_no_amqp_queue(api: Api) -> None:
+    channel = await api.create()
+    answer = await api("POST", f"/channels/{channel}", json={"amqp_queue": channel})
+    assert (answer.status, answer.errors[0]["type"]) == (400, "invalid_body")
+
+
+async def test_a_deleted_channel_is_gone_at_once(api: Api) -> None:
+    channel = await api.create()
+    assert (await api("POST", f"/channels/{channel}/messages/", json={"to": "1", "content": "x"})).status == 201
+    answer = await api("DELETE", f"/channels/{channel}")
+    assert (answer.status, answer.description, answer.result) == (200, "channel deleted", {})
+    assert (await api("GET", "/channels/")).result == []
+    send = await api("POST", f"/channels/{channel}/messages/", json={"to": "1", "content": "x"})
+    assert (send.status, send.errors[0]["type"]) == (404, "ChannelNotFound")
+    assert (await api("DELETE", f"/channels/{channel}")).status == 404
+    assert await api.stores.channels.deleted() == [channel]
+
+
+async def test_deleting_what_is_not_there_leaves_nothing_to_clean_up(api: Api) -> None:
+    assert (await api("DELETE", f"/channels/{UNKNOWN}")).status == 404
+    assert await api.stores.channels.deleted() == []
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+async def test_a_restart_raises_the_generation(api: Api, slash: str) -> None:
+    channel = await api.create()
+    answer = await api("POST", f"/channels/{channel}/restart{slash}")
+    assert (answer.status, answer.description, answer.result) == (200, "channel restarted", {})
+    assert (await api.stores.channels.get(channel)).generation == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/channels/{}"),
+        ("POST", "/channels/{}"),
+        ("DELETE", "/channels/{}"),
+        ("POST", "/channels/{}/restart"),
+        ("GET", "/channels/{}/logs"),
+        ("POST", "/channels/{}/messages/"),
+        ("GET", "/channels/{}/messages/a5d2800751f54b55a622e3965e1b71ec"),
+    ],
+)
+@pytest.mark.parametrize(
+    "channel",
+    [
+        UNKNOWN,
+        "a%2Fb",
+        "..%2F..%2Fetc%2Fpasswd",
+        "%00",
+        "%FF%FE",
+        "%E2%82%AC",
+        "%20",
+        "%0A",
+        "a" * 6000,
+        "*",
+        ".",
+        "x:properties",
+        "%25",
+    ],
+)
+async def test_an_odd_or_unknown_channel_id_is_404(api: Api, method: str, path: str, channel: str) -> None:
+    body = {"to": "1", "content": "x"} if "messages" in path else {}
+    answer = await api(method, path.format(channel), json=body if method == "POST" else None)
+    assert answer.status == 404
+    if channel == UNKNOWN:
+        assert (answer.description, answer.errors[0]["type"]) == ("channel not found", "ChannelNotFound")
+
+
+async def test_the_status_is_the_worst_of_the_components(api: Api) -> None:
+    channel = await api.create()
+    for component, level in (("amqp", "ok"), ("redis", "degraded"), ("plain", "down")):
+        await api.stores.statuses.put(
+            Status(channel_id=channel, component=component, status=level, type="t", message="m", details={"a": 1})  # type: ignore[arg-type]
+        )
+    status = (await api("GET", f"/channels/{channel}")).result["status"]
+    assert status["status"] == "down"
+    assert status["components"]["redis"] == {
+        "channel_id": channel,
+        "component": "redis",
+        "status": "degraded",
+        "type": "t",
+        "message": "m",
+        "details": {"a": 1},
+    }
+
+
+async def test_the_rates_are_those_of_the_last_whole_window(api: Api) -> None:
+    channel = await api.create()
+    window = api.settings.metric_window
+    rates = api.stores.rates
+    bucket = rates._bucket(None)
+    for ahead in range(3):
+        await rates.add(channel, {"inbound_message": 4, "submitted": 2}, now=(bucket + ahead) * window)
+    while rates._bucket(None) < bucket + 1:
+        await asyncio.sleep(0.01)
+    status = (await api("GET", f"/channels/{channel}")).result["status"]
+    assert (status["inbound_message_rate"], status["submitted_event_rate"]) == (4 / window, 2 / window)
+    assert status["delivery_failed_rate"] == 0
+
+
+async def test_the_status_tells_how_many_messages_wait(api: Api) -> None:
+    channel = await api.create()
+    for _ in range(3):
+        await api("POST", f"/channels/{channel}/messages/", json={"to": "1", "content": "x"})
+    assert (await api("GET", f"/channels/{channel}")).result["status"]["queue_length"] == 3
+
+
+async def test_a_change_through_another_process_is_seen(api: Api) -> None:
+    channel = await api.create()
+    message = {"to": "1", "content": "four"}
+    async with running_api(api.settings) as other:
+        assert (await other("POST", f"/channels/{channel}/messages/", json=message)).status == 201
+        assert (await api("POST", f"/channels/{channel}", json={"character_limit": 3})).status == 200
+        answer = await other("POST", f"/channels/{channel}/messages/", json=message)
+        for _ in range(100):
+            if answer.status == 400:
+                break
+            await asyncio.sleep(0.01)
+            answer = await other("POST", f"/channels/{channel}/messages/", json=message)
+        assert answer.description == "message too long"
+        created = await other.create()
+        assert (await api("POST", f"/channels/{created}/messages/", json=message)).status == 201

@@ -1,0 +1,144 @@
+"""Redis or RabbitMQ dead or silent: 503 in time, and what can be told is told."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import signal
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from junebug.config import AmqpSettings, RedisSettings, Settings
+from tests.api.conftest import Api, running_api, until
+from tests.servers import RabbitmqServer, RedisServer
+
+REQUEST_TIMEOUT = 1.0
+SLACK = 0.5
+MESSAGE = {"to": "1", "content": "x"}
+
+
+@pytest.fixture
+async def api(settings: Settings) -> AsyncIterator[Api]:
+    """Impatient; tests of Redis put their own Redis behind it, tests of RabbitMQ their own RabbitMQ."""
+    async with running_api(dataclasses.replace(settings, request_timeout=REQUEST_TIMEOUT)) as running:
+        yield running
+
+
+@pytest.fixture
+def redis_settings(own_redis: RedisServer, request: pytest.FixtureRequest) -> RedisSettings:
+    return RedisSettings(host=own_redis.host, port=own_redis.port)
+
+
+@pytest.fixture
+def amqp_settings(own_rabbitmq: RabbitmqServer) -> AmqpSettings:
+    return AmqpSettings(hostname=own_rabbitmq.host, port=own_rabbitmq.port)
+
+
+async def unavailable(api: Api, method: str, path: str, **options: Any) -> dict[str, Any]:
+    """The error of a 503 that came in time."""
+    began = time.monotonic()
+    answer = await api(method, path, **options)
+    assert time.monotonic() - began < REQUEST_TIMEOUT + SLACK
+    assert (answer.status, answer.description) == (503, "service unavailable"), answer.body
+    return answer.errors[0]
+
+
+async def healthy(api: Api) -> bool:
+    return (await api("GET", "/health")).status == 200
+
+
+@pytest.mark.parametrize("way", ["kill", "freeze"])
+async def test_without_redis_requests_are_503_in_time_and_go_on_when_it_is_back(
+    api: Api, own_redis: RedisServer, way: str
+) -> None:
+    channel = await api.create()
+    own_redis.kill() if way == "kill" else own_redis.signal(signal.SIGSTOP)
+    one = f"/channels/{channel}"
+    create = {"type": "plain", "config": {}}
+    for method, path, body in (
+        ("GET", "/channels/", None),
+        ("GET", one, None),
+        ("POST", one, {"label": "x"}),
+        ("DELETE", one, None),
+        ("POST", f"{one}/restart", None),
+        ("GET", f"{one}/logs", None),
+        ("POST", f"{one}/messages/", MESSAGE),
+        ("GET", f"{one}/messages/m", None),
+        ("POST", "/channels/", create),
+    ):
+        error = await unavailable(api, method, path, json=body)
+        assert error["type"] == "StoreUnavailable"
+        assert "Redis" in error["message"]
+    health = await api("GET", "/health")
+    assert (health.status, health.result["redis"], health.result["amqp"]) == (503, "down", "ok")
+    assert [error["type"] for error in health.errors] == ["StoreUnavailable"]
+
+    own_redis.start() if way == "kill" else own_redis.signal(signal.SIGCONT)
+    await until(lambda: healthy(api))
+    assert (await api("POST", f"{one}/messages/", json=MESSAGE)).status == 201
+
+
+@pytest.mark.parametrize("way", ["kill", "freeze"])
+async def test_without_rabbitmq_sending_and_creating_are_503_in_time_and_reading_goes_on(
+    api: Api, own_rabbitmq: RabbitmqServer, way: str
+) -> None:
+    channel = await api.create(label="x")
+    one = f"/channels/{channel}"
+    own_rabbitmq.kill() if way == "kill" else own_rabbitmq.signal(signal.SIGSTOP)
+    for path, body in ((f"{one}/messages/", MESSAGE), ("/channels/", {"type": "plain", "config": {}})):
+        error = await unavailable(api, "POST", path, json=body)
+        assert error["type"] == "BrokerUnavailable"
+        assert "RabbitMQ" in error["message"]
+    assert (await api("GET", "/channels/")).result == [channel]  # nothing half-created
+    found = await api("GET", one)
+    assert (found.status, found.result["label"], found.result["status"]["queue_length"]) == (200, "x", None)
+    assert (await api("POST", one, json={"label": "y"})).status == 200
+    health = await api("GET", "/health")
+    assert (health.status, health.result["redis"], health.result["amqp"]) == (503, "ok", "down")
+
+    own_rabbitmq.start() if way == "kill" else own_rabbitmq.signal(signal.SIGCONT)
+    await until(lambda: healthy(api), 30)
+    assert (await api("POST", f"{one}/messages/", json=MESSAGE)).status == 201
+
+
+async def test_health_names_both_when_both_are_away(
+    api: Api, own_redis: RedisServer, own_rabbitmq: RabbitmqServer
+) -> None:
+    assert (await api("GET", "/health")).result == {"redis": "ok", "amqp": "ok"}
+    own_redis.kill()
+    own_rabbitmq.kill()
+    for path in ("/health", "/health/", "/jb/health"):
+        health = await api("GET", path)
+        assert (health.status, health.result["redis"], health.result["amqp"]) == (503, "down", "down")
+        assert {error["type"] for error in health.errors} == {"StoreUnavailable", "BrokerUnavailable"}
+
+
+async def test_a_channel_that_cannot_be_stored_leaves_no_queues(
+    api: Api, monkeypatch: pytest.MonkeyPatch, own_redis: RedisServer
+) -> None:
+    declared: list[str] = []
+    declare = api.broker.declare
+
+    async def declare_and_lose_redis(queues: Any, **options: Any) -> None:
+        await declare(queues, **options)
+        declared.extend(queues)
+        own_redis.kill()
+
+    monkeypatch.setattr(api.broker, "declare", declare_and_lose_redis)
+    assert (await api("POST", "/channels/", json={"type": "plain", "config": {}})).status == 503
+    assert declared
+
+    async def gone() -> bool:
+        missing = 0
+        for queue in declared:
+            try:
+                await api.broker.publish(queue, b"{}")
+            except Exception as error:
+                missing += type(error).__name__ == "Unroutable"
+            await asyncio.sleep(0)
+        return missing == len(declared)
+
+    await until(gone)

@@ -1,0 +1,82 @@
+"""A supervisor as `jb` would start it, with channels and an API that do nothing: `python -m` with the settings as JSON.
+
+A channel touches its heartbeat, writes what it was told to `<data_dir>/launch/<id>` and lives until SIGTERM. Ids that
+begin with a word of BEHAVIOURS behave badly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from junebug import names
+from junebug.config import AmqpSettings, RedisSettings, Settings
+from junebug.embedded import ServerProgram
+from junebug.messages import Status
+from junebug.spec import Launch
+from junebug.supervisor import daemon
+
+BEHAVIOURS = ("crash", "deaf", "print")
+
+
+def run_channel(settings: Settings, channel: str, launch: Launch) -> int:
+    heartbeat = settings.heartbeat_path(names.channel_program(channel))
+    told = Path(settings.data_dir) / "launch" / channel
+    open_files = sorted(int(number) for number in os.listdir("/proc/self/fd"))[:-1]
+    told.write_text(json.dumps({"pid": os.getpid(), "fds": open_files, **dataclasses.asdict(launch)}))
+    if channel.startswith("crash"):
+        raise RuntimeError(f"{channel} crashed on purpose")
+    if channel.startswith("print"):
+        print("printed by a channel", flush=True)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if channel.startswith("deaf") else lambda *_: os._exit(0))
+    while True:
+        heartbeat.touch()
+        time.sleep(0.2)
+
+
+def run_api(settings: Settings, number: int) -> int:
+    listener = socket.socket(fileno=int(os.environ["FAKE_LISTENER"]))
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    print(f"api {number} listens", flush=True)
+    while True:
+        connection, _ = listener.accept()
+        connection.sendall(f"{os.getpid()}".encode())
+        connection.close()
+
+
+async def notify_status(settings: Settings, url: str, status: Status) -> None:
+    with (Path(settings.data_dir) / "posted").open("a") as file:
+        file.write(json.dumps({"url": url, **status.body()}) + "\n")
+
+
+def main(given: dict[str, Any]) -> int:
+    settings = Settings(
+        redis=RedisSettings(**given.pop("redis")), amqp=AmqpSettings(**given.pop("amqp")), **given.pop("settings")
+    )
+    (Path(settings.data_dir) / "launch").mkdir(parents=True, exist_ok=True)
+    listener = socket.create_server(("127.0.0.1", 0))
+    os.environ["FAKE_LISTENER"] = str(listener.fileno())
+    (Path(settings.data_dir) / "port").write_text(str(listener.getsockname()[1]))
+    servers = (ServerProgram("sleeper", ("/bin/sleep", "1000"), {}, priority=10),) if given.get("servers") else ()
+    return daemon.run(
+        settings,
+        daemon.Programs(
+            run_channel=run_channel,
+            run_api=run_api,
+            notify_status=notify_status,
+            keep_descriptors=(listener.fileno(),),
+            servers=servers,
+            channels=given.get("channels", True),
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))

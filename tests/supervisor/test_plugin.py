@@ -1,0 +1,86 @@
+"""Plugins hear of channels in order; what they do wrong hurts nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from junebug import plugin
+from junebug.config import Settings
+from junebug.errors import ConfigError
+from junebug.spec import ChannelSpec
+
+HERE = "tests.supervisor.test_plugin"
+CHANNEL = ChannelSpec(id="a", type="telnet", config={"password": "hush-hush"})
+
+
+class Recorder(plugin.JunebugPlugin):
+    """Plain and coroutine methods."""
+
+    heard: list[tuple[Any, ...]]
+
+    def start_plugin(self, config: dict[str, Any], junebug_config: Settings) -> None:
+        self.heard = [("start", config["colour"], junebug_config.port)]
+
+    async def channel_started(self, channel: ChannelSpec) -> None:
+        self.heard.append(("started", channel.id, channel.config["password"]))
+
+    def channel_stopped(self, channel: ChannelSpec) -> None:
+        self.heard.append(("stopped", channel.id))
+
+    def stop_plugin(self) -> None:
+        self.heard.append(("stop",))
+
+
+class Bad(Recorder):
+    async def channel_started(self, channel: ChannelSpec) -> None:
+        raise ValueError(f"cannot use {channel.config}")
+
+    def channel_stopped(self, channel: ChannelSpec) -> None:
+        time.sleep(1)
+        super().channel_stopped(channel)
+
+
+def recorder(kind: type[Recorder], timeout: float = 5.0) -> tuple[Recorder, plugin.PluginRunner]:
+    made = kind()
+    return made, plugin.PluginRunner(kind.__name__, made, {"colour": "red"}, Settings(port=1), timeout)
+
+
+async def run_to_the_end(runner: plugin.PluginRunner) -> None:
+    task = asyncio.create_task(runner.run())
+    async with asyncio.timeout(5):
+        while not runner.is_idle:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_all_methods_are_called_in_order() -> None:
+    made, runner = recorder(Recorder)
+    runner.channel_started(CHANNEL)
+    runner.channel_stopped(CHANNEL)
+    await run_to_the_end(runner)
+    assert made.heard == [("start", "red", 1), ("started", "a", "hush-hush"), ("stopped", "a"), ("stop",)]
+
+
+async def test_errors_and_hanging_are_logged_without_the_config(caplog: pytest.LogCaptureFixture) -> None:
+    made, runner = recorder(Bad, timeout=0.1)
+    runner.channel_started(CHANNEL)
+    runner.channel_stopped(CHANNEL)
+    with caplog.at_level(logging.INFO):
+        await run_to_the_end(runner)
+    assert made.heard[0] == ("start", "red", 1)
+    assert "hush-hush" not in caplog.text
+
+
+def test_what_cannot_be_loaded_is_named() -> None:
+    loaded = plugin.load(Settings(plugins=[{"type": f"{HERE}.Recorder"}]))
+    assert len(loaded) == 1
+    with pytest.raises(ConfigError, match=r"plugins\[1\]: cannot load 'no.such.Class'"):
+        plugin.load(Settings(plugins=[{"type": f"{HERE}.Recorder"}, {"type": "no.such.Class"}]))
+    with pytest.raises(ConfigError, match=r"plugins\[0\]: .* cannot be made: TypeError"):
+        plugin.load(Settings(plugins=[{"type": "junebug.spec.ChannelSpec"}]))

@@ -1,0 +1,184 @@
+"""The reconciler's decisions, as tables; time is an argument."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from junebug.spec import ChannelSpec
+from junebug.supervisor.channel_process import exit_text
+from junebug.supervisor.reconcile import (
+    CONFIRM,
+    LONGEST_GAP,
+    LONGEST_PAUSE,
+    STARTING_GRACE,
+    Notice,
+    Plan,
+    Pulse,
+    Running,
+    SilenceWatch,
+    is_safe_id,
+    notice,
+    plan,
+    respawn_pause,
+)
+
+
+def spec(channel: str, generation: int = 1, type: str = "telnet") -> ChannelSpec:
+    return ChannelSpec(id=channel, type=type, config={}, generation=generation)
+
+
+def up(generation: int = 1, state: str = "RUNNING") -> Running:
+    return Running(state, pid=10, generation=generation)
+
+
+PLANS = {
+    "nothing wanted, nothing there": ({}, (), {}, (), Plan()),
+    "as it should be": ({"a": spec("a")}, (), {"a": up()}, ("a",), Plan()),
+    "a new one is started": ({"a": spec("a", 3)}, (), {}, (), Plan(start=(("a", 3),))),
+    "another generation restarts": ({"a": spec("a", 2)}, (), {"a": up(1)}, ("a",), Plan(restart=(("a", 2),))),
+    "a restart revives the stopped": ({"a": spec("a", 2)}, (), {"a": up(1, "STOPPED")}, (), Plan(restart=(("a", 2),))),
+    "an operator's stop is respected": ({"a": spec("a")}, (), {"a": up(state="STOPPED")}, ("a",), Plan()),
+    "who waits to be respawned is left alone": ({"a": spec("a")}, (), {"a": up(state="BACKOFF")}, ("a",), Plan()),
+    "a deleted one goes": ({}, ("a",), {"a": up()}, (), Plan(remove=("a",))),
+    "a deleted one goes even when stopped": ({}, ("a",), {"a": up(state="STOPPED")}, (), Plan(remove=("a",))),
+    "one that we saw and that vanished goes": ({}, (), {"a": up()}, ("a",), Plan(remove=("a",))),
+    "one whose spec nobody saw runs on": ({}, (), {"a": up()}, (), Plan(orphans=("a",))),
+    "deleted and created again": ({"a": spec("a", 5)}, ("a",), {"a": up()}, (), Plan(restart=(("a", 5),))),
+}
+
+
+@pytest.mark.parametrize(("wanted", "deleted", "running", "seen", "expected"), PLANS.values(), ids=PLANS.keys())
+def test_plan(wanted: dict, deleted: tuple, running: dict, seen: tuple, expected: Plan) -> None:
+    assert plan(wanted, deleted, running, {"telnet"}, seen) == expected
+
+
+def test_a_type_that_is_not_here_is_refused_and_the_others_start() -> None:
+    found = plan({"a": spec("a", type="fax"), "b": spec("b")}, (), {}, ["telnet", "smpp"], ())
+    assert found.start == (("b", 1),)
+    assert found.refused == {
+        "a": ("unknown_type", "There is no channel type 'fax' here; known are smpp, telnet"),
+    }
+
+
+def test_an_id_that_cannot_name_a_process_is_refused() -> None:
+    found = plan({"../a": spec("../a")}, (), {}, ["telnet"], ())
+    assert found.start == ()
+    assert found.refused["../a"][0] == "invalid_id"
+
+
+def test_a_running_channel_that_became_unknown_is_stopped() -> None:
+    assert plan({"a": spec("a", type="fax")}, (), {"a": up()}, ["telnet"], ()).remove == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("failures", "pause"), [(0, 0), (1, 0), (2, 1), (3, 2), (4, 4), (7, 32), (8, LONGEST_PAUSE), (10_000, LONGEST_PAUSE)]
+)
+def test_respawn_pause(failures: int, pause: float) -> None:
+    assert respawn_pause(failures) == pause
+
+
+@pytest.mark.parametrize(("status", "text"), [(9, "killed by SIGKILL"), (0x100, "ended with exit code 1"), (0, "ended with exit code 0")])
+def test_exit_text(status: int, text: str) -> None:
+    assert exit_text(status) == text
+
+
+@pytest.mark.parametrize(
+    ("channel", "safe"),
+    [("0b2c", True), ("a.b:c@d+e-f_g", True), ("", False), (".a", False), ("a b", False), ("a/b", False), ("ä", False),
+     ("a\n", False), ("x" * 128, True), ("x" * 129, False)],
+)  # fmt: skip
+def test_is_safe_id(channel: str, safe: bool) -> None:
+    assert is_safe_id(channel) is safe
+
+
+# --- silence ----------------------------------------------------------------------------------------------------------
+
+TIMEOUT = 10.0
+
+
+def looks(*steps: tuple[float, Pulse]) -> list[float]:
+    """The moments at which the process is called hung, looking at each (now, pulse)."""
+    watch = SilenceWatch(TIMEOUT)
+    return [now for now, pulse in steps if watch.look(now, [pulse])]
+
+
+SILENT = Pulse("a", 1, spawned_at=0.0, touched_at=100.0)
+
+
+def test_the_silent_is_hung_once_that_is_confirmed() -> None:
+    assert looks((109, SILENT), (111, SILENT), (112, SILENT), (113.5, SILENT)) == [113.5]
+
+
+def test_a_look_right_after_the_first_confirms_nothing() -> None:
+    assert looks((111, SILENT), (111.01, SILENT), (111 + CONFIRM / 2, SILENT)) == []
+
+
+def test_after_we_slept_ourselves_everybody_gets_another_chance() -> None:
+    later = 100 + 3600
+    awake = dataclasses.replace(SILENT, touched_at=later + 1.0)
+    assert looks((101, SILENT), (later, SILENT), (later + 2, awake), (later + 4, awake)) == []
+    assert looks((101, SILENT), (later, SILENT), (later + CONFIRM, SILENT)) == [later + CONFIRM]
+    assert looks((111, SILENT), (111 + LONGEST_GAP + 1, SILENT)) == []
+
+
+def test_a_suspect_that_beats_again_is_none_any_more() -> None:
+    assert looks((111, SILENT), (112, dataclasses.replace(SILENT, touched_at=112.0)), (114, SILENT)) == []
+
+
+def test_another_process_under_the_same_name_starts_afresh() -> None:
+    assert looks((111, SILENT), (114, dataclasses.replace(SILENT, pid=2))) == []
+
+
+def test_a_process_that_starts_has_more_time_for_its_first_beat() -> None:
+    starting = Pulse("a", 1, spawned_at=100.0, touched_at=50.0)
+    never = Pulse("a", 1, spawned_at=100.0, touched_at=None)
+    for pulse in (starting, never):
+        assert looks((100 + TIMEOUT + 1, pulse), (100 + TIMEOUT + 4, pulse)) == []
+        late = 100 + STARTING_GRACE + 1
+        assert looks((late, pulse), (late + CONFIRM, pulse)) == [late + CONFIRM]
+
+
+# --- what is told -----------------------------------------------------------------------------------------------------
+
+RUNS = Running("RUNNING", pid=1, deaths=0)
+DIED = Running(
+    "STARTING", pid=2, deaths=1, restarts=1, last_exit="killed by SIGKILL", died_pid=1, died_at=50.0
+)
+WAITS = dataclasses.replace(DIED, state="BACKOFF", pid=0, backoff_until=58.0)
+
+
+def test_a_death_is_told_with_its_time() -> None:
+    assert notice(RUNS, DIED) == Notice(
+        "down", "died", "Killed by SIGKILL, started again", {"pid": 1, "exit": "killed by SIGKILL", "restarts": 1}, 50.0
+    )
+
+
+def test_a_death_while_waiting_is_told_as_backoff() -> None:
+    found = notice(RUNS, WAITS)
+    assert found
+    assert (found.type, found.message) == ("backoff", "Killed by SIGKILL; it is started again in 8 s")
+    assert found.details["backoff"] == 8
+
+
+QUIET = {
+    "nothing happened": (RUNS, RUNS, 0),
+    "seen for the first time": (None, DIED, 0),
+    "it became ready": (DIED, dataclasses.replace(DIED, state="RUNNING"), 0),
+    "killed for its silence: told before": (RUNS, DIED, 1),
+    "still waiting": (WAITS, WAITS, 0),
+    "started again": (WAITS, dataclasses.replace(WAITS, state="STARTING"), 0),
+    "still stopped": (Running("STOPPED"), Running("STOPPED"), 0),
+}
+
+
+@pytest.mark.parametrize(("before", "now", "killed"), QUIET.values(), ids=QUIET.keys())
+def test_only_changes_are_told(before: Running | None, now: Running, killed: int) -> None:
+    assert notice(before, now, killed) is None
+
+
+def test_a_stop_is_told_once() -> None:
+    found = notice(RUNS, Running("STOPPED"))
+    assert found
+    assert (found.status, found.type) == ("down", "stopped")

@@ -1,0 +1,287 @@
+"""The reconciler with real Redis, RabbitMQ and processes: specs go in, processes and statuses come out."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from junebug import names
+from junebug.broker import Broker
+from junebug.config import RedisSettings, Settings
+from junebug.plugin import JunebugPlugin
+from junebug.spec import ChannelSpec
+from junebug.stores import Stores
+from tests.servers import RedisServer
+from tests.supervisor.conftest import DEADLINE, FakeJunebug, is_alive
+
+TYPES = {"fake": "junebug.worker.transports.loopback:CHANNEL_TYPE"}
+
+
+async def until(check: Callable[[], Awaitable[Any]], timeout: float = DEADLINE) -> Any:
+    """The first true answer of `check`, asked again and again."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = await check()
+        if answer or time.monotonic() > deadline:
+            assert answer, f"not within {timeout} s"
+            return answer
+        await asyncio.sleep(0.02)
+
+
+class House:
+    """A fake Junebug, and its Redis as the API uses it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.fake = FakeJunebug(settings)
+        self.stores = Stores(settings)
+        self.channels = self.stores.channels
+
+    async def create(self, *channels: str, **properties: Any) -> None:
+        for channel in channels:
+            values: dict[str, Any] = {"type": "fake", "config": {}, **properties}
+            await self.channels.create(ChannelSpec(id=channel, given=frozenset(values), **values))
+
+    async def started(self, channel: str, other_than: int = 0, timeout: float = DEADLINE) -> dict[str, Any]:
+        """What the channel's process was told."""
+
+        async def look() -> dict[str, Any]:
+            told = self.fake.launch(channel)
+            return told if told.get("pid", 0) not in (0, other_than) else {}
+
+        return dict(await until(look, timeout))
+
+    async def gone(self, channel: str) -> None:
+        async def look() -> bool:
+            return channel not in self.fake.running()
+
+        await until(look)
+
+    async def told(self, channel: str, type: str) -> dict[str, Any]:
+        """The component `worker`, once it is of this type."""
+
+        async def look() -> Any:
+            worker = (await self.stores.statuses.components(channel)).get("worker", {})
+            return worker if worker.get("type") == type else None
+
+        return dict(await until(look))
+
+    def reconciler(self) -> int:
+        return next(pid for pid, title in self.fake.children().items() if title == "junebug: reconciler")
+
+
+@pytest.fixture
+async def house(settings: Settings) -> AsyncIterator[House]:
+    changed = dataclasses.replace(settings, channels=TYPES, replace_channels=True, worker_timeout=2.0)
+    house = House(changed)
+    await asyncio.to_thread(house.fake.start)
+    yield house
+    house.fake.destroy()
+    await house.stores.close()
+
+
+async def test_a_created_channel_starts_at_once_by_the_nudge(house: House) -> None:
+    await house.create("first")
+    await house.started("first")  # from now on the subscription stands
+    began = time.monotonic()
+    await house.create("a")
+    told = await house.started("a")
+    assert time.monotonic() - began < 0.8  # the poll alone takes 1 s
+    assert told["generation"] == 1
+
+
+async def test_a_changed_config_restarts_that_channel_only(house: House) -> None:
+    await house.create("a", "b")
+    first, other = (await house.started("a"))["pid"], (await house.started("b"))["pid"]
+    spec = await house.channels.get("a")
+    await house.channels.update(spec, dataclasses.replace(spec, config={"x": 1}), restart=True)
+    assert (await house.started("a", other_than=first))["generation"] == 2
+    spec = await house.channels.get("b")
+    await house.channels.update(spec, dataclasses.replace(spec, label="new"), restart=False)
+    await house.create("c")
+    await house.started("c")  # so it has looked since
+    assert house.fake.launch("b")["pid"] == other
+
+
+async def test_a_deleted_channel_leaves_nothing(house: House, settings: Settings) -> None:
+    await house.create("a", "print-b")
+    pid = (await house.started("a"))["pid"]
+    await house.started("print-b")
+    broker = Broker(settings.amqp, "test")
+    await broker.start(10)
+    try:
+        for channel in ("a", "print-b"):
+            await broker.declare(names.channel_queues(channel), remember=False)
+        await broker.publish(names.outbound_queue("a"), b"waits")
+        await house.channels.delete("a")
+        await house.channels.delete("print-b")
+        await house.gone("a")
+
+        async def is_forgotten() -> bool:
+            return not await house.channels.deleted()
+
+        await until(is_forgotten)
+        assert not is_alive(pid)
+        assert await broker.queue_length(names.outbound_queue("a")) == 0
+        assert not list(house.fake.settings.log_dir.glob("channel-*"))
+        assert not house.fake.settings.heartbeat_path("channel:a").exists()
+    finally:
+        await broker.close()
+
+
+async def test_a_death_is_told_and_posted(house: House) -> None:
+    await house.create("a", status_url="http://there/")
+    pid = (await house.started("a"))["pid"]
+    await until(lambda: asyncio.to_thread(lambda: house.fake.running()["a"].state == "RUNNING"))
+    os.kill(pid, signal.SIGKILL)
+    worker = await house.told("a", "died")
+    assert worker["status"] == "down"
+    assert worker["message"] == "Killed by SIGKILL, started again"
+    assert worker["details"] == {"pid": pid, "exit": "killed by SIGKILL", "restarts": 1}
+    await until(lambda: asyncio.to_thread(house.fake.posted))
+    posted = house.fake.posted()[0]
+    assert (posted["url"], posted["channel_id"], posted["type"]) == ("http://there/", "a", "died")
+
+
+async def test_a_crash_loop_is_told(house: House) -> None:
+    await house.create("crash")
+    worker = await house.told("crash", "backoff")
+    assert worker["message"].startswith("Ended with exit code 70; it is started again in ")
+
+
+async def test_the_hung_is_noticed_and_replaced(house: House) -> None:
+    await house.create("a", "b")
+    first, other = (await house.started("a"))["pid"], (await house.started("b"))["pid"]
+    os.kill(first, signal.SIGSTOP)
+    assert (await house.told("a", "hung"))["details"]["pid"] == first
+    assert (await house.started("a", other_than=first))["last_exit"] == "killed by SIGKILL"
+    assert house.fake.launch("b")["pid"] == other
+
+
+async def test_an_operators_stop_holds_until_the_channel_is_restarted(house: House) -> None:
+    await house.create("a")
+    first = (await house.started("a"))["pid"]
+    await asyncio.to_thread(house.fake.ctl, "stop", "channel:a")
+    await house.told("a", "stopped")
+    assert house.fake.running()["a"].state == "STOPPED"
+    await house.channels.request_restart("a")
+    assert (await house.started("a", other_than=first))["generation"] == 2
+
+
+async def test_an_unknown_type_is_told_and_hurts_no_other(house: House) -> None:
+    await house.create("a", type="fax")
+    await house.create("b")
+    await house.started("b")
+    worker = await house.told("a", "unknown_type")
+    assert "'fax'" in worker["message"]
+    assert "a" not in house.fake.running()
+    spec = await house.channels.get("a")
+    await house.channels.update(spec, dataclasses.replace(spec, type="fake"), restart=True)
+    await house.started("a")
+
+
+async def test_a_reconciler_that_dies_or_hangs_is_replaced_and_finds_everything_again(house: House) -> None:
+    await house.create("a")
+    pid = (await house.started("a"))["pid"]
+    os.kill(house.reconciler(), signal.SIGKILL)
+    await house.create("b")
+    await house.started("b")
+    assert house.fake.launch("a")["pid"] == pid
+
+
+class FilePlugin(JunebugPlugin):
+    """Writes what it hears to the file that its config names."""
+
+    def start_plugin(self, config: dict[str, Any], junebug_config: Settings) -> None:
+        self.path = Path(config["path"])
+
+    async def channel_started(self, channel: ChannelSpec) -> None:
+        self.write("started", channel)
+
+    def channel_stopped(self, channel: ChannelSpec) -> None:
+        self.write("stopped", channel)
+
+    def write(self, what: str, channel: ChannelSpec) -> None:
+        with self.path.open("a") as file:
+            file.write(f"{what} {channel.id} {channel.config}\n")
+
+
+async def test_plugins_hear_of_starts_and_stops(settings: Settings, short_dir: Path) -> None:
+    path = short_dir / "heard"
+    plugins = [{"type": f"{__name__}.FilePlugin", "path": str(path)}]
+    house = House(dataclasses.replace(settings, channels=TYPES, replace_channels=True, plugins=plugins))
+
+    async def heard(*lines: str) -> None:
+        await until(lambda: asyncio.to_thread(lambda: path.exists() and path.read_text().splitlines() == list(lines)))
+
+    await house.create("a")
+    await asyncio.to_thread(house.fake.start)
+    try:
+        await heard("started a {}")
+        spec = await house.channels.get("a")
+        await house.channels.update(spec, dataclasses.replace(spec, config={"x": 1}), restart=True)
+        changed = ["started a {}", "stopped a {}", "started a {'x': 1}"]
+        await heard(*changed)
+        await house.channels.delete("a")
+        await heard(*changed, "stopped a {'x': 1}")
+    finally:
+        house.fake.destroy()
+        await house.stores.close()
+
+
+async def test_a_restarted_supervisor_starts_all_channels_again(house: House) -> None:
+    await house.create("a", "b", "c")
+    pids = {channel: (await house.started(channel))["pid"] for channel in "abc"}
+    assert house.fake.process
+    house.fake.process.kill()
+    house.fake.process.wait()
+    await asyncio.to_thread(house.fake.start)
+    for channel, pid in pids.items():
+        await house.started(channel, other_than=pid)
+
+
+async def test_redis_away_emptied_and_back(own_redis: RedisServer, settings: Settings) -> None:
+    changed = dataclasses.replace(
+        settings, redis=RedisSettings(port=own_redis.port), channels=TYPES, replace_channels=True, request_timeout=1.0
+    )
+    house = House(changed)
+    await asyncio.to_thread(house.fake.start)
+    try:
+        await house.create("a", "b", label="kept")
+        pids = {channel: (await house.started(channel))["pid"] for channel in "ab"}
+        await house.stores._redis.run(("FLUSHALL",))
+
+        async def is_restored() -> bool:
+            return await house.channels.ids() == ["a", "b"]
+
+        await until(is_restored)
+        assert (await house.channels.get("a")).label == "kept"
+        await asyncio.to_thread(own_redis.kill)
+        os.kill(pids["a"], signal.SIGKILL)  # respawned without Redis
+        again = await house.started("a", other_than=pids["a"])
+        await until(lambda: asyncio.to_thread(lambda: "what=redis" in house.fake.out()))  # it has looked
+        assert {c: p.pid for c, p in house.fake.running().items()} == {"a": again["pid"], "b": pids["b"]}
+        await asyncio.to_thread(own_redis.restart)
+        await house.stores._redis.run(("FLUSHALL",))
+        await until(is_restored)
+        await house.create("c")
+        await house.started("c")
+        assert {c: p.pid for c, p in house.fake.running().items() if c != "c"} == {"a": again["pid"], "b": pids["b"]}
+
+        # emptied while the reconciler was not looking: nobody deleted them, so they run on
+        os.kill(house.reconciler(), signal.SIGSTOP)
+        await house.stores._redis.run(("FLUSHALL",))
+        os.kill(house.reconciler(), signal.SIGKILL)
+        await house.create("d")
+        await house.started("d")
+        assert house.fake.running().keys() == {"a", "b", "c", "d"}
+    finally:
+        house.fake.destroy()
+        await house.stores.close()

@@ -1,0 +1,147 @@
+"""The channel's log: what a line holds, what it never holds, how files rotate and how the newest are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from junebug.config import Settings
+from junebug.logs import ChannelLog, Redactor, redact_url, rotated_files, setup_channel_logging, tail
+from junebug.registry import REDACTED
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Settings:
+    return Settings(logging_path=str(tmp_path / "made" / "logs"), log_rotate_size=2000, max_log_files=3)
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_an_entry_has_the_fields_of_the_spec_and_its_ids(here: Settings) -> None:
+    setup_channel_logging(here, "c", Redactor())
+    structlog.stdlib.get_logger("x").warning("message sent", message_id="m1", to_addr="+27", channel_id="c")
+    logging.getLogger("y").info("plain %s", "text")
+    plain, entry = tail(here.logging_path, "c", 10)
+    assert plain["message"] == "plain text"
+    assert entry["timestamp"] <= plain["timestamp"]
+    assert {key: value for key, value in entry.items() if key != "timestamp"} == {
+        "logger": "c", "level": 30, "message": "message sent", "message_id": "m1", "to_addr": "+27"}  # fmt: skip
+    assert isinstance(entry["timestamp"], float)
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_an_exception_is_an_object(here: Settings) -> None:
+    setup_channel_logging(here, "c", Redactor(["sesame"]))
+    try:
+        raise ValueError("Bad sesame")
+    except ValueError as error:
+        structlog.stdlib.get_logger().exception("failed")
+        logging.getLogger("y").exception("failed")
+        raised = error
+    structlog.stdlib.get_logger().error("failed", exc_info=raised)
+    for entry in tail(here.logging_path, "c", 10):
+        assert entry["exception"]["class"] == "ValueError"
+        assert entry["exception"]["instance"] == f"ValueError('Bad {REDACTED}')"
+        assert any("test_logs.py" in line for line in entry["exception"]["stack"])
+        assert "sesame" not in str(entry)
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_the_newest_come_first_across_rotated_files(here: Settings) -> None:
+    setup_channel_logging(here, "c", Redactor())
+    log = structlog.stdlib.get_logger()
+    for number in range(60):
+        log.info("entry", number=number, message_id=f"m{number % 2}")
+    path = Path(here.logging_path) / "c"
+    assert [number for number, _ in rotated_files(path)] == [1, 2]
+    assert all(each.stat().st_size <= 2000 for each in (path, *(rotated for _, rotated in rotated_files(path))))
+    found = [entry["number"] for entry in tail(here.logging_path, "c", 1000)]
+    assert found == list(range(59, 59 - len(found), -1))
+    assert 20 < len(found) < 60
+    assert [entry["number"] for entry in tail(here.logging_path, "c", 3)] == [59, 58, 57]
+    assert [entry["number"] for entry in tail(here.logging_path, "c", 3, "m0")] == [58, 56, 54]
+    assert tail(here.logging_path, "c", 0) == []
+    assert tail(here.logging_path, "nobody", 5) == []
+
+
+@pytest.mark.parametrize(("max_files", "left"), [(1, []), (2, [1]), (0, None)])
+@pytest.mark.usefixtures("logging_as_before")
+def test_as_many_files_are_kept_as_asked_for(here: Settings, max_files: int, left: list[int] | None) -> None:
+    setup_channel_logging(dataclasses.replace(here, max_log_files=max_files), "c", Redactor())
+    for number in range(200):
+        structlog.stdlib.get_logger().info("entry", number=number)
+    numbers = [number for number, _ in rotated_files(Path(here.logging_path) / "c")]
+    assert numbers == left if left is not None else len(numbers) > 3
+    if left is None:
+        assert len(tail(here.logging_path, "c", 1000)) == 200
+
+
+def test_lines_are_found_across_the_blocks_in_which_a_file_is_read(tmp_path: Path) -> None:
+    lines = [f'{{"number": {number}, "pad": "{"x" * (number * 37 % 5000)}"}}' for number in range(500)]
+    (tmp_path / "c").write_text("\n".join([*lines[:250], "", '{"cut off', *lines[250:]]) + "\n")
+    assert [entry["number"] for entry in tail(str(tmp_path), "c", 1000)] == list(range(499, -1, -1))
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_a_full_disk_loses_lines_never_the_channel(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = setup_channel_logging(here, "c", Redactor())
+    log = structlog.stdlib.get_logger()
+    log.info("before")
+
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", full)
+        log.info("lost")
+    log.info("after")
+    assert handler.lost_lines == 1
+    assert [entry["message"] for entry in tail(here.logging_path, "c", 5)] == ["after", "before"]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("password is sesame, ok", f"password is {REDACTED}, ok"),
+        ({"a": ["open-sesame", 5]}, {"a": [f"open-{REDACTED}", 5]}),
+        ("see http://me:pass@host/x and amqp://a@b", f"see http://{REDACTED}@host/x and amqp://{REDACTED}@b"),
+        ("Authorization: Token abc", f"Authorization: Token {REDACTED}"),
+        (ValueError("sesame"), REDACTED),
+        (5, 5),
+        (None, None),
+    ],
+)
+def test_secrets_are_masked_wherever_they_turn_up(value: Any, expected: Any) -> None:
+    assert Redactor(["sesame", "s", ""]).value(value) == expected
+
+
+def test_a_longer_secret_is_masked_before_one_that_it_contains() -> None:
+    assert Redactor(["abc", "abcdef"]).text("xabcdefx") == f"x{REDACTED}x"
+
+
+def test_userinfo_is_masked_only_where_there_is_some() -> None:
+    assert redact_url("http://host/a@b") == "http://host/a@b"
+    assert redact_url("http://u:p%40@host:1/") == f"http://{REDACTED}@host:1/"
+
+
+def test_a_bad_record_hurts_nobody(here: Settings) -> None:
+    handler = ChannelLog(Path(here.logging_path) / "c", "c", 1000, 2, Redactor())
+    handler.handle(logging.LogRecord("x", 20, "f", 1, {"event": "odd \ud800", "what": object(), "n": 2**80}, None, None))
+    handler.close()
+    (entry,) = tail(here.logging_path, "c", 1)
+    assert (entry["message"], entry["n"]) == ("odd ?", 2**80)

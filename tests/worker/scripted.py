@@ -1,0 +1,37 @@
+"""A transport that does what a test tells it, to see what the worker makes of each outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, ClassVar
+
+from junebug.messages import UserMessage
+from junebug.worker.transport import Transport
+
+
+class ScriptedTransport(Transport):
+    """`outcomes`: for each coming send an error to raise, an id to return or an event to wait for; then ids."""
+
+    outcomes: ClassVar[deque[Any]] = deque()
+    sent: ClassVar[list[str | None]] = []
+    stopped: ClassVar[int] = 0
+    secrets = ("password",)
+
+    async def start(self) -> None:
+        if self.config.get("log_password"):
+            self.context.log.error("the provider refuses %s", self.config["password"], config=self.config)
+            raise ConnectionError(f"wrong password {self.config['password']}")
+
+    async def send(self, message: UserMessage) -> str | None:
+        outcome = self.outcomes.popleft() if self.outcomes else f"id-{message.content}"
+        if isinstance(outcome, Exception):
+            raise outcome
+        if isinstance(outcome, asyncio.Event):
+            await outcome.wait()
+            outcome = None
+        self.sent.append(message.content)
+        return outcome
+
+    async def stop(self) -> None:
+        type(self).stopped += 1

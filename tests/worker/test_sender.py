@@ -1,0 +1,141 @@
+"""What the worker makes of each outcome of `Transport.send` (DESIGN §3)."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+import pytest
+
+from junebug import names
+from junebug.errors import NotSent, Rejected, UnknownOutcome
+from junebug.logs import tail
+from tests.worker.conftest import Bench, eventually
+from tests.worker.scripted import ScriptedTransport
+
+
+@pytest.fixture
+def scripted(bench: Bench) -> type[ScriptedTransport]:
+    bench.settings = dataclasses.replace(
+        bench.settings, channels={"scripted": "tests.worker.scripted:ScriptedTransport"}
+    )
+    ScriptedTransport.outcomes.clear()
+    ScriptedTransport.sent.clear()
+    return ScriptedTransport
+
+
+async def channel_of(bench: Bench, **config: Any) -> str:
+    channel = await bench.channel("scripted", config)
+    await bench.running(channel)
+    return channel
+
+
+async def test_an_accepted_message_is_submitted_with_the_providers_id(
+    bench: Bench, scripted: type[ScriptedTransport]
+) -> None:
+    channel = await channel_of(bench)
+    await bench.send(channel, "1", "x", bench.app.url())
+    (event,) = await bench.app.wait(1)
+    assert (event["event_type"], event["event_details"]) == ("submitted", {"sent_message_id": "id-x"})
+
+
+async def test_a_rejected_message_is_final(bench: Bench, scripted: type[ScriptedTransport]) -> None:
+    scripted.outcomes.append(Rejected("ESME_RINVDSTADR"))
+    channel = await channel_of(bench)
+    await bench.send(channel, "1", "x", bench.app.url())
+    (event,) = await bench.app.wait(1)
+    assert (event["event_type"], event["event_details"]) == ("rejected", {"reason": "ESME_RINVDSTADR"})
+    assert scripted.sent == []
+
+
+@pytest.mark.parametrize("retry_after", [0.05, 1.2])
+async def test_what_was_not_sent_is_kept_and_sent_in_order(
+    bench: Bench, scripted: type[ScriptedTransport], retry_after: float
+) -> None:
+    scripted.outcomes.extend([NotSent("throttled", retry_after), NotSent("throttled", retry_after)])
+    channel = await channel_of(bench)
+    for number in range(5):
+        await bench.send(channel, "1", str(number), bench.app.url())
+    events = await bench.app.wait(5, timeout=20)
+    assert {event["event_type"] for event in events} == {"submitted"}
+    assert scripted.sent == ["0", "1", "2", "3", "4"]
+
+
+async def test_an_unknown_outcome_is_sent_again(bench: Bench, scripted: type[ScriptedTransport]) -> None:
+    scripted.outcomes.append(UnknownOutcome("the link died"))
+    channel = await channel_of(bench)
+    await bench.send(channel, "1", "x", bench.app.url())
+    assert (await bench.app.wait(1))[0]["event_type"] == "submitted"
+    assert scripted.sent == ["x"]
+
+
+async def test_an_unknown_outcome_fails_where_the_channel_says_so(
+    bench: Bench, scripted: type[ScriptedTransport]
+) -> None:
+    scripted.outcomes.append(UnknownOutcome("the link died"))
+    channel = await channel_of(bench, on_unknown="fail")
+    await bench.send(channel, "1", "x", bench.app.url())
+    (event,) = await bench.app.wait(1)
+    assert event["event_details"] == {"reason": "Outcome unknown: the link died"}
+
+
+async def test_a_message_on_which_the_transport_fails_blocks_nobody_for_ever(
+    bench: Bench, scripted: type[ScriptedTransport]
+) -> None:
+    scripted.outcomes.extend([ValueError("a bug")] * 3)
+    channel = await channel_of(bench)
+    await bench.send(channel, "1", "bad", bench.app.url())
+    await bench.send(channel, "1", "good", bench.app.url())
+    first, second = await bench.app.wait(2, timeout=20)
+    assert (first["event_type"], second["event_type"]) == ("rejected", "submitted")
+    (failure, *_) = [entry for entry in tail(bench.settings.logging_path, channel, 100) if "exception" in entry] or [{}]
+    assert not failure or failure["exception"]["class"] == "ValueError"
+
+
+async def test_a_send_under_way_at_a_stop_is_finished(bench: Bench, scripted: type[ScriptedTransport]) -> None:
+    release = asyncio.Event()
+    scripted.outcomes.append(release)
+    channel = await channel_of(bench)
+    message_id = await bench.send(channel, "1", "slow")
+    await bench.send(channel, "1", "next")
+
+    async def under_way() -> bool:
+        return not scripted.outcomes
+
+    await eventually(under_way)
+    stopping = asyncio.create_task(bench.stop(channel))
+    asyncio.get_running_loop().call_later(0.3, release.set)
+    assert await stopping == 0
+    assert scripted.sent == ["slow"]
+    queued = [await bench.broker.queue_length(queue(channel)) for queue in (names.outbound_queue, names.event_queue)]
+    events = await bench.stores.outbound.events(channel, message_id)
+    assert queued[0] == 1
+    assert queued[1] + len(events) == 1
+
+
+async def test_a_send_that_never_ends_does_not_hold_up_the_stop(
+    bench: Bench, scripted: type[ScriptedTransport]
+) -> None:
+    bench.settings = dataclasses.replace(bench.settings, stop_timeout=2.0)
+    scripted.outcomes.append(asyncio.Event())
+    channel = await channel_of(bench)
+    await bench.send(channel, "1", "stuck")
+
+    async def under_way() -> bool:
+        return not scripted.outcomes
+
+    await eventually(under_way)
+    assert await bench.stop(channel) == 0
+    assert await bench.broker.queue_length(names.outbound_queue(channel)) == 1
+
+
+async def test_a_transport_that_cannot_start_says_so_without_its_secret(
+    bench: Bench, scripted: type[ScriptedTransport]
+) -> None:
+    channel = await bench.channel("scripted", {"password": "sesame", "log_password": True})
+    assert await asyncio.wait_for(bench.workers[channel], 10) == 1
+    status = await bench.component(channel, "scripted")
+    assert (status["status"], status["type"]) == ("down", "cannot_start")
+    assert "sesame" not in str(status)
+    assert "wrong password" in status["message"]

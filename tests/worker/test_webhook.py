@@ -1,0 +1,164 @@
+"""One attempt at an application's URL (COMPAT §2): headers, redirects, and what a bad answer is called."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import encode_basic_auth, web
+from aiohttp.test_utils import TestServer
+
+from junebug.worker import retry
+from junebug.worker.webhook import MAX_DRAINED_BODY, Webhook, split_userinfo
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        self.server = TestServer(app)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append((request.method, dict(request.headers), await request.read()))
+        path = request.path
+        if path == "/hang":
+            await asyncio.sleep(60)
+        if path == "/cut":
+            assert request.transport
+            request.transport.abort()
+        if path == "/huge":
+            return web.Response(body=b"x" * (MAX_DRAINED_BODY * 20))
+        if path.startswith("/redirect/"):
+            return web.Response(status=int(path.split("/")[2]), headers={"Location": "/final"})
+        if path == "/loop":
+            return web.Response(status=307, headers={"Location": "/loop"})
+        if path == "/later":
+            return web.Response(status=429, headers={"Retry-After": "7"})
+        return web.Response(status=int(path[1:]) if path[1:].isdigit() else 200)
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[Sink]:
+    sink = Sink()
+    await sink.server.start_server()
+    yield sink
+    await sink.server.close()
+
+
+@pytest.fixture
+async def webhook() -> AsyncIterator[Webhook]:
+    hook = Webhook(timeout=1.0, concurrency=2)
+    yield hook
+    await hook.close()
+
+
+def url(sink: Sink, path: str) -> str:
+    return str(sink.server.make_url(path))
+
+
+async def test_a_body_is_posted_as_json_with_its_token(sink: Sink, webhook: Webhook) -> None:
+    outcome = await webhook.post(url(sink, "/"), {"content": "é"}, "secret")
+    assert outcome.ok
+    ((method, headers, body),) = sink.requests
+    assert method == "POST"
+    assert headers["Content-Type"] == "application/json"
+    assert headers["Authorization"] == "Token secret"
+    assert body == '{"content":"é"}'.encode()
+
+
+async def test_userinfo_becomes_basic_auth_and_leaves_the_url(sink: Sink, webhook: Webhook) -> None:
+    await webhook.post(url(sink, "/").replace("://", "://me:p%40ss@"), {})
+    assert sink.requests[0][1]["Authorization"] == encode_basic_auth("me", "p@ss")
+    assert "me" not in sink.requests[0][1]["Host"]
+
+
+def test_an_empty_password_is_kept_as_such() -> None:
+    target, authorization = split_userinfo("http://me@host/x?y=1")
+    assert str(target) == "http://host/x?y=1"
+    assert authorization == encode_basic_auth("me", "")
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_is_followed_as_a_post(sink: Sink, webhook: Webhook, status: int) -> None:
+    assert (await webhook.post(url(sink, f"/redirect/{status}"), {"a": 1}, "t")).ok
+    assert [(method, body) for method, _, body in sink.requests] == [("POST", b'{"a":1}')] * 2
+    assert sink.requests[1][1]["Authorization"] == "Token t"
+
+
+async def test_a_token_never_goes_to_another_host(sink: Sink, webhook: Webhook) -> None:
+    other = TestServer(web.Application())
+
+    async def away(request: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": url(sink, "/")})
+
+    other.app.router.add_post("/", away)
+    await other.start_server()
+    assert (await webhook.post(str(other.make_url("/")), {}, "secret")).ok
+    assert "Authorization" not in sink.requests[0][1]
+    await other.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "reason"),
+    [
+        ("/500", 500, "HTTP 500"),
+        ("/404", 404, "HTTP 404"),
+        ("/hang", None, "no answer within 1 s"),
+        ("/cut", None, ""),
+        ("/loop", None, "more than 3 redirects"),
+    ],
+)
+async def test_a_failure_is_an_outcome(sink: Sink, webhook: Webhook, path: str, status: int | None, reason: str) -> None:
+    outcome = await webhook.post(url(sink, path), {})
+    assert (outcome.ok, outcome.status) == (False, status)
+    assert reason in outcome.reason
+    assert outcome.reason
+
+
+async def test_retry_after_is_heard(sink: Sink, webhook: Webhook) -> None:
+    assert (await webhook.post(url(sink, "/later"), {})).retry_after == 7
+
+
+@pytest.mark.parametrize("bad", ["", "no url", "ftp://x/", "http://", "http://[::1", "http://h:99999999/"])
+async def test_what_is_no_url_is_an_outcome(webhook: Webhook, bad: str) -> None:
+    assert not (await webhook.post(bad, {})).ok
+
+
+async def test_a_refused_connection_is_told_without_the_password(webhook: Webhook) -> None:
+    outcome = await webhook.post("http://me:sesame@127.0.0.1:1/x", {})
+    assert not outcome.ok
+    assert "sesame" not in outcome.reason
+
+
+async def test_a_huge_answer_is_not_read(sink: Sink, webhook: Webhook) -> None:
+    assert (await webhook.post(url(sink, "/huge"), {})).ok
+    assert (await webhook.post(url(sink, "/"), {})).ok
+
+
+async def test_a_host_that_hangs_holds_up_only_itself(sink: Sink, webhook: Webhook) -> None:
+    other = Sink()
+    await other.server.start_server()
+    hanging = [asyncio.create_task(webhook.post(url(sink, "/hang"), {})) for _ in range(10)]
+    assert (await webhook.post(url(other, "/"), {})).ok
+    assert not any(task.done() for task in hanging[2:])
+    for task in hanging:
+        task.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)
+    await other.server.close()
+
+
+def test_pauses_grow_to_a_minute_and_obey_the_provider() -> None:
+    assert [retry.pause(attempt, jitter=1.0) for attempt in (1, 2, 3, 7, 100)] == [1, 2, 4, 60, 60]
+    assert retry.pause(1, jitter=0.0) == 0.5
+    assert retry.pause(1, retry_after=30) == 30
+    assert retry.pause(1, retry_after=10**9) == 3600
+
+
+@pytest.mark.parametrize(
+    ("status", "attempts", "final"),
+    [(400, 4, False), (400, 5, True), (404, 9, True), (429, 99, False), (408, 99, False), (500, 99, False), (None, 99, False)],
+)
+def test_only_a_clients_error_is_final_and_only_after_some_attempts(status: int | None, attempts: int, final: bool) -> None:
+    assert retry.is_refused_for_good(status, attempts) is final
