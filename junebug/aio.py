@@ -1,4 +1,4 @@
-"""Run a coroutine in an event loop of its own: uvloop's where it is installed."""
+"""The event loop (uvloop's where it is installed), and how a task is ended for certain."""
 
 from __future__ import annotations
 
@@ -7,14 +7,26 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 try:
-    import uvloop
-except ImportError:  # PyPy, Windows: the standard loop does
-    uvloop = None
+    from uvloop import new_event_loop
+except ImportError:  # PyPy: the standard loop does
+    from asyncio import new_event_loop  # type: ignore[assignment]
 
 T = TypeVar("T")
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Run until done; every process of Junebug has one call of this."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(work)
+
+
+async def end_task(task: asyncio.Task[Any]) -> None:
+    """Cancel the task and wait for its end; what it raised is its own affair.
+
+    Once is not always enough: in Python 3.11 `wait_for`, which libraries use, may swallow a cancellation.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.5)
+    if not task.cancelled():
+        task.exception()

@@ -211,7 +211,7 @@ class FastChannel(aiormq.Channel):
     def returned(self, frame: amqp.Basic.Return, header: ContentHeader) -> None:
         """No queue took a mandatory message; its confirm follows."""
         try:
-            tag = int(header.properties.message_id, 16)
+            tag = int(header.properties.message_id or "", 16)
         except (TypeError, ValueError):
             log.error("a returned message without our tag on %s", frame.routing_key)
             return
@@ -222,7 +222,7 @@ class FastChannel(aiormq.Channel):
     # --- deliveries ---------------------------------------------------------------------------------------------------
 
     def deliver(self, frame: amqp.Basic.Deliver, header: ContentHeader, body: bytes) -> None:
-        tag = frame.delivery_tag
+        tag = frame.delivery_tag or 0
         self._outstanding.append(tag)
         if self.on_delivery is None:
             return  # cancelled meanwhile: RabbitMQ hands it out again when the channel closes

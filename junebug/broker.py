@@ -8,6 +8,7 @@ it was asked for and restarts its consumers. What was delivered and not acknowle
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ import structlog
 from aiormq.abc import AbstractConnection
 
 from junebug import names
+from junebug.aio import end_task
 from junebug.amqp_channel import Delivery, FastChannel
 from junebug.config import AmqpSettings
 from junebug.errors import BrokerUnavailable, StartupError
@@ -52,6 +54,7 @@ class Broker:
         self._bindings: set[str] = set()
         self._consumers: list[Consumer] = []
         self._connected = asyncio.Event()
+        self._reported: tuple[bool, str] | None = None
         self._connection: aio_pika.abc.AbstractConnection | None = None
         self._publisher: FastChannel | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -83,8 +86,7 @@ class Broker:
         for consumer in list(self._consumers):
             await consumer.cancel()
         if self._keeper:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+            await end_task(self._keeper)
         await self._disconnect()
 
     async def _disconnect(self) -> None:
@@ -124,6 +126,9 @@ class Broker:
         return underlay
 
     def _report(self, connected: bool, why: str) -> None:
+        if (connected, why) == self._reported:
+            return
+        self._reported = (connected, why)
         if self._on_state:
             self._on_state(connected, why)
         elif connected:
@@ -150,13 +155,40 @@ class Broker:
             raise BrokerUnavailable(f"cannot declare queues: {_reason(error, self._settings)}") from None
 
     async def _declare(self, queues: QueueArguments, bindings: set[str]) -> None:
+        as_it_is: set[str] = set()
+        while True:
+            try:
+                return await self._declare_all(queues, bindings, as_it_is)
+            except _OtherArguments as other:
+                as_it_is.add(other.queue)
+                if other.queue not in bindings:
+                    await self._delete_idle(other.queue)
+
+    async def _declare_all(self, queues: QueueArguments, bindings: set[str], as_it_is: set[str]) -> None:
         assert self._connection is not None
         async with asyncio.timeout(RPC_TIMEOUT), self._connection.channel(publisher_confirms=False) as channel:
             exchange = await channel.declare_exchange(names.EXCHANGE, names.EXCHANGE_TYPE, durable=True)
             for name, arguments in queues.items():
-                queue = await channel.declare_queue(name, durable=True, arguments=dict(arguments) or None)
+                try:
+                    queue = await channel.declare_queue(name, durable=True, arguments=dict(arguments) or None)
+                except aiormq.exceptions.ChannelPreconditionFailed:
+                    if name not in as_it_is:
+                        raise _OtherArguments(name) from None
+                    log.warning("queue has other arguments, used as it is", queue=name)
+                    return await self._declare_all(
+                        {other: queues[other] for other in queues if other != name}, bindings, as_it_is
+                    )
                 if name in bindings:
                     await queue.bind(exchange, name)
+
+    async def _delete_idle(self, queue: str) -> None:
+        """A queue of ours that an older Junebug declared without priorities makes room, if nothing is in it."""
+        assert self._connection is not None
+        try:
+            async with asyncio.timeout(RPC_TIMEOUT), self._connection.channel(publisher_confirms=False) as channel:
+                await channel.queue_delete(queue, if_unused=True, if_empty=True)
+        except aiormq.exceptions.AMQPChannelError:
+            pass  # it holds messages, or somebody consumes it
 
     def forget(self, queues: Sequence[str]) -> None:
         """Declare them no more at a reconnection."""
@@ -288,8 +320,7 @@ class Consumer:
     async def pause(self) -> None:
         """Give back to the queue, in its order, all that is not acknowledged, and take no more until `resume`."""
         if self._keeper:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+            await end_task(self._keeper)
             self._keeper = None
         await self._close_channel()
 
@@ -337,7 +368,7 @@ class Consumer:
             pause = FIRST_PAUSE
             ended = asyncio.Event()
             channel.on_cancelled = ended.set
-            channel.closing.add_done_callback(lambda _, ended=ended: ended.set())
+            channel.closing.add_done_callback(functools.partial(_set_event, ended))
             await ended.wait()
             await self._close_channel()
             if self._on_lost:
@@ -358,6 +389,14 @@ class Consumer:
         )
         self.consuming.set()
         return channel
+
+
+class _OtherArguments(Exception):
+    """A queue is there with other arguments than ours."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(queue)
+        self.queue = queue
 
 
 class _QueueMissing(Exception):
@@ -435,7 +474,11 @@ def _underlay(connection: aio_pika.abc.AbstractConnection) -> AbstractConnection
     return connection.transport.connection
 
 
-def _never_called(_: Any) -> None:
+def _set_event(event: asyncio.Event, _: Any) -> None:
+    event.set()
+
+
+async def _never_called(_: Any) -> None:
     """aiormq wants a callback; deliveries reach FastChannel.deliver before aiormq sees them."""
 
 

@@ -168,7 +168,8 @@ def _options(settings: type, prefix: tuple[str, ...] = ()) -> list[Option]:
             found += _options(group, (*prefix, entry.name))
             continue
         about = entry.metadata
-        default = entry.default if entry.default is not dataclasses.MISSING else entry.default_factory()  # type: ignore[misc]
+        make = entry.default_factory
+        default = make() if make is not dataclasses.MISSING else entry.default
         annotation = str(entry.type)
         found.append(
             Option(

@@ -55,7 +55,7 @@ def embed(settings: Settings) -> tuple[Settings, tuple[ServerProgram, ...]]:
         settings,
         redis=dataclasses.replace(settings.redis, host=LOOPBACK, port=ports["redis"], password=None),
         amqp=dataclasses.replace(
-            settings.amqp, hostname=LOOPBACK, port=ports["amqp"], vhost="/", username="guest", password="guest"
+            settings.amqp, hostname=LOOPBACK, port=ports["amqp"], vhost="/", username="guest", password="guest"  # noqa: S106
         ),
     )
     return changed, programs

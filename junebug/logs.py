@@ -15,14 +15,16 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
 
-from junebug.config import Settings
-from junebug.registry import REDACTED
+if TYPE_CHECKING:
+    from junebug.config import Settings
 
+REDACTED = "********"
+"""What stands for a secret wherever one would be shown."""
 _USERINFO = re.compile(r"(?<=://)[^/@\s\"'?#]*@")
 _AUTHORIZATION = re.compile(r"\b(Token|Basic|Bearer)\s+[^\s\"',}]+")
 SHORTEST_MASKED = 3
@@ -222,7 +224,8 @@ def _raised(exc_info: Any) -> BaseException | None:
     if isinstance(exc_info, BaseException):
         return exc_info
     if isinstance(exc_info, tuple):
-        return exc_info[1]
+        raised: BaseException | None = exc_info[1]
+        return raised
     return sys.exc_info()[1] if exc_info else None
 
 

@@ -16,11 +16,11 @@ import jsonschema_rs
 import structlog
 
 from junebug.errors import ConfigError, InvalidChannelConfig, InvalidChannelType
+from junebug.logs import REDACTED
 
 log = structlog.stdlib.get_logger(__name__)
 
 ENTRY_POINT_GROUP = "junebug.channel_types"
-REDACTED = "********"
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Registry:
     def redact(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
         """The config with its secrets masked. All of an unknown type's values are taken for secrets."""
         if name not in self._types:
-            return {key: REDACTED for key in config}
+            return dict.fromkeys(config, REDACTED)
         redacted = config
         for secret in self._types[name].secrets:
             redacted = _replace(redacted, secret.split("."), lambda _: REDACTED)
@@ -115,7 +115,8 @@ class Registry:
 
     def load_transport(self, name: str) -> type:
         """Import the type's Transport class: only in the process that runs it."""
-        return load_object(self.get(name).transport, "transport")
+        transport: type = load_object(self.get(name).transport, "transport")
+        return transport
 
 
 def load_object(path: str, setting: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -24,7 +24,7 @@ SECRETIVE = ChannelType("secretive", "nowhere:Nothing", SCHEMA, ("password", "we
 
 
 class OwnTransport(Transport):
-    config_schema = {"type": "object", "required": ["own"]}
+    config_schema: ClassVar[dict[str, Any]] = {"type": "object", "required": ["own"]}
     secrets = ("key",)
 
 

@@ -177,7 +177,7 @@ async def test_a_rate_is_the_last_whole_windows_count_by_its_length(store: Store
     await rates.add("c", {"submitted": 100}, now=1010.0)
     assert (await rates.rates("c", now=1009.0))["submitted"] == 0
     found = await rates.rates("c", now=1010.0)
-    assert found == {label: 0.0 for label in stores.RATES} | {"submitted": 0.7}
+    assert found == dict.fromkeys(stores.RATES, 0.0) | {"submitted": 0.7}
     assert (await rates.rates("c", now=1030.0))["submitted"] == 0
 
 

@@ -7,8 +7,8 @@
     └─ api:<n>                 forked; keep the listening sockets that the parent holds
 
 The list is the order of starting, too; stopping goes the other way round, within `stop_timeout` + STOP_MARGIN seconds.
-supervisord reads no configuration file: its options are set here. `supervisorctl -c <data_dir>/run/supervisor.conf` talks
-to it. SIGHUP and `supervisorctl reload` start everything afresh, the channels that ran before included. Neighbours:
+supervisord reads no configuration file: its options are set here. `supervisorctl -c <data_dir>/run/supervisor.conf`
+talks to it. SIGHUP and `supervisorctl reload` start everything afresh, the channels that ran before included. Neighbours:
 cli.py hands over the `Programs`; channel_process.py has the processes, reconciler.py decides about channels.
 """
 
@@ -329,7 +329,8 @@ class _Options(ServerOptions):  # type: ignore[misc]
 
     def _run_reconciler(self, process: WarmProcess) -> int:
         events_in, answers_out = process.pipes["child_stdin"], process.pipes["child_stdout"]
-        assert events_in is not None and answers_out is not None
+        assert events_in is not None
+        assert answers_out is not None
         return reconciler.run(
             self._settings, self._programs.notify_status, protocol_in=events_in, protocol_out=answers_out
         )

@@ -8,6 +8,7 @@ What an application refuses for good (a 4xx, several times) goes to the channel'
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -68,7 +69,7 @@ class Forwarder:
         ):
             self._broker.consume(
                 queue,
-                lambda delivery, forward=forward: self._take(delivery, forward),
+                functools.partial(self._take, forward),
                 prefetch=PREFETCH,
                 on_lost=self._on_lost,
             )
@@ -84,7 +85,7 @@ class Forwarder:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _take(self, delivery: Delivery, forward: Callable[[Delivery], Coroutine[Any, Any, None]]) -> None:
+    def _take(self, forward: Callable[[Delivery], Coroutine[Any, Any, None]], delivery: Delivery) -> None:
         if self._stopping:
             return
         task = asyncio.create_task(self._guard(delivery, forward))

@@ -64,7 +64,7 @@ class Webhook:
         except TimeoutError:
             return Outcome(False, None, f"no answer within {self._timeout:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Outcome(False, None, redact_url(" ".join(str(error).split())) or type(error).__name__)
+            return Outcome(False, None, _reason(error))
 
     async def _post(self, url: URL, body: bytes, authorization: str | None) -> Outcome:
         for _ in range(MAX_REDIRECTS + 1):
@@ -112,6 +112,12 @@ def split_userinfo(url: str) -> tuple[URL, str | None]:
         return parsed, None
     authorization = aiohttp.encode_basic_auth(parsed.user or "", parsed.password or "")
     return parsed.with_user(None), authorization
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect to {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
+    return redact_url(" ".join(str(error).split())) or type(error).__name__
 
 
 def _outcome(answer: aiohttp.ClientResponse) -> Outcome:

@@ -159,7 +159,7 @@ async def test_an_unknown_type_is_refused_with_the_valid_ones(api: Api) -> None:
 
 
 async def test_a_config_that_its_type_refuses_names_the_field_and_shows_no_secret(api: Api) -> None:
-    secret = "a-very-long-secret-that-does-not-fit"  # noqa: S105
+    secret = "a-very-long-secret-that-does-not-fit"
     answer = await api("POST", "/channels/", json={"type": "guarded", "config": {"password": secret, "user": 5}})
     assert (answer.status, answer.description) == (400, "invalid channel config")
     assert {(error["type"], error["field"]) for error in answer.errors} == {

@@ -89,10 +89,10 @@ class FakeJunebug:
         assert self.process
         found = {}
         for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and (status := _status(int(entry.name))):
-                if status["PPid"] == str(self.process.pid) and not status["State"].startswith("Z"):
-                    title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").strip().decode()
-                    found[int(entry.name)] = title
+            status = _status(int(entry.name)) if entry.name.isdigit() else None
+            if status and status["PPid"] == str(self.process.pid) and not status["State"].startswith("Z"):
+                title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").strip().decode()
+                found[int(entry.name)] = title
         self.pids |= found.keys()
         return found
 

@@ -73,13 +73,16 @@ def test_a_running_channel_that_became_unknown_is_stopped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failures", "pause"), [(0, 0), (1, 0), (2, 1), (3, 2), (4, 4), (7, 32), (8, LONGEST_PAUSE), (10_000, LONGEST_PAUSE)]
+    ("failures", "pause"),
+    [(0, 0), (1, 0), (2, 1), (3, 2), (4, 4), (7, 32), (8, LONGEST_PAUSE), (10_000, LONGEST_PAUSE)],
 )
 def test_respawn_pause(failures: int, pause: float) -> None:
     assert respawn_pause(failures) == pause
 
 
-@pytest.mark.parametrize(("status", "text"), [(9, "killed by SIGKILL"), (0x100, "ended with exit code 1"), (0, "ended with exit code 0")])
+@pytest.mark.parametrize(
+    ("status", "text"), [(9, "killed by SIGKILL"), (0x100, "ended with exit code 1"), (0, "ended with exit code 0")]
+)
 def test_exit_text(status: int, text: str) -> None:
     assert exit_text(status) == text
 
