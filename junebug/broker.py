@@ -155,40 +155,38 @@ class Broker:
             raise BrokerUnavailable(f"cannot declare queues: {_reason(error, self._settings)}") from None
 
     async def _declare(self, queues: QueueArguments, bindings: set[str]) -> None:
-        as_it_is: set[str] = set()
+        as_they_are: set[str] = set()
         while True:
             try:
-                return await self._declare_all(queues, bindings, as_it_is)
+                return await self._declare_all(queues, bindings, as_they_are)
             except _OtherArguments as other:
-                as_it_is.add(other.queue)
-                if other.queue not in bindings:
-                    await self._delete_idle(other.queue)
+                if other.queue in bindings or not await self._delete_idle(other.queue):
+                    log.warning("queue has other arguments, used as it is", queue=other.queue)
+                    as_they_are.add(other.queue)
 
-    async def _declare_all(self, queues: QueueArguments, bindings: set[str], as_it_is: set[str]) -> None:
+    async def _declare_all(self, queues: QueueArguments, bindings: set[str], as_they_are: set[str]) -> None:
         assert self._connection is not None
         async with asyncio.timeout(RPC_TIMEOUT), self._connection.channel(publisher_confirms=False) as channel:
             exchange = await channel.declare_exchange(names.EXCHANGE, names.EXCHANGE_TYPE, durable=True)
             for name, arguments in queues.items():
                 try:
-                    queue = await channel.declare_queue(name, durable=True, arguments=dict(arguments) or None)
-                except aiormq.exceptions.ChannelPreconditionFailed:
-                    if name not in as_it_is:
-                        raise _OtherArguments(name) from None
-                    log.warning("queue has other arguments, used as it is", queue=name)
-                    return await self._declare_all(
-                        {other: queues[other] for other in queues if other != name}, bindings, as_it_is
+                    queue = await channel.declare_queue(
+                        name, durable=True, passive=name in as_they_are, arguments=dict(arguments) or None
                     )
+                except aiormq.exceptions.ChannelPreconditionFailed:
+                    raise _OtherArguments(name) from None
                 if name in bindings:
                     await queue.bind(exchange, name)
 
-    async def _delete_idle(self, queue: str) -> None:
-        """A queue of ours that an older Junebug declared without priorities makes room, if nothing is in it."""
+    async def _delete_idle(self, queue: str) -> bool:
+        """A queue of ours that an older Junebug declared, without priorities, makes room if nothing is in it."""
         assert self._connection is not None
         try:
             async with asyncio.timeout(RPC_TIMEOUT), self._connection.channel(publisher_confirms=False) as channel:
                 await channel.queue_delete(queue, if_unused=True, if_empty=True)
         except aiormq.exceptions.AMQPChannelError:
-            pass  # it holds messages, or somebody consumes it
+            return False  # it holds messages, or somebody consumes it
+        return True
 
     def forget(self, queues: Sequence[str]) -> None:
         """Declare them no more at a reconnection."""

@@ -232,3 +232,41 @@ async def test_close_ends_a_broker_that_never_connected() -> None:
     with pytest.raises(BrokerUnavailable):
         await broker.publish("q", b"x")
     await asyncio.wait_for(broker.close(), 5)
+
+
+async def test_a_consumer_can_be_paused_the_moment_it_has_a_delivery(broker: Broker, queue: str) -> None:
+    await broker.publish_many(queue, [b"1", b"2"])
+    for _ in range(5):
+        delivered = asyncio.Event()
+        consumer = broker.consume(queue, lambda _, delivered=delivered: delivered.set(), prefetch=10, exclusive=True)
+        await asyncio.wait_for(delivered.wait(), 10)
+        await asyncio.wait_for(consumer.cancel(), 10)
+    assert await broker.queue_length(queue) == 2
+
+
+@pytest.mark.parametrize("messages", [0, 1])
+async def test_a_queue_of_an_older_junebug_is_taken_over(broker: Broker, messages: int) -> None:
+    old, other = f"old-{uuid.uuid4()}.outbound", f"new-{uuid.uuid4()}.inbound"
+    await broker.declare({old: {}}, remember=False)
+    await broker.publish_many(old, [b"x"] * messages)
+    await broker.declare({old: {"x-max-priority": 5}, other: {}})
+    assert await broker.queue_length(old) == messages
+    for priority in (1, 5):
+        await broker.publish(old, str(priority).encode(), priority=priority)
+    await broker.publish(other, b"declared, too")
+    got: list[bytes] = []
+    consumer = broker.consume(old, lambda delivery: got.append(delivery.body), prefetch=10)
+    await collect(lambda: len(got), 2 + messages)
+    assert got == ([b"x", b"1", b"5"] if messages else [b"5", b"1"])
+    await consumer.cancel()
+    await broker.delete_queues([old, other])
+
+
+async def test_an_applications_queue_is_used_as_it_is(broker: Broker) -> None:
+    name = f"app-{uuid.uuid4()}.outbound"
+    await broker.declare({name: {"x-max-length": 5}}, remember=False)
+    await broker.declare({name: {}}, bind=True)
+    await broker.publish_many(name, [b"x"] * 10)
+    assert await broker.queue_length(name) == 5
+    await broker.publish(name, b"bound", exchange=names.EXCHANGE)
+    await broker.delete_queues([name])

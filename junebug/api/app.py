@@ -21,7 +21,7 @@ from junebug.aio import run_async
 from junebug.api.answering import Handler, Protocol, answering
 from junebug.api.channels import Channels
 from junebug.api.health import Health
-from junebug.api.http import http_error_reply
+from junebug.api.http import PATIENCE, http_error_reply
 from junebug.api.logs import Logs
 from junebug.api.messages import Messages
 from junebug.api.sockets import BACKLOG, bind
@@ -72,8 +72,8 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
         _route(app, f"{one}/messages/", POST=messages.send)
         _route(app, f"{one}/messages.json", POST=messages.send)
         _route(app, f"{one}/messages/{{message_id}}", GET=messages.status)
-        _route(app, f"{prefix}/health", GET=health.get)
-        _route(app, f"{prefix}/health/", GET=health.get)
+        for path in ("/health", "/health/"):  # probes do not follow redirects
+            app.router.add_get(prefix + path, health.get)
     return app
 
 
@@ -84,11 +84,9 @@ def _route(app: web.Application, path: str, **handlers: Handler) -> None:
     """
     other = path.removesuffix("/") if path.endswith("/") else f"{path}/"
     for method, handler in handlers.items():
-        app.router.add_route(method, path, handler)
-        app.router.add_route(method, other, redirect if method == "GET" else handler)
-        if method == "GET":
-            app.router.add_route("HEAD", path, handler)
-            app.router.add_route("HEAD", other, redirect)
+        for method_served in ("GET", "HEAD") if method == "GET" else (method,):
+            app.router.add_route(method_served, path, handler)
+            app.router.add_route(method_served, other, redirect if method == "GET" else handler)
 
 
 async def redirect(request: web.Request) -> web.Response:
@@ -159,7 +157,7 @@ async def _run(settings: Settings, sockets: Sequence[socket.socket], process: st
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     registry = Registry.from_settings(settings.channels, settings.replace_channels)
-    stores = Stores(settings)
+    stores = Stores(settings, settings.request_timeout * PATIENCE)
     broker = Broker(settings.amqp, process)
     heartbeat = asyncio.create_task(_beat_forever(settings, process))
     stopped = asyncio.create_task(stop.wait())

@@ -13,6 +13,7 @@ import pytest
 
 from junebug import names
 from junebug.api.app import bind, make_app, serving
+from junebug.api.http import PATIENCE
 from junebug.broker import Broker
 from junebug.config import Settings
 from junebug.errors import BrokerUnavailable
@@ -122,7 +123,8 @@ async def until(condition: Callable[[], Any], timeout: float = TIMEOUT) -> None:
 @asynccontextmanager
 async def running_api(settings: Settings, wait: float = TIMEOUT) -> AsyncIterator[Api]:
     """An API of these settings, ready when RabbitMQ is (or `wait` seconds are over)."""
-    stores, broker = Stores(settings), Broker(settings.amqp, "test api")
+    stores = Stores(settings, settings.request_timeout * PATIENCE)
+    broker = Broker(settings.amqp, "test api")
     try:
         await broker.start(wait)
     except BrokerUnavailable:

@@ -28,7 +28,7 @@ async def api(settings: Settings) -> AsyncIterator[Api]:
 
 
 @pytest.fixture
-def redis_settings(own_redis: RedisServer, request: pytest.FixtureRequest) -> RedisSettings:
+def redis_settings(own_redis: RedisServer) -> RedisSettings:
     return RedisSettings(host=own_redis.host, port=own_redis.port)
 
 
@@ -46,6 +46,23 @@ async def unavailable(api: Api, method: str, path: str, **options: Any) -> dict[
     return answer.errors[0]
 
 
+async def take_away(server: RedisServer | RabbitmqServer, way: str) -> None:
+    """Dead, or silent with its connections open; returns once it is."""
+    if way == "kill":
+        server.kill()
+    else:
+        server.signal(signal.SIGSTOP)
+        while await asyncio.to_thread(server.answers):
+            pass
+
+
+async def bring_back(server: RedisServer | RabbitmqServer, way: str) -> None:
+    if way == "kill":
+        await asyncio.to_thread(server.start)
+    else:
+        server.signal(signal.SIGCONT)
+
+
 async def healthy(api: Api) -> bool:
     return (await api("GET", "/health")).status == 200
 
@@ -55,7 +72,7 @@ async def test_without_redis_requests_are_503_in_time_and_go_on_when_it_is_back(
     api: Api, own_redis: RedisServer, way: str
 ) -> None:
     channel = await api.create()
-    own_redis.kill() if way == "kill" else own_redis.signal(signal.SIGSTOP)
+    await take_away(own_redis, way)
     one = f"/channels/{channel}"
     create = {"type": "plain", "config": {}}
     for method, path, body in (
@@ -76,7 +93,7 @@ async def test_without_redis_requests_are_503_in_time_and_go_on_when_it_is_back(
     assert (health.status, health.result["redis"], health.result["amqp"]) == (503, "down", "ok")
     assert [error["type"] for error in health.errors] == ["StoreUnavailable"]
 
-    own_redis.start() if way == "kill" else own_redis.signal(signal.SIGCONT)
+    await bring_back(own_redis, way)
     await until(lambda: healthy(api))
     assert (await api("POST", f"{one}/messages/", json=MESSAGE)).status == 201
 
@@ -87,7 +104,7 @@ async def test_without_rabbitmq_sending_and_creating_are_503_in_time_and_reading
 ) -> None:
     channel = await api.create(label="x")
     one = f"/channels/{channel}"
-    own_rabbitmq.kill() if way == "kill" else own_rabbitmq.signal(signal.SIGSTOP)
+    await take_away(own_rabbitmq, way)
     for path, body in ((f"{one}/messages/", MESSAGE), ("/channels/", {"type": "plain", "config": {}})):
         error = await unavailable(api, "POST", path, json=body)
         assert error["type"] == "BrokerUnavailable"
@@ -99,7 +116,7 @@ async def test_without_rabbitmq_sending_and_creating_are_503_in_time_and_reading
     health = await api("GET", "/health")
     assert (health.status, health.result["redis"], health.result["amqp"]) == (503, "ok", "down")
 
-    own_rabbitmq.start() if way == "kill" else own_rabbitmq.signal(signal.SIGCONT)
+    await bring_back(own_rabbitmq, way)
     await until(lambda: healthy(api), 30)
     assert (await api("POST", f"{one}/messages/", json=MESSAGE)).status == 201
 
