@@ -132,13 +132,15 @@ async def running_api(settings: Settings, wait: float = TIMEOUT) -> AsyncIterato
     sockets = bind(settings)
     url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
     try:
-        async with serving(make_app(settings, stores, broker, REGISTRY), sockets, shutdown_timeout=2.0):
-            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
-                api = Api(settings, stores, broker, session, url)
-                yield api
-                if broker.connected:
-                    for channel in api.created:
-                        await broker.delete_queues(list(names.channel_queues(channel)))
+        async with (
+            serving(make_app(settings, stores, broker, REGISTRY), sockets, shutdown_timeout=2.0),
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
+        ):
+            api = Api(settings, stores, broker, session, url)
+            yield api
+            if broker.connected:
+                for channel in api.created:
+                    await broker.delete_queues(list(names.channel_queues(channel)))
     finally:
         await broker.close()
         await stores.close()

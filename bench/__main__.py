@@ -1,0 +1,175 @@
+"""`make bench`: what a channel costs, how fast channels start and come back, how many messages a second go through.
+
+Runs a real `jb` between a private Redis and RabbitMQ, prints a table and then one line of JSON. Figures, no verdicts:
+machines are noisy, so compare ratios of one run. Load generator, Junebug, Redis and RabbitMQ share this machine's cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import statistics
+import sys
+import time
+from typing import Any
+
+from bench.junebug import Junebug, Servers
+from junebug.embedded import free_ports
+
+SCALES = (50, 200)
+RESTARTS = 10
+MESSAGES = 10_000
+CONNECTIONS = 32
+
+
+async def channels(junebug: Junebug, count: int, ports: list[int]) -> list[str]:
+    """That many telnet channels, listening."""
+    slots = asyncio.Semaphore(16)
+
+    async def create(port: int) -> str:
+        async with slots:
+            config = {"twisted_endpoint": f"tcp:{port}:interface=127.0.0.1"}
+            body = {"type": "telnet", "mo_url": "http://127.0.0.1:1/", "config": config}
+            return str((await junebug.call("POST", "/channels/", body))["result"]["id"])
+
+    ids = await asyncio.gather(*map(create, ports[:count]))
+    await junebug.listening(ports[:count])
+    return list(ids)
+
+
+async def measure_scale(servers: Servers, count: int) -> dict[str, Any]:
+    """Memory of that many channels and the time until all of them listen, from the start of `jb`."""
+    ports = free_ports(count)
+    async with Junebug(servers) as junebug:
+        begun = time.perf_counter()
+        ids = await channels(junebug, count, ports)
+        created = time.perf_counter() - begun
+    begun = time.perf_counter()
+    async with Junebug(servers) as junebug:
+        api_ready = time.perf_counter() - begun
+        await junebug.listening(ports)
+        ready = time.perf_counter() - begun
+        await junebug.idle()
+        pss = {title: junebug.pss(pids) for title, pids in junebug.processes().items()}
+        per_channel = [value for title, value in pss.items() if title.startswith("channel:")]
+        own = {title: round(value / 1e6, 1) for title, value in pss.items() if not title.startswith("channel:")}
+        assert len(per_channel) == count, f"{len(per_channel)} channel processes instead of {count}"
+        for channel in ids:
+            await junebug.call("DELETE", f"/channels/{channel}")
+    return {
+        "channels": count,
+        "pss_per_channel_mb": round(statistics.mean(per_channel) / 1e6, 2),
+        "pss_per_channel_max_mb": round(max(per_channel) / 1e6, 2),
+        "created_and_listening_s": round(created, 2),
+        "jb_api_ready_s": round(api_ready, 2),
+        "jb_all_listening_s": round(ready, 2),
+        "other_processes_pss_mb": own,
+    }
+
+
+async def measure_restart(servers: Servers) -> dict[str, Any]:
+    """How long a channel is gone after SIGKILL of its process, and after a restart through the API."""
+    (port,) = free_ports(1)
+    async with Junebug(servers) as junebug:
+        (channel,) = await channels(junebug, 1, [port])
+        killed, restarted = [], []
+        for _ in range(RESTARTS):
+            await junebug.settled(channel)
+            pid = junebug.processes()[f"channel:{channel}"][0]
+            begun = time.perf_counter()
+            os.kill(pid, signal.SIGKILL)
+            await junebug.gone(pid)
+            await junebug.listening([port])
+            killed.append(time.perf_counter() - begun)
+            # the first death of a run is answered at once, later ones wait longer: begin a new run
+            pid = junebug.processes()[f"channel:{channel}"][0]
+            await junebug.settled(channel)
+            begun = time.perf_counter()
+            await junebug.call("POST", f"/channels/{channel}/restart")
+            await junebug.gone(pid)
+            await junebug.listening([port])
+            restarted.append(time.perf_counter() - begun)
+        await junebug.call("DELETE", f"/channels/{channel}")
+    return {
+        "after_sigkill_median_s": round(statistics.median(killed), 3),
+        "after_sigkill_max_s": round(max(killed), 3),
+        "through_the_api_median_s": round(statistics.median(restarted), 3),
+    }
+
+
+async def measure_messages(servers: Servers, workers: int) -> dict[str, Any]:
+    """Messages a second from POST to a telnet peer: accepted (201) and arrived."""
+    (port,) = free_ports(1)
+    async with Junebug(servers, "--workers", str(workers)) as junebug:
+        (channel,) = await channels(junebug, 1, [port])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        address = "{}:{}".format(*writer.get_extra_info("sockname"))
+        path = f"/channels/{channel}/messages/"
+        left = iter(range(MESSAGES))
+        latencies: list[float] = []
+
+        async def client() -> None:
+            async with junebug.connection() as connection:
+                for number in left:
+                    begun = time.perf_counter()
+                    status, _ = await connection.request("POST", path, {"to": address, "content": f"message {number}"})
+                    latencies.append(time.perf_counter() - begun)
+                    assert status == 201, status
+
+        async def peer() -> float:
+            for _ in range(MESSAGES):
+                await reader.readline()
+            return time.perf_counter()
+
+        begun = time.perf_counter()
+        receiving = asyncio.create_task(peer())
+        await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
+        accepted = time.perf_counter() - begun
+        arrived = await asyncio.wait_for(receiving, 120) - begun
+        writer.close()
+        await junebug.call("DELETE", f"/channels/{channel}")
+    latencies.sort()
+    return {
+        "api_workers": workers,
+        "messages": MESSAGES,
+        "connections": CONNECTIONS,
+        "accepted_per_s": round(MESSAGES / accepted),
+        "arrived_per_s": round(MESSAGES / arrived),
+        "post_median_ms": round(latencies[len(latencies) // 2] * 1000, 1),
+        "post_p99_ms": round(latencies[int(len(latencies) * 0.99)] * 1000, 1),
+    }
+
+
+def show(title: str, rows: list[dict[str, Any]]) -> None:
+    names = [name for name in rows[0] if not isinstance(rows[0][name], dict)]
+    widths = [max(len(name), *(len(str(row[name])) for row in rows)) for name in names]
+    print(f"\n{title}\n  " + "  ".join(name.rjust(width) for name, width in zip(names, widths, strict=True)))
+    for row in rows:
+        print("  " + "  ".join(str(row[name]).rjust(width) for name, width in zip(names, widths, strict=True)))
+
+
+async def main(only: list[str]) -> None:
+    figures: dict[str, Any] = {"cores": os.cpu_count()}
+    with Servers() as servers:
+        if not only or "channels" in only:
+            figures["channels"] = [await measure_scale(servers, count) for count in SCALES]
+            show("Channels (telnet, idle, connected to Redis and RabbitMQ)", figures["channels"])
+        if not only or "restart" in only:
+            figures["restart"] = await measure_restart(servers)
+            show("A channel comes back", [figures["restart"]])
+        if not only or "messages" in only:
+            figures["messages"] = [await measure_messages(servers, workers) for workers in (1, 2)]
+            show("POST to telnet peer, one channel", figures["messages"])
+    print("\n" + json.dumps(figures))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("only", nargs="*", metavar="part", help="channels, restart, messages; all of them when none is given")
+    try:
+        asyncio.run(main(parser.parse_args().only))
+    except KeyboardInterrupt:
+        sys.exit(130)
