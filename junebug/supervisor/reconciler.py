@@ -16,7 +16,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +33,7 @@ from junebug.registry import Registry
 from junebug.spec import ChannelSpec
 from junebug.stores import Stores
 from junebug.supervisor import reconcile
+from junebug.supervisor.channel_process import crash_log, touched_at
 from junebug.supervisor.client import SupervisorClient
 from junebug.supervisor.reconcile import Notice, Plan, Pulse, Running, SilenceWatch
 
@@ -50,6 +51,7 @@ MAX_POSTS_OF_CHANNEL = 20
 MAX_POSTING = 20
 """Posts to status URLs under way at the same time."""
 MAX_CHANNELS_POSTING = 1_000
+MOST_LOGGED = 10
 MAX_EVENT = 64 * 1024
 
 
@@ -173,10 +175,7 @@ class Reconciler:
         pulses = []
         for channel, process in running.items():
             if process.pid and process.state in ("STARTING", "RUNNING"):
-                try:
-                    touched = self._settings.heartbeat_path(names.channel_program(channel)).stat().st_mtime
-                except OSError:
-                    touched = None
+                touched = touched_at(self._settings.heartbeat_path(names.channel_program(channel)))
                 pulses.append(Pulse(channel, process.pid, process.spawned_at, touched))
         return running, pulses
 
@@ -231,13 +230,13 @@ class Reconciler:
 
     def _carry_out(self, plan: Plan) -> None:
         if plan.remove:
-            log.info("stopping", channels=list(plan.remove))
+            log.info("stopping", channels=_some(plan.remove))
             self._supervisor.remove(plan.remove)
         if plan.restart:
-            log.info("restarting", channels=[channel for channel, _ in plan.restart])
+            log.info("restarting", channels=_some([channel for channel, _ in plan.restart]))
             self._supervisor.restart(plan.restart)
         if plan.start:
-            log.info("starting", channels=[channel for channel, _ in plan.start])
+            log.info("starting", channels=_some([channel for channel, _ in plan.start]))
             self._supervisor.start(plan.start)
 
     async def _clean_up(self, deleted: Iterable[str]) -> None:
@@ -257,9 +256,9 @@ class Reconciler:
     def _remove_files(self, channel: str) -> None:
         if not reconcile.is_safe_id(channel):
             return
-        crash_log = self._settings.log_dir / f"channel-{channel}.log"
+        crashes = crash_log(self._settings, channel)
         heartbeat = self._settings.heartbeat_path(names.channel_program(channel))
-        for path in (crash_log, crash_log.with_name(f"{crash_log.name}.1"), heartbeat):
+        for path in (crashes, crashes.with_name(f"{crashes.name}.1"), heartbeat):
             path.unlink(missing_ok=True)
 
     # --- telling ------------------------------------------------------------------------------------------------------
@@ -279,7 +278,7 @@ class Reconciler:
                 await self._say(channel, found)
         self._before = running
         if orphans := frozenset(plan.orphans) - self._orphans:
-            log.warning("channels run that have no spec, and that nobody deleted: left alone", channels=sorted(orphans))
+            log.warning("channels run that have no spec, and that nobody deleted: left alone", channels=_some(sorted(orphans)))
         self._orphans = frozenset(plan.orphans)
 
     async def _say(self, channel: str, found: Notice) -> None:
@@ -354,6 +353,12 @@ class Reconciler:
             except OSError as error:
                 self._trouble("heartbeat", Unavailable(str(error)))
             await asyncio.sleep(HEARTBEAT_INTERVAL)
+
+
+def _some(channels: Sequence[str]) -> str:
+    """For the log: not a thousand ids in a line."""
+    more = len(channels) - MOST_LOGGED
+    return ", ".join(channels[:MOST_LOGGED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _load_plugins(settings: Settings) -> list[plugin.PluginRunner]:

@@ -22,18 +22,24 @@ MESSAGE = {"to": "1", "content": "x"}
 
 @pytest.fixture
 async def api(settings: Settings) -> AsyncIterator[Api]:
-    """Impatient; tests of Redis put their own Redis behind it, tests of RabbitMQ their own RabbitMQ."""
+    """Impatient; a test that takes `own_redis` or `own_rabbitmq` has that behind it."""
     async with running_api(dataclasses.replace(settings, request_timeout=REQUEST_TIMEOUT)) as running:
         yield running
 
 
 @pytest.fixture
-def redis_settings(own_redis: RedisServer) -> RedisSettings:
+def redis_settings(request: pytest.FixtureRequest, redis_settings: RedisSettings) -> RedisSettings:
+    if "own_redis" not in request.fixturenames:
+        return redis_settings
+    own_redis = request.getfixturevalue("own_redis")
     return RedisSettings(host=own_redis.host, port=own_redis.port)
 
 
 @pytest.fixture
-def amqp_settings(own_rabbitmq: RabbitmqServer) -> AmqpSettings:
+def amqp_settings(request: pytest.FixtureRequest, amqp_settings: AmqpSettings) -> AmqpSettings:
+    if "own_rabbitmq" not in request.fixturenames:
+        return amqp_settings
+    own_rabbitmq = request.getfixturevalue("own_rabbitmq")
     return AmqpSettings(hostname=own_rabbitmq.host, port=own_rabbitmq.port)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from junebug.config import Settings
 from junebug.errors import Unavailable
+from junebug.supervisor.daemon import RECONCILER_SILENCE
 from tests.supervisor.conftest import FakeJunebug, eventually, is_alive
 
 
@@ -213,3 +214,13 @@ def test_limits_that_may_not_be_raised_are_no_obstacle(nowhere: Settings) -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "goes on\n"
+
+
+def test_a_reconciler_that_hangs_is_replaced_by_supervisord(fake: FakeJunebug) -> None:
+    def reconciler() -> int:
+        return next((pid for pid, title in fake.children().items() if title == "junebug: reconciler"), 0)
+
+    hung = reconciler()
+    eventually(fake.settings.heartbeat_path("reconciler").exists)
+    os.kill(hung, signal.SIGSTOP)
+    assert eventually(lambda: (pid := reconciler()) not in (0, hung) and pid, timeout=RECONCILER_SILENCE + 15)

@@ -1,0 +1,153 @@
+"""One `jb` for each module here, on the shared Redis and RabbitMQ; tests that break things start their own.
+
+A module may set `FLAGS` (flag without dashes -> value) for its `jb`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from junebug.embedded import free_ports
+from tests.harness import Api, AppQueues, Channel, JunebugProcess, WebhookSink, unique
+from tests.servers import RabbitmqServer, RedisServer
+
+QUICK = {"metric-window": 1, "reconcile-interval": 1, "callback-timeout": 3}
+"""Flags of every `jb` here: what happens rarely happens soon."""
+_databases = itertools.count(500)
+
+
+def own_database() -> int:
+    """A database of the shared Redis that no other test uses."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return worker * 1000 + next(_databases)
+
+
+def server_flags(redis: RedisServer, rabbitmq: RabbitmqServer, db: int | None = None) -> dict[str, Any]:
+    """The flags that say where the servers are."""
+    return {
+        "redis-host": "127.0.0.1",
+        "redis-port": redis.port,
+        "redis-db": own_database() if db is None else db,
+        "amqp-port": rabbitmq.port,
+    }
+
+
+StartJunebug = Callable[..., JunebugProcess]
+
+
+@pytest.fixture(scope="module")
+def module_dir() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="jb-"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def jb(
+    request: pytest.FixtureRequest,
+    module_dir: Path,
+    redis_server_shared: RedisServer,
+    rabbitmq_shared: RabbitmqServer,
+) -> Iterator[JunebugProcess]:
+    """The module's own; at the end it must stop as promised, having shown no traceback."""
+    flags = {**server_flags(redis_server_shared, rabbitmq_shared), **QUICK, **getattr(request.module, "FLAGS", {})}
+    junebug = JunebugProcess(module_dir, flags).start()
+    try:
+        yield junebug
+        assert junebug.stop() == 0
+        assert "Traceback" not in junebug.output()
+    finally:
+        junebug.destroy()
+
+
+@pytest.fixture
+def start_junebug(
+    short_dir: Path, redis_server_shared: RedisServer, rabbitmq_shared: RabbitmqServer
+) -> Iterator[StartJunebug]:
+    """`start_junebug(flags, redis=, rabbitmq=, wait=, ...)`: one of the test's own, in a directory of its own."""
+    with ExitStack() as stack:
+        numbers = itertools.count(1)
+
+        def start(
+            flags: Mapping[str, Any] | None = None,
+            *,
+            redis: RedisServer = redis_server_shared,
+            rabbitmq: RabbitmqServer = rabbitmq_shared,
+            wait: bool = True,
+            **options: Any,
+        ) -> JunebugProcess:
+            directory = short_dir / str(next(numbers))
+            directory.mkdir()
+            merged = {**server_flags(redis, rabbitmq), **QUICK, **(flags or {})}
+            junebug = JunebugProcess(directory, merged, **options)
+            stack.callback(junebug.destroy)
+            return junebug.start(wait=wait)
+
+        yield start
+
+
+@pytest.fixture
+def api(jb: JunebugProcess) -> Api:
+    return jb.api
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[WebhookSink]:
+    async with WebhookSink() as webhooks:
+        yield webhooks
+
+
+@pytest.fixture
+async def app(rabbitmq_shared: RabbitmqServer) -> AsyncIterator[AppQueues]:
+    """An application on RabbitMQ under a name of its own; it has declared nothing yet."""
+    async with AppQueues(rabbitmq_shared.port, unique("app")) as queues:
+        yield queues
+
+
+class Channels:
+    """Makes channels, and deletes them when the test ends."""
+
+    def __init__(self, api: Api, sink: WebhookSink) -> None:
+        self._api = api
+        self._sink = sink
+        self._made: list[Channel] = []
+
+    async def create(self, type: str, config: Mapping[str, Any], port: int = 0, **properties: Any) -> Channel:
+        """A new one; its messages go to the sink's /mo unless something else is said."""
+        properties.setdefault("mo_url", self._sink.url("/mo"))
+        body = {"type": type, "config": dict(config), **properties}
+        answer = await self._api.post("/channels/", {name: value for name, value in body.items() if value is not None})
+        assert answer.status == 201, answer
+        channel = Channel(self._api, answer.result, port)
+        self._made.append(channel)
+        return channel
+
+    async def telnet(self, config: Mapping[str, Any] | None = None, **properties: Any) -> Channel:
+        """A telnet channel that listens."""
+        port = free_ports(1)[0]
+        endpoint = {"twisted_endpoint": f"tcp:{port}:interface=127.0.0.1", **(config or {})}
+        return await (await self.create("telnet", endpoint, port, **properties)).running()
+
+    async def loopback(self, config: Mapping[str, Any] | None = None, **properties: Any) -> Channel:
+        """A loopback channel that runs."""
+        return await (await self.create("loopback", config or {}, **properties)).running()
+
+    async def delete_all(self) -> None:
+        for channel in self._made:
+            await self._api.delete(channel.path)
+
+
+@pytest.fixture
+async def channels(jb: JunebugProcess, sink: WebhookSink) -> AsyncIterator[Channels]:
+    made = Channels(jb.api, sink)
+    yield made
+    await made.delete_all()
