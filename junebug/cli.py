@@ -22,7 +22,7 @@ from junebug import broker, embedded, logs, stores
 from junebug.api import app as api_app
 from junebug.config import OPTIONS, Option, Settings, load
 from junebug.errors import ConfigError, JunebugError, StartupError
-from junebug.registry import Registry
+from junebug.registry import Registry, load_object
 from junebug.spec import Launch
 from junebug.supervisor import daemon
 from junebug.worker import channel_worker, status_receiver
@@ -158,6 +158,8 @@ def _run_api(settings: Settings, number: int, sockets: list[Any]) -> int:
 def _prepare(settings: Settings) -> None:
     """What every command needs before it works: types that load, limits, a directory to run in."""
     Registry.from_settings(settings.channels, settings.replace_channels)
+    for number, plugin in enumerate(settings.plugins):
+        load_object(plugin["type"], f"plugins[{number}].type")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft < wanted:

@@ -6,6 +6,7 @@ Neighbours: the API validates and redacts with it, the worker loads a type's tra
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -128,12 +129,16 @@ def load_object(path: str, setting: str) -> Any:
         raise ConfigError(f"{setting}: cannot load {path!r}: {error}") from None
 
 
-def _installed_types() -> Iterable[tuple[str, ChannelType]]:
+@functools.cache  # the supervisor asks before it forks: a channel's process then need not
+def _installed_types() -> tuple[tuple[str, ChannelType], ...]:
+    found = []
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         try:
-            yield entry.name, load_object(entry.value, f"entry point {ENTRY_POINT_GROUP}:{entry.name}")
+            loaded = load_object(entry.value, f"entry point {ENTRY_POINT_GROUP}:{entry.name}")
+            found.append((entry.name, loaded))
         except ConfigError as error:
             log.error("channel type left out", reason=str(error))  # a broken package must not stop the other channels
+    return tuple(found)
 
 
 def _type_of_class(name: str, path: str) -> ChannelType:

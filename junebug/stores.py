@@ -411,6 +411,7 @@ class _Redis:
                 socket_connect_timeout=min(CONNECT_TIMEOUT, timeout),
                 socket_timeout=timeout,
                 retry=Retry(NoBackoff(), 1),
+                driver_info=None,  # reading its own version takes redis-py longer than connecting
             )
         )
         self._waiting: deque[tuple[tuple[Command, ...], asyncio.Future[list[Any]]]] = deque()

@@ -144,7 +144,7 @@ def run(
     """
     setup_process_logging(settings, process)
     if announce is None:
-        announce = process.partition(":")[2] in ("", "0", "1")
+        announce = process.partition(":")[2] in ("", "1")  # the supervisor numbers them from 1
     try:
         return run_async(_run(settings, sockets, process, announce))
     except Exception:

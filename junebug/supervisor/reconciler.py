@@ -22,7 +22,7 @@ from typing import Any
 
 import structlog
 
-from junebug import names, plugin
+from junebug import names
 from junebug.aio import run_async
 from junebug.broker import Broker
 from junebug.config import Settings
@@ -35,6 +35,7 @@ from junebug.stores import Stores
 from junebug.supervisor import reconcile
 from junebug.supervisor.channel_process import crash_log, touched_at
 from junebug.supervisor.client import SupervisorClient
+from junebug.supervisor.plugin_runner import PluginRunner, load_plugins
 from junebug.supervisor.reconcile import Notice, Plan, Pulse, Running, SilenceWatch
 
 log = structlog.stdlib.get_logger("reconciler")
@@ -361,9 +362,9 @@ def _some(channels: Sequence[str]) -> str:
     return ", ".join(channels[:MOST_LOGGED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _load_plugins(settings: Settings) -> list[plugin.PluginRunner]:
+def _load_plugins(settings: Settings) -> list[PluginRunner]:
     try:
-        return plugin.load(settings)
+        return load_plugins(settings)
     except ConfigError as error:
         log.error("no plugin is used", reason=str(error))  # cli.py has refused it; the file changed since
         return []

@@ -173,7 +173,7 @@ class ChannelWorker:
 
     def _tell_running(self) -> None:
         launch = self._launch
-        message = f"Running again after it was {launch.last_exit}" if launch.last_exit else "Running"
+        message = f"Running again (before: {launch.last_exit})" if launch.last_exit else "Running"
         details = {"pid": os.getpid(), "restarts": launch.restarts, "last_exit": launch.last_exit}
         log.info("worker running", **details)
         self._tell("worker", "ok", "running", message, details)

@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from junebug import plugin
 from junebug.config import Settings
 from junebug.errors import ConfigError
+from junebug.plugin import JunebugPlugin
 from junebug.spec import ChannelSpec
+from junebug.supervisor.plugin_runner import PluginRunner, load_plugins
 
-HERE = "tests.supervisor.test_plugin"
+HERE = "tests.supervisor.test_plugin_runner"
 CHANNEL = ChannelSpec(id="a", type="telnet", config={"password": "hush-hush"})
 
 
-class Recorder(plugin.JunebugPlugin):
+class Recorder(JunebugPlugin):
     """Plain and coroutine methods."""
 
     heard: list[tuple[Any, ...]]
@@ -45,12 +46,12 @@ class Bad(Recorder):
         super().channel_stopped(channel)
 
 
-def recorder(kind: type[Recorder], timeout: float = 5.0) -> tuple[Recorder, plugin.PluginRunner]:
+def recorder(kind: type[Recorder], timeout: float = 5.0) -> tuple[Recorder, PluginRunner]:
     made = kind()
-    return made, plugin.PluginRunner(kind.__name__, made, {"colour": "red"}, Settings(port=1), timeout)
+    return made, PluginRunner(kind.__name__, made, {"colour": "red"}, Settings(port=1), timeout)
 
 
-async def run_to_the_end(runner: plugin.PluginRunner) -> None:
+async def run_to_the_end(runner: PluginRunner) -> None:
     task = asyncio.create_task(runner.run())
     async with asyncio.timeout(5):
         while not runner.is_idle:
@@ -78,9 +79,9 @@ async def test_errors_and_hanging_are_logged_without_the_config(caplog: pytest.L
 
 
 def test_what_cannot_be_loaded_is_named() -> None:
-    loaded = plugin.load(Settings(plugins=[{"type": f"{HERE}.Recorder"}]))
+    loaded = load_plugins(Settings(plugins=[{"type": f"{HERE}.Recorder"}]))
     assert len(loaded) == 1
     with pytest.raises(ConfigError, match=r"plugins\[1\]: cannot load 'no.such.Class'"):
-        plugin.load(Settings(plugins=[{"type": f"{HERE}.Recorder"}, {"type": "no.such.Class"}]))
+        load_plugins(Settings(plugins=[{"type": f"{HERE}.Recorder"}, {"type": "no.such.Class"}]))
     with pytest.raises(ConfigError, match=r"plugins\[0\]: .* cannot be made: TypeError"):
-        plugin.load(Settings(plugins=[{"type": "junebug.spec.ChannelSpec"}]))
+        load_plugins(Settings(plugins=[{"type": "junebug.spec.ChannelSpec"}]))
