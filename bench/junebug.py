@@ -115,7 +115,7 @@ class Junebug:
 
     async def gone(self, pid: int) -> None:
         async def is_gone() -> bool:
-            return not Path(f"/proc/{pid}/smaps_rollup").exists() or not _title(pid)
+            return not Path(f"/proc/{pid}").exists()  # reaped: before that, a thread of it may still hold its port
 
         await _until(is_gone)
 

@@ -491,6 +491,7 @@ class WebhookSink:
         self.received: list[Received] = []
         self.next_replies: dict[str, deque[Reply]] = {}
         self.always: dict[str, Reply] = {}
+        self._for_content: dict[str, deque[Reply]] = {}
         self._release = asyncio.Event()
         self._runner: web.ServerRunner | None = None
 
@@ -523,6 +524,10 @@ class WebhookSink:
         queue = self.next_replies.setdefault(path, deque())
         queue.extend(Reply(each) if isinstance(each, int) else each for each in replies)
 
+    def reply_to_content(self, content: str, *replies: Reply | int) -> None:
+        """What the next requests with this content are answered, whatever their path."""
+        self._for_content[content] = deque(Reply(each) if isinstance(each, int) else each for each in replies)
+
     def requests(self, path: str) -> list[Received]:
         return [each for each in self.received if each.path == path]
 
@@ -549,13 +554,15 @@ class WebhookSink:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         text = await request.read()
         try:
-            body = json.loads(text) if text else {}
+            body = json.loads(text)
         except ValueError:
             body = {"not JSON": text.decode(errors="replace")}
         self.received.append(
-            Received(request.method, request.path, request.query_string, request.headers, body, time.monotonic())
+            Received(
+                request.method, request.path, request.rel_url.raw_query_string, request.headers, body, time.monotonic()
+            )
         )
-        waiting = self.next_replies.get(request.path)
+        waiting = self._for_content.get(str(body.get("content"))) or self.next_replies.get(request.path)
         reply = waiting.popleft() if waiting else self.always.get(request.path, Reply())
         if reply.hang:
             await self._release.wait()
@@ -649,13 +656,13 @@ class AppQueues:
 
     def __init__(self, port: int, name: str) -> None:
         self.name = name
-        self._port = port
+        self.port = port
         self._link: Any = None
         self._channel: Any = None
         self._exchange: Any = None
 
     async def __aenter__(self) -> Self:
-        self._link = await aio_pika.connect(host="127.0.0.1", port=self._port)
+        self._link = await aio_pika.connect(host="127.0.0.1", port=self.port)
         self._channel = await self._link.channel(publisher_confirms=True)
         self._exchange = await self._channel.declare_exchange("vumi", "direct", durable=True)
         return self
@@ -689,6 +696,10 @@ class AppQueues:
         data = body if isinstance(body, bytes) else json.dumps(dict(body)).encode()
         message = aio_pika.Message(data, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
         await self._channel.default_exchange.publish(message, queue or f"{self.name}.outbound", mandatory=True)
+
+    async def send_to_exchange(self, body: Mapping[str, Any], kind: str) -> None:
+        """By way of the exchange, as Vumi's own workers do."""
+        await self._exchange.publish(aio_pika.Message(json.dumps(dict(body)).encode()), f"{self.name}.{kind}")
 
     async def count(self, queue: str) -> int | None:
         """Messages that wait in the queue; None when there is no such queue."""

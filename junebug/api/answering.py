@@ -78,6 +78,9 @@ async def _read_body(request: web.Request, most: int) -> None:
     try:
         if (request.content_length or 0) > most:
             raise web.HTTPRequestEntityTooLarge(most)
+        if request.content.is_eof():  # it has come already, as small ones do
+            await request.read()
+            return
         async with asyncio.timeout(BODY_TIMEOUT):
             await request.read()
     except web.HTTPRequestEntityTooLarge:

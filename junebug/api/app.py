@@ -65,13 +65,13 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
     app.cleanup_ctx.append(messages.noting)
     for prefix in PREFIXES:
         one = f"{prefix}/channels/{{channel_id}}"
+        _route(app, f"{one}/messages/", POST=messages.send)  # aiohttp looks from the top: the busiest comes first
+        _route(app, f"{one}/messages.json", POST=messages.send)
+        _route(app, f"{one}/messages/{{message_id}}", GET=messages.status)
         _route(app, f"{prefix}/channels/", GET=channels.list, POST=channels.create)
         _route(app, one, GET=channels.get, POST=channels.update, DELETE=channels.delete)
         _route(app, f"{one}/restart", POST=channels.restart)
         _route(app, f"{one}/logs", GET=logs.get)
-        _route(app, f"{one}/messages/", POST=messages.send)
-        _route(app, f"{one}/messages.json", POST=messages.send)
-        _route(app, f"{one}/messages/{{message_id}}", GET=messages.status)
         for path in ("/health", "/health/"):  # probes do not follow redirects
             app.router.add_get(prefix + path, health.get)
     return app
@@ -82,11 +82,12 @@ def _route(app: web.Application, path: str, **handlers: Handler) -> None:
 
     There a GET is redirected; other methods are served, because HTTP clients turn a redirected POST into a GET.
     """
-    other = path.removesuffix("/") if path.endswith("/") else f"{path}/"
+    here = app.router.add_resource(path)
+    there = app.router.add_resource(path.removesuffix("/") if path.endswith("/") else f"{path}/")
     for method, handler in handlers.items():
-        for method_served in ("GET", "HEAD") if method == "GET" else (method,):
-            app.router.add_route(method_served, path, handler)
-            app.router.add_route(method_served, other, redirect if method == "GET" else handler)
+        for served in ("GET", "HEAD") if method == "GET" else (method,):
+            here.add_route(served, handler)
+            there.add_route(served, redirect if method == "GET" else handler)
 
 
 async def redirect(request: web.Request) -> web.Response:

@@ -39,7 +39,8 @@ CONFIG_SCHEMA: dict[str, Any] = {
             "description": "Clients at the same time; one more is told so and cut off.",
         },
     },
-    "anyOf": [{"required": ["twisted_endpoint"]}, {"required": ["telnet_port"]}],
+    "if": {"required": ["telnet_port"]},  # not anyOf: its error would not name the field that is missing
+    "else": {"required": ["twisted_endpoint"]},
     "additionalProperties": False,
 }
 
