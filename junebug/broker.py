@@ -77,7 +77,8 @@ class Broker:
     async def wait_connected(self, timeout: float | None) -> None:
         """Raises BrokerUnavailable."""
         try:
-            await asyncio.wait_for(self._connected.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._connected.wait()
         except TimeoutError:
             raise BrokerUnavailable(f"RabbitMQ at {_address(self._settings)} does not answer") from None
 

@@ -7,6 +7,7 @@ raises StoreUnavailable when Redis is away. Calls made at the same time share on
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -19,8 +20,10 @@ import redis.asyncio as redis_asyncio
 import redis.exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 
 from junebug import names
+from junebug.aio import end_task
 from junebug.config import RedisSettings, Settings
 from junebug.errors import ChannelChanged, ChannelNotFound, StartupError, StoreUnavailable
 from junebug.messages import Event, Status, UserMessage, normalise_timestamp
@@ -218,8 +221,9 @@ class ChannelStore:
         An empty string says that the subscription is new: what was said before was not heard.
         """
         while True:
+            client = self._redis.subscriber()
             try:
-                async with self._redis.client.pubsub() as subscription:
+                async with client.pubsub() as subscription:
                     await subscription.subscribe(names.NUDGE_TOPIC)
                     while True:
                         message = await subscription.get_message(timeout=5.0)
@@ -227,6 +231,8 @@ class ChannelStore:
                             yield "" if message["type"] == "subscribe" else message["data"]
             except _AWAY:
                 await asyncio.sleep(NUDGE_PAUSE)
+            finally:
+                await client.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,10 +288,13 @@ class OutboundStore:
             fields += ("event_auth_token", event_auth_token)
         await self._redis.run(("HSET", key, *fields), ("EXPIRE", key, self._ttl))
 
-    async def answered(self, channel: str, message_id: str) -> None:
-        """The 201 is on the wire: the application knows the id, its events may go out."""
-        key = names.outbound_message(channel, message_id)
-        await self._redis.run(("HSET", key, "answered", 1), ("EXPIRE", key, self._ttl, "NX"))
+    async def answered(self, messages: Iterable[tuple[str, str]]) -> None:
+        """The 201s of these (channel, message id) are on the wire: the application knows the ids, events may go out."""
+        commands: list[Command] = []
+        for channel, message_id in messages:
+            key = names.outbound_message(channel, message_id)
+            commands += (("HSET", key, "answered", 1), ("EXPIRE", key, self._ttl, "NX"))
+        await self._redis.run(*commands)
 
     async def event_target(self, channel: str, message_id: str) -> EventTarget:
         (found,) = await self._redis.run(
@@ -293,12 +302,15 @@ class OutboundStore:
         )
         return EventTarget(found[0], found[1], found[2] is not None)
 
-    async def add_event(self, channel: str, event: Event) -> None:
-        """Keep an event (a repeat of it changes nothing)."""
+    async def add_event(self, channel: str, event: Event) -> EventTarget:
+        """Keep an event (a repeat of it changes nothing); where it goes."""
         key = names.outbound_message(channel, event.user_message_id)
-        await self._redis.run(
-            ("HSET", key, f"event:{event.event_id}", event.to_wire()), ("EXPIRE", key, self._ttl, "NX")
+        *_, found = await self._redis.run(
+            ("HSET", key, f"event:{event.event_id}", event.to_wire()),
+            ("EXPIRE", key, self._ttl, "NX"),
+            ("HMGET", key, "event_url", "event_auth_token", "answered"),
         )
+        return EventTarget(found[0], found[1], found[2] is not None)
 
     async def events(self, channel: str, message_id: str) -> list[Event]:
         """The message's events, oldest first; empty when the message is unknown."""
@@ -382,83 +394,115 @@ async def check(settings: RedisSettings, timeout: float) -> None:
 # --- the connection ---------------------------------------------------------------------------------------------------
 
 
-class _PackedConnection(redis_asyncio.Connection):
-    """redis-py's connection, packing with hiredis: 3 instead of 39 us a command (DESIGN §4)."""
+@dataclass(slots=True)
+class _Call:
+    """Commands that are sent together, and who waits for their replies."""
 
-    def pack_command(self, *args: Any) -> list[bytes]:
-        return [hiredis.pack_command(args)]
-
-    def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
-        return [b"".join([hiredis.pack_command(tuple(command)) for command in commands])]
+    packed: bytes
+    commands: int
+    deadline: float
+    replies: asyncio.Future[list[Any]]
 
 
 class _Redis:
-    """Commands in, replies out: what is asked for at the same time goes out as one pipeline."""
+    """Commands in, replies out: what is asked for at the same time goes out as one pipeline.
+
+    redis-py connects, authenticates and parses; packing is hiredis's (3 instead of 39 us a command, DESIGN §4), and one
+    timer bounds a whole pipeline.
+    """
 
     def __init__(self, settings: RedisSettings, timeout: float) -> None:
         self._where = f"Redis at {settings.host}:{settings.port}"
         self._password = settings.password
         self._timeout = timeout
-        self.client = redis_asyncio.Redis(
-            connection_pool=redis_asyncio.ConnectionPool(
-                connection_class=_PackedConnection,
-                host=settings.host,
-                port=settings.port,
-                db=settings.db,
-                password=settings.password,
-                decode_responses=True,
-                encoding_errors="replace",
-                socket_connect_timeout=min(CONNECT_TIMEOUT, timeout),
-                socket_timeout=timeout,
-                retry=Retry(NoBackoff(), 1),
-                driver_info=None,  # reading its own version takes redis-py longer than connecting
-            )
-        )
-        self._waiting: deque[tuple[tuple[Command, ...], asyncio.Future[list[Any]]]] = deque()
+        self._options: dict[str, Any] = {
+            "host": settings.host,
+            "port": settings.port,
+            "db": settings.db,
+            "password": settings.password,
+            "protocol": 3,
+            "decode_responses": True,
+            "encoding_errors": "replace",
+            "socket_connect_timeout": min(CONNECT_TIMEOUT, timeout),
+            "retry": Retry(NoBackoff(), 0),
+            "driver_info": None,  # reading its own version takes redis-py longer than connecting
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        }
+        self._connection = redis_asyncio.Connection(**self._options)
+        self._waiting: deque[_Call] = deque()
         self._runner: asyncio.Task[None] | None = None
+
+    def subscriber(self) -> redis_asyncio.Redis:
+        """A client of its own, for pub/sub."""
+        return redis_asyncio.Redis(connection_pool=redis_asyncio.ConnectionPool(**self._options))
 
     async def run(self, *commands: Command) -> list[Any]:
         """The replies, in order. Raises StoreUnavailable within the timeout."""
         if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable(f"{self._where} does not keep up")
-        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((commands, future))
+        loop = asyncio.get_running_loop()
+        packed = b"".join(map(hiredis.pack_command, commands))
+        call = _Call(packed, len(commands), loop.time() + self._timeout, loop.create_future())
+        self._waiting.append(call)
         if self._runner is None or self._runner.done():
             self._runner = asyncio.create_task(self._run_waiting())
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await future
-        except TimeoutError:
-            raise StoreUnavailable(f"{self._where} did not answer within {self._timeout:g} s") from None
+        return await call.replies
 
     async def _run_waiting(self) -> None:
         while self._waiting:
             calls, size = [], 0
             while self._waiting and size < MAX_PIPELINE:
                 call = self._waiting.popleft()
-                calls.append(call)
-                size += len(call[0])
-            await self._run_calls(calls)
+                if not call.replies.done():
+                    calls.append(call)
+                    size += call.commands
+            if calls:
+                await self._run_calls(calls)
 
-    async def _run_calls(self, calls: list[tuple[tuple[Command, ...], asyncio.Future[list[Any]]]]) -> None:
-        calls = [(commands, future) for commands, future in calls if not future.done()]
-        pipeline = self.client.pipeline(transaction=False)
-        for commands, _ in calls:
-            for command in commands:
-                pipeline.execute_command(*command)
+    async def _run_calls(self, calls: list[_Call]) -> None:
+        outcome: Exception
         try:
-            async with asyncio.timeout(self._timeout):
-                replies = await pipeline.execute(raise_on_error=False)
+            async with asyncio.timeout_at(calls[0].deadline):
+                replies = await self._exchange(b"".join([call.packed for call in calls]), sum(call.commands for call in calls))
+        except TimeoutError:
+            outcome = StoreUnavailable(f"{self._where} did not answer within {self._timeout:g} s")
         except (*_AWAY, redis.exceptions.RedisError) as error:
-            away = StoreUnavailable(f"{self._where} cannot be used: {self._reason(error)}")
-            for _, future in calls:
-                _set(future, away)
+            outcome = StoreUnavailable(f"{self._where} cannot be used: {self._reason(error)}")
+        except Exception as error:
+            outcome = error
+        else:
+            start = 0
+            for call in calls:
+                own = replies[start : start + call.commands]
+                start += call.commands
+                failed = next((reply for reply in own if isinstance(reply, Exception)), None)
+                _set(call.replies, self._translate(failed) if failed else own)
             return
-        start = 0
-        for commands, future in calls:
-            own = replies[start : start + len(commands)]
-            start += len(commands)
-            _set(future, next((self._translate(reply) for reply in own if isinstance(reply, Exception)), own))
+        for call in calls:
+            _set(call.replies, outcome)
+
+    async def _exchange(self, packed: bytes, commands: int) -> list[Any]:
+        """Send and read; once more if the link turns out to have been broken while it was idle."""
+        connection = self._connection
+        while True:
+            was_connected = connection.is_connected
+            try:
+                await connection.send_packed_command(packed, check_health=False)
+                return [await self._reply(connection) for _ in range(commands)]
+            except (redis.exceptions.ConnectionError, OSError):
+                await connection.disconnect(nowait=True)
+                if not was_connected:
+                    raise
+            except BaseException:
+                await connection.disconnect(nowait=True)  # replies may be left in it
+                raise
+
+    @staticmethod
+    async def _reply(connection: redis_asyncio.Connection) -> Any:
+        try:
+            return await connection.read_response(timeout=math.inf)
+        except redis.exceptions.ResponseError as error:
+            return error
 
     def _translate(self, error: Exception) -> Exception:
         if isinstance(error, _AWAY) or str(error).startswith(_AWAY_REPLIES):
@@ -479,13 +523,11 @@ class _Redis:
 
     async def close(self) -> None:
         if self._runner:
-            self._runner.cancel()
-            await asyncio.gather(self._runner, return_exceptions=True)
-        for _, future in self._waiting:
-            _set(future, StoreUnavailable("this process is closing its connection to Redis"))
+            await end_task(self._runner)
+        for call in self._waiting:
+            _set(call.replies, StoreUnavailable("this process is closing its connection to Redis"))
         self._waiting.clear()
-        await self.client.aclose()
-        await self.client.connection_pool.disconnect()
+        await self._connection.disconnect(nowait=True)
 
 
 def _set(future: asyncio.Future[list[Any]], outcome: list[Any] | Exception) -> None:

@@ -15,6 +15,7 @@ import structlog
 from aiohttp import web
 
 from junebug import names
+from junebug.aio import end_task
 from junebug.api import schemas, views
 from junebug.api.channels import channel_id, declare_queues
 from junebug.api.http import PATIENCE, envelope, read_json, reply
@@ -28,7 +29,7 @@ from junebug.stores import Stores
 log = structlog.stdlib.get_logger("api")
 
 MAX_UNNOTED = 10_000
-"""Answers whose note is under way at the most; for one more, the forwarder waits its grace instead."""
+"""Answers that may wait to be noted; for one more, the forwarder waits its grace instead."""
 NOTE_TIMEOUT = 2.0
 """Seconds that the last notes may take when the application ends."""
 
@@ -42,7 +43,8 @@ class Messages:
         self._stores = stores
         self._broker = broker
         self._specs = specs
-        self._notes: set[asyncio.Task[None]] = set()
+        self._unnoted: list[tuple[str, str]] = []
+        self._noting: asyncio.Task[None] | None = None
 
     async def send(self, request: web.Request) -> web.StreamResponse:
         body = schemas.message_send.check(await read_json(request))
@@ -95,24 +97,25 @@ class Messages:
 
     def _note_answered(self, channel: str, message_id: str) -> None:
         """Let the events go: the application has the message's id (clients refuse one that they do not know yet)."""
-        if len(self._notes) < MAX_UNNOTED:
-            task = asyncio.create_task(self._note(channel, message_id))
-            self._notes.add(task)
-            task.add_done_callback(self._notes.discard)
+        if len(self._unnoted) < MAX_UNNOTED:
+            self._unnoted.append((channel, message_id))
+        if self._noting is None or self._noting.done():
+            self._noting = asyncio.create_task(self._note())
 
-    async def _note(self, channel: str, message_id: str) -> None:
-        try:
-            await self._stores.outbound.answered(channel, message_id)
-        except StoreUnavailable as error:
-            log.warning("answer not noted", channel_id=channel, message_id=message_id, reason=str(error))
+    async def _note(self) -> None:
+        while self._unnoted:
+            answered, self._unnoted = self._unnoted, []
+            try:
+                await self._stores.outbound.answered(answered)
+            except StoreUnavailable as error:
+                log.warning("answers not noted", messages=len(answered), reason=str(error))
 
     async def noting(self, _: web.Application) -> AsyncIterator[None]:
         """For `cleanup_ctx`: finish the notes that are under way when the application ends."""
         yield
-        if self._notes:
-            await asyncio.wait(self._notes, timeout=NOTE_TIMEOUT)
-        for task in self._notes:
-            task.cancel()
+        if self._noting:
+            await asyncio.wait([self._noting], timeout=NOTE_TIMEOUT)
+            await end_task(self._noting)
 
 
 class _Answer(web.Response):

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 from aiohttp import web
 
+from junebug.aio import end_task
 from junebug.spec import ChannelSpec
 from junebug.stores import ChannelStore
 
@@ -21,7 +22,6 @@ log = structlog.stdlib.get_logger("api")
 MAX_AGE = 1.0
 MAX_SPECS = 10_000
 LISTEN_AGAIN = 1.0
-CANCEL_AGAIN = 0.1
 
 
 class SpecCache:
@@ -66,9 +66,7 @@ class SpecCache:
         """For `cleanup_ctx`: hear of other processes' changes while the application runs."""
         task = asyncio.create_task(self._listen_forever(), name="nudges")
         yield
-        while not task.done():  # asyncio.wait_for of Python 3.11 can swallow one (redis-py connects in it)
-            task.cancel()
-            await asyncio.wait([task], timeout=CANCEL_AGAIN)
+        await end_task(task)
 
     async def _listen_forever(self) -> None:
         while True:

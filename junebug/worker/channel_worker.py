@@ -22,7 +22,7 @@ from typing import Any
 import structlog
 
 from junebug import names
-from junebug.aio import run_async
+from junebug.aio import end_task, run_async
 from junebug.broker import Broker
 from junebug.config import Settings
 from junebug.errors import BrokerUnavailable, ChannelNotFound, JunebugError, StoreUnavailable
@@ -212,9 +212,7 @@ class ChannelWorker:
             await _bounded("transport", self._transport.stop(), left(0.5))
         if self._forwarder:
             await _bounded("forwarder", self._forwarder.stop(left(0.6)), left(0.7))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*map(end_task, self._tasks))
         await self._flush_counts()
         await self._statuses.drain(left(0.5))
         await _bounded("broker", self._broker.close(), left(0.8))
@@ -240,7 +238,7 @@ class ChannelWorker:
                     listener.result()
                 await self._refresh_spec()
         finally:
-            listener.cancel()
+            await end_task(listener)
 
     async def _listen(self, nudged: asyncio.Event) -> None:
         async for channel in self._stores.channels.nudges():

@@ -149,7 +149,6 @@ class Forwarder:
         try:
             to_url = None
             if event.user_message_id:
-                await self._until_stored(lambda: self._stores.outbound.add_event(self._channel, event))
                 to_url = await self._event_to_url(event)
             await turn.wait()
             await self._to_all(delivery, turn, event.user_message_id, {
@@ -162,17 +161,16 @@ class Forwarder:
 
     async def _event_to_url(self, event: Event) -> Attempt | None:
         """None when nobody asked for this message's events (any more)."""
+        outbound = self._stores.outbound
+        target = await self._until_stored(lambda: outbound.add_event(self._channel, event))
         deadline = asyncio.get_running_loop().time() + ANSWER_GRACE
-        while True:
-            target = await self._until_stored(
-                lambda: self._stores.outbound.event_target(self._channel, event.user_message_id)
-            )
-            if target.url is None:
-                return None
-            if target.answered or asyncio.get_running_loop().time() >= deadline:
-                url, token, body = target.url, target.auth_token, event.body(self._channel)
-                return lambda: self._webhook.post(url, body, token)
+        while target.url and not target.answered and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(ANSWER_POLL)
+            target = await self._until_stored(lambda: outbound.event_target(self._channel, event.user_message_id))
+        if target.url is None:
+            return None
+        url, token, body = target.url, target.auth_token, event.body(self._channel)
+        return lambda: self._webhook.post(url, body, token)
 
     # --- both ---------------------------------------------------------------------------------------------------------
 

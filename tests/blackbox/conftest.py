@@ -1,6 +1,6 @@
 """One `jb` for each module here, on the shared Redis and RabbitMQ; tests that break things start their own.
 
-A module may set `FLAGS` (flag without dashes -> value) for its `jb`.
+A module may set `FLAGS` (flag without dashes -> value) and `ENVIRONMENT` for its `jb`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def jb(
 ) -> Iterator[JunebugProcess]:
     """The module's own; at the end it must stop as promised, having shown no traceback."""
     flags = {**server_flags(redis_server_shared, rabbitmq_shared), **QUICK, **getattr(request.module, "FLAGS", {})}
-    junebug = JunebugProcess(module_dir, flags).start()
+    environment = getattr(request.module, "ENVIRONMENT", {})
+    junebug = JunebugProcess(module_dir, flags, environment=environment).start()
     try:
         yield junebug
         assert junebug.stop() == 0

@@ -113,7 +113,7 @@ class Bench:
         message = UserMessage(to_addr=to, from_addr=None, content=content, transport_name=channel, **fields)
         await self.stores.outbound.put(channel, message.message_id, event_url)
         if event_url:
-            await self.stores.outbound.answered(channel, message.message_id)
+            await self.stores.outbound.answered([(channel, message.message_id)])
         await self.broker.publish(names.outbound_queue(channel), message.to_wire())
         return message.message_id
 

@@ -1,0 +1,62 @@
+"""Channel types of a user's own, as `--channels type:python.Class` loads them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any, ClassVar
+
+from junebug.errors import Rejected, TransportStartError
+from junebug.messages import UserMessage
+from junebug.worker.transport import Transport
+
+
+class SecretiveTransport(Transport):
+    """Has a password and babbles: it puts it wherever a careless author may. `content` says where."""
+
+    config_schema: ClassVar[dict[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "username": {"type": "string"},
+            "password": {"type": "string", "minLength": 8},
+            "account": {"type": "object", "properties": {"key": {"type": "string"}}},
+            "refuse": {"type": "boolean"},
+        },
+        "required": ["username", "password"],
+    }
+    secrets = ("password", "account.key")
+
+    async def start(self) -> None:
+        self.context.log.info(f"logging in with {self.config['password']}", config=self.config)
+        print("printed", self.config["password"].upper(), flush=True)  # what is printed is kept apart, but kept
+        if self.config.get("refuse"):
+            raise TransportStartError(f"the provider refuses {self.config['password']!r}")
+
+    async def send(self, message: UserMessage) -> str | None:
+        secret = self.config["password"]
+        match message.content:
+            case "raise":
+                raise RuntimeError(f"login with {secret} failed", {"account": self.config.get("account")})
+            case "reject":
+                raise Rejected("no such subscriber")
+            case "log":
+                self.context.log.error("refused %s", secret, url=f"http://user:{secret}@provider/", nested=[{"k": secret}])
+                return None
+        return f"id of {message.message_id}"
+
+
+class BrokenTransport(Transport):
+    """Fails in each way a transport can; `content` of the message, or `start` of the config, says which."""
+
+    async def start(self) -> None:
+        if self.config.get("start") == "raise":
+            raise RuntimeError("cannot start, unforeseen")
+        if self.config.get("start") == "hang":
+            await asyncio.sleep(3600)
+        if self.config.get("start") == "exit":
+            sys.exit(3)
+
+    async def send(self, message: UserMessage) -> str | None:
+        if message.content == "raise":
+            raise ValueError("Bad value")
+        return None
