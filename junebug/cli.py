@@ -28,6 +28,7 @@ from junebug.supervisor import daemon
 from junebug.worker import channel_worker, status_receiver
 
 OPEN_FILES = 65_536
+FEW_FILES = 8_192
 CHECK_TIMEOUT = 10.0
 
 
@@ -193,6 +194,15 @@ def _check_servers(settings: Settings) -> None:
     """Redis and RabbitMQ answer, or StartupError."""
     _in_child(stores.check(settings.redis, CHECK_TIMEOUT))
     _in_child(broker.check(settings.amqp, CHECK_TIMEOUT))
+    if settings.amqp.hostname in ("localhost", "127.0.0.1", "::1") and not logs.logging_disabled():
+        limit = embedded.descriptor_limit(settings.amqp.port)
+        if limit is not None and limit < FEW_FILES:
+            print(
+                f"warning: RabbitMQ may open {limit} files only, and lets connections hang beyond (about"
+                f" {limit * 4 // 5} channels): raise its limit, e.g. with LimitNOFILE=65536 in"
+                " `systemctl edit rabbitmq-server`",
+                file=sys.stderr,
+            )
 
 
 def _in_child(work: Coroutine[Any, Any, None]) -> None:

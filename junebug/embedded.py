@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -111,6 +112,38 @@ def rabbitmq_programs(directory: Path, port: int, dist_port: int, epmd_port: int
         ServerProgram("epmd", (epmd, "-port", str(epmd_port), "-address", LOOPBACK), erlang, priority=10),
         ServerProgram("rabbitmq", (RABBITMQ_SCRIPT,), node, priority=20, stop_timeout=10.0),
     )
+
+
+def descriptor_limit(port: int) -> int | None:
+    """How many files the process that listens on this loopback port may open; None when we may not know.
+
+    At its limit RabbitMQ does not refuse a connection, it lets it hang.
+    """
+    inodes = _listening_inodes(port)
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if not inodes or not any(os.readlink(each) in inodes for each in (process / "fd").iterdir()):
+                continue
+            limits = (process / "limits").read_text()
+        except OSError:
+            continue  # it ended, or is another user's
+        soft = re.search(r"^Max open files\s+(\d+)", limits, re.MULTILINE)
+        return int(soft[1]) if soft else None
+    return None
+
+
+def _listening_inodes(port: int) -> set[str]:
+    listening = "0A"
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for fields in map(str.split, lines):
+            if fields[3] == listening and int(fields[1].rpartition(":")[2], 16) == port:
+                found.add(f"socket:[{fields[9]}]")
+    return found
 
 
 def free_ports(count: int) -> list[int]:

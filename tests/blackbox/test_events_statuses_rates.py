@@ -89,28 +89,45 @@ async def test_last_event_is_the_newest_one(channels: Channels) -> None:
 async def test_the_rates_add_up_to_what_was_sent(channels: Channels, sink: WebhookSink) -> None:
     """Each whole window's count shows for the length of the next window (here: one second each)."""
     channel = await channels.loopback()
-    names = ("inbound_message_rate", "outbound_message_rate", "submitted_event_rate", "delivery_succeeded_rate")
-    seen: dict[str, dict[int, float]] = {name: {} for name in names}
+    counted = ("inbound_message_rate", "outbound_message_rate", "submitted_event_rate", "delivery_succeeded_rate")
+    seen: dict[str, dict[int, float]] = {}
+
+    def total(name: str) -> float:
+        return sum(seen.get(name, {}).values())
+
+    async def look() -> dict[str, float]:
+        before = int(time.time())
+        rates = {name: rate for name, rate in (await channel.status()).items() if name.endswith("_rate")}
+        if before == int(time.time()):
+            for name, rate in rates.items():
+                seen.setdefault(name, {})[before] = rate
+        return rates
 
     async def everything_is_counted() -> bool:
-        before = int(time.time())
-        status = await channel.status()
-        assert status["rejected_event_rate"] == status["delivery_failed_rate"] == status["delivery_pending_rate"] == 0
-        if before == int(time.time()):
-            for name in names:
-                seen[name][before] = status[name]
-        return all(sum(each.values()) >= 25 for each in seen.values())
+        await look()
+        return all(total(name) >= 25 for name in counted)
+
+    async def is_quiet() -> bool:
+        return not any((await look()).values())
 
     for n in range(25):
         await channel.send("+27", str(n))
     await eventually(everything_is_counted)
-
-    async def is_quiet() -> bool:
-        await everything_is_counted()
-        return not any((await channel.status())[name] for name in names)
-
     await eventually(is_quiet)
-    assert {name: sum(each.values()) for name, each in seen.items()} == dict.fromkeys(names, 25.0)
+    others = {name: total(name) for name in seen if name not in counted}
+    assert {name: total(name) for name in counted} == dict.fromkeys(counted, 25.0)
+    assert others == {"rejected_event_rate": 0, "delivery_failed_rate": 0, "delivery_pending_rate": 0}
+
+
+async def test_a_rejection_counts_as_rejected(channels: Channels) -> None:
+    channel = await channels.telnet()
+    await channel.send("nobody")
+
+    async def is_counted() -> bool:
+        status = await channel.status()
+        return status["rejected_event_rate"] == 1.0 and status["submitted_event_rate"] == 0
+
+    await eventually(is_counted)
 
 
 async def test_the_queue_length_counts_what_waits(channels: Channels, sink: WebhookSink) -> None:

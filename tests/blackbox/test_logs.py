@@ -128,15 +128,6 @@ async def test_why_a_channel_cannot_start_is_in_its_log(channels: Channels, star
         assert any(entry.get("exception", {}).get("class") == "RuntimeError" for entry in await channel.logs())
 
 
-async def test_a_channel_that_never_ran_has_no_logs(channels: Channels, api: Api) -> None:
-    """One of a type that is not there any more would be such a one; here: read before it can have started."""
-    created = await api.post("/channels/", {"type": "loopback", "config": {}})
-    path = f"/channels/{created.result['id']}"
-    answer = await api.get(f"{path}/logs", params={"n": 0})
-    assert (answer.status, answer.result) == (200, [])
-    await api.delete(path)
-
-
 async def test_max_log_files_0_keeps_them_all(start_junebug: StartJunebug, sink: WebhookSink) -> None:
     junebug = start_junebug({"log-rotate-size": 1000, "max-log-files": 0})
     channel = await Channels(junebug.api, sink).loopback()
