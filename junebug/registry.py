@@ -88,6 +88,13 @@ class Registry:
         if problems:
             raise InvalidChannelConfig(problems)
 
+    def without_unknown(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
+        """The config without options that the type does not know: an older Junebug took and stored anything."""
+        schema = self.get(name).config_schema
+        if schema.get("additionalProperties", True) is not False:
+            return config
+        return {option: value for option, value in config.items() if option in schema.get("properties", {})}
+
     def redact(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
         """The config with its secrets masked. All of an unknown type's values are taken for secrets."""
         if name not in self._types:

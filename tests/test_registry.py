@@ -76,6 +76,14 @@ def test_secrets_are_masked_and_come_back_unharmed() -> None:
     assert sorted(registry.secret_values("secretive", config)) == ["open", "sesame"]
 
 
+def test_what_an_older_junebug_stored_beside_is_left_out() -> None:
+    strict = ChannelType("strict", "nowhere:Nothing", {**SCHEMA, "additionalProperties": False})
+    registry = Registry([SECRETIVE, strict])
+    stored = {"host": "h", "worker_name": "x"}
+    assert registry.without_unknown("strict", stored) == {"host": "h"}
+    assert registry.without_unknown("secretive", stored) == stored
+
+
 def test_all_of_an_unknown_types_config_is_secret() -> None:
     assert Registry([]).redact("gone", {"a": 1}) == {"a": REDACTED}
 

@@ -137,9 +137,12 @@ class ChannelWorker:
         self._statuses.start()
         try:
             transport_class = self._registry.load_transport(spec.type)
-            self._registry.validate_config(spec.type, spec.config)
+            config = self._registry.without_unknown(spec.type, spec.config)
+            if config != spec.config:
+                log.warning("unknown options left out", options=sorted(spec.config.keys() - config.keys()))
+            self._registry.validate_config(spec.type, config)
             self._context = TransportContext(
-                self._channel, spec.type, spec.config, self._publish_inbound, self._publish_event, self._publish_status
+                self._channel, spec.type, config, self._publish_inbound, self._publish_event, self._publish_status
             )
             self._transport = transport_class(self._context)
             async with asyncio.timeout(TRANSPORT_START_TIMEOUT):
