@@ -20,6 +20,8 @@ from bench.junebug import Junebug, Servers
 from junebug.embedded import free_ports
 
 SCALES = (50, 200)
+CHANNEL_PORTS = (10_000, 19_000)
+"""Apart from those of embedded and test servers, which may be running beside."""
 RESTARTS = 10
 MESSAGES = 10_000
 CONNECTIONS = 32
@@ -27,7 +29,7 @@ CONNECTIONS = 32
 
 async def channels(junebug: Junebug, count: int, ports: list[int]) -> list[str]:
     """That many telnet channels, listening."""
-    slots = asyncio.Semaphore(16)
+    slots = asyncio.Semaphore(4)
 
     async def create(port: int) -> str:
         async with slots:
@@ -42,7 +44,7 @@ async def channels(junebug: Junebug, count: int, ports: list[int]) -> list[str]:
 
 async def measure_scale(servers: Servers, count: int) -> dict[str, Any]:
     """Memory of that many channels and the time until all of them listen, from the start of `jb`."""
-    ports = free_ports(count)
+    ports = free_ports(count, CHANNEL_PORTS)
     async with Junebug(servers) as junebug:
         begun = time.perf_counter()
         ids = await channels(junebug, count, ports)
@@ -72,7 +74,7 @@ async def measure_scale(servers: Servers, count: int) -> dict[str, Any]:
 
 async def measure_restart(servers: Servers) -> dict[str, Any]:
     """How long a channel is gone after SIGKILL of its process, and after a restart through the API."""
-    (port,) = free_ports(1)
+    (port,) = free_ports(1, CHANNEL_PORTS)
     async with Junebug(servers) as junebug:
         (channel,) = await channels(junebug, 1, [port])
         killed, restarted = [], []
@@ -102,7 +104,7 @@ async def measure_restart(servers: Servers) -> dict[str, Any]:
 
 async def measure_messages(servers: Servers, workers: int) -> dict[str, Any]:
     """Messages a second from POST to a telnet peer: accepted (201) and arrived."""
-    (port,) = free_ports(1)
+    (port,) = free_ports(1, CHANNEL_PORTS)
     async with Junebug(servers, "--workers", str(workers)) as junebug:
         (channel,) = await channels(junebug, 1, [port])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

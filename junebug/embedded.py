@@ -146,10 +146,10 @@ def _listening_inodes(port: int) -> set[str]:
     return found
 
 
-def free_ports(count: int) -> list[int]:
+def free_ports(count: int, among: tuple[int, int] = PORTS) -> list[int]:
     """Loopback ports that nobody listens on, below those that the kernel gives to outgoing connections."""
     with ExitStack() as stack:
-        return [next(_candidates(stack, None)) for _ in range(count)]
+        return [next(_candidates(stack, None, among)) for _ in range(count)]
 
 
 def _ports(remembered: Path, names: tuple[str, ...]) -> dict[str, int]:
@@ -165,10 +165,10 @@ def _ports(remembered: Path, names: tuple[str, ...]) -> dict[str, int]:
     return ports
 
 
-def _candidates(stack: ExitStack, preferred: int | None) -> Iterator[int]:
+def _candidates(stack: ExitStack, preferred: int | None, among: tuple[int, int] = PORTS) -> Iterator[int]:
     while True:
         try:
-            yield _probe(stack, preferred or random.randrange(*PORTS))
+            yield _probe(stack, preferred or random.randrange(*among))
         except (OSError, TypeError, OverflowError):
             preferred = None
 

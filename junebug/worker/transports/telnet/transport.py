@@ -6,6 +6,7 @@ Connect -> session_event new, a line -> resume, disconnect -> close (COMPAT §5)
 from __future__ import annotations
 
 import asyncio
+import os
 
 from junebug.errors import Rejected, TransportStartError
 from junebug.messages import UserMessage
@@ -85,7 +86,7 @@ class TelnetTransport(Transport):
             )
         except OSError as error:
             raise TransportStartError(
-                f"cannot listen on {self._host}:{self._port}: {error.strerror or error}; choose another port"
+                f"cannot listen on {self._host}:{self._port}: {_problem(error)}; choose another port"
             ) from None
         await self.context.status(
             self.context.channel_type, "ok", "listening", f"Listening on {self._host}:{self._port}"
@@ -171,3 +172,7 @@ class TelnetTransport(Transport):
             transport_type=self._transport_type,
             helper_metadata={"session_event": session_event},
         )
+
+
+def _problem(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno else str(error)  # asyncio's own text repeats the address
