@@ -177,4 +177,5 @@ def _probe(stack: ExitStack, port: int) -> int:
     probe = stack.enter_context(socket.socket())
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no obstacle
     probe.bind((LOOPBACK, port))
+    probe.listen()  # else another could be bound to it as well
     return int(probe.getsockname()[1])
