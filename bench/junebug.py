@@ -22,6 +22,7 @@ from junebug.embedded import free_ports, rabbitmq_programs, redis_program
 
 TIMEOUT = 120.0
 POLL = 0.005
+PATIENCE = 5
 
 
 class Servers:
@@ -87,7 +88,10 @@ class Junebug:
 
     async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         async with self.connection() as connection:
-            status, answer = await connection.request(method, path, body)
+            for _ in range(PATIENCE):
+                status, answer = await connection.request(method, path, body)
+                if status != 503:
+                    break  # else RabbitMQ is busy making queues: as a client would, we ask again
         if status >= 300:
             raise RuntimeError(f"{method} {path}: {status} {answer!r}")
         return dict(orjson.loads(answer))
