@@ -22,7 +22,7 @@ from junebug import names
 from junebug.aio import end_task
 from junebug.amqp_channel import Delivery, FastChannel
 from junebug.config import AmqpSettings
-from junebug.errors import BrokerUnavailable, StartupError
+from junebug.errors import BrokerUnavailable, StartupError, Unroutable
 
 __all__ = ["Broker", "Consumer", "Delivery", "check"]
 
@@ -258,16 +258,28 @@ class Broker:
     ) -> None:
         """Publish, again and again until RabbitMQ has confirmed: repeats are possible, loss is not.
 
-        Raises only Unroutable; ends otherwise when cancelled.
+        A queue of those declared that somebody deleted is declared anew. Raises only Unroutable, for another; ends
+        otherwise when cancelled.
         """
         pause = FIRST_PAUSE
         while True:
             await self._connected.wait()
             try:
                 return await self.publish_many(routing_key, bodies, exchange=exchange, priority=priority)
+            except Unroutable:
+                if exchange or routing_key not in self._queues:
+                    raise
+                await self._declare_again(routing_key)
             except BrokerUnavailable:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
+                pass
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _declare_again(self, queue: str) -> None:
+        try:
+            await self.declare({queue: self._queues[queue]}, bind=queue in self._bindings)
+        except BrokerUnavailable:
+            pass  # the caller tries again, as does the next connection
 
     def consume(
         self,

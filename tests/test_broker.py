@@ -161,6 +161,15 @@ async def test_a_consumer_of_a_deleted_queue_gets_it_back(broker: Broker, queue:
     await consumer.cancel()
 
 
+async def test_what_must_arrive_brings_its_deleted_queue_back(broker: Broker, queue: str) -> None:
+    async with broker._admin_channel() as channel:
+        await channel.queue_delete(queue)
+    await broker.publish_surely(queue, [b"1", b"2"])
+    assert await broker.queue_length(queue) == 2
+    with pytest.raises(Unroutable):
+        await broker.publish_surely("nobodys.queue", [b"1"])
+
+
 async def test_the_length_of_a_queue_that_is_not_there_is_zero(broker: Broker) -> None:
     assert await broker.queue_length("no.such.queue") == 0
     await broker.delete_queues(["no.such.queue"])
