@@ -257,6 +257,12 @@ class FastChannel(aiormq.Channel):
             settled.clear()
         self._write(frames)
 
+    async def flush(self) -> None:
+        """Hand what is settled, and all else, to the connection: a frame sent now comes after it."""
+        self.flush_acks()
+        while self._out and self.usable:
+            await asyncio.sleep(0)
+
     def reject(self, tag: int) -> None:
         if self.usable:
             self._outstanding = deque(each for each in self._outstanding if each != tag)

@@ -122,7 +122,10 @@ class Broker:
     async def _connect(self) -> AbstractConnection:
         self._connection = await _open(self._settings, self._name)
         underlay = _underlay(self._connection)
-        await self._declare(self._queues, self._bindings)
+        async with self._connection.channel(publisher_confirms=False) as channel:
+            await channel.declare_exchange(names.EXCHANGE, names.EXCHANGE_TYPE, durable=True)
+        if self._queues:
+            await self._declare(self._queues, self._bindings)
         self._publisher = await FastChannel.open_on(underlay, publisher_confirms=True, timeout=RPC_TIMEOUT)
         return underlay
 
@@ -168,7 +171,6 @@ class Broker:
     async def _declare_all(self, queues: QueueArguments, bindings: set[str], as_they_are: set[str]) -> None:
         assert self._connection is not None
         async with asyncio.timeout(RPC_TIMEOUT), self._connection.channel(publisher_confirms=False) as channel:
-            exchange = await channel.declare_exchange(names.EXCHANGE, names.EXCHANGE_TYPE, durable=True)
             for name, arguments in queues.items():
                 try:
                     queue = await channel.declare_queue(
@@ -177,7 +179,7 @@ class Broker:
                 except aiormq.exceptions.ChannelPreconditionFailed:
                     raise _OtherArguments(name) from None
                 if name in bindings:
-                    await queue.bind(exchange, name)
+                    await queue.bind(names.EXCHANGE, name)
 
     async def _delete_idle(self, queue: str) -> bool:
         """A queue of ours that an older Junebug declared, without priorities, makes room if nothing is in it."""
@@ -356,10 +358,9 @@ class Consumer:
         self.consuming.clear()
         if channel and channel.usable:
             channel.on_delivery = None
-            channel.flush_acks()
-            await asyncio.sleep(0)  # the flusher hands the acks to the connection before the close frame
             try:
                 async with asyncio.timeout(RPC_TIMEOUT):
+                    await channel.flush()
                     await channel.close()
             except _FAILURES:
                 pass
@@ -367,11 +368,13 @@ class Consumer:
 
     async def _keep_consuming(self) -> None:
         pause = FIRST_PAUSE
+        is_missing = False
         while True:
             await self._broker._connected.wait()
             try:
-                channel = await self._begin()
+                channel = await self._begin(declare=is_missing)
             except _FAILURES as error:
+                is_missing = True
                 log.warning("cannot consume", queue=self.queue, reason=_reason(error, self._broker._settings))
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, LONGEST_PAUSE)
@@ -381,15 +384,16 @@ class Consumer:
             channel.on_cancelled = ended.set
             channel.closing.add_done_callback(functools.partial(_set_event, ended))
             await ended.wait()
+            is_missing = channel.usable  # RabbitMQ ended the consumer, not the link: its queue was deleted
             await self._close_channel()
             if self._on_lost:
                 self._on_lost()
 
-    async def _begin(self) -> FastChannel:
+    async def _begin(self, declare: bool) -> FastChannel:
         broker = self._broker
         if broker._connection is None:
             raise ConnectionError("there is no connection to RabbitMQ")
-        if self.queue in broker._queues:
+        if declare and self.queue in broker._queues:
             await broker._declare({self.queue: broker._queues[self.queue]}, broker._bindings & {self.queue})
         channel = await FastChannel.open_on(_underlay(broker._connection), timeout=RPC_TIMEOUT)
         self._channel = channel

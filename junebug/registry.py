@@ -55,10 +55,7 @@ class Registry:
 
         Raises ConfigError that names the entry which cannot be loaded.
         """
-        types = {} if replace_channels else dict(_installed_types())
-        for name, path in channels.items():
-            types[name] = _type_of_class(name, path)
-        return cls(types.values())
+        return _registry(tuple(channels.items()), replace_channels)
 
     def names(self) -> list[str]:
         return sorted(self._types)
@@ -136,7 +133,14 @@ def load_object(path: str, setting: str) -> Any:
         raise ConfigError(f"{setting}: cannot load {path!r}: {error}") from None
 
 
-@functools.cache  # the supervisor asks before it forks: a channel's process then need not
+@functools.cache  # the supervisor makes it before it forks: its schemas are compiled once, in memory that all share
+def _registry(channels: tuple[tuple[str, str], ...], replace_channels: bool) -> Registry:
+    types = {} if replace_channels else dict(_installed_types())
+    for name, path in channels:
+        types[name] = _type_of_class(name, path)
+    return Registry(types.values())
+
+
 def _installed_types() -> tuple[tuple[str, ChannelType], ...]:
     found = []
     for entry in entry_points(group=ENTRY_POINT_GROUP):
