@@ -44,6 +44,7 @@ def _command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Cal
             texts = {option.name: given[_parameter(option)] for option in OPTIONS if option.flag}
             try:
                 settings = load(texts, os.environ, config)
+                _check_classes(settings)
                 _announce_environment(name)
                 sys.exit(run(settings, **own))
             except (ConfigError, StartupError) as error:
@@ -157,10 +158,7 @@ def _run_api(settings: Settings, number: int, sockets: list[Any]) -> int:
 
 
 def _prepare(settings: Settings) -> None:
-    """What every command needs before it works: types that load, limits, a directory to run in."""
-    Registry.from_settings(settings.channels, settings.replace_channels)
-    for number, plugin in enumerate(settings.plugins):
-        load_object(plugin["type"], f"plugins[{number}].type")
+    """What every command needs before it works: limits, a directory to run in."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft < wanted:
@@ -173,6 +171,13 @@ def _prepare(settings: Settings) -> None:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StartupError(f"{setting}: cannot make {directory}: {error.strerror}") from None
+
+
+def _check_classes(settings: Settings) -> None:
+    """The classes that the settings name can be loaded, or ConfigError."""
+    Registry.from_settings(settings.channels, settings.replace_channels)
+    for number, plugin in enumerate(settings.plugins):
+        load_object(plugin["type"], f"plugins[{number}].type")
 
 
 def _preload(settings: Settings) -> None:

@@ -200,7 +200,7 @@ def load(
     values: dict[str, Any] = {}
     for option in OPTIONS:
         text = given.get(option.name)
-        if text not in (None, []):
+        if text not in (None, [], ()):
             value = _from_text(option, text, option.flag)
         elif option.variable and environ.get(option.variable):
             value = _from_text(option, environ[option.variable], option.variable)

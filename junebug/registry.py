@@ -22,6 +22,8 @@ from junebug.logs import REDACTED
 log = structlog.stdlib.get_logger(__name__)
 
 ENTRY_POINT_GROUP = "junebug.channel_types"
+MASK = "the value"
+"""Stands for the value in what is said of a wrong config: it may be a secret, or a megabyte."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Registry:
     def __init__(self, types: Iterable[ChannelType]) -> None:
         self._types = {channel_type.name: channel_type for channel_type in types}
         self._validators = {
-            name: jsonschema_rs.Draft202012Validator(channel_type.config_schema, validate_formats=True)
+            name: jsonschema_rs.Draft202012Validator(channel_type.config_schema, validate_formats=True, mask=MASK)
             for name, channel_type in self._types.items()
         }
 
@@ -73,15 +75,12 @@ class Registry:
             ) from None
 
     def validate_config(self, name: str, config: dict[str, Any]) -> None:
-        """Raises InvalidChannelType or InvalidChannelConfig; the latter names each field that is wrong."""
-        channel_type = self.get(name)
-        problems = []
-        for error in self._validators[name].iter_errors(config):
-            path = [str(part) for part in error.instance_path]
-            message = error.message
-            if any(_is_inside(path, secret) for secret in channel_type.secrets):
-                message = "the value does not fit the type's schema"  # a message may quote the value
-            problems.append((".".join(["config", *path]), _mask_secret_values(message, channel_type, config)))
+        """Raises InvalidChannelType or InvalidChannelConfig; the latter names each field that is wrong, not its value."""
+        self.get(name)
+        problems = [
+            (".".join(["config", *map(str, error.instance_path)]), error.message)
+            for error in self._validators[name].iter_errors(config)
+        ]
         if problems:
             raise InvalidChannelConfig(problems)
 
@@ -161,19 +160,6 @@ def _type_of_class(name: str, path: str) -> ChannelType:
         raise ConfigError(f"channels.{name}: {path!r} is neither a Transport class nor a ChannelType")
     schema = getattr(loaded, "config_schema", {"type": "object"})
     return ChannelType(name, path, schema, tuple(getattr(loaded, "secrets", ())))
-
-
-def _is_inside(path: list[str], secret: str) -> bool:
-    parts = secret.split(".")
-    return path[: len(parts)] == parts
-
-
-def _mask_secret_values(message: str, channel_type: ChannelType, config: dict[str, Any]) -> str:
-    for secret in channel_type.secrets:
-        value = _lookup(config, secret.split("."))
-        if value not in (None, "", True, False):
-            message = message.replace(str(value), REDACTED)
-    return message
 
 
 def _lookup(config: Any, path: list[str]) -> Any:

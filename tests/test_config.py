@@ -93,6 +93,7 @@ def test_channels_and_plugins_may_be_repeated() -> None:
     assert settings.channels == {"a": "x.Y", "b": "z.W"}
     assert settings.plugins == [{"type": "p.Q", "n": 1}]
     assert load(environ={"JUNEBUG_CHANNELS": "a:x.Y, b:z.W"}).channels == settings.channels
+    assert load({"channels": ()}, {"JUNEBUG_CHANNELS": "a:x.Y"}).channels == {"a": "x.Y"}
 
 
 def test_none_means_no_log_file(tmp_path: Path) -> None:

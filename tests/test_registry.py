@@ -110,3 +110,10 @@ def test_the_api_never_imports_a_transport() -> None:
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split("|")
     assert "junebug.worker.transports.telnet" in loaded
     assert not [name for name in loaded if name.endswith(".transport") or "aio_pika" in name]
+
+
+def test_an_error_about_what_should_hold_a_secret_does_not_quote_it() -> None:
+    with pytest.raises(InvalidChannelConfig) as error:
+        Registry([SECRETIVE]).validate_config("secretive", {"host": "h", "web": "sesame"})
+    assert "sesame" not in str(error.value)
+    assert error.value.errors()[0]["field"] == "config.web"

@@ -32,7 +32,8 @@ from junebug.stores import Stores
 
 log = structlog.stdlib.get_logger("api")
 
-UPDATE_ATTEMPTS = 5
+UPDATE_ATTEMPTS = 100
+"""Each of so many callers who change a channel at the same time gets through."""
 QUEUE_LENGTH_TIMEOUT = 1.0
 """Seconds after which a channel is shown without its queue's length."""
 CLEAN_UP_TIMEOUT = 10.0
