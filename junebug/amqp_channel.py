@@ -176,11 +176,15 @@ class FastChannel(aiormq.Channel):
         """Hand what has gathered to the connection in one write, as often as it takes one."""
         while True:
             await self._out_ready.wait()
-            self._out_ready.clear()
-            payload = b"".join(self._out)
-            self._out.clear()
-            self._out_bytes = 0
-            self._room.set()
+            await self._hand_over()
+
+    async def _hand_over(self) -> None:
+        self._out_ready.clear()
+        payload = b"".join(self._out)
+        self._out.clear()
+        self._out_bytes = 0
+        self._room.set()
+        if payload:
             await self.write_queue.put(ChannelFrame(payload=payload, should_close=False))
 
     def confirm(self, tag: int, multiple: bool, refused: bool) -> None:
@@ -260,8 +264,7 @@ class FastChannel(aiormq.Channel):
     async def flush(self) -> None:
         """Hand what is settled, and all else, to the connection: a frame sent now comes after it."""
         self.flush_acks()
-        while self._out and self.usable:
-            await asyncio.sleep(0)
+        await self._hand_over()
 
     def reject(self, tag: int) -> None:
         if self.usable:
