@@ -91,6 +91,7 @@ def rabbitmq_programs(directory: Path, port: int, dist_port: int, epmd_port: int
     (directory / "enabled_plugins").write_text("[].\n")
     (directory / "rabbitmq.conf").write_text("log.console = false\nlog.file.level = warning\n")
     erlang = {"ERL_EPMD_PORT": str(epmd_port), "ERL_EPMD_ADDRESS": LOOPBACK, "HOME": str(directory)}
+    erlang["ERL_CRASH_DUMP"] = str(directory / "erl_crash.dump")
     node = {
         **erlang,
         "RUNNING_UNDER_SYSTEMD": "1",  # the script then becomes the Erlang VM instead of staying its parent

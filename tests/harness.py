@@ -53,8 +53,11 @@ LISTENING = re.compile(r"Junebug is listening on (http://\S+)")
 # --- waiting ----------------------------------------------------------------------------------------------------------
 
 
-async def eventually(check: Callable[[], Awaitable[T] | T], timeout: float = DEADLINE, what: str = "") -> T:
-    """The first true answer of `check`, asked again and again; an AssertionError of its own counts as not yet."""
+async def eventually(check: Callable[[], Any], timeout: float = DEADLINE, what: str = "") -> Any:
+    """The first true answer of `check` (a function or a coroutine function), asked again and again.
+
+    An AssertionError of its own counts as not yet.
+    """
     deadline = time.monotonic() + timeout
     while True:
         found: Any
@@ -66,7 +69,7 @@ async def eventually(check: Callable[[], Awaitable[T] | T], timeout: float = DEA
         except AssertionError as error:
             found, problem = None, error
         if found:
-            return found  # type: ignore[no-any-return]
+            return found
         if time.monotonic() > deadline:
             raise AssertionError(f"{what or 'it'} did not come within {timeout:g} s (last: {found!r})") from problem
         await asyncio.sleep(POLL)
@@ -91,6 +94,23 @@ def is_message_id(text: Any) -> bool:
 def is_timestamp(text: Any) -> bool:
     """`YYYY-MM-DD HH:MM:SS.ffffff`."""
     return isinstance(text, str) and bool(TIMESTAMP.fullmatch(text))
+
+
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_given_ports: set[int] = set()
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on, and that no other test is given, in this process or another of xdist's.
+
+    Some time passes until somebody listens on it: chance alone would give one twice in every tenth run.
+    """
+    while True:
+        (port,) = free_ports(1)
+        if port % _WORKERS == _WORKER and port not in _given_ports:
+            _given_ports.add(port)
+            return port
 
 
 def unique(prefix: str) -> str:
@@ -230,9 +250,7 @@ class Channel:
             events = (await self.message(message_id))["events"]
             return next((event for event in events if event["event_type"] == event_type), None)
 
-        event = await eventually(found, timeout, f"event {event_type}")
-        assert event is not None
-        return event
+        return dict(await eventually(found, timeout, f"event {event_type}"))
 
     async def logs(self, **parameters: Any) -> list[dict[str, Any]]:
         answer = await self.api.get(f"{self.path}/logs", params=parameters)
@@ -246,7 +264,10 @@ class Channel:
             worker = await self.component("worker")
             return worker.get("type") == "running" and worker["details"]["pid"] != other_than_pid
 
-        await eventually(is_up, timeout, f"channel {self.id} running")
+        try:
+            await eventually(is_up, timeout, f"channel {self.id} running")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {await self.status()}, {await self.logs(n=20)}") from None
         return self
 
     async def pid(self) -> int:
@@ -271,12 +292,14 @@ def clean_environment(**more: str) -> dict[str, str]:
     return kept | more
 
 
-def run_command(command: str, *arguments: str, cwd: Path, timeout: float = 60, **environment: str) -> Any:
+def run_command(
+    command: str, *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
     """A command that is expected to end by itself: returncode, stdout, stderr."""
     return subprocess.run(
         [command_path(command), *arguments],
         cwd=cwd,
-        env=clean_environment(**environment),
+        env=clean_environment(**(environment or {})),
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -300,7 +323,7 @@ class JunebugProcess:
     ) -> None:
         self.directory = directory
         self.command = command
-        self.flags = {"port": free_ports(1)[0], "interface": "127.0.0.1", "data-dir": "v"} | dict(flags or {})
+        self.flags: dict[str, Any] = {"port": free_port(), "interface": "127.0.0.1", "data-dir": "v"} | dict(flags or {})
         self.arguments = list(arguments)
         self.config = config
         self.environment = dict(environment or {})
@@ -487,7 +510,7 @@ class WebhookSink:
     """An application's HTTP server: it keeps what it is sent, per path, and answers as told (200 by default)."""
 
     def __init__(self, port: int = 0) -> None:
-        self.port = port or free_ports(1)[0]
+        self.port = port or free_port()
         self.received: list[Received] = []
         self.next_replies: dict[str, deque[Reply]] = {}
         self.always: dict[str, Reply] = {}
@@ -543,13 +566,17 @@ class WebhookSink:
         self, path: str, wanted: Callable[[dict[str, Any]], bool], timeout: float = DEADLINE
     ) -> dict[str, Any]:
         """The first body for `path` that fits."""
-        found = await eventually(
-            lambda: next((body for body in self.bodies(path) if wanted(body)), None),
-            timeout,
-            f"the wanted request for {path} (there are {self.bodies(path)[-5:]})",
+        return dict(
+            await eventually(
+                lambda: next((body for body in self.bodies(path) if wanted(body)), None),
+                timeout,
+                f"the wanted request for {path}",
+            )
         )
-        assert found is not None
-        return found
+
+    async def wait_content(self, path: str, content: str, timeout: float = DEADLINE) -> dict[str, Any]:
+        """The first body for `path` with this content."""
+        return await self.wait_for(path, lambda body: body["content"] == content, timeout)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         text = await request.read()
@@ -601,8 +628,7 @@ class TelnetClient:
             except OSError:
                 return None
 
-        client = await eventually(attempt, timeout, f"a listener on port {port}")
-        assert client is not None
+        client: Self = await eventually(attempt, timeout, f"a listener on port {port}")
         return client
 
     async def __aenter__(self) -> Self:

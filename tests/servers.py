@@ -39,6 +39,7 @@ class Server:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
+                    cwd=self.directory,
                     start_new_session=True,
                 )
             )

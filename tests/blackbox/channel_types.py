@@ -40,7 +40,9 @@ class SecretiveTransport(Transport):
             case "reject":
                 raise Rejected("no such subscriber")
             case "log":
-                self.context.log.error("refused %s", secret, url=f"http://user:{secret}@provider/", nested=[{"k": secret}])
+                url = f"http://user:{secret}@provider/"
+                self.context.log.error(f"refused {secret}", url=url, nested=[{"k": secret}])
+                self.context.log.error("refused %s", secret)
                 return None
         return f"id of {message.message_id}"
 
@@ -59,4 +61,18 @@ class BrokenTransport(Transport):
     async def send(self, message: UserMessage) -> str | None:
         if message.content == "raise":
             raise ValueError("Bad value")
+        if message.content == "log":
+            self.context.log.warning("%s of %d", "one", 2)
         return None
+
+
+class ReportingTransport(Transport):
+    """Reports on each message what its `content` says: `pending failed` is two delivery reports, after the ack."""
+
+    async def send(self, message: UserMessage) -> str | None:
+        self._later = asyncio.create_task(self._report(message.message_id, (message.content or "").split()))
+        return f"provider-{message.message_id}"
+
+    async def _report(self, message_id: str, statuses: list[str]) -> None:
+        for status in statuses:
+            await self.context.delivery_report(message_id, status, {"error_code": 17})

@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from junebug.embedded import free_ports
-from tests.harness import Api, AppQueues, Channel, JunebugProcess, WebhookSink, unique
+from tests.harness import Api, AppQueues, Channel, JunebugProcess, WebhookSink, free_port, unique
 from tests.servers import RabbitmqServer, RedisServer
 
 QUICK = {"metric-window": 1, "reconcile-interval": 1, "callback-timeout": 3}
@@ -134,7 +133,7 @@ class Channels:
 
     async def telnet(self, config: Mapping[str, Any] | None = None, **properties: Any) -> Channel:
         """A telnet channel that listens."""
-        port = free_ports(1)[0]
+        port = free_port()
         endpoint = {"twisted_endpoint": f"tcp:{port}:interface=127.0.0.1", **(config or {})}
         return await (await self.create("telnet", endpoint, port, **properties)).running()
 

@@ -79,6 +79,16 @@ async def test_with_mo_url_and_amqp_queue_both_get_each_message(
     assert by_amqp["timestamp"] == by_http.body["timestamp"]
 
 
+async def test_channel_data_travels_as_helper_metadata(channels: Channels, app: AppQueues) -> None:
+    """loopback gives back what it was sent."""
+    await app.declare("inbound", "event")
+    channel = await channels.loopback(amqp_queue=app.name, mo_url=None)
+    await channel.send("+27", "x", channel_data={"continue_session": True, "voice": {"a": [1]}})
+    echo = await app.next("inbound")
+    assert echo["helper_metadata"] == {"voice": {"a": [1]}}
+    assert echo["session_event"] == "resume"
+
+
 async def test_events_of_messages_sent_over_http_arrive_too(channels: Channels, app: AppQueues) -> None:
     await app.declare("inbound", "event")
     channel = await channels.loopback(amqp_queue=app.name, mo_url=None)

@@ -49,7 +49,7 @@ async def test_channel_data_has_session_event_only_when_there_is_one(channels: C
     """RapidPro takes the key's presence for USSD."""
     channel = await channels.loopback()
     await channel.send("+27", "no session", channel_data={"extra": 1})
-    body = await sink.wait_for("/mo", lambda body: body["content"] == "no session")
+    body = await sink.wait_content("/mo", "no session")
     assert body["channel_data"] == {"extra": 1}
 
 
@@ -156,7 +156,7 @@ async def test_what_was_taken_is_not_sent_again(channels: Channels, sink: Webhoo
     await channel.api.post(f"{channel.path}/restart")
     await channel.running(other_than_pid=await channel.pid())
     await channel.send("+27", "last", event_url=sink.url("/event"))
-    await sink.wait_for("/mo", lambda body: body["content"] == "last")
+    await sink.wait_content("/mo", "last")
     await sink.wait("/event", 62)
     assert (len(sink.requests("/mo")), len(sink.requests("/event"))) == (31, 62)
 
@@ -312,7 +312,7 @@ async def test_an_answer_of_any_size_is_taken(channels: Channels, sink: WebhookS
     sink.reply("/mo", Reply(200, body=b"x" * 10_000_000))
     await channel.send("+27", "big answer")
     await channel.send("+27", "next")
-    await sink.wait_for("/mo", lambda body: body["content"] == "next")
+    await sink.wait_content("/mo", "next")
     assert [body["content"] for body in sink.bodies("/mo")] == ["big answer", "next"]
 
 

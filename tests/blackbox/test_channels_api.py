@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from junebug.embedded import free_ports
 from tests.blackbox.conftest import Channels
-from tests.harness import Api, WebhookSink
+from tests.harness import Api, WebhookSink, free_port
 
 RATES = {
     "inbound_message_rate",
@@ -24,7 +23,7 @@ RATES = {
 
 
 def telnet_config() -> dict[str, Any]:
-    return {"twisted_endpoint": f"tcp:{free_ports(1)[0]}:interface=127.0.0.1"}
+    return {"twisted_endpoint": f"tcp:{free_port()}:interface=127.0.0.1"}
 
 
 async def test_create_answers_201_with_the_whole_channel(api: Api, channels: Channels, sink: WebhookSink) -> None:
@@ -130,7 +129,8 @@ async def test_what_was_read_can_be_sent_back(channels: Channels, api: Api) -> N
 
 @pytest.mark.parametrize("name", ["mo_url", "status_url"])
 async def test_a_url_can_be_turned_off_with_null(channels: Channels, sink: WebhookSink, name: str) -> None:
-    channel = await channels.create("loopback", {}, **{name: sink.url("/x")})
+    given: dict[str, Any] = {name: sink.url("/x")}
+    channel = await channels.create("loopback", {}, **given)
     assert (await channel.modify(**{name: None}))[name] is None
     assert (await channel.get()).get(name) is None
 

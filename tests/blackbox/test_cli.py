@@ -13,19 +13,19 @@ from typing import Any
 
 import aiohttp
 import pytest
+import redis
 import yaml
 
-from junebug.embedded import free_ports
 from tests.blackbox.conftest import Channels, StartJunebug, server_flags
 from tests.harness import (
     ROOT,
     Api,
     AppQueues,
     Channel,
-    JunebugProcess,
     TelnetClient,
     WebhookSink,
     eventually,
+    free_port,
     is_alive,
     run_command,
     vumi_message,
@@ -70,7 +70,7 @@ async def test_every_short_flag_works(
     start_junebug: StartJunebug, sink: WebhookSink, redis_server_shared: RedisServer, rabbitmq_shared: RabbitmqServer
 ) -> None:
     where = server_flags(redis_server_shared, rabbitmq_shared)
-    port = free_ports(1)[0]
+    port = free_port()
     arguments = [
         "-i", "127.0.0.1", "-p", port, "-l", "all.log", "-redish", "127.0.0.1", "-redisp", where["redis-port"],
         "-redisdb", where["redis-db"], "-amqph", "127.0.0.1", "-amqpvh", "/", "-amqpp", where["amqp-port"],
@@ -93,7 +93,7 @@ async def test_every_short_flag_works(
 async def test_flags_beat_the_environment_beats_the_file(
     start_junebug: StartJunebug, redis_server_shared: RedisServer, rabbitmq_shared: RabbitmqServer
 ) -> None:
-    flag, environment, file = free_ports(3)
+    flag, environment, file = free_port(), free_port(), free_port()
     where = server_flags(redis_server_shared, rabbitmq_shared)
     config = {
         "interface": "127.0.0.1",
@@ -172,7 +172,8 @@ def test_a_wrong_setting_in_the_file_is_one_line_that_names_it(
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("a: [", ["junebug.yaml", "YAML"]), ("password: 'x", ["junebug.yaml", "YAML"]), (None, ["junebug.yaml"])]
+    ("text", "words"),
+    [("a: [", ["junebug.yaml", "YAML"]), ("password: 'x", ["junebug.yaml", "YAML"]), (None, ["junebug.yaml"])],
 )
 def test_a_file_that_cannot_be_read_is_one_line(short_dir: Path, text: str | None, words: list[str]) -> None:
     if text is not None:
@@ -204,8 +205,8 @@ def test_a_wrong_flag_or_variable_is_one_line_that_names_it(
 ) -> None:
     where = server_flags(redis_server_shared, rabbitmq_shared)
     given = [f"--{name}={value}" for name, value in where.items() if f"--{name}" not in arguments]
-    port = [] if "--port" in arguments or environment else ["--port", str(free_ports(1)[0])]
-    done = run_command("jb", *given, *port, *arguments, cwd=short_dir, **environment)
+    port = [] if "--port" in arguments or environment else ["--port", str(free_port())]
+    done = run_command("jb", *given, *port, *arguments, cwd=short_dir, environment=environment)
     assert_one_clear_line(done, 2, *words)
 
 
@@ -227,7 +228,7 @@ def test_a_secret_of_a_wrong_type_is_not_quoted(short_dir: Path) -> None:
 def fine(redis_server_shared: RedisServer, rabbitmq_shared: RabbitmqServer) -> dict[str, Any]:
     """Flags of a `jb` that would start."""
     where = server_flags(redis_server_shared, rabbitmq_shared)
-    return {**where, "port": free_ports(1)[0], "interface": "127.0.0.1"}
+    return {**where, "port": free_port(), "interface": "127.0.0.1"}
 
 
 def as_arguments(flags: dict[str, Any]) -> list[str]:
@@ -250,7 +251,6 @@ def test_a_port_in_use_is_one_line(short_dir: Path, fine: dict[str, Any], comman
     [
         ({"redis-port": "free"}, ["redis.port"]),
         ({"redis-db": 99_999_999}, ["redis.db"]),
-        ({"redis-password": "wr0ng-pass"}, ["redis.password"]),
         ({"amqp-port": "free"}, ["amqp.port"]),
         ({"amqp-password": "wr0ng-pass"}, ["amqp.password"]),
         ({"amqp-user": "n0body"}, ["amqp.username"]),
@@ -261,11 +261,36 @@ def test_a_port_in_use_is_one_line(short_dir: Path, fine: dict[str, Any], comman
 def test_a_server_that_refuses_is_one_line_that_names_the_setting(
     short_dir: Path, fine: dict[str, Any], command: str, wrong: dict[str, Any], words: list[str]
 ) -> None:
-    wrong = {name: free_ports(1)[0] if value == "free" else value for name, value in wrong.items()}
+    wrong = {name: free_port() if value == "free" else value for name, value in wrong.items()}
     arguments = ["some-channel"] if command == "junebug-worker" else []
     done = run_command(command, *arguments, *as_arguments({**fine, **wrong}), cwd=short_dir)
     assert_one_clear_line(done, 1, *words)
     assert "wr0ng-pass" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("password", [None, "wr0ng-pass"])
+def test_a_redis_that_wants_another_password_is_one_line(
+    short_dir: Path, fine: dict[str, Any], own_redis: RedisServer, password: str | None
+) -> None:
+    with redis.Redis(port=own_redis.port) as client:
+        client.config_set("requirepass", "right-pass")
+    given = {"redis-password": password} if password else {}
+    done = run_command("jb", *as_arguments({**fine, "redis-port": own_redis.port, "redis-db": 0, **given}), cwd=short_dir)
+    assert_one_clear_line(done, 1, "redis.password")
+    assert "wr0ng-pass" not in done.stderr + done.stdout
+
+
+async def test_a_redis_with_a_password_works(
+    start_junebug: StartJunebug, own_redis: RedisServer, sink: WebhookSink
+) -> None:
+    with redis.Redis(port=own_redis.port) as client:
+        client.config_set("requirepass", "right-pass")
+    junebug = start_junebug({"redis-db": 0}, redis=own_redis, environment={"JUNEBUG_REDIS_PASSWORD": "right-pass"})
+    channel = await Channels(junebug.api, sink).loopback()
+    await channel.send("+27")
+    await sink.wait("/mo")
+    assert junebug.stop() == 0
+    assert "right-pass" not in junebug.output()
 
 
 def test_an_interface_that_is_not_ours_is_one_line(short_dir: Path, fine: dict[str, Any]) -> None:
@@ -315,7 +340,7 @@ async def test_api_and_supervisor_work_apart(
     await channel.send("+27", "waits for the supervisor")
     flags = {**fine, "port": None, "interface": None}
     supervisor = start_junebug(flags, command="junebug-supervisor", wait=False)
-    await sink.wait_for("/mo", lambda body: body["content"] == "waits for the supervisor")
+    await sink.wait_content("/mo", "waits for the supervisor")
     assert channel.id in supervisor.channel_pids()
     assert not any("api" in title for title in supervisor.children().values())
     assert supervisor.stop() == 0
@@ -323,7 +348,7 @@ async def test_api_and_supervisor_work_apart(
     assert api.stop() == 0
     api.start()
     supervisor.start(wait=False)
-    await sink.wait_for("/mo", lambda body: body["content"] == "waits again")
+    await sink.wait_content("/mo", "waits again")
     assert (supervisor.stop(), api.stop()) == (0, 0)
     assert "Traceback" not in supervisor.output() + api.output()
 
@@ -332,7 +357,7 @@ async def test_junebug_worker_runs_one_channel_in_the_foreground(
     start_junebug: StartJunebug, sink: WebhookSink, fine: dict[str, Any]
 ) -> None:
     api = start_junebug(fine, command="junebug-api")
-    port = free_ports(1)[0]
+    port = free_port()
     config = {"twisted_endpoint": f"tcp:{port}:interface=127.0.0.1"}
     body = {"type": "telnet", "config": config, "mo_url": sink.url("/mo")}
     channel = Channel(api.api, (await api.api.post("/channels/", body)).result, port)
@@ -340,7 +365,7 @@ async def test_junebug_worker_runs_one_channel_in_the_foreground(
     worker = start_junebug(flags, command="junebug-worker", arguments=[channel.id], wait=False)
     async with await channel.connect() as client:
         await client.say("one process is enough")
-        await sink.wait_for("/mo", lambda body: body["content"] == "one process is enough")
+        await sink.wait_content("/mo", "one process is enough")
     assert await channel.pid() == worker.pid
     assert worker.stop() == 0
 
@@ -353,6 +378,21 @@ def test_junebug_worker_of_an_unknown_channel_ends(short_dir: Path, fine: dict[s
         path.read_text() for path in (short_dir / "logs").glob("*")
     )
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("where", ["file", "environment", "flag"])
+async def test_channel_types_can_be_added_in_each_way(start_junebug: StartJunebug, where: str) -> None:
+    path = "tests.blackbox.channel_types.BrokenTransport"
+    environment = {"PYTHONPATH": str(ROOT)}
+    if where == "environment":
+        environment["JUNEBUG_CHANNELS"] = f"mine:{path},other:{path}"
+    junebug = start_junebug(
+        config={"channels": {"mine": path, "other": path}} if where == "file" else None,
+        arguments=["--channels", f"mine:{path}", "--channels", f"other:{path}"] if where == "flag" else [],
+        environment=environment,
+    )
+    for name in ("mine", "other", "loopback"):
+        assert (await junebug.api.post("/channels/", {"type": name, "config": {}})).status == 201
 
 
 async def test_replace_channels_drops_the_defaults(start_junebug: StartJunebug) -> None:
@@ -379,22 +419,22 @@ async def test_embedded_keeps_channels_and_messages_between_runs(start_junebug: 
     await (await unheard.running()).send("+27", "not yet heard")
     async with await channel.connect() as client:
         await client.say("first run")
-        await sink.wait_for("/mo", lambda body: body["content"] == "first run")
+        await sink.wait_content("/mo", "first run")
     children = junebug.children()
     assert any("redis-server" in title for title in children.values())
     listening = await asyncio.to_thread(_listening_addresses, list(children))
     channel_address = f"127.0.0.1:{channel.port}"
     assert channel_address in listening
-    assert {address.rpartition(":")[0] for address in listening} == {"127.0.0.1"}, "a server listens for everybody"
+    assert {address.rpartition(":")[0] for address in listening} <= {"127.0.0.1", "::1"}, "it is open to everybody"
     await unheard.modify(mo_url=sink.url("/mo"))
     assert junebug.stop() == 0
     assert [pid for pid in children if is_alive(pid)] == []
     junebug.start(wait=False)
     junebug.wait_listening(timeout=90)
-    await sink.wait_for("/mo", lambda body: body["content"] == "not yet heard")
+    await sink.wait_content("/mo", "not yet heard")
     async with await TelnetClient.connect(channel.port) as client:
         await client.say("second run")
-        await sink.wait_for("/mo", lambda body: body["content"] == "second run")
+        await sink.wait_content("/mo", "second run")
     os.kill(junebug.pid, signal.SIGKILL)  # its servers, too, keep what they confirmed
     children = {**children, **junebug.children()}
     await eventually(lambda: not [pid for pid in children if is_alive(pid)])
@@ -416,16 +456,13 @@ def _listening_addresses(pids: list[int]) -> set[str]:
             except OSError:
                 continue
     found = set()
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and fields[9] in inodes:
-            address, port = fields[1].split(":")
-            host = socket.inet_ntoa(bytes.fromhex(address)[::-1])
-            found.add(f"{host}:{int(port, 16)}")
-    for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and fields[9] in inodes:
-            found.add(f"[{fields[1].split(':')[0]}]:{int(fields[1].split(':')[1], 16)}")
+    for family, table in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                address, port = fields[1].split(":")
+                words = (bytes.fromhex(address[start : start + 8])[::-1] for start in range(0, len(address), 8))
+                found.add(f"{socket.inet_ntop(family, b''.join(words))}:{int(port, 16)}")
     return found
 
 
@@ -436,8 +473,8 @@ def test_embedded_says_what_is_missing_and_how_to_get_it(short_dir: Path, missin
     path.mkdir()
     if missing == "rabbitmq-server":
         (path / "redis-server").symlink_to("/bin/true")
-    port = str(free_ports(1)[0])
-    done = run_command("jb", "--embedded", "--port", port, cwd=short_dir, PATH=str(path))
+    port = str(free_port())
+    done = run_command("jb", "--embedded", "--port", port, cwd=short_dir, environment={"PATH": str(path)})
     assert_one_clear_line(done, 1, missing, "apt-get install")
 
 

@@ -182,7 +182,7 @@ async def test_an_update_to_a_config_that_its_type_refuses_changes_nothing(chann
     assert {**await channel.get(), "status": None} == {**before, "status": None}
 
 
-@pytest.mark.parametrize("n", ["abc", "-1", "1.5", "", "１"])
+@pytest.mark.parametrize("n", ["abc", "-1", "1.5", "", "\N{FULLWIDTH DIGIT ONE}"])
 async def test_a_bad_n_of_logs_is_400(channels: Channels, api: Api, n: str) -> None:
     channel = await channels.create("loopback", {})
     answer = await api.get(f"{channel.path}/logs", params={"n": n})

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 
 from tests.blackbox.conftest import Channels
-from tests.harness import WebhookSink, eventually
+from tests.harness import ROOT, AppQueues, WebhookSink, eventually
+
+FLAGS = {"channels": "reporting:tests.blackbox.channel_types.ReportingTransport"}
+ENVIRONMENT = {"PYTHONPATH": str(ROOT)}
 
 COMPONENT = {"channel_id", "component", "status", "type", "message", "details"}
 
@@ -74,6 +77,32 @@ async def test_a_failing_status_url_is_tried_again(channels: Channels, sink: Web
     bodies = sink.bodies("/status")
     assert bodies[0] == bodies[1]
     assert {body["component"] for body in bodies} == {"loopback", "worker", "amqp", "redis"}
+
+
+async def test_each_delivery_report_is_an_event_of_its_own_type(
+    channels: Channels, sink: WebhookSink, app: AppQueues
+) -> None:
+    await app.declare("inbound", "event")
+    channel = await (await channels.create("reporting", {}, amqp_queue=app.name)).running()
+    sent = await channel.send("+27", "pending failed delivered", event_url=sink.url("/event"))
+    await sink.wait("/event", 4)
+    by_type = {body["event_type"]: body for body in sink.bodies("/event")}
+    assert set(by_type) == {"submitted", "delivery_pending", "delivery_failed", "delivery_succeeded"}
+    assert by_type["delivery_failed"]["event_details"]["error_code"] == 17
+    by_amqp = [await app.next("event") for _ in range(4)]
+    assert {event["user_message_id"] for event in by_amqp} == {sent["message_id"]}
+    assert {event["event_type"]: event.get("sent_message_id") for event in by_amqp} == {
+        "ack": f"provider-{sent['message_id']}", "delivery_report": None
+    }  # fmt: skip
+    reports = [event["delivery_status"] for event in by_amqp if event["event_type"] == "delivery_report"]
+    assert sorted(reports) == ["delivered", "failed", "pending"]
+    assert len({event["event_id"] for event in by_amqp}) == 4
+
+    async def is_counted() -> bool:
+        status = await channel.status()
+        return status["delivery_failed_rate"] == status["delivery_pending_rate"] == 1.0
+
+    await eventually(is_counted)
 
 
 async def test_last_event_is_the_newest_one(channels: Channels) -> None:

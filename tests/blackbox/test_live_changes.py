@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from junebug.embedded import free_ports
 from tests.blackbox.conftest import Channels
-from tests.harness import AppQueues, Channel, TelnetClient, WebhookSink, eventually, vumi_message
+from tests.harness import AppQueues, Channel, TelnetClient, WebhookSink, eventually, free_port, vumi_message
 
 
 async def talk(client: TelnetClient, sink: WebhookSink, path: str, text: str) -> dict[str, Any]:
     """Say it; what the application got of it."""
     await client.say(text)
-    return await sink.wait_for(path, lambda body: body["content"] == text)
+    return await sink.wait_content(path, text)
 
 
 async def test_a_changed_mo_url_and_token_hold_without_cutting_a_session(
@@ -48,7 +47,7 @@ async def test_a_changed_mo_url_holds_for_what_is_being_retried(channels: Channe
 
     await eventually(is_failing)
     await channel.modify(mo_url=sink.url("/mo"))
-    await sink.wait_for("/mo", lambda body: body["content"] == "stuck")
+    await sink.wait_content("/mo", "stuck")
 
 
 async def test_a_changed_status_url_holds_for_the_next_status(channels: Channels, sink: WebhookSink) -> None:
@@ -116,7 +115,7 @@ async def test_the_same_config_again_restarts_nothing(channels: Channels, sink: 
 async def test_a_changed_config_restarts_that_channel_and_no_other(channels: Channels, sink: WebhookSink) -> None:
     channel, other = await channels.telnet(), await channels.telnet()
     pid, other_pid = await channel.pid(), await other.pid()
-    port = free_ports(1)[0]
+    port = free_port()
     async with await channel.connect() as client, await other.connect() as other_client:
         await sink.wait("/mo", 2)
         changed = await channel.modify(config={"twisted_endpoint": f"tcp:{port}:interface=127.0.0.1"})
@@ -133,7 +132,7 @@ async def test_a_changed_config_restarts_that_channel_and_no_other(channels: Cha
 
 async def test_a_changed_type_makes_it_another_channel(channels: Channels, sink: WebhookSink) -> None:
     channel = await channels.loopback()
-    port = free_ports(1)[0]
+    port = free_port()
     await channel.modify(type="telnet", config={"twisted_endpoint": f"tcp:{port}:interface=127.0.0.1"})
     async with await TelnetClient.connect(port) as client:
         await talk(client, sink, "/mo", "now telnet")

@@ -86,7 +86,7 @@ async def test_message_id_follows_one_message_through_the_channel(channels: Chan
     channel = await channels.telnet()
     async with await channel.connect() as client:
         await client.say("ask")
-        question = await sink.wait_for("/mo", lambda body: body["content"] == "ask")
+        question = await sink.wait_content("/mo", "ask")
         sent = await channel.send(client.address, "one")
         other = await channel.send("nobody", "other")
         await channel.event(sent["message_id"], "submitted")
@@ -116,16 +116,25 @@ async def test_an_exception_is_logged_as_an_object(channels: Channels) -> None:
     assert any("channel_types.py" in line for line in entry["exception"]["stack"])
 
 
-@pytest.mark.parametrize("start", ["raise", "exit"])
-async def test_why_a_channel_cannot_start_is_in_its_log(channels: Channels, start: str) -> None:
+async def test_a_line_with_arguments_is_logged_formatted(channels: Channels) -> None:
+    """As the standard library's loggers do, and as authors of channel types expect."""
+    channel = await (await channels.create("broken", {})).running()
+    sent = await channel.send("+27", "log")
+    await channel.event(sent["message_id"], "submitted")
+    assert "one of 2" in {entry["message"] for entry in await channel.logs()}
+
+
+@pytest.mark.parametrize(("start", "exit_code"), [("raise", 1), ("exit", 3)])
+async def test_a_channel_that_dies_at_its_start_says_why(channels: Channels, start: str, exit_code: int) -> None:
     channel = await channels.create("broken", {"start": start})
 
-    async def is_down() -> bool:
-        return (await channel.component("worker")).get("status") == "down"
+    async def is_told() -> bool:
+        worker = await channel.component("worker")
+        return worker.get("status") == "down" and f"exit code {exit_code}" in worker["message"]
 
-    await eventually(is_down)
+    await eventually(is_told)
     if start == "raise":
-        assert any(entry.get("exception", {}).get("class") == "RuntimeError" for entry in await channel.logs())
+        assert "RuntimeError" in {entry.get("exception", {}).get("class") for entry in await channel.logs()}
 
 
 async def test_max_log_files_0_keeps_them_all(start_junebug: StartJunebug, sink: WebhookSink) -> None:

@@ -19,7 +19,7 @@ async def inbound(channel: Channel, sink: WebhookSink, content: str = "hi") -> d
     """An MO on a telnet channel that can be replied to; its session stays open only while it arrives."""
     async with await channel.connect() as client:
         await client.say(content)
-        return await sink.wait_for("/mo", lambda body: body["content"] == content)
+        return await sink.wait_content("/mo", content)
 
 
 async def test_a_send_answers_the_whole_message_and_its_id(channels: Channels, api: Api) -> None:
@@ -83,7 +83,7 @@ async def test_a_reply_goes_to_whom_the_message_came_from(channels: Channels, si
     channel = await channels.telnet()
     async with await channel.connect() as client:
         await client.say("question")
-        question = await sink.wait_for("/mo", lambda body: body["content"] == "question")
+        question = await sink.wait_content("/mo", "question")
         reply = await channel.send(content="answer", reply_to=question["message_id"])
         assert (reply["to"], reply["from"]) == (question["from"], question["to"])
         assert reply["group"] == question["group"]
@@ -126,7 +126,7 @@ async def test_with_allow_expired_replies_an_expired_one_falls_back_to_to(
     channel = await Channels(junebug.api, sink).telnet()
     async with await channel.connect() as client, await channel.connect() as other:
         await client.say("question")
-        question = await sink.wait_for("/mo", lambda body: body["content"] == "question")
+        question = await sink.wait_content("/mo", "question")
         known = await channel.send(other.address, "to the asker", reply_to=question["message_id"])
         assert (known["to"], known["reply_to"]) == (client.address, question["message_id"])
         assert await client.hear() == "to the asker"

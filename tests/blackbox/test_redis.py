@@ -7,9 +7,8 @@ from typing import Any
 
 import redis
 
-from junebug.embedded import free_ports
 from tests.blackbox.conftest import Channels, StartJunebug, own_database
-from tests.harness import AppQueues, Channel, JunebugProcess, TelnetClient, WebhookSink, eventually
+from tests.harness import AppQueues, Channel, JunebugProcess, TelnetClient, WebhookSink, eventually, free_port
 from tests.servers import RedisServer
 
 FLAGS = {"inbound-message-ttl": 300, "outbound-message-ttl": 500}
@@ -27,7 +26,7 @@ def keys_of(junebug: JunebugProcess, pattern: str = "*") -> set[str]:
 async def test_the_channels_of_junebug_0_2_0_are_started(
     redis_server_shared: RedisServer, start_junebug: StartJunebug, sink: WebhookSink
 ) -> None:
-    first, second = free_ports(2)
+    first, second = free_port(), free_port()
     stored: dict[str, dict[str, Any]] = {
         "6a5c691e-140c-48b0-9f39-a53d4951d7fa": {
             "type": "telnet",
@@ -66,7 +65,7 @@ async def test_the_channels_of_junebug_0_2_0_are_started(
         }
         async with await TelnetClient.connect(port) as peer:
             await peer.say("still here?")
-            await sink.wait_for(path, lambda body: body["content"] == "still here?")
+            await sink.wait_content(path, "still here?")
             await channel.send(peer.address, "yes")
             assert await peer.hear() == "yes"
     assert sink.requests("/second")[0].headers["Authorization"] == "Token t"
@@ -85,7 +84,7 @@ async def test_a_spec_that_nobody_can_read_disturbs_no_other(
     junebug = start_junebug({"redis-db": db})
     good = await Channel(junebug.api, {"id": "good"}).running()
     await good.send("+27", "unharmed")
-    await sink.wait_for("/mo", lambda body: body["content"] == "unharmed")
+    await sink.wait_content("/mo", "unharmed")
     assert (await junebug.api.get("/channels/broken")).status == 200
     assert (await junebug.api.get("/channels/gone")).status == 404
     assert (await junebug.api.delete("/channels/broken")).status == 200

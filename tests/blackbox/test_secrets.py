@@ -61,8 +61,8 @@ async def test_what_was_read_masked_can_be_sent_back_without_losing_the_secret(
     channel = await make_busy(channels, sink)
     shown = (await channel.get())["config"]
     await channel.modify(config={**shown, "username": "changed"})
-    with redis.Redis(port=jb.flags["redis-port"], db=jb.flags["redis-db"]) as client:
-        stored = json.loads(client.get(f"{channel.id}:properties"))  # type: ignore[arg-type]
+    with redis.Redis(port=jb.flags["redis-port"], db=jb.flags["redis-db"], decode_responses=True) as client:
+        stored = json.loads(str(client.get(f"{channel.id}:properties")))
     assert stored["config"] == {**CONFIG, "username": "changed"}
 
 
@@ -130,8 +130,7 @@ async def test_no_secret_is_written_anywhere(jb: JunebugProcess, channels: Chann
 
     await eventually(is_degraded)
     assert_no_secret(json.dumps([await channel.logs(), await refused.logs()]), "logs")
-    logged = json.dumps(await channel.logs())
-    assert "refused ********" in logged, "the line itself must be there"
+    assert any("refused" in entry["message"] for entry in await channel.logs()), "the line itself must be there"
     written = everything_written(jb)
     assert str(jb.logs_directory / channel.id) in written
     assert str(jb.directory / "junebug.log") in written

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from junebug.embedded import free_ports
 from tests.blackbox.conftest import Channels
-from tests.harness import JunebugProcess, TelnetClient, WebhookSink, eventually, is_message_id, is_timestamp
+from tests.harness import JunebugProcess, TelnetClient, WebhookSink, eventually, free_port, is_message_id, is_timestamp
 
 
 def curl(url: str, data: str) -> dict[str, Any]:
@@ -22,11 +22,15 @@ def curl(url: str, data: str) -> dict[str, Any]:
 
 
 async def test_the_walk_through_of_the_specification(jb: JunebugProcess, sink: WebhookSink) -> None:
-    port = free_ports(1)[0]
+    port = free_port()
     created = curl(
         f"{jb.api.url}/channels/",
-        '{"type": "telnet", "label": "My First Channel", "mo_url": "%s", "config": {"twisted_endpoint": "tcp:%d"}}'
-        % (sink.url("/pzvivfpz"), port),
+        json.dumps({
+            "type": "telnet",
+            "label": "My First Channel",
+            "mo_url": sink.url("/pzvivfpz"),
+            "config": {"twisted_endpoint": f"tcp:{port}"},
+        }),
     )
     assert created["description"] == "channel created"
     channel_id = created["result"]["id"]
@@ -70,7 +74,7 @@ async def test_the_walk_through_of_the_specification(jb: JunebugProcess, sink: W
 async def test_each_way_of_saying_where_to_listen(
     channels: Channels, sink: WebhookSink, config: dict[str, str], to_addr: str
 ) -> None:
-    port = free_ports(1)[0]
+    port = free_port()
     filled: dict[str, Any] = {name: value.format(port) for name, value in config.items()}
     if "telnet_port" in filled:
         filled["telnet_port"] = int(filled["telnet_port"])
@@ -78,6 +82,10 @@ async def test_each_way_of_saying_where_to_listen(
     async with await channel.connect():
         (new,) = await sink.wait("/mo")
     assert new.body["to"] == to_addr.format(port)
+
+
+def _is(address: str, session_event: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda body: (body["from"], body["channel_data"]["session_event"]) == (address, session_event)
 
 
 async def test_disconnecting_and_quit_post_a_close(channels: Channels, sink: WebhookSink) -> None:
@@ -92,10 +100,8 @@ async def test_disconnecting_and_quit_post_a_close(channels: Channels, sink: Web
             assert await client.ended()
             address = client.address
         events = [
-            await sink.wait_for("/mo", lambda body, a=address, e=event: body["from"] == a
-                                and body["channel_data"]["session_event"] == e)
-            for event in ("new", "close")
-        ]  # fmt: skip
+            await sink.wait_for("/mo", _is(address, session_event)) for session_event in ("new", "close")
+        ]
         assert [event["content"] for event in events] == [None, None]
     assert all(body["content"] is None for body in sink.bodies("/mo"))
 
@@ -170,11 +176,11 @@ async def test_a_port_in_use_is_told_in_status_and_log_and_hurts_nobody(
     assert any(str(first.port) in json.dumps(entry) for entry in await second.logs())
     async with await first.connect() as client:
         await client.say("all well")
-        await sink.wait_for("/mo", lambda body: body["content"] == "all well")
+        await sink.wait_content("/mo", "all well")
 
 
 async def test_telnet_addr_asks_for_both_addresses_and_uses_them(channels: Channels, sink: WebhookSink) -> None:
-    port = free_ports(1)[0]
+    port = free_port()
     channel = await channels.create("telnet_addr", {"twisted_endpoint": f"tcp:{port}:interface=127.0.0.1"}, port)
     async with await channel.connect() as client:
         assert re.search(r"to_addr", await client.hear())
