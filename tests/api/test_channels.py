@@ -74,7 +74,7 @@ async def test_a_created_channel_is_in_redis_as_the_original_wrote_it(api: Api) 
     channel = await api.create(label="x")
     stored, channels = await api.stores._redis.run(("GET", f"{channel}:properties"), ("SMEMBERS", "channels"))
     assert orjson.loads(stored) == {"type": "plain", "config": {}, "mo_url": "http://127.0.0.1:1/mo", "label": "x"}
-    assert channels == {channel}
+    assert list(channels) == [channel]
 
 
 async def test_an_id_of_the_callers_is_ignored(api: Api) -> None:
