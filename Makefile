@@ -10,7 +10,7 @@ INSTALLED := .venv/.installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .NOTPARALLEL:
-.PHONY: help install run test lint bench docs clean FORCE
+.PHONY: help install run demo test lint bench docs clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -34,6 +34,9 @@ $(INSTALLED): requirements.txt requirements-dev.txt setup.cfg pyproject.toml
 
 run: install ## Junebug with a Redis and a RabbitMQ of its own, on http://localhost:8080
 	@exec $(BIN)/jb --embedded $(ARGS)
+
+demo: install ## a message to a phone and back, through a simulated SMSC
+	@exec $(BIN)/python docs/demo.py
 
 test: install lint ## all tests, on servers that they start themselves
 	@$(BIN)/python -m pytest -n 2 $(ARGS)

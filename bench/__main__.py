@@ -14,9 +14,12 @@ import signal
 import statistics
 import sys
 import time
+from collections.abc import Callable, Coroutine
 from typing import Any
 
+from bench import smpp
 from bench.junebug import Junebug, Servers
+from bench.smpp import WINDOW, Sink
 from junebug.embedded import free_ports
 
 SCALES = (50, 200)
@@ -25,6 +28,7 @@ CHANNEL_PORTS = (10_000, 19_000)
 RESTARTS = 10
 MESSAGES = 10_000
 CONNECTIONS = 32
+ARRIVAL_TIMEOUT = 120.0
 
 
 async def channels(junebug: Junebug, count: int, ports: list[int]) -> list[str]:
@@ -109,33 +113,62 @@ async def measure_messages(servers: Servers, workers: int) -> dict[str, Any]:
         (channel,) = await channels(junebug, 1, [port])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         address = "{}:{}".format(*writer.get_extra_info("sockname"))
-        path = f"/channels/{channel}/messages/"
-        left = iter(range(MESSAGES))
-        latencies: list[float] = []
 
-        async def client() -> None:
-            async with junebug.connection() as connection:
-                for number in left:
-                    begun = time.perf_counter()
-                    status, _ = await connection.request("POST", path, {"to": address, "content": f"message {number}"})
-                    latencies.append(time.perf_counter() - begun)
-                    assert status == 201, status
-
-        async def peer() -> float:
+        async def arrive() -> None:
             for _ in range(MESSAGES):
                 await reader.readline()
-            return time.perf_counter()
 
-        begun = time.perf_counter()
-        receiving = asyncio.create_task(peer())
-        await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
-        accepted = time.perf_counter() - begun
-        arrived = await asyncio.wait_for(receiving, 120) - begun
+        figures = await post_messages(junebug, channel, {"to": address}, arrive)
         writer.close()
         await junebug.call("DELETE", f"/channels/{channel}")
+    return {"api_workers": workers, **figures}
+
+
+async def measure_smpp_messages(servers: Servers, workers: int) -> dict[str, Any]:
+    """The same from POST to submit_sm, at an SMSC that answers at once."""
+    with Sink() as sink:
+        async with Junebug(servers, "--workers", str(workers)) as junebug:
+            config = {"host": "127.0.0.1", "port": sink.port, "system_id": "bench", "password": "bench"}
+            body = {"type": "smpp", "mo_url": "http://127.0.0.1:1/", "config": {**config, "window_size": WINDOW}}
+            channel = (await junebug.call("POST", "/channels/", body))["result"]["id"]
+            await junebug.settled(channel)
+
+            async def arrive() -> None:
+                await asyncio.to_thread(sink.wait_for, MESSAGES, ARRIVAL_TIMEOUT)
+
+            addresses = {"to": "+27820001111", "from": "12345"}
+            figures = await post_messages(junebug, channel, addresses, arrive)
+            await junebug.call("DELETE", f"/channels/{channel}")
+    return {"api_workers": workers, **figures}
+
+
+async def post_messages(
+    junebug: Junebug, channel: str, addresses: dict[str, str], arrive: Callable[[], Coroutine[Any, Any, None]]
+) -> dict[str, Any]:
+    """POST them all; `arrive` returns when the other end has all of them."""
+    path = f"/channels/{channel}/messages/"
+    left = iter(range(MESSAGES))
+    latencies: list[float] = []
+
+    async def client() -> None:
+        async with junebug.connection() as connection:
+            for number in left:
+                begun = time.perf_counter()
+                status, _ = await connection.request("POST", path, {**addresses, "content": f"message {number}"})
+                latencies.append(time.perf_counter() - begun)
+                assert status == 201, status
+
+    async def arrival() -> float:
+        await arrive()
+        return time.perf_counter()
+
+    begun = time.perf_counter()
+    receiving = asyncio.create_task(arrival())
+    await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
+    accepted = time.perf_counter() - begun
+    arrived = await asyncio.wait_for(receiving, ARRIVAL_TIMEOUT) - begun
     latencies.sort()
     return {
-        "api_workers": workers,
         "messages": MESSAGES,
         "connections": CONNECTIONS,
         "accepted_per_s": round(MESSAGES / accepted),
@@ -165,12 +198,20 @@ async def main(only: list[str]) -> None:
         if not only or "messages" in only:
             figures["messages"] = [await measure_messages(servers, workers) for workers in (1, 2)]
             show("POST to telnet peer, one channel", figures["messages"])
+        if not only or "smpp" in only:
+            figures["smpp"] = await asyncio.to_thread(smpp.measure)
+            show("SMPP: submit_sm encoded, decoded, on one core", [figures["smpp"]["codec"]])
+            show("SMPP: one session to a sink that answers at once", [figures["smpp"]["session"]])
+            figures["smpp"]["messages"] = [await measure_smpp_messages(servers, workers) for workers in (1, 2)]
+            show("POST to submit_sm, one channel", figures["smpp"]["messages"])
     print("\n" + json.dumps(figures))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("only", nargs="*", metavar="part", help="channels, restart, messages; all of them when none is given")
+    parser.add_argument(
+        "only", nargs="*", metavar="part", help="channels, restart, messages, smpp; all when none is given"
+    )
     try:
         asyncio.run(main(parser.parse_args().only))
     except KeyboardInterrupt:

@@ -37,7 +37,9 @@ class Servers:
         )
         quiet = subprocess.DEVNULL
         self._processes = [
-            subprocess.Popen(each.command, env={**os.environ, **each.environment}, stdin=quiet, stdout=quiet, stderr=quiet)
+            subprocess.Popen(
+                each.command, env={**os.environ, **each.environment}, stdin=quiet, stdout=quiet, stderr=quiet
+            )
             for each in programs
         ]
         deadline = time.monotonic() + TIMEOUT
@@ -180,7 +182,6 @@ class Connection:
 
     def close(self) -> None:
         self._writer.close()
-
 
 
 def _listens(port: int) -> bool:

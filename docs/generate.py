@@ -1,20 +1,21 @@
 """Writes what the docs say of settings and channel types from their declarations, so that the two cannot differ.
 
-    python docs/generate.py           write docs/configuration.md, docs/channel-types.md, etc/junebug.yaml.example
+    python docs/generate.py           write docs/configuration.md, channel-types.md, smpp.md, etc/junebug.yaml.example
     python docs/generate.py --check   write nothing; exit code 1 when one of them is out of date
 
 In the pages only the part between `<!-- generated: NAME -->` and `<!-- end -->` is generated. The sources are
-junebug.config.OPTIONS and the config schema of each type that setup.cfg names.
+junebug.config.OPTIONS, the config schema of each type that setup.cfg names, and the parser of junebug-smsc.
 """
 
 from __future__ import annotations
 
+import argparse
 import configparser
 import json
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ sys.path.insert(0, str(ROOT))
 
 from junebug.config import OPTIONS, Option  # noqa: E402
 from junebug.registry import ENTRY_POINT_GROUP, ChannelType, load_object  # noqa: E402
+from junebug.worker.transports.smpp import smsc_command  # noqa: E402
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 CHANNEL_TYPES = ROOT / "docs" / "channel-types.md"
+SMPP = ROOT / "docs" / "smpp.md"
 EXAMPLE = ROOT / "etc" / "junebug.yaml.example"
 
 _PART = re.compile(r"(<!-- generated: (?P<name>\S+) -->\n)(?:(?!<!-- end -->).)*(<!-- end -->)", re.DOTALL)
@@ -55,6 +58,7 @@ def generated() -> dict[Path, str]:
     return {
         CONFIGURATION: _filled(CONFIGURATION, {"settings": _settings_table()}.__getitem__),
         CHANNEL_TYPES: _filled(CHANNEL_TYPES, types.__getitem__),
+        SMPP: _filled(SMPP, {"command:junebug-smsc": _command_table(smsc_command._parser())}.__getitem__),
         EXAMPLE: "\n".join([_EXAMPLE_INTRODUCTION, *_example_lines()]) + "\n",
     }
 
@@ -114,18 +118,52 @@ def _yaml(value: Any) -> str:
 
 
 def _type_table(channel_type: ChannelType) -> str:
-    rows = [("Option", "Type", "Default", "What it is")]
-    required = channel_type.config_schema.get("required", ())
-    for name, schema in channel_type.config_schema.get("properties", {}).items():
-        kind = _TYPE_NAMES.get(schema.get("type", ""), "any") + _bounds(schema.get("minimum"), schema.get("maximum"))
-        if name in channel_type.secrets:
-            kind += ", secret"
+    schema = channel_type.config_schema
+    options = _option_rows(schema.get("properties", {}), schema.get("required", ()), channel_type.secrets)
+    return _table([("Option", "Type", "Default", "What it is"), *options])
+
+
+def _option_rows(
+    options: Mapping[str, Any], required: Container[str], secrets: Container[str], inside: str = ""
+) -> Iterator[tuple[str, ...]]:
+    """A row for each option; an object's own options follow it, unless they are those that it lies among."""
+    for name, schema in options.items():
+        path = inside + name
+        kind = _kind(schema) + (", secret" if path in secrets else "")
         default = _code(schema["default"]) if "default" in schema else "required" if name in required else ""
-        rows.append((f"`{name}`", kind, default, schema.get("description", "")))
+        yield f"`{path}`", kind, default, schema.get("description", "")
+        nested = schema.get("properties", {})
+        if not nested.keys() <= options.keys():
+            yield from _option_rows(nested, schema.get("required", ()), secrets, f"{path}.")
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    """Of what type a value is. Digits in a string, where they do as well as a number, are not told at each option."""
+    if "enum" in schema:
+        values = {str(value): _code(value) for value in reversed(schema["enum"])}
+        return ", ".join(reversed(values.values()))
+    types = schema.get("type", "any")
+    types = [types] if isinstance(types, str) else types
+    if {"integer", "number"} & {*types}:
+        types = [each for each in types if each != "string"]
+    names = " or ".join(_TYPE_NAMES.get(each, each) for each in types)
+    return names + _bounds(schema.get("minimum"), schema.get("maximum"))
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def _command_table(parser: argparse.ArgumentParser) -> str:
+    rows = [("Option", "What it is")]
+    for action in parser._actions:
+        if action.help and action.default != argparse.SUPPRESS:
+            values = "|".join(action.choices) if action.choices else action.metavar or action.dest.upper()
+            value = "" if action.nargs == 0 else f" {values}"
+            rows.append((f"`{action.option_strings[-1]}{value}`", action.help % vars(action)))
     return _table(rows)
 
 
-# --- both -------------------------------------------------------------------------------------------------------------
+# --- all --------------------------------------------------------------------------------------------------------------
 
 
 def _bounds(minimum: float | None, maximum: float | None) -> str:
@@ -140,7 +178,7 @@ def _code(value: Any) -> str:
     return f"`{json.dumps(value)}`"
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
     head, *body = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
     return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
 

@@ -361,10 +361,10 @@ class Consumer:
             try:
                 async with asyncio.timeout(RPC_TIMEOUT):
                     await channel.flush()
+                    channel.usable = False  # an ack after the close would cost the whole connection
                     await channel.close()
             except _FAILURES:
-                pass
-            channel.usable = False
+                channel.usable = False
 
     async def _keep_consuming(self) -> None:
         pause = FIRST_PAUSE

@@ -93,6 +93,16 @@ def rate_bucket(channel: str, bucket: int) -> str:
     return f"{channel}:rates:{bucket}"
 
 
+def transport_key(channel: str, name: str) -> str:
+    """What a channel's transport keeps for itself, by a name of its own; with a TTL."""
+    return f"{channel}:transport:{name}"
+
+
+def shared_transport_key(word: str, name: str) -> str:
+    """The same for what several channels share that have a word in common (SMPP's split_bind_prefix)."""
+    return f"transport_shared:{word}:{name}"
+
+
 def all_channel_keys(channel: str) -> str:
     """Pattern that matches each key of one channel."""
     return f"{channel}:*"

@@ -82,8 +82,9 @@ def test_example_settings_load(tmp_path: Path) -> None:
 def test_example_channels_are_valid() -> None:
     registry = Registry(declared_channel_types())
     examples = [json.loads(text) for text in blocks(ROOT / "docs" / "channel-types.md", "json")]
-    assert {example["type"] for example in examples} >= {"telnet", "loopback"}
-    for example in examples:
+    assert {example["type"] for example in examples} >= {"telnet", "loopback", "smpp"}
+    others = [json.loads(text) for text in blocks(ROOT / "docs" / "smpp.md", "json")]
+    for example in [*examples, *(other for other in others if "config" in other)]:
         registry.validate_config(example["type"], example["config"])
 
 
@@ -108,3 +109,17 @@ def test_every_option_of_a_channel_type_is_documented(channel_type: ChannelType)
     for name, schema in channel_type.config_schema["properties"].items():
         assert f"| `{name}` |" in section
         assert schema.get("description"), f"{channel_type.name}.{name} says nothing of itself"
+    for secret in channel_type.secrets:
+        (row,) = (line for line in section.splitlines() if line.startswith(f"| `{secret}` |"))
+        assert ", secret |" in row
+
+
+def test_every_status_of_smpp_is_documented() -> None:
+    """Those that its transport has in its source, where it tells them."""
+    source = (ROOT / "junebug/worker/transports/smpp/transport.py").read_text()
+    told = set(re.findall(r"\"(?:ok|degraded|down)\", \"(\w+)\"", source))
+    assert told >= {"bound", "bind_refused", "throttled"}
+    documented = re.findall(
+        r"^\| `(\w+)` \| (?:ok|degraded|down) \|", (ROOT / "docs" / "smpp.md").read_text(), re.MULTILINE
+    )
+    assert told <= {*documented}

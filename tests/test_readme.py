@@ -22,9 +22,9 @@ README = Path(__file__).parents[1] / "README.md"
 DEADLINE = 30.0
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, section: str = "Getting started") -> list[str]:
     """The walk-through's code blocks of that language."""
-    text = README.read_text().partition("## Getting started")[2].partition("\n## ")[0]
+    text = README.read_text().partition(f"## {section}\n")[2].partition("\n## ")[0]
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
@@ -40,12 +40,18 @@ class Terminal:
         self._output = (directory / f"terminal-{id(self)}").open("w+")
         self._seen = ""
         self.process = subprocess.Popen(
-            command, shell=isinstance(command, str), cwd=directory, stdout=self._output, stderr=subprocess.STDOUT,
-            start_new_session=True, executable="/bin/bash" if isinstance(command, str) else None,
+            command, shell=isinstance(command, str), cwd=directory, stdin=subprocess.PIPE, stdout=self._output,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            executable="/bin/bash" if isinstance(command, str) else None,
         )  # fmt: skip
 
     def output(self) -> str:
         return Path(self._output.name).read_text()
+
+    def type(self, line: str) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
 
     def wait_for(self, found: Callable[[str], Any], timeout: float = DEADLINE) -> Any:
         deadline = time.monotonic() + timeout
@@ -60,13 +66,15 @@ class Terminal:
             os.killpg(self.process.pid, number)
         code = self.process.wait(DEADLINE)
         self._output.close()
+        if self.process.stdin:
+            self.process.stdin.close()
         return code
 
 
 @pytest.fixture
 def ports() -> dict[str, int]:
     """The README's ports, and those used in their place: the walk-through must run beside anything."""
-    return dict(zip(("8080", "8001", "9001"), free_ports(3), strict=True))
+    return dict(zip(("8080", "8001", "9001", "2775"), free_ports(4), strict=True))
 
 
 @pytest.fixture
@@ -150,6 +158,48 @@ def test_the_walk_through_works_as_written(junebug: Terminal, ports: dict[str, i
     assert set(status["components"]) >= {"telnet", "worker", "amqp", "redis"}
     assert len(run(logs)["result"]) == 3
 
+    sink.end()
+    assert _stop(junebug) == 0
+
+
+@pytest.mark.timeout(240)
+def test_smpp_without_an_smsc_works_as_written(junebug: Terminal, ports: dict[str, int], short_dir: Path) -> None:
+    sink_command = as_run(commands(blocks("console")[0])[0], ports)
+    section = blocks("console", "SMPP without an SMSC")
+    demo, smsc_command, create, set_channel, send = (command for block in section for command in commands(block))
+    assert demo == "make demo"  # tests/test_demo.py
+    program, _, options = smsc_command.partition(" ")
+    assert program == ".venv/bin/junebug-smsc"
+    sink = Terminal(sink_command, short_dir)
+    smsc = Terminal([str(Path(sys.executable).parent / "junebug-smsc"), *as_run(options, ports).split()], short_dir)
+    _connect(ports["8001"]).close()
+    _connect(ports["2775"]).close()
+
+    def run(command: str, **variables: str) -> Any:
+        done = subprocess.run(
+            ["bash", "-c", as_run(command, ports)], env={**os.environ, **variables}, capture_output=True, text=True,
+            timeout=DEADLINE,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def bodies(text: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+    channel = run(create)["result"]["id"]
+    assert set_channel.startswith("CHANNEL=")
+    message_id = run(send, CHANNEL=channel)["result"]["message_id"]
+    sink.wait_for(lambda text: len(bodies(text)) == 2)
+    events = [(body["event_type"], body["message_id"]) for body in bodies(sink.output())]
+    assert events == [("submitted", message_id), ("delivery_succeeded", message_id)]
+
+    (typed,) = re.findall(r"Type `(\+.+?)` into", README.read_text())
+    smsc.type(typed)
+    sink.wait_for(lambda text: len(bodies(text)) == 3)
+    inbound = bodies(sink.output())[2]
+    assert [inbound["from"], inbound["to"], inbound["content"]] == typed.split(maxsplit=2)
+
+    smsc.end()
     sink.end()
     assert _stop(junebug) == 0
 

@@ -142,7 +142,13 @@ class ChannelWorker:
                 log.warning("unknown options left out", options=sorted(spec.config.keys() - config.keys()))
             self._registry.validate_config(spec.type, config)
             self._context = TransportContext(
-                self._channel, spec.type, config, self._publish_inbound, self._publish_event, self._publish_status
+                self._channel,
+                spec.type,
+                config,
+                self._publish_inbound,
+                self._publish_event,
+                self._publish_status,
+                self._stores.transport(self._channel),
             )
             self._transport = transport_class(self._context)
             async with asyncio.timeout(TRANSPORT_START_TIMEOUT):
@@ -293,7 +299,8 @@ class ChannelWorker:
         await self._broker.publish_surely(names.inbound_queue(self._channel), (message.to_wire(),))
 
     async def _publish_event(self, event: Event) -> None:
-        await self._broker.publish_surely(names.event_queue(self._channel), (event.to_wire(),))
+        queue = names.event_queue(event.transport_name)  # another channel's, when that one sent what this tells of
+        await self._broker.publish_surely(queue, (event.to_wire(),))
 
     async def _publish_status(self, status: Status) -> None:
         try:

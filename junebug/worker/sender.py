@@ -27,6 +27,7 @@ PREFETCH = 50
 """Few, so that priorities and the queue's length stay true; enough to batch acknowledgements."""
 PAUSE_IN_PLACE = 1.0
 """Up to so many seconds a message that was not sent waits here; for longer all goes back to the queue."""
+HOLD_PATIENCE = 60.0
 FAULTY_ATTEMPTS = 3
 """A message on which `send` fails with an unforeseen error so often is rejected: it must not block the channel."""
 
@@ -51,10 +52,13 @@ class Sender:
         self._resend_unknown = resend_unknown
         self._waiting: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
-        self._settled: list[tuple[Delivery, Event]] = []
+        self._settled: list[tuple[Delivery, Event | None]] = []
         self._settled_event = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._holding = False
+        self._progress = asyncio.Event()
+        """Set whenever a send ends and whenever messages are settled."""
         self._sending = 0
         self._stopping = False
         self._consumers: dict[str, Consumer] = {}
@@ -99,7 +103,7 @@ class Sender:
             await self.release(queue)
 
     def _on_delivery(self, delivery: Delivery) -> None:
-        if not self._stopping:
+        if not (self._stopping or self._holding):
             self._waiting.append(delivery)
             self._idle.clear()
             self._arrived.set()
@@ -123,6 +127,7 @@ class Sender:
                 await self._send(delivery)
             finally:
                 self._sending -= 1
+                self._progress.set()
 
     def _check_idle(self) -> None:
         if not (self._waiting or self._sending or self._settled):
@@ -160,14 +165,28 @@ class Sender:
         if error.retry_after <= PAUSE_IN_PLACE:
             await asyncio.sleep(error.retry_after)
             return not self._stopping
+        if not self._holding:
+            await self._hold(error.retry_after)
+        return False
+
+    async def _hold(self, seconds: float) -> None:
+        """Give what waits back to the queues, in its order, for so long; what is being sent is finished before that."""
+        self._holding = True
         self._waiting.clear()
+        try:
+            async with asyncio.timeout(HOLD_PATIENCE):
+                while self._sending > 1 or self._settled:
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:
+            log.warning("messages that are still being sent will be sent again")
         for consumer in self._consumers.values():
             await consumer.pause()
-        await asyncio.sleep(error.retry_after)
+        self._holding = False
+        await asyncio.sleep(seconds)
         if not self._stopping:
             for consumer in self._consumers.values():
                 consumer.resume()
-        return False
 
     async def _is_hopeless(self, message: UserMessage) -> bool:
         attempts = self._failures.get(message.message_id, 0) + 1
@@ -189,14 +208,17 @@ class Sender:
         provider_id: str | None = None,
         nack_reason: str | None = None,
     ) -> None:
+        event: Event | None
         if nack_reason is None:
             log.info("message sent", message_id=message.message_id, to_addr=message.to_addr)
-            event = Event(
-                event_type="ack",
-                user_message_id=message.message_id,
-                sent_message_id=provider_id or message.message_id,
-                transport_name=self._channel,
-            )
+            event = None
+            if self._transport.acks:
+                event = Event(
+                    event_type="ack",
+                    user_message_id=message.message_id,
+                    sent_message_id=provider_id or message.message_id,
+                    transport_name=self._channel,
+                )
         else:
             log.warning("message rejected", message_id=message.message_id, reason=nack_reason)
             event = Event(
@@ -215,9 +237,12 @@ class Sender:
             await self._settled_event.wait()
             self._settled_event.clear()
             batch = list(self._settled)
-            await self._broker.publish_surely(queue, [event.to_wire() for _, event in batch])
+            events = [event.to_wire() for _, event in batch if event]
+            if events:
+                await self._broker.publish_surely(queue, events)
             for delivery, _ in batch:
                 delivery.ack()
             del self._settled[: len(batch)]
+            self._progress.set()
             self._on_sent(len(batch))
             self._check_idle()

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import structlog
 
 from junebug.messages import Event, Status, StatusLevel, UserMessage
+from junebug.stores import TransportStore
 
 
 class TransportContext:
@@ -26,10 +27,14 @@ class TransportContext:
         publish_inbound: Callable[[UserMessage], Awaitable[None]],
         publish_event: Callable[[Event], Awaitable[None]],
         publish_status: Callable[[Status], Awaitable[None]],
+        store: TransportStore,
     ) -> None:
+        """`publish_event` gives an event to the channel that is its `transport_name`."""
         self.channel_id = channel_id
         self.channel_type = channel_type
         self.config = config
+        self.store = store
+        """What the transport keeps beyond its own life. Its calls raise StoreUnavailable while Redis is away."""
         self.log = structlog.stdlib.get_logger("transport")
         self._publish_inbound = publish_inbound
         self._publish_event = publish_event
@@ -70,14 +75,20 @@ class TransportContext:
         )
         return message
 
-    async def delivery_report(self, message_id: str, status: str, details: dict[str, Any] | None = None) -> None:
-        """The provider says of an MT sent earlier: `delivered`, `failed` (both final) or `pending`."""
+    async def delivery_report(
+        self, message_id: str, status: str, details: dict[str, Any] | None = None, *, sent_by: str | None = None
+    ) -> None:
+        """The provider says of an MT sent earlier: `delivered`, `failed` (both final) or `pending`.
+
+        `sent_by`: the channel that sent it, where that is another one (two channels may be one bind each of a pair).
+        Returns once RabbitMQ holds it.
+        """
         await self._publish_event(
             Event(
                 event_type="delivery_report",
                 user_message_id=message_id,
                 delivery_status=status,
-                transport_name=self.channel_id,
+                transport_name=sent_by or self.channel_id,
                 transport_metadata=details or {},
             )
         )
@@ -121,8 +132,10 @@ class Transport:
     """JSON Schema of the channel's `config`; a class named in the setting `channels` declares it here."""
     secrets: ClassVar[tuple[str, ...]] = ()
     """Config fields never to be shown, likewise."""
-    window: ClassVar[int] = 1
+    window: int = 1
     """Messages that may be in `send` at the same time. 1 keeps them in order."""
+    acks: bool = True
+    """Whether the application hears of messages that the provider accepted."""
 
     def __init__(self, context: TransportContext) -> None:
         self.context = context

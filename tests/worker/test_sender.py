@@ -62,6 +62,47 @@ async def test_what_was_not_sent_is_kept_and_sent_in_order(
     assert scripted.sent == ["0", "1", "2", "3", "4"]
 
 
+async def test_what_is_being_sent_meanwhile_is_sent_once(bench: Bench, scripted: type[ScriptedTransport]) -> None:
+    scripted.window = 5
+    release = asyncio.Event()
+    scripted.outcomes.extend([release, NotSent("throttled", 1.2), release, NotSent("throttled", 1.2)])
+    try:
+        channel = await channel_of(bench)
+        for number in range(20):
+            await bench.send(channel, "1", str(number), bench.app.url())
+
+        async def under_way() -> bool:
+            return len(scripted.outcomes) <= 2
+
+        await eventually(under_way)
+        asyncio.get_running_loop().call_later(0.3, release.set)
+        events = await bench.app.wait(20, timeout=20)
+        assert not scripted.outcomes
+    finally:
+        scripted.window = 1
+    assert sorted(map(int, filter(None, scripted.sent))) == list(range(20))
+    assert len({event["message_id"] for event in events}) == len(events) == 20
+
+
+async def test_a_transport_may_keep_its_acks_to_itself(bench: Bench, scripted: type[ScriptedTransport]) -> None:
+    scripted.acks = False
+    try:
+        channel = await channel_of(bench)
+        scripted.outcomes.extend(["id", Rejected("no")])
+        await bench.send(channel, "1", "accepted", bench.app.url())
+        await bench.send(channel, "1", "rejected", bench.app.url())
+        (event,) = await bench.app.wait(1)
+        assert event["event_type"] == "rejected"
+
+        async def drained() -> bool:
+            return await bench.broker.queue_length(names.outbound_queue(channel)) == 0
+
+        await eventually(drained)
+        assert len(bench.app.received) == 1
+    finally:
+        scripted.acks = True
+
+
 async def test_an_unknown_outcome_is_sent_again(bench: Bench, scripted: type[ScriptedTransport]) -> None:
     scripted.outcomes.append(UnknownOutcome("the link died"))
     channel = await channel_of(bench)

@@ -1,0 +1,26 @@
+"""A channel's worker between real servers and a simulated SMSC."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+
+import pytest
+
+from junebug.config import Settings
+from junebug.stores import Stores, TransportStore
+from tests.worker.conftest import bench  # noqa: F401 - a fixture
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With the channel type, whether or not its entry point is installed."""
+    return dataclasses.replace(settings, channels={"smpp": "junebug.worker.transports.smpp:CHANNEL_TYPE"})
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[TransportStore]:
+    """What a transport keeps, in a Redis database of this test's own."""
+    stores = Stores(settings)
+    yield stores.transport("channel")
+    await stores.close()

@@ -1,0 +1,194 @@
+"""A channel's `config`: what the schema refuses (a 400 that names the field), and what is made of the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from junebug.errors import InvalidChannelConfig, TransportStartError
+from junebug.registry import Registry
+from junebug.worker.transports.smpp import CHANNEL_TYPE, NATIONAL_LANGUAGES
+from junebug.worker.transports.smpp import constants as c
+from junebug.worker.transports.smpp.config import Numbering, SmppConfig, parse_endpoint
+from junebug.worker.transports.smpp.gsm_tables import LANGUAGES
+
+MINIMAL = {"host": "smsc.example.com", "port": 2775, "system_id": "me", "password": "sesame"}
+PROCESSORS = "vumi.transports.smpp.processors"
+REGISTRY = Registry([CHANNEL_TYPE])
+
+
+def parse(**options: Any) -> SmppConfig:
+    config = {**MINIMAL, **options}
+    REGISTRY.validate_config("smpp", config)
+    return SmppConfig.from_config(config)
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    config = parse()
+    link = config.link
+    assert (link.host, link.port, link.system_id, link.password) == ("smsc.example.com", 2775, "me", "sesame")
+    assert (link.system_type, link.interface_version, link.address_range) == ("", 0x34, "")
+    assert (link.bind_timeout, link.initial_reconnect_delay, link.bind_mode, link.tls) == (30, 5, "transceiver", None)
+    assert (link.session.window_size, link.session.enquire_link_interval) == (50, 55)
+    assert (config.source, config.destination, config.service_type) == (Numbering(0, 0), Numbering(0, 1), "")
+    assert (config.registered_delivery, config.throttle_delay, config.mt_tps) == (1, 0.1, 0)
+    assert config.decoding_error == c.ESME_RDELIVERYFAILURE
+    assert (config.parked_receipt_ttl, config.sent_ttl, config.final_ttl) == (86400, 604800, 3600)
+    assert (config.completed_multipart_ttl, config.reference_rollover, config.long_messages) == (3600, 65536, "udh")
+    assert (config.disable_ack, config.disable_delivery_report, config.allow_empty_messages) == (False, False, False)
+    assert config.receipt_use_esm_class
+
+
+def test_each_default_of_the_schema_is_the_one_used() -> None:
+    said = {
+        name: schema["default"]
+        for name, schema in CHANNEL_TYPE.config_schema["properties"].items()
+        if "default" in schema
+    }
+    assert SmppConfig.from_config({**MINIMAL, **said}) == SmppConfig.from_config(MINIMAL)
+
+
+def test_every_option_is_described() -> None:
+    assert all(schema.get("description") for schema in CHANNEL_TYPE.config_schema["properties"].values())
+
+
+def test_the_languages_are_those_that_there_are_tables_of() -> None:
+    assert tuple(LANGUAGES) == NATIONAL_LANGUAGES
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        ("tcp:host=127.0.0.1:port=2775", ("127.0.0.1", 2775, "tcp")),
+        ("tcp:smsc.example.com:2775", ("smsc.example.com", 2775, "tcp")),
+        ("tcp:port=2775:host=smsc:timeout=30", ("smsc", 2775, "tcp")),
+        ("tcp:host=[::1]:port=2775", ("::1", 2775, "tcp")),
+        ("ssl:host=smsc:port=3550", ("smsc", 3550, "ssl")),
+    ],
+)
+def test_endpoints_as_twisted_writes_them(endpoint: str, expected: tuple[str, int, str]) -> None:
+    assert parse_endpoint(endpoint) == expected
+
+
+def test_an_endpoint_instead_of_host_and_port() -> None:
+    config = {"twisted_endpoint": "tcp:host=localhost:port=2775", "system_id": "me", "password": ""}
+    REGISTRY.validate_config("smpp", config)
+    assert SmppConfig.from_config(config).link.port == 2775
+
+
+def test_long_passwords_are_cut_for_the_wire() -> None:
+    assert parse(password="0123456789").link.password == "01234567"
+
+
+def test_processor_configs_and_the_top_level_are_one() -> None:
+    config = parse(
+        delivery_report_processor_config={"delivery_report_status_mapping": {"UNDELIV": "pending", "ODD": "failed"}},
+        deliver_short_message_processor_config={"data_coding_overrides": {"0": "latin-1", "0x04": "utf-8"}},
+        submit_short_message_processor_config={"submit_sm_encoding": "UTF-8", "submit_sm_data_coding": "7"},
+        send_multipart_sar=True,
+        allow_empty_messages=True,
+    )
+    assert config.receipt_statuses["UNDELIV"] == "pending"
+    assert config.receipt_statuses["ODD"] == "failed"
+    assert config.receipt_statuses["DELIVRD"] == "delivered"
+    assert config.data_coding_overrides == {0: "iso8859-1", 4: "utf-8"}
+    assert (config.encoding, config.data_coding, config.long_messages) == ("utf-8", 7, "sar")
+    assert config.allow_empty_messages
+
+
+def test_numbers_may_be_strings() -> None:
+    config = parse(port="2776", source_addr_ton="5", throttle_delay="0.5", interface_version=50)
+    assert (config.link.port, config.source.ton, config.throttle_delay) == (2776, 5, 0.5)
+    assert config.link.interface_version == 0x50
+
+
+def test_vumis_own_class_paths_are_taken() -> None:
+    parse(
+        codec_class="vumi.codecs.VumiCodec",
+        delivery_report_processor=f"{PROCESSORS}.DeliveryReportProcessor",
+        deliver_short_message_processor=f"{PROCESSORS}.default.DeliverShortMessageProcessor",
+        submit_short_message_processor=f"{PROCESSORS}.SubmitShortMessageProcessor",
+        redis_manager={"FAKE_REDIS": "yes"},
+    )
+
+
+def test_what_a_status_means_can_be_changed() -> None:
+    config = parse(command_status_mapping={"ESME_RSUBMITFAIL": "retry", "0x500": "throttled", "ESME_RTHROTTLED": "reject"})
+    assert config.status_meanings[c.ESME_RSUBMITFAIL] == "retry"
+    assert config.status_meanings[0x500] == "throttled"
+    assert config.status_meanings[c.ESME_RTHROTTLED] == "reject"
+    assert config.status_meanings[c.ESME_RMSGQFUL] == "throttled"
+
+
+def test_tls_options() -> None:
+    assert parse(tls=True).link.tls is not None
+    assert parse(tls=False).link.tls is None
+    tls = parse(tls={"server_name": "smsc", "verify": False}).link.tls
+    assert tls is not None
+    assert (tls.server_name, tls.verify) == ("smsc", False)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"port": 0}, "config.port"),
+        ({"port": "x"}, "config.port"),
+        ({"prot": 2775}, "prot"),
+        ({"bind_mode": "sender"}, "config.bind_mode"),
+        ({"window_size": 0}, "config.window_size"),
+        ({"interface_version": "35"}, "config.interface_version"),
+        ({"system_id": "0123456789abcdef"}, "config.system_id"),
+        ({"delivery_report_processor": "mine.Processor"}, "config.delivery_report_processor"),
+        ({"codec_class": "mine.Codec"}, "config.codec_class"),
+        ({"data_coding_overrides": {"zero": "latin-1"}}, "config.data_coding_overrides"),
+        ({"delivery_report_status_mapping": {"X": "gone"}}, "config.delivery_report_status_mapping.X"),
+        ({"send_multipart_sar": True, "send_multipart_udh": True}, "config.send_multipart_udh"),
+        ({"send_long_messages": True, "send_multipart_sar": True}, "config.send_multipart_sar"),
+        (
+            {"submit_short_message_processor_config": {"send_long_messages": True, "send_multipart_udh": True}},
+            "config.submit_short_message_processor_config.send_multipart_udh",
+        ),
+        ({"deliver_sm_decoding_error": "broken"}, "config.deliver_sm_decoding_error"),
+        ({"command_status_mapping": {"ESME_RSYSERR": "ignore"}}, "config.command_status_mapping.ESME_RSYSERR"),
+        ({"tls": {"cafile": "x"}}, "config.tls"),
+    ],
+)
+def test_what_is_wrong_is_named(options: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidChannelConfig) as refused:
+        REGISTRY.validate_config("smpp", {**MINIMAL, **options})
+    assert any(field in f"{name}: {message}" for name, message in refused.value.problems)
+
+
+@pytest.mark.parametrize("missing", ["host", "port", "system_id", "password"])
+def test_what_is_missing_is_named(missing: str) -> None:
+    config = {name: value for name, value in MINIMAL.items() if name != missing}
+    with pytest.raises(InvalidChannelConfig, match=missing):
+        REGISTRY.validate_config("smpp", config)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delivery_report_regex": "id:(?P<id>"}, "delivery_report_regex: "),
+        ({"delivery_report_regex": "id:(?P<id>.)"}, "delivery_report_regex: it has no group named stat"),
+        ({"submit_sm_encoding": "klingon"}, "submit_sm_encoding: there is no codec 'klingon'"),
+        ({"data_coding_overrides": {"0": "hex"}}, "data_coding_overrides: there is no codec 'hex'"),
+        ({"command_status_mapping": {"ESME_RODD": "retry"}}, "command_status_mapping: "),
+        (
+            {"send_multipart_sar": True, "submit_short_message_processor_config": {"send_long_messages": True}},
+            "send_long_messages and send_multipart_sar: choose one",
+        ),
+    ],
+)
+def test_what_no_schema_sees_is_named_at_the_start(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TransportStartError, match="^" + message.replace("(", r"\(")):
+        SmppConfig.from_config({**MINIMAL, **options})
+
+
+def test_secrets_are_declared() -> None:
+    config = {**MINIMAL, "tls": {"key_passphrase": "open"}}
+    shown = str(REGISTRY.redact("smpp", config))
+    assert "sesame" not in shown
+    assert "open" not in shown
+    assert "sesame" not in repr(SmppConfig.from_config(config))

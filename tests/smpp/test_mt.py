@@ -1,0 +1,186 @@
+"""A message becomes submit_sm: alphabet, parts, addresses, times, what channel_data asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from junebug.errors import Rejected
+from junebug.messages import UserMessage
+from junebug.worker.transports.smpp import constants as c
+from junebug.worker.transports.smpp import mt, multipart
+from junebug.worker.transports.smpp.config import Numbering, SmppConfig
+from junebug.worker.transports.smpp.pdu import SubmitSm, encode
+
+
+def build(content: str | None, *, to: str | None = "27820001111", sender: str | None = "8000", **given: Any) -> list[SubmitSm]:
+    """`given`: the channel's options; `smpp` is the message's."""
+    helper_metadata = {"smpp": given.pop("smpp")} if "smpp" in given else {}
+    config = SmppConfig.from_config({"host": "h", "port": 1, "system_id": "me", "password": "", **given})
+    message = UserMessage(
+        to_addr=to, from_addr=sender, content=content, transport_name="c", helper_metadata=helper_metadata
+    )
+    pdus = mt.build(message, config, 0x1234)
+    for pdu in pdus:
+        pdu.sequence_number = 1
+        encode(pdu)
+    return pdus
+
+
+def one(content: str | None, **given: Any) -> SubmitSm:
+    (pdu,) = build(content, **given)
+    return pdu
+
+
+def test_the_alphabet_is_the_one_that_fits() -> None:
+    assert (one("Hi @£€").short_message, one("Hi").data_coding) == (b"Hi \0\x01\x1be", 0)
+    pdu = one("Привет")
+    assert (pdu.short_message, pdu.data_coding) == ("Привет".encode("utf-16-be"), 8)
+
+
+def test_a_configured_alphabet_is_kept_to() -> None:
+    pdu = one("né", submit_sm_encoding="latin-1")
+    assert (pdu.short_message, pdu.data_coding) == (b"n\xe9", 3)
+    pdu = one("né", submit_sm_encoding="utf-8", submit_sm_data_coding=0)
+    assert (pdu.short_message, pdu.data_coding) == ("né".encode(), 0)
+    with pytest.raises(Rejected, match="Cannot encode"):
+        build("Привет", submit_sm_encoding="latin-1")
+
+
+def test_national_tables_where_configured() -> None:
+    pdu = one("\u0131\u015f\u0131k", gsm_national_language="turkish")
+    assert pdu.data_coding == 0
+    assert pdu.esm_class == c.ESM_CLASS_UDHI
+
+
+def test_no_content_is_an_empty_text() -> None:
+    assert one(None).short_message == b""
+
+
+def test_long_texts_get_a_user_data_header() -> None:
+    pdus = build("x" * 161)
+    assert [len(pdu.short_message) for pdu in pdus] == [6 + 153, 6 + 8]
+    assert all(pdu.esm_class == c.ESM_CLASS_UDHI for pdu in pdus)
+    assert [pdu.short_message[:6].hex() for pdu in pdus] == ["050003340201", "050003340202"]
+
+
+def test_long_texts_as_sar() -> None:
+    pdus = build("x" * 161, send_multipart_sar=True)
+    assert [pdu.esm_class for pdu in pdus] == [0, 0]
+    assert [pdu.tlvs for pdu in pdus] == [multipart.sar_tlvs(multipart.Concatenation(0x1234, 2, n)) for n in (1, 2)]
+
+
+def test_long_texts_as_payload() -> None:
+    assert one("x" * 254, send_long_messages=True).short_message == b"x" * 254
+    pdu = one("x" * 255, send_long_messages=True)
+    assert (pdu.short_message, pdu.tlvs[c.MESSAGE_PAYLOAD]) == (b"", b"x" * 255)
+
+
+def test_what_255_parts_cannot_hold_is_refused() -> None:
+    with pytest.raises(Rejected, match="Message too long"):
+        build("x" * 153 * 256)
+
+
+def test_addresses_stand_as_configured() -> None:
+    pdu = one("Hi", to="+27820001111", source_addr_ton=5, dest_addr_npi=9)
+    assert (pdu.source_addr_ton, pdu.source_addr_npi, pdu.source_addr) == (5, 0, "8000")
+    assert (pdu.dest_addr_ton, pdu.dest_addr_npi, pdu.destination_addr) == (0, 9, "+27820001111")
+
+
+@pytest.mark.parametrize(
+    ("address", "ton", "npi", "written"),
+    [
+        ("+27820001111", 1, 1, "27820001111"),
+        ("0027820001111", 1, 1, "27820001111"),
+        ("+27 82 000 1111", 1, 1, "27820001111"),
+        ("27820001111", 1, 1, "27820001111"),
+        ("0820001111", 2, 1, "0820001111"),
+        ("8000", 3, 0, "8000"),
+        ("Junebug", 5, 0, "Junebug"),
+        ("", 0, 0, ""),
+    ],
+)
+def test_type_and_plan_can_be_guessed(address: str, ton: int, npi: int, written: str) -> None:
+    assert mt.guess_numbering(address) == (Numbering(ton, npi), written)
+
+
+def test_guessing_is_an_option() -> None:
+    pdu = one("Hi", to="+27820001111", sender="Junebug", ton_npi="auto")
+    assert (pdu.source_addr_ton, pdu.dest_addr_ton, pdu.destination_addr) == (5, 1, "27820001111")
+
+
+def test_a_sender_for_those_that_have_none() -> None:
+    assert one("Hi", sender=None).source_addr == ""
+    assert one("Hi", sender=None, default_source_addr="1234").source_addr == "1234"
+
+
+@pytest.mark.parametrize("to", [None, "", "ж", "1\x002"])
+def test_addresses_that_cannot_be_are_refused(to: str | None) -> None:
+    with pytest.raises(Rejected) as refused:
+        build("Hi", to=to)
+    assert refused.value.reason == f"Invalid to_addr: {to}"
+
+
+def test_receipts_are_asked_for() -> None:
+    assert one("Hi").registered_delivery == 1
+    assert one("Hi", registered_delivery=False).registered_delivery == 0
+    assert one("Hi", registered_delivery=17).registered_delivery == 17
+    assert one("Hi", smpp={"registered_delivery": False}).registered_delivery == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (0, "000000000000000R"),
+        (90, "000000000130000R"),
+        (86_400, "000001000000000R"),
+        (86_400 * 45, "000115000000000R"),
+        (86_400 * 364, "001134000000000R"),
+        (86_400 * 366, "010001000000000R"),
+    ],
+)
+def test_times_from_now(seconds: int, written: str) -> None:
+    assert mt.relative_time(seconds) == written
+
+
+def test_what_a_single_message_may_ask_for() -> None:
+    pdu = one(
+        "Hi",
+        validity_period=60,
+        smpp={
+            "service_type": "WAP",
+            "validity_period": 3600,
+            "schedule_delivery_time": "241123120000000+",
+            "priority_flag": 2,
+            "data_coding": 0xF0,
+            "dest_addr_ton": 1,
+            "tlvs": {"0x1401": "hex:0a0b", "source_port": 9200, "5122": "text", "sms_signal": 1},
+        },
+    )
+    assert (pdu.service_type, pdu.validity_period) == ("WAP", "000000010000000R")
+    assert pdu.schedule_delivery_time == "241123120000000+"
+    assert (pdu.priority_flag, pdu.data_coding, pdu.dest_addr_ton) == (2, 0xF0, 1)
+    assert pdu.tlvs == {0x1401: b"\x0a\x0b", c.SOURCE_PORT: b"\x23\xf0", 5122: b"text", c.SMS_SIGNAL: b"\0\1"}
+    assert one("Hi", validity_period=60).validity_period == "000000000100000R"
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ("fast", "channel_data.smpp: expected an object"),
+        ({"speed": 1}, "channel_data.smpp: there is no option 'speed'"),
+        ({"priority_flag": "high"}, "channel_data.smpp.priority_flag: expected a number"),
+        ({"priority_flag": True}, "channel_data.smpp.priority_flag: expected a number"),
+        ({"validity_period": "tomorrow"}, "channel_data.smpp.validity_period: expected seconds"),
+        ({"encoding": "klingon"}, "channel_data.smpp.encoding: there is no codec"),
+        ({"tlvs": {"odd": 1}}, "channel_data.smpp.tlvs.odd: "),
+        ({"tlvs": {"0x1401": "hex:xy"}}, "channel_data.smpp.tlvs.0x1401: "),
+        ({"tlvs": {"0x1401": None}}, "channel_data.smpp.tlvs.0x1401: "),
+        ({"tlvs": {"0x1401": -1}}, "channel_data.smpp.tlvs.0x1401: "),
+    ],
+)
+def test_what_it_may_not(asked: Any, reason: str) -> None:
+    with pytest.raises(Rejected) as refused:
+        build("Hi", smpp=asked)
+    assert refused.value.reason.startswith(reason)

@@ -1,0 +1,414 @@
+"""A channel of type smpp between RabbitMQ, Redis and a simulated SMSC: what goes out, what comes back, what is said of it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from junebug import names
+from junebug.logs import Redactor, setup_channel_logging, tail
+from junebug.worker.transports.smpp import constants as c
+from junebug.worker.transports.smpp import transport
+from junebug.worker.transports.smpp.pdu import DeliverSm, SubmitSm
+from junebug.worker.transports.smpp.smsc import Smsc, SmscOptions
+from tests.worker.conftest import Bench, eventually
+
+TO = "27820001111"
+LONG = "".join(f"{number:04}" for number in range(100))
+OPTIONS = SmscOptions(port=0, system_id="me", password="sesame", receipt_delay=0.05, retry_delay=0.1)
+
+
+@pytest.fixture
+async def smsc() -> AsyncIterator[Smsc]:
+    async with Smsc(OPTIONS) as smsc:
+        yield smsc
+
+
+def configure(smsc: Smsc, **options: Any) -> None:
+    smsc.options = dataclasses.replace(smsc.options, **options)
+
+
+async def channel(bench: Bench, smsc: Smsc, *, wait: bool = True, **options: Any) -> str:
+    """A channel that is bound."""
+    config = {
+        "host": "127.0.0.1",
+        "port": smsc.port,
+        "system_id": "me",
+        "password": "sesame",
+        "initial_reconnect_delay": 0.1,
+        "max_reconnect_delay": 0.5,
+        **options,
+    }
+    created = await bench.channel("smpp", config)
+    await bench.running(created)
+    if wait:
+        await status(bench, created, "bound")
+    return created
+
+
+async def status(bench: Bench, channel: str, type: str) -> dict[str, Any]:
+    async def reached() -> dict[str, Any] | None:
+        component = await bench.component(channel, "smpp")
+        return component if component.get("type") == type else None
+
+    found: dict[str, Any] = await eventually(reached)
+    return found
+
+
+async def send(bench: Bench, channel: str, content: str, to: str = TO, **fields: Any) -> str:
+    return await bench.send(channel, to, content, bench.app.url("/event"), **fields)
+
+
+def events(bench: Bench, message_id: str) -> list[dict[str, Any]]:
+    return [each for each in bench.app.received if each["message_id"] == message_id and "event_type" in each]
+
+
+async def event(bench: Bench, message_id: str, event_type: str) -> dict[str, Any]:
+    async def come() -> dict[str, Any] | None:
+        return next((each for each in events(bench, message_id) if each["event_type"] == event_type), None)
+
+    found: dict[str, Any] = await eventually(come)
+    return found
+
+
+async def inbound(bench: Bench, count: int = 1) -> list[dict[str, Any]]:
+    async def come() -> list[dict[str, Any]]:
+        found = [each for each in bench.app.received if "content" in each]
+        return found if len(found) >= count else []
+
+    found: list[dict[str, Any]] = await eventually(come)
+    return found
+
+
+# --- out ------------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_is_submitted_accepted_and_delivered(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc)
+    message_id = await send(bench, created, "Hello @ €")
+    submitted = await event(bench, message_id, "submitted")
+    delivered = await event(bench, message_id, "delivery_succeeded")
+    (message,) = smsc.messages.values()
+    assert isinstance(message.pdu, SubmitSm)
+    assert (message.content, message.destination_addr, message.pdu.registered_delivery) == ("Hello @ €", TO, 1)
+    assert submitted["event_details"] == {"sent_message_id": message.message_id}
+    assert delivered["event_details"]["sent_message_id"] == message.message_id
+    assert delivered["event_details"]["error_code"] == "000"
+    assert delivered["event_details"]["done_date"]
+
+
+async def test_a_long_one_is_one_message(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc)
+    message_id = await send(bench, created, LONG)
+    delivered = await event(bench, message_id, "delivery_succeeded")
+    assert "".join(message.content for message in smsc.messages.values()) == LONG
+    assert delivered["event_details"]["parts"] == 3
+    assert [each["event_type"] for each in events(bench, message_id)] == ["submitted", "delivery_succeeded"]
+    assert events(bench, message_id)[0]["event_details"]["sent_message_id"] == ",".join(smsc.messages)
+
+
+async def test_order_is_kept(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc, registered_delivery=False)
+    contents = [f"{number}" if number % 5 else LONG for number in range(100)]
+    ids = [await send(bench, created, content) for content in contents]
+    await event(bench, ids[-1], "submitted")
+    assert "".join(message.content for message in smsc.messages.values()) == "".join(contents)
+
+
+@pytest.mark.parametrize("window", [1, 10])
+async def test_throttling_loses_nothing(bench: Bench, smsc: Smsc, window: int) -> None:
+    configure(smsc, throttle_every=4)
+    created = await channel(bench, smsc, throttle_delay=0.02, window_size=window, registered_delivery=False)
+    ids = [await send(bench, created, f"{number}") for number in range(30)]
+    for message_id in ids:
+        await event(bench, message_id, "submitted")
+    contents = [message.content for message in smsc.messages.values()]
+    assert sorted(contents, key=int) == [f"{number}" for number in range(30)]
+    if window == 1:
+        assert contents == [f"{number}" for number in range(30)]
+    assert len(bench.app.received) == 30
+    assert (await bench.component(created, "smpp"))["type"] in ("throttled", "throttled_end")
+
+
+async def test_a_rate_is_kept_to(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc, mt_tps=20, registered_delivery=False)
+    ids = [await send(bench, created, f"{number}") for number in range(20)]
+    started = asyncio.get_running_loop().time()
+    await event(bench, ids[-1], "submitted")
+    assert asyncio.get_running_loop().time() - started > 0.7
+
+
+async def test_a_refusal_is_final_and_named(bench: Bench, smsc: Smsc) -> None:
+    configure(smsc, refuse_every=1, refuse_status=c.ESME_RINVDSTADR)
+    created = await channel(bench, smsc)
+    message_id = await send(bench, created, LONG)
+    rejected = await event(bench, message_id, "rejected")
+    assert rejected["event_details"] == {"reason": "ESME_RINVDSTADR"}
+    assert (await status(bench, created, "bound"))["status"] == "ok"
+    assert len(events(bench, message_id)) == 1
+
+
+async def test_what_cannot_be_sent_is_rejected(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc)
+    too_long = await send(bench, created, "Hi", to="1" * 30)
+    assert "destination_addr" in (await event(bench, too_long, "rejected"))["event_details"]["reason"]
+    odd = await send(bench, created, "Hi", to="ж")
+    assert (await event(bench, odd, "rejected"))["event_details"]["reason"] == "Invalid to_addr: ж"
+
+
+async def test_a_temporary_refusal_is_tried_again(bench: Bench, smsc: Smsc) -> None:
+    configure(smsc, refuse_every=4, refuse_status=c.ESME_RX_T_APPN)
+    created = await channel(bench, smsc, retry_delay=0.05)
+    ids = [await send(bench, created, f"{number}") for number in range(6)]
+    for message_id in ids:
+        await event(bench, message_id, "submitted")
+    assert len(smsc.messages) == 6
+
+
+async def test_and_rejected_in_the_end(bench: Bench, smsc: Smsc) -> None:
+    configure(smsc, refuse_every=1, refuse_status=c.ESME_RX_T_APPN)
+    created = await channel(bench, smsc, retry_delay=0.05)
+    message_id = await send(bench, created, "Hi")
+    assert (await event(bench, message_id, "rejected"))["event_details"]["reason"] == "ESME_RX_T_APPN"
+
+
+async def test_a_lost_link_loses_no_message(bench: Bench, smsc: Smsc) -> None:
+    configure(smsc, drop_every=7)
+    created = await channel(bench, smsc, window_size=4)
+    contents = [f"{number}" for number in range(30)]
+    ids = [await send(bench, created, content) for content in contents]
+    for message_id in ids:
+        await event(bench, message_id, "delivery_succeeded")
+    assert {message.content for message in smsc.messages.values()} == set(contents)
+    for message_id in ids:
+        assert [each["event_type"] for each in events(bench, message_id)].count("submitted") == 1
+
+
+async def test_an_unknown_outcome_can_be_a_rejection(bench: Bench, smsc: Smsc) -> None:
+    configure(smsc, silent_every=1)
+    created = await channel(bench, smsc, on_unknown="fail", response_timeout=0.3)
+    message_id = await send(bench, created, "Hi")
+    assert "Outcome unknown" in (await event(bench, message_id, "rejected"))["event_details"]["reason"]
+
+
+async def test_messages_wait_for_the_smsc(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc)
+    await smsc.stop()
+    await status(bench, created, "connection_lost")
+    ids = [await send(bench, created, f"{number}") for number in range(5)]
+    assert (await bench.component(created, "smpp"))["status"] == "down"
+    await smsc.start()
+    for message_id in ids:
+        await event(bench, message_id, "submitted")
+    assert [message.content for message in smsc.messages.values()] == ["0", "1", "2", "3", "4"]
+
+
+async def test_for_long_they_wait_in_their_queue(
+    bench: Bench, smsc: Smsc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "HOLD", 0.3)
+    monkeypatch.setattr(transport, "SHORTEST_PAUSE", 1.1)
+    created = await channel(bench, smsc)
+    await smsc.stop()
+    await status(bench, created, "connection_lost")
+    ids = [await send(bench, created, f"{number}") for number in range(20)]
+
+    async def back() -> bool:
+        return await bench.broker.queue_length(names.outbound_queue(created)) == 20
+
+    await eventually(back)
+    await smsc.start()
+    for message_id in ids:
+        await event(bench, message_id, "submitted")
+    assert [message.content for message in smsc.messages.values()] == [f"{number}" for number in range(20)]
+    assert len([each for each in bench.app.received if each["event_type"] == "submitted"]) == 20
+
+
+async def test_a_receiver_sends_nothing(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc, bind_mode="receiver")
+    message_id = await send(bench, created, "Hi")
+    assert "receiver" in (await event(bench, message_id, "rejected"))["event_details"]["reason"]
+
+
+# --- receipts -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"receipt_form": "text"},
+        {"receipt_form": "tlv"},
+        {"early_receipts": True, "receipt_delay": 0.0},
+        {"duplicate_receipts": True},
+        {"message_ids": "hex", "receipt_ids": "decimal"},
+        {"message_ids": "hex", "receipt_ids": "upper"},
+        {"message_ids": "decimal", "receipt_ids": "hex"},
+        {"message_ids": "decimal", "receipt_ids": "padded"},
+        {"message_ids": "uuid", "receipt_ids": "upper"},
+    ],
+    ids=lambda options: " ".join(map(str, options.values())),
+)
+async def test_each_receipt_finds_its_message(bench: Bench, smsc: Smsc, options: dict[str, Any]) -> None:
+    configure(smsc, receipt_status=("DELIVRD", "UNDELIV"), **options)
+    created = await channel(bench, smsc)
+    ids = [await send(bench, created, f"{number}") for number in range(20)]
+    for number, message_id in enumerate(ids):
+        await event(bench, message_id, "delivery_failed" if number % 2 else "delivery_succeeded")
+    assert len(bench.app.received) == 40
+
+
+async def test_no_delivery_events_where_none_are_wanted(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc, disable_delivery_report=True)
+    message_id = await send(bench, created, "Hi")
+    await event(bench, message_id, "submitted")
+    await eventually(_async(lambda: smsc.counts["receipts_acknowledged"]))
+    assert len(events(bench, message_id)) == 1
+
+
+async def test_a_pair_of_binds(bench: Bench, smsc: Smsc) -> None:
+    transmitter = await channel(bench, smsc, bind_mode="transmitter", split_bind_prefix="pair")
+    await channel(bench, smsc, bind_mode="receiver", split_bind_prefix="pair")
+    message_id = await send(bench, transmitter, "Hi")
+    assert (await event(bench, message_id, "delivery_succeeded"))["channel_id"] == transmitter
+
+
+async def test_what_only_looks_like_a_receipt_is_a_message(bench: Bench, smsc: Smsc) -> None:
+    await channel(bench, smsc)
+    text = "id:4711 sub:001 dlvrd:001 submit date:2411231200 done date:2411231200 stat:DELIVRD err:000 text:Hi"
+    smsc.mo(TO, "8000", text)
+    assert (await inbound(bench))[0]["content"] == text
+
+
+# --- in -------------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_reaches_the_application(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc)
+    smsc.mo(TO, "8000", "Привет")
+    (message,) = await inbound(bench)
+    assert (message["from"], message["to"], message["content"]) == (TO, "8000", "Привет")
+    assert (message["channel_id"], message["channel_data"]) == (created, {})
+    await eventually(_async(lambda: smsc.counts["mos_acknowledged"]))
+
+
+async def test_so_does_a_long_one(bench: Bench, smsc: Smsc) -> None:
+    await channel(bench, smsc)
+    smsc.mo(TO, "8000", LONG)
+    (message,) = await inbound(bench)
+    assert message["content"] == LONG
+
+
+async def test_what_never_completes_is_flagged(bench: Bench, smsc: Smsc) -> None:
+    await channel(bench, smsc, mo_multipart_timeout=1)
+    pdu = DeliverSm(source_addr=TO, destination_addr="8000", short_message=b"\5\0\3\7\2\1Half", esm_class=0x40)
+    smsc.deliver(pdu)
+    (message,) = await inbound(bench)
+    assert message["content"] == "Half"
+    assert message["channel_data"] == {"incomplete": True, "smpp": {"parts": 2, "missing_parts": [2]}}
+
+
+async def test_what_cannot_be_decoded_is_refused(bench: Bench, smsc: Smsc) -> None:
+    await channel(bench, smsc)
+    smsc.deliver(DeliverSm(source_addr=TO, destination_addr="8000", short_message=b"\xd8", data_coding=8))
+    smsc.deliver(DeliverSm(source_addr=TO, destination_addr="8000", short_message=b""))
+    await eventually(_async(lambda: smsc.counts["mos_refused"] == 2))
+    assert bench.app.received == []
+
+
+async def test_an_override_decodes_it(bench: Bench, smsc: Smsc) -> None:
+    await channel(bench, smsc, data_coding_overrides={"4": "utf-8"}, allow_empty_messages=True)
+    smsc.deliver(DeliverSm(source_addr=TO, destination_addr="8000", short_message="né".encode(), data_coding=4))
+    smsc.deliver(DeliverSm(source_addr=TO, destination_addr="8000", short_message=b""))
+    assert [message["content"] for message in await inbound(bench, 2)] == ["né", ""]
+
+
+# --- what is said of it ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_wrong_password_is_named_and_not_shown(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc, wait=False, password="wr0ngone")
+    refused = await status(bench, created, "bind_refused")
+    assert refused["status"] == "down"
+    assert refused["details"]["command_status"] in ("ESME_RINVPASWD", "ESME_RBINDFAIL")
+    assert "wr0ngone" not in str(refused)
+
+
+async def test_an_smsc_that_is_not_there_is_waited_for(bench: Bench, smsc: Smsc) -> None:
+    await smsc.stop()
+    created = await channel(bench, smsc, wait=False)
+    lost = await status(bench, created, "connection_lost")
+    assert "cannot connect" in lost["message"]
+    await smsc.start()
+    await status(bench, created, "bound")
+
+
+async def test_attempts_that_fail_alike_are_said_once(bench: Bench, smsc: Smsc) -> None:
+    created = str(
+        await bench.channel(
+            "smpp",
+            {"host": "127.0.0.1", "port": smsc.port, "system_id": "me", "password": "no", "initial_reconnect_delay": 0.05,
+             "max_reconnect_delay": 0.1},
+            status_url=bench.app.url("/status"),
+        )
+    )  # fmt: skip
+    await eventually(_async(lambda: smsc.counts["connections"] >= 5))
+    await status(bench, created, "bind_refused")
+    told = [each["type"] for each in bench.app.received if each.get("component") == "smpp"]
+    assert told.count("bind_refused") == 1
+    assert set(told) <= {"starting", "binding", "bind_refused"}
+
+
+@pytest.mark.parametrize("redact", [False, True])
+async def test_the_log_shows_one_messages_whole_life_and_no_secret(bench: Bench, smsc: Smsc, redact: bool) -> None:
+    log = setup_channel_logging(bench.settings, "under-test", Redactor())
+    try:
+        created = await channel(bench, smsc, redact_content=redact)
+        message_id = await send(bench, created, "a secret word")
+        await event(bench, message_id, "delivery_succeeded")
+        smsc.mo(TO, "8000", "another secret word")
+        (message,) = await inbound(bench)
+        await bench.stop(created)
+    finally:
+        log.close()
+    def told(message_id: str | None = None) -> list[dict[str, Any]]:
+        entries = tail(bench.settings.logging_path, "under-test", 1000, message_id)
+        return [each for each in reversed(entries) if "pdu" in each]
+
+    assert [each["pdu"] for each in told(message_id)] == ["submit_sm", "submit_sm_resp", "deliver_sm", "deliver_sm_resp"]
+    assert [each["pdu"] for each in told(message["message_id"])] == ["deliver_sm", "deliver_sm_resp"]
+    assert {"bind_transceiver", "bind_transceiver_resp", "unbind", "unbind_resp"} <= {each["pdu"] for each in told()}
+    assert all(each["hex"] for each in told())
+    shown = str(tail(bench.settings.logging_path, "under-test", 1000))
+    assert "sesame" not in shown
+    assert b"sesame".hex() not in shown
+    assert ("secret word" in shown) is not redact
+    assert (b"secret word".hex() in shown) is not redact
+
+
+async def test_it_unbinds_at_the_end(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc)
+    assert await bench.stop(created) == 0
+    assert smsc.clients == []
+    component = await bench.component(created, "smpp")
+    assert (component["status"], component["type"]) == ("down", "unbinding")
+
+
+async def test_nothing_is_left_without_a_ttl(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc)
+    message_id = await send(bench, created, LONG)
+    await event(bench, message_id, "delivery_succeeded")
+    (keys,) = await bench.stores._redis.run(("KEYS", names.transport_key(created, "*")))
+    ttls = await bench.stores._redis.run(*(("TTL", key) for key in keys))
+    assert keys
+    assert all(ttl > 0 for ttl in ttls)
+
+
+def _async(check: Any) -> Any:
+    async def asked() -> Any:
+        return check()
+
+    return asked
