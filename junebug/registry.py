@@ -39,6 +39,9 @@ class ChannelType:
     transport: str
     config_schema: dict[str, Any] = field(default_factory=lambda: {"type": "object"})
     secrets: tuple[str, ...] = ()
+    check: str = ""
+    """For what no schema can say: a function `package.module:name`, loaded when first needed, that takes a config which
+    fits the schema and raises InvalidChannelConfig."""
 
 
 class Registry:
@@ -76,20 +79,23 @@ class Registry:
 
     def validate_config(self, name: str, config: dict[str, Any]) -> None:
         """Raises InvalidChannelType or InvalidChannelConfig; the latter names each field that is wrong, not its value."""
-        self.get(name)
+        check = self.get(name).check
+        given = _without_nulls(config)
         problems = [
             (".".join(["config", *map(str, error.instance_path)]), error.message)
-            for error in self._validators[name].iter_errors(config)
+            for error in self._validators[name].iter_errors(given)
         ]
         if problems:
             raise InvalidChannelConfig(problems)
+        if check:
+            load_object(check, f"check of channel type {name}")(given)
 
     def without_unknown(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
-        """The config without options that the type does not know: an older Junebug took and stored anything."""
-        schema = self.get(name).config_schema
+        """The config without options that the type does not know (an older Junebug stored anything), or that are null."""
+        schema, given = self.get(name).config_schema, _without_nulls(config)
         if schema.get("additionalProperties", True) is not False:
-            return config
-        return {option: value for option, value in config.items() if option in schema.get("properties", {})}
+            return given
+        return {option: value for option, value in given.items() if option in schema.get("properties", {})}
 
     def redact(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
         """The config with its secrets masked. All of an unknown type's values are taken for secrets."""
@@ -160,6 +166,11 @@ def _type_of_class(name: str, path: str) -> ChannelType:
         raise ConfigError(f"channels.{name}: {path!r} is neither a Transport class nor a ChannelType")
     schema = getattr(loaded, "config_schema", {"type": "object"})
     return ChannelType(name, path, schema, tuple(getattr(loaded, "secrets", ())))
+
+
+def _without_nulls(config: dict[str, Any]) -> dict[str, Any]:
+    """An option that is null counts as not given."""
+    return {option: value for option, value in config.items() if value is not None}
 
 
 def _lookup(config: Any, path: list[str]) -> Any:

@@ -32,6 +32,7 @@ from junebug.registry import Registry
 from junebug.spec import ChannelSpec, Launch
 from junebug.stores import Stores
 from junebug.worker.forwarder import Forwarder
+from junebug.worker.rate_limit import RateLimit
 from junebug.worker.sender import Sender
 from junebug.worker.status_receiver import StatusReceiver
 from junebug.worker.transport import Transport, TransportContext
@@ -77,6 +78,7 @@ class ChannelWorker:
         self._broker = Broker(settings.amqp, names.channel_program(channel), self._on_broker_state)
         self._webhook = Webhook(settings.callback_timeout, settings.callback_concurrency)
         self._statuses = StatusReceiver(self._broker, self._stores, self._webhook, lambda: self._spec)
+        self._rate_limit = RateLimit()
         self._counts: Counter[str] = Counter()
         self._levels: dict[str, tuple[str, str]] = {}
         self._failing: dict[str, str] = {}
@@ -138,8 +140,8 @@ class ChannelWorker:
         try:
             transport_class = self._registry.load_transport(spec.type)
             config = self._registry.without_unknown(spec.type, spec.config)
-            if config != spec.config:
-                log.warning("unknown options left out", options=sorted(spec.config.keys() - config.keys()))
+            if left_out := sorted(option for option in spec.config.keys() - config.keys() if spec.config[option] is not None):
+                log.warning("unknown options left out", options=left_out)
             self._registry.validate_config(spec.type, config)
             self._context = TransportContext(
                 self._channel,
@@ -149,6 +151,7 @@ class ChannelWorker:
                 self._publish_event,
                 self._publish_status,
                 self._stores.transport(self._channel),
+                self._rate_limit.permit,
             )
             self._transport = transport_class(self._context)
             async with asyncio.timeout(TRANSPORT_START_TIMEOUT):
@@ -215,6 +218,7 @@ class ChannelWorker:
         def left(share: float) -> float:
             return max(0.1, (ends - asyncio.get_running_loop().time()) * share)
 
+        self._rate_limit.close()
         if self._sender:
             await _bounded("sender", self._sender.stop(left(0.5)), left(0.6))
         if self._transport:
@@ -274,6 +278,7 @@ class ChannelWorker:
 
     def _use(self, spec: ChannelSpec) -> None:
         self._spec = spec
+        self._rate_limit.set(spec.rate_limit_count, spec.rate_limit_window)
         secrets = self._registry.secret_values(spec.type, spec.config)
         infrastructure = (self._settings.redis.password, self._settings.amqp.password, spec.mo_url_auth_token)
         self._redactor.replace([*secrets, *filter(None, infrastructure)])

@@ -143,6 +143,8 @@ class Sender:
             return
         while delivery.alive:
             try:
+                if not self._transport.paces_itself:
+                    await self._transport.context.permit()
                 provider_id = await self._transport.send(message)
             except Rejected as error:
                 return self._settle(delivery, message, nack_reason=error.reason)

@@ -28,6 +28,7 @@ class TransportContext:
         publish_event: Callable[[Event], Awaitable[None]],
         publish_status: Callable[[Status], Awaitable[None]],
         store: TransportStore,
+        permit: Callable[[], Awaitable[None]],
     ) -> None:
         """`publish_event` gives an event to the channel that is its `transport_name`."""
         self.channel_id = channel_id
@@ -35,6 +36,8 @@ class TransportContext:
         self.config = config
         self.store = store
         """What the transport keeps beyond its own life. Its calls raise StoreUnavailable while Redis is away."""
+        self.permit = permit
+        """Returns when the channel's rate limit lets one more leave. Raises NotSent when the channel stops meanwhile."""
         self.log = structlog.stdlib.get_logger("transport")
         self._publish_inbound = publish_inbound
         self._publish_event = publish_event
@@ -134,6 +137,8 @@ class Transport:
     """Config fields never to be shown, likewise."""
     window: int = 1
     """Messages that may be in `send` at the same time. 1 keeps them in order."""
+    paces_itself: bool = False
+    """Whether `send` awaits `context.permit` itself, for each of the PDUs that it makes of a message."""
     acks: bool = True
     """Whether the application hears of messages that the provider accepted."""
 

@@ -284,12 +284,8 @@ class WireSmsc:
     def _bind(self, link: SmscLink, frame: Frame) -> None:
         system_id, password, system_type, rest = frame.body.split(b"\0", 3)
         assert rest.endswith(b"\0")
-        self.binds.append(
-            BindRequest(
-                frame.command_id, system_id.decode(), password.decode(), system_type.decode(), *rest[:3],
-                rest[3:-1].decode(), frame.at,
-            )  # fmt: skip
-        )
+        names = (system_id.decode(), password.decode(), system_type.decode())
+        self.binds.append(BindRequest(frame.command_id, *names, *rest[:3], rest[3:-1].decode(), frame.at))
         if self.bind_status:
             link.send(frame.command_id | RESPONSE, frame.sequence, b"", self.bind_status)
             return

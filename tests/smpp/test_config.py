@@ -175,15 +175,23 @@ def test_what_is_missing_is_named(missing: str) -> None:
         ({"submit_sm_encoding": "klingon"}, "submit_sm_encoding: there is no codec 'klingon'"),
         ({"data_coding_overrides": {"0": "hex"}}, "data_coding_overrides: there is no codec 'hex'"),
         ({"command_status_mapping": {"ESME_RODD": "retry"}}, "command_status_mapping: "),
+        ({"window_size": "0"}, "window_size: expected 1 to 10000, got 0"),
+        ({"port": "99999"}, "port: expected 1 to 65535, got 99999"),
+        ({"multipart_sar_reference_rollover": "0"}, "multipart_sar_reference_rollover: expected 2 to 65536, got 0"),
+        ({"response_timeout": "0"}, "response_timeout: expected 0.01 or more, got 0.0"),
+        ({"source_addr_ton": "999"}, "source_addr_ton: expected 0 to 255, got 999"),
         (
             {"send_multipart_sar": True, "submit_short_message_processor_config": {"send_long_messages": True}},
             "send_long_messages and send_multipart_sar: choose one",
         ),
     ],
 )
-def test_what_no_schema_sees_is_named_at_the_start(options: dict[str, Any], message: str) -> None:
+def test_what_no_schema_sees_is_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(TransportStartError, match="^" + message.replace("(", r"\(")):
         SmppConfig.from_config({**MINIMAL, **options})
+    with pytest.raises(InvalidChannelConfig) as error:
+        REGISTRY.validate_config("smpp", {**MINIMAL, **options})
+    assert error.value.errors()[0]["message"].startswith(f"config.{message.partition(': ')[0]}: ")
 
 
 def test_secrets_are_declared() -> None:
@@ -192,3 +200,9 @@ def test_secrets_are_declared() -> None:
     assert "sesame" not in shown
     assert "open" not in shown
     assert "sesame" not in repr(SmppConfig.from_config(config))
+
+
+def test_an_option_that_is_null_counts_as_not_given() -> None:
+    assert parse(service_type=None, tls=None, delivery_report_processor_config=None) == parse()
+    with pytest.raises(InvalidChannelConfig):
+        parse(password=None)

@@ -11,6 +11,7 @@ import pytest
 
 from junebug import names
 from junebug.logs import Redactor, setup_channel_logging, tail
+from junebug.spec import ChannelSpec
 from junebug.worker.transports.smpp import constants as c
 from junebug.worker.transports.smpp import transport
 from junebug.worker.transports.smpp.pdu import DeliverSm, SubmitSm
@@ -136,10 +137,29 @@ async def test_throttling_loses_nothing(bench: Bench, smsc: Smsc, window: int) -
 
 async def test_a_rate_is_kept_to(bench: Bench, smsc: Smsc) -> None:
     created = await channel(bench, smsc, mt_tps=20, registered_delivery=False)
-    ids = [await send(bench, created, f"{number}") for number in range(20)]
     started = asyncio.get_running_loop().time()
+    ids = [await send(bench, created, f"{number}") for number in range(20)]
     await event(bench, ids[-1], "submitted")
     assert asyncio.get_running_loop().time() - started > 0.7
+
+
+async def test_a_rate_limit_counts_parts(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc, registered_delivery=False)
+    old = await bench.stores.channels.get(created)
+    limited = ChannelSpec.from_properties(
+        created, old.to_properties() | {"rate_limit_count": 2, "rate_limit_window": 1, "label": "limited"}
+    )
+    await bench.stores.channels.update(old, limited, restart=False)
+
+    async def applied() -> bool:
+        return bench._workers[created]._rate_limit._limit is not None
+
+    await eventually(applied)
+    started = asyncio.get_running_loop().time()
+    for _ in range(2):
+        await event(bench, await send(bench, created, LONG), "submitted")
+    assert len(smsc.messages) == 6
+    assert asyncio.get_running_loop().time() - started > 1.0
 
 
 async def test_a_refusal_is_final_and_named(bench: Bench, smsc: Smsc) -> None:

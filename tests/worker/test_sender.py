@@ -11,6 +11,7 @@ import pytest
 from junebug import names
 from junebug.errors import NotSent, Rejected, UnknownOutcome
 from junebug.logs import tail
+from junebug.spec import ChannelSpec
 from tests.worker.conftest import Bench, eventually
 from tests.worker.scripted import ScriptedTransport
 
@@ -82,6 +83,29 @@ async def test_what_is_being_sent_meanwhile_is_sent_once(bench: Bench, scripted:
         scripted.window = 1
     assert sorted(map(int, filter(None, scripted.sent))) == list(range(20))
     assert len({event["message_id"] for event in events}) == len(events) == 20
+
+
+async def test_a_rate_limit_holds_and_changes_at_once(bench: Bench, scripted: type[ScriptedTransport]) -> None:
+    channel = await bench.channel("scripted", {}, rate_limit_count=1, rate_limit_window=3600)
+    await bench.running(channel)
+    for number in range(10):
+        await bench.send(channel, "1", str(number), bench.app.url())
+    old = await bench.stores.channels.get(channel)
+    assert scripted.sent == []  # a channel that has just started may have sent its share before
+    new = ChannelSpec.from_properties(channel, old.to_properties() | {"rate_limit_count": None})
+    await bench.stores.channels.update(old, new, restart=False)
+    await bench.app.wait(10)
+    assert scripted.sent == [str(number) for number in range(10)]
+
+
+async def test_a_rate_limit_does_not_hold_up_the_stop(bench: Bench, scripted: type[ScriptedTransport]) -> None:
+    channel = await bench.channel("scripted", {}, rate_limit_count=1, rate_limit_window=3600)
+    await bench.running(channel)
+    for number in range(3):
+        await bench.send(channel, "1", str(number))
+    assert await asyncio.wait_for(bench.stop(channel), 3) == 0
+    assert await bench.broker.queue_length(names.outbound_queue(channel)) == 3
+    assert scripted.sent == []
 
 
 async def test_a_transport_may_keep_its_acks_to_itself(bench: Bench, scripted: type[ScriptedTransport]) -> None:

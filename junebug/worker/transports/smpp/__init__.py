@@ -102,7 +102,7 @@ OUTBOUND_OPTIONS: dict[str, Any] = {
         False, "Send what exceeds one SMS in parts that begin with a user data header (the default of the three)."
     ),
     "multipart_sar_reference_rollover": _whole(
-        0x10000, "References of parts count up to below this: 65536, or 256 for 8-bit headers.", 2, 0x10000
+        0x10000, "References of parts count up to below this; a user data header carries the last 8 bits.", 2, 0x10000
     ),
 }
 
@@ -255,7 +255,7 @@ CONFIG_SCHEMA: dict[str, Any] = {
         "delivery_report_processor_config": _processor_config(DELIVERY_REPORT_OPTIONS),
         "disable_ack": _flag(False, "No submitted events."),
         "disable_delivery_report": _flag(False, "No delivery events."),
-        "submit_sm_expiry": _seconds(86_400, "How long a receipt that came before its submit_sm_resp is kept.", 1),
+        "submit_sm_expiry": _seconds(86_400, "How long a receipt that came before its submit_sm_resp is kept; at most 3600.", 1),
         "third_party_id_expiry": _seconds(604_800, "How long receipts of a message are waited for.", 1),
         "final_dr_third_party_id_expiry": _seconds(3600, "The same after a final receipt (to know it from a repeat).", 1),
         "completed_multipart_info_expiry": _seconds(3600, "The same after the final receipts of all of its parts.", 1),
@@ -287,4 +287,5 @@ CHANNEL_TYPE = ChannelType(
     transport="junebug.worker.transports.smpp.transport:SmppTransport",
     config_schema=CONFIG_SCHEMA,
     secrets=("password", "tls.key_passphrase"),
+    check="junebug.worker.transports.smpp.config:check",
 )

@@ -1,8 +1,8 @@
 """SmppConfig: a channel's `config` as its transport uses it: parsed once, checked, frozen.
 
 The JSON Schema in __init__.py has let it through; here strings become numbers and codecs, Vumi's three processor configs
-and the top level become one. What a schema cannot see (a broken regular expression, a codec that does not exist)
-raises TransportStartError naming the option.
+and the top level become one. What a schema cannot see (a broken regular expression, a codec that does not exist, a number
+in a string that is too large) raises TransportStartError naming the option; `check` tells the API of it.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from junebug.errors import TransportStartError
+from junebug.errors import InvalidChannelConfig, TransportStartError
+from junebug.worker.transports.smpp import CONFIG_SCHEMA, text
 from junebug.worker.transports.smpp import constants as c
-from junebug.worker.transports.smpp import text
 from junebug.worker.transports.smpp.link import BindMode, LinkOptions, TlsOptions
 from junebug.worker.transports.smpp.receipts import DEFAULT_REGEX, STATUS_MAPPING
 from junebug.worker.transports.smpp.session import SessionOptions
 
 LongMessages = Literal["udh", "sar", "payload"]
+Number = TypeVar("Number", int, float)
 StatusMeaning = Literal["throttled", "retry", "reject"]
 
 LONGEST_PASSWORD = 8
@@ -140,6 +141,15 @@ class SmppConfig:
         )
 
 
+def check(config: dict[str, Any]) -> None:
+    """Raises InvalidChannelConfig for what the schema could not see."""
+    try:
+        SmppConfig.from_config(config)
+    except TransportStartError as error:
+        option, _, problem = str(error).partition(": ")
+        raise InvalidChannelConfig([(f"config.{option}", problem)]) from None
+
+
 class _Reader:
     """Options by name, of the type that is wanted; an option that is null counts as not given."""
 
@@ -153,20 +163,30 @@ class _Reader:
     def whole(self, name: str, default: int) -> int:
         value = self.options.get(name)
         try:
-            return default if value is None else int(value)
+            return default if value is None else _within_bounds(name, int(value))
         except ValueError:
-            raise TransportStartError(f"{name}: {value!r} is not a whole number") from None
+            raise TransportStartError(f"{name}: expected a whole number") from None
 
     def seconds(self, name: str, default: float) -> float:
         value = self.options.get(name)
         try:
-            return default if value is None else float(value)
+            return default if value is None else _within_bounds(name, float(value))
         except ValueError:
-            raise TransportStartError(f"{name}: {value!r} is not a number") from None
+            raise TransportStartError(f"{name}: expected a number") from None
 
     def codec(self, name: str) -> str | None:
         value = self.options.get(name)
         return None if value is None else _codec(name, value)
+
+
+def _within_bounds(name: str, value: Number) -> Number:
+    """The schema's bounds, which it does not apply to digits in a string."""
+    schema = CONFIG_SCHEMA["properties"][name]
+    least, most = schema.get("minimum", 0), schema.get("maximum")
+    if value < least or (most is not None and value > most):
+        wanted = f"{least} to {most}" if most is not None else f"{least} or more"
+        raise TransportStartError(f"{name}: expected {wanted}, got {value}")
+    return value
 
 
 def _codec(option: str, name: str) -> str:

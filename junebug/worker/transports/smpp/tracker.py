@@ -41,6 +41,7 @@ HINT = 2
 """How many receipts it counts for that letters are among the digits of ids on one side only."""
 SURE = 3
 """After so many receipts, what does not fit in the usual form is a coincidence."""
+_HEX_DIGITS = frozenset("0123456789abcdef")
 MOST_COUNTED = 1000
 """Then all counts are halved: an SMSC may change its mind."""
 PARK_TTL = 3600.0
@@ -78,7 +79,7 @@ class Forms:
 
     def seen(self, key: str, where: str) -> None:
         """An id as it was `sent` to us in a response, or `received` in a receipt: only one in base 16 has letters."""
-        if not self._letters[where] and not key.isdigit():
+        if not self._letters[where] and not key.isdigit() and set(key) <= _HEX_DIGITS:
             self._letters[where] = True
 
     def count(self, form: str, times: int = 1) -> None:
@@ -203,12 +204,14 @@ class Tracker:
                 self._forms.count(form, REMEMBERED)
         before = self._forms.usual
         self._forms.seen(receipts.key(receipt.provider_id), "received")
+        counted = False
         for key, sent in known.items():
             if len(candidates[key]) == 1 and _same_number(receipt, sent):
                 (form,) = candidates[key]
                 self._forms.count(form)
+                counted = True
         usual = self._forms.usual
-        if usual is not None and usual != before:
+        if counted and usual is not None and usual != before:  # a hint alone is not worth remembering
             await self._store.put("receipt_form", usual, self._config.sent_ttl)
 
     # --- how far each got ---------------------------------------------------------------------------------------------

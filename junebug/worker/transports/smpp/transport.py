@@ -86,6 +86,7 @@ class SmppTransport(Transport):
 
     config_schema = CHANNEL_TYPE.config_schema
     secrets = CHANNEL_TYPE.secrets
+    paces_itself = True
 
     def __init__(self, context: TransportContext) -> None:
         super().__init__(context)
@@ -142,6 +143,8 @@ class SmppTransport(Transport):
         if not self._config.can_send:
             raise Rejected("This channel's bind_mode is receiver: it cannot send")
         progress = self._begin(message)
+        for _ in progress.missing:
+            await self.context.permit()
         places = [Place(progress.number, part) for part in progress.missing]
         submits = [self._submit(message, progress, place, self._gate.join(place)) for place in places]
         if len(submits) == 1:

@@ -1,0 +1,175 @@
+"""Channel type smpp when things break (issue 3): the line cut at any byte, processes and servers killed under load.
+
+What got a 201 is submitted, each receipt becomes its event, and a message is submitted twice only where nobody could know
+whether it had arrived. The promises are those of test_faults.py, kept by another transport; its world is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.blackbox import test_faults
+from tests.blackbox.conftest import Channels
+from tests.blackbox.smsc import DELIVER_SM, CuttingProxy, Submit, WireSmsc, deliver_body
+from tests.blackbox.test_faults import World, each_has_its_event, load_on, server_of
+from tests.blackbox.test_smpp import TO, config_for, smpp, until_status
+from tests.harness import START_DEADLINE, Channel, WebhookSink, eventually, gather_limited
+
+module_world = test_faults.module_world
+world = test_faults.world
+channels = test_faults.channels
+
+MESSAGES = 500
+CUTS = 200
+SEED = int(os.environ.get("JUNEBUG_TEST_SEED", random.randrange(1_000_000)))
+
+
+@pytest.fixture
+async def smsc() -> AsyncIterator[WireSmsc]:
+    """It sends a receipt for each message, until that is acknowledged."""
+    async with WireSmsc() as server:
+        server.receipts = True
+        yield server
+
+
+async def each_is_submitted(accepted: dict[str, str], smsc: WireSmsc) -> None:
+    """Every text that got a 201 has reached the SMSC."""
+    await eventually(
+        lambda: accepted.keys() <= {submit.text for submit in smsc.submits}, START_DEADLINE, "each accepted message"
+    )
+
+
+async def each_is_delivered(accepted: dict[str, str], sink: WebhookSink) -> None:
+    """Every message that got a 201 has had its receipt's event."""
+
+    def missing() -> set[str]:
+        told = {body["message_id"] for body in sink.bodies("/event") if body["event_type"] == "delivery_succeeded"}
+        return set(accepted.values()) - told
+
+    await eventually(lambda: not missing(), START_DEADLINE, "each delivery event")
+
+
+def others(sink: WebhookSink) -> list[str]:
+    """Events that say that something went wrong."""
+    return [
+        body["event_type"]
+        for body in sink.bodies("/event")
+        if body["event_type"] not in ("submitted", "delivery_succeeded")
+    ]
+
+
+async def test_the_line_cut_at_any_byte_loses_nothing_and_repeats_only_what_nobody_knows(
+    channels: Channels, sink: WebhookSink, smsc: WireSmsc
+) -> None:
+    print(f"\nJUNEBUG_TEST_SEED={SEED}")
+    async with CuttingProxy(smsc, CUTS, SEED) as proxy:
+        config = config_for(proxy.port, initial_reconnect_delay=0.01, max_reconnect_delay=0.05)
+        channel = await channels.create("smpp", config)
+        accepted: dict[str, str] = {}
+
+        async def post(api_channel: Channel, n: int) -> None:
+            sent = await api_channel.send(TO, f"text {n}", event_url=sink.url("/event"), **{"from": "8110"})
+            accepted[sent["content"]] = sent["message_id"]
+
+        async with channel.api.kept_alive() as api:
+            kept = Channel(api, channel.created)
+            await gather_limited(4, (post(kept, n) for n in range(MESSAGES)))
+        assert len(accepted) == MESSAGES
+        await each_is_submitted(accepted, smsc)
+        await each_is_delivered(accepted, sink)
+        assert others(sink) == []
+        unexplained = [
+            earlier.text
+            for earlier, _ in repeats(smsc.submits)
+            if (earlier.link.peer_port, earlier.sequence) in proxy.answered and earlier.link.peer_port not in proxy.reset
+        ]
+        count = len(smsc.submits) - MESSAGES
+        print(f"{proxy.made} cuts, {len(smsc.binds)} binds, {count} repeated, {len(unexplained)} of them needlessly")
+        assert unexplained == []
+        assert proxy.made >= CUTS // 2
+        assert len(proxy.answered) >= MESSAGES
+        submitted = Counter(body["message_id"] for body in sink.bodies("/event") if body["event_type"] == "submitted")
+        assert set(submitted) == set(accepted.values())
+
+
+def repeats(submits: list[Submit]) -> list[tuple[Submit, Submit]]:
+    """Each pair of one submit_sm and the next with the same text."""
+    last: dict[str, Submit] = {}
+    pairs = []
+    for submit in submits:
+        if submit.text in last:
+            pairs.append((last[submit.text], submit))
+        last[submit.text] = submit
+    return pairs
+
+
+async def test_a_channel_killed_under_load_loses_nothing(
+    world: World, channels: Channels, sink: WebhookSink, smsc: WireSmsc
+) -> None:
+    channel = await smpp(channels, smsc.port)
+
+    async def worker_pid() -> int:
+        return int(await eventually(lambda: world.junebug.channel_pids().get(channel.id, 0)))
+
+    async with load_on(channel, TO, sink) as load:
+        await test_faults.killing(3, worker_pid, load)
+    assert load.refused == 0
+    await each_is_submitted(load.accepted, smsc)
+    await each_is_delivered(load.accepted, sink)
+    await each_has_its_event(load, sink)
+    assert others(sink) == []
+
+
+@pytest.mark.parametrize("name", ["rabbitmq", "redis"])
+async def test_a_server_restarted_under_load_costs_no_message_and_no_receipt(
+    world: World, channels: Channels, sink: WebhookSink, smsc: WireSmsc, name: str
+) -> None:
+    channel = await smpp(channels, smsc.port)
+    server = server_of(world, name)
+    async with load_on(channel, TO, sink) as load:
+        await asyncio.to_thread(server.kill)
+        refused = load.refused
+        await eventually(lambda: load.refused > refused, what="a 503")
+        phones = [asyncio.create_task(_until_taken(smsc, f"from the phone {n}")) for n in range(20)]
+        await asyncio.to_thread(server.start)
+    await each_is_submitted(load.accepted, smsc)
+    await each_is_delivered(load.accepted, sink)
+    await each_has_its_event(load, sink)
+    assert others(sink) == []
+    async with asyncio.timeout(START_DEADLINE):
+        await asyncio.gather(*phones)
+    wanted = {f"from the phone {n}" for n in range(20)}
+    await eventually(lambda: wanted <= {body["content"] for body in sink.bodies("/mo")}, START_DEADLINE, "each MO")
+    assert len(smsc.links) == 1, "the bind was lost"
+
+
+async def _until_taken(smsc: WireSmsc, content: str) -> None:
+    """As an SMSC does: again and again until the answer is 0."""
+    while await smsc.deliver(TO, "8110", content.encode(), timeout=START_DEADLINE):
+        await asyncio.sleep(0.2)
+
+
+async def test_a_message_is_acknowledged_only_once_rabbitmq_has_it(
+    world: World, channels: Channels, sink: WebhookSink, smsc: WireSmsc
+) -> None:
+    channel = await smpp(channels, smsc.port)
+    link = await smsc.bound()
+    world.rabbitmq.signal(signal.SIGSTOP)
+    try:
+        answer = link.begin(DELIVER_SM, deliver_body(TO, "8110", b"is it safe"))
+        await asyncio.wait([answer], timeout=1.5)
+        assert not answer.done(), "acknowledged, and RabbitMQ knows nothing of it"
+    finally:
+        world.rabbitmq.signal(signal.SIGCONT)
+    async with asyncio.timeout(START_DEADLINE):
+        if (await answer).status != 0:
+            await _until_taken(smsc, "is it safe")
+    await sink.wait_content("/mo", "is it safe", START_DEADLINE)
+    await until_status(channel, "bound")
