@@ -74,6 +74,16 @@ async def test_a_receipt_that_overtakes_is_parked(store: TransportStore) -> None
     assert tracked.reports.count(("m1", "delivered")) == 1
 
 
+@pytest.mark.parametrize("provider_id", ["a1b2c3", "ABC-77", "0b1e7c9a-6d5f-4c1e-9a55-3f0c6f2f1a11"])
+async def test_an_overtaking_receipt_with_letters_in_its_id_is_matched_on_a_new_channel(
+    store: TransportStore, provider_id: str
+) -> None:
+    tracked = Tracked(store)
+    assert await tracked.received(receipt(provider_id)) is None
+    await tracked.sent(provider_id, sent("m1"))
+    assert tracked.reports == [("m1", "delivered")]
+
+
 async def test_a_text_that_only_looks_like_one_is_not_parked(store: TransportStore) -> None:
     tracked = Tracked(store)
     assert await tracked.received(receipt("1", certain=False)) is None
