@@ -296,7 +296,7 @@ async def test_stopping_before_starting_is_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ca.pem, server.pem/.key (smsc.example), client.pem/.key (passphrase "open sesame"), other.pem/.key (another CA)."""
+    """ca.pem, server.pem/.key (smsc.example), client.pem/.key (passphrase "lock-word 7"), other.pem/.key (another CA)."""
     if not shutil.which("openssl"):
         pytest.skip("no openssl here to make certificates with")
     directory = tmp_path_factory.mktemp("tls")
@@ -307,7 +307,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
     for name in ("ca", "other"):
         openssl("req", "-x509", *key, "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
-    for name, secret in (("server", ("-nodes",)), ("client", ("-passout", "pass:open sesame"))):
+    for name, secret in (("server", ("-nodes",)), ("client", ("-passout", "pass:lock-word 7"))):
         openssl("req", *key, *secret, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
         (directory / "names").write_text("subjectAltName=DNS:smsc.example")
         openssl(
@@ -342,7 +342,7 @@ def tls(certificates: Path, **changes: Any) -> TlsOptions:
             "ca_file": str(certificates / "ca.pem"),
             "certificate_file": str(certificates / "client.pem"),
             "key_file": str(certificates / "client.key"),
-            "key_passphrase": "open sesame",
+            "key_passphrase": "lock-word 7",
         }
         | changes
     )
@@ -402,4 +402,4 @@ async def test_unusable_files_are_named_before_anything_is_connected(certificate
     with pytest.raises(TlsError) as raised:
         its.start()
     assert "_file" in str(raised.value)
-    assert "open" not in str(raised.value)
+    assert "lock" not in str(raised.value)
