@@ -106,6 +106,8 @@ class SmppTransport(Transport):
         self._statuses: asyncio.Queue[tuple[StatusLevel, str, str, dict[str, Any]]] = asyncio.Queue()
         self._was_bound = False
         self._failing = False
+        self._told = ""
+        """Type of the last status."""
         self._next_attempt = 0.0
         self._hold: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -370,6 +372,9 @@ class SmppTransport(Transport):
         self._was_bound = event.state is LinkState.BOUND
         if event.state in _LEVELS:
             level, type = _LEVELS[event.state]
+            if self._failing and type == self._told:
+                return  # it fails as before, if perhaps in other words (reset, closed, refused)
+            self._told = type
             self._statuses.put_nowait((level, type, event.message, event.details))
 
     def _end_hold(self) -> None:
