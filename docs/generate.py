@@ -58,7 +58,7 @@ def generated() -> dict[Path, str]:
     return {
         CONFIGURATION: _filled(CONFIGURATION, {"settings": _settings_table()}.__getitem__),
         CHANNEL_TYPES: _filled(CHANNEL_TYPES, types.__getitem__),
-        SMPP: _filled(SMPP, {"command:junebug-smsc": _command_table(smsc_command._parser())}.__getitem__),
+        SMPP: _filled(SMPP, {"command:junebug-smsc": _command_table(smsc_command.argument_parser())}.__getitem__),
         EXAMPLE: "\n".join([_EXAMPLE_INTRODUCTION, *_example_lines()]) + "\n",
     }
 

@@ -27,7 +27,7 @@ MO_FIELDS = frozenset(("from", "to", "content", "data_coding", "esm_class", "use
 
 def main() -> None:
     """The command."""
-    parser = _parser()
+    parser = argument_parser()
     options = vars(parser.parse_args())
     message_ids, receipt_ids = options["message_ids"], options["receipt_ids"]
     if (receipt_ids == "hex" and message_ids != "decimal") or (receipt_ids == "decimal" and message_ids != "hex"):
@@ -36,7 +36,7 @@ def main() -> None:
     sys.exit(run_async(_run(SmscOptions(**options), http_port, pdus)))
 
 
-def _parser() -> argparse.ArgumentParser:
+def argument_parser() -> argparse.ArgumentParser:
     """Each option is the field of SmscOptions with its name, but for the last two."""
     default = SmscOptions()
     parser = argparse.ArgumentParser(
