@@ -81,7 +81,9 @@ class Server:
 class RedisServer(Server):
     def programs(self) -> tuple[ServerProgram, ...]:
         program = redis_program(self.directory / "redis", self.port)
-        return (ServerProgram("redis", (*program.command, "--databases", "10000"), program.environment, priority=0),)
+        # everysec may hold back a write while it syncs: a kill at that moment would lose what was acknowledged
+        own = ("--databases", "10000", "--appendfsync", "always")
+        return (ServerProgram("redis", (*program.command, *own), program.environment, priority=0),)
 
     def answers(self) -> bool:
         try:
