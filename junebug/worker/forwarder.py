@@ -30,6 +30,8 @@ PREFETCH = 2000
 ANSWER_GRACE = 2.0
 """Seconds that an event waits at the most until the application has had the answer with the message's id."""
 ANSWER_POLL = 0.02
+LONGEST_STORE_PAUSE = 2.0
+"""Redis is ours and answers at once when it is back: everything waits for it, so nobody waits long."""
 
 T = TypeVar("T")
 Attempt = Callable[[], Awaitable[Outcome]]
@@ -232,7 +234,7 @@ class Forwarder:
             except StoreUnavailable as error:
                 attempts += 1
                 log.warning("waiting for Redis", reason=str(error))
-                await self._rest(retry.pause(attempts))
+                await self._rest(min(retry.pause(attempts), LONGEST_STORE_PAUSE))
 
     async def _rest(self, seconds: float) -> None:
         """Wait; a worker that stops does not wait for us."""
