@@ -37,12 +37,15 @@ _PLACEHOLDER = "0" * _TAG_DIGITS
 
 
 class Delivery:
-    """One message from a queue. Exactly one of `ack` and `reject` is to be called, any time later."""
+    """One message from a queue. Exactly one of `ack` and `requeue` is to be called, any time later."""
 
-    __slots__ = ("_channel", "body", "priority", "redelivered", "tag")
+    __slots__ = ("_channel", "body", "priority", "queue", "redelivered", "tag")
 
-    def __init__(self, channel: FastChannel, tag: int, body: bytes, redelivered: bool, priority: int) -> None:
+    def __init__(
+        self, channel: FastChannel, queue: str, tag: int, body: bytes, redelivered: bool, priority: int
+    ) -> None:
         self._channel = channel
+        self.queue = queue
         self.tag = tag
         self.body = body
         self.redelivered = redelivered
@@ -52,9 +55,9 @@ class Delivery:
         """Done with it: RabbitMQ may forget it. After the link was lost this does nothing (it comes again)."""
         self._channel.settle(self.tag)
 
-    def reject(self) -> None:
-        """It can never be handled: RabbitMQ moves it to the queue's dead letters."""
-        self._channel.reject(self.tag)
+    def requeue(self) -> None:
+        """Put it back in its place in the queue."""
+        self._channel.requeue(self.tag)
 
     @property
     def alive(self) -> bool:
@@ -88,7 +91,7 @@ class FastChannel(aiormq.Channel):
         self._confirmed_ahead: set[int] = set()
         self._failed: dict[int, Exception] = {}
         self._batches: deque[_Batch] = deque()
-        self._prepared: dict[tuple[str, str, int], tuple[bytes, bytes]] = {}
+        self._prepared: dict[tuple[str, str, int | None], tuple[bytes, bytes]] = {}
         self._flusher: asyncio.Task[None] | None = None
         # acknowledging
         self._outstanding: deque[int] = deque()
@@ -121,8 +124,12 @@ class FastChannel(aiormq.Channel):
 
     # --- publishing ---------------------------------------------------------------------------------------------------
 
-    async def publish_many(self, exchange: str, routing_key: str, bodies: Sequence[bytes], priority: int = 0) -> None:
+    async def publish_many(
+        self, exchange: str, routing_key: str, bodies: Sequence[bytes], expiration: int | None = None
+    ) -> None:
         """Write the bodies as persistent, mandatory messages; return when RabbitMQ has confirmed them all.
+
+        `expiration`: milliseconds that a message may wait in a queue.
 
         Raises Unroutable if one was returned, BrokerUnavailable if one was refused or the link was lost.
         """
@@ -132,8 +139,8 @@ class FastChannel(aiormq.Channel):
             await self._room.wait()
         if not self.usable:
             raise BrokerUnavailable("there is no connection to RabbitMQ")
-        before, after = self._prepared.get((exchange, routing_key, priority)) or self._prepare(
-            exchange, routing_key, priority
+        before, after = self._prepared.get((exchange, routing_key, expiration)) or self._prepare(
+            exchange, routing_key, expiration
         )
         out, tag, size = self._out, self._tag, 0
         limit = self.max_content_size
@@ -156,12 +163,15 @@ class FastChannel(aiormq.Channel):
         self._batches.append(batch)
         await batch.done
 
-    def _prepare(self, exchange: str, routing_key: str, priority: int) -> tuple[bytes, bytes]:
+    def _prepare(self, exchange: str, routing_key: str, expiration: int | None) -> tuple[bytes, bytes]:
         """The frames Basic.Publish and content header: what stands before the body's size, and between it and the tag."""
         publish = amqp.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=True)
         # message_id is the last of these properties on the wire, so the tag is what precedes the frame's end
         properties = amqp.Basic.Properties(
-            content_type="application/json", delivery_mode=2, priority=priority, message_id=_PLACEHOLDER
+            content_type="application/json",
+            delivery_mode=2,
+            expiration=None if expiration is None else str(expiration),
+            message_id=_PLACEHOLDER,
         )
         header = pamqp.frame.marshal(ContentHeader(body_size=0, properties=properties), self.number)
         size_at = 7 + 4  # frame header, class id and weight; the size has 8 bytes, a frame ends with one
@@ -169,7 +179,7 @@ class FastChannel(aiormq.Channel):
         prepared = (before, header[size_at + 8 : -_TAG_DIGITS - 1])
         if len(self._prepared) >= 1000:
             self._prepared.clear()
-        self._prepared[exchange, routing_key, priority] = prepared
+        self._prepared[exchange, routing_key, expiration] = prepared
         return prepared
 
     async def _flush_forever(self) -> None:
@@ -230,7 +240,8 @@ class FastChannel(aiormq.Channel):
         self._outstanding.append(tag)
         if self.on_delivery is None:
             return  # cancelled meanwhile: RabbitMQ hands it out again when the channel closes
-        self.on_delivery(Delivery(self, tag, body, bool(frame.redelivered), header.properties.priority or 0))
+        queue = frame.consumer_tag or ""  # consumers are named after their queues
+        self.on_delivery(Delivery(self, queue, tag, body, bool(frame.redelivered), header.properties.priority or 0))
 
     def settle(self, tag: int) -> None:
         """Note that a delivery is done; acknowledge it with others soon."""
@@ -266,10 +277,10 @@ class FastChannel(aiormq.Channel):
         self.flush_acks()
         await self._hand_over()
 
-    def reject(self, tag: int) -> None:
+    def requeue(self, tag: int) -> None:
         if self.usable:
-            self._outstanding = deque(each for each in self._outstanding if each != tag)
-            self._write([pamqp.frame.marshal(amqp.Basic.Reject(tag, requeue=False), self.number)])
+            self._outstanding.remove(tag)
+            self._write([pamqp.frame.marshal(amqp.Basic.Reject(tag, requeue=True), self.number)])
 
     def _write(self, frames: list[bytes]) -> None:
         self._out += frames

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import aio_pika
@@ -22,7 +23,7 @@ from junebug import names
 from junebug.aio import end_task
 from junebug.amqp_channel import Delivery, FastChannel
 from junebug.config import AmqpSettings
-from junebug.errors import BrokerUnavailable, StartupError, Unroutable
+from junebug.errors import BrokerUnavailable, QueueBusy, StartupError, Unroutable
 
 __all__ = ["Broker", "Consumer", "Delivery", "check"]
 
@@ -33,6 +34,9 @@ RPC_TIMEOUT = 10.0
 CONFIRM_TIMEOUT = 30.0
 HEARTBEAT = 15
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+WALK_PREFETCH, WALK_BATCH = 1000, 500
+WALK_PATIENCE = 2.0
+"""Seconds that a walk waits for the next message that should be there."""
 
 _FAILURES = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutError, RuntimeError)
 
@@ -182,7 +186,7 @@ class Broker:
                     await queue.bind(names.EXCHANGE, name)
 
     async def _delete_idle(self, queue: str) -> bool:
-        """A queue of ours that an older Junebug declared, without priorities, makes room if nothing is in it."""
+        """A queue that another version of Junebug declared with other arguments makes room if nothing is in it."""
         assert self._connection is not None
         try:
             async with asyncio.timeout(RPC_TIMEOUT), self._connection.channel(publisher_confirms=False) as channel:
@@ -204,14 +208,65 @@ class Broker:
             for name in queues:
                 await channel.queue_delete(name)
 
+    async def delete_idle_queue(self, queue: str) -> bool:
+        """Delete a queue that is empty and that nobody consumes; False when it is not. Raises BrokerUnavailable."""
+        if self._connection is None or not self.connected:
+            raise BrokerUnavailable("there is no connection to RabbitMQ")
+        try:
+            return await self._delete_idle(queue)
+        except _FAILURES as error:
+            raise BrokerUnavailable(f"RabbitMQ does not answer: {_reason(error, self._settings)}") from None
+
     async def queue_length(self, queue: str) -> int:
         """Messages that wait in the queue; 0 when there is none of that name. Raises BrokerUnavailable."""
+        return (await self.queue_lengths((queue,)))[queue]
+
+    async def queue_lengths(self, queues: Iterable[str]) -> dict[str, int]:
+        """Messages that wait in each; 0 where there is none of that name. Raises BrokerUnavailable."""
+        lengths: dict[str, int] = {}
+        left = deque(queues)
+        while left:
+            try:
+                async with self._admin_channel() as channel:
+                    while left:
+                        declared = await channel.declare_queue(left[0], passive=True)
+                        lengths[left.popleft()] = declared.declaration_result.message_count or 0
+            except _QueueMissing:
+                lengths[left.popleft()] = 0
+        return lengths
+
+    async def walk(
+        self,
+        queue: str,
+        visit: Callable[[Sequence[Delivery]], Awaitable[bool]],
+        *,
+        keeping: bool,
+        most: int | None = None,
+        exclusive: bool = True,
+    ) -> int:
+        """Go once through what waits in the queue, in its order; how many messages were seen.
+
+        `visit` gets them in batches and answers whether to go on. What it acknowledges is gone; the rest is put back in
+        its place at the end. `keeping`: it leaves many there (else they come as fast as it acknowledges). `most`: see no
+        more than so many. `exclusive`: nobody else may consume the queue meanwhile.
+
+        Raises QueueBusy when somebody consumes it already, BrokerUnavailable.
+        """
+        if self._connection is None or not self.connected:
+            raise BrokerUnavailable("there is no connection to RabbitMQ")
+        channel = None
         try:
-            async with self._admin_channel() as channel:
-                declared = await channel.declare_queue(queue, passive=True)
-                return declared.declaration_result.message_count or 0
-        except _QueueMissing:
+            channel = await FastChannel.open_on(_underlay(self._connection), timeout=RPC_TIMEOUT)
+            return await _walk(channel, queue, visit, keeping, most, exclusive)
+        except aiormq.exceptions.ChannelNotFoundEntity:
             return 0
+        except aiormq.exceptions.ChannelAccessRefused:
+            raise _busy(queue) from None
+        except _FAILURES as error:
+            raise BrokerUnavailable(f"RabbitMQ does not answer: {_reason(error, self._settings)}") from None
+        finally:
+            if channel:
+                await _close(channel)
 
     def _admin_channel(self) -> _AdminChannel:
         if self._connection is None or not self.connected:
@@ -226,11 +281,11 @@ class Broker:
         body: bytes,
         *,
         exchange: str = "",
-        priority: int = 0,
+        expiration: float | None = None,
         timeout: float = CONFIRM_TIMEOUT,
     ) -> None:
         """Publish one message (see `publish_many`); concurrent calls share one write."""
-        await self.publish_many(routing_key, (body,), exchange=exchange, priority=priority, timeout=timeout)
+        await self.publish_many(routing_key, (body,), exchange=exchange, expiration=expiration, timeout=timeout)
 
     async def publish_many(
         self,
@@ -238,11 +293,12 @@ class Broker:
         bodies: Sequence[bytes],
         *,
         exchange: str = "",
-        priority: int = 0,
+        expiration: float | None = None,
         timeout: float = CONFIRM_TIMEOUT,
     ) -> None:
         """Publish persistent messages; return when RabbitMQ has confirmed them.
 
+        `expiration`: seconds that they may wait in a queue.
         Raises Unroutable when no queue takes one, BrokerUnavailable when there is no confirmation: then each of them
         may or may not have been taken, and publishing again is right for those who can bear a repeat.
         """
@@ -251,12 +307,13 @@ class Broker:
             raise BrokerUnavailable("there is no connection to RabbitMQ")
         try:
             async with asyncio.timeout(timeout):
-                await publisher.publish_many(exchange, routing_key, bodies, priority)
+                milliseconds = None if expiration is None else max(0, round(expiration * 1000))
+                await publisher.publish_many(exchange, routing_key, bodies, milliseconds)
         except TimeoutError:
             raise BrokerUnavailable(f"RabbitMQ did not confirm within {timeout:g} s") from None
 
     async def publish_surely(
-        self, routing_key: str, bodies: Sequence[bytes], *, exchange: str = "", priority: int = 0
+        self, routing_key: str, bodies: Sequence[bytes], *, exchange: str = "", expiration: float | None = None
     ) -> None:
         """Publish, again and again until RabbitMQ has confirmed: repeats are possible, loss is not.
 
@@ -267,7 +324,7 @@ class Broker:
         while True:
             await self._connected.wait()
             try:
-                return await self.publish_many(routing_key, bodies, exchange=exchange, priority=priority)
+                return await self.publish_many(routing_key, bodies, exchange=exchange, expiration=expiration)
             except Unroutable:
                 if exchange or routing_key not in self._queues:
                     raise
@@ -285,44 +342,55 @@ class Broker:
 
     def consume(
         self,
-        queue: str,
+        queue: str | Sequence[str],
         on_delivery: Callable[[Delivery], None],
         *,
         prefetch: int,
         exclusive: bool = False,
+        temporary: bool = False,
+        halted: bool = False,
         on_lost: Callable[[], None] | None = None,
     ) -> Consumer:
         """Have `on_delivery` called (in the event loop, must not block) for each message, until cancelled.
 
-        `on_lost` is called when the link breaks: what was not acknowledged will be delivered again.
-        The queue must be among those declared. `exclusive`: RabbitMQ lets nobody else consume it meanwhile.
+        Of several queues each has its own `prefetch`. They must be among those declared, unless they are `temporary`:
+        made by this consumer, for it alone, gone with its connection. `exclusive`: RabbitMQ lets nobody else consume
+        them meanwhile. `halted`: it begins with `go_on`. `on_lost` is called when the link breaks: what was not
+        acknowledged will be delivered again.
         """
-        consumer = Consumer(self, queue, on_delivery, prefetch, exclusive, on_lost)
+        queues = (queue,) if isinstance(queue, str) else tuple(queue)
+        consumer = Consumer(self, queues, on_delivery, prefetch, exclusive, temporary, on_lost)
+        if halted:
+            consumer._wanted.clear()
         self._consumers.append(consumer)
         consumer.resume()
         return consumer
 
 
 class Consumer:
-    """A queue's consumer that starts again after every loss of the link; made by `Broker.consume`."""
+    """A consumer that starts again after every loss of the link; made by `Broker.consume`."""
 
     def __init__(
         self,
         broker: Broker,
-        queue: str,
+        queues: tuple[str, ...],
         on_delivery: Callable[[Delivery], None],
         prefetch: int,
         exclusive: bool,
+        temporary: bool,
         on_lost: Callable[[], None] | None,
     ) -> None:
-        self.queue = queue
+        self.queues = queues
         self._broker = broker
         self._on_delivery = on_delivery
         self._on_lost = on_lost
         self._prefetch = prefetch
         self._exclusive = exclusive
+        self._temporary = temporary
         self._channel: FastChannel | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._wanted = asyncio.Event()
+        self._wanted.set()
         self.consuming = asyncio.Event()
 
     def resume(self) -> None:
@@ -337,13 +405,46 @@ class Consumer:
             self._keeper = None
         await self._close_channel()
 
+    async def halt(self, waiting: Callable[[], Iterable[Delivery]] = tuple) -> None:
+        """Take no more until `go_on`, and put back in its place what `waiting` then says has not been begun.
+
+        What else is in hand can still be acknowledged.
+        """
+        self._wanted.clear()
+        channel = self._channel
+        if not (channel and channel.usable and self.consuming.is_set()):
+            return
+        self.consuming.clear()
+        late: list[Delivery] = []
+        channel.on_delivery = late.append
+        try:
+            for queue in self.queues:
+                await channel.basic_cancel(queue, timeout=RPC_TIMEOUT)
+            for delivery in (*waiting(), *late):
+                delivery.requeue()
+            async with asyncio.timeout(RPC_TIMEOUT):
+                await channel.flush()
+        except _FAILURES:
+            pass  # the link is gone, and with it the deliveries
+
+    async def go_on(self) -> None:
+        """After `halt`: consume again."""
+        self._wanted.set()
+        channel = self._channel
+        if channel and channel.usable and not self.consuming.is_set():
+            try:
+                await self._consume_on(channel)
+            except _FAILURES:
+                await self._close_channel()  # so that the keeper begins again
+
     async def stop_deliveries(self) -> None:
         """Take no more, but keep what is in hand: it can still be acknowledged."""
         channel = self._channel
         if channel and channel.usable:
             channel.on_delivery = None
             try:
-                await channel.basic_cancel(self.queue, timeout=RPC_TIMEOUT)
+                for queue in self.queues:
+                    await channel.basic_cancel(queue, timeout=RPC_TIMEOUT)
             except _FAILURES:
                 pass  # the link is gone, and with it the deliveries
 
@@ -356,26 +457,20 @@ class Consumer:
     async def _close_channel(self) -> None:
         channel, self._channel = self._channel, None
         self.consuming.clear()
-        if channel and channel.usable:
-            channel.on_delivery = None
-            try:
-                async with asyncio.timeout(RPC_TIMEOUT):
-                    await channel.flush()
-                    channel.usable = False  # an ack after the close would cost the whole connection
-                    await channel.close()
-            except _FAILURES:
-                channel.usable = False
+        if channel:
+            await _close(channel)
 
     async def _keep_consuming(self) -> None:
         pause = FIRST_PAUSE
         is_missing = False
         while True:
             await self._broker._connected.wait()
+            await self._wanted.wait()
             try:
                 channel = await self._begin(declare=is_missing)
             except _FAILURES as error:
                 is_missing = True
-                log.warning("cannot consume", queue=self.queue, reason=_reason(error, self._broker._settings))
+                log.warning("cannot consume", queue=self.queues[0], reason=_reason(error, self._broker._settings))
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
@@ -393,17 +488,89 @@ class Consumer:
         broker = self._broker
         if broker._connection is None:
             raise ConnectionError("there is no connection to RabbitMQ")
-        if declare and self.queue in broker._queues:
-            await broker._declare({self.queue: broker._queues[self.queue]}, broker._bindings & {self.queue})
+        if declare:
+            queues = {queue: broker._queues[queue] for queue in self.queues if queue in broker._queues}
+            await broker._declare(queues, broker._bindings & queues.keys())
         channel = await FastChannel.open_on(_underlay(broker._connection), timeout=RPC_TIMEOUT)
         self._channel = channel
-        channel.on_delivery = self._on_delivery
         await channel.basic_qos(prefetch_count=self._prefetch, timeout=RPC_TIMEOUT)
-        await channel.basic_consume(
-            self.queue, _never_called, exclusive=self._exclusive, consumer_tag=self.queue, timeout=RPC_TIMEOUT
-        )
-        self.consuming.set()
+        if self._temporary:
+            for queue in self.queues:
+                await channel.queue_declare(queue, exclusive=True, timeout=RPC_TIMEOUT)
+        await self._consume_on(channel)
         return channel
+
+    async def _consume_on(self, channel: FastChannel) -> None:
+        channel.on_delivery = self._on_delivery
+        for queue in self.queues:
+            await channel.basic_consume(
+                queue, _never_called, exclusive=self._exclusive, consumer_tag=queue, timeout=RPC_TIMEOUT
+            )
+        self.consuming.set()
+
+
+async def _walk(
+    channel: FastChannel,
+    queue: str,
+    visit: Callable[[Sequence[Delivery]], Awaitable[bool]],
+    keeping: bool,
+    most: int | None,
+    exclusive: bool,
+) -> int:
+    declared = await channel.queue_declare(queue, passive=True, timeout=RPC_TIMEOUT)
+    waiting = declared.message_count or 0
+    expected = waiting if most is None else min(waiting, most)
+    if declared.consumer_count and exclusive:
+        raise _busy(queue)  # it may hold all that is there
+    if not expected:
+        return 0
+    arrived: list[Delivery] = []
+    news = asyncio.Event()
+
+    def take(delivery: Delivery) -> None:
+        arrived.append(delivery)
+        news.set()
+
+    channel.on_delivery = take
+    channel.on_cancelled = news.set
+    channel.closing.add_done_callback(functools.partial(_set_event, news))
+    await channel.basic_qos(prefetch_count=(most or 0) if keeping else WALK_PREFETCH, timeout=RPC_TIMEOUT)
+    await channel.basic_consume(queue, _never_called, exclusive=exclusive, consumer_tag=queue, timeout=RPC_TIMEOUT)
+    seen = 0
+    while seen < expected:
+        try:
+            async with asyncio.timeout(WALK_PATIENCE):
+                await news.wait()
+        except TimeoutError:
+            break  # what is missing has expired, or somebody else has it
+        if not channel.usable:
+            raise ConnectionError("the connection to RabbitMQ was lost")
+        batch = arrived[: min(WALK_BATCH, expected - seen)]
+        del arrived[: len(batch)]
+        if not arrived:
+            news.clear()
+        seen += len(batch)
+        if not batch or not await visit(batch):
+            break
+    return seen
+
+
+def _busy(queue: str) -> QueueBusy:
+    return QueueBusy(f"Somebody else is going through the queue {queue}: try again")
+
+
+async def _close(channel: FastChannel) -> None:
+    """What is acknowledged leaves first; RabbitMQ puts the rest back."""
+    if not channel.usable:
+        return
+    channel.on_delivery = None
+    try:
+        async with asyncio.timeout(RPC_TIMEOUT):
+            await channel.flush()
+            channel.usable = False  # an ack after the close would cost the whole connection
+            await channel.close()
+    except _FAILURES:
+        channel.usable = False
 
 
 class _OtherArguments(Exception):

@@ -19,6 +19,7 @@ import yaml
 from junebug.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "JUNEBUG_"
+MOST_DELAYS = 20
 LONGEST_SOCKET_PATH = 100
 """Bytes: a unix socket's path is limited to 107 by the kernel, and supervisord appends its pid while binding."""
 
@@ -97,6 +98,16 @@ class Settings:
         help="The longest that a call of an application's URL may take, in seconds.")  # fmt: skip
     callback_concurrency: int = _setting(50, "--callback-concurrency", minimum=1,
         help="Calls under way to one host, for each channel.")  # fmt: skip
+    callback_retry_delays: list[float] = _setting([1.0, 5.0, 30.0, 120.0, 600.0, 3600.0], "--callback-retry-delays",
+        kind="delays", minimum=0.1, maximum=86400,
+        help="Pauses before a failed call is made again, in seconds; the last one repeats (command line: with "
+             "commas between).")  # fmt: skip
+    callback_max_age: float = _setting(86400.0, "--callback-max-age", minimum=1.0,
+        help="How long an inbound message is tried before it becomes a dead letter, in seconds; events are tried for "
+             "outbound_message_ttl.")  # fmt: skip
+    callback_secret: str | None = _setting(None, "--callback-secret", secret=True,
+        help="The key that signs calls as Standard Webhooks do: `whsec_` and base64; none: they are not signed. A "
+             "channel may have its own.")  # fmt: skip
     max_body_size: int = _setting(1_000_000, "--max-body-size", minimum=1000,
         help="The largest request body that the API takes, in bytes.")  # fmt: skip
     request_timeout: float = _setting(5.0, "--request-timeout", minimum=0.1,
@@ -135,7 +146,7 @@ class Option:
 
     path: tuple[str, ...]
     kind: str
-    """`str`, `int`, `float`, `bool`, `switch` (a flag without a value), `mapping` or `plugins`."""
+    """`str`, `int`, `float`, `bool`, `switch` (a flag without a value), `delays`, `mapping` or `plugins`."""
     optional: bool
     default: Any
     flag: str
@@ -271,6 +282,7 @@ _WANTED = {
     "float": "a number",
     "bool": "true or false",
     "switch": "true or false",
+    "delays": "numbers that do not fall",
     "mapping": "channel types as `type: python.Class`",
     "plugins": "a list of objects, each with a `type`",
 }
@@ -292,6 +304,11 @@ def _from_text(option: Option, text: Any, where: str) -> Any:
             if lowered in _TRUE or lowered in _FALSE:
                 return lowered in _TRUE
             raise _wrong(option, where, text)
+        case "delays":
+            try:
+                return _checked(option, [float(part) for part in text.split(",")], where)
+            except ValueError:
+                raise _wrong(option, where, text) from None
         case "mapping":
             pairs = [part.strip() for part in (text.split(",") if isinstance(text, str) else text)]
             mapping = {name: path for name, colon, path in (pair.partition(":") for pair in pairs) if colon}
@@ -315,12 +332,18 @@ def _checked(option: Option, value: Any, where: str) -> Any:
         return None if option.optional else type(option.default)()
     if option.kind == "float" and type(value) is int:
         value = float(value)
+    if option.kind == "delays" and isinstance(value, list):
+        value = [float(each) if type(each) is int else each for each in value]
     if option.kind == "str" and option.optional and value == "None":
         return None  # the documented spelling of "no logging"
     fits = {
         "str": lambda: isinstance(value, str),
         "int": lambda: type(value) is int,
         "float": lambda: isinstance(value, float) and value == value and abs(value) != float("inf"),
+        "delays": lambda: isinstance(value, list)
+        and 0 < len(value) <= MOST_DELAYS
+        and all(isinstance(each, float) and each == each for each in value)
+        and value == sorted(value),
         "bool": lambda: isinstance(value, bool),
         "switch": lambda: isinstance(value, bool),
         "mapping": lambda: isinstance(value, dict) and all(isinstance(v, str) for kv in value.items() for v in kv),
@@ -329,7 +352,12 @@ def _checked(option: Option, value: Any, where: str) -> Any:
     }
     if not fits[option.kind]():
         raise _wrong(option, where, value)
-    if (option.minimum is not None and value < option.minimum) or (option.maximum is not None and value > option.maximum):
+    numbers = value if isinstance(value, list) and option.kind == "delays" else [value]
+    if any(
+        (option.minimum is not None and number < option.minimum)
+        or (option.maximum is not None and number > option.maximum)
+        for number in numbers
+    ):
         upper = f" to {option.maximum:g}" if option.maximum is not None else " or more"
         raise ConfigError(f"{where}: expected {_WANTED[option.kind]}, {option.minimum:g}{upper}, got {value}")
     return value

@@ -7,7 +7,7 @@ Text is never parsed into dates; a missing optional field is filled; what is not
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
@@ -42,11 +42,16 @@ def normalise_timestamp(text: object) -> str:
     """
     if isinstance(text, str):
         try:
-            when = datetime.fromisoformat(text)
+            return parse_timestamp(text)
         except ValueError:
-            return timestamp_now()
-        return format_timestamp(when if when.tzinfo else when.replace(tzinfo=UTC))
+            pass
     return timestamp_now()
+
+
+def parse_timestamp(text: str) -> str:
+    """A time as users write it (ISO 8601, UTC unless it says otherwise) in our form. Raises ValueError."""
+    when = datetime.fromisoformat(text)
+    return format_timestamp(when if when.tzinfo else when.replace(tzinfo=UTC))
 
 
 def _load(body: bytes, message_type: str) -> dict[str, Any]:
@@ -67,6 +72,18 @@ def _text(wire: dict[str, Any], name: str, *, required: bool = False) -> str | N
     if isinstance(value, str) or (value is None and not required):
         return value
     raise MalformedMessage(f"{name}: expected a string, got {value!r:.100}")
+
+
+def _time(wire: dict[str, Any], name: str) -> str | None:
+    text = _text(wire, name)
+    try:
+        return None if text is None else parse_timestamp(text)
+    except ValueError:
+        raise MalformedMessage(f"{name}: expected a timestamp, got {text!r:.100}") from None
+
+
+def _given(message: Any, *names: str) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(message, name)) is not None}
 
 
 def _dict(wire: dict[str, Any], name: str) -> dict[str, Any]:
@@ -98,9 +115,16 @@ class UserMessage:
     transport_metadata: dict[str, Any] = field(default_factory=dict)
     helper_metadata: dict[str, Any] = field(default_factory=dict)
     routing_metadata: dict[str, Any] = field(default_factory=dict)
+    expires_at: str | None = None
+    """An MT is not sent after this time (a timestamp as the others). Not Vumi's: on the wire only where it is given."""
+    priority: int = 1
+    """1 to 5, 5 first. On the wire it is the queue that says it."""
+    event_url: str | None = None
+    event_auth_token: str | None = field(default=None, repr=False)
+    """Where the events of an MT go: with the message, so that they arrive even if Redis has lost it. Not Vumi's."""
 
     def to_wire(self) -> bytes:
-        """Vumi's `user_message` as JSON bytes, every field present."""
+        """Vumi's `user_message` as JSON bytes, every field of Vumi's present."""
         return orjson.dumps(
             {
                 "message_type": "user_message",
@@ -121,8 +145,13 @@ class UserMessage:
                 "transport_metadata": self.transport_metadata,
                 "helper_metadata": self.helper_metadata,
                 "routing_metadata": self.routing_metadata,
+                **_given(self, "expires_at", "event_url", "event_auth_token"),
             }
         )
+
+    def has_expired(self, now: datetime) -> bool:
+        """Whether it may be sent no more."""
+        return self.expires_at is not None and format_timestamp(now) >= self.expires_at
 
     def body(self, channel: str) -> dict[str, Any]:
         """The JSON object that applications get, from the mo_url and as the answer to a send (COMPAT §2)."""
@@ -139,10 +168,11 @@ class UserMessage:
             "reply_to": self.in_reply_to,
             "content": self.content,
             "channel_data": channel_data,
+            **_given(self, "expires_at"),
         }
 
     @classmethod
-    def from_wire(cls, body: bytes) -> Self:
+    def from_wire(cls, body: bytes, priority: int = 1) -> Self:
         """Raises MalformedMessage, naming the field."""
         wire = _load(body, "user_message")
         session_event = _text(wire, "session_event")
@@ -165,6 +195,10 @@ class UserMessage:
             transport_metadata=_dict(wire, "transport_metadata"),
             helper_metadata=_dict(wire, "helper_metadata"),
             routing_metadata=_dict(wire, "routing_metadata"),
+            expires_at=_time(wire, "expires_at"),
+            event_url=_text(wire, "event_url"),
+            event_auth_token=_text(wire, "event_auth_token"),
+            priority=priority,
         )
 
 
@@ -191,11 +225,16 @@ class Event:
     sent_message_id: str | None = None
     nack_reason: str | None = None
     delivery_status: str | None = None
+    event_url: str | None = None
+    event_auth_token: str | None = field(default=None, repr=False)
+    """Where it goes, if the message said so; not Vumi's."""
     transport_metadata: dict[str, Any] = field(default_factory=dict)
     helper_metadata: dict[str, Any] = field(default_factory=dict)
 
     def to_wire(self) -> bytes:
-        """Vumi's `event` as JSON bytes; only the fields that its event_type has."""
+        """Vumi's `event` as JSON bytes; only the fields that its event_type has. The application's own queue gets it
+        without what is not Vumi's (`without_url`).
+        """
         wire: dict[str, Any] = {
             "message_type": "event",
             "message_version": MESSAGE_VERSION,
@@ -206,6 +245,7 @@ class Event:
             "transport_name": self.transport_name,
             "transport_metadata": self.transport_metadata,
             "helper_metadata": self.helper_metadata,
+            **_given(self, "event_url", "event_auth_token"),
         }
         if self.event_type == "ack":
             wire["sent_message_id"] = self.sent_message_id
@@ -214,6 +254,9 @@ class Event:
         else:
             wire["delivery_status"] = self.delivery_status
         return orjson.dumps(wire)
+
+    def without_url(self) -> Self:
+        return replace(self, event_url=None, event_auth_token=None)
 
     @property
     def api_type(self) -> str:
@@ -256,9 +299,28 @@ class Event:
             sent_message_id=_text(wire, "sent_message_id"),
             nack_reason=_text(wire, "nack_reason"),
             delivery_status=delivery_status,
+            event_url=_text(wire, "event_url"),
+            event_auth_token=_text(wire, "event_auth_token"),
             transport_metadata=_dict(wire, "transport_metadata"),
             helper_metadata=_dict(wire, "helper_metadata"),
         )
+
+
+def event_of(message: UserMessage, channel: str, event_type: str, **fields: Any) -> Event:
+    """What became of an MT on this channel."""
+    return Event(
+        event_type=event_type,
+        user_message_id=message.message_id,
+        transport_name=channel,
+        event_url=message.event_url,
+        event_auth_token=message.event_auth_token,
+        **fields,
+    )
+
+
+def rejected(message: UserMessage, channel: str, reason: str) -> Event:
+    """The event of an MT that will not be sent."""
+    return event_of(message, channel, "nack", nack_reason=reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

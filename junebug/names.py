@@ -5,17 +5,35 @@ The AMQP names are Vumi's (COMPAT §3), the Redis ones those that Junebug 0.1.11
 
 from __future__ import annotations
 
+import hashlib
+
 # --- AMQP -------------------------------------------------------------------------------------------------------------
 
 EXCHANGE = "vumi"
 EXCHANGE_TYPE = "direct"
 
-MAX_PRIORITY = 5
+LOWEST_PRIORITY, HIGHEST_PRIORITY = 1, 5
 
 
-def outbound_queue(channel: str) -> str:
-    """MT messages on their way to the channel's transport; also `{amqp_queue}.outbound`."""
-    return f"{channel}.outbound"
+def outbound_queue(channel: str, priority: int = LOWEST_PRIORITY) -> str:
+    """MT messages of one priority on their way to the channel's transport. The lowest has Vumi's name, which is also
+    that of `{amqp_queue}.outbound`.
+    """
+    return f"{channel}.outbound" if priority == LOWEST_PRIORITY else f"{channel}.outbound.{priority}"
+
+
+def outbound_queues(channel: str) -> dict[int, str]:
+    """Priority -> queue, the most urgent first."""
+    return {
+        priority: outbound_queue(channel, priority) for priority in range(HIGHEST_PRIORITY, LOWEST_PRIORITY - 1, -1)
+    }
+
+
+def priority_of(outbound: str, given: int) -> int:
+    """The priority of a message on this outbound queue; `given`: what AMQP says of it, where the queue says nothing."""
+    _, _, last = outbound.rpartition(".outbound.")
+    priority = int(last) if last.isdigit() else given
+    return min(max(priority, LOWEST_PRIORITY), HIGHEST_PRIORITY)
 
 
 def inbound_queue(channel: str) -> str:
@@ -33,21 +51,70 @@ def status_queue(channel: str) -> str:
     return f"{channel}.status"
 
 
+def callback_queue(channel: str) -> str:
+    """Callbacks that failed and whose time to be tried again has come."""
+    return f"{channel}.callbacks"
+
+
+def retry_queue(channel: str, seconds: float) -> str:
+    """Callbacks that wait up to so long before they go back to the callback queue; there only while needed."""
+    return f"{channel}.retry.{round(seconds * 1000)}"
+
+
+def waiting_queue(channel: str, destination: str) -> str:
+    """Callbacks for a host (or a queue) that fails, in their order; there only while needed."""
+    return f"{channel}.waiting.{hashlib.blake2s(destination.encode(), digest_size=6).hexdigest()}"
+
+
 def dead_queue(channel: str) -> str:
-    """What could not be read or given to anybody, newest 10,000 kept."""
+    """Dead letters: what could not be read or given to anybody, newest 10,000 kept."""
     return f"{channel}.dead"
 
 
+def control_queue(channel: str) -> str:
+    """What an API process asks the channel's worker; its own, gone with it."""
+    return f"{channel}.control"
+
+
+def reply_queue(process: str) -> str:
+    """Where an API process gets answers; its own, gone with it."""
+    return f"junebug.replies.{process}"
+
+
 def channel_queues(channel: str) -> dict[str, dict[str, object]]:
-    """All queues that a channel owns, each with its AMQP arguments; deleted with the channel."""
+    """The queues that a channel always has, each with its AMQP arguments; deleted with the channel."""
     newest = {"x-overflow": "drop-head"}
     return {
-        outbound_queue(channel): {"x-max-priority": MAX_PRIORITY},
+        **{queue: {} for queue in outbound_queues(channel).values()},
         inbound_queue(channel): {},
         event_queue(channel): {},
+        callback_queue(channel): {},
         status_queue(channel): {"x-max-length": 1_000, **newest},
-        dead_queue(channel): {"x-max-length": 10_000, **newest},
+        dead_queue(channel): {"x-max-length": MAX_DEAD_LETTERS, **newest},
     }
+
+
+def delay_arguments(channel: str, seconds: float) -> dict[str, object]:
+    """AMQP arguments of a retry or waiting queue that holds a message for `seconds` at the most.
+
+    What has waited goes back to the callback queue. A quorum queue, because only that keeps a message until the other
+    queue has it when RabbitMQ is killed meanwhile. It vanishes when nobody has declared it for a minute longer than
+    anything can be in it: whoever publishes to it declares it before, if that was longer ago than DELAY_LEASE.
+    """
+    return {
+        "x-queue-type": "quorum",
+        "x-message-ttl": round(seconds * 1000),
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": callback_queue(channel),
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+        "x-expires": round(seconds * 1000) + 60_000,
+    }
+
+
+DELAY_LEASE = 10.0
+"""Seconds for which a declared retry or waiting queue may be published to."""
+MAX_DEAD_LETTERS = 10_000
 
 
 # --- Redis ------------------------------------------------------------------------------------------------------------
@@ -91,6 +158,11 @@ def outbound_message(channel: str, message_id: str) -> str:
 def rate_bucket(channel: str, bucket: int) -> str:
     """Hash label -> count of one metric window."""
     return f"{channel}:rates:{bucket}"
+
+
+def idempotency_key(channel: str, key: str) -> str:
+    """Hash: what was sent with this Idempotency-Key."""
+    return f"{channel}:idempotency:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def transport_key(channel: str, name: str) -> str:

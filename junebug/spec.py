@@ -28,6 +28,10 @@ class ChannelSpec:
     rate_limit_count: int | None = None
     rate_limit_window: int | None = None
     character_limit: int | None = None
+    callback_secret: str | None = None
+    """Signs callbacks (Standard Webhooks); None: the setting of that name does."""
+    paused: bool | None = None
+    """Nothing is sent. Set by the API's pause and resume, not a property that users give."""
     given: frozenset[str] = field(default=frozenset(), compare=False)
     """Names of the properties that the user gave: only these are shown and stored."""
     stored: str = field(default="", compare=False, repr=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from junebug import broker as broker_module
 from junebug import names
 from junebug.broker import Broker, Delivery
 from junebug.config import AmqpSettings
-from junebug.errors import BrokerUnavailable, StartupError, Unroutable
+from junebug.errors import BrokerUnavailable, QueueBusy, StartupError, Unroutable
 from tests.servers import RabbitmqServer
 
 
@@ -28,7 +29,7 @@ async def broker(amqp_settings: AmqpSettings) -> AsyncIterator[Broker]:
 @pytest.fixture
 async def queue(broker: Broker) -> AsyncIterator[str]:
     name = f"test-{uuid.uuid4()}.outbound"
-    await broker.declare({name: {"x-max-priority": 5}})
+    await broker.declare({name: {}})
     yield name
     await broker.delete_queues([name])
 
@@ -55,16 +56,6 @@ async def test_what_is_confirmed_is_delivered_once_and_in_order(broker: Broker, 
     await consumer.cancel()
     assert got == bodies
     assert await broker.queue_length(queue) == 0
-
-
-async def test_higher_priorities_come_first(broker: Broker, queue: str) -> None:
-    for priority in (1, 5, 3, 5):
-        await broker.publish(queue, str(priority).encode(), priority=priority)
-    got: list[bytes] = []
-    consumer = broker.consume(queue, lambda delivery: got.append(delivery.body), prefetch=10)
-    await collect(lambda: len(got), 4)
-    await consumer.cancel()
-    assert got == [b"5", b"5", b"3", b"1"]
 
 
 async def test_what_is_not_acknowledged_comes_again(broker: Broker, queue: str) -> None:
@@ -254,19 +245,18 @@ async def test_a_consumer_can_be_paused_the_moment_it_has_a_delivery(broker: Bro
 
 
 @pytest.mark.parametrize("messages", [0, 1])
-async def test_a_queue_of_an_older_junebug_is_taken_over(broker: Broker, messages: int) -> None:
+async def test_a_queue_of_another_junebug_is_taken_over(broker: Broker, messages: int) -> None:
     old, other = f"old-{uuid.uuid4()}.outbound", f"new-{uuid.uuid4()}.inbound"
-    await broker.declare({old: {}}, remember=False)
+    await broker.declare({old: {"x-max-priority": 5}}, remember=False)
     await broker.publish_many(old, [b"x"] * messages)
-    await broker.declare({old: {"x-max-priority": 5}, other: {}})
-    assert await broker.queue_length(old) == messages
-    for priority in (1, 5):
-        await broker.publish(old, str(priority).encode(), priority=priority)
+    await broker.declare({old: {}, other: {}})
+    assert await broker.queue_lengths([old, other]) == {old: messages, other: 0}
+    await broker.publish(old, b"y")
     await broker.publish(other, b"declared, too")
     got: list[bytes] = []
     consumer = broker.consume(old, lambda delivery: got.append(delivery.body), prefetch=10)
-    await collect(lambda: len(got), 2 + messages)
-    assert got == ([b"x", b"1", b"5"] if messages else [b"5", b"1"])
+    await collect(lambda: len(got), 1 + messages)
+    assert got == [b"x"] * messages + [b"y"]
     await consumer.cancel()
     await broker.delete_queues([old, other])
 
@@ -279,3 +269,162 @@ async def test_an_applications_queue_is_used_as_it_is(broker: Broker) -> None:
     assert await broker.queue_length(name) == 5
     await broker.publish(name, b"bound", exchange=names.EXCHANGE)
     await broker.delete_queues([name])
+
+
+async def test_lengths_of_queues_that_are_not_there_are_0(broker: Broker, queue: str) -> None:
+    await broker.publish_many(queue, [b"1", b"2"])
+    assert await broker.queue_lengths(["no.such", queue, "nor.this"]) == {"no.such": 0, queue: 2, "nor.this": 0}
+
+
+async def test_a_message_that_has_waited_too_long_is_dropped(broker: Broker, queue: str) -> None:
+    await broker.publish(queue, b"brief", expiration=0.001)
+    await broker.publish(queue, b"lasting")
+    got: list[Delivery] = []
+
+    async def brief_is_gone() -> bool:
+        return await broker.queue_length(queue) == 1
+
+    deadline = asyncio.get_running_loop().time() + 10
+    while not await brief_is_gone():
+        assert asyncio.get_running_loop().time() < deadline
+    consumer = broker.consume(queue, got.append, prefetch=10)
+    await collect(lambda: len(got), 1)
+    assert got[0].body == b"lasting"
+    await consumer.cancel()
+
+
+async def test_several_queues_share_a_consumer(broker: Broker, queue: str) -> None:
+    other = f"{queue}.other"
+    await broker.declare({other: {}})
+    await broker.publish_many(queue, [b"1"] * 3)
+    await broker.publish_many(other, [b"2"] * 3)
+    got: list[Delivery] = []
+    consumer = broker.consume([queue, other], got.append, prefetch=2)
+    await collect(lambda: len(got), 4)
+    assert sorted((delivery.queue, delivery.body) for delivery in got) == [(queue, b"1")] * 2 + [(other, b"2")] * 2
+    for delivery in got:
+        delivery.ack()
+    await collect(lambda: len(got), 6)
+    await consumer.cancel()
+    await broker.delete_queues([other])
+
+
+# --- standing still, and walking through a queue ----------------------------------------------------------------------
+
+
+async def test_a_halted_consumer_gives_back_what_is_not_begun_and_keeps_the_rest(broker: Broker, queue: str) -> None:
+    await broker.publish_many(queue, [str(number).encode() for number in range(6)])
+    got: list[Delivery] = []
+    consumer = broker.consume(queue, got.append, prefetch=4, exclusive=True)
+    await collect(lambda: len(got), 4)
+    begun, waiting = got[1], [got[0], *got[2:]]
+    await consumer.halt(lambda: waiting)
+    seen = await bodies(broker, queue)
+    assert seen == [b"0", b"2", b"3", b"4", b"5"]
+    begun.ack()
+    got.clear()
+    await consumer.go_on()
+    await collect(lambda: len(got), 4)
+    assert [delivery.body for delivery in got] == [b"0", b"2", b"3", b"4"]
+    await consumer.cancel()
+    assert await bodies(broker, queue) == seen
+
+
+async def bodies(broker: Broker, queue: str, **options: Any) -> list[bytes]:
+    """What a walk sees."""
+    seen: list[bytes] = []
+
+    async def visit(batch: Sequence[Delivery]) -> bool:
+        seen.extend(delivery.body for delivery in batch)
+        return True
+
+    await broker.walk(queue, visit, keeping=True, **options)
+    return seen
+
+
+async def test_a_halted_consumer_stays_so_when_the_link_is_lost(broker: Broker, queue: str) -> None:
+    got: list[Delivery] = []
+    consumer = broker.consume(queue, got.append, prefetch=10)
+    await asyncio.wait_for(consumer.consuming.wait(), 10)
+    await consumer.halt()
+    assert broker._connection is not None
+    await broker._connection.close()
+    await broker.wait_connected(10)
+    while not broker.connected or broker._publisher is None:
+        await asyncio.sleep(0.01)
+    await broker.publish(queue, b"x")
+    assert await broker.queue_length(queue) == 1
+    assert not consumer.consuming.is_set()
+    await consumer.go_on()
+    await collect(lambda: len(got), 1)
+    await consumer.cancel()
+
+
+async def test_a_walk_takes_what_is_chosen_and_leaves_the_rest_in_order(broker: Broker, queue: str) -> None:
+    numbers = range(2500)
+    await broker.publish_many(queue, [str(number).encode() for number in numbers])
+    batches = 0
+
+    async def take_the_even(batch: Sequence[Delivery]) -> bool:
+        nonlocal batches
+        batches += 1
+        for delivery in batch:
+            if int(delivery.body) % 2 == 0:
+                delivery.ack()
+        return True
+
+    assert await broker.walk(queue, take_the_even, keeping=True) == 2500
+    assert batches > 1
+    assert await bodies(broker, queue) == [str(number).encode() for number in numbers if number % 2]
+    assert await bodies(broker, queue, most=3) == [b"1", b"3", b"5"]
+
+
+async def test_a_walk_that_takes_everything_empties_the_queue(broker: Broker, queue: str) -> None:
+    await broker.publish_many(queue, [b"x"] * 2500)
+
+    async def take(batch: Sequence[Delivery]) -> bool:
+        for delivery in batch:
+            delivery.ack()
+        return True
+
+    assert await broker.walk(queue, take, keeping=False) == 2500
+    assert await broker.queue_length(queue) == 0
+    assert await broker.walk(queue, take, keeping=False) == 0
+    assert await broker.walk("no.such.queue", take, keeping=False) == 0
+
+
+async def test_a_walk_that_fails_half_way_loses_nothing(broker: Broker, queue: str) -> None:
+    await broker.publish_many(queue, [b"1", b"2", b"3"])
+
+    async def fail(batch: Sequence[Delivery]) -> bool:
+        batch[0].ack()
+        raise BrokerUnavailable("the next publish failed")
+
+    with pytest.raises(BrokerUnavailable, match="the next publish failed"):
+        await broker.walk(queue, fail, keeping=True)
+    assert await bodies(broker, queue) == [b"2", b"3"]
+
+
+async def test_nobody_walks_where_somebody_consumes(broker: Broker, queue: str) -> None:
+    await broker.publish(queue, b"x")
+    consumer = broker.consume(queue, lambda _: None, prefetch=1, exclusive=True)
+    await asyncio.wait_for(consumer.consuming.wait(), 10)
+    with pytest.raises(QueueBusy, match="try again"):
+        await bodies(broker, queue)
+    await consumer.cancel()
+
+
+async def test_a_temporary_queue_is_there_as_long_as_its_consumer_is_connected(
+    broker: Broker, amqp_settings: AmqpSettings
+) -> None:
+    name = f"temporary-{uuid.uuid4()}"
+    other = Broker(amqp_settings, "other")
+    await other.start(timeout=10)
+    got: list[Delivery] = []
+    consumer = other.consume(name, got.append, prefetch=1, temporary=True)
+    await asyncio.wait_for(consumer.consuming.wait(), 10)
+    await broker.publish(name, b"x")
+    await collect(lambda: len(got), 1)
+    await other.close()
+    with pytest.raises(Unroutable):
+        await broker.publish(name, b"y")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import pytest
 
 from junebug.errors import MalformedMessage
-from junebug.messages import Event, Status, UserMessage, normalise_timestamp, worst_status
+from junebug.messages import Event, Status, UserMessage, event_of, normalise_timestamp, worst_status
 
 
 def test_a_message_survives_the_wire() -> None:
@@ -114,3 +115,28 @@ def test_a_status_survives_the_wire() -> None:
 )
 def test_the_worst_component_is_the_channels_status(levels: list[str], worst: str | None) -> None:
     assert worst_status(levels) == worst
+
+
+def test_what_is_ours_is_on_the_wire_only_where_it_is_given() -> None:
+    given = {"expires_at": "2026-11-24 12:00:00.000000", "event_url": "http://app/e", "event_auth_token": "sesame"}
+    message = UserMessage(to_addr="1", from_addr=None, content=None, transport_name="c", **given)
+    assert {name: orjson.loads(message.to_wire())[name] for name in given} == given
+    assert UserMessage.from_wire(message.to_wire()) == message
+    event = event_of(message, "c", "ack", sent_message_id="x")
+    assert Event.from_wire(event.to_wire()) == event
+    assert (event.event_url, event.event_auth_token) == ("http://app/e", "sesame")
+    assert not {"event_url", "event_auth_token"} & set(orjson.loads(event.without_url().to_wire()))
+    assert "sesame" not in repr(message) + repr(event) + str(message.body("c")) + str(event.body("c"))
+
+
+@pytest.mark.parametrize("text", ["2026-11-24T14:00:00+02:00", "2026-11-24T12:00:00Z", "2026-11-24 12:00:00"])
+def test_an_expiry_is_understood_in_every_spelling(text: str) -> None:
+    message = UserMessage.from_wire(orjson.dumps({"expires_at": text}))
+    assert message.expires_at == "2026-11-24 12:00:00.000000"
+    assert message.has_expired(datetime(2026, 11, 24, 12, 0, tzinfo=UTC))
+    assert not message.has_expired(datetime(2026, 11, 24, 11, 59, 59, 999999, tzinfo=UTC))
+
+
+def test_an_expiry_that_nobody_understands_is_no_message() -> None:
+    with pytest.raises(MalformedMessage, match="expires_at"):
+        UserMessage.from_wire(b'{"expires_at": "tomorrow"}')

@@ -7,6 +7,8 @@ sender.py asks before each `send`, or the transport itself where a message may b
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 from collections import deque
 
 from junebug.errors import NotSent
@@ -35,13 +37,14 @@ class Window:
 
 
 class RateLimit:
-    """Has callers wait for their turn; the limit may change at any time."""
+    """Has callers wait for their turn, the most urgent first; the limit may change at any time."""
 
     def __init__(self) -> None:
         self._limit: tuple[int, float] | None = None
         self._window: Window | None = None
-        self._line = asyncio.Lock()
-        self._changed = asyncio.Event()
+        self._line: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+        self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     def set(self, count: int | None, seconds: float | None) -> None:
@@ -50,28 +53,42 @@ class RateLimit:
         if limit != self._limit:
             self._limit = limit
             self._window = Window(*limit, asyncio.get_running_loop().time()) if limit else None
-            self._changed.set()
+            self._let_pass()
 
-    async def permit(self) -> None:
+    async def permit(self, priority: int) -> None:
         """Return when one more may leave. Raises NotSent when the channel stops meanwhile."""
-        if self._window is None and not self._line.locked():
+        if self._window is None:
             return
-        async with self._line:  # a fair lock: who came first goes first
-            while self._window is not None and not self._closed:
-                now = asyncio.get_running_loop().time()
-                pause = self._window.wait(now)
-                if pause <= 0:
-                    return self._window.leave(now)
-                self._changed.clear()
-                try:
-                    async with asyncio.timeout(pause):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pass
         if self._closed:
             raise NotSent("the channel is stopping")
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._line, (-priority, next(self._numbers), turn))
+        self._let_pass()
+        await turn
 
     def close(self) -> None:
         """All that wait raise NotSent."""
         self._closed = True
-        self._changed.set()
+        if self._timer:
+            self._timer.cancel()
+        line, self._line = self._line, []
+        for _, _, turn in line:
+            if not turn.done():
+                turn.set_exception(NotSent("the channel is stopping"))
+
+    def _let_pass(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        while self._line:
+            turn = self._line[0][2]
+            if not turn.done():  # else whoever waited was cancelled
+                if self._window is not None:
+                    now = asyncio.get_running_loop().time()
+                    pause = self._window.wait(now)
+                    if pause > 0:
+                        self._timer = asyncio.get_running_loop().call_later(pause, self._let_pass)
+                        return
+                    self._window.leave(now)
+                turn.set_result(None)
+            heapq.heappop(self._line)

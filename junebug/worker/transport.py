@@ -28,7 +28,7 @@ class TransportContext:
         publish_event: Callable[[Event], Awaitable[None]],
         publish_status: Callable[[Status], Awaitable[None]],
         store: TransportStore,
-        permit: Callable[[], Awaitable[None]],
+        permit: Callable[[int], Awaitable[None]],
     ) -> None:
         """`publish_event` gives an event to the channel that is its `transport_name`."""
         self.channel_id = channel_id
@@ -37,7 +37,9 @@ class TransportContext:
         self.store = store
         """What the transport keeps beyond its own life. Its calls raise StoreUnavailable while Redis is away."""
         self.permit = permit
-        """Returns when the channel's rate limit lets one more leave. Raises NotSent when the channel stops meanwhile."""
+        """Returns when the channel's rate limit lets one more of that priority leave; the urgent do not wait for others.
+        Raises NotSent when the channel stops meanwhile.
+        """
         self.log = structlog.stdlib.get_logger("transport")
         self._publish_inbound = publish_inbound
         self._publish_event = publish_event
@@ -157,6 +159,7 @@ class Transport:
     async def send(self, message: UserMessage) -> str | None:
         """Give an MT to the provider; return the provider's id of it, or None where there is none.
 
-        Raises Rejected (final), NotSent (nothing left; tried again) or UnknownOutcome (it may have arrived).
+        Raises Rejected (final), NotSent (nothing left; tried again), UnknownOutcome (it may have arrived), or Expired
+        where `send` itself waits for long.
         """
         raise NotImplementedError

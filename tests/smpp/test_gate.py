@@ -95,20 +95,31 @@ async def test_they_leave_as_they_came() -> None:
         await asyncio.sleep(0)
         gate.taken(left)
 
-    joined = [(number, gate.join(Place(number, 1))) for number in (3, 1, 2, 5, 4)]
+    joined = [(number, gate.join(Place(-1, number, 1))) for number in (3, 1, 2, 5, 4)]
     await asyncio.gather(*(pass_through(number, turn) for number, turn in joined))
     assert told == [1, 2, 3, 4, 5]
+
+
+async def test_the_urgent_leave_first() -> None:
+    gate, told = Gate(Pace(1, 0, 0.01), lambda _: None), []
+    joined = [(urgency, gate.join(Place(urgency, number, 1))) for number, urgency in enumerate((-1, -3, -5))]
+    gate.open()
+    for urgency, turn in reversed(joined):
+        left = await gate.turn(turn)
+        told.append(urgency)
+        gate.taken(left)
+    assert told == [-5, -3, -1]
 
 
 async def test_a_throttled_one_goes_before_all_others() -> None:
     changes: list[bool] = []
     gate = Gate(Pace(1, 0, 0.01), changes.append)
     gate.open()
-    first = gate.join(Place(1, 1))
-    second = gate.join(Place(2, 1))
+    first = gate.join(Place(-1, 1, 1))
+    second = gate.join(Place(-1, 2, 1))
     await gate.turn(first)
     gate.pushed_back()
-    again = gate.join(Place(1, 1))
+    again = gate.join(Place(-1, 1, 1))
     left = await gate.turn(again)
     assert not second.done()
     gate.taken(left)
@@ -118,7 +129,7 @@ async def test_a_throttled_one_goes_before_all_others() -> None:
 
 async def test_without_a_bind_nobody_passes() -> None:
     gate = Gate(Pace(1, 0, 0.01), lambda _: None)
-    first, second = gate.join(Place(1, 1)), gate.join(Place(2, 1))
+    first, second = gate.join(Place(-1, 1, 1)), gate.join(Place(-1, 2, 1))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not first.done()
@@ -128,24 +139,24 @@ async def test_without_a_bind_nobody_passes() -> None:
     gate.taken(left)
     assert not second.done()
     gate.close("no bind for long")
-    for joined in (second, gate.join(Place(3, 1))):
+    for joined in (second, gate.join(Place(-1, 3, 1))):
         with pytest.raises(GateClosed, match="no bind for long"):
             await gate.turn(joined)
     gate.open()
-    await gate.turn(gate.join(Place(4, 1)))
+    await gate.turn(gate.join(Place(-1, 4, 1)))
 
 
 async def test_who_is_cancelled_leaves_no_hole() -> None:
     pace = Pace(1, 0, 0.01)
     gate = Gate(pace, lambda _: None)
     gate.open()
-    first, second = gate.join(Place(1, 1)), gate.join(Place(2, 1))
+    first, second = gate.join(Place(-1, 1, 1)), gate.join(Place(-1, 2, 1))
     waiting = asyncio.create_task(gate.turn(second))
     left = await gate.turn(first)
     waiting.cancel()
     await asyncio.wait([waiting])
-    third = gate.join(Place(3, 1))
+    third = gate.join(Place(-1, 3, 1))
     gate.taken(left)
     await gate.turn(third)
-    gate.leave_line(gate.join(Place(4, 1)))
+    gate.leave_line(gate.join(Place(-1, 4, 1)))
     assert pace.under_way == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,15 +14,19 @@ from junebug.worker.transports.smpp import mt, multipart
 from junebug.worker.transports.smpp.config import Numbering, SmppConfig
 from junebug.worker.transports.smpp.pdu import SubmitSm, encode
 
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
 
 def build(content: str | None, *, to: str | None = "27820001111", sender: str | None = "8000", **given: Any) -> list[SubmitSm]:
     """`given`: the channel's options; `smpp` is the message's."""
     helper_metadata = {"smpp": given.pop("smpp")} if "smpp" in given else {}
+    expires_at = given.pop("expires_at", None)
     config = SmppConfig.from_config({"host": "h", "port": 1, "system_id": "me", "password": "", **given})
     message = UserMessage(
-        to_addr=to, from_addr=sender, content=content, transport_name="c", helper_metadata=helper_metadata
-    )
-    pdus = mt.build(message, config, 0x1234)
+        to_addr=to, from_addr=sender, content=content, transport_name="c", helper_metadata=helper_metadata,
+        expires_at=expires_at,
+    )  # fmt: skip
+    pdus = mt.build(message, config, 0x1234, NOW)
     for pdu in pdus:
         pdu.sequence_number = 1
         encode(pdu)
@@ -184,3 +189,23 @@ def test_what_it_may_not(asked: Any, reason: str) -> None:
     with pytest.raises(Rejected) as refused:
         build("Hi", smpp=asked)
     assert refused.value.reason.startswith(reason)
+
+
+IN_TEN_MINUTES = "2026-11-24 12:10:00.000000"
+
+
+@pytest.mark.parametrize(
+    ("configured", "asked", "validity_period"),
+    [
+        (None, {}, "000000001000000R"),
+        (3600, {}, "000000001000000R"),
+        (60, {}, "000000000100000R"),
+        (None, {"validity_period": 30}, "000000000030000R"),
+        (None, {"validity_period": "261124120500000+"}, "261124120500000+"),
+    ],
+)
+def test_the_smsc_is_told_when_a_message_expires(
+    configured: int | None, asked: dict[str, Any], validity_period: str
+) -> None:
+    (pdu,) = build("Hi", smpp=asked, expires_at=IN_TEN_MINUTES, validity_period=configured)
+    assert pdu.validity_period == validity_period

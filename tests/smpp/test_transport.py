@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from junebug import names
 from junebug.logs import Redactor, setup_channel_logging, tail
+from junebug.messages import format_timestamp
 from junebug.spec import ChannelSpec
 from junebug.worker.transports.smpp import constants as c
 from junebug.worker.transports.smpp import transport
@@ -110,6 +112,32 @@ async def test_a_long_one_is_one_message(bench: Bench, smsc: Smsc) -> None:
     assert delivered["event_details"]["parts"] == 3
     assert [each["event_type"] for each in events(bench, message_id)] == ["submitted", "delivery_succeeded"]
     assert events(bench, message_id)[0]["event_details"]["sent_message_id"] == ",".join(smsc.messages)
+
+
+async def test_a_message_that_expires_in_the_line_is_not_submitted(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc, mt_tps=1)
+    soon = format_timestamp(datetime.now(UTC) + timedelta(seconds=0.5))
+    await send(bench, created, LONG)  # three parts, so two seconds before the next may leave
+    message_id = await send(bench, created, "late", expires_at=soon)
+    told = await event(bench, message_id, "delivery_failed")
+    assert told["event_details"] == {"reason": "expired"}
+    assert "late" not in [message.content for message in smsc.messages.values()]
+
+
+async def test_an_urgent_message_overtakes_those_that_the_smsc_makes_wait(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc, mt_tps=5, window_size=1)
+    for number in range(20):
+        await send(bench, created, f"bulk {number}")
+    await send(bench, created, "code", priority=5)
+
+    async def all_there() -> bool:
+        return len(smsc.messages) == 21
+
+    await eventually(all_there)
+    contents = [message.content for message in smsc.messages.values()]
+    assert contents.index("code") < 10
+    contents.remove("code")
+    assert contents == [f"bulk {number}" for number in range(20)]
 
 
 async def test_order_is_kept(bench: Bench, smsc: Smsc) -> None:

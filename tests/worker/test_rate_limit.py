@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from junebug.worker.rate_limit import MOST_REMEMBERED, Window
+from junebug.errors import NotSent
+from junebug.worker.rate_limit import MOST_REMEMBERED, RateLimit, Window
 
 
 def leaving(window: Window, start: float, seconds: float) -> list[float]:
@@ -39,3 +42,32 @@ def test_a_restart_is_no_way_to_a_second_burst() -> None:
 
 def test_a_huge_count_costs_no_more_memory() -> None:
     assert len(Window(2**31 - 1, 1.0, now=0.0)._left) <= MOST_REMEMBERED
+
+
+async def test_the_urgent_leave_first_and_equals_in_their_order() -> None:
+    limit = RateLimit()
+    limit.set(1, 3600)
+    left: list[str] = []
+
+    async def leave(name: str, priority: int) -> None:
+        await limit.permit(priority)
+        left.append(name)
+
+    waiting = [asyncio.create_task(leave(*each)) for each in (("a", 1), ("b", 3), ("c", 5), ("d", 1), ("e", 5))]
+    await asyncio.sleep(0)
+    waiting.pop(3).cancel()
+    assert left == []
+    limit.set(1000, 0.001)
+    await asyncio.wait_for(asyncio.gather(*waiting), 10)
+    assert left == ["c", "e", "b", "a"]
+
+
+async def test_closing_ends_the_wait() -> None:
+    limit = RateLimit()
+    limit.set(1, 3600)
+    waiting = asyncio.create_task(limit.permit(1))
+    await asyncio.sleep(0)
+    limit.close()
+    for permit in (waiting, limit.permit(1)):
+        with pytest.raises(NotSent):
+            await asyncio.wait_for(permit, 10)

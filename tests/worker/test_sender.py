@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from junebug import names
+from junebug.control import Asking
 from junebug.errors import NotSent, Rejected, UnknownOutcome
 from junebug.logs import tail
+from junebug.messages import format_timestamp
 from junebug.spec import ChannelSpec
 from tests.worker.conftest import Bench, eventually
 from tests.worker.scripted import ScriptedTransport
@@ -96,6 +99,182 @@ async def test_a_rate_limit_holds_and_changes_at_once(bench: Bench, scripted: ty
     await bench.stores.channels.update(old, new, restart=False)
     await bench.app.wait(10)
     assert scripted.sent == [str(number) for number in range(10)]
+
+
+async def change(bench: Bench, channel: str, **properties: Any) -> None:
+    """As the API changes a running channel."""
+    old = await bench.stores.channels.get(channel)
+    new = ChannelSpec.from_properties(channel, old.to_properties() | properties)
+    await bench.stores.channels.update(old, new, restart=False)
+
+
+async def ask(bench: Bench, channel: str, question: str, **arguments: Any) -> dict[str, Any]:
+    """As an API process asks."""
+    asking = Asking(bench.broker)
+    asking.start()
+    try:
+        return await asking.ask(channel, question, 20, **arguments)
+    finally:
+        await asking.stop()
+
+
+async def queued(bench: Bench, channel: str) -> int:
+    return sum((await bench.broker.queue_lengths(names.outbound_queues(channel).values())).values())
+
+
+# --- urgency ----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_urgent_go_first_also_past_those_that_are_here_already(
+    bench: Bench, scripted: type[ScriptedTransport]
+) -> None:
+    first = asyncio.Event()
+    scripted.outcomes.append(first)
+    channel = await channel_of(bench)
+    for number in range(100):  # more than are taken from RabbitMQ at once
+        await bench.send(channel, "1", f"bulk {number}")
+
+    async def under_way() -> bool:
+        return not scripted.outcomes
+
+    await eventually(under_way)
+    for priority in (2, 5, 3, 5):
+        await bench.send(channel, "1", f"priority {priority}", priority=priority)
+
+    async def have_come() -> bool:
+        return (await ask(bench, channel, "look"))["held"]["5"] == 2
+
+    await eventually(have_come)
+    first.set()
+
+    async def all_sent() -> bool:
+        return len(scripted.sent) == 104
+
+    await eventually(all_sent)
+    assert scripted.sent[:6] == ["bulk 0", "priority 5", "priority 5", "priority 3", "priority 2", "bulk 1"]
+    assert scripted.sent[5:] == [f"bulk {number}" for number in range(1, 100)]
+
+
+async def test_under_a_rate_limit_the_next_to_leave_is_the_most_urgent(
+    bench: Bench, scripted: type[ScriptedTransport]
+) -> None:
+    channel = await bench.channel("scripted", {}, rate_limit_count=1, rate_limit_window=3600)
+    await bench.running(channel)
+    await bench.send(channel, "1", "bulk")
+
+    async def is_held() -> bool:
+        return (await ask(bench, channel, "look"))["held"]["1"] == 1
+
+    await eventually(is_held)
+    await bench.send(channel, "1", "code", priority=5)
+
+    async def both_are_held() -> bool:
+        return (await ask(bench, channel, "look"))["held"]["5"] == 1
+
+    await eventually(both_are_held)
+    await change(bench, channel, rate_limit_count=None)
+
+    async def both_sent() -> bool:
+        return len(scripted.sent) == 2
+
+    await eventually(both_sent)
+    assert scripted.sent == ["code", "bulk"]
+
+
+# --- validity ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_whose_time_is_over_is_not_sent(bench: Bench, scripted: type[ScriptedTransport]) -> None:
+    channel = await channel_of(bench)
+    await bench.send(channel, "1", "late", bench.app.url(), expires_at="2026-01-01 00:00:00.000000")
+    await bench.send(channel, "1", "in time", bench.app.url(), expires_at="2999-01-01 00:00:00.000000")
+    told = {event["event_type"]: event["event_details"] for event in await bench.app.wait(2)}
+    assert told["delivery_failed"] == {"reason": "expired"}
+    assert scripted.sent == ["in time"]
+
+
+async def test_a_message_may_expire_between_two_attempts(bench: Bench, scripted: type[ScriptedTransport]) -> None:
+    soon = format_timestamp(datetime.now(UTC) + timedelta(seconds=1))
+    scripted.outcomes.extend([NotSent("throttled", 0.1)] * 1000)
+    channel = await channel_of(bench)
+    await bench.send(channel, "1", "x", bench.app.url(), expires_at=soon)
+    (event,) = await bench.app.wait(1, timeout=20)
+    assert (event["event_type"], event["event_details"]) == ("delivery_failed", {"reason": "expired"})
+    assert scripted.sent == []
+
+
+async def test_expired_messages_take_nothing_of_the_rate(bench: Bench, scripted: type[ScriptedTransport]) -> None:
+    channel = await bench.channel("scripted", {}, rate_limit_count=20, rate_limit_window=1)
+    await bench.running(channel)
+    for number in range(200):
+        await bench.send(channel, "1", str(number), expires_at="2026-01-01 00:00:00.000000")
+    await bench.send(channel, "1", "in time", bench.app.url())
+    await bench.app.wait(1)
+    assert scripted.sent == ["in time"]
+
+
+# --- queue control ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_paused_channel_sends_nothing_until_it_is_resumed(
+    bench: Bench, scripted: type[ScriptedTransport]
+) -> None:
+    release = asyncio.Event()
+    scripted.outcomes.append(release)
+    channel = await channel_of(bench)
+    for number in range(10):
+        await bench.send(channel, "1", str(number), bench.app.url())
+
+    async def under_way() -> bool:
+        return not scripted.outcomes
+
+    await eventually(under_way)
+    await change(bench, channel, paused=True)
+
+    async def is_paused() -> bool:
+        return (await bench.component(channel, "outbound")).get("type") == "paused"
+
+    await eventually(is_paused)
+    release.set()  # what is under way is finished
+    await bench.app.wait(1)
+    assert await queued(bench, channel) == 9
+    assert (await ask(bench, channel, "look"))["paused"] is True
+    assert await bench.stop(channel) == 0
+    bench.start(channel)  # it is still paused after a restart
+    await bench.running(channel)
+    assert await queued(bench, channel) == 9
+    await change(bench, channel, paused=None)
+    await bench.app.wait(10)
+    assert scripted.sent[1:] == [str(number) for number in range(1, 10)]
+    assert (await bench.component(channel, "outbound"))["status"] == "ok"
+
+
+async def test_what_is_here_already_is_listed_and_cancelled_with_the_rest(
+    bench: Bench, scripted: type[ScriptedTransport]
+) -> None:
+    release = asyncio.Event()
+    scripted.outcomes.append(release)
+    channel = await channel_of(bench)
+    ids = [await bench.send(channel, "1", str(number), bench.app.url()) for number in range(200)]
+
+    async def under_way() -> bool:
+        return (await ask(bench, channel, "look"))["sending"]["1"] == 1
+
+    await eventually(under_way)
+    page = (await ask(bench, channel, "list", offset=0, limit=3))["messages"]
+    assert [entry["message"]["content"] for entry in page] == ["1", "2", "3"]
+    one = await ask(bench, channel, "cancel", message_ids=[ids[7]])
+    assert one == {"cancelled": 1, "remaining": 0, "sending": 1}
+    rest = await ask(bench, channel, "cancel", message_ids=None)
+    assert rest == {"cancelled": 198, "remaining": 0, "sending": 1}
+    release.set()
+    events = await bench.app.wait(200)
+    assert sum(event["event_details"] == {"reason": "cancelled"} for event in events) == 199
+    assert {event["message_id"] for event in events} == set(ids)
+    assert len(scripted.sent) == 1
+    await bench.send(channel, "1", "and on it goes", bench.app.url())
+    await bench.app.wait(201)
+    assert scripted.sent[1:] == ["and on it goes"]
 
 
 async def test_a_rate_limit_does_not_hold_up_the_stop(bench: Bench, scripted: type[ScriptedTransport]) -> None:

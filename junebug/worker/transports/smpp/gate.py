@@ -83,8 +83,10 @@ class Pace:
 
 @dataclass(slots=True, order=True)
 class Place:
-    """A place in the line: by message, then by part."""
+    """A place in the line: the most urgent message first, then by message, then by part."""
 
+    urgency: int
+    """The less, the more urgent."""
     message: int
     part: int
 

@@ -11,8 +11,10 @@ Neighbours: text.py and multipart.py (octets and parts), transport.py (sends the
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from junebug.errors import Rejected
@@ -32,7 +34,7 @@ _OPTIONS = frozenset((*_NUMBERS, "service_type", "registered_delivery", "validit
                       "encoding", "tlvs"))  # fmt: skip
 
 
-def build(message: UserMessage, config: SmppConfig, reference: int) -> list[SubmitSm]:
+def build(message: UserMessage, config: SmppConfig, reference: int, now: datetime) -> list[SubmitSm]:
     """One or more, in order; `reference` is what the parts have in common. Raises Rejected, naming what is wrong."""
     options = _options(message.helper_metadata.get("smpp"))
     content = message.content or ""
@@ -46,6 +48,7 @@ def build(message: UserMessage, config: SmppConfig, reference: int) -> list[Subm
     destination, to_addr = _address("to_addr", message.to_addr, config.destination, config)
     source, from_addr = _address("from_addr", message.from_addr or config.default_source_addr, config.source, config)
     tlvs = _tlvs(options.get("tlvs"))
+    validity = _validity(options.get("validity_period", config.validity_period), message.expires_at, now)
     return [
         SubmitSm(
             service_type=str(options.get("service_type", config.service_type)),
@@ -59,7 +62,7 @@ def build(message: UserMessage, config: SmppConfig, reference: int) -> list[Subm
             protocol_id=options.get("protocol_id", 0),
             priority_flag=options.get("priority_flag", 0),
             schedule_delivery_time=_time("schedule_delivery_time", options.get("schedule_delivery_time")),
-            validity_period=_time("validity_period", options.get("validity_period", config.validity_period)),
+            validity_period=validity,
             registered_delivery=int(options.get("registered_delivery", config.registered_delivery)),
             data_coding=data_coding,
             short_message=part.short_message,
@@ -154,6 +157,15 @@ def _time(name: str, value: Any) -> str:
     if not isinstance(seconds, int) or isinstance(seconds, bool) or seconds < 0:
         raise Rejected(f"channel_data.smpp.{name}: expected seconds or YYMMDDhhmmsstnnp, got {value!r:.50}")
     return relative_time(seconds)
+
+
+def _validity(wanted: Any, expires_at: str | None, now: datetime) -> str:
+    """validity_period: as wanted, but not beyond the time after which the message is worth nothing."""
+    if expires_at is not None:
+        left = max(1, math.ceil((datetime.fromisoformat(expires_at).replace(tzinfo=UTC) - now).total_seconds()))
+        if wanted is None or (isinstance(wanted, int) and wanted > left):
+            wanted = left
+    return _time("validity_period", wanted)
 
 
 def relative_time(seconds: int) -> str:

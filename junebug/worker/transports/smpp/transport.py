@@ -12,10 +12,11 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from junebug.aio import end_task
-from junebug.errors import NotSent, Rejected, StoreUnavailable, TransportStartError, UnknownOutcome, Unroutable
+from junebug.errors import Expired, NotSent, Rejected, StoreUnavailable, TransportStartError, UnknownOutcome, Unroutable
 from junebug.messages import StatusLevel, UserMessage, new_id
 from junebug.worker.transport import Transport, TransportContext
 from junebug.worker.transports.smpp import CHANNEL_TYPE, mo, mt
@@ -146,8 +147,8 @@ class SmppTransport(Transport):
             raise Rejected("This channel's bind_mode is receiver: it cannot send")
         progress = self._begin(message)
         for _ in progress.missing:
-            await self.context.permit()
-        places = [Place(progress.number, part) for part in progress.missing]
+            await self.context.permit(message.priority)
+        places = [Place(-message.priority, progress.number, part) for part in progress.missing]
         submits = [self._submit(message, progress, place, self._gate.join(place)) for place in places]
         if len(submits) == 1:
             await submits[0]
@@ -162,7 +163,7 @@ class SmppTransport(Transport):
         progress = self._progress.get(message.message_id)
         if progress is None:
             self._reference = (self._reference + 1) % self._config.reference_rollover
-            progress = Progress(self._gate.arrive(), mt.build(message, self._config, self._reference))
+            progress = Progress(self._gate.arrive(), mt.build(message, self._config, self._reference, datetime.now(UTC)))
             self._progress[message.message_id] = progress
             if len(self._progress) > MAX_UNFINISHED:
                 self._progress.popitem(last=False)
@@ -172,7 +173,7 @@ class SmppTransport(Transport):
     def _raise_worst(outcomes: list[Any]) -> None:
         """The final outcome before those after which the message is sent again; a bug of ours before all."""
         errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        order = (Rejected, UnknownOutcome, NotSent)
+        order = (Rejected, Expired, UnknownOutcome, NotSent)
         errors.sort(key=lambda error: next((i for i, kind in enumerate(order) if isinstance(error, kind)), -1))
         if errors:
             raise errors[0]
@@ -188,6 +189,9 @@ class SmppTransport(Transport):
             if progress.refused:
                 self._gate.gave_up()
                 raise NotSent("another part of the message was refused")
+            if message.has_expired(datetime.now(UTC)):
+                self._gate.gave_up()
+                raise Expired(f"its time was over at {message.expires_at}")
             try:
                 response = await self._link.request(pdu, tag=message.message_id)
             except EncodeError as error:
