@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiormq
+import aiormq.exceptions
 import pamqp.frame
 from aiormq.abc import AbstractConnection, ChannelFrame
 from pamqp import commands as amqp
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 ACK_INTERVAL = 0.002
 """Seconds that finished deliveries wait for others to be acknowledged with them."""
 ACK_BATCH = 50
+RPC_TIMEOUT = 10.0
+FAILURES = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutError, RuntimeError)
+"""What aiormq raises when the link, the channel or RabbitMQ fails."""
 PUBLISH_HIGH_WATER = 8 * 1024 * 1024
 """Bytes not yet handed to the connection at which publishers must wait."""
 
@@ -336,6 +340,20 @@ class _Frames(asyncio.Queue[Any]):
         except Exception:
             # a fault in one handler must not end the connection's reader, which serves the others too
             log.exception("handling a frame failed")
+
+
+async def close_channel(channel: FastChannel) -> None:
+    """What is acknowledged leaves first; RabbitMQ puts the rest back."""
+    if not channel.usable:
+        return
+    channel.on_delivery = None
+    try:
+        async with asyncio.timeout(RPC_TIMEOUT):
+            await channel.flush()
+            channel.usable = False  # an ack after the close would cost the whole connection
+            await channel.close()
+    except FAILURES:
+        channel.usable = False
 
 
 def _fail(future: asyncio.Future[None], error: Exception) -> None:

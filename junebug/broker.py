@@ -1,14 +1,14 @@
 """RabbitMQ: the only module that imports aio_pika. Connect and stay connected, declare, publish, consume.
 
-Neighbours: amqp_channel.py does what comes once per message; names.py names the queues. One Broker is one connection
-of one process. It reconnects by itself, for ever, with growing jittered pauses; each time it declares the topology that
-it was asked for and restarts its consumers. What was delivered and not acknowledged when the link broke comes again.
+Neighbours: amqp_channel.py does what comes once per message, amqp_consumer.py keeps consuming; names.py names the
+queues. One Broker is one connection of one process. It reconnects by itself, for ever, with growing jittered pauses;
+each time it declares the topology that it was asked for and restarts its consumers. What was delivered and not
+acknowledged when the link broke comes again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -21,24 +21,19 @@ from aiormq.abc import AbstractConnection
 
 from junebug import names
 from junebug.aio import end_task
-from junebug.amqp_channel import Delivery, FastChannel
+from junebug.amqp_channel import FAILURES, RPC_TIMEOUT, Delivery, FastChannel, close_channel
+from junebug.amqp_consumer import Consumer, walk
 from junebug.config import AmqpSettings
-from junebug.errors import BrokerUnavailable, QueueBusy, StartupError, Unroutable
+from junebug.errors import BrokerUnavailable, StartupError, Unroutable
 
 __all__ = ["Broker", "Consumer", "Delivery", "check"]
 
 log = structlog.stdlib.get_logger(__name__)
 
 CONNECT_TIMEOUT = 10.0
-RPC_TIMEOUT = 10.0
 CONFIRM_TIMEOUT = 30.0
 HEARTBEAT = 15
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-WALK_PREFETCH, WALK_BATCH = 1000, 500
-WALK_PATIENCE = 2.0
-"""Seconds that a walk waits for the next message that should be there."""
-
-_FAILURES = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutError, RuntimeError)
 
 QueueArguments = Mapping[str, Mapping[str, Any]]
 """Queue name -> its AMQP arguments."""
@@ -100,7 +95,7 @@ class Broker:
             try:
                 async with asyncio.timeout(RPC_TIMEOUT):
                     await connection.close()
-            except _FAILURES:
+            except FAILURES:
                 pass  # it was gone already
 
     async def _keep_connected(self) -> None:
@@ -109,7 +104,7 @@ class Broker:
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     underlay = await self._connect()
-            except _FAILURES as error:
+            except FAILURES as error:
                 await self._disconnect()
                 self._report(False, _reason(error, self._settings))
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -159,7 +154,7 @@ class Broker:
             raise BrokerUnavailable("there is no connection to RabbitMQ")
         try:
             await self._declare(queues, set(queues) if bind else set())
-        except _FAILURES as error:
+        except FAILURES as error:
             raise BrokerUnavailable(f"cannot declare queues: {_reason(error, self._settings)}") from None
 
     async def _declare(self, queues: QueueArguments, bindings: set[str]) -> None:
@@ -214,7 +209,7 @@ class Broker:
             raise BrokerUnavailable("there is no connection to RabbitMQ")
         try:
             return await self._delete_idle(queue)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise BrokerUnavailable(f"RabbitMQ does not answer: {_reason(error, self._settings)}") from None
 
     async def queue_length(self, queue: str) -> int:
@@ -257,16 +252,36 @@ class Broker:
         channel = None
         try:
             channel = await FastChannel.open_on(_underlay(self._connection), timeout=RPC_TIMEOUT)
-            return await _walk(channel, queue, visit, keeping, most, exclusive)
+            return await walk(channel, queue, visit, keeping=keeping, most=most, exclusive=exclusive)
         except aiormq.exceptions.ChannelNotFoundEntity:
             return 0
-        except aiormq.exceptions.ChannelAccessRefused:
-            raise _busy(queue) from None
-        except _FAILURES as error:
+        except FAILURES as error:
             raise BrokerUnavailable(f"RabbitMQ does not answer: {_reason(error, self._settings)}") from None
         finally:
             if channel:
-                await _close(channel)
+                await close_channel(channel)
+
+    # --- for its consumers --------------------------------------------------------------------------------------------
+
+    def link(self) -> AbstractConnection:
+        """aiormq's connection. Raises ConnectionError."""
+        if self._connection is None:
+            raise ConnectionError("there is no connection to RabbitMQ")
+        return _underlay(self._connection)
+
+    async def declare_again(self, queues: Sequence[str]) -> None:
+        """Those of them that were to be remembered. Raises what aiormq raises."""
+        known = {queue: self._queues[queue] for queue in queues if queue in self._queues}
+        await self._declare(known, self._bindings & known.keys())
+
+    def reason(self, error: BaseException) -> str:
+        """One line without the password."""
+        return _reason(error, self._settings)
+
+    def drop(self, consumer: Consumer) -> None:
+        """It has ended for good."""
+        if consumer in self._consumers:
+            self._consumers.remove(consumer)
 
     def _admin_channel(self) -> _AdminChannel:
         if self._connection is None or not self.connected:
@@ -359,218 +374,19 @@ class Broker:
         acknowledged will be delivered again.
         """
         queues = (queue,) if isinstance(queue, str) else tuple(queue)
-        consumer = Consumer(self, queues, on_delivery, prefetch, exclusive, temporary, on_lost)
-        if halted:
-            consumer._wanted.clear()
+        consumer = Consumer(
+            self,
+            queues,
+            on_delivery,
+            prefetch=prefetch,
+            exclusive=exclusive,
+            temporary=temporary,
+            halted=halted,
+            on_lost=on_lost,
+        )
         self._consumers.append(consumer)
         consumer.resume()
         return consumer
-
-
-class Consumer:
-    """A consumer that starts again after every loss of the link; made by `Broker.consume`."""
-
-    def __init__(
-        self,
-        broker: Broker,
-        queues: tuple[str, ...],
-        on_delivery: Callable[[Delivery], None],
-        prefetch: int,
-        exclusive: bool,
-        temporary: bool,
-        on_lost: Callable[[], None] | None,
-    ) -> None:
-        self.queues = queues
-        self._broker = broker
-        self._on_delivery = on_delivery
-        self._on_lost = on_lost
-        self._prefetch = prefetch
-        self._exclusive = exclusive
-        self._temporary = temporary
-        self._channel: FastChannel | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        self._wanted = asyncio.Event()
-        self._wanted.set()
-        self.consuming = asyncio.Event()
-
-    def resume(self) -> None:
-        """Consume (again)."""
-        if self._keeper is None or self._keeper.done():
-            self._keeper = asyncio.create_task(self._keep_consuming())
-
-    async def pause(self) -> None:
-        """Give back to the queue, in its order, all that is not acknowledged, and take no more until `resume`."""
-        if self._keeper:
-            await end_task(self._keeper)
-            self._keeper = None
-        await self._close_channel()
-
-    async def halt(self, waiting: Callable[[], Iterable[Delivery]] = tuple) -> None:
-        """Take no more until `go_on`, and put back in its place what `waiting` then says has not been begun.
-
-        What else is in hand can still be acknowledged.
-        """
-        self._wanted.clear()
-        channel = self._channel
-        if not (channel and channel.usable and self.consuming.is_set()):
-            return
-        self.consuming.clear()
-        late: list[Delivery] = []
-        channel.on_delivery = late.append
-        try:
-            for queue in self.queues:
-                await channel.basic_cancel(queue, timeout=RPC_TIMEOUT)
-            for delivery in (*waiting(), *late):
-                delivery.requeue()
-            async with asyncio.timeout(RPC_TIMEOUT):
-                await channel.flush()
-        except _FAILURES:
-            pass  # the link is gone, and with it the deliveries
-
-    async def go_on(self) -> None:
-        """After `halt`: consume again."""
-        self._wanted.set()
-        channel = self._channel
-        if channel and channel.usable and not self.consuming.is_set():
-            try:
-                await self._consume_on(channel)
-            except _FAILURES:
-                await self._close_channel()  # so that the keeper begins again
-
-    async def stop_deliveries(self) -> None:
-        """Take no more, but keep what is in hand: it can still be acknowledged."""
-        channel = self._channel
-        if channel and channel.usable:
-            channel.on_delivery = None
-            try:
-                for queue in self.queues:
-                    await channel.basic_cancel(queue, timeout=RPC_TIMEOUT)
-            except _FAILURES:
-                pass  # the link is gone, and with it the deliveries
-
-    async def cancel(self) -> None:
-        """End for good. What is acknowledged leaves first, the rest goes back to the queue."""
-        await self.pause()
-        if self in self._broker._consumers:
-            self._broker._consumers.remove(self)
-
-    async def _close_channel(self) -> None:
-        channel, self._channel = self._channel, None
-        self.consuming.clear()
-        if channel:
-            await _close(channel)
-
-    async def _keep_consuming(self) -> None:
-        pause = FIRST_PAUSE
-        is_missing = False
-        while True:
-            await self._broker._connected.wait()
-            await self._wanted.wait()
-            try:
-                channel = await self._begin(declare=is_missing)
-            except _FAILURES as error:
-                is_missing = True
-                log.warning("cannot consume", queue=self.queues[0], reason=_reason(error, self._broker._settings))
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, LONGEST_PAUSE)
-                continue
-            pause = FIRST_PAUSE
-            ended = asyncio.Event()
-            channel.on_cancelled = ended.set
-            channel.closing.add_done_callback(functools.partial(_set_event, ended))
-            await ended.wait()
-            is_missing = channel.usable  # RabbitMQ ended the consumer, not the link: its queue was deleted
-            await self._close_channel()
-            if self._on_lost:
-                self._on_lost()
-
-    async def _begin(self, declare: bool) -> FastChannel:
-        broker = self._broker
-        if broker._connection is None:
-            raise ConnectionError("there is no connection to RabbitMQ")
-        if declare:
-            queues = {queue: broker._queues[queue] for queue in self.queues if queue in broker._queues}
-            await broker._declare(queues, broker._bindings & queues.keys())
-        channel = await FastChannel.open_on(_underlay(broker._connection), timeout=RPC_TIMEOUT)
-        self._channel = channel
-        await channel.basic_qos(prefetch_count=self._prefetch, timeout=RPC_TIMEOUT)
-        if self._temporary:
-            for queue in self.queues:
-                await channel.queue_declare(queue, exclusive=True, timeout=RPC_TIMEOUT)
-        await self._consume_on(channel)
-        return channel
-
-    async def _consume_on(self, channel: FastChannel) -> None:
-        channel.on_delivery = self._on_delivery
-        for queue in self.queues:
-            await channel.basic_consume(
-                queue, _never_called, exclusive=self._exclusive, consumer_tag=queue, timeout=RPC_TIMEOUT
-            )
-        self.consuming.set()
-
-
-async def _walk(
-    channel: FastChannel,
-    queue: str,
-    visit: Callable[[Sequence[Delivery]], Awaitable[bool]],
-    keeping: bool,
-    most: int | None,
-    exclusive: bool,
-) -> int:
-    declared = await channel.queue_declare(queue, passive=True, timeout=RPC_TIMEOUT)
-    waiting = declared.message_count or 0
-    expected = waiting if most is None else min(waiting, most)
-    if declared.consumer_count and exclusive:
-        raise _busy(queue)  # it may hold all that is there
-    if not expected:
-        return 0
-    arrived: list[Delivery] = []
-    news = asyncio.Event()
-
-    def take(delivery: Delivery) -> None:
-        arrived.append(delivery)
-        news.set()
-
-    channel.on_delivery = take
-    channel.on_cancelled = news.set
-    channel.closing.add_done_callback(functools.partial(_set_event, news))
-    await channel.basic_qos(prefetch_count=(most or 0) if keeping else WALK_PREFETCH, timeout=RPC_TIMEOUT)
-    await channel.basic_consume(queue, _never_called, exclusive=exclusive, consumer_tag=queue, timeout=RPC_TIMEOUT)
-    seen = 0
-    while seen < expected:
-        try:
-            async with asyncio.timeout(WALK_PATIENCE):
-                await news.wait()
-        except TimeoutError:
-            break  # what is missing has expired, or somebody else has it
-        if not channel.usable:
-            raise ConnectionError("the connection to RabbitMQ was lost")
-        batch = arrived[: min(WALK_BATCH, expected - seen)]
-        del arrived[: len(batch)]
-        if not arrived:
-            news.clear()
-        seen += len(batch)
-        if not batch or not await visit(batch):
-            break
-    return seen
-
-
-def _busy(queue: str) -> QueueBusy:
-    return QueueBusy(f"Somebody else is going through the queue {queue}: try again")
-
-
-async def _close(channel: FastChannel) -> None:
-    """What is acknowledged leaves first; RabbitMQ puts the rest back."""
-    if not channel.usable:
-        return
-    channel.on_delivery = None
-    try:
-        async with asyncio.timeout(RPC_TIMEOUT):
-            await channel.flush()
-            channel.usable = False  # an ack after the close would cost the whole connection
-            await channel.close()
-    except _FAILURES:
-        channel.usable = False
 
 
 class _OtherArguments(Exception):
@@ -604,7 +420,7 @@ class _AdminChannel:
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         try:
             await self._channel.__aexit__(kind, error, trace)
-        except _FAILURES:
+        except FAILURES:
             pass
         await self._translate(kind, error)
 
@@ -615,7 +431,7 @@ class _AdminChannel:
             error = timeout
         if isinstance(error, aiormq.exceptions.ChannelNotFoundEntity):
             raise _QueueMissing from None
-        if isinstance(error, _FAILURES):
+        if isinstance(error, FAILURES):
             raise BrokerUnavailable(f"RabbitMQ does not answer: {_reason(error, self._settings)}") from None
 
 
@@ -630,7 +446,7 @@ async def check(settings: AmqpSettings, timeout: float) -> None:
         raise StartupError(f"amqp.username, amqp.password: RabbitMQ at {where} refuses them") from None
     except aiormq.exceptions.ConnectionNotAllowed:
         raise StartupError(f"amqp.vhost: RabbitMQ at {where} has no such vhost for this user") from None
-    except _FAILURES as error:
+    except FAILURES as error:
         reason = _reason(error, settings)
         # a wrong vhost is answered by closing the connection with the text NOT_ALLOWED
         setting = "amqp.vhost" if "NOT_ALLOWED" in reason or "Connection.OpenOk" in reason else "amqp.hostname, amqp.port"
@@ -654,14 +470,6 @@ def _underlay(connection: aio_pika.abc.AbstractConnection) -> AbstractConnection
     if connection.transport is None:
         raise ConnectionError("the connection to RabbitMQ was lost")
     return connection.transport.connection
-
-
-def _set_event(event: asyncio.Event, _: Any) -> None:
-    event.set()
-
-
-async def _never_called(_: Any) -> None:
-    """aiormq wants a callback; deliveries reach FastChannel.deliver before aiormq sees them."""
 
 
 def _address(settings: AmqpSettings) -> str:

@@ -195,16 +195,16 @@ def test_the_units_are_hardened(installed_units: list[Path]) -> None:
 # --- which way imports point ------------------------------------------------------------------------------------------
 
 FLOORS = (
-    {"errors", "names", "logs", "plugin", "aio"},
-    {"messages", "config", "spec"},
-    {"broker", "amqp_channel", "stores", "registry", "embedded"},
+    {"errors", "names", "logs", "plugin", "aio", "signing", "templates"},
+    {"messages", "config", "spec", "callback"},
+    {"broker", "amqp_channel", "amqp_consumer", "stores", "registry", "embedded", "control", "outbound"},
     {"api", "worker", "supervisor"},
     {"cli"},
 )
 """DESIGN §2, from the ground up. A room may use those of its own floor and of the floors below."""
 CLIENT_LIBRARIES = {
     "aio_pika": {"broker", "amqp_channel"},
-    "aiormq": {"broker", "amqp_channel"},
+    "aiormq": {"broker", "amqp_channel", "amqp_consumer"},
     "pamqp": {"broker", "amqp_channel"},
     "redis": {"stores"},
     "hiredis": {"stores"},
