@@ -55,6 +55,8 @@ class Consumer:
         self._channel: FastChannel | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
+        self._switching = asyncio.Lock()
+        """A consumer that is begun twice on one channel costs the whole connection."""
         self._not_begun: Callable[[], Iterable[Delivery]] = tuple
         if not halted:
             self._wanted.set()
@@ -82,31 +84,33 @@ class Consumer:
         await self._stand_still()
 
     async def _stand_still(self) -> None:
-        channel = self._channel
-        if not (channel and channel.usable and self.consuming.is_set()):
-            return
-        self.consuming.clear()
-        late: list[Delivery] = []
-        channel.on_delivery = late.append
-        try:
-            for queue in self.queues:
-                await channel.basic_cancel(queue, timeout=RPC_TIMEOUT)
-            for delivery in (*self._not_begun(), *late):
-                delivery.requeue()
-            async with asyncio.timeout(RPC_TIMEOUT):
-                await channel.flush()
-        except FAILURES:
-            pass  # the link is gone, and with it the deliveries
+        async with self._switching:
+            channel = self._channel
+            if not (channel and channel.usable and self.consuming.is_set()):
+                return
+            self.consuming.clear()
+            late: list[Delivery] = []
+            channel.on_delivery = late.append
+            try:
+                for queue in self.queues:
+                    await channel.basic_cancel(queue, timeout=RPC_TIMEOUT)
+                for delivery in (*self._not_begun(), *late):
+                    delivery.requeue()
+                async with asyncio.timeout(RPC_TIMEOUT):
+                    await channel.flush()
+            except FAILURES:
+                pass  # the link is gone, and with it the deliveries
 
     async def go_on(self) -> None:
         """After `halt`: consume again."""
         self._wanted.set()
-        channel = self._channel
-        if channel and channel.usable and not self.consuming.is_set():
-            try:
-                await self._consume_on(channel)
-            except FAILURES:
-                await self._close_channel()  # so that the keeper begins again
+        async with self._switching:
+            channel = self._channel
+            if channel and channel.usable and not self.consuming.is_set():
+                try:
+                    await self._consume_on(channel)
+                except FAILURES:
+                    await self._close_channel()  # so that the keeper begins again
 
     async def stop_deliveries(self) -> None:
         """Take no more, but keep what is in hand: it can still be acknowledged."""
@@ -137,7 +141,8 @@ class Consumer:
             await self._broker.wait_connected(None)
             await self._wanted.wait()
             try:
-                channel = await self._begin(declare=is_missing)
+                async with self._switching:
+                    channel = await self._begin(declare=is_missing)
             except FAILURES as error:
                 is_missing = True
                 log.warning("cannot consume", queue=self.queues[0], reason=self._broker.reason(error))

@@ -428,3 +428,21 @@ async def test_a_temporary_queue_is_there_as_long_as_its_consumer_is_connected(
     await other.close()
     with pytest.raises(Unroutable):
         await broker.publish(name, b"y")
+
+
+async def test_a_consumer_may_be_halted_and_go_on_at_any_moment(broker: Broker, queue: str) -> None:
+    await broker.publish_many(queue, [b"x"] * 20)
+    got: list[Delivery] = []
+    connection = broker._connection
+    for moment in range(30):
+        consumer = broker.consume(queue, got.append, prefetch=10, exclusive=True)
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        await asyncio.gather(consumer.halt(), consumer.go_on(), consumer.halt(lambda: got))
+        got.clear()
+        await consumer.go_on()
+        await collect(lambda: len(got), 10)
+        await consumer.cancel()
+        got.clear()
+    assert broker._connection is connection, "the connection was lost"
+    assert await broker.queue_length(queue) == 20
