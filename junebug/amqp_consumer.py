@@ -86,7 +86,7 @@ class Consumer:
     async def _stand_still(self) -> None:
         async with self._switching:
             channel = self._channel
-            if not (channel and channel.usable and self.consuming.is_set()):
+            if self._wanted.is_set() or not (channel and channel.usable and self.consuming.is_set()):
                 return
             self.consuming.clear()
             late: list[Delivery] = []
@@ -106,7 +106,7 @@ class Consumer:
         self._wanted.set()
         async with self._switching:
             channel = self._channel
-            if channel and channel.usable and not self.consuming.is_set():
+            if self._wanted.is_set() and channel and channel.usable and not self.consuming.is_set():
                 try:
                     await self._consume_on(channel)
                 except FAILURES:

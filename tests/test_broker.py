@@ -438,7 +438,7 @@ async def test_a_consumer_may_be_halted_and_go_on_at_any_moment(broker: Broker, 
         consumer = broker.consume(queue, got.append, prefetch=10, exclusive=True)
         for _ in range(moment):
             await asyncio.sleep(0)
-        await asyncio.gather(consumer.halt(), consumer.go_on(), consumer.halt(lambda: got))
+        await asyncio.gather(consumer.halt(lambda: got), consumer.go_on(), consumer.halt(lambda: got))
         got.clear()
         await consumer.go_on()
         await collect(lambda: len(got), 10)
