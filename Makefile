@@ -10,7 +10,7 @@ INSTALLED := .venv/.installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .NOTPARALLEL:
-.PHONY: help install run demo test lint bench docs clean FORCE
+.PHONY: help install run demo test lint bench soak docs clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -47,6 +47,9 @@ lint: $(INSTALLED) ## ruff and mypy
 
 bench: install ## measure it
 	@$(BIN)/python -m bench $(ARGS)
+
+soak: install ## ten minutes of traffic while things break: fails on a loss, or when memory grows (ARGS="--seconds 60")
+	@$(BIN)/python -m bench.soak $(ARGS)
 
 docs: $(INSTALLED) ## write anew the pages that are generated
 	@$(BIN)/python docs/generate.py

@@ -36,12 +36,12 @@ class Servers:
             *rabbitmq_programs(self.directory / "rabbitmq", self.amqp_port, dist, epmd),
         )
         quiet = subprocess.DEVNULL
-        self._processes = [
-            subprocess.Popen(
+        self._processes = {
+            each.name: subprocess.Popen(
                 each.command, env={**os.environ, **each.environment}, stdin=quiet, stdout=quiet, stderr=quiet
             )
             for each in programs
-        ]
+        }
         deadline = time.monotonic() + TIMEOUT
         while not (_listens(self.redis_port) and _listens(self.amqp_port)):
             if time.monotonic() > deadline:
@@ -50,10 +50,14 @@ class Servers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes:
+        for process in self._processes.values():
             process.kill()
             process.wait(30)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def processes(self) -> dict[str, list[int]]:
+        """Name -> pid, as Junebug.processes has it."""
+        return {name: [process.pid] for name, process in self._processes.items()}
 
 
 class Junebug:

@@ -25,7 +25,7 @@ from junebug.errors import ConfigError, JunebugError, StartupError
 from junebug.registry import Registry, load_object
 from junebug.spec import Launch
 from junebug.supervisor import daemon
-from junebug.worker import channel_worker, status_receiver
+from junebug.worker import channel_worker, farewell, status_receiver
 
 OPEN_FILES = 65_536
 FEW_FILES = 8_192
@@ -145,6 +145,7 @@ def _supervise(
         run_channel=channel_worker.run,
         run_api=functools.partial(_run_api, sockets=sockets) if sockets else None,
         notify_status=status_receiver.notify_status,
+        farewell=farewell.farewell,
         preload=functools.partial(_preload, settings),
         keep_descriptors=tuple(each.fileno() for each in sockets or ()),
         servers=servers,

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from junebug.errors import ConfigError
+from junebug.signing import check_secret
 
 ENVIRONMENT_PREFIX = "JUNEBUG_"
 MOST_DELAYS = 20
@@ -225,6 +226,11 @@ def load(
         amqp=AmqpSettings(**_group(values, "amqp")),
         **{name: value for name, value in values.items() if "." not in name},
     )
+    if settings.callback_secret:
+        try:
+            check_secret(settings.callback_secret)
+        except ValueError as error:
+            raise ConfigError(f"callback_secret: {error}") from None
     if len(str(settings.supervisor_socket.absolute()).encode()) > LONGEST_SOCKET_PATH:
         raise ConfigError(f"data_dir: {settings.data_dir!r} is too long a path for the sockets in it; choose a shorter one")
     return settings

@@ -100,6 +100,32 @@ class MessageTooLong(JunebugError):
     description = "message too long"
 
 
+class MessageNotQueued(JunebugError):
+    """There is no such message, or it is being sent, or was sent already."""
+
+    status = 404
+    description = "message not queued"
+
+
+class DeadLetterNotFound(JunebugError):
+    status = 404
+    description = "dead letter not found"
+
+
+class RequestInProgress(JunebugError):
+    """Another request with the same Idempotency-Key is still under way. Trying again is right."""
+
+    status = 409
+    description = "request in progress"
+
+
+class IdempotencyKeyReused(JunebugError):
+    """The same Idempotency-Key came with another body."""
+
+    status = 422
+    description = "idempotency key reused"
+
+
 # --- what stands behind us and may be away ---------------------------------------------------------------------------
 
 
@@ -118,6 +144,20 @@ class StoreUnavailable(Unavailable):
     """Redis is away, or did not answer in time."""
 
 
+class QueueBusy(JunebugError):
+    """Somebody else is going through the same queue. Trying again is right."""
+
+    status = 409
+    description = "queue busy"
+
+
+class NotRunning(JunebugError):
+    """The channel has no process at the moment."""
+
+    status = 503
+    description = "channel not running"
+
+
 class Unroutable(JunebugError):
     """RabbitMQ returned a mandatory message: no queue is bound for its routing key."""
 
@@ -134,7 +174,7 @@ class MalformedMessage(JunebugError):
 
 
 class SendError(JunebugError):
-    """Root of a transport's outcomes other than success; `Transport.send` raises one of the three below."""
+    """Root of a transport's outcomes other than success; `Transport.send` raises one of those below."""
 
 
 class Rejected(SendError):
@@ -143,6 +183,10 @@ class Rejected(SendError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Expired(SendError):
+    """Its `expires_at` passed before it could leave: final, the event is `delivery_failed` with reason `expired`."""
 
 
 class NotSent(SendError):

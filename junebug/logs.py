@@ -6,6 +6,7 @@ A channel's process writes `<logging_path>/<channel id>` (spec 1.7.1, "Logs"), r
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import logging.handlers
@@ -128,12 +129,18 @@ class ChannelLog(logging.Handler):
         if self._size and self._size + len(line) > self._rotate_size:
             self._rotate()
         assert self._descriptor is not None
-        self._size += os.write(self._descriptor, line)
+        written = os.write(self._descriptor, line)
+        self._size += written
+        if written < len(line):
+            raise OSError(errno.ENOSPC, "the disk is full")
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         self._size = os.fstat(self._descriptor).st_size
+        if self._size and os.pread(self._descriptor, 1, self._size - 1) != b"\n":
+            # a full disk or a kill cut the last line: it must not take the next one with it
+            self._size += os.write(self._descriptor, b"\n")
 
     def _rotate(self) -> None:
         self._close_file()
@@ -158,6 +165,20 @@ class ChannelLog(logging.Handler):
     def close(self) -> None:
         self._close_file()
         super().close()
+
+
+class _LogFile(logging.handlers.WatchedFileHandler):
+    """The settings' logfile: a full disk loses lines, and neither stops anybody nor fills standard error instead."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:
+            pass  # it was renamed, and cannot be made anew yet
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def rotated_files(path: Path) -> list[tuple[int, Path]]:
@@ -256,7 +277,7 @@ def setup_process_logging(settings: Settings, process: str) -> None:
         stdout.setFormatter(_formatter(shared, structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)))
         handlers.append(stdout)
     if settings.logfile:
-        logfile = logging.handlers.WatchedFileHandler(settings.logfile, encoding="utf-8")
+        logfile = _LogFile(settings.logfile, encoding="utf-8")
         logfile.setFormatter(_formatter(shared, structlog.processors.JSONRenderer()))
         handlers.append(logfile)
     _install(handlers or [logging.NullHandler()])

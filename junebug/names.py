@@ -6,6 +6,7 @@ The AMQP names are Vumi's (COMPAT §3), the Redis ones those that Junebug 0.1.11
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 # --- AMQP -------------------------------------------------------------------------------------------------------------
 
@@ -61,6 +62,11 @@ def retry_queue(channel: str, seconds: float) -> str:
     return f"{channel}.retry.{round(seconds * 1000)}"
 
 
+def retry_queues(channel: str, delays: Iterable[float]) -> list[str]:
+    """Each that may be there. `delays`: the setting callback_retry_delays."""
+    return [retry_queue(channel, seconds) for seconds in sorted({*delays, LONGEST_RETRY})]
+
+
 def waiting_queue(channel: str, destination: str) -> str:
     """Callbacks for a host (or a queue) that fails, in their order; there only while needed."""
     return f"{channel}.waiting.{hashlib.blake2s(destination.encode(), digest_size=6).hexdigest()}"
@@ -112,6 +118,8 @@ def delay_arguments(channel: str, seconds: float) -> dict[str, object]:
     }
 
 
+LONGEST_RETRY = 3600.0
+"""Seconds of the retry queue for those that an application asks to be left alone for longer than any delay of ours."""
 DELAY_LEASE = 10.0
 """Seconds for which a declared retry or waiting queue may be published to."""
 MAX_DEAD_LETTERS = 10_000
@@ -140,6 +148,11 @@ def channel_properties(channel: str) -> str:
     return f"{channel}:properties"
 
 
+def deleted_properties(channel: str) -> str:
+    """String: the properties of a deleted channel, until what it leaves is removed."""
+    return f"{channel}:deleted_properties"
+
+
 def channel_status(channel: str) -> str:
     """Hash component -> last status as JSON, and `component@` -> its timestamp."""
     return f"{channel}:status"
@@ -158,6 +171,11 @@ def outbound_message(channel: str, message_id: str) -> str:
 def rate_bucket(channel: str, bucket: int) -> str:
     """Hash label -> count of one metric window."""
     return f"{channel}:rates:{bucket}"
+
+
+def delay_queues(channel: str) -> str:
+    """Hash: name of a retry or waiting queue -> the destination that its callbacks wait for."""
+    return f"{channel}:delay_queues"
 
 
 def idempotency_key(channel: str, key: str) -> str:

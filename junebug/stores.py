@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import hiredis
 import orjson
@@ -35,18 +35,14 @@ MAX_PIPELINE = 500
 MAX_WAITING = 10_000
 """Calls that may wait for a pipeline at the most; the next one is refused as if Redis were away."""
 NUDGE_PAUSE = 1.0
+DELETED_TTL = 86_400
+"""Seconds that the properties of a deleted channel are kept for its last callbacks, when nobody cleans up."""
 ORPHAN_TTL = 3600
 """Seconds that a status lives whose channel has no spec (deleted, or Redis was emptied)."""
 
-_AWAY = (
-    redis.exceptions.ConnectionError,
-    redis.exceptions.TimeoutError,
-    redis.exceptions.AuthenticationError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.OutOfMemoryError,
-    TimeoutError,
-    OSError,
-)
+_FAILURES = (redis.exceptions.RedisError, OSError, TimeoutError, RuntimeError)
+"""What a call on a link may raise. RuntimeError: uvloop's answer to a write on a link that the other side has reset."""
+_AWAY_ERRORS = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)
 _AWAY_REPLIES = ("MISCONF", "LOADING", "OOM", "MASTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM", "CLUSTERDOWN")
 
 Command = tuple[Any, ...]
@@ -61,6 +57,8 @@ class Stores:
         self.channels = ChannelStore(self._redis)
         self.inbound = InboundStore(self._redis, settings.inbound_message_ttl)
         self.outbound = OutboundStore(self._redis, settings.outbound_message_ttl)
+        self.idempotency = IdempotencyStore(self._redis, settings.outbound_message_ttl)
+        self.delay_queues = DelayQueueStore(self._redis)
         self.statuses = StatusStore(self._redis)
         self.rates = RateStore(self._redis, settings.metric_window)
 
@@ -102,6 +100,7 @@ class ChannelStore:
             ("SADD", names.CHANNELS, spec.id),
             ("HSET", names.GENERATIONS, spec.id, 1),
             ("SREM", names.DELETED_CHANNELS, spec.id),
+            ("DEL", names.deleted_properties(spec.id)),
             ("PUBLISH", names.NUDGE_TOPIC, spec.id),
         )
 
@@ -148,12 +147,14 @@ class ChannelStore:
             (
                 "EVAL",
                 _DELETE,
-                4,
+                5,
                 names.channel_properties(channel),
                 names.CHANNELS,
                 names.GENERATIONS,
                 names.DELETED_CHANNELS,
+                names.deleted_properties(channel),
                 channel,
+                DELETED_TTL,
             )
         )
         if not existed:
@@ -207,6 +208,11 @@ class ChannelStore:
         (ids,) = await self._redis.run(("SMEMBERS", names.DELETED_CHANNELS))
         return sorted(ids)
 
+    async def deleted_spec(self, channel: str) -> ChannelSpec | None:
+        """What a deleted channel was; None when that is not known (any more)."""
+        (stored,) = await self._redis.run(("GET", names.deleted_properties(channel)))
+        return None if stored is None else _spec(channel, stored, 0)
+
     async def forget(self, channel: str) -> None:
         """Remove every key of a deleted channel, and its place among the deleted ones."""
         pattern = names.all_channel_keys("".join(f"[{c}]" if c in "*?[" else c for c in channel))
@@ -226,18 +232,15 @@ class ChannelStore:
         An empty string says that the subscription is new: what was said before was not heard.
         """
         while True:
-            client = self._redis.subscriber()
             try:
-                async with client.pubsub() as subscription:
+                async with self._redis.subscriber() as client, client.pubsub() as subscription:
                     await subscription.subscribe(names.NUDGE_TOPIC)
                     while True:
                         message = await subscription.get_message(timeout=5.0)
                         if message:  # redis-py subscribes again by itself, which shows here as at the first time
                             yield "" if message["type"] == "subscribe" else message["data"]
-            except _AWAY:
+            except _FAILURES:
                 await asyncio.sleep(NUDGE_PAUSE)
-            finally:
-                await client.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,11 +289,7 @@ class OutboundStore:
     ) -> None:
         """To be called before the message is published: an event may come at once."""
         key = names.outbound_message(channel, message_id)
-        fields: list[str] = ["message_id", message_id]
-        if event_url:
-            fields += ("event_url", event_url)
-        if event_auth_token:
-            fields += ("event_auth_token", event_auth_token)
+        fields = _outbound_fields(message_id, event_url, event_auth_token)
         await self._redis.run(("HSET", key, *fields), ("EXPIRE", key, self._ttl))
 
     async def answered(self, messages: Iterable[tuple[str, str]]) -> None:
@@ -322,6 +321,110 @@ class OutboundStore:
         (found,) = await self._redis.run(("HGETALL", names.outbound_message(channel, message_id)))
         events = [Event.from_wire(wire.encode()) for name, wire in found.items() if name.startswith("event:")]
         return sorted(events, key=lambda event: event.timestamp)
+
+
+def _outbound_fields(message_id: str, event_url: str | None, event_auth_token: str | None) -> list[str]:
+    """What is kept of an MT before it is sent: names and values."""
+    fields = ["message_id", message_id]
+    if event_url:
+        fields += ("event_url", event_url)
+    if event_auth_token:
+        fields += ("event_auth_token", event_auth_token)
+    return fields
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What becomes of a request with an Idempotency-Key: who came first, and how far it got.
+
+    `new`: this one sends. `again`: an earlier one ended without an answer, and this one sends the `message` of that one.
+    `done`: it was sent, `message` says what was answered. `busy`: it is under way. `other`: it had another body. `none`:
+    there was none, and this one may not send.
+    """
+
+    state: Literal["new", "again", "done", "busy", "other", "none"]
+    message: bytes = b""
+    """In Vumi's form."""
+    lease: str = ""
+    """Names the attempt: of `new` and `again`."""
+
+
+class IdempotencyStore:
+    """What was sent with an Idempotency-Key, for outbound_message_ttl seconds after the first attempt.
+
+    A hash: `body` (digest of the request), `message`, and `lease` while it is under way: up to when, in milliseconds of
+    Redis' clock, whoever sends it may be alive.
+    """
+
+    def __init__(self, redis: _Redis, ttl: int) -> None:
+        self._redis = redis
+        self._ttl = ttl
+
+    async def claim(
+        self,
+        channel: str,
+        key: str,
+        body: str,
+        lease: float,
+        message: UserMessage | None,
+        event_url: str | None = None,
+        event_auth_token: str | None = None,
+    ) -> Claim:
+        """Be the one who sends, for `lease` seconds, unless another is or was; without a `message` it sends nothing new.
+
+        For `new` this does OutboundStore.put's work in the same step, so that a crash leaves both or neither.
+        """
+        message_id = message.message_id if message else ""
+        ((state, *rest),) = await self._redis.run(
+            (
+                "EVAL",
+                _CLAIM,
+                2,
+                names.idempotency_key(channel, key),
+                names.outbound_message(channel, message_id),
+                body,
+                message.to_wire() if message else b"",
+                _milliseconds(lease),
+                self._ttl,
+                *_outbound_fields(message_id, event_url, event_auth_token),
+            )
+        )
+        return Claim(state, *(each.encode() if n == 0 else each for n, each in enumerate(rest)))
+
+    async def done(self, channel: str, key: str) -> None:
+        """RabbitMQ has the message: nobody sends it again."""
+        await self._redis.run(("HDEL", names.idempotency_key(channel, key), "lease"))
+
+    async def give_up(self, channel: str, key: str, lease: str) -> None:
+        """This attempt has ended, nobody knows how: the next one need not wait for the lease's end."""
+        await self._redis.run(("EVAL", _GIVE_UP, 1, names.idempotency_key(channel, key), lease))
+
+    async def forget(self, channel: str, key: str, message_id: str) -> None:
+        """Nothing was sent, and nothing will be: as if the request had never been there."""
+        await self._redis.run(
+            ("DEL", names.idempotency_key(channel, key), names.outbound_message(channel, message_id))
+        )
+
+
+class DelayQueueStore:
+    """Which queues of a channel hold callbacks that are to be tried again: a hint only, RabbitMQ itself knows best."""
+
+    def __init__(self, redis: _Redis) -> None:
+        self._redis = redis
+
+    async def note(self, channel: str, queue: str, destination: str, ttl: float) -> None:
+        """`destination`: whom its callbacks wait for (no secrets), empty for a retry queue; `ttl`: in seconds."""
+        key = names.delay_queues(channel)
+        await self._redis.run(("HSET", key, queue, destination), ("PEXPIRE", key, _milliseconds(ttl)))
+
+    async def noted(self, channel: str) -> dict[str, str]:
+        """Queue -> destination."""
+        found: dict[str, str]
+        (found,) = await self._redis.run(("HGETALL", names.delay_queues(channel)))
+        return found
+
+    async def forget(self, channel: str, queues: Iterable[str]) -> None:
+        await self._redis.run(("HDEL", names.delay_queues(channel), *queues))
 
 
 class StatusStore:
@@ -510,13 +613,14 @@ class _Redis:
             "driver_info": None,  # reading its own version takes redis-py longer than connecting
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         }
-        self._connection = redis_asyncio.Connection(**self._options)
+        # _run_calls bounds all of it, and wait_for, which a timeout of redis-py's own uses, may swallow a cancellation
+        self._connection = redis_asyncio.Connection(**self._options, socket_timeout=None)
         self._waiting: deque[_Call] = deque()
         self._runner: asyncio.Task[None] | None = None
 
     def subscriber(self) -> redis_asyncio.Redis:
         """A client of its own, for pub/sub."""
-        return redis_asyncio.Redis(connection_pool=redis_asyncio.ConnectionPool(**self._options))
+        return redis_asyncio.Redis.from_pool(redis_asyncio.ConnectionPool(**self._options))
 
     async def run(self, *commands: Command) -> list[Any]:
         """The replies, in order. Raises StoreUnavailable within the timeout."""
@@ -548,7 +652,7 @@ class _Redis:
                 replies = await self._exchange(b"".join([call.packed for call in calls]), sum(call.commands for call in calls))
         except TimeoutError:
             outcome = StoreUnavailable(f"{self._where} did not answer within {self._timeout:g} s")
-        except (*_AWAY, redis.exceptions.RedisError) as error:
+        except _FAILURES as error:
             outcome = StoreUnavailable(f"{self._where} cannot be used: {self._reason(error)}")
         except Exception as error:
             outcome = error
@@ -571,7 +675,7 @@ class _Redis:
             try:
                 await connection.send_packed_command(packed, check_health=False)
                 return [await self._reply(connection) for _ in range(commands)]
-            except (redis.exceptions.ConnectionError, OSError):
+            except (redis.exceptions.ConnectionError, OSError, RuntimeError):
                 await connection.disconnect(nowait=True)
                 if not was_connected:
                     raise
@@ -587,7 +691,7 @@ class _Redis:
             return error
 
     def _translate(self, error: Exception) -> Exception:
-        if isinstance(error, _AWAY) or str(error).startswith(_AWAY_REPLIES):
+        if isinstance(error, _AWAY_ERRORS) or str(error).startswith(_AWAY_REPLIES):
             return StoreUnavailable(f"{self._where} cannot be used: {self._reason(error)}")
         return error
 
@@ -649,10 +753,37 @@ return redis.call('HINCRBY', KEYS[2], ARGV[1], 1)
 """
 
 _DELETE = """
-if redis.call('DEL', KEYS[1]) == 0 then return 0 end
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('RENAME', KEYS[1], KEYS[5])
+redis.call('EXPIRE', KEYS[5], ARGV[2])
 redis.call('SREM', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('SADD', KEYS[4], ARGV[1])
+return 1
+"""
+
+_CLAIM = """
+local body, message, lease = unpack(redis.call('HMGET', KEYS[1], 'body', 'message', 'lease'))
+if message and body ~= ARGV[1] then return {'other'} end
+if message and not lease then return {'done', message} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if message and tonumber(lease) > now then return {'busy'} end
+if not message and ARGV[2] == '' then return {'none'} end
+lease = string.format('%.0f', now + ARGV[3])
+if message then
+  redis.call('HSET', KEYS[1], 'lease', lease)
+  return {'again', message, lease}
+end
+redis.call('HSET', KEYS[1], 'body', ARGV[1], 'message', ARGV[2], 'lease', lease)
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('HSET', KEYS[2], unpack(ARGV, 5))
+redis.call('EXPIRE', KEYS[2], ARGV[4])
+return {'new', ARGV[2], lease}
+"""
+
+_GIVE_UP = """
+if redis.call('HGET', KEYS[1], 'lease') == ARGV[1] then redis.call('HSET', KEYS[1], 'lease', 0) end
 return 1
 """
 

@@ -11,9 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from junebug.embedded import LOOPBACK, ServerProgram, free_ports, rabbitmq_programs, redis_program
+from junebug.embedded import LOOPBACK, RABBITMQ_SCRIPT, ServerProgram, free_ports, rabbitmq_programs, redis_program
 
 START_TIMEOUT = 60.0
+RABBITMQCTL = (str(Path(RABBITMQ_SCRIPT).with_name("rabbitmqctl")), "--silent")
 
 
 class Server:
@@ -102,6 +103,15 @@ class RabbitmqServer(Server):
 
     def programs(self) -> tuple[ServerProgram, ...]:
         return rabbitmq_programs(self.directory / "rabbitmq", *self.ports)
+
+    def queues(self) -> set[str]:
+        """Names of all queues that there are."""
+        _, node = self.programs()
+        command = (*RABBITMQCTL, "list_queues", "name")
+        listed = subprocess.run(
+            command, env={**os.environ, **node.environment}, capture_output=True, text=True, timeout=60, check=True
+        )
+        return set(listed.stdout.split())
 
     def answers(self) -> bool:
         """It sends Connection.Start to whoever says the protocol's header."""

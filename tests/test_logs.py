@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,15 @@ import pytest
 import structlog
 
 from junebug.config import Settings
-from junebug.logs import ChannelLog, Redactor, redact_url, rotated_files, setup_channel_logging, tail
+from junebug.logs import (
+    ChannelLog,
+    Redactor,
+    redact_url,
+    rotated_files,
+    setup_channel_logging,
+    setup_process_logging,
+    tail,
+)
 from junebug.registry import REDACTED
 
 
@@ -112,6 +121,37 @@ def test_a_full_disk_loses_lines_never_the_channel(here: Settings, monkeypatch: 
     log.info("after")
     assert handler.lost_lines == 1
     assert [entry["message"] for entry in tail(here.logging_path, "c", 5)] == ["after", "before"]
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_a_line_cut_by_a_full_disk_takes_no_other_with_it(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = setup_channel_logging(here, "c", Redactor())
+    log = structlog.stdlib.get_logger()
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", lambda descriptor, data: write(descriptor, data[:10]))
+        log.info("cut")
+    log.info("after")
+    assert handler.lost_lines == 1
+    assert [entry["message"] for entry in tail(here.logging_path, "c", 5)] == ["after"]
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_a_full_disk_does_not_stop_who_logs_to_the_logfile(
+    here: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("JUNEBUG_DISABLE_LOGGING", "true")
+    setup_process_logging(dataclasses.replace(here, logfile="/dev/full"), "api")
+    structlog.stdlib.get_logger().info("lost")
+    logfile = tmp_path / "sub" / "log"
+    logfile.parent.mkdir()
+    setup_process_logging(dataclasses.replace(here, logfile=str(logfile)), "api")
+    logfile.parent.rename(tmp_path / "away")
+    structlog.stdlib.get_logger().info("lost, too")
+    (tmp_path / "away").rename(logfile.parent)
+    structlog.stdlib.get_logger().info("kept")
+    assert "kept" in logfile.read_text()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import signal
+import socket
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from junebug import names, stores
+from junebug.aio import run_async
 from junebug.config import RedisSettings, Settings
 from junebug.errors import ChannelChanged, ChannelNotFound, StartupError, StoreUnavailable
 from junebug.messages import Event, Status, UserMessage
 from junebug.spec import ChannelSpec
 from junebug.stores import Stores
+from tests.harness import eventually
 from tests.servers import RedisServer
 
 
@@ -225,6 +229,77 @@ async def test_nudges_survive_a_restart_of_redis(own_redis: RedisServer) -> None
     assert await asyncio.wait_for(anext(heard), 10) == "c"
     await heard.aclose()  # type: ignore[attr-defined]
     await store.close()
+
+
+class ResettingProxy:
+    """Stands before Redis and resets links (RST), as the kernel does for a server that is killed."""
+
+    def __init__(self, redis: RedisSettings) -> None:
+        self._redis = redis
+        self._links: list[asyncio.StreamWriter] = []
+        self.is_killed = False
+        """Links are still taken, and reset at once."""
+
+    async def start(self) -> RedisSettings:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return dataclasses.replace(self._redis, port=server.sockets[0].getsockname()[1])
+
+    def reset(self) -> None:
+        while self._links:
+            link = self._links.pop()
+            link.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            link.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._links.append(writer)
+        if self.is_killed:
+            return self.reset()
+        behind = await asyncio.open_connection(self._redis.host, self._redis.port)
+        await asyncio.gather(_pass_on(reader, behind[1]), _pass_on(behind[0], writer))
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+    except OSError:
+        pass
+    writer.close()
+
+
+def test_a_link_that_is_reset_is_a_redis_that_is_away_and_nothing_else(
+    redis_settings: RedisSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On our event loop: uvloop answers a write on such a link with RuntimeError, of which workers died."""
+    monkeypatch.setattr(stores, "NUDGE_PAUSE", 0.001)
+
+    async def scenario() -> set[str]:
+        proxy = ResettingProxy(redis_settings)
+        store = Stores(Settings(redis=await proxy.start()))
+        heard = store.channels.nudges()
+        for _ in range(20):  # an idle link: the call makes a new one
+            await store.ping()
+            proxy.reset()
+            connection = store._redis._connection
+            await eventually(lambda link=connection: link._reader is None or link._reader.exception())
+        await store.ping()
+        proxy.is_killed = True
+        proxy.reset()
+        next_nudge = asyncio.ensure_future(anext(heard))
+        outcomes = set()
+        for _ in range(500):
+            try:
+                await store.ping()
+            except Exception as error:
+                outcomes.add(type(error).__name__)
+        proxy.is_killed = False
+        await store.ping()
+        assert await asyncio.wait_for(next_nudge, 10) == ""
+        await heard.aclose()  # type: ignore[attr-defined]
+        await store.close()
+        return outcomes
+
+    assert run_async(scenario()) == {"StoreUnavailable"}
 
 
 async def test_the_check_at_the_start_names_the_setting(redis_settings: RedisSettings) -> None:

@@ -41,7 +41,8 @@ def answering(settings: Settings) -> Any:
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-        limit = asyncio.timeout(settings.request_timeout)
+        seconds: float = getattr(handler, "time_limit", settings.request_timeout)
+        limit = asyncio.timeout(seconds)
         try:
             if request.body_exists and request.match_info.http_exception is None:
                 await _read_body(request, settings.max_body_size)
@@ -58,7 +59,7 @@ def answering(settings: Settings) -> Any:
         except TimeoutError:
             if not limit.expired():
                 return _unexpected(request)
-            late = Unavailable(f"Redis or RabbitMQ did not answer within {settings.request_timeout:g} s")
+            late = Unavailable(f"Redis or RabbitMQ did not answer within {seconds:g} s")
             tell_unavailable(str(late))
             return error_reply(late)
         except Exception:

@@ -1,7 +1,7 @@
 """The API put together: its routes, and its life as a process.
 
-Neighbours: channels.py, messages.py, logs.py and health.py hold the handlers, answering.py what stands around them;
-cli.py calls `bind` (sockets.py) and `run`.
+Neighbours: channels.py, messages.py, queue.py, dead_letters.py, logs.py and health.py hold the handlers, answering.py
+what stands around them; cli.py calls `bind` (sockets.py) and `run`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,19 @@ from aiohttp import web
 
 from junebug.aio import run_async
 from junebug.api.answering import Handler, Protocol, answering
+from junebug.api.channel_queues import ChannelQueues
 from junebug.api.channels import Channels
+from junebug.api.dead_letters import DeadLetters
 from junebug.api.health import Health
 from junebug.api.http import PATIENCE, http_error_reply
 from junebug.api.logs import Logs
 from junebug.api.messages import Messages
+from junebug.api.queue import QueueControl
 from junebug.api.sockets import BACKLOG, bind
 from junebug.api.specs import SpecCache
 from junebug.broker import Broker
 from junebug.config import Settings
+from junebug.control import Asking
 from junebug.errors import BrokerUnavailable, StoreUnavailable
 from junebug.logs import setup_process_logging
 from junebug.registry import Registry
@@ -55,7 +59,11 @@ __all__ = ["bind", "make_app", "run", "serving"]
 def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Registry) -> web.Application:
     """The API; whoever gives it `stores` and `broker` starts and closes them."""
     specs = SpecCache(stores.channels)
-    channels = Channels(settings, stores, broker, registry, specs)
+    asking = Asking(broker)
+    queues = ChannelQueues(settings, stores, broker, asking)
+    channels = Channels(settings, stores, broker, registry, specs, queues)
+    queue = QueueControl(broker, specs, queues, asking)
+    dead_letters = DeadLetters(settings, broker, specs, queues)
     messages = Messages(settings, stores, broker, specs)
     logs = Logs(settings, stores)
     health = Health(settings, stores, broker)
@@ -63,14 +71,21 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
     app = web.Application(middlewares=[answering(settings)], client_max_size=settings.max_body_size)
     app.cleanup_ctx.append(specs.listening)
     app.cleanup_ctx.append(messages.noting)
+    app.cleanup_ctx.append(queues.asking)
     for prefix in PREFIXES:
         one = f"{prefix}/channels/{{channel_id}}"
-        _route(app, f"{one}/messages/", POST=messages.send)  # aiohttp looks from the top: the busiest comes first
+        # aiohttp looks from the top: the busiest comes first
+        _route(app, f"{one}/messages/", POST=messages.send, GET=queue.list_messages, DELETE=queue.cancel_all)
         _route(app, f"{one}/messages.json", POST=messages.send)
-        _route(app, f"{one}/messages/{{message_id}}", GET=messages.status)
+        _route(app, f"{one}/messages/{{message_id}}", GET=messages.status, DELETE=queue.cancel_one)
         _route(app, f"{prefix}/channels/", GET=channels.list, POST=channels.create)
         _route(app, one, GET=channels.get, POST=channels.update, DELETE=channels.delete)
         _route(app, f"{one}/restart", POST=channels.restart)
+        _route(app, f"{one}/pause", POST=queue.pause)
+        _route(app, f"{one}/resume", POST=queue.resume)
+        _route(app, f"{one}/dead-letters/", GET=dead_letters.list_letters, DELETE=dead_letters.delete_all)
+        _route(app, f"{one}/dead-letters/replay", POST=dead_letters.replay)
+        _route(app, f"{one}/dead-letters/{{letter_id}}", DELETE=dead_letters.delete_one)
         _route(app, f"{one}/logs", GET=logs.get)
         for path in ("/health", "/health/"):  # probes do not follow redirects
             app.router.add_get(prefix + path, health.get)

@@ -8,8 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from junebug.api.channels import broker_is_late
-from junebug.api.http import PATIENCE, bounded, reply
+from junebug.api.http import PATIENCE, bounded, broker_is_late, reply
 from junebug.broker import Broker
 from junebug.config import Settings
 from junebug.errors import JunebugError, StoreUnavailable, Unavailable

@@ -1,30 +1,44 @@
 """Requests in, envelopes out: reading a JSON body, writing an answer, waiting no longer than one may (COMPAT §1).
 
-Neighbours: the handlers (channels.py, messages.py, health.py, logs.py) use it, answering.py turns what they raise into
+Neighbours: the handlers (channels.py, messages.py, queue.py, ...) use it, answering.py turns what they raise into
 answers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 import orjson
 from aiohttp import web
 
-from junebug.errors import ApiUsageError, JsonDecodeError, JunebugError
+from junebug.errors import ApiUsageError, BrokerUnavailable, ChannelNotFound, JsonDecodeError, JunebugError
 
 DEEPEST_BODY = 100
 """Levels of nesting; orjson writes 254 at the most, and a message goes through several hands."""
 PATIENCE = 0.8
 """Share of request_timeout that one call of Redis or RabbitMQ may take: its own error comes before the request's."""
+DEFAULT_LIMIT, LARGEST_LIMIT, LARGEST_OFFSET = 100, 1000, 10_000_000
+"""Of a list that is shown in pages."""
+LONG_WORK = 60.0
+"""Seconds that a handler may take that goes through whole queues; the others have request_timeout."""
 
 T = TypeVar("T")
+H = TypeVar("H", bound=Callable[..., Any])
 
+_CHANNEL_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _abandoned: set[asyncio.Task[Any]] = set()
+
+
+def long_work(handler: H) -> H:
+    """Marks a handler that may take LONG_WORK."""
+    handler.time_limit = LONG_WORK  # type: ignore[attr-defined]
+    return handler
 
 
 def reply(
@@ -69,9 +83,46 @@ def http_error_reply(status: int, headers: Mapping[str, str] | None = None, **mo
     return reply(status, description, {"errors": [error]}, headers)
 
 
+def channel_id(request: web.Request) -> str:
+    """The channel named in the URL. Raises ChannelNotFound for what can be none: it names files, keys and queues."""
+    name = request.match_info["channel_id"]
+    if not _CHANNEL_ID.fullmatch(name):
+        raise ChannelNotFound(f"There is no channel with id {name[:100]!r}")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The part of a long list that a query asks for."""
+
+    limit: int
+    offset: int
+
+
+def read_page(query: Mapping[str, str]) -> Page:
+    """Raises ApiUsageError."""
+    return Page(
+        _whole_number(query, "limit", DEFAULT_LIMIT, 1, LARGEST_LIMIT),
+        _whole_number(query, "offset", 0, 0, LARGEST_OFFSET),
+    )
+
+
+def _whole_number(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and least <= int(text) <= most):
+        raise ApiUsageError(f"{name}: expected a whole number from {least} to {most}, got {text[:50]!r}")
+    return int(text)
+
+
 async def read_json(request: web.Request) -> Any:
     """The body, whatever its Content-Type says. Raises JsonDecodeError, ApiUsageError."""
-    body = await request.read()
+    return parse_json(await request.read())
+
+
+def parse_json(body: bytes) -> Any:
+    """Raises JsonDecodeError, ApiUsageError."""
     try:
         loaded = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -102,6 +153,10 @@ async def bounded(work: Coroutine[Any, Any, T], seconds: float, late: Callable[[
     if not task.done():
         raise late()
     return task.result()
+
+
+def broker_is_late() -> JunebugError:
+    return BrokerUnavailable("RabbitMQ does not answer")
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

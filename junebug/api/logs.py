@@ -7,8 +7,7 @@ import asyncio
 from aiohttp import web
 
 from junebug import logs
-from junebug.api.channels import channel_id
-from junebug.api.http import reply
+from junebug.api.http import channel_id, reply
 from junebug.config import Settings
 from junebug.errors import ApiUsageError
 from junebug.stores import Stores

@@ -1,14 +1,16 @@
-"""Endpoints of messages: send one, ask what became of it (spec 1.7.1).
+"""Endpoints of messages: send one, ask what became of it (spec 1.7.1). Neighbour: queue.py, for those that wait.
 
 The way of a message: stored (where its events go), published and confirmed, then answered 201. Only what RabbitMQ has
 confirmed is answered so. This is the hot path (DESIGN §4): one write to Redis, one to RabbitMQ, both shared with the
-requests beside it, and the channel's spec at hand.
+requests beside it, and the channel's spec at hand. One with an Idempotency-Key takes a way of its own (idempotency.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -17,13 +19,15 @@ from aiohttp import web
 from junebug import names
 from junebug.aio import end_task
 from junebug.api import schemas, views
-from junebug.api.channels import channel_id, declare_queues
-from junebug.api.http import PATIENCE, envelope, read_json, reply
+from junebug.api.channel_queues import declare_queues
+from junebug.api.http import PATIENCE, channel_id, envelope, read_json, reply
+from junebug.api.idempotency import REPLAYED_HEADER, Idempotency, key_of
 from junebug.api.specs import SpecCache
 from junebug.broker import Broker
 from junebug.config import Settings
-from junebug.errors import BrokerUnavailable, MessageNotFound, StoreUnavailable, Unroutable
+from junebug.errors import BrokerUnavailable, JunebugError, MessageNotFound, StoreUnavailable, Unroutable
 from junebug.messages import UserMessage
+from junebug.spec import ChannelSpec
 from junebug.stores import Stores
 
 log = structlog.stdlib.get_logger("api")
@@ -43,6 +47,7 @@ class Messages:
         self._stores = stores
         self._broker = broker
         self._specs = specs
+        self._idempotency = Idempotency(settings, stores.idempotency)
         self._unnoted: list[tuple[str, str]] = []
         self._noting: asyncio.Task[None] | None = None
 
@@ -51,15 +56,48 @@ class Messages:
         views.check_addressing(body, self._allow_expired_replies)
         channel = channel_id(request)
         spec = self._specs.peek(channel) or await self._specs.fetch(channel)
-        views.check_sendable(body, spec)
-        message = await self._message(body, channel)
         event_url = body.get("event_url") or None
+        key = key_of(request)
+        if key is not None:
+            return await self._send_once(key, body, spec, event_url)
+        message = await self._message(body, spec)
         await self._stores.outbound.put(channel, message.message_id, event_url, body.get("event_auth_token"))
-        await self._publish(channel, message, views.priority(body))
+        await self._publish(channel, message)
+        return self._answer(channel, message, event_url)
+
+    async def _send_once(
+        self, key: str, body: Mapping[str, Any], spec: ChannelSpec, event_url: str | None
+    ) -> web.StreamResponse:
+        """The first request with this key sends; the others get its answer."""
+        channel = spec.id
+        message, problem = None, None
+        try:
+            message = await self._message(body, spec)
+        except JunebugError as error:
+            if error.status >= 500:
+                raise
+            problem = error  # of this moment; an earlier request with this key may have been in time
+        turn = await self._idempotency.take_turn(channel, key, body, message, event_url)
+        if turn is None:
+            assert problem is not None
+            raise problem
+        if not turn.sends:
+            return self._answer(channel, turn.message, event_url, {REPLAYED_HEADER: "true"})
+        try:
+            await self._publish(channel, dataclasses.replace(turn.message, priority=views.priority(body)))
+        except JunebugError as error:
+            await self._idempotency.failed(turn, error)
+            raise
+        await self._idempotency.done(turn)
+        return self._answer(channel, turn.message, event_url)
+
+    def _answer(
+        self, channel: str, message: UserMessage, event_url: str | None, headers: Mapping[str, str] | None = None
+    ) -> web.Response:
         answer = envelope(201, "message submitted", views.message_json(message, channel))
         if event_url is None:
-            return web.Response(status=201, body=answer, content_type="application/json")
-        return _Answer(answer, lambda: self._note_answered(channel, message.message_id))
+            return web.Response(status=201, body=answer, content_type="application/json", headers=headers)
+        return _Answer(answer, headers, lambda: self._note_answered(channel, message.message_id))
 
     async def status(self, request: web.Request) -> web.Response:
         channel, message_id = channel_id(request), request.match_info["message_id"]
@@ -68,28 +106,32 @@ class Messages:
         events = await self._stores.outbound.events(channel, message_id)
         return reply(200, "message status", views.message_status_json(message_id, channel, events))
 
-    async def _message(self, body: Mapping[str, Any], channel: str) -> UserMessage:
-        """Raises MessageNotFound when what it replies to is unknown or expired."""
+    async def _message(self, body: Mapping[str, Any], spec: ChannelSpec) -> UserMessage:
+        """What is to be sent. Raises ApiUsageError, MessageTooLong, and MessageNotFound when what it replies to is
+        unknown or expired.
+        """
+        views.check_sendable(body, spec)
+        expires_at = views.expiry(body, datetime.now(UTC))
         reply_to = body.get("reply_to")
         if reply_to is None:
-            return views.new_message(body, channel)
-        inbound = await self._stores.inbound.get(channel, reply_to)
+            return views.new_message(body, spec.id, expires_at)
+        inbound = await self._stores.inbound.get(spec.id, reply_to)
         if inbound is not None:
-            return views.new_reply(body, channel, inbound)
+            return views.new_reply(body, spec.id, inbound, expires_at)
         if body.get("to") is not None:  # only where allow_expired_replies lets both be given
-            return views.new_message(body, channel)
+            return views.new_message(body, spec.id, expires_at)
         raise MessageNotFound(f"Inbound message with id {reply_to[:100]!r} not found: it may have expired")
 
-    async def _publish(self, channel: str, message: UserMessage, priority: int) -> None:
+    async def _publish(self, channel: str, message: UserMessage) -> None:
         """RabbitMQ has it when this returns. Raises BrokerUnavailable, ChannelNotFound."""
-        queue, wire = names.outbound_queue(channel), message.to_wire()
+        queue, wire = names.outbound_queue(channel, message.priority), message.to_wire()
         try:
-            return await self._broker.publish(queue, wire, priority=priority, timeout=self._patience)
+            return await self._broker.publish(queue, wire, timeout=self._patience)
         except Unroutable:
             await self._specs.fetch(channel)  # is it deleted, or has RabbitMQ lost its queues?
         await declare_queues(self._broker, channel, self._patience)
         try:
-            await self._broker.publish(queue, wire, priority=priority, timeout=self._patience)
+            await self._broker.publish(queue, wire, timeout=self._patience)
         except Unroutable as error:
             raise BrokerUnavailable(f"RabbitMQ does not keep the channel's queue: {error}") from None
 
@@ -121,8 +163,8 @@ class Messages:
 class _Answer(web.Response):
     """A 201 that says when it is written."""
 
-    def __init__(self, body: bytes, on_written: Callable[[], None]) -> None:
-        super().__init__(status=201, body=body, content_type="application/json")
+    def __init__(self, body: bytes, headers: Mapping[str, str] | None, on_written: Callable[[], None]) -> None:
+        super().__init__(status=201, body=body, content_type="application/json", headers=headers)
         self._on_written = on_written
 
     async def write_eof(self, data: bytes = b"") -> None:

@@ -6,15 +6,18 @@ what a schema cannot say (a URL, a queue's name) is a format with an explanation
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jsonschema_rs
 import orjson
 from yarl import URL
 
-from junebug import names
+from junebug import names, signing, templates
 from junebug.errors import InvalidBody
+from junebug.logs import REDACTED
+from junebug.messages import parse_timestamp
 
 LARGEST_INTEGER = 2**31 - 1
 LONGEST_AMQP_NAME = 255
@@ -23,8 +26,11 @@ LONGEST_AMQP_QUEUE = LONGEST_AMQP_NAME - max(
     len(suffixed("").encode()) for suffixed in (names.inbound_queue, names.outbound_queue, names.event_queue)
 )
 LONGEST_PROBLEM = 300
+LONGEST_VALIDITY = 30 * 86400
 MASK = "the value"
 """Stands for the value in messages: it may be a secret, or a megabyte."""
+
+_EXPRESSION = re.compile(r"\{[^{}]*\}")
 
 
 def is_http_url(text: str) -> bool:
@@ -44,15 +50,53 @@ def is_amqp_queue(text: str) -> bool:
     return 0 < len(text.encode()) <= LONGEST_AMQP_QUEUE and text.isprintable() and not text.startswith("amq.")
 
 
-FORMATS: dict[str, tuple[Callable[[str], bool], str]] = {
-    "http-url": (is_http_url, "expected an http:// or https:// URL"),
-    "event-url": (lambda text: not text or is_http_url(text), "expected an http:// or https:// URL"),
-    "amqp-queue": (
+def is_timestamp(text: str) -> bool:
+    """Whether it says a date, and a time of that day."""
+    try:
+        parse_timestamp(text)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def url_problem(text: str, variables: Collection[str]) -> str:
+    """What is wrong with a URL that may hold expressions (RFC 6570) of these variables; empty: nothing."""
+    try:
+        templates.check(text, variables)
+    except ValueError as error:
+        return str(error)
+    return "" if is_http_url(_EXPRESSION.sub("", text)) else NO_URL
+
+
+def secret_problem(text: str) -> str:
+    """What is wrong with a callback_secret; the mask is taken here, views.py sees what it stands for."""
+    if text == REDACTED:
+        return ""
+    try:
+        signing.check_secret(text)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _unless(accepts: Callable[[str], bool], problem: str) -> Callable[[str], str]:
+    return lambda text: "" if accepts(text) else problem
+
+
+NO_URL = "expected an http:// or https:// URL"
+FORMATS: dict[str, Callable[[str], str]] = {
+    "http-url": _unless(is_http_url, NO_URL),
+    "mo-url": lambda text: url_problem(text, templates.MO_VARIABLES),
+    "event-url": lambda text: url_problem(text, templates.EVENT_VARIABLES) if text else "",
+    "amqp-queue": _unless(
         is_amqp_queue,
         f"expected 1 to {LONGEST_AMQP_QUEUE} bytes without control characters that do not begin with 'amq.'",
     ),
-    "token": (str.isprintable, "expected a text without control characters"),
+    "token": _unless(str.isprintable, "expected a text without control characters"),
+    "callback-secret": secret_problem,
+    "timestamp": _unless(is_timestamp, "expected a timestamp, for example 2026-11-24 08:30:00 (UTC)"),
 }
+"""Name -> what is wrong with a text; empty: nothing."""
 
 _TEXT = {"type": ["string", "null"]}
 _OBJECT = {"type": ["object", "null"]}
@@ -69,8 +113,17 @@ CHANNEL_UPDATE: dict[str, Any] = {
         "config": {"type": "object", "description": "The channel's settings, after its type's own schema."},
         "metadata": {**_OBJECT, "description": "Anything that the user wants to keep with the channel."},
         "status_url": {**_URL, "description": "Where statuses are posted to; null: nowhere."},
-        "mo_url": {**_URL, "description": "Where inbound messages are posted to; null: nowhere."},
+        "mo_url": {
+            "type": ["string", "null"],
+            "format": "mo-url",
+            "description": "Where inbound messages are posted to, maybe a URI template (RFC 6570); null: nowhere.",
+        },
         "mo_url_auth_token": {**_TOKEN, "description": "Sent as `Authorization: Token ...` with them."},
+        "callback_secret": {
+            "type": ["string", "null"],
+            "format": "callback-secret",
+            "description": "Signs what is posted: `whsec_` and base64; null: the setting of that name does.",
+        },
         "amqp_queue": {
             "type": ["string", "null"],
             "format": "amqp-queue",
@@ -97,12 +150,23 @@ MESSAGE_SEND: dict[str, Any] = {
         "event_url": {
             "type": ["string", "null"],
             "format": "event-url",
-            "description": "Where its events are posted to; null or empty: nowhere.",
+            "description": "Where its events are posted to, maybe a URI template (RFC 6570); null or empty: nowhere.",
         },
         "event_auth_token": {**_TOKEN, "description": "Sent as `Authorization: Token ...` with them."},
         "priority": {
             "enum": [None, 1, 2, 3, 4, 5, "1", "2", "3", "4", "5"],
             "description": "1 (the default) to 5; 5 goes first.",
+        },
+        "expires_at": {
+            "type": ["string", "null"],
+            "format": "timestamp",
+            "description": "It is not sent after this time: a timestamp, in UTC unless it says otherwise.",
+        },
+        "validity": {
+            "type": ["number", "null"],
+            "exclusiveMinimum": 0,
+            "maximum": LONGEST_VALIDITY,
+            "description": "The same, in seconds from now.",
         },
         "channel_data": {
             "type": ["object", "null"],
@@ -117,6 +181,19 @@ MESSAGE_SEND: dict[str, Any] = {
     "additionalProperties": False,
 }
 
+REPLAY: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "ids": {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1},
+            "minItems": 1,
+            "description": "Of the dead letters to give to the application again; without it: all.",
+        },
+    },
+    "additionalProperties": False,
+}
+
 
 class Body:
     """A kind of body."""
@@ -124,7 +201,7 @@ class Body:
     def __init__(self, schema: dict[str, Any]) -> None:
         self._validator = jsonschema_rs.Draft202012Validator(
             schema,
-            formats={name: accepts for name, (accepts, _) in FORMATS.items()},
+            formats={name: _accepts(problem) for name, problem in FORMATS.items()},
             validate_formats=True,
             mask=MASK,
         )
@@ -137,10 +214,14 @@ class Body:
         return found
 
 
+def _accepts(problem: Callable[[str], str]) -> Callable[[str], bool]:
+    return lambda text: not problem(text)
+
+
 def _problem(error: jsonschema_rs.ValidationError) -> tuple[str, list[str | int]]:
     match error.kind:
         case jsonschema_rs.ValidationErrorKind.Format(format=name):
-            message = FORMATS[name][1]
+            message = FORMATS[name](str(error.instance))
         case jsonschema_rs.ValidationErrorKind.Enum(options=options):
             message = f"expected one of {orjson.dumps(options).decode()}"
         case _:
@@ -152,3 +233,4 @@ def _problem(error: jsonschema_rs.ValidationError) -> tuple[str, list[str | int]
 channel_create = Body(CHANNEL_CREATE)
 channel_update = Body(CHANNEL_UPDATE)
 message_send = Body(MESSAGE_SEND)
+replay = Body(REPLAY)

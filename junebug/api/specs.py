@@ -1,4 +1,4 @@
-"""The channels' specs as the message handlers need them: at hand, and never older than a second.
+"""The channels' specs as the handlers need them: at hand, never older than a second, and changed by one at a time.
 
 A miss goes to Redis and only what exists is kept, so a channel can be used the moment its 201 is out, through whichever
 API process. A change made through this process is seen by it at once, another's when its nudge arrives.
@@ -14,6 +14,8 @@ import structlog
 from aiohttp import web
 
 from junebug.aio import end_task
+from junebug.api import views
+from junebug.errors import ChannelChanged
 from junebug.spec import ChannelSpec
 from junebug.stores import ChannelStore
 
@@ -22,6 +24,8 @@ log = structlog.stdlib.get_logger("api")
 MAX_AGE = 1.0
 MAX_SPECS = 10_000
 LISTEN_AGAIN = 1.0
+UPDATE_ATTEMPTS = 100
+"""Each of so many callers who change a channel at the same time gets through."""
 
 
 class SpecCache:
@@ -47,6 +51,30 @@ class SpecCache:
         if changes == self._changes:  # else what was read may be older than what somebody wrote meanwhile
             self._keep(spec, before)
         return spec
+
+    async def change(
+        self, channel: str, change: Callable[[ChannelSpec], ChannelSpec]
+    ) -> tuple[ChannelSpec, ChannelSpec]:
+        """Store `change(spec)`; the spec before, and as it is stored now: the same object where nothing changes.
+
+        Whoever changes the channel at the same time loses nothing by it. Raises ChannelNotFound, StoreUnavailable, what
+        `change` raises, and ChannelChanged when others were faster too often.
+        """
+        attempts = 0
+        while True:
+            old = await self._store.get(channel)
+            new = change(old)
+            if not views.is_changed(old, new):
+                return old, old
+            attempts += 1
+            try:
+                stored = await self._store.update(old, new, restart=views.needs_restart(old, new))
+            except ChannelChanged:
+                if attempts == UPDATE_ATTEMPTS:
+                    raise
+                continue
+            self.drop(channel)
+            return old, stored
 
     def drop(self, channel: str) -> None:
         """It was changed or deleted, by this process or another."""

@@ -1,17 +1,22 @@
 """API JSON <-> domain, as pure functions (COMPAT §1).
 
-Bodies come in here already checked by schemas.py. Neighbours: channels.py and messages.py, which do the I/O.
+Bodies come in here already checked by schemas.py. Neighbours: channels.py, messages.py and queue.py, which do the I/O;
+letter_views.py, for dead letters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 
+from junebug import names
 from junebug.errors import ApiUsageError, InvalidBody, MessageTooLong
-from junebug.messages import Event, UserMessage, worst_status
+from junebug.logs import REDACTED
+from junebug.messages import Event, UserMessage, format_timestamp, parse_timestamp, worst_status
 from junebug.registry import Registry
 from junebug.spec import PROPERTIES, RESTARTING_PROPERTIES, ChannelSpec
 
@@ -42,7 +47,7 @@ def changed_channel(old: ChannelSpec, body: Mapping[str, Any], registry: Registr
 
     Raises InvalidChannelType, InvalidChannelConfig, InvalidBody.
     """
-    changes = _properties(body)
+    changes = _properties(body, old.callback_secret)
     if "config" in changes:
         channel_type = changes.get("type", old.type)
         changes["config"] = registry.restore_redacted(channel_type, changes["config"], old.config)
@@ -69,9 +74,17 @@ def _same(one: Any, other: Any) -> bool:
     return orjson.dumps(one, option=orjson.OPT_SORT_KEYS) == orjson.dumps(other, option=orjson.OPT_SORT_KEYS)
 
 
-def _properties(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body's properties; what only the server sets is left out, 10.0 becomes 10."""
+def _properties(body: Mapping[str, Any], callback_secret: str | None = None) -> dict[str, Any]:
+    """The body's properties; what only the server sets is left out, 10.0 becomes 10.
+
+    A masked callback_secret is the one given, which is stored. Raises InvalidBody where none is.
+    """
     properties = {name: body[name] for name in PROPERTIES if name in body}
+    if properties.get("callback_secret") == REDACTED:
+        if callback_secret is None:
+            message = "callback_secret: it is masked, and none is stored that the mask could stand for"
+            raise InvalidBody([(message, ["properties", "callback_secret"])])
+        properties["callback_secret"] = callback_secret
     for name in _INTEGERS:
         if properties.get(name) is not None:
             properties[name] = int(properties[name])
@@ -82,22 +95,56 @@ def channel_json(spec: ChannelSpec, registry: Registry, status: Mapping[str, Any
     """The channel as the API shows it: its properties, secrets masked, `id` and `status`."""
     properties = spec.to_properties()
     properties["config"] = registry.redact(spec.type, spec.config)
+    if spec.callback_secret is not None:
+        properties["callback_secret"] = REDACTED
+    properties.pop("paused", None)  # it stands in the status, so that what was read can be sent back
     return {"id": spec.id, **properties, "status": status}
 
 
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """What of a channel waits where. `queued` and `sending`: priority -> messages."""
+
+    queued: Mapping[int, int]
+    sending: Mapping[int, int]
+    callbacks_waiting: int
+    dead_letters: int
+
+
+def queue_json(paused: bool | None, counts: QueueCounts | None) -> dict[str, Any]:
+    """What waits to be sent; the numbers are null while RabbitMQ does not tell."""
+    return {
+        "paused": bool(paused),
+        "queued": _by_priority(counts.queued) if counts else None,
+        "sending": _by_priority(counts.sending) if counts else None,
+    }
+
+
+def _by_priority(counts: Mapping[int, int]) -> dict[str, int]:
+    """Of each priority, the most urgent first."""
+    priorities = range(names.HIGHEST_PRIORITY, names.LOWEST_PRIORITY - 1, -1)
+    return {str(priority): counts.get(priority, 0) for priority in priorities}
+
+
 def status_json(
-    components: Mapping[str, Mapping[str, Any]], rates: Mapping[str, float], queue_length: int | None
+    components: Mapping[str, Mapping[str, Any]],
+    rates: Mapping[str, float],
+    paused: bool | None,
+    counts: QueueCounts | None,
 ) -> dict[str, Any]:
-    """The nested status of a channel; `queue_length` is null while RabbitMQ cannot tell."""
+    """The nested status of a channel; what RabbitMQ does not tell is null."""
     return {
         "status": worst_status([str(body.get("status")) for body in components.values()]),
         "components": components,
         **{name: rates.get(label, 0.0) for label, name in RATE_NAMES.items()},
-        "queue_length": queue_length,
+        "queue_length": sum(counts.queued.values()) if counts else None,
+        "queue": queue_json(paused, counts),
+        "callbacks_waiting": counts.callbacks_waiting if counts else None,
+        "dead_letters": counts.dead_letters if counts else None,
     }
 
 
-NEW_STATUS = status_json({}, {}, 0)
+NEW_STATUS = status_json({}, {}, False, QueueCounts({}, {}, 0, 0))
 """Of a channel that has just been created."""
 
 
@@ -124,7 +171,22 @@ def check_sendable(body: Mapping[str, Any], spec: ChannelSpec) -> None:
         )
 
 
-def new_message(body: Mapping[str, Any], channel: str) -> UserMessage:
+def expiry(body: Mapping[str, Any], now: datetime) -> str | None:
+    """After when the message is not to be sent, None: never. Raises ApiUsageError."""
+    given, seconds = body.get("expires_at"), body.get("validity")
+    if given is None and seconds is None:
+        return None
+    if given is not None and seconds is not None:
+        raise ApiUsageError('Only one of "expires_at" and "validity" may be specified')
+    if seconds is not None:
+        return format_timestamp(now + timedelta(seconds=seconds))
+    ends = parse_timestamp(str(given))
+    if ends <= format_timestamp(now):
+        raise ApiUsageError(f'"expires_at" is in the past: {ends} UTC')
+    return ends
+
+
+def new_message(body: Mapping[str, Any], channel: str, expires_at: str | None = None) -> UserMessage:
     """The outbound message that a body with `to` asks for."""
     session_event, helper_metadata = _session(body)
     return UserMessage(
@@ -135,10 +197,14 @@ def new_message(body: Mapping[str, Any], channel: str) -> UserMessage:
         session_event=session_event,
         transport_name=channel,
         helper_metadata=helper_metadata,
+        expires_at=expires_at,
+        priority=priority(body),
     )
 
 
-def new_reply(body: Mapping[str, Any], channel: str, inbound: UserMessage) -> UserMessage:
+def new_reply(
+    body: Mapping[str, Any], channel: str, inbound: UserMessage, expires_at: str | None = None
+) -> UserMessage:
     """The outbound message that answers `inbound`: its addresses swapped; `from` and `group` override."""
     session_event, helper_metadata = _session(body)
     sender, group = body.get("from"), body.get("group")
@@ -156,6 +222,8 @@ def new_reply(body: Mapping[str, Any], channel: str, inbound: UserMessage) -> Us
         from_addr_type=inbound.to_addr_type,
         transport_metadata=inbound.transport_metadata,
         helper_metadata=helper_metadata,
+        expires_at=expires_at,
+        priority=priority(body),
     )
 
 
@@ -180,6 +248,11 @@ def priority(body: Mapping[str, Any]) -> int:
 def message_json(message: UserMessage, channel: str) -> dict[str, Any]:
     """The answer to a send: the whole message, and `id` as the spec shows it."""
     return {"id": message.message_id, **message.body(channel)}
+
+
+def queued_json(message: UserMessage, channel: str) -> dict[str, Any]:
+    """A message that waits to be sent."""
+    return {**message_json(message, channel), "priority": message.priority, "state": "queued"}
 
 
 def message_status_json(message_id: str, channel: str, events: list[Event]) -> dict[str, Any]:

@@ -52,6 +52,7 @@ from junebug.supervisor.channel_process import (
     ServerConfig,
     WarmProcess,
 )
+from junebug.supervisor.departures import Farewell
 from junebug.supervisor.rpc import ChannelsInterface
 
 API_PRIORITY = RECONCILER_PRIORITY = 200
@@ -76,6 +77,8 @@ class Programs:
     run_api: Callable[[Settings, int], int | None] | None = None
     """Blocking; the number counts from 1. None: no API here."""
     notify_status: Callable[[Settings, str, Status], Coroutine[Any, Any, None]] | None = None
+    farewell: Farewell | None = None
+    """Said of each deleted channel before its queues are removed."""
     preload: Callable[[], None] = field(default=lambda: None)
     """Imports what the children need: once, and shared by all."""
     keep_descriptors: tuple[int, ...] = ()
@@ -331,8 +334,9 @@ class _Options(ServerOptions):  # type: ignore[misc]
         events_in, answers_out = process.pipes["child_stdin"], process.pipes["child_stdout"]
         assert events_in is not None
         assert answers_out is not None
+        programs = self._programs
         return reconciler.run(
-            self._settings, self._programs.notify_status, protocol_in=events_in, protocol_out=answers_out
+            self._settings, programs.notify_status, programs.farewell, protocol_in=events_in, protocol_out=answers_out
         )
 
     def usage(self, msg: Any) -> NoReturn:

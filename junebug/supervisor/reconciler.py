@@ -2,7 +2,7 @@
 
     woken by   an event of supervisord's | a nudge over Redis | reconcile_interval seconds
     looks at   stores.channels (wanted), supervisord's RPC (running), heartbeat files (alive)
-    does       what reconcile.plan says, tells what reconcile.notice says, removes what deleted channels left
+    does       what reconcile.plan says, tells what reconcile.notice says, has departures.py remove what the deleted left
 
 Level-triggered: events and nudges only say that it is worth looking, a lost one costs some seconds. Redis, RabbitMQ or
 supervisord not answering means waiting, never stopping a channel. Runs in a process of its own; supervisord starts it
@@ -12,6 +12,7 @@ afresh when it dies or its loop hangs, and everything it must know it finds by l
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import time
@@ -33,8 +34,9 @@ from junebug.registry import Registry
 from junebug.spec import ChannelSpec
 from junebug.stores import Stores
 from junebug.supervisor import reconcile
-from junebug.supervisor.channel_process import crash_log, touched_at
+from junebug.supervisor.channel_process import touched_at
 from junebug.supervisor.client import SupervisorClient
+from junebug.supervisor.departures import Departures, Farewell
 from junebug.supervisor.plugin_runner import PluginRunner, load_plugins
 from junebug.supervisor.reconcile import Notice, Plan, Pulse, Running, SilenceWatch
 
@@ -56,17 +58,23 @@ MOST_LOGGED = 10
 MAX_EVENT = 64 * 1024
 
 
-def run(settings: Settings, notify_status: NotifyStatus | None, *, protocol_in: int, protocol_out: int) -> int:
+def run(
+    settings: Settings,
+    notify_status: NotifyStatus | None,
+    farewell: Farewell | None,
+    *,
+    protocol_in: int,
+    protocol_out: int,
+) -> int:
     """Reconcile until SIGTERM; blocking. Returns the exit code.
 
     `protocol_in`, `protocol_out`: descriptors that supervisord's event listener protocol is spoken on.
     """
     setup_process_logging(settings, "reconciler")
-    return run_async(_run(settings, notify_status, protocol_in, protocol_out))
+    return run_async(_run(Reconciler(settings, notify_status, farewell), protocol_in, protocol_out))
 
 
-async def _run(settings: Settings, notify_status: NotifyStatus | None, protocol_in: int, protocol_out: int) -> int:
-    reconciler = Reconciler(settings, notify_status)
+async def _run(reconciler: Reconciler, protocol_in: int, protocol_out: int) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -86,13 +94,16 @@ async def _run(settings: Settings, notify_status: NotifyStatus | None, protocol_
 class Reconciler:
     """One look after the other; `run` is its life."""
 
-    def __init__(self, settings: Settings, notify_status: NotifyStatus | None) -> None:
+    def __init__(self, settings: Settings, notify_status: NotifyStatus | None, farewell: Farewell | None) -> None:
         self._settings = settings
         self._types = Registry.from_settings(settings.channels, settings.replace_channels).names()
         self._stores = Stores(settings)
         self._broker = Broker(settings.amqp, "reconciler", self._on_broker_state)
         self._supervisor = SupervisorClient(settings.supervisor_socket)
         self._posts = _StatusPosts(settings, notify_status)
+        self._departures = Departures(
+            settings, self._broker, self._stores, farewell, functools.partial(self._trouble, "clean-up")
+        )
         self._silence = SilenceWatch(settings.worker_timeout)
         self._plugins = _load_plugins(settings)
         self._wake = asyncio.Event()
@@ -120,6 +131,7 @@ class Reconciler:
                 tasks.create_task(_listen(protocol_in, protocol_out, self._wake.set))
                 tasks.create_task(self._hear_nudges())
                 tasks.create_task(self._posts.run())
+                tasks.create_task(self._departures.run())
                 for each in self._plugins:
                     tasks.create_task(each.run())
                 tasks.create_task(self._look_forever())
@@ -167,7 +179,7 @@ class Reconciler:
             self._trouble("supervisord", error)
         if any(running[channel].state == "STOPPED" for channel in plan.remove):
             self._wake.set()  # it is gone now: the next look cleans up
-        await self._clean_up([channel for channel in deleted if channel not in wanted and channel not in running])
+        self._let_go([channel for channel in deleted if channel not in wanted and channel not in running])
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
@@ -240,27 +252,12 @@ class Reconciler:
             log.info("starting", channels=_some([channel for channel, _ in plan.start]))
             self._supervisor.start(plan.start)
 
-    async def _clean_up(self, deleted: Iterable[str]) -> None:
-        """Of a deleted channel whose process is gone only its log files stay."""
+    def _let_go(self, deleted: Sequence[str]) -> None:
+        """Of a deleted channel whose process is gone."""
         for channel in deleted:
-            try:
-                await self._broker.delete_queues(list(names.channel_queues(channel)))
-                self._remove_files(channel)
-                await self._stores.channels.forget(channel)
-            except (BrokerUnavailable, StoreUnavailable) as error:
-                return self._trouble("clean-up", error)
             self._killed.pop(channel, None)
             self._unsaved.pop(channel, None)
-            log.info("deleted", channel_id=channel)
-        self._trouble("clean-up", None)
-
-    def _remove_files(self, channel: str) -> None:
-        if not reconcile.is_safe_id(channel):
-            return
-        crashes = crash_log(self._settings, channel)
-        heartbeat = self._settings.heartbeat_path(names.channel_program(channel))
-        for path in (crashes, crashes.with_name(f"{crashes.name}.1"), heartbeat):
-            path.unlink(missing_ok=True)
+        self._departures.put(deleted)
 
     # --- telling ------------------------------------------------------------------------------------------------------
 

@@ -17,26 +17,31 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import asdict
 from typing import Any
 
+import orjson
 import structlog
 
-from junebug import names
+from junebug import control, names
 from junebug.aio import end_task, run_async
 from junebug.broker import Broker
 from junebug.config import Settings
+from junebug.control import Answer, Arguments
 from junebug.errors import BrokerUnavailable, ChannelNotFound, JunebugError, StoreUnavailable
 from junebug.logs import Redactor, setup_channel_logging
 from junebug.messages import Event, Status, StatusLevel, UserMessage
+from junebug.outbound import cancel_queued, list_queued, queues_of
 from junebug.registry import Registry
 from junebug.spec import ChannelSpec, Launch
 from junebug.stores import Stores
+from junebug.worker.destinations import Destinations
 from junebug.worker.forwarder import Forwarder
 from junebug.worker.rate_limit import RateLimit
 from junebug.worker.sender import Sender
 from junebug.worker.status_receiver import StatusReceiver
 from junebug.worker.transport import Transport, TransportContext
-from junebug.worker.webhook import Outcome, Webhook
+from junebug.worker.webhook import Webhook
 
 log = structlog.stdlib.get_logger("worker")
 
@@ -45,6 +50,8 @@ RATE_INTERVAL = 1.0
 WAIT_FOR_STORE = 1.0
 TRANSPORT_START_TIMEOUT = 30.0
 MAX_UNCOUNTED = 100_000
+CANCEL_TIMEOUT = 30.0
+"""Seconds in which what is queued is cancelled; of an endless queue the rest is told."""
 
 EXIT_OK, EXIT_FAILED = 0, 1
 
@@ -76,15 +83,26 @@ class ChannelWorker:
         self._spec = ChannelSpec(id=channel, type="", config={})
         self._stores = Stores(settings)
         self._broker = Broker(settings.amqp, names.channel_program(channel), self._on_broker_state)
-        self._webhook = Webhook(settings.callback_timeout, settings.callback_concurrency)
-        self._statuses = StatusReceiver(self._broker, self._stores, self._webhook, lambda: self._spec)
+        self._webhook = Webhook(settings.callback_timeout)
+        self._destinations = Destinations(
+            settings,
+            channel,
+            self._broker,
+            self._stores,
+            self._webhook,
+            lambda: self._spec,
+            lambda status: self._statuses.is_superseded(status),
+            self._on_callbacks,
+        )
+        self._statuses = StatusReceiver(self._broker, self._stores, self._destinations, lambda: self._spec)
         self._rate_limit = RateLimit()
         self._counts: Counter[str] = Counter()
         self._levels: dict[str, tuple[str, str]] = {}
-        self._failing: dict[str, str] = {}
         self._context: TransportContext | None = None
         self._transport: Transport | None = None
         self._sender: Sender | None = None
+        self._answering: control.Answering | None = None
+        self._visiting = asyncio.Lock()
         self._forwarder: Forwarder | None = None
 
     async def run(self) -> int:
@@ -136,6 +154,7 @@ class ChannelWorker:
             return EXIT_FAILED
         self._use(spec)
         await self._declare_queues()
+        await self._destinations.start()
         self._statuses.start()
         try:
             transport_class = self._registry.load_transport(spec.type)
@@ -163,9 +182,7 @@ class ChannelWorker:
             return EXIT_FAILED
         if not self._context.has_reported(spec.type):
             await self._context.status(spec.type, "ok", "started", "The channel's transport is running")
-        self._forwarder = Forwarder(
-            self._broker, self._stores, self._webhook, lambda: self._spec, self._count, self._on_callback
-        )
+        self._forwarder = Forwarder(self._broker, self._stores, self._destinations, lambda: self._spec, self._count)
         self._forwarder.start()
         self._sender = Sender(
             self._broker,
@@ -173,10 +190,16 @@ class ChannelWorker:
             self._transport,
             lambda n: self._count("outbound_message", n),
             resend_unknown=spec.config.get("on_unknown", "resend") != "fail",
+            paused=bool(spec.paused),
         )
-        self._sender.consume(names.outbound_queue(self._channel), exclusive=True)
+        self._sender.consume(names.outbound_queues(self._channel).values(), exclusive=True)
         self._own("sender", self._sender.run())
         await self._consume_app_queue(None, spec.amqp_queue)
+        await self._apply_pause(was_paused=False)
+        self._answering = control.Answering(
+            self._broker, self._channel, {"look": self._look, "list": self._list_queued, "cancel": self._cancel_queued}
+        )
+        self._answering.start()
         self._own("spec", self._watch_spec())
         self._own("rates", self._save_rates())
         self._tell("redis", "ok", "connected", "Connected to Redis")
@@ -219,12 +242,16 @@ class ChannelWorker:
             return max(0.1, (ends - asyncio.get_running_loop().time()) * share)
 
         self._rate_limit.close()
+        if self._answering:
+            await _bounded("answers", self._answering.stop(), left(0.2))
         if self._sender:
             await _bounded("sender", self._sender.stop(left(0.5)), left(0.6))
         if self._transport:
             await _bounded("transport", self._transport.stop(), left(0.5))
         if self._forwarder:
             await _bounded("forwarder", self._forwarder.stop(left(0.6)), left(0.7))
+        else:
+            await _bounded("destinations", self._destinations.stop(left(0.6)), left(0.7))
         await asyncio.gather(*map(end_task, self._tasks))
         await self._flush_counts()
         await self._statuses.drain(left(0.5))
@@ -271,17 +298,25 @@ class ChannelWorker:
         if "worker" not in known:
             self._statuses.say_again()
         if spec != self._spec:
-            before = self._spec.amqp_queue
+            before = self._spec
             self._use(spec)
             log.info("changed settings applied")
-            await self._consume_app_queue(before, spec.amqp_queue)
+            self._destinations.on_changed_spec()
+            await self._consume_app_queue(before.amqp_queue, spec.amqp_queue)
+            await self._apply_pause(was_paused=bool(before.paused))
 
     def _use(self, spec: ChannelSpec) -> None:
         self._spec = spec
         self._rate_limit.set(spec.rate_limit_count, spec.rate_limit_window)
         secrets = self._registry.secret_values(spec.type, spec.config)
-        infrastructure = (self._settings.redis.password, self._settings.amqp.password, spec.mo_url_auth_token)
-        self._redactor.replace([*secrets, *filter(None, infrastructure)])
+        more = (
+            self._settings.redis.password,
+            self._settings.amqp.password,
+            self._settings.callback_secret,
+            spec.callback_secret,
+            spec.mo_url_auth_token,
+        )
+        self._redactor.replace([*secrets, *filter(None, more)])
 
     async def _consume_app_queue(self, before: str | None, now: str | None) -> None:
         """Take outbound messages from `{amqp_queue}.outbound` too (COMPAT §3)."""
@@ -296,7 +331,45 @@ class ChannelWorker:
                 await self._broker.declare({queue: {}}, bind=True)
             except BrokerUnavailable:
                 pass  # it is remembered, and declared at the next connection
-            self._sender.consume(queue, exclusive=False)
+            self._sender.consume([queue], exclusive=False)
+
+    async def _apply_pause(self, *, was_paused: bool) -> None:
+        assert self._sender is not None
+        if self._spec.paused:
+            await self._sender.pause()
+            self._tell("outbound", "degraded", "paused", "Paused: messages wait until somebody resumes the channel")
+        elif was_paused:
+            await self._sender.resume()
+            self._tell("outbound", "ok", "resumed", "Messages are sent again")
+
+    # --- what an API process asks -------------------------------------------------------------------------------------
+
+    async def _look(self, _: Arguments) -> Answer:
+        assert self._sender is not None
+        return {
+            "paused": bool(self._spec.paused),
+            "held": _by_priority(self._sender.held()),
+            "sending": _by_priority(self._sender.sending()),
+            "delay_queues": self._destinations.delay_queues(),
+        }
+
+    async def _list_queued(self, asked: Arguments) -> Answer:
+        assert self._sender is not None
+        queues = queues_of(self._channel, self._spec.amqp_queue)
+        async with self._visiting, self._sender.standing_still():
+            found = await list_queued(self._broker, self._channel, queues, int(asked["offset"]), int(asked["limit"]))
+        return {
+            "messages": [
+                {"priority": message.priority, "message": orjson.Fragment(message.to_wire())} for message in found
+            ]
+        }
+
+    async def _cancel_queued(self, asked: Arguments) -> Answer:
+        assert self._sender is not None
+        queues = queues_of(self._channel, self._spec.amqp_queue)
+        async with self._visiting, self._sender.standing_still():
+            done = await cancel_queued(self._broker, self._channel, queues, asked["message_ids"], CANCEL_TIMEOUT)
+        return {**asdict(done), "sending": self._sender.sending().total()}
 
     # --- what the transport says --------------------------------------------------------------------------------------
 
@@ -341,16 +414,13 @@ class ChannelWorker:
         else:
             self._tell("amqp", "down", "connection_lost", why)
 
-    def _on_callback(self, what: str, outcome: Outcome) -> None:
+    def _on_callbacks(self, failing: dict[str, str]) -> None:
         """Component `callbacks` is degraded while a destination of the channel fails."""
-        if outcome.ok:
-            if self._failing.pop(what, None) is not None and not self._failing:
-                self._tell("callbacks", "ok", "working", "The application's URLs and queues take what they are given")
-        elif what not in self._failing:
-            self._failing[what] = outcome.reason
-            self._levels.pop("callbacks", None)  # another destination fails: that is news too
-            failing = ", ".join(sorted(self._failing))
-            self._tell("callbacks", "degraded", "failing", f"Failing: {failing}", dict(self._failing))
+        if not failing:
+            self._tell("callbacks", "ok", "working", "The application's URLs and queues take what they are given")
+        else:
+            self._levels.pop("callbacks", None)  # another one fails: that is news too
+            self._tell("callbacks", "degraded", "failing", f"Failing: {', '.join(sorted(failing))}", failing)
 
     # --- side tasks ---------------------------------------------------------------------------------------------------
 
@@ -380,6 +450,10 @@ class ChannelWorker:
         except StoreUnavailable:
             if counts.total() < MAX_UNCOUNTED:
                 self._counts.update(counts)
+
+
+def _by_priority(counted: Counter[int]) -> dict[str, int]:
+    return {str(priority): counted[priority] for priority in names.outbound_queues("")}
 
 
 async def _bounded(what: str, work: Awaitable[None], seconds: float) -> None:

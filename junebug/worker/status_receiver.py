@@ -8,59 +8,61 @@ it; the status_url gets each status, in the order of its component.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import hashlib
+from collections import deque
 
 import structlog
 
 from junebug import names
 from junebug.broker import Broker, Delivery
+from junebug.callback import Callback
 from junebug.config import Settings
 from junebug.errors import MalformedMessage, StoreUnavailable
 from junebug.messages import Status
 from junebug.stores import Stores
 from junebug.worker import retry
-from junebug.worker.forwarder import SpecView
+from junebug.worker.destinations import Destinations, SpecView
+from junebug.worker.job import Job
 from junebug.worker.webhook import Webhook
 
 log = structlog.stdlib.get_logger("status")
 
 PREFETCH = 100
 MAX_POSTS = 200
-"""Statuses that may wait for a dead status_url; the oldest are given up (the store holds the present state)."""
-POST_MAX_AGE = 3600.0
+"""Statuses of the worker's own that may be under way; the oldest are given up (the store holds the present state)."""
 STORE_PAUSE = 1.0
 
 
 class StatusReceiver:
     """Keeps and passes on the statuses of one channel."""
 
-    def __init__(self, broker: Broker, stores: Stores, webhook: Webhook, spec: SpecView) -> None:
+    def __init__(self, broker: Broker, stores: Stores, destinations: Destinations, spec: SpecView) -> None:
         self._broker = broker
         self._stores = stores
-        self._webhook = webhook
+        self._destinations = destinations
         self._spec = spec
         self._unsaved: dict[str, Status] = {}
         self._latest: dict[str, Status] = {}
         self._save_now = asyncio.Event()
-        self._posts: asyncio.Queue[Status] = asyncio.Queue(MAX_POSTS)
+        self._posts: deque[Job] = deque()
 
     def start(self) -> None:
-        self._broker.consume(names.status_queue(self._spec().id), self._on_delivery, prefetch=PREFETCH)
-
-    async def run(self) -> None:
-        """Save and post until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._save_forever())
-            tasks.create_task(self._post_forever())
+        self._broker.consume(
+            names.status_queue(self._spec().id),
+            self._on_delivery,
+            prefetch=PREFETCH,
+            on_lost=self._destinations.drop_dead,
+        )
 
     def receive(self, status: Status) -> None:
-        """Take a status; it is saved and posted soon."""
-        self._unsaved[status.component] = status
-        self._latest[status.component] = status
-        self._save_now.set()
-        if self._posts.full():
-            self._posts.get_nowait()
-        self._posts.put_nowait(status)
+        """Take a status of the worker's own; it is saved and posted soon."""
+        self._keep(status)
+        self._post(status, None)
+
+    def is_superseded(self, status: Status) -> bool:
+        """Whether a newer one of the same component is known."""
+        latest = self._latest.get(status.component)
+        return latest is not None and latest.timestamp > status.timestamp
 
     def say_again(self) -> None:
         """Save the last status of each component once more (Redis was emptied)."""
@@ -68,23 +70,41 @@ class StatusReceiver:
         self._save_now.set()
 
     async def drain(self, timeout: float) -> None:
-        """Save and post, within `timeout` seconds, what has come so far."""
+        """Save, within `timeout` seconds, what has come so far."""
         try:
             async with asyncio.timeout(timeout):
                 await self._save()
-                while not self._posts.empty():
-                    await self._post(self._posts.get_nowait(), repeat=False)
         except TimeoutError:
-            log.warning("statuses were left unsaid at the stop", unsaved=len(self._unsaved))
+            log.warning("statuses were left unsaved at the stop", unsaved=len(self._unsaved))
 
     def _on_delivery(self, delivery: Delivery) -> None:
         try:
-            self.receive(Status.from_wire(delivery.body))
+            status = Status.from_wire(delivery.body)
         except MalformedMessage as error:
             log.error("unreadable status dropped", reason=str(error))
-        delivery.ack()
+            delivery.ack()
+            return
+        self._keep(status)
+        self._post(status, delivery)
 
-    async def _save_forever(self) -> None:
+    def _keep(self, status: Status) -> None:
+        if not self.is_superseded(status):
+            self._unsaved[status.component] = status
+            self._latest[status.component] = status
+            self._save_now.set()
+
+    def _post(self, status: Status, delivery: Delivery | None) -> None:
+        callback = Callback(to="status_url", kind="status", id=_webhook_id(status), wire=status.to_wire())
+        job = self._destinations.deliver(callback, status, delivery)
+        if delivery:
+            job.done.add_done_callback(lambda done: None if done.cancelled() else delivery.ack())
+        else:
+            self._posts.append(job)
+            while self._posts and (self._posts[0].done.done() or len(self._posts) > MAX_POSTS):
+                self._posts.popleft().done.cancel()
+
+    async def run(self) -> None:
+        """Save until cancelled."""
         while True:
             await self._save_now.wait()
             self._save_now.clear()
@@ -102,43 +122,29 @@ class StatusReceiver:
                 del self._unsaved[component]
         return True
 
-    async def _post_forever(self) -> None:
-        while True:
-            await self._post(await self._posts.get(), repeat=True)
 
-    async def _post(self, status: Status, *, repeat: bool) -> None:
-        attempts = 0
-        started = asyncio.get_running_loop().time()
-        while url := self._spec().status_url:
-            outcome = await self._webhook.post(url, status.body())
-            attempts += 1
-            fields: dict[str, Any] = {"component": status.component, "status": status.status}
-            if outcome.ok:
-                log.info("status forwarded", **fields)
-                return
-            log.warning("forwarding a status failed", reason=outcome.reason, **fields)
-            too_old = asyncio.get_running_loop().time() - started > POST_MAX_AGE
-            if not repeat or too_old or retry.is_refused_for_good(outcome.status, attempts):
-                log.error("status given up", **fields)
-                return
-            await asyncio.sleep(retry.pause(attempts, outcome.retry_after))
+def _webhook_id(status: Status) -> str:
+    """The same whenever it is posted."""
+    return hashlib.blake2s(status.to_wire(), digest_size=16).hexdigest()
 
 
-async def post_status(webhook: Webhook, url: str, status: Status, attempts: int = 3) -> None:
+async def post_status(
+    webhook: Webhook, url: str, status: Status, secret: str | None = None, attempts: int = 3
+) -> None:
     """Tell a status_url a status that no worker can (the worker is dead): a few attempts, then only the store has it."""
     for attempt in range(1, attempts + 1):
-        outcome = await webhook.post(url, status.body())
+        outcome = await webhook.post(url, status.body(), id=_webhook_id(status), secret=secret)
         if outcome.ok:
             return
         log.warning("forwarding a status failed", channel_id=status.channel_id, reason=outcome.reason)
         if attempt < attempts:
-            await asyncio.sleep(retry.pause(attempt, outcome.retry_after))
+            await asyncio.sleep(retry.pause(attempt))
 
 
 async def notify_status(settings: Settings, url: str, status: Status) -> None:
     """`post_status` for a process that has no Webhook of its own (the reconciler)."""
-    webhook = Webhook(settings.callback_timeout, settings.callback_concurrency)
+    webhook = Webhook(settings.callback_timeout)
     try:
-        await post_status(webhook, url, status)
+        await post_status(webhook, url, status, settings.callback_secret)
     finally:
         await webhook.close()

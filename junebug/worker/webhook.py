@@ -1,14 +1,15 @@
 """POST a JSON body to an application's URL: one attempt, one outcome. Whether to repeat is the caller's affair.
 
-Neighbours: forwarder.py and status_receiver.py call it, retry.py says when again. One host that hangs takes at most
-its own share of connections, so another URL of the channel is not slowed (DESIGN §3).
+Neighbours: calls.py calls it and expands templates before, lane.py says how many calls a host gets at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -17,9 +18,9 @@ from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from junebug.logs import redact_url
+from junebug.signing import sign
 
 MAX_REDIRECTS = 3
-MAX_HOSTS = 256
 MAX_DRAINED_BODY = 64 * 1024
 """An answer's body is read up to here so that the connection can be used again; of a larger one it is closed."""
 _REDIRECTS = frozenset({301, 302, 307, 308})
@@ -38,11 +39,9 @@ class Outcome:
 class Webhook:
     """The HTTP client of one process."""
 
-    def __init__(self, timeout: float, concurrency: int) -> None:
-        """`timeout`: seconds for a whole attempt; `concurrency`: requests under way to one host at the most."""
+    def __init__(self, timeout: float) -> None:
+        """`timeout`: seconds for a whole attempt."""
         self._timeout = timeout
-        self._concurrency = concurrency
-        self._hosts: OrderedDict[str, asyncio.Semaphore] = OrderedDict()
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -50,34 +49,48 @@ class Webhook:
             await self._session.close()
             self._session = None
 
-    async def post(self, url: str, body: dict[str, Any], auth_token: str | None = None) -> Outcome:
-        """One attempt. Never raises for what the other side does."""
+    async def post(
+        self, url: str, body: dict[str, Any], auth_token: str | None = None, *, id: str = "", secret: str | None = None
+    ) -> Outcome:
+        """One attempt. Never raises for what the other side does.
+
+        `id`: the same at each attempt (Webhook-Id); `secret`: signs, see signing.py.
+        """
         try:
             target, authorization = split_userinfo(url)
         except ValueError as error:
             return Outcome(False, None, f"{redact_url(url)} is no URL: {error}")
         if auth_token:
             authorization = f"Token {auth_token}"
+        payload = orjson.dumps(body)
+        now = int(time.time())
+        headers = {"Content-Type": "application/json"}
+        if id:
+            headers["Webhook-Id"] = id
+            headers["Webhook-Timestamp"] = str(now)
+        own_headers = {"Authorization": authorization} if authorization else {}
+        if id and secret:
+            own_headers["Webhook-Signature"] = sign(secret, id, now, payload)
         try:
-            async with self._slot(target), asyncio.timeout(self._timeout):
-                return await self._post(target, orjson.dumps(body), authorization)
+            async with asyncio.timeout(self._timeout):
+                return await self._post(target, payload, headers, own_headers)
         except TimeoutError:
             return Outcome(False, None, f"no answer within {self._timeout:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Outcome(False, None, _reason(error))
 
-    async def _post(self, url: URL, body: bytes, authorization: str | None) -> Outcome:
+    async def _post(self, url: URL, body: bytes, headers: dict[str, str], own_headers: dict[str, str]) -> Outcome:
+        """`own_headers` are for the first host only."""
         for _ in range(MAX_REDIRECTS + 1):
-            headers = {"Content-Type": "application/json"}
-            if authorization:
-                headers["Authorization"] = authorization
-            async with self._client().post(url, data=body, headers=headers, allow_redirects=False) as answer:
+            async with self._client().post(
+                url, data=body, headers=headers | own_headers, allow_redirects=False
+            ) as answer:
                 location = answer.headers.get("Location")
                 await _drain(answer)
                 if answer.status in _REDIRECTS and location:
                     following = url.join(URL(location))
                     if following.origin() != url.origin():
-                        authorization = None  # it was meant for the other host
+                        own_headers = {}
                     url = following.with_user(None)
                     continue
                 return _outcome(answer)
@@ -91,16 +104,6 @@ class Webhook:
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)
             )
         return self._session
-
-    def _slot(self, url: URL) -> asyncio.Semaphore:
-        host = f"{url.host}:{url.port}"
-        slot = self._hosts.get(host)
-        if slot is None:
-            slot = self._hosts[host] = asyncio.Semaphore(self._concurrency)
-            if len(self._hosts) > MAX_HOSTS:
-                self._hosts.popitem(last=False)
-        self._hosts.move_to_end(host)
-        return slot
 
 
 def split_userinfo(url: str) -> tuple[URL, str | None]:
@@ -123,9 +126,19 @@ def _reason(error: Exception) -> str:
 def _outcome(answer: aiohttp.ClientResponse) -> Outcome:
     if 200 <= answer.status < 300:
         return Outcome(True, answer.status)
-    retry_after = answer.headers.get("Retry-After", "")
-    seconds = float(retry_after) if retry_after.isdigit() else None
-    return Outcome(False, answer.status, f"HTTP {answer.status} {answer.reason or ''}".strip(), seconds)
+    retry_after = seconds_until(answer.headers.get("Retry-After", ""), datetime.now(UTC))
+    return Outcome(False, answer.status, f"HTTP {answer.status} {answer.reason or ''}".strip(), retry_after)
+
+
+def seconds_until(retry_after: str, now: datetime) -> float | None:
+    """What a Retry-After header says, in seconds or as an HTTP date (RFC 9110 10.2.3); None when it says nothing."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after[:10])
+    try:
+        when = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - now).total_seconds())
 
 
 async def _drain(answer: aiohttp.ClientResponse) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import uuid
 from typing import Any
 
@@ -44,7 +45,16 @@ async def test_a_created_channel_is_answered_with_its_properties_id_and_status(a
     channel = answer.result.pop("id")
     assert str(uuid.UUID(channel)) == channel
     status = answer.result.pop("status")
-    assert status == {"status": None, "components": {}, **dict.fromkeys(RATES, 0.0), "queue_length": 0}
+    none = {"5": 0, "4": 0, "3": 0, "2": 0, "1": 0}
+    assert status == {
+        "status": None,
+        "components": {},
+        **dict.fromkeys(RATES, 0.0),
+        "queue_length": 0,
+        "queue": {"paused": False, "queued": none, "sending": none},
+        "callbacks_waiting": 0,
+        "dead_letters": 0,
+    }
     assert answer.result == given
 
     found = await api("GET", f"/channels/{channel}")
@@ -101,6 +111,18 @@ async def test_json_is_taken_whatever_the_content_type(api: Api) -> None:
         ({"mo_url": ""}, ["properties", "mo_url", "format"]),
         ({"mo_url": "http://"}, ["properties", "mo_url", "format"]),
         ({"mo_url": "http://example.com:99999/"}, ["properties", "mo_url", "format"]),
+        ({"mo_url": "http://example.com/{event_type}"}, ["properties", "mo_url", "format"]),
+        ({"mo_url": "http://example.com/{to"}, ["properties", "mo_url", "format"]),
+        ({"mo_url": "http://{to}.example.com/"}, ["properties", "mo_url", "format"]),
+        ({"mo_url": "ftp://example.com/{to}"}, ["properties", "mo_url", "format"]),
+        ({"mo_url": "http://example.com/ {to}"}, ["properties", "mo_url", "format"]),
+        ({"callback_secret": "secret"}, ["properties", "callback_secret", "format"]),
+        ({"callback_secret": "whsec_!"}, ["properties", "callback_secret", "format"]),
+        ({"callback_secret": "whsec_AAAA"}, ["properties", "callback_secret", "format"]),
+        ({"callback_secret": ""}, ["properties", "callback_secret", "format"]),
+        ({"callback_secret": 1}, ["properties", "callback_secret", "type"]),
+        ({"callback_secret": "********"}, ["properties", "callback_secret"]),
+        ({"paused": True}, ["additionalProperties"]),
         ({"mo_url_auth_token": "a\r\nX: b"}, ["properties", "mo_url_auth_token", "format"]),
         ({"amqp_queue": ""}, ["properties", "amqp_queue", "format"]),
         ({"amqp_queue": "é" * 124}, ["properties", "amqp_queue", "format"]),
@@ -142,7 +164,7 @@ async def test_a_longest_amqp_queue_is_taken(api: Api) -> None:
 async def test_what_is_optional_may_be_null(api: Api) -> None:
     nothing = dict.fromkeys(
         ("label", "metadata", "status_url", "mo_url", "mo_url_auth_token", "amqp_queue", "rate_limit_count",
-         "rate_limit_window", "character_limit")
+         "rate_limit_window", "character_limit", "callback_secret")
     )  # fmt: skip
     channel = await api.create(**nothing)
     found = (await api("GET", f"/channels/{channel}")).result
@@ -264,6 +286,54 @@ async def test_secrets_are_masked_in_every_answer_and_kept_when_sent_back(api: A
     assert (await api.stores.channels.get(channel)).config == {"user": "v", "password": "s3cret"}
 
 
+async def test_a_callback_secret_is_masked_in_every_answer_and_kept_when_sent_back(api: Api) -> None:
+    secret, other = (f"whsec_{base64.b64encode(key * 24).decode()}" for key in (b"a", b"b"))
+    body = {"type": "plain", "config": {}, "callback_secret": secret}
+    created = await api("POST", "/channels/", json=body)
+    channel = created.result["id"]
+    found = await api("GET", f"/channels/{channel}")
+    updated = await api("POST", f"/channels/{channel}", json={**found.result, "label": "new"})
+    for answer in (created, found, updated):
+        assert answer.status in (200, 201)
+        assert answer.result["callback_secret"] == "********"
+        assert secret not in str(answer.body)
+    assert (await api.stores.channels.get(channel)).callback_secret == secret
+    await api("POST", f"/channels/{channel}", json={"callback_secret": other})
+    assert (await api.stores.channels.get(channel)).callback_secret == other
+    off = await api("POST", f"/channels/{channel}", json={"callback_secret": None})
+    assert off.result["callback_secret"] is None
+    assert (await api.stores.channels.get(channel)).callback_secret is None
+
+
+async def test_a_wrong_callback_secret_is_not_quoted(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    answer = await api("POST", "/channels/", json={"type": "plain", "config": {}, "callback_secret": "whsec_hunter2"})
+    assert answer.status == 400
+    assert "whsec_" in answer.errors[0]["message"]
+    assert "hunter2" not in str(answer.body) + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://example.com/{?text}", "{text}"),
+        ("http://{from}/", "host"),
+        ("http://user:hunter2@example.com/{", "brace"),
+    ],
+)
+async def test_what_is_wrong_with_a_template_is_named_and_no_password(api: Api, url: str, problem: str) -> None:
+    answer = await api("POST", "/channels/", json={"type": "plain", "config": {}, "mo_url": url})
+    assert answer.status == 400
+    assert problem in answer.errors[0]["message"]
+    assert "hunter2" not in str(answer.body)
+
+
+async def test_a_mo_url_may_be_a_template_and_a_status_url_is_none(api: Api) -> None:
+    url = "https://u:p@example.com/{channel_id}{?message_id,from,to,content,timestamp,group,reply_to}"
+    channel = await api.create(mo_url=url)
+    assert (await api("GET", f"/channels/{channel}")).result["mo_url"] == url
+    await api.create(status_url="http://example.com/{component}")  # no template: posted to as it is
+
+
 async def test_updates_at_the_same_time_lose_nothing(api: Api) -> None:
     channel = await api.create()
     changes: list[dict[str, Any]] = [{"label": "l"}, {"metadata": {"m": 1}}, {"character_limit": 9}]
@@ -314,6 +384,15 @@ async def test_a_restart_raises_the_generation(api: Api, slash: str) -> None:
         ("GET", "/channels/{}/logs"),
         ("POST", "/channels/{}/messages/"),
         ("GET", "/channels/{}/messages/a5d2800751f54b55a622e3965e1b71ec"),
+        ("GET", "/channels/{}/messages/"),
+        ("DELETE", "/channels/{}/messages/"),
+        ("DELETE", "/channels/{}/messages/a5d2800751f54b55a622e3965e1b71ec"),
+        ("POST", "/channels/{}/pause"),
+        ("POST", "/channels/{}/resume"),
+        ("GET", "/channels/{}/dead-letters/"),
+        ("DELETE", "/channels/{}/dead-letters/"),
+        ("POST", "/channels/{}/dead-letters/replay"),
+        ("DELETE", "/channels/{}/dead-letters/a5d2800751f54b55a622e3965e1b71ec"),
     ],
 )
 @pytest.mark.parametrize(

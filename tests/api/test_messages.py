@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -88,6 +89,19 @@ async def test_a_message_is_answered_in_full_and_waits_in_the_channels_queue(api
         {"to": "1", "content": "x", "event_url": "nowhere"},
         {"to": "1", "content": "x", "event_url": 1},
         {"to": "1", "content": "x", "event_auth_token": "a\nb"},
+        {"to": "1", "content": "x", "event_url": "http://a/{nothing}"},
+        {"to": "1", "content": "x", "event_url": "http://{to}/"},
+        {"to": "1", "content": "x", "expires_at": "tomorrow"},
+        {"to": "1", "content": "x", "expires_at": 1795464000},
+        {"to": "1", "content": "x", "expires_at": "0001-01-01T00:00:00+14:00"},
+        {"to": "1", "content": "x", "expires_at": "9999-12-31T23:59:59-14:00"},
+        {"to": "1", "content": "x", "expires_at": "2015-06-15 13:00:00"},
+        {"to": "1", "content": "x", "expires_at": "2999-01-01 00:00:00", "validity": 5},
+        {"to": "1", "content": "x", "validity": 0},
+        {"to": "1", "content": "x", "validity": -1},
+        {"to": "1", "content": "x", "validity": "60"},
+        {"to": "1", "content": "x", "validity": True},
+        {"to": "1", "content": "x", "validity": 30 * 86400 + 1},
         {"to": "1", "content": "x", "channel_data": "x"},
         {"to": "1", "content": "x", "channel_data": {"session_event": "over"}},
         {"to": "1", "content": "x", "channel_data": {"continue_session": "no"}},
@@ -116,18 +130,65 @@ async def test_any_text_passes_unchanged(api: Api, text: str) -> None:
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, 1), (3, 3), ("4", 4), (5, 5), (2.0, 2)])
-async def test_the_priority_is_taken_as_a_number_or_its_text(api: Api, given: Any, expected: int) -> None:
+async def test_the_priority_is_taken_as_a_number_or_its_text_and_has_a_queue(
+    api: Api, given: Any, expected: int
+) -> None:
     channel = await api.create()
     assert (await send(api, channel, to="1", priority=given)).status == 201
-    (delivery,) = await api.queued(channel)
-    assert delivery.priority == expected
+    lengths = await api.broker.queue_lengths(names.outbound_queues(channel).values())
+    assert {queue for queue, length in lengths.items() if length} == {names.outbound_queue(channel, expected)}
 
 
-async def test_a_higher_priority_goes_first(api: Api) -> None:
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("2999-01-02 03:04:05", "2999-01-02 03:04:05.000000"),
+        ("2999-01-02 03:04:05.678901", "2999-01-02 03:04:05.678901"),
+        ("2999-01-02T03:04:05Z", "2999-01-02 03:04:05.000000"),
+        ("2999-01-02T03:04:05.5+02:00", "2999-01-02 01:04:05.500000"),
+        ("2999-01-02", "2999-01-02 00:00:00.000000"),
+    ],
+)
+async def test_the_time_after_which_it_is_not_sent_goes_with_the_message_and_is_answered(
+    api: Api, given: str, expected: str
+) -> None:
     channel = await api.create()
-    for priority in (1, 5, 3):
-        await send(api, channel, to=str(priority), priority=priority)
-    assert [orjson.loads(each.body)["to_addr"] for each in await api.queued(channel, 3)] == ["5", "3", "1"]
+    assert (await send(api, channel, to="1", expires_at=given)).result["expires_at"] == expected
+    (delivery,) = await api.queued(channel)
+    assert orjson.loads(delivery.body)["expires_at"] == expected
+
+
+@pytest.mark.parametrize("seconds", [0.5, 60, 30 * 86400])
+async def test_a_validity_counts_from_now(api: Api, seconds: float) -> None:
+    channel = await api.create()
+    message_id = await received(api, channel)
+    before = datetime.now(UTC)
+    for body in ({"to": "1"}, {"reply_to": message_id}):
+        ends = datetime.fromisoformat((await send(api, channel, **body, validity=seconds)).result["expires_at"])
+        after = datetime.now(UTC)
+        span = timedelta(seconds=seconds)
+        assert before + span <= ends.replace(tzinfo=UTC) <= after + span
+
+
+@pytest.mark.parametrize("nothing", [{}, {"expires_at": None}, {"validity": None}, {"expires_at": None, "validity": None}])
+async def test_a_message_without_a_validity_says_nothing_of_one(api: Api, nothing: dict[str, Any]) -> None:
+    channel = await api.create()
+    assert "expires_at" not in (await send(api, channel, to="1", **nothing)).result
+
+
+async def test_both_validities_at_once_are_an_api_usage_error(api: Api) -> None:
+    channel = await api.create()
+    answer = await send(api, channel, to="1", validity=5, expires_at="2999-01-01")
+    assert (answer.status, answer.errors[0]["type"]) == (400, "ApiUsageError")
+    assert "expires_at" in answer.errors[0]["message"]
+
+
+async def test_an_event_url_may_be_a_template(api: Api) -> None:
+    channel = await api.create()
+    url = "https://example.com/{channel_id}{?message_id,event_type,timestamp,reason,sent_message_id}"
+    answer = await send(api, channel, to="1", event_url=url)
+    assert answer.status == 201
+    assert (await api.stores.outbound.event_target(channel, answer.result["id"])).url == url
 
 
 async def test_a_message_longer_than_the_limit_is_refused_with_both_numbers(api: Api) -> None:

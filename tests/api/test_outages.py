@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from junebug.config import AmqpSettings, RedisSettings, Settings
-from tests.api.conftest import Api, running_api, until
+from tests.api.conftest import Answer, Api, running_api, until
 from tests.servers import RabbitmqServer, RedisServer
 
 REQUEST_TIMEOUT = 1.0
 SLACK = 0.5
 MESSAGE = {"to": "1", "content": "x"}
+KEY = {"Idempotency-Key": "k"}
 
 
 @pytest.fixture
@@ -73,6 +74,18 @@ async def healthy(api: Api) -> bool:
     return (await api("GET", "/health")).status == 200
 
 
+async def sent_with_key(api: Api, one: str) -> Answer:
+    """Once an attempt that may still be under way is over."""
+    answers: list[Answer] = []
+
+    async def answered() -> bool:
+        answers.append(await api("POST", f"{one}/messages/", json=MESSAGE, headers=KEY))
+        return answers[-1].status != 409
+
+    await until(answered)
+    return answers[-1]
+
+
 @pytest.mark.parametrize("way", ["kill", "freeze"])
 async def test_without_redis_requests_are_503_in_time_and_go_on_when_it_is_back(
     api: Api, own_redis: RedisServer, way: str
@@ -90,11 +103,21 @@ async def test_without_redis_requests_are_503_in_time_and_go_on_when_it_is_back(
         ("GET", f"{one}/logs", None),
         ("POST", f"{one}/messages/", MESSAGE),
         ("GET", f"{one}/messages/m", None),
+        ("GET", f"{one}/messages/", None),
+        ("DELETE", f"{one}/messages/", None),
+        ("DELETE", f"{one}/messages/m", None),
+        ("POST", f"{one}/pause", None),
+        ("POST", f"{one}/resume", None),
+        ("GET", f"{one}/dead-letters/", None),
+        ("DELETE", f"{one}/dead-letters/", None),
+        ("DELETE", f"{one}/dead-letters/x", None),
+        ("POST", f"{one}/dead-letters/replay", None),
         ("POST", "/channels/", create),
     ):
         error = await unavailable(api, method, path, json=body)
         assert error["type"] == "StoreUnavailable"
         assert "Redis" in error["message"]
+    assert (await unavailable(api, "POST", f"{one}/messages/", json=MESSAGE, headers=KEY))["type"] == "StoreUnavailable"
     health = await api("GET", "/health")
     assert (health.status, health.result["redis"], health.result["amqp"]) == (503, "down", "ok")
     assert [error["type"] for error in health.errors] == ["StoreUnavailable"]
@@ -102,6 +125,10 @@ async def test_without_redis_requests_are_503_in_time_and_go_on_when_it_is_back(
     await bring_back(own_redis, way)
     await until(lambda: healthy(api))
     assert (await api("POST", f"{one}/messages/", json=MESSAGE)).status == 201
+    first = await sent_with_key(api, one)
+    assert (await sent_with_key(api, one)).headers["Idempotent-Replayed"] == "true"
+    lengths = await api.broker.queue_lengths([f"{channel}.outbound"])
+    assert (first.status, lengths) == (201, {f"{channel}.outbound": 2})
 
 
 @pytest.mark.parametrize("way", ["kill", "freeze"])
@@ -115,9 +142,23 @@ async def test_without_rabbitmq_sending_and_creating_are_503_in_time_and_reading
         error = await unavailable(api, "POST", path, json=body)
         assert error["type"] == "BrokerUnavailable"
         assert "RabbitMQ" in error["message"]
+    for method, path in (
+        ("GET", f"{one}/messages/"),
+        ("DELETE", f"{one}/messages/"),
+        ("DELETE", f"{one}/messages/m"),
+        ("GET", f"{one}/dead-letters/"),
+        ("DELETE", f"{one}/dead-letters/"),
+        ("POST", f"{one}/dead-letters/replay"),
+    ):
+        assert (await unavailable(api, method, path))["type"] == "BrokerUnavailable"
+    assert (await unavailable(api, "POST", f"{one}/messages/", json=MESSAGE, headers=KEY))["type"] == "BrokerUnavailable"
+    paused = await api("POST", f"{one}/pause")
+    assert (paused.status, paused.result) == (200, {"paused": True, "queued": None, "sending": None})
     assert (await api("GET", "/channels/")).result == [channel]  # nothing half-created
     found = await api("GET", one)
-    assert (found.status, found.result["label"], found.result["status"]["queue_length"]) == (200, "x", None)
+    assert (found.status, found.result["label"]) == (200, "x")
+    unknown = ("queue_length", "callbacks_waiting", "dead_letters")
+    assert [found.result["status"][name] for name in unknown] == [None, None, None]
     assert (await api("POST", one, json={"label": "y"})).status == 200
     health = await api("GET", "/health")
     assert (health.status, health.result["redis"], health.result["amqp"]) == (503, "ok", "down")
@@ -125,6 +166,7 @@ async def test_without_rabbitmq_sending_and_creating_are_503_in_time_and_reading
     await bring_back(own_rabbitmq, way)
     await until(lambda: healthy(api), 30)
     assert (await api("POST", f"{one}/messages/", json=MESSAGE)).status == 201
+    assert (await sent_with_key(api, one)).status == 201
 
 
 async def test_health_names_both_when_both_are_away(

@@ -113,7 +113,7 @@ def test_what_was_read_can_be_sent_back() -> None:
 )
 def test_the_status_is_the_worst_of_its_components(statuses: list[str], worst: str | None) -> None:
     components = {str(n): {"status": status} for n, status in enumerate(statuses)}
-    assert views.status_json(components, {}, None)["status"] == worst
+    assert views.status_json(components, {}, None, None)["status"] == worst
 
 
 @pytest.mark.parametrize(

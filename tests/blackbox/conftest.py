@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.blackbox.receiver import Receiver
 from tests.harness import Api, AppQueues, Channel, JunebugProcess, WebhookSink, free_port, unique
 from tests.servers import RabbitmqServer, RedisServer
 
@@ -116,7 +117,7 @@ async def app(rabbitmq_shared: RabbitmqServer) -> AsyncIterator[AppQueues]:
 class Channels:
     """Makes channels, and deletes them when the test ends."""
 
-    def __init__(self, api: Api, sink: WebhookSink) -> None:
+    def __init__(self, api: Api, sink: WebhookSink | Receiver) -> None:
         self._api = api
         self._sink = sink
         self._made: list[Channel] = []

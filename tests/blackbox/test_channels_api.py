@@ -60,7 +60,7 @@ async def test_a_channel_shows_its_status_and_rates_nested(channels: Channels, a
     answer = await api.get(channel.path)
     assert (answer.status, answer.description) == (200, "channel found")
     status = answer.result["status"]
-    assert set(status) == {"status", "components", "queue_length"} | RATES
+    assert set(status) == {"status", "components", "queue_length", "queue", "callbacks_waiting", "dead_letters"} | RATES
     assert all(status[rate] == 0 for rate in RATES)
     assert status["queue_length"] == 0
     assert not RATES & set(answer.result)

@@ -7,204 +7,38 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import shutil
 import signal
-import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 
-import aiohttp
 import pytest
 import redis
 
-from tests.blackbox.conftest import QUICK, Channels, server_flags
-from tests.harness import (
-    START_DEADLINE,
-    Api,
-    Channel,
-    JunebugProcess,
-    TelnetClient,
-    WebhookSink,
-    eventually,
+from tests.blackbox import world as worlds
+from tests.blackbox.conftest import Channels
+from tests.blackbox.world import (
+    REQUEST_TIMEOUT,
+    World,
+    each_arrives,
+    each_has_its_event,
+    is_healthy,
+    killing,
+    listening,
+    load_on,
+    server_of,
 )
-from tests.servers import RabbitmqServer, RedisServer, Server, rabbitmq_server, redis_server
+from tests.harness import START_DEADLINE, Channel, JunebugProcess, WebhookSink, eventually
 
-REQUEST_TIMEOUT = 3.0
+module_world = worlds.module_world
+world = worlds.world
+channels = worlds.channels
+
 MARGIN = 5.0
 """Seconds beyond request_timeout that a loaded machine may take to answer."""
 
 
-@dataclass
-class World:
-    """A Junebug and the servers it lives on."""
-
-    redis: RedisServer
-    rabbitmq: RabbitmqServer
-    junebug: JunebugProcess
-
-
-@pytest.fixture(scope="module")
-def module_world() -> Iterator[World]:
-    directory = Path(tempfile.mkdtemp(prefix="jb-"))
-    servers = (redis_server(), rabbitmq_server())
-    junebug = None
-    try:
-        for server in servers:
-            server.start()
-        flags = {**server_flags(*servers, db=0), **QUICK, "request-timeout": REQUEST_TIMEOUT}
-        junebug = JunebugProcess(directory, flags).start()
-        yield World(*servers, junebug)
-        assert junebug.stop() == 0
-        assert "Traceback" not in junebug.output()
-    finally:
-        if junebug:
-            junebug.destroy()
-        for server in servers:
-            server.destroy()
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-@pytest.fixture
-async def world(module_world: World) -> AsyncIterator[World]:
-    """The module's, whole again before and after the test, whatever that did."""
-    await _healed(module_world)
-    yield module_world
-    await _healed(module_world)
-
-
-async def _healed(world: World) -> None:
-    for server in (world.redis, world.rabbitmq):
-        server.signal(signal.SIGCONT)
-        if not await asyncio.to_thread(server.answers):
-            await asyncio.to_thread(server.restart)
-    await is_healthy(world.junebug.api)
-
-
-async def is_healthy(api: Api) -> None:
-    async def ok() -> bool:
-        return (await api.get("/health")).status == 200
-
-    await eventually(ok, START_DEADLINE, "health ok")
-
-
-@pytest.fixture
-async def channels(world: World, sink: WebhookSink) -> AsyncIterator[Channels]:
-    made = Channels(world.junebug.api, sink)
-    yield made
-    await _healed(world)
-    await made.delete_all()
-
-
-# --- load -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Load:
-    """Somebody who sends numbered texts to one address for as long as the block lasts, and counts the answers."""
-
-    api: Api
-    channel: Channel
-    to: str
-    event_url: str
-    accepted: dict[str, str] = field(default_factory=dict)
-    """Text -> message id of each that got a 201."""
-    refused: int = 0
-    slowest: float = 0.0
-
-    async def run(self) -> None:
-        n = 0
-        async with self.api.kept_alive() as api:
-            while True:
-                n += 1
-                text = f"text {n}"
-                body = {"to": self.to, "content": text, "event_url": self.event_url}
-                began = time.monotonic()
-                try:
-                    answer = await api.post(f"{self.channel.path}/messages/", body)
-                except aiohttp.ClientError:
-                    self.refused += 1  # the API process was killed with our request in its hands: no 201, no promise
-                    continue
-                self.slowest = max(self.slowest, time.monotonic() - began)
-                if answer.status == 201:
-                    self.accepted[text] = answer.result["message_id"]
-                else:
-                    assert answer.status == 503, answer
-                    self.refused += 1
-                await asyncio.sleep(0.002)
-
-    async def more(self, count: int = 100) -> None:
-        """When so many more were accepted."""
-        wanted = len(self.accepted) + count
-        await eventually(lambda: len(self.accepted) >= wanted, START_DEADLINE, f"{count} more 201s")
-
-
-@asynccontextmanager
-async def load_on(channel: Channel, to: str, sink: WebhookSink) -> AsyncIterator[Load]:
-    load = Load(channel.api, channel, to, sink.url("/event"))
-    task = asyncio.create_task(load.run())
-    try:
-        await load.more()
-        yield load
-        await load.more()
-        assert not task.done(), task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-class Listener:
-    """Keeps what a telnet client is shown."""
-
-    def __init__(self, client: TelnetClient) -> None:
-        self.client = client
-        self.heard: Counter[str] = Counter()
-        self._task = asyncio.create_task(self._listen())
-
-    async def _listen(self) -> None:
-        while line := await self.client.hear(timeout=3600):
-            self.heard[line] += 1
-
-    async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        await self.client.close()
-
-
-@asynccontextmanager
-async def listening(channel: Channel, sink: WebhookSink) -> AsyncIterator[Listener]:
-    client = await channel.connect()
-    listener = Listener(client)
-    await sink.wait_for("/mo", lambda body: body["from"] == client.address)
-    try:
-        yield listener
-    finally:
-        await listener.close()
-
-
-async def each_arrives(load: Load, heard: Callable[[], Counter[str]]) -> None:
-    """Every text that got a 201 is heard; how often is printed."""
-    await eventually(lambda: load.accepted.keys() <= heard().keys(), START_DEADLINE, "each accepted message")
-    repeats = sum(heard().values()) - len(heard())
-    print(f"\n{len(load.accepted)} accepted, {load.refused} refused, {repeats} repeated, slowest {load.slowest:.2f} s")
-
-
-async def each_has_its_event(load: Load, sink: WebhookSink) -> None:
-    def told() -> set[str]:
-        return {body["message_id"] for body in sink.bodies("/event") if body["event_type"] == "submitted"}
-
-    await eventually(lambda: set(load.accepted.values()) <= told(), START_DEADLINE, "each submitted event")
-
-
 # --- servers ----------------------------------------------------------------------------------------------------------
-
-
-def server_of(world: World, name: str) -> Server:
-    return world.redis if name == "redis" else world.rabbitmq
 
 
 @pytest.mark.parametrize("name", ["rabbitmq", "redis"])
@@ -231,10 +65,13 @@ async def test_a_server_killed_and_restarted_under_load_loses_nothing(
         await each_arrives(load, lambda: peer.heard)
         assert load.slowest < REQUEST_TIMEOUT + MARGIN
         assert peer.client.is_open
-        await eventually(
-            lambda: {f"from the phone {n}" for n in range(20)} <= {body["content"] for body in sink.bodies("/mo")},
-            START_DEADLINE, "each MO",
-        )  # fmt: skip
+        said = {f"from the phone {n}" for n in range(20)}
+
+        def lost() -> set[str]:
+            return said - {body["content"] for body in sink.bodies("/mo")}
+
+        async with worlds.explaining(channel, lost):
+            await eventually(lambda: not lost(), START_DEADLINE, "each MO")
         await each_has_its_event(load, sink)
     assert await channel.pid() == pid, "the channel was restarted"
     contents = Counter(body["content"] for body in sink.bodies("/mo") if body["content"])
@@ -294,12 +131,12 @@ async def test_the_status_tells_that_a_server_was_away(
         later = sink.bodies("/status")[before:]
         return any((body["component"], body["status"]) == (component, "ok") for body in later)
 
-    await eventually(is_told, START_DEADLINE)
-
     async def is_ok() -> bool:
         return (await channel.component(component)).get("status") == "ok"
 
-    await eventually(is_ok, START_DEADLINE)
+    async with worlds.explaining(channel):
+        await eventually(is_told, START_DEADLINE, "the call of status_url")
+        await eventually(is_ok, START_DEADLINE, "the API's status")
 
 
 async def test_an_emptied_redis_is_filled_again_and_no_session_is_cut(
@@ -363,14 +200,6 @@ async def test_what_waits_for_a_dead_application_survives_a_restart_of_rabbitmq(
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
-
-
-async def killing(times: int, victim: Callable[[], Awaitable[int]], load: Load) -> None:
-    """SIGKILL the process that `victim` names, again and again, at random moments of the load."""
-    for _ in range(times):
-        pid = await victim()
-        os.kill(pid, signal.SIGKILL)
-        await load.more(random.randint(30, 80))
 
 
 async def test_the_api_killed_under_load_loses_nothing_that_it_accepted(

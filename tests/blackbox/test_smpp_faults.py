@@ -1,7 +1,7 @@
 """Channel type smpp when things break (issue 3): the line cut at any byte, processes and servers killed under load.
 
 What got a 201 is submitted, each receipt becomes its event, and a message is submitted twice only where nobody could know
-whether it had arrived. The promises are those of test_faults.py, kept by another transport; its world is used.
+whether it had arrived. The promises are those of test_faults.py, kept by another transport.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.blackbox import test_faults
+from tests.blackbox import world as worlds
 from tests.blackbox.conftest import Channels
 from tests.blackbox.smsc import DELIVER_SM, CuttingProxy, Submit, WireSmsc, deliver_body
-from tests.blackbox.test_faults import World, each_has_its_event, load_on, server_of
 from tests.blackbox.test_smpp import TO, config_for, smpp, until_status
+from tests.blackbox.world import World, each_has_its_event, killing, load_on, server_of
 from tests.harness import START_DEADLINE, Channel, WebhookSink, eventually, gather_limited
 
-module_world = test_faults.module_world
-world = test_faults.world
-channels = test_faults.channels
+module_world = worlds.module_world
+world = worlds.world
+channels = worlds.channels
 
 MESSAGES = 500
 CUTS = 200
@@ -119,7 +119,7 @@ async def test_a_channel_killed_under_load_loses_nothing(
         return int(await eventually(lambda: world.junebug.channel_pids().get(channel.id, 0)))
 
     async with load_on(channel, TO, sink) as load:
-        await test_faults.killing(3, worker_pid, load)
+        await killing(3, worker_pid, load)
     assert load.refused == 0
     await each_is_submitted(load.accepted, smsc)
     await each_is_delivered(load.accepted, sink)

@@ -116,6 +116,10 @@ class FakeJunebug:
         path = self.data_dir / "posted"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
+    def farewells(self) -> list[dict[str, Any]]:
+        path = self.data_dir / "farewells"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
     def out(self) -> str:
         return (self.data_dir / "out").read_text()
 

@@ -6,6 +6,7 @@ begin with a word of BEHAVIOURS behave badly.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import os
@@ -13,14 +14,17 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from junebug import names
+from junebug.broker import Broker
 from junebug.config import AmqpSettings, RedisSettings, Settings
 from junebug.embedded import ServerProgram
 from junebug.messages import Status
-from junebug.spec import Launch
+from junebug.spec import ChannelSpec, Launch
+from junebug.stores import Stores
 from junebug.supervisor import daemon
 
 BEHAVIOURS = ("crash", "deaf", "print")
@@ -56,6 +60,16 @@ async def notify_status(settings: Settings, url: str, status: Status) -> None:
         file.write(json.dumps({"url": url, **status.body()}) + "\n")
 
 
+async def farewell(settings: Settings, broker: Broker, stores: Stores, spec: ChannelSpec, delayed: Sequence[str]) -> None:
+    directory = Path(settings.data_dir)
+    with (directory / "farewells").open("a") as file:
+        file.write(json.dumps({"channel": spec.id, "label": spec.label, "delayed": list(delayed)}) + "\n")
+    if spec.id.startswith("crash"):
+        raise RuntimeError("a fault in the farewell")
+    while spec.id.startswith("slow") and not (directory / "go").exists():
+        await asyncio.sleep(0.02)
+
+
 def main(given: dict[str, Any]) -> int:
     settings = Settings(
         redis=RedisSettings(**given.pop("redis")), amqp=AmqpSettings(**given.pop("amqp")), **given.pop("settings")
@@ -71,6 +85,7 @@ def main(given: dict[str, Any]) -> int:
             run_channel=run_channel,
             run_api=run_api,
             notify_status=notify_status,
+            farewell=farewell,
             keep_descriptors=(listener.fileno(),),
             servers=servers,
             channels=given.get("channels", True),

@@ -120,6 +120,11 @@ async def test_a_deleted_channel_leaves_nothing(house: House, settings: Settings
         for channel in ("a", "print-b"):
             await broker.declare(names.channel_queues(channel), remember=False)
         await broker.publish(names.outbound_queue("a"), b"waits")
+        delayed = [names.retry_queue("a", settings.callback_retry_delays[0]), names.waiting_queue("a", "http://there")]
+        for queue in delayed:
+            await broker.declare({queue: names.delay_arguments("a", 60)}, remember=False)
+            await broker.publish(queue, b"waits")
+        await house.stores.delay_queues.note("a", delayed[1], "http://there", 60)
         await house.channels.delete("a")
         await house.channels.delete("print-b")
         await house.gone("a")
@@ -129,11 +134,68 @@ async def test_a_deleted_channel_leaves_nothing(house: House, settings: Settings
 
         await until(is_forgotten)
         assert not is_alive(pid)
-        assert await broker.queue_length(names.outbound_queue("a")) == 0
+        assert not any((await broker.queue_lengths([*names.channel_queues("a"), *delayed])).values())
+        (keys,) = await house.stores._redis.run(("KEYS", "*a*"))
+        assert set(keys) <= {names.CHANNELS, names.GENERATIONS, names.EPOCH}
+        said = {each["channel"]: each["delayed"] for each in house.fake.farewells()}
+        assert said.keys() == {"a", "print-b"}
+        assert set(delayed) <= set(said["a"])
         assert not list(house.fake.settings.log_dir.glob("channel-*"))
         assert not house.fake.settings.heartbeat_path("channel:a").exists()
     finally:
         await broker.close()
+
+
+async def test_a_long_farewell_keeps_nobody_waiting(house: House) -> None:
+    await house.create("slow", "b", label="old")
+    await house.started("slow")
+    await house.started("b")
+    await house.channels.delete("slow")
+    await until(lambda: asyncio.to_thread(lambda: [each["label"] for each in house.fake.farewells()] == ["old"]))
+    await house.create("c")
+    await house.started("c")
+    await house.channels.delete("b")
+
+    async def deleted() -> list[str]:
+        return await house.channels.deleted()
+
+    await until(lambda: _is(deleted(), ["slow"]))
+    (house.fake.data_dir / "go").touch()
+    await until(lambda: _is(deleted(), []))
+    assert [each["channel"] for each in house.fake.farewells()] == ["slow", "b"]
+
+
+async def _is(question: Awaitable[Any], wanted: Any) -> bool:
+    return bool(await question == wanted)
+
+
+async def test_an_interrupted_farewell_is_said_again(house: House) -> None:
+    await house.create("slow")
+    await house.started("slow")
+    await house.channels.delete("slow")
+    await until(lambda: asyncio.to_thread(lambda: len(house.fake.farewells()) == 1))
+    os.kill(house.reconciler(), signal.SIGKILL)
+    await until(lambda: asyncio.to_thread(lambda: len(house.fake.farewells()) == 2))
+    (house.fake.data_dir / "go").touch()
+    await until(lambda: _is(house.channels.deleted(), []))
+
+
+async def test_a_fault_in_a_farewell_keeps_no_channel(house: House) -> None:
+    await house.create("crash")
+    await house.told("crash", "backoff")
+    await house.channels.delete("crash")
+    await until(lambda: _is(house.channels.deleted(), []))
+    assert "a fault in the farewell" in house.fake.out()
+
+
+async def test_a_channel_deleted_while_no_supervisor_ran_gets_its_farewell(house: House) -> None:
+    await house.create("a", label="kept")
+    await house.started("a")
+    await asyncio.to_thread(house.fake.terminate)
+    await house.channels.delete("a")
+    await asyncio.to_thread(house.fake.start)
+    await until(lambda: _is(house.channels.deleted(), []))
+    assert [each["label"] for each in house.fake.farewells()] == ["kept"]
 
 
 async def test_a_death_is_told_and_posted(house: House) -> None:

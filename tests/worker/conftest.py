@@ -40,12 +40,18 @@ async def eventually(check: Callable[[], Awaitable[Any]], timeout: float = DEADL
 class Application:
     """An application's URL: it keeps what it was POSTed and answers as told."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int | None = None) -> None:
         self.received: list[dict[str, Any]] = []
         self.requests: list[web.BaseRequest] = []
         self.answers: list[int] = []
-        """Statuses of the next answers; 200 when there are none."""
-        self._server = TestServer(web.Application())
+        """Statuses of the next answers; `always` when there are none."""
+        self.always = 200
+        self.statuses: dict[str, int] = {}
+        """Content of a message -> status of its answers."""
+        self.going_on = asyncio.Event()
+        """Clear: it does not answer."""
+        self.going_on.set()
+        self._server = TestServer(web.Application(), port=port)
         self._server.app.router.add_post("/{path:.*}", self._on_post)
         self._server.app.router.add_get("/{path:.*}", self._on_post)
 
@@ -60,8 +66,11 @@ class Application:
 
     async def _on_post(self, request: web.Request) -> web.Response:
         self.requests.append(request)
-        self.received.append(orjson.loads(await request.read() or b"{}"))
-        return web.Response(status=self.answers.pop(0) if self.answers else 200)
+        body = orjson.loads(await request.read() or b"{}")
+        self.received.append(body)
+        await self.going_on.wait()
+        status = self.statuses.get(body.get("content"), self.always)
+        return web.Response(status=self.answers.pop(0) if self.answers else status)
 
     async def wait(self, count: int, timeout: float = DEADLINE) -> list[dict[str, Any]]:
         async def enough() -> bool:
@@ -114,7 +123,7 @@ class Bench:
         await self.stores.outbound.put(channel, message.message_id, event_url)
         if event_url:
             await self.stores.outbound.answered([(channel, message.message_id)])
-        await self.broker.publish(names.outbound_queue(channel), message.to_wire())
+        await self.broker.publish(names.outbound_queue(channel, message.priority), message.to_wire())
         return message.message_id
 
     async def component(self, channel: str, component: str) -> dict[str, Any]:
@@ -132,7 +141,7 @@ async def bench(settings: Settings) -> AsyncIterator[Bench]:
     for channel, task in bench.workers.items():
         if not task.done():
             await bench.stop(channel)
-        await broker.delete_queues(list(names.channel_queues(channel)))
+        await broker.delete_queues([*names.channel_queues(channel), *await stores.delay_queues.noted(channel)])
     await broker.close()
     await stores.close()
     await app.stop()

@@ -1,0 +1,139 @@
+"""Idempotency-Key: a send that is repeated with the same key is answered as the first one, and sent once.
+
+Neighbours: messages.py sends, stores.IdempotencyStore keeps. The order of steps makes it safe: the key, the message with
+its id and where its events go are kept in one step of Redis; then the message is published; then the key is noted as
+done; then comes the 201. Whoever comes after a crash between two of these sends the message that was kept: the
+application never sees a second id. It goes out twice only when RabbitMQ had it and that was not noted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+from aiohttp import web
+
+from junebug.api.http import PATIENCE, bounded
+from junebug.config import Settings
+from junebug.errors import (
+    ApiUsageError,
+    IdempotencyKeyReused,
+    JunebugError,
+    RequestInProgress,
+    StoreUnavailable,
+)
+from junebug.messages import UserMessage
+from junebug.stores import IdempotencyStore
+
+log = structlog.stdlib.get_logger("api")
+
+KEY_HEADER = "Idempotency-Key"
+REPLAYED_HEADER = "Idempotent-Replayed"
+LONGEST_KEY = 255
+WAIT = 0.5
+"""Share of request_timeout for which an earlier request is waited for: the rest is left to send after it."""
+ASK_AGAIN = 0.05
+LEASE_MARGIN = 1.0
+"""Seconds beyond request_timeout after which whoever holds a key is dead: the handler was ended before."""
+NOTE_TIMEOUT = 1.0
+"""Seconds that noting may take: the message is sent, and its 201 does not wait for a Redis that is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One request's part in a key. `message`: what is answered. `sends`: it is to be published by this request."""
+
+    channel: str
+    key: str
+    message: UserMessage
+    sends: bool
+    lease: str
+
+
+class Idempotency:
+    """Decides which of the requests with one key sends."""
+
+    def __init__(self, settings: Settings, store: IdempotencyStore) -> None:
+        self._store = store
+        self._wait = settings.request_timeout * WAIT
+        self._lease = settings.request_timeout + LEASE_MARGIN
+        self._note_timeout = min(NOTE_TIMEOUT, settings.request_timeout * PATIENCE)
+
+    async def take_turn(
+        self,
+        channel: str,
+        key: str,
+        body: Mapping[str, Any],
+        message: UserMessage | None,
+        event_url: str | None,
+    ) -> Turn | None:
+        """`message`: what the body asks for; None when it cannot be sent as things are: then None is the answer, too,
+        unless an earlier request with this key could.
+
+        Raises IdempotencyKeyReused, RequestInProgress, StoreUnavailable.
+        """
+        digest = body_digest(body)
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + self._wait
+        while True:
+            claim = await self._store.claim(
+                channel, key, digest, self._lease, message, event_url, body.get("event_auth_token")
+            )
+            match claim.state:
+                case "none":
+                    return None
+                case "new" if message:
+                    return Turn(channel, key, message, True, claim.lease)
+                case "other":
+                    raise IdempotencyKeyReused(
+                        f"This {KEY_HEADER} was used with another body before: use a new one for each message"
+                    )
+                case "busy" if loop.time() >= ends:
+                    raise RequestInProgress(f"A request with this {KEY_HEADER} is still under way: try again")
+                case "busy":
+                    await asyncio.sleep(ASK_AGAIN)
+                case _:
+                    earlier = UserMessage.from_wire(claim.message)
+                    return Turn(channel, key, earlier, claim.state == "again", claim.lease)
+
+    async def done(self, turn: Turn) -> None:
+        """It is published. Returns whether or not that can be noted: a repeat sends again where it cannot."""
+        try:
+            await bounded(self._store.done(turn.channel, turn.key), self._note_timeout, _redis_is_late)
+        except StoreUnavailable as error:
+            log.warning("idempotency key not noted", message_id=turn.message.message_id, reason=str(error))
+
+    async def failed(self, turn: Turn, error: JunebugError) -> None:
+        """It was not published, or nobody knows whether it was."""
+        try:
+            if error.status < 500:
+                work = self._store.forget(turn.channel, turn.key, turn.message.message_id)
+            else:
+                work = self._store.give_up(turn.channel, turn.key, turn.lease)
+            await bounded(work, self._note_timeout, _redis_is_late)
+        except StoreUnavailable:
+            pass  # the key is free again when its lease ends
+
+
+def key_of(request: web.Request) -> str | None:
+    """The request's key, if it has one. Raises ApiUsageError for what can be none."""
+    if KEY_HEADER not in request.headers:
+        return None
+    keys = request.headers.getall(KEY_HEADER)
+    if len(keys) > 1 or not 0 < len(keys[0]) <= LONGEST_KEY or not keys[0].isprintable():
+        raise ApiUsageError(f"{KEY_HEADER}: expected one text of 1 to {LONGEST_KEY} printable characters")
+    return keys[0]
+
+
+def body_digest(body: Mapping[str, Any]) -> str:
+    """The same for bodies that say the same."""
+    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _redis_is_late() -> JunebugError:
+    return StoreUnavailable("Redis does not answer")

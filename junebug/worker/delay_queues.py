@@ -1,0 +1,124 @@
+"""The queues where failed callbacks wait: declared when needed, noted so that a restarted worker finds them.
+
+Neighbours: destinations.py puts single callbacks into retry queues, lane.py a host's into its waiting queue. RabbitMQ
+removes each when nobody has used it for a while (names.delay_arguments); what it held has left it long before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from junebug import names
+from junebug.broker import Broker
+from junebug.callback import Callback
+from junebug.errors import BrokerUnavailable, StoreUnavailable, Unroutable
+from junebug.stores import DelayQueueStore
+from junebug.worker.retry import LONGEST_RETRY_AFTER, Delay
+
+log = structlog.stdlib.get_logger("forwarder")
+
+WAITING_TIME = 300.0
+"""Seconds after which what waits for a host comes by of itself, whoever has forgotten it."""
+PAUSE = 0.1
+MOST_NAMES = 2000
+
+
+class DelayQueues:
+    """Those of one channel."""
+
+    def __init__(self, broker: Broker, store: DelayQueueStore, channel: str, delays: Sequence[float]) -> None:
+        self._broker = broker
+        self._store = store
+        self._channel = channel
+        self._ttl = max(*delays, WAITING_TIME, LONGEST_RETRY_AFTER) + 120.0
+        self._declared: dict[str, float] = {}
+        """Name -> until when it may hold something, in the loop's time; the last declared at the end."""
+        self._leases: dict[str, float] = {}
+        self._declaring = asyncio.Lock()
+        self._noting: set[asyncio.Task[None]] = set()
+
+    def names(self) -> list[str]:
+        """Of the queues that may hold something."""
+        now = asyncio.get_running_loop().time()
+        return [name for name, until in self._declared.items() if until > now]
+
+    def waiting(self, destination: str) -> str:
+        """The name of the waiting queue of a destination."""
+        return names.waiting_queue(self._channel, destination)
+
+    async def retry(self, callback: Callback, delay: Delay) -> None:
+        """Have the callback come back to the callback queue after the delay; returns when RabbitMQ has confirmed it."""
+        name = names.retry_queue(self._channel, delay.queue)
+        await self._put(name, delay.queue, (callback.to_wire(),), "", delay.seconds)
+
+    async def wait(self, destination: str, bodies: Sequence[bytes]) -> None:
+        """Put these into the destination's waiting queue, in order; returns when RabbitMQ has confirmed them."""
+        await self._put(self.waiting(destination), WAITING_TIME, bodies, destination, None)
+
+    async def _put(self, name: str, seconds: float, bodies: Sequence[bytes], destination: str, expiration: float | None) -> None:
+        while True:
+            try:
+                await self._declare(name, seconds, destination)
+                return await self._broker.publish_many(name, bodies, expiration=expiration)
+            except Unroutable:
+                self._leases.pop(name, None)  # somebody deleted it, or RabbitMQ lost its data
+            except BrokerUnavailable:
+                await self._broker.wait_connected(None)
+            await asyncio.sleep(PAUSE)
+
+    async def _declare(self, name: str, seconds: float, destination: str) -> None:
+        loop = asyncio.get_running_loop()
+        if self._leases.get(name, 0.0) > loop.time():
+            return
+        async with self._declaring:
+            if self._leases.get(name, 0.0) > loop.time():
+                return
+            await self._broker.declare({name: names.delay_arguments(self._channel, seconds)}, remember=False)
+            self._leases[name] = loop.time() + names.DELAY_LEASE
+            self._keep_name(name, loop.time() + seconds + 60.0)
+        task = asyncio.create_task(self._note(name, destination))
+        self._noting.add(task)
+        task.add_done_callback(self._noting.discard)
+
+    def _keep_name(self, name: str, until: float) -> None:
+        self._declared.pop(name, None)
+        self._declared[name] = until
+        while len(self._declared) > MOST_NAMES:
+            oldest = next(iter(self._declared))
+            del self._declared[oldest]
+            self._leases.pop(oldest, None)
+
+    async def _note(self, name: str, destination: str) -> None:
+        try:
+            await self._store.note(self._channel, name, destination, self._ttl)
+        except StoreUnavailable as error:  # the next declaration notes it again; what waits comes by in any case
+            log.warning("a delay queue could not be noted", queue=name, reason=str(error))
+
+    async def hold(self, destination: str) -> str:
+        """Declare a waiting queue that is to be consumed: until `release` it comes back whatever happens to RabbitMQ."""
+        name = self.waiting(destination)
+        await self._broker.declare({name: names.delay_arguments(self._channel, WAITING_TIME)})
+        return name
+
+    def release(self, destination: str) -> None:
+        self._broker.forget([self.waiting(destination)])
+
+    async def left_waiting(self) -> list[str]:
+        """Destinations for which an earlier process left something. Raises StoreUnavailable, BrokerUnavailable."""
+        noted = await self._store.noted(self._channel)
+        lengths = await self._broker.queue_lengths(noted)
+        until = asyncio.get_running_loop().time() + self._ttl
+        for name in noted:
+            if lengths[name]:
+                self._keep_name(name, until)
+        if empty := [name for name in noted if not lengths[name]]:
+            await self._store.forget(self._channel, empty)
+        return [destination for name, destination in noted.items() if destination and lengths[name]]
+
+    async def close(self) -> None:
+        for task in self._noting:
+            task.cancel()
+        await asyncio.gather(*self._noting, return_exceptions=True)

@@ -1,0 +1,298 @@
+"""What waits to be sent, as a client of the API sees and changes it; a worker is played by the test where one is needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+
+from junebug import names
+from junebug.control import Answering
+from junebug.errors import QueueBusy
+from junebug.messages import Event, UserMessage, new_id
+from tests.api.conftest import Api, until
+
+NEVER = "2999-01-01 00:00:00.000000"
+IDLE = {"paused": False, "held": {}, "sending": {}, "delay_queues": []}
+
+
+async def send(api: Api, channel: str, to: str, **fields: Any) -> dict[str, Any]:
+    answer = await api("POST", f"/channels/{channel}/messages/", json={"to": to, "content": "x", **fields})
+    assert answer.status == 201
+    return dict(answer.result)
+
+
+@asynccontextmanager
+async def worker(api: Api, channel: str, **answers: Any) -> AsyncIterator[list[tuple[str, dict[str, Any]]]]:
+    """Answers questions as told, and notes them. An answer may be an exception."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def answering(question: str, answer: Any) -> Callable[[Any], Awaitable[dict[str, Any]]]:
+        async def reply(arguments: dict[str, Any]) -> dict[str, Any]:
+            asked.append((question, arguments))
+            found = answer.pop(0) if isinstance(answer, list) else answer
+            if isinstance(found, Exception):
+                raise found
+            return dict(found)
+
+        return reply
+
+    told = {"look": IDLE, **answers}
+    running = Answering(api.broker, channel, {question: answering(question, each) for question, each in told.items()})
+    running.start()
+    assert running._consumer
+    await running._consumer.consuming.wait()
+    try:
+        yield asked
+    finally:
+        await running.stop()
+
+
+async def events(api: Api, channel: str, count: int) -> list[Event]:
+    found: list[Any] = []
+    consumer = api.broker.consume(names.event_queue(channel), found.append, prefetch=count)
+    try:
+        await until(lambda: len(found) >= count)
+        for delivery in found:
+            delivery.ack()
+    finally:
+        await consumer.cancel()
+    return [Event.from_wire(each.body) for each in found]
+
+
+# --- status -----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_status_counts_what_waits_by_priority(api: Api) -> None:
+    channel = await api.create()
+    for priority in (1, 5, 5, 3):
+        await send(api, channel, "1", priority=priority)
+    status = (await api("GET", f"/channels/{channel}")).result["status"]
+    assert status["queue_length"] == 4
+    assert list(status["queue"]["queued"].items()) == [("5", 2), ("4", 0), ("3", 1), ("2", 0), ("1", 1)]
+    assert status["queue"]["sending"] == dict.fromkeys("54321", 0)
+
+
+async def test_what_the_worker_holds_counts_as_queued_and_what_it_sends_does_not(api: Api) -> None:
+    channel = await api.create()
+    await send(api, channel, "1", priority=2)
+    look = {**IDLE, "held": {"2": 3, "5": 1}, "sending": {"5": 7}}
+    async with worker(api, channel, look=look):
+        status = (await api("GET", f"/channels/{channel}")).result["status"]
+    assert status["queue_length"] == 5
+    assert status["queue"]["queued"] == {"5": 1, "4": 0, "3": 0, "2": 4, "1": 0}
+    assert status["queue"]["sending"] == {"5": 7, "4": 0, "3": 0, "2": 0, "1": 0}
+
+
+async def test_callbacks_that_wait_anywhere_and_dead_letters_are_counted(api: Api) -> None:
+    channel = await api.create()
+    retry, waiting = names.retry_queue(channel, 1), names.waiting_queue(channel, "http://a")
+    await api.broker.declare({retry: {}, waiting: {}}, remember=False)
+    queues = [names.inbound_queue(channel), names.event_queue(channel), names.callback_queue(channel), retry, waiting]
+    for queue in queues:
+        await api.broker.publish(queue, b"{}")
+    await api.broker.publish(names.dead_queue(channel), b"{}")
+    try:
+        look = {**IDLE, "delay_queues": [retry, waiting, names.retry_queue(channel, 30)]}
+        async with worker(api, channel, look=look):
+            status = (await api("GET", f"/channels/{channel}")).result["status"]
+        assert (status["callbacks_waiting"], status["dead_letters"]) == (5, 1)
+        await api.stores.delay_queues.note(channel, retry, "", 60)  # by a worker that does not run any more
+        status = (await api("GET", f"/channels/{channel}")).result["status"]
+        assert status["callbacks_waiting"] == 4
+    finally:
+        await api.broker.delete_queues([retry, waiting])
+
+
+async def test_a_worker_that_hangs_hides_nothing_that_rabbitmq_tells(api: Api) -> None:
+    channel = await api.create()
+    await send(api, channel, "1")
+    never = asyncio.Event()
+
+    async def hang(_: Any) -> dict[str, Any]:
+        await never.wait()
+        return {}
+
+    hung = Answering(api.broker, channel, {"look": hang})
+    hung.start()
+    assert hung._consumer
+    await hung._consumer.consuming.wait()
+    try:
+        assert (await api("GET", f"/channels/{channel}")).result["status"]["queue_length"] == 1
+    finally:
+        await hung.stop()
+
+
+async def test_what_waits_under_the_applications_name_is_counted(api: Api) -> None:
+    name = f"app-{new_id()}"
+    channel = await api.create(amqp_queue=name)
+    await api.broker.declare({f"{name}.outbound": {}}, remember=False)
+    try:
+        await api.broker.publish(f"{name}.outbound", b"{}")
+        assert (await api("GET", f"/channels/{channel}")).result["status"]["queue_length"] == 1
+    finally:
+        await api.broker.delete_queues([f"{name}.outbound"])
+
+
+# --- pause ------------------------------------------------------------------------------------------------------------
+
+
+async def test_pause_and_resume_are_kept_shown_in_the_status_and_no_restart(api: Api) -> None:
+    channel = await api.create(label="x")
+    before = await api.stores.channels.get(channel)
+    for path, paused, description in (
+        ("pause", True, "sending paused"),
+        ("pause/", True, "sending paused"),
+        ("resume", False, "sending resumed"),
+        ("resume", False, "sending resumed"),
+    ):
+        answer = await api("POST", f"/channels/{channel}/{path}")
+        assert (answer.status, answer.description) == (200, description)
+        assert answer.result == {"paused": paused, **{name: dict.fromkeys("54321", 0) for name in ("queued", "sending")}}
+        found = (await api("GET", f"/channels/{channel}")).result
+        assert found["status"]["queue"] == answer.result
+        assert "paused" not in found
+        spec = await api.stores.channels.get(channel)
+        assert (bool(spec.paused), spec.generation) == (paused, before.generation)
+    assert orjson.loads(spec.stored) == orjson.loads(before.stored)
+
+
+async def test_a_paused_channel_that_was_read_can_be_sent_back_and_stays_paused(api: Api) -> None:
+    channel = await api.create()
+    await api("POST", f"/channels/{channel}/pause")
+    found = (await api("GET", f"/channels/{channel}")).result
+    assert (await api("POST", f"/channels/{channel}", json={**found, "label": "new"})).status == 200
+    spec = await api.stores.channels.get(channel)
+    assert (spec.paused, spec.label) == (True, "new")
+
+
+async def test_paused_is_no_property(api: Api) -> None:
+    channel = await api.create()
+    assert (await api("POST", f"/channels/{channel}", json={"paused": True})).status == 400
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+async def test_without_a_worker_what_waits_is_listed_from_the_queues(api: Api) -> None:
+    channel = await api.create()
+    low = [await send(api, channel, f"low{n}") for n in range(3)]
+    high = await send(api, channel, "high", priority=5)
+    answer = await api("GET", f"/channels/{channel}/messages/")
+    assert (answer.status, answer.description) == (200, "messages listed")
+    expected = [{**high, "priority": 5, "state": "queued"}, *({**each, "priority": 1, "state": "queued"} for each in low)]
+    assert answer.result == {"messages": expected, "limit": 100, "offset": 0, "total": 4}
+    page = await api("GET", f"/channels/{channel}/messages/?state=queued&limit=2&offset=1")
+    assert page.result == {"messages": expected[1:3], "limit": 2, "offset": 1, "total": 4}
+    assert (await api("GET", f"/channels/{channel}/messages/?offset=4")).result["messages"] == []
+    lengths = await api.broker.queue_lengths(names.outbound_queues(channel).values())
+    assert sum(lengths.values()) == 4  # they are all still there
+
+
+async def test_a_running_worker_is_asked_for_the_page(api: Api) -> None:
+    channel = await api.create()
+    message = UserMessage(to_addr="1", from_addr=None, content="é", transport_name=channel, expires_at=NEVER)
+    told = {"messages": [{"priority": 4, "message": orjson.loads(message.to_wire())}]}
+    async with worker(api, channel, list=told, look={**IDLE, "held": {"4": 1}}) as asked:
+        answer = await api("GET", f"/channels/{channel}/messages/?limit=7&offset=3")
+    assert ("list", {"offset": 3, "limit": 7}) in asked
+    (entry,) = answer.result["messages"]
+    assert entry == {"id": message.message_id, **message.body(channel), "priority": 4, "state": "queued"}
+    assert answer.result["total"] == 1
+
+
+@pytest.mark.parametrize(
+    "query", ["state=sent", "state=", "limit=0", "limit=1001", "limit=x", "limit=", "offset=-1", "offset=1.5", "offset=%C2%B2"]
+)
+async def test_a_wrong_query_is_400_naming_the_parameter(api: Api, query: str) -> None:
+    channel = await api.create()
+    answer = await api("GET", f"/channels/{channel}/messages/?{query}")
+    assert (answer.status, answer.errors[0]["type"]) == (400, "ApiUsageError")
+    assert query.partition("=")[0] in answer.errors[0]["message"]
+
+
+# --- cancelling -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["", "/jb"])
+async def test_without_a_worker_all_that_waits_is_cancelled_with_an_event_each(api: Api, prefix: str) -> None:
+    channel = await api.create()
+    ids = [(await send(api, channel, str(n), priority=n % 5 + 1))["id"] for n in range(7)]
+    answer = await api("DELETE", f"{prefix}/channels/{channel}/messages/")
+    assert (answer.status, answer.description) == (200, "messages cancelled")
+    assert answer.result == {"cancelled": 7, "remaining": 0}
+    told = await events(api, channel, 7)
+    assert {event.user_message_id for event in told} == set(ids)
+    assert {(event.api_type, event.nack_reason) for event in told} == {("rejected", "cancelled")}
+    assert (await api("GET", f"/channels/{channel}/messages/")).result["total"] == 0
+    assert (await api("DELETE", f"/channels/{channel}/messages")).result == {"cancelled": 0, "remaining": 0}
+
+
+async def test_without_a_worker_one_message_is_cancelled_and_the_others_keep_their_order(api: Api) -> None:
+    channel = await api.create()
+    ids = [(await send(api, channel, str(n)))["id"] for n in range(5)]
+    answer = await api("DELETE", f"/channels/{channel}/messages/{ids[2]}")
+    assert (answer.status, answer.result["cancelled"]) == (200, 1)
+    (event,) = await events(api, channel, 1)
+    assert (event.user_message_id, event.nack_reason) == (ids[2], "cancelled")
+    left = (await api("GET", f"/channels/{channel}/messages/")).result["messages"]
+    assert [each["id"] for each in left] == ids[:2] + ids[3:]
+
+
+@pytest.mark.parametrize("message_id", ["unknown", "a%2Fb", "%00", "%E2%82%AC", "%FF", "x" * 5000, "*"])
+async def test_a_message_that_does_not_wait_is_404(api: Api, message_id: str) -> None:
+    channel = await api.create()
+    await send(api, channel, "1")
+    answer = await api("DELETE", f"/channels/{channel}/messages/{message_id}")
+    assert (answer.status, answer.description) == (404, "message not queued")
+    assert answer.errors[0]["type"] == "MessageNotQueued"
+
+
+async def test_a_running_worker_is_asked_to_cancel(api: Api) -> None:
+    channel = await api.create()
+    told = [{"cancelled": 5, "sending": 1, "remaining": 2}, {"cancelled": 1, "sending": 0, "remaining": 0},
+            {"cancelled": 0, "sending": 1, "remaining": 0}]  # fmt: skip
+    async with worker(api, channel, cancel=told) as asked:
+        assert (await api("DELETE", f"/channels/{channel}/messages/")).result == {"cancelled": 5, "remaining": 2}
+        assert (await api("DELETE", f"/channels/{channel}/messages/m")).result == {"cancelled": 1, "remaining": 0}
+        assert (await api("DELETE", f"/channels/{channel}/messages/m")).status == 404
+    asked_to_cancel = [arguments for question, arguments in asked if question == "cancel"]
+    assert asked_to_cancel == [{"message_ids": None}, {"message_ids": ["m"]}, {"message_ids": ["m"]}]
+
+
+async def test_a_queue_that_is_busy_for_a_moment_is_tried_again(api: Api) -> None:
+    channel = await api.create()
+    told: list[Any] = [QueueBusy("busy"), {"cancelled": 1, "sending": 0, "remaining": 0}]
+    async with worker(api, channel, cancel=told):
+        assert (await api("DELETE", f"/channels/{channel}/messages/")).status == 200
+
+
+async def test_a_queue_that_stays_busy_is_409(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("junebug.api.queue.BUSY_PATIENCE", 0.2)
+    channel = await api.create()
+    await send(api, channel, "1")
+    consumer = api.broker.consume(names.outbound_queue(channel), lambda _: None, prefetch=1, exclusive=True)
+    await consumer.consuming.wait()
+    try:
+        for method in ("GET", "DELETE"):
+            answer = await api(method, f"/channels/{channel}/messages/")
+            assert (answer.status, answer.description) == (409, "queue busy")
+    finally:
+        await consumer.cancel()
+
+
+async def test_the_api_answers_others_while_much_is_cancelled(api: Api) -> None:
+    channel = await api.create()
+    body = UserMessage(to_addr="1", from_addr=None, content="x" * 100, transport_name=channel).to_wire()
+    await api.broker.publish_many(names.outbound_queue(channel), [body] * 10_000)
+    cancelling = asyncio.create_task(api("DELETE", f"/channels/{channel}/messages/"))
+    answered = 0
+    while not cancelling.done():
+        assert (await api("GET", "/channels/")).status == 200
+        answered += 1
+    assert (await cancelling).result == {"cancelled": 10_000, "remaining": 0}
+    assert answered > 3

@@ -1,0 +1,440 @@
+"""Callbacks that fail: kept on RabbitMQ, repeated, given up; a dead host holds up nobody and loses nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+import standardwebhooks
+
+from junebug import names
+from junebug.callback import Callback, DeadLetter
+from junebug.embedded import free_ports
+from junebug.messages import Status, UserMessage
+from junebug.spec import ChannelSpec
+from junebug.stores import Stores
+from tests.worker.conftest import Application, Bench, eventually
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+DELAYS = [0.2, 0.5]
+
+
+@pytest.fixture
+def quick(bench: Bench) -> Bench:
+    """Pauses short enough to be waited for."""
+    set_up(bench, callback_retry_delays=DELAYS)
+    return bench
+
+
+def set_up(bench: Bench, **settings: Any) -> None:
+    bench.settings = dataclasses.replace(bench.settings, **settings)
+
+
+class Host(Application):
+    """An application whose server comes and goes, always at the same port."""
+
+    def __init__(self) -> None:
+        self.port = free_ports(1)[0]
+        super().__init__(self.port)
+
+    def url(self, path: str = "/") -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def contents(self) -> list[Any]:
+        return [body.get("content") for body in self.received]
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[Host]:
+    """Dead until it is started."""
+    host = Host()
+    yield host
+    host.going_on.set()
+    await host.stop()
+
+
+def mo(content: str, sender: str = "+27") -> UserMessage:
+    return UserMessage(to_addr="8000", from_addr=sender, content=content, transport_name="test")
+
+
+async def receive(bench: Bench, channel: str, *messages: UserMessage) -> None:
+    """As if the channel's transport had received these."""
+    await bench.broker.publish_many(names.inbound_queue(channel), [message.to_wire() for message in messages])
+
+
+async def loopback(bench: Bench, **properties: Any) -> str:
+    channel = await bench.channel("loopback", {"delivery_reports": False}, **properties)
+    await bench.running(channel)
+    return channel
+
+
+async def waiting(bench: Bench, channel: str) -> int:
+    """Callbacks on the channel's delay queues."""
+    noted = await bench.stores.delay_queues.noted(channel)
+    return sum((await bench.broker.queue_lengths(noted)).values())
+
+
+async def all_wait(bench: Bench, channel: str, count: int, of: str = "waiting") -> None:
+    """Until so many callbacks lie on delay queues of a kind."""
+
+    async def they_do() -> bool:
+        noted = [name for name in await bench.stores.delay_queues.noted(channel) if f".{of}." in name]
+        return sum((await bench.broker.queue_lengths(noted)).values()) >= count
+
+    await eventually(they_do)
+
+
+async def has_none(bench: Bench, channel: str) -> None:
+    """Until the channel's own queues and its delay queues are empty."""
+
+    async def it_has() -> bool:
+        lengths = await bench.broker.queue_lengths([names.inbound_queue(channel), names.callback_queue(channel)])
+        return not sum(lengths.values()) and not await waiting(bench, channel)
+
+    await eventually(it_has)
+
+
+async def dead_letters(bench: Bench, channel: str, count: int = 1) -> list[DeadLetter]:
+    found: list[DeadLetter] = []
+
+    async def visit(deliveries: Any) -> bool:
+        found.extend(DeadLetter.from_wire(delivery.body) for delivery in deliveries)
+        return True
+
+    async def enough() -> bool:
+        found.clear()
+        await bench.broker.walk(names.dead_queue(channel), visit, keeping=True, exclusive=False)
+        return len(found) >= count
+
+    await eventually(enough)
+    return found
+
+
+async def change(bench: Bench, channel: str, **properties: Any) -> None:
+    old = await bench.stores.channels.get(channel)
+    new = ChannelSpec.from_properties(channel, old.to_properties() | properties)
+    await bench.stores.channels.update(old, new, restart=False)
+
+
+# --- a host that is dead, slow, or back again -------------------------------------------------------------------------
+
+
+async def test_what_a_dead_host_could_not_take_arrives_once_it_lives(quick: Bench, host: Host) -> None:
+    channel = await loopback(quick, mo_url=host.url())
+    await receive(quick, channel, *(mo(str(n), f"+{n}") for n in range(200)))
+    await all_wait(quick, channel, 100)
+    await host.start()
+    await host.wait(200)
+    await has_none(quick, channel)
+    assert Counter(host.contents()) == Counter(map(str, range(200)))
+
+
+async def test_what_waits_comes_in_its_order(quick: Bench, host: Host) -> None:
+    channel = await loopback(quick, mo_url=host.url())
+    await receive(quick, channel, *(mo(f"open-{n}", f"+{n}") for n in range(5)))
+    await all_wait(quick, channel, 5)  # so many failures opened the circuit
+    senders = [f"+{n}" for n in range(4)]
+    await receive(quick, channel, *(mo(str(n), senders[n % 4]) for n in range(100)))
+    await all_wait(quick, channel, 100)
+    await host.start()
+    await receive(quick, channel, *(mo(str(n), senders[n % 4]) for n in range(100, 200)))
+    await host.wait(205)
+    for sender in senders:
+        contents = [body["content"] for body in host.received if body["from"] == sender]
+        numbers = [int(content) for content in contents if "open" not in content]
+        assert numbers == sorted(numbers)
+        assert len(numbers) == 50
+
+
+async def test_a_dead_host_is_left_alone_but_for_probes(quick: Bench, host: Host) -> None:
+    set_up(quick, callback_retry_delays=[0.2, 3600.0])
+    await host.start()
+    host.always = 503
+    channel = await loopback(quick, mo_url=host.url())
+    await receive(quick, channel, *(mo(str(n)) for n in range(300)))
+    await all_wait(quick, channel, 295)
+    await host.wait(6)  # five, and a probe
+    assert len(host.received) == 6
+    assert (await quick.component(channel, "callbacks"))["details"] == {"mo_url": "HTTP 503 Service Unavailable"}
+
+
+async def test_a_dead_host_holds_up_no_other(quick: Bench, host: Host) -> None:
+    channel = await loopback(quick)
+    await host.start()
+    host.going_on.clear()
+    for n in range(400):
+        await quick.send(channel, f"+{n}", f"dead {n}", host.url())
+    for n in range(10):
+        await quick.send(channel, f"+{n}", f"alive {n}", quick.app.url("/event"))
+
+    async def alive() -> bool:
+        return sum("event_type" in body for body in quick.app.received) >= 10
+
+    await eventually(alive)
+    host.going_on.set()
+
+    async def all_there() -> bool:
+        return len({body["message_id"] for body in host.received}) == 400
+
+    await eventually(all_there, 20)
+
+
+async def test_a_slow_host_empties_the_inbound_queue_all_the_same(quick: Bench, host: Host) -> None:
+    set_up(quick, callback_concurrency=2)
+    await host.start()
+    host.going_on.clear()
+    channel = await loopback(quick, mo_url=host.url())
+    await receive(quick, channel, *(mo(str(n), f"+{n}") for n in range(1000)))
+
+    async def is_empty() -> bool:
+        return await quick.broker.queue_length(names.inbound_queue(channel)) == 0
+
+    await eventually(is_empty)
+    host.going_on.set()
+
+    async def all_there() -> bool:
+        return len(set(host.contents())) == 1000
+
+    await eventually(all_there, 30)
+    await has_none(quick, channel)
+
+
+async def test_one_message_that_the_application_cannot_bear_holds_up_no_other(quick: Bench, host: Host) -> None:
+    await host.start()
+    host.statuses = {f"poison {n}": 500 for n in range(8)}
+    channel = await loopback(quick, mo_url=host.url())
+    await receive(quick, channel, *(mo(f"poison {n}", f"+{n}") for n in range(8)))
+    await host.wait(8)
+    await receive(quick, channel, *(mo(str(n)) for n in range(20)))
+
+    async def good_ones() -> bool:
+        return {*map(str, range(20))} <= set(host.contents())
+
+    await eventually(good_ones)
+
+
+async def test_a_restarted_worker_goes_on_with_what_waits(quick: Bench, host: Host) -> None:
+    channel = await loopback(quick, mo_url=host.url())
+    await receive(quick, channel, *(mo(str(n)) for n in range(50)))
+    await all_wait(quick, channel, 45)
+    assert await quick.stop(channel) == 0
+    await host.start()
+    quick.start(channel)
+    await host.wait(50)
+    await has_none(quick, channel)
+    assert Counter(host.contents()) == Counter(map(str, range(50)))
+
+
+async def test_an_emptied_redis_does_not_hide_what_waits(quick: Bench, host: Host) -> None:
+    channel = await loopback(quick, mo_url=host.url())
+    await receive(quick, channel, *(mo(str(n)) for n in range(20)))
+    await all_wait(quick, channel, 15)
+    await quick.stop(channel)
+    queues = await quick.stores.delay_queues.noted(channel)
+    await quick.stores.delay_queues.forget(channel, queues)
+    await host.start()
+    quick.start(channel)
+    await receive(quick, channel, mo("new"))  # its success shows that the host works
+    await host.wait(21)
+    for name, destination in queues.items():
+        await quick.stores.delay_queues.note(channel, name, destination, 60)  # so that they are removed
+
+
+async def test_a_closed_circuit_works_without_a_detour_again(quick: Bench, host: Host) -> None:
+    channel = await loopback(quick, mo_url=host.url())
+    await receive(quick, channel, *(mo(str(n)) for n in range(20)))
+    await all_wait(quick, channel, 15)
+    await host.start()
+    await host.wait(20)
+    await has_none(quick, channel)
+    await quick.broker.delete_queues(list(await quick.stores.delay_queues.noted(channel)))
+    await receive(quick, channel, *(mo(f"direct {n}") for n in range(20)))
+    await host.wait(40)
+    assert await quick.broker.queue_lengths([names.waiting_queue(channel, f"http://127.0.0.1:{host.port}")])
+    assert host.contents()[20:] == [f"direct {n}" for n in range(20)]
+
+
+# --- settings that change meanwhile -----------------------------------------------------------------------------------
+
+
+async def test_what_waits_for_an_old_url_goes_to_the_new_one(quick: Bench, host: Host) -> None:
+    set_up(quick, callback_retry_delays=[0.2, 3600.0])
+    channel = await loopback(quick, mo_url=host.url())
+    await receive(quick, channel, *(mo(str(n), f"+{n % 7}") for n in range(100)))
+    await all_wait(quick, channel, 50)
+    await change(quick, channel, mo_url=quick.app.url("/new"))
+
+    async def all_there() -> bool:
+        return len({body["content"] for body in quick.app.received}) >= 50
+
+    await eventually(all_there)
+
+    async def is_ok() -> bool:
+        return (await quick.component(channel, "callbacks"))["status"] == "ok"
+
+    await eventually(is_ok)
+
+
+async def test_what_waits_for_a_url_that_was_removed_is_done(quick: Bench, host: Host) -> None:
+    channel = await loopback(quick, mo_url=host.url(), amqp_queue=f"app-{free_ports(1)[0]}")
+    await receive(quick, channel, *(mo(str(n)) for n in range(30)))
+    await all_wait(quick, channel, 25)
+    await change(quick, channel, mo_url=None, amqp_queue=None)
+    await has_none(quick, channel)
+
+
+# --- what is repeated, and what is given up ---------------------------------------------------------------------------
+
+
+async def test_every_attempt_has_the_same_id_and_body_and_a_signature(quick: Bench) -> None:
+    quick.app.answers = [500, 503]
+    channel = await loopback(quick, callback_secret=SECRET)
+    message = mo("signed")
+    await receive(quick, channel, message)
+    first, second, third = (await quick.app.wait(3))[:3]
+    assert first == second == third
+    for request in quick.app.requests:
+        assert request.headers["Webhook-Id"] == message.message_id
+        body = orjson.dumps(first).decode()
+        assert standardwebhooks.Webhook(SECRET).verify(body, dict(request.headers)) == first
+
+
+async def test_the_settings_secret_signs_where_the_channel_has_none(quick: Bench) -> None:
+    set_up(quick, callback_secret=SECRET)
+    channel = await loopback(quick)
+    await receive(quick, channel, mo("signed"))
+    (body,) = await quick.app.wait(1)
+    standardwebhooks.Webhook(SECRET).verify(orjson.dumps(body).decode(), dict(quick.app.requests[0].headers))
+
+
+async def test_urls_may_be_templates(quick: Bench) -> None:
+    channel = await loopback(quick, mo_url=quick.app.url("/mo/") + "{from}{?content}")
+    await quick.send(channel, "+27", "a&b", quick.app.url("/event/") + "{event_type}{?message_id}")
+    await quick.app.wait(2)
+    assert {request.rel_url.raw_path.split("/")[1]: request.rel_url.raw_path for request in quick.app.requests} == {
+        "mo": "/mo/%2B27",
+        "event": "/event/submitted",
+    }
+    assert {request.query.get("content") for request in quick.app.requests} == {"a&b", None}
+
+
+async def test_a_refused_callback_is_tried_five_times_and_then_a_dead_letter(quick: Bench) -> None:
+    quick.app.statuses = {"bad": 422}
+    channel = await loopback(quick)
+    message = mo("bad")
+    await receive(quick, channel, message)
+    (letter,) = await dead_letters(quick, channel)
+    assert len(quick.app.received) == 5
+    assert (letter.reason, letter.error) == ("refused", "HTTP 422 Unprocessable Entity")
+    assert letter.callback
+    assert (letter.callback.to, letter.callback.id, letter.callback.attempts) == ("mo_url", message.message_id, 5)
+    assert UserMessage.from_wire(letter.callback.wire) == message
+
+
+async def test_what_fails_for_too_long_is_a_dead_letter(quick: Bench, host: Host) -> None:
+    set_up(quick, callback_max_age=1.0)
+    channel = await loopback(quick, mo_url=host.url())
+    await receive(quick, channel, mo("lost"))
+    (letter,) = await dead_letters(quick, channel)
+    assert letter.reason == "too_old"
+    assert "cannot connect" in letter.error
+
+
+async def test_what_waited_for_too_long_is_a_dead_letter_when_it_comes_by(quick: Bench, host: Host) -> None:
+    channel = await loopback(quick, mo_url=host.url())
+    await receive(quick, channel, *(mo(f"open-{n}", f"+{n}") for n in range(5)))
+    await all_wait(quick, channel, 5)
+    old = Callback(to="mo_url", kind="inbound", id="1", wire=mo("old").to_wire(), since=0.0)
+    await quick.broker.publish(names.callback_queue(channel), old.to_wire())
+    (letter,) = await dead_letters(quick, channel)
+    assert (letter.reason, letter.callback and letter.callback.id) == ("too_old", "1")
+    assert "cannot connect" in letter.error
+
+
+async def test_unreadable_callbacks_are_dead_letters(quick: Bench) -> None:
+    channel = await loopback(quick)
+    bad = Callback(to="mo_url", kind="inbound", id="1", wire=b'{"to_addr": 5}').to_wire()
+    for body in (b"{broken", b"{}", bad):
+        await quick.broker.publish(names.callback_queue(channel), body)
+    letters = await dead_letters(quick, channel, 3)
+    assert {(letter.reason, letter.queue) for letter in letters} == {("unreadable", names.callback_queue(channel))}
+    assert {letter.body for letter in letters} == {b"{broken", b"{}", bad}
+
+
+async def test_retry_after_is_honoured_for_one_message(quick: Bench) -> None:
+    channel = await loopback(quick)
+    later = Callback(to="mo_url", kind="inbound", id="1", wire=mo("later").to_wire())
+    await quick.broker.publish(names.callback_queue(channel), later.to_wire())
+    await quick.app.wait(1)
+    assert await waiting(quick, channel) == 0
+
+
+async def test_a_message_is_counted_once_however_often_it_is_repeated(quick: Bench) -> None:
+    set_up(quick, metric_window=3600.0)
+    quick.app.answers = [500, 500, 500]
+    channel = await loopback(quick)
+    await receive(quick, channel, mo("counted"))
+    await quick.app.wait(4)
+
+    stores = Stores(quick.settings)
+
+    async def rate() -> float:
+        return (await stores.rates.rates(channel, time.time() + 3600))["inbound_message"]  # of the present window
+
+    assert await eventually(rate) == 1 / 3600
+    await quick.stop(channel)  # which saves what it has counted
+    assert await rate() == 1 / 3600
+    await stores.close()
+
+
+# --- more than one destination ----------------------------------------------------------------------------------------
+
+
+async def test_a_dead_event_url_does_not_hold_up_the_queue(quick: Bench, host: Host) -> None:
+    queue = f"app-{free_ports(1)[0]}"
+    queues = [names.inbound_queue(queue), names.event_queue(queue)]
+    await quick.broker.declare({name: {} for name in queues}, bind=True, remember=False)
+    channel = await loopback(quick, amqp_queue=queue)
+    await host.start()
+    host.going_on.clear()
+    ids = [await quick.send(channel, f"+{n}", str(n), host.url()) for n in range(100)]
+
+    async def all_there() -> bool:
+        return (await quick.broker.queue_lengths(queues))[queues[1]] == len(ids)
+
+    await eventually(all_there)
+    assert len(host.received) <= len(ids)
+    await quick.broker.delete_queues([*queues, names.outbound_queue(queue)])
+
+
+# --- statuses ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_failed_status_is_repeated_unless_a_newer_one_is_there(quick: Bench, host: Host) -> None:
+    channel = await loopback(quick, status_url=host.url("/status"))
+
+    async def tell(component: str, type: str, timestamp: str) -> None:
+        status = Status(
+            channel_id=channel, component=component, status="ok", type=type, message="x", timestamp=timestamp
+        )
+        await quick.broker.publish(names.status_queue(channel), status.to_wire())
+
+    await tell("link", "old", "2026-11-24 10:00:00.000000")
+    await tell("other", "only", "2026-11-24 10:00:00.000000")
+    await all_wait(quick, channel, 2, of="retry")
+    await tell("link", "new", "2026-11-24 10:00:01.000000")
+    await host.start()
+
+    async def told() -> set[tuple[str, str]]:
+        return {(b["component"], b["type"]) for b in host.received} & {("link", "new"), ("other", "only")}
+
+    async def both() -> bool:
+        return len(await told()) == 2
+
+    await eventually(both)
+    await has_none(quick, channel)
