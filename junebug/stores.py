@@ -344,7 +344,7 @@ class Claim:
 
     state: Literal["new", "again", "done", "busy", "other", "none"]
     message: bytes = b""
-    """In Vumi's form."""
+    """In Vumi's form: of `again` and `done`."""
     lease: str = ""
     """Names the attempt: of `new` and `again`."""
 
@@ -779,7 +779,7 @@ redis.call('HSET', KEYS[1], 'body', ARGV[1], 'message', ARGV[2], 'lease', lease)
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('HSET', KEYS[2], unpack(ARGV, 5))
 redis.call('EXPIRE', KEYS[2], ARGV[4])
-return {'new', ARGV[2], lease}
+return {'new', '', lease}
 """
 
 _GIVE_UP = """

@@ -78,6 +78,14 @@ def test_a_wrong_flag_or_variable_is_told_where_it_was_given(given: Any, environ
     assert str(error.value).startswith(named)
 
 
+def test_a_malformed_callback_secret_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match="^callback_secret: expected whsec_") as error:
+        load({"callback_secret": "sesame"})
+    assert "sesame" not in str(error.value)
+    good = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    assert load({}, {"JUNEBUG_CALLBACK_SECRET": good}).callback_secret == good
+
+
 def test_a_secret_is_neither_in_an_error_nor_in_a_repr(tmp_path: Path) -> None:
     file = tmp_path / "junebug.yaml"
     file.write_text("redis: {password: 12345678}")

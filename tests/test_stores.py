@@ -90,7 +90,13 @@ async def test_a_deleted_channel_leaves_nothing_but_its_cleaning_up(store: Store
         with pytest.raises(ChannelNotFound):
             await call
     assert await store.channels.deleted() == ["gone*"]
+    left = await store.channels.deleted_spec("gone*")
+    assert left
+    assert left.to_properties() == spec("gone*").to_properties()
+    (ttl,) = await store._redis.run(("TTL", names.deleted_properties("gone*")))
+    assert 0 < ttl <= stores.DELETED_TTL
     await store.channels.forget("gone*")
+    assert await store.channels.deleted_spec("gone*") is None
     assert await store.channels.deleted() == []
     (keys,) = await store._redis.run(("KEYS", "*"))
     assert sorted(keys) == [names.GENERATIONS, names.CHANNELS, "gone-not:properties"]

@@ -44,15 +44,18 @@ class DeadLetters:
         page = read_page(request.query)
         spec = await self._specs.fetch(channel_id(request))
         bodies: list[bytes] = []
+        to_skip = page.offset
 
         async def visit(batch: Sequence[Delivery]) -> bool:
-            bodies.extend(delivery.body for delivery in batch)
+            nonlocal to_skip
+            bodies.extend(delivery.body for delivery in batch[to_skip:])
+            to_skip = max(0, to_skip - len(batch))
             return True
 
         total = await self._queues.length(names.dead_queue(spec.id))
         if page.offset < total:
             await self._walk(spec.id, visit, keeping=True, most=page.offset + page.limit)
-        letters = map(DeadLetter.from_wire, bodies[page.offset :])
+        letters = map(DeadLetter.from_wire, bodies)
         return reply(200, "dead letters listed", {
             "dead_letters": [letter_json(letter, spec) for letter in letters],
             "limit": page.limit,

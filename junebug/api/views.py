@@ -198,6 +198,8 @@ def new_message(body: Mapping[str, Any], channel: str, expires_at: str | None = 
         transport_name=channel,
         helper_metadata=helper_metadata,
         expires_at=expires_at,
+        event_url=body.get("event_url") or None,
+        event_auth_token=body.get("event_auth_token"),
         priority=priority(body),
     )
 
@@ -223,6 +225,8 @@ def new_reply(
         transport_metadata=inbound.transport_metadata,
         helper_metadata=helper_metadata,
         expires_at=expires_at,
+        event_url=body.get("event_url") or None,
+        event_auth_token=body.get("event_auth_token"),
         priority=priority(body),
     )
 

@@ -121,6 +121,7 @@ class Forwarder:
 
     async def _forward_event(self, delivery: Delivery) -> None:
         event = Event.from_wire(delivery.body)
+        wire = event.without_url().to_wire() if event.event_url else delivery.body
         with Turn(self._turns, f"event of {event.user_message_id}") as turn:
             target = await self._event_target(event)
             await turn.come()
@@ -131,13 +132,13 @@ class Forwarder:
                         to="event_url",
                         kind="event",
                         id=event.event_id,
-                        wire=delivery.body,
+                        wire=wire,
                         url=target.url,
                         auth_token=target.auth_token,
                     )
                 )
             if self._spec().amqp_queue:
-                callbacks.append(Callback(to="amqp_queue", kind="event", id=event.event_id, wire=delivery.body))
+                callbacks.append(Callback(to="amqp_queue", kind="event", id=event.event_id, wire=wire))
             jobs = [self._destinations.deliver(callback, event, delivery) for callback in callbacks]
         await self._finish(jobs)
         self._count(event.api_type)
@@ -149,9 +150,11 @@ class Forwarder:
         outbound, loop = self._stores.outbound, asyncio.get_running_loop()
         target = await self._until_stored(lambda: outbound.add_event(self._channel, event))
         deadline = loop.time() + ANSWER_GRACE
-        while target.url and not target.answered and loop.time() < deadline:
+        while (target.url or event.event_url) and not target.answered and loop.time() < deadline:
             await asyncio.sleep(ANSWER_POLL)
             target = await self._until_stored(lambda: outbound.event_target(self._channel, event.user_message_id))
+        if event.event_url and not target.url:  # Redis has lost it
+            return EventTarget(event.event_url, event.event_auth_token, target.answered)
         return target
 
     # --- both ---------------------------------------------------------------------------------------------------------

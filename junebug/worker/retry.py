@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from junebug import names
+
 FIRST, LONGEST, FACTOR = 1.0, 60.0, 2.0
 CLIENT_ERROR_ATTEMPTS = 5
 """A 4xx says that the request itself is refused: it is repeated this often only."""
 TEMPORARY_CLIENT_ERRORS = frozenset({408, 425, 429})
-LONGEST_RETRY_AFTER = 3600.0
+LONGEST_RETRY_AFTER = names.LONGEST_RETRY
 JITTER_STEPS = 20
 """A jittered delay is one of so many, at the most a fifth shorter."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import uuid
 from typing import Any
@@ -216,7 +217,8 @@ async def test_malformed_json_on_outbound_is_dead_lettered_and_the_channel_goes_
     await app.send(good)
     assert (await app.next("event"))["user_message_id"] == good["message_id"]
     buried, _ = await app.next_raw(f"{channel.id}.dead")
-    assert buried == body
+    letter = json.loads(buried)
+    assert (letter["reason"], base64.b64decode(letter["body"])) == ("unreadable", body)
     assert await channel.pid() == pid
     assert any("dead" in entry["message"] for entry in await channel.logs())
 

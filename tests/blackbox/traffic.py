@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -203,7 +203,7 @@ def smpp_traffic(channel: Channel, application: Receiver, smsc: WireSmsc, pause:
     return Traffic(load, reports=True, say=say, heard=lambda: (submit.text for submit in smsc.submits))
 
 
-async def everything_arrives(traffic: Iterable[Traffic], application: Receiver, timeout: float = START_DEADLINE) -> None:
+async def everything_arrives(traffic: Sequence[Traffic], application: Receiver, timeout: float = START_DEADLINE) -> None:
     """All that is owed, at the application and at the phones."""
 
     def missing() -> list[object]:
@@ -213,4 +213,6 @@ async def everything_arrives(traffic: Iterable[Traffic], application: Receiver, 
     try:
         await eventually(lambda: not missing(), timeout)
     except AssertionError:
-        raise AssertionError(f"{len(missing())} did not arrive: {missing()[:10]}") from None
+        lost = missing()
+        how = [f"{await each.load.channel.status()} {await each.load.channel.logs(n=20)}" for each in traffic]
+        raise AssertionError("\n".join((f"{len(lost)} did not arrive: {lost[:10]}", *how))) from None

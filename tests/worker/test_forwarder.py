@@ -438,3 +438,16 @@ async def test_a_failed_status_is_repeated_unless_a_newer_one_is_there(quick: Be
 
     await eventually(both)
     await has_none(quick, channel)
+
+
+async def test_an_event_finds_its_url_without_redis(bench: Bench) -> None:
+    channel = await bench.channel("loopback", {"delivery_reports": False}, mo_url=None, amqp_queue=None)
+    await bench.running(channel)
+    message = UserMessage(
+        to_addr="1", from_addr=None, content="x", transport_name=channel, event_url=bench.app.url("/event"),
+        event_auth_token="sesame",
+    )  # fmt: skip
+    await bench.broker.publish(names.outbound_queue(channel), message.to_wire())  # Redis has never heard of it
+    (event,) = await bench.app.wait(1)
+    assert (event["event_type"], event["message_id"]) == ("submitted", message.message_id)
+    assert bench.app.requests[0].headers["Authorization"] == "Token sesame"

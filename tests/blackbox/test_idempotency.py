@@ -1,0 +1,104 @@
+"""Idempotency-Key through several API processes, which are killed: one answer and one id for each key."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections import Counter
+from typing import Any
+
+import aiohttp
+
+from tests.blackbox.conftest import Channels
+from tests.harness import Answer, Api, Channel, JunebugProcess, WebhookSink, eventually
+
+FLAGS = {"workers": 2, "request-timeout": 2}
+MESSAGES = 150
+KILLS = 6
+
+
+async def send(api: Api, channel: Channel, key: str, content: str = "hello", **fields: Any) -> Answer:
+    body = {"to": "+27", "content": content, **fields}
+    return await api.post(f"{channel.path}/messages/", body, headers={"Idempotency-Key": key})
+
+
+async def test_a_repeated_send_gets_the_first_answer_and_is_sent_once(
+    channels: Channels, api: Api, sink: WebhookSink
+) -> None:
+    channel = await channels.loopback({"delivery_reports": False})
+    first = await send(api, channel, "k", "once", event_url=sink.url("/event"))
+    again = [await send(api, channel, "k", "once", event_url=sink.url("/event")) for _ in range(10)]
+    assert {answer.status for answer in (first, *again)} == {201}
+    assert all(answer.envelope == first.envelope for answer in again)
+    assert "Idempotent-Replayed" not in first.headers
+    assert {answer.headers["Idempotent-Replayed"] for answer in again} == {"true"}
+    assert (await send(api, channel, "k", "else")).status == 422
+    await sink.wait("/event")
+    await channel.send("+27", "last")
+    await sink.wait_content("/mo", "last")
+    assert [body["content"] for body in sink.bodies("/mo")] == ["once", "last"]
+    assert [body["message_id"] for body in sink.bodies("/event")] == [first.result["message_id"]]
+
+
+async def test_many_at_once_with_one_key_send_once(channels: Channels, api: Api, sink: WebhookSink) -> None:
+    channel = await channels.loopback({"delivery_reports": False})
+    answers = await asyncio.gather(*(send(api, channel, "k") for _ in range(50)))  # a connection each: both processes
+    assert {answer.status for answer in answers} == {201}
+    assert len({answer.result["message_id"] for answer in answers}) == 1
+    await channel.send("+27", "last")
+    await sink.wait_content("/mo", "last")
+    assert len(sink.bodies("/mo")) == 2
+
+
+async def test_processes_killed_at_random_never_make_a_second_message_of_one_key(
+    jb: JunebugProcess, channels: Channels, api: Api, sink: WebhookSink
+) -> None:
+    """A client that repeats until it has its 201. What it is sent twice has one id, and there is little of that."""
+    channel = await channels.loopback({"delivery_reports": False})
+    ids: dict[str, set[str]] = {str(n): set() for n in range(MESSAGES)}
+    cut = 0
+
+    async def until_answered(key: str) -> None:
+        nonlocal cut
+
+        async def attempt() -> bool:
+            nonlocal cut
+            try:
+                answer = await send(api, channel, key, key, event_url=sink.url("/event"))
+            except aiohttp.ClientError:
+                cut += 1
+                return False
+            assert answer.status in (201, 409, 503), answer
+            if answer.status == 201:
+                ids[key].add(answer.result["message_id"])
+            return answer.status == 201
+
+        await eventually(attempt, 60, f"a 201 for {key}")
+
+    async def client(keys: list[str]) -> None:
+        for key in keys:
+            await until_answered(key)
+
+    async def kill() -> None:
+        for _ in range(KILLS):
+            await asyncio.sleep(random.uniform(0.05, 0.3))
+            number = random.randint(1, 2)
+            pid = await eventually(lambda n=number: jb.pid_titled(f"junebug: api:{n}"))
+            os.kill(pid, signal.SIGKILL)
+
+    keys = list(ids)
+    await asyncio.gather(kill(), *(client(keys[n::10]) for n in range(10)))
+    for key in keys:
+        await until_answered(key)
+    assert {len(found) for found in ids.values()} == {1}
+    told = {next(iter(found)) for found in ids.values()}
+    assert len(told) == MESSAGES
+    await eventually(lambda: {body["message_id"] for body in sink.bodies("/event")} >= told, what="every event")
+    assert {body["message_id"] for body in sink.bodies("/event")} == told
+    counted = Counter(body["content"] for body in sink.bodies("/mo"))
+    assert set(counted) == set(keys)
+    repeated = counted.total() - MESSAGES
+    print(f"\n{MESSAGES} messages, {cut} requests cut off, {repeated} sent twice")
+    assert repeated <= cut
