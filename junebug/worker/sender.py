@@ -199,7 +199,8 @@ class Sender:
                     self._check_idle()
                     await self._arrived.wait()
                     continue
-                if not self._transport.paces_itself and not self._permitted:
+                if not self._permitted:
+                    await self._transport.ready()
                     try:
                         await self._transport.context.permit(names.HIGHEST_PRIORITY)
                     except NotSent:  # the channel stops
@@ -238,7 +239,7 @@ class Sender:
             if attempt > 1 and message.has_expired(datetime.now(UTC)):
                 return self._expire(delivery, message)
             try:
-                if attempt > 1 and not self._transport.paces_itself:
+                if attempt > 1:
                     await self._transport.context.permit(message.priority)
                 provider_id = await self._transport.send(message)
             except Rejected as error:

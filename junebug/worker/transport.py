@@ -38,6 +38,7 @@ class TransportContext:
         """What the transport keeps beyond its own life. Its calls raise StoreUnavailable while Redis is away."""
         self.permit = permit
         """Returns when the channel's rate limit lets one more of that priority leave; the urgent do not wait for others.
+        Each `send` has one permit already: this is for what leaves besides (the further parts of a message).
         Raises NotSent when the channel stops meanwhile.
         """
         self.log = structlog.stdlib.get_logger("transport")
@@ -139,8 +140,6 @@ class Transport:
     """Config fields never to be shown, likewise."""
     window: int = 1
     """Messages that may be in `send` at the same time. 1 keeps them in order."""
-    paces_itself: bool = False
-    """Whether `send` awaits `context.permit` itself, for each of the PDUs that it makes of a message."""
     acks: bool = True
     """Whether the application hears of messages that the provider accepted."""
 
@@ -155,6 +154,9 @@ class Transport:
 
     async def stop(self) -> None:
         """End every connection and task. Called once, also after a `start` that failed half-way."""
+
+    async def ready(self) -> None:
+        """Return when `send` could begin with another one. What waits for that can still be cancelled and overtaken."""
 
     async def send(self, message: UserMessage) -> str | None:
         """Give an MT to the provider; return the provider's id of it, or None where there is none.

@@ -180,10 +180,14 @@ class WaitingRoom:
         seen = await self._broker.walk(
             self._queues.waiting(self._destination), self._probe_with, keeping=True, most=1, exclusive=False
         )
-        if not seen and not self._outbox and not self._is_writing and written == self._written:
-            self.is_used = False
-            if not self._circuit.reason:
-                self._circuit.answered()  # it was only suspected
+        if seen:
+            return
+        if self._outbox or self._is_writing or written != self._written:
+            await asyncio.sleep(PAUSE)  # something is on its way
+            return
+        self.is_used = False
+        if not self._circuit.reason:
+            self._circuit.answered()  # it was only suspected
 
     async def _probe_with(self, deliveries: Sequence[Delivery]) -> bool:
         (delivery,) = deliveries

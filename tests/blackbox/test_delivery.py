@@ -18,7 +18,7 @@ from tests.blackbox.test_smpp import smpp
 from tests.blackbox.traffic import everything_arrives, loopback_traffic, smpp_traffic, telnet_traffic
 from tests.harness import Channel, eventually
 
-FLAGS = {"callback-retry-delays": "0.2,0.5,1", "callback-timeout": 1}
+FLAGS = {"callback-retry-delays": "0.2,0.5,1", "callback-timeout": 1, "max-logs": 5000}
 PAUSE = 0.02
 CONCURRENCY = 50
 """callback_concurrency: calls under way to one host, for each channel."""

@@ -30,7 +30,7 @@ from tests.blackbox.traffic import Traffic, everything_arrives, loopback_traffic
 from tests.blackbox.world import World
 from tests.harness import START_DEADLINE, Channel, TelnetClient, eventually, gather_limited
 
-FLAGS = {"callback-retry-delays": "0.2,0.5,1", "callback-timeout": 1}
+FLAGS = {"callback-retry-delays": "0.2,0.5,1", "callback-timeout": 1, "max-logs": 5000}
 MANY = 10_000
 PHONES = 10
 CONCURRENCY = 50

@@ -161,20 +161,23 @@ async def test_what_waits_is_counted_by_priority_and_listed_as_it_will_be_sent(c
         assert (await listed(channel, "?offset=5"))["messages"] == []
 
 
-async def test_without_a_link_each_message_is_queued_or_with_the_transport(channels: Channels) -> None:
+async def test_what_waits_for_a_link_is_queued_and_can_be_cancelled(channels: Channels) -> None:
     async with WireSmsc() as smsc:
         await smsc.stop()
         channel = await (await smpp(channels, smsc.port, bound=False)).running()
         await queued(channel, 1, 5, 3)
 
-        async def all_are_counted() -> bool:
+        async def all_wait() -> bool:
             queue = (await channel.status())["queue"]
-            counts = {priority: queue["queued"][priority] + queue["sending"][priority] for priority in "54321"}
-            return counts == {"5": 1, "4": 0, "3": 1, "2": 0, "1": 1}
+            return bool(queue["queued"] == {"5": 1, "4": 0, "3": 1, "2": 0, "1": 1})
 
-        await eventually(all_are_counted)
+        await eventually(all_wait)
+        answer = await channel.api.delete(f"{channel.path}/messages/")
+        assert answer.result == {"cancelled": 3, "remaining": 0}
+        (later,) = await queued(channel, 1)
         await smsc.start()
-        await smsc.submitted(3)
+        await channel.event(later, "submitted")
+        assert len(await smsc.submitted(1)) == 1
 
 
 async def test_looking_again_and_again_delays_nothing_and_loses_nothing(channels: Channels, sink: WebhookSink) -> None:

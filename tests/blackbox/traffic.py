@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
@@ -214,5 +215,11 @@ async def everything_arrives(traffic: Sequence[Traffic], application: Receiver, 
         await eventually(lambda: not missing(), timeout)
     except AssertionError:
         lost = missing()
-        how = [f"{await each.load.channel.status()} {await each.load.channel.logs(n=20)}" for each in traffic]
+        how = [await told_of(each.load.channel) for each in traffic]
         raise AssertionError("\n".join((f"{len(lost)} did not arrive: {lost[:10]}", *how))) from None
+
+
+async def told_of(channel: Channel) -> str:
+    """What its status and its log say of its troubles."""
+    troubles = [entry for entry in await channel.logs(n=5000) if entry["level"] > logging.INFO]
+    return f"{await channel.status()}\n{troubles[:40]}"

@@ -100,6 +100,29 @@ async def test_they_leave_as_they_came() -> None:
     assert told == [1, 2, 3, 4, 5]
 
 
+async def test_nobody_comes_while_the_line_is_long_or_there_is_no_bind() -> None:
+    gate = Gate(Pace(1, 0, 0.01), lambda _: None, room=2)
+
+    def has_room() -> bool:
+        return gate._may_come.is_set()
+
+    assert not has_room()
+    gate.open()
+    assert has_room()
+    left = await gate.turn(gate.join(Place(-1, 1, 1)))
+    line = [gate.join(Place(-1, number, 1)) for number in (2, 3)]
+    assert not has_room()
+    gate.taken(left)
+    await gate.turn(line[0])
+    assert has_room()
+    gate.hold()
+    assert not has_room()
+    gate.close("down for long")
+    await asyncio.wait_for(gate.has_room(), 10)
+    with pytest.raises(GateClosed):
+        await gate.turn(line[1])
+
+
 async def test_the_urgent_leave_first() -> None:
     gate, told = Gate(Pace(1, 0, 0.01), lambda _: None), []
     joined = [(urgency, gate.join(Place(urgency, number, 1))) for number, urgency in enumerate((-1, -3, -5))]

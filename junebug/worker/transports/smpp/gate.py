@@ -94,9 +94,11 @@ class Place:
 class Gate:
     """Numbers are given at `arrive`, in the order of the calls; who `join`s the line waits for its `turn`."""
 
-    def __init__(self, pace: Pace, on_throttled: Callable[[bool], None]) -> None:
-        """`on_throttled` is told when throttling begins and ends."""
+    def __init__(self, pace: Pace, on_throttled: Callable[[bool], None], room: int = 1) -> None:
+        """`on_throttled` is told when throttling begins and ends; with less than `room` in the line `has_room` returns."""
         self._pace = pace
+        self._room = room
+        self._may_come = asyncio.Event()
         self._on_throttled = on_throttled
         self._numbers = itertools.count(1)
         self._ties = itertools.count()
@@ -109,6 +111,16 @@ class Gate:
         """The number of a message that is to be sent, higher than that of every one before."""
         return next(self._numbers)
 
+    async def has_room(self) -> None:
+        """Return when who joins now would not wait for long; or at once when there is no bind for long, to be told so."""
+        await self._may_come.wait()
+
+    def _tell_room(self) -> None:
+        if self._closed is not None or (self._open and len(self._line) < self._room):
+            self._may_come.set()
+        else:
+            self._may_come.clear()
+
     def join(self, place: Place) -> asyncio.Future[int]:
         """Take that place in the line; the future is to be given to `turn`, or cancelled.
 
@@ -119,6 +131,7 @@ class Gate:
             turn.set_exception(GateClosed(self._closed))
             return turn
         heapq.heappush(self._line, (place, next(self._ties), turn))
+        self._tell_room()
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_soon(self._let_pass)
         return turn
@@ -165,6 +178,7 @@ class Gate:
     def hold(self) -> None:
         """There is none for now: all wait."""
         self._open = False
+        self._tell_room()
 
     def close(self, reason: str) -> None:
         """There is none for long: all that wait, and all that come, raise GateClosed."""
@@ -173,11 +187,16 @@ class Gate:
         for _, _, turn in line:
             if not turn.done():
                 turn.set_exception(GateClosed(reason))
+        self._tell_room()
 
     def _let_pass(self) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
+        self._pass_those_who_may()
+        self._tell_room()
+
+    def _pass_those_who_may(self) -> None:
         while self._line and self._open:
             if self._line[0][2].done():  # cancelled
                 heapq.heappop(self._line)

@@ -87,7 +87,6 @@ class SmppTransport(Transport):
 
     config_schema = CHANNEL_TYPE.config_schema
     secrets = CHANNEL_TYPE.secrets
-    paces_itself = True
 
     def __init__(self, context: TransportContext) -> None:
         super().__init__(context)
@@ -96,7 +95,7 @@ class SmppTransport(Transport):
         window = config.link.session.window_size
         self.window = min(2 * window, window + 100)  # some are answered, and their ids being kept
         self._pace = Pace(window, config.mt_tps, config.throttle_delay)
-        self._gate = Gate(self._pace, self._on_throttled)
+        self._gate = Gate(self._pace, self._on_throttled, room=max(1, window // 4))
         self._pdu_log = PduLog(config.redact_content, config.data_coding_overrides)
         self._link = Link(config.link, on_state=self._on_state, on_request=self._on_request, on_pdu=self._on_pdu)
         self._receipts = ReceiptReader(config.receipt_regex, config.receipt_statuses, config.receipt_use_esm_class)
@@ -142,11 +141,15 @@ class SmppTransport(Transport):
 
     # --- out ----------------------------------------------------------------------------------------------------------
 
+    async def ready(self) -> None:
+        if self._config.can_send:
+            await self._gate.has_room()
+
     async def send(self, message: UserMessage) -> str | None:
         if not self._config.can_send:
             raise Rejected("This channel's bind_mode is receiver: it cannot send")
         progress = self._begin(message)
-        for _ in progress.missing:
+        for _ in progress.missing[1:]:
             await self.context.permit(message.priority)
         places = [Place(-message.priority, progress.number, part) for part in progress.missing]
         submits = [self._submit(message, progress, place, self._gate.join(place)) for place in places]
