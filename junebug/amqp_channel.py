@@ -126,6 +126,10 @@ class FastChannel(aiormq.Channel):
         while self._batches:
             _fail(self._batches.popleft().done, BrokerUnavailable("the connection to RabbitMQ was lost"))
 
+    def abandon(self) -> None:
+        """RabbitMQ reads it no more: nobody waits for it any longer. It ends with its connection."""
+        self._lost()
+
     # --- publishing ---------------------------------------------------------------------------------------------------
 
     async def publish_many(

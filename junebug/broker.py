@@ -56,6 +56,8 @@ class Broker:
         self._reported: tuple[bool, str] | None = None
         self._connection: aio_pika.abc.AbstractConnection | None = None
         self._publisher: FastChannel | None = None
+        self._apart: FastChannel | None = None
+        self._opening_apart = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
 
     # --- the connection -----------------------------------------------------------------------------------------------
@@ -90,7 +92,7 @@ class Broker:
         await self._disconnect()
 
     async def _disconnect(self) -> None:
-        connection, self._connection, self._publisher = self._connection, None, None
+        connection, self._connection, self._publisher, self._apart = self._connection, None, None, None
         if connection:
             try:
                 async with asyncio.timeout(RPC_TIMEOUT):
@@ -310,14 +312,18 @@ class Broker:
         exchange: str = "",
         expiration: float | None = None,
         timeout: float = CONFIRM_TIMEOUT,
+        apart: bool = False,
     ) -> None:
         """Publish persistent messages; return when RabbitMQ has confirmed them.
 
-        `expiration`: seconds that they may wait in a queue.
+        `expiration`: seconds that they may wait in a queue. `apart`: over a channel of its own, a new one when that
+        confirms nothing. RabbitMQ 3.10 may spoil a quorum queue when it is killed, and hangs for ever in a channel on
+        which something is published to such a queue: nobody else's messages may be on that channel.
+
         Raises Unroutable when no queue takes one, BrokerUnavailable when there is no confirmation: then each of them
         may or may not have been taken, and publishing again is right for those who can bear a repeat.
         """
-        publisher = self._publisher
+        publisher = await self._publisher_apart() if apart else self._publisher
         if publisher is None or not publisher.usable:
             raise BrokerUnavailable("there is no connection to RabbitMQ")
         try:
@@ -325,7 +331,21 @@ class Broker:
                 milliseconds = None if expiration is None else max(0, round(expiration * 1000))
                 await publisher.publish_many(exchange, routing_key, bodies, milliseconds)
         except TimeoutError:
+            if publisher is self._apart:
+                self._apart = None
+                publisher.abandon()
             raise BrokerUnavailable(f"RabbitMQ did not confirm within {timeout:g} s") from None
+
+    async def _publisher_apart(self) -> FastChannel | None:
+        async with self._opening_apart:
+            if self._connection and self.connected and not (self._apart and self._apart.usable):
+                try:
+                    self._apart = await FastChannel.open_on(
+                        _underlay(self._connection), publisher_confirms=True, timeout=RPC_TIMEOUT
+                    )
+                except FAILURES:
+                    return None
+            return self._apart
 
     async def publish_surely(
         self, routing_key: str, bodies: Sequence[bytes], *, exchange: str = "", expiration: float | None = None

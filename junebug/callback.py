@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, get_args
 import orjson
 
 from junebug.errors import MalformedMessage
-from junebug.messages import new_id, timestamp_now
+from junebug.messages import load_object, new_id, timestamp_now
 
 Destination = Literal["mo_url", "event_url", "status_url", "amqp_queue"]
 Kind = Literal["inbound", "event", "status"]
@@ -63,7 +63,7 @@ class Callback:
     @classmethod
     def from_wire(cls, body: bytes) -> Self:
         """Raises MalformedMessage."""
-        return cls._from_fields(_load(body))
+        return cls._from_fields(load_object(body))
 
     @classmethod
     def _from_fields(cls, fields: dict[str, Any]) -> Self:
@@ -117,7 +117,7 @@ class DeadLetter:
     def from_wire(cls, body: bytes) -> Self:
         """Whatever is in a dead-letter queue is one: what is not ours (an older Junebug's) is shown as it is."""
         try:
-            fields = _load(body)
+            fields = load_object(body)
             if fields.get("message_type") != "dead_letter":
                 raise MalformedMessage("not ours")
             callback = fields.get("callback")
@@ -132,13 +132,3 @@ class DeadLetter:
             )
         except (MalformedMessage, KeyError, ValueError):
             return cls(id="", timestamp="", reason="unreadable", error="not written by this Junebug", body=body)
-
-
-def _load(body: bytes) -> dict[str, Any]:
-    try:
-        loaded = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise MalformedMessage(f"not JSON: {error}") from None
-    if not isinstance(loaded, dict):
-        raise MalformedMessage(f"expected a JSON object, got {type(loaded).__name__}")
-    return loaded

@@ -54,13 +54,19 @@ def parse_timestamp(text: str) -> str:
     return format_timestamp(when if when.tzinfo else when.replace(tzinfo=UTC))
 
 
-def _load(body: bytes, message_type: str) -> dict[str, Any]:
+def load_object(body: bytes) -> dict[str, Any]:
+    """Raises MalformedMessage for what is no JSON object."""
     try:
         loaded = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise MalformedMessage(f"not JSON: {error}") from None
     if not isinstance(loaded, dict):
         raise MalformedMessage(f"expected a JSON object, got {type(loaded).__name__}")
+    return loaded
+
+
+def _load(body: bytes, message_type: str) -> dict[str, Any]:
+    loaded = load_object(body)
     found = loaded.get("message_type", message_type)
     if found != message_type:
         raise MalformedMessage(f"message_type: expected {message_type!r}, got {found!r}")

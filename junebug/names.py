@@ -6,6 +6,7 @@ The AMQP names are Vumi's (COMPAT §3), the Redis ones those that Junebug 0.1.11
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Iterable
 
 # --- AMQP -------------------------------------------------------------------------------------------------------------
@@ -70,6 +71,11 @@ def retry_queues(channel: str, delays: Iterable[float]) -> list[str]:
 def waiting_queue(channel: str, destination: str) -> str:
     """Callbacks for a host (or a queue) that fails, in their order; there only while needed."""
     return f"{channel}.waiting.{hashlib.blake2s(destination.encode(), digest_size=6).hexdigest()}"
+
+
+def another_queue(name: str) -> str:
+    """To be used in the stead of a retry or waiting queue that RabbitMQ has spoilt; each time another one."""
+    return f"{name}.{uuid.uuid4().hex[:8]}"
 
 
 def dead_queue(channel: str) -> str:

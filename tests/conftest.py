@@ -10,11 +10,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from junebug.broker import Broker
 from junebug.config import AmqpSettings, RedisSettings, Settings
 from tests.servers import RabbitmqServer, RedisServer, rabbitmq_server, redis_server
 
@@ -83,6 +84,15 @@ def settings(redis_settings: RedisSettings, amqp_settings: AmqpSettings, short_d
         metric_window=1.0,
         reconcile_interval=1.0,
     )
+
+
+@pytest.fixture
+async def broker(amqp_settings: AmqpSettings) -> AsyncIterator[Broker]:
+    """A connection to the shared RabbitMQ."""
+    opened = Broker(amqp_settings, "test")
+    await opened.start(timeout=10)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture

@@ -9,17 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from junebug.broker import Broker
-from junebug.config import AmqpSettings
 from junebug.control import Answer, Answering, Arguments, Asking
 from junebug.errors import BrokerUnavailable, JunebugError, NotRunning, QueueBusy
-
-
-@pytest.fixture
-async def broker(amqp_settings: AmqpSettings) -> AsyncIterator[Broker]:
-    opened = Broker(amqp_settings, "test")
-    await opened.start(timeout=10)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

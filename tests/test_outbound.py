@@ -10,17 +10,8 @@ import pytest
 from junebug import names
 from junebug.broker import Broker, Delivery
 from junebug.callback import DeadLetter
-from junebug.config import AmqpSettings
 from junebug.messages import Event, UserMessage
 from junebug.outbound import Cancelled, cancel_queued, list_queued, queues_of
-
-
-@pytest.fixture
-async def broker(amqp_settings: AmqpSettings) -> AsyncIterator[Broker]:
-    opened = Broker(amqp_settings, "test")
-    await opened.start(timeout=10)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

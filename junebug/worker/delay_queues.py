@@ -22,6 +22,13 @@ log = structlog.stdlib.get_logger("forwarder")
 
 WAITING_TIME = 300.0
 """Seconds after which what waits for a host comes by of itself, whoever has forgotten it."""
+SETTLING = 2.0
+"""Seconds before a new queue is trusted: RabbitMQ 3.10, killed within half a second of making a quorum queue, forgets
+what it confirmed there. The queue is then a name without a queue behind it: whatever is published to it is never
+confirmed.
+"""
+CONFIRM_TIMEOUT = 20.0
+"""Seconds after which another queue is used in the stead of such a one."""
 PAUSE = 0.1
 MOST_NAMES = 2000
 
@@ -37,6 +44,10 @@ class DelayQueues:
         self._declared: dict[str, float] = {}
         """Name -> until when it may hold something, in the loop's time; the last declared at the end."""
         self._leases: dict[str, float] = {}
+        self._settled: dict[str, float] = {}
+        """Name of a new queue -> when it can be trusted."""
+        self._instead: dict[str, str] = {}
+        """Name of a queue that confirms nothing -> the one that is used in its stead."""
         self._declaring = asyncio.Lock()
         self._noting: set[asyncio.Task[None]] = set()
 
@@ -47,41 +58,64 @@ class DelayQueues:
 
     def waiting(self, destination: str) -> str:
         """The name of the waiting queue of a destination."""
-        return names.waiting_queue(self._channel, destination)
+        name = names.waiting_queue(self._channel, destination)
+        return self._instead.get(name, name)
 
     async def retry(self, callback: Callback, delay: Delay) -> None:
         """Have the callback come back to the callback queue after the delay; returns when RabbitMQ has confirmed it."""
         name = names.retry_queue(self._channel, delay.queue)
-        await self._put(name, delay.queue, (callback.to_wire(),), "", delay.seconds)
+        until = asyncio.get_running_loop().time() + delay.seconds
+        await self._put(name, delay.queue, (callback.to_wire(),), "", until)
 
     async def wait(self, destination: str, bodies: Sequence[bytes]) -> None:
         """Put these into the destination's waiting queue, in order; returns when RabbitMQ has confirmed them."""
-        await self._put(self.waiting(destination), WAITING_TIME, bodies, destination, None)
+        name = names.waiting_queue(self._channel, destination)
+        await self._put(name, WAITING_TIME, bodies, destination, None)
 
-    async def _put(self, name: str, seconds: float, bodies: Sequence[bytes], destination: str, expiration: float | None) -> None:
+    async def _put(
+        self, wanted: str, seconds: float, bodies: Sequence[bytes], destination: str, until: float | None
+    ) -> None:
+        """`seconds`: the longest that the queue holds anything; `until`: when these are to leave it, in the loop's time."""
+        loop = asyncio.get_running_loop()
         while True:
+            name = self._instead.get(wanted, wanted)
+            begun = loop.time()
             try:
                 await self._declare(name, seconds, destination)
-                return await self._broker.publish_many(name, bodies, expiration=expiration)
+                begun = loop.time()
+                expiration = None if until is None else max(0.0, until - begun)
+                return await self._broker.publish_many(
+                    name, bodies, expiration=expiration, timeout=CONFIRM_TIMEOUT, apart=True
+                )
             except Unroutable:
                 self._leases.pop(name, None)  # somebody deleted it, or RabbitMQ lost its data
+                self._declared.pop(name, None)
             except BrokerUnavailable:
+                if loop.time() >= begun + CONFIRM_TIMEOUT and self._broker.connected:
+                    self._replace(wanted, name)
                 await self._broker.wait_connected(None)
             await asyncio.sleep(PAUSE)
 
+    def _replace(self, wanted: str, name: str) -> None:
+        """If the queue lives after all, what is in it comes by when its time is over."""
+        if self._instead.get(wanted, wanted) == name:
+            self._instead[wanted] = names.another_queue(wanted)
+            log.error("queue takes nothing: another is used", queue=name, instead=self._instead[wanted])
+
     async def _declare(self, name: str, seconds: float, destination: str) -> None:
         loop = asyncio.get_running_loop()
-        if self._leases.get(name, 0.0) > loop.time():
-            return
         async with self._declaring:
-            if self._leases.get(name, 0.0) > loop.time():
-                return
-            await self._broker.declare({name: names.delay_arguments(self._channel, seconds)}, remember=False)
-            self._leases[name] = loop.time() + names.DELAY_LEASE
-            self._keep_name(name, loop.time() + seconds + 60.0)
-        task = asyncio.create_task(self._note(name, destination))
-        self._noting.add(task)
-        task.add_done_callback(self._noting.discard)
+            if self._leases.get(name, 0.0) <= loop.time():
+                await self._broker.declare({name: names.delay_arguments(self._channel, seconds)}, remember=False)
+                if self._declared.get(name, 0.0) <= loop.time():
+                    self._settled[name] = loop.time() + SETTLING
+                self._leases[name] = loop.time() + names.DELAY_LEASE
+                self._keep_name(name, loop.time() + seconds + 60.0)
+                self._noting.add(task := asyncio.create_task(self._note(name, destination)))
+                task.add_done_callback(self._noting.discard)
+        if name in self._settled:
+            await asyncio.sleep(max(0.0, self._settled[name] - loop.time()))
+            self._settled.pop(name, None)
 
     def _keep_name(self, name: str, until: float) -> None:
         self._declared.pop(name, None)
@@ -111,9 +145,11 @@ class DelayQueues:
         noted = await self._store.noted(self._channel)
         lengths = await self._broker.queue_lengths(noted)
         until = asyncio.get_running_loop().time() + self._ttl
-        for name in noted:
+        for name, destination in noted.items():
             if lengths[name]:
                 self._keep_name(name, until)
+            if lengths[name] and destination and name != self.waiting(destination):
+                self._instead[self.waiting(destination)] = name
         if empty := [name for name in noted if not lengths[name]]:
             await self._store.forget(self._channel, empty)
         return [destination for name, destination in noted.items() if destination and lengths[name]]

@@ -31,6 +31,8 @@ log = structlog.stdlib.get_logger("forwarder")
 MOST_HELD = 100
 BATCH = 100
 PAUSE = 0.1
+GIVING_BACK = 1.0
+"""Seconds in which RabbitMQ surely shows again, at its place, what a consumer has given back."""
 
 
 class Caller(Protocol):
@@ -76,6 +78,8 @@ class WaitingRoom:
         self._pass_over = asyncio.Event()
         self._marker: str | None = None
         self._behind_marker = 0
+        self._given_back = -GIVING_BACK
+        """When something may have gone back to the queue: for a moment it looks emptier than it is."""
         self._stopping = False
 
     @property
@@ -143,6 +147,8 @@ class WaitingRoom:
             self._written += len(bodies)
             for job in jobs:
                 job.finish()
+            if self._consumer and self._queues.waiting(self._destination) not in self._consumer.queues:
+                self.end_pass()  # it is written to another queue now: that one is next
             self._keep()
 
     # --- out ----------------------------------------------------------------------------------------------------------
@@ -182,7 +188,7 @@ class WaitingRoom:
         )
         if seen:
             return
-        if self._outbox or self._is_writing or written != self._written:
+        if self._outbox or self._is_writing or written != self._written or not self._is_settled:
             await asyncio.sleep(PAUSE)  # something is on its way
             return
         self.is_used = False
@@ -215,6 +221,7 @@ class WaitingRoom:
                     await self._office.settle(job, outcome)
                 elif not await self._office.give_up_if_too_old(job, outcome.reason):
                     job.done.cancel()
+                    self._given_back = _now()
         except Exception:
             await self._office.fail(job)
 
@@ -232,7 +239,8 @@ class WaitingRoom:
         finally:
             consumer, self._consumer = self._consumer, None
             self._queues.release(self._destination)
-            await consumer.cancel()  # what has not begun is back at its place
+            await consumer.cancel()  # what has not begun goes back to its place
+            self._given_back = _now()
 
     def _take(self, delivery: Delivery) -> None:
         if self._pass_over.is_set() or self._stopping:
@@ -253,7 +261,9 @@ class WaitingRoom:
                 self._lane.admit(job)
 
     def _on_marker(self) -> None:
-        if self._circuit.is_open:
+        if not self._is_settled:
+            asyncio.get_running_loop().call_later(GIVING_BACK, self.on_expired_marker, self._marker)
+        elif self._circuit.is_open:
             self.end_pass()
         elif self._behind_marker:
             self._mark()
@@ -266,19 +276,26 @@ class WaitingRoom:
     def end_pass(self) -> None:
         """Take no more out of the queue."""
         if self._circuit.is_open:
+            if self._drawn:
+                self.is_used = True  # although the marker was back: what was in hand is there again
             self._lane.send_back_waited()
         self._marker = None
         self._is_sorting = False
         self._pass_over.set()
 
-    def on_expired_marker(self, marker: str) -> None:
-        """It was in the queue for longer than anything may be."""
-        if marker == self._marker:
+    @property
+    def _is_settled(self) -> bool:
+        return self._given_back + GIVING_BACK < _now()
+
+    def on_expired_marker(self, marker: str | None) -> None:
+        """It tells nothing: it was in the queue for longer than anything may be, or came back too early."""
+        if marker == self._marker and not self._stopping:
             self._mark()
 
     def _on_lost(self) -> None:
         """The link broke. RabbitMQ may have lost the queue as well, and the marker with it."""
         self._lane.drop_dead()
+        self._given_back = _now()
         if self._marker:
             self._mark()
 

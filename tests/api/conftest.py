@@ -14,7 +14,7 @@ import pytest
 from junebug import names
 from junebug.api.app import bind, make_app, serving
 from junebug.api.http import PATIENCE
-from junebug.broker import Broker
+from junebug.broker import Broker, Delivery
 from junebug.config import Settings
 from junebug.errors import BrokerUnavailable
 from junebug.registry import ChannelType, Registry
@@ -95,10 +95,14 @@ class Api:
         self.created.append(answer.result["id"])
         return str(answer.result["id"])
 
-    async def queued(self, channel: str, count: int = 1) -> list[Any]:
+    async def queued(self, channel: str, count: int = 1) -> list[Delivery]:
         """The deliveries that wait for the channel's worker, once there are `count`."""
-        found: list[Any] = []
-        consumer = self.broker.consume(names.outbound_queue(channel), found.append, prefetch=count)
+        return await self.taken(names.outbound_queue(channel), count)
+
+    async def taken(self, queue: str, count: int) -> list[Delivery]:
+        """The deliveries of a queue, once there are `count`."""
+        found: list[Delivery] = []
+        consumer = self.broker.consume(queue, found.append, prefetch=count)
         try:
             await until(lambda: len(found) >= count)
             for delivery in found:

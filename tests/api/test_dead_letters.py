@@ -10,7 +10,7 @@ import pytest
 from junebug import names
 from junebug.callback import Callback, DeadLetter
 from junebug.messages import Event, Status, UserMessage
-from tests.api.conftest import Api, until
+from tests.api.conftest import Api
 
 CHANNEL = "c"
 MO = UserMessage(to_addr="8110", from_addr="+27", content="hi", transport_name=CHANNEL)
@@ -36,15 +36,7 @@ async def bury(api: Api, channel: str, *letters: DeadLetter | bytes) -> None:
 
 
 async def callbacks(api: Api, channel: str, count: int) -> list[Callback]:
-    found: list[Any] = []
-    consumer = api.broker.consume(names.callback_queue(channel), found.append, prefetch=count)
-    try:
-        await until(lambda: len(found) >= count)
-        for delivery in found:
-            delivery.ack()
-    finally:
-        await consumer.cancel()
-    return [Callback.from_wire(each.body) for each in found]
+    return [Callback.from_wire(each.body) for each in await api.taken(names.callback_queue(channel), count)]
 
 
 async def shown(api: Api, channel: str, query: str = "") -> dict[str, Any]:

@@ -14,7 +14,7 @@ from junebug import names
 from junebug.control import Answering
 from junebug.errors import QueueBusy
 from junebug.messages import Event, UserMessage, new_id
-from tests.api.conftest import Api, until
+from tests.api.conftest import Api
 
 NEVER = "2999-01-01 00:00:00.000000"
 IDLE = {"paused": False, "held": {}, "sending": {}, "delay_queues": []}
@@ -53,15 +53,7 @@ async def worker(api: Api, channel: str, **answers: Any) -> AsyncIterator[list[t
 
 
 async def events(api: Api, channel: str, count: int) -> list[Event]:
-    found: list[Any] = []
-    consumer = api.broker.consume(names.event_queue(channel), found.append, prefetch=count)
-    try:
-        await until(lambda: len(found) >= count)
-        for delivery in found:
-            delivery.ack()
-    finally:
-        await consumer.cancel()
-    return [Event.from_wire(each.body) for each in found]
+    return [Event.from_wire(each.body) for each in await api.taken(names.event_queue(channel), count)]
 
 
 # --- status -----------------------------------------------------------------------------------------------------------

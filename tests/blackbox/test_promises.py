@@ -37,7 +37,7 @@ CONCURRENCY = 50
 """callback_concurrency: calls of a channel under way to one host."""
 MESSAGES = 2_000
 PAUSE = 0.03
-UNKNOWN = 300
+UNKNOWN = 100
 """Callbacks that each kill may repeat at the most: those that the application had taken and RabbitMQ was not yet (or not
 durably) told of.
 """

@@ -138,6 +138,7 @@ async def bench(settings: Settings) -> AsyncIterator[Bench]:
     await broker.start(timeout=10)
     bench = Bench(settings, stores, broker, app, {}, {})
     yield bench
+    await broker.wait_connected(10)
     for channel, task in bench.workers.items():
         if not task.done():
             await bench.stop(channel)
