@@ -33,7 +33,7 @@ GROWTH, LEAST_GROWTH = 1.15, 3_000_000
 """More than this ratio and (bytes) more than this much is growth."""
 SHORTEST_JUDGED = 120.0
 """Seconds: in less than that a process is still warming up."""
-ARRIVAL_TIMEOUT = 180.0
+ARRIVAL_TIMEOUT = 90.0
 FLAGS = ("--callback-retry-delays", "0.2,1,2", "--callback-timeout", "1")
 THEIRS = ("redis", "epmd", "rabbitmq")
 

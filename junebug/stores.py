@@ -367,14 +367,13 @@ class IdempotencyStore:
         body: str,
         lease: float,
         message: UserMessage | None,
-        event_url: str | None = None,
-        event_auth_token: str | None = None,
     ) -> Claim:
         """Be the one who sends, for `lease` seconds, unless another is or was; without a `message` it sends nothing new.
 
         For `new` this does OutboundStore.put's work in the same step, so that a crash leaves both or neither.
         """
         message_id = message.message_id if message else ""
+        event = (message.event_url, message.event_auth_token) if message else (None, None)
         ((state, *rest),) = await self._redis.run(
             (
                 "EVAL",
@@ -386,7 +385,7 @@ class IdempotencyStore:
                 message.to_wire() if message else b"",
                 _milliseconds(lease),
                 self._ttl,
-                *_outbound_fields(message_id, event_url, event_auth_token),
+                *_outbound_fields(message_id, *event),
             )
         )
         return Claim(state, *(each.encode() if n == 0 else each for n, each in enumerate(rest)))

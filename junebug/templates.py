@@ -1,6 +1,6 @@
 """URLs of callbacks as URI templates (RFC 6570), pure: `http://host/sms?from={from}&text={content}`.
 
-Neighbours: api/schemas.py checks what users give, worker/calls.py expands it. A URL without braces is no
+Neighbours: api/schemas.py checks what users give, api/views.py and worker/calls.py expand it. A URL without braces is no
 template and is left as it is.
 """
 
@@ -15,8 +15,11 @@ from uritemplate import URITemplate
 
 MO_VARIABLES = ("message_id", "from", "to", "content", "timestamp", "channel_id", "group", "reply_to")
 """Of a mo_url; each is the key of that name in the body of the call."""
-EVENT_VARIABLES = ("message_id", "event_type", "timestamp", "channel_id", "reason", "sent_message_id")
-"""Of an event_url; the last two are those of `event_details`."""
+_OF_THE_MESSAGE = ("from", "to", "content", "group", "reply_to")
+EVENT_VARIABLES = (
+    "message_id", "event_type", "timestamp", "channel_id", "reason", "sent_message_id", *_OF_THE_MESSAGE,
+)  # fmt: skip
+"""Of an event_url; `reason` and `sent_message_id` are those of `event_details`, the last ones the sent message's."""
 
 _VARIABLE = r"[A-Za-z0-9_.]+(?:\*|:[1-9][0-9]{0,3})?"
 _EXPRESSION = re.compile(rf"\{{[+#./;?&]?(?P<variables>{_VARIABLE}(?:,{_VARIABLE})*)\}}")
@@ -38,10 +41,27 @@ def check(template: str, variables: Collection[str]) -> None:
     if "{" in rest or "}" in rest:
         raise ValueError("a brace does not belong to an expression such as {message_id}: write %7B and %7D for { and }")
     for expression in _EXPRESSION.finditer(template):
-        for variable in expression["variables"].split(","):
-            name = variable.partition(":")[0].rstrip("*")
+        names = _names(expression)
+        for name in names:
             if name not in variables:
                 raise ValueError(f"there is no variable {{{name}}}: there are {', '.join(variables)}")
+        if "event_type" in variables and len({name in _OF_THE_MESSAGE for name in names}) > 1:
+            raise ValueError(f"{expression[0]} mixes what the message and what the event says: give each its own braces")
+
+
+def _names(expression: re.Match[str]) -> list[str]:
+    return [variable.partition(":")[0].rstrip("*") for variable in expression["variables"].split(",")]
+
+
+def expand_message(template: str, values: Mapping[str, Any]) -> str:
+    """An event_url for the events of this message: what the message says is filled in, what an event says is left."""
+    if not is_template(template):
+        return template
+
+    def fill_in(expression: re.Match[str]) -> str:
+        return expand(expression[0], values) if _names(expression)[0] in _OF_THE_MESSAGE else expression[0]
+
+    return _EXPRESSION.sub(fill_in, template)
 
 
 def expand(template: str, values: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from junebug.templates import EVENT_VARIABLES, MO_VARIABLES, check, expand
+from junebug.templates import EVENT_VARIABLES, MO_VARIABLES, check, expand, expand_message
 
 VALUES = {"from": "+27 82", "to": "8000", "content": "a&b/é?", "message_id": "1f", "group": None, "reply_to": None}
 
@@ -61,3 +61,17 @@ def test_events_have_variables_of_their_own() -> None:
     template = "http://host/dlr?id={message_id}&type={event_type}&why={reason}"
     check(template, EVENT_VARIABLES)
     assert expand(template, {"message_id": "1", "event_type": "rejected", "reason": None}) == "http://host/dlr?id=1&type=rejected&why="
+
+
+def test_an_event_url_may_also_say_what_the_message_says() -> None:
+    template = "http://host/dlr{/to}?type={event_type}&text={content}{&group,from}&id={message_id}"
+    check(template, EVENT_VARIABLES)
+    given = expand_message(template, {**VALUES, "content": "{event_type}"})
+    assert given == "http://host/dlr/8000?type={event_type}&text=%7Bevent_type%7D&from=%2B27%2082&id={message_id}"
+    assert expand(given, {"event_type": "submitted", "message_id": "1f"}).startswith("http://host/dlr/8000?type=submitted&")
+
+
+def test_an_expression_is_either_the_messages_or_the_events() -> None:
+    with pytest.raises(ValueError, match="its own braces"):
+        check("http://host/dlr{?to,event_type}", EVENT_VARIABLES)
+    check("http://host/in{?to,message_id}", MO_VARIABLES)

@@ -70,7 +70,6 @@ class Idempotency:
         key: str,
         body: Mapping[str, Any],
         message: UserMessage | None,
-        event_url: str | None,
     ) -> Turn | None:
         """`message`: what the body asks for; None when it cannot be sent as things are: then None is the answer, too,
         unless an earlier request with this key could.
@@ -81,9 +80,7 @@ class Idempotency:
         loop = asyncio.get_running_loop()
         ends = loop.time() + self._wait
         while True:
-            claim = await self._store.claim(
-                channel, key, digest, self._lease, message, event_url, body.get("event_auth_token")
-            )
+            claim = await self._store.claim(channel, key, digest, self._lease, message)
             match claim.state:
                 case "none":
                     return None

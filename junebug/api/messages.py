@@ -56,18 +56,15 @@ class Messages:
         views.check_addressing(body, self._allow_expired_replies)
         channel = channel_id(request)
         spec = self._specs.peek(channel) or await self._specs.fetch(channel)
-        event_url = body.get("event_url") or None
         key = key_of(request)
         if key is not None:
-            return await self._send_once(key, body, spec, event_url)
+            return await self._send_once(key, body, spec)
         message = await self._message(body, spec)
-        await self._stores.outbound.put(channel, message.message_id, event_url, body.get("event_auth_token"))
+        await self._stores.outbound.put(channel, message.message_id, message.event_url, message.event_auth_token)
         await self._publish(channel, message)
-        return self._answer(channel, message, event_url)
+        return self._answer(channel, message)
 
-    async def _send_once(
-        self, key: str, body: Mapping[str, Any], spec: ChannelSpec, event_url: str | None
-    ) -> web.StreamResponse:
+    async def _send_once(self, key: str, body: Mapping[str, Any], spec: ChannelSpec) -> web.StreamResponse:
         """The first request with this key sends; the others get its answer."""
         channel = spec.id
         message, problem = None, None
@@ -77,25 +74,25 @@ class Messages:
             if error.status >= 500:
                 raise
             problem = error  # of this moment; an earlier request with this key may have been in time
-        turn = await self._idempotency.take_turn(channel, key, body, message, event_url)
+        turn = await self._idempotency.take_turn(channel, key, body, message)
         if turn is None:
             assert problem is not None
             raise problem
         if not turn.sends:
-            return self._answer(channel, turn.message, event_url, {REPLAYED_HEADER: "true"})
+            return self._answer(channel, turn.message, {REPLAYED_HEADER: "true"})
         try:
             await self._publish(channel, dataclasses.replace(turn.message, priority=views.priority(body)))
         except JunebugError as error:
             await self._idempotency.failed(turn, error)
             raise
         await self._idempotency.done(turn)
-        return self._answer(channel, turn.message, event_url)
+        return self._answer(channel, turn.message)
 
     def _answer(
-        self, channel: str, message: UserMessage, event_url: str | None, headers: Mapping[str, str] | None = None
+        self, channel: str, message: UserMessage, headers: Mapping[str, str] | None = None
     ) -> web.Response:
         answer = envelope(201, "message submitted", views.message_json(message, channel))
-        if event_url is None:
+        if message.event_url is None:
             return web.Response(status=201, body=answer, content_type="application/json", headers=headers)
         return _Answer(answer, headers, lambda: self._note_answered(channel, message.message_id))
 
@@ -113,14 +110,12 @@ class Messages:
         views.check_sendable(body, spec)
         expires_at = views.expiry(body, datetime.now(UTC))
         reply_to = body.get("reply_to")
-        if reply_to is None:
-            return views.new_message(body, spec.id, expires_at)
-        inbound = await self._stores.inbound.get(spec.id, reply_to)
+        inbound = await self._stores.inbound.get(spec.id, reply_to) if reply_to is not None else None
         if inbound is not None:
-            return views.new_reply(body, spec.id, inbound, expires_at)
-        if body.get("to") is not None:  # only where allow_expired_replies lets both be given
-            return views.new_message(body, spec.id, expires_at)
-        raise MessageNotFound(f"Inbound message with id {reply_to[:100]!r} not found: it may have expired")
+            return views.with_event_url(views.new_reply(body, spec.id, inbound, expires_at))
+        if body.get("to") is None:  # beside a reply_to it is there only where allow_expired_replies lets both be given
+            raise MessageNotFound(f"Inbound message with id {str(reply_to)[:100]!r} not found: it may have expired")
+        return views.with_event_url(views.new_message(body, spec.id, expires_at))
 
     async def _publish(self, channel: str, message: UserMessage) -> None:
         """RabbitMQ has it when this returns. Raises BrokerUnavailable, ChannelNotFound."""

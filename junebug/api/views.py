@@ -6,6 +6,7 @@ letter_views.py, for dead letters.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from junebug import names
+from junebug import names, templates
 from junebug.errors import ApiUsageError, InvalidBody, MessageTooLong
 from junebug.logs import REDACTED
 from junebug.messages import Event, UserMessage, format_timestamp, parse_timestamp, worst_status
@@ -229,6 +230,15 @@ def new_reply(
         event_auth_token=body.get("event_auth_token"),
         priority=priority(body),
     )
+
+
+def with_event_url(message: UserMessage) -> UserMessage:
+    """What the message says is filled into its event_url: an event does not know it."""
+    if message.event_url is None or not templates.is_template(message.event_url):
+        return message
+    said = {"from": message.from_addr, "to": message.to_addr, "content": message.content, "group": message.group,
+            "reply_to": message.in_reply_to}  # fmt: skip
+    return dataclasses.replace(message, event_url=templates.expand_message(message.event_url, said))
 
 
 def _session(body: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:

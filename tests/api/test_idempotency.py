@@ -36,8 +36,10 @@ async def sent(api: Api, channel: str) -> list[str]:
 async def claimed_by_the_dead(api: Api, channel: str, lease: float, **fields: Any) -> UserMessage:
     """What a process that was killed right after its first step leaves behind."""
     body = {**MESSAGE, **fields}
-    message = UserMessage(to_addr="+123", content="hello", transport_name=channel, from_addr=None)
-    await api.stores.idempotency.claim(channel, "k", body_digest(body), lease, message, fields.get("event_url"))
+    message = UserMessage(
+        to_addr="+123", content="hello", transport_name=channel, from_addr=None, event_url=fields.get("event_url")
+    )
+    await api.stores.idempotency.claim(channel, "k", body_digest(body), lease, message)
     return message
 
 

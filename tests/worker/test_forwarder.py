@@ -218,6 +218,21 @@ async def test_one_message_that_the_application_cannot_bear_holds_up_no_other(qu
     await eventually(good_ones)
 
 
+async def test_a_host_that_fails_again_while_it_is_drained_gets_all_in_the_end(quick: Bench, host: Host) -> None:
+    channel = await loopback(quick, mo_url=host.url())
+    await receive(quick, channel, *(mo(str(n)) for n in range(40)))
+    await all_wait(quick, channel, 35)
+    host.answers = [200, *[503] * 12]
+    await host.start()
+
+    async def all_there() -> bool:
+        return set(host.contents()) == {*map(str, range(40))} and not host.answers
+
+    await eventually(all_there)
+    await has_none(quick, channel)
+    assert len(host.received) == 40 + 12
+
+
 async def test_a_restarted_worker_goes_on_with_what_waits(quick: Bench, host: Host) -> None:
     channel = await loopback(quick, mo_url=host.url())
     await receive(quick, channel, *(mo(str(n)) for n in range(50)))
