@@ -165,7 +165,9 @@ class Broker:
             try:
                 return await self._declare_all(queues, bindings, as_they_are)
             except _OtherArguments as other:
-                if other.queue in bindings or not await self._delete_idle(other.queue):
+                is_ours_alone = other.queue not in bindings and "x-queue-type" not in queues[other.queue]
+                # RabbitMQ takes the condition "if it is empty" for a quorum queue as an offence and closes the connection
+                if not (is_ours_alone and await self._delete_idle(other.queue)):
                     log.warning("queue has other arguments, used as it is", queue=other.queue)
                     as_they_are.add(other.queue)
 

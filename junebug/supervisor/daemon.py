@@ -43,6 +43,7 @@ from junebug.config import Settings
 from junebug.embedded import ServerProgram
 from junebug.errors import StartupError
 from junebug.messages import Status
+from junebug.spec import ChannelSpec
 from junebug.supervisor import reconciler
 from junebug.supervisor.channel_process import (
     ApiConfig,
@@ -76,7 +77,7 @@ class Programs:
     run_channel: RunChannel | None = None
     run_api: Callable[[Settings, int], int | None] | None = None
     """Blocking; the number counts from 1. None: no API here."""
-    notify_status: Callable[[Settings, str, Status], Coroutine[Any, Any, None]] | None = None
+    notify_status: Callable[[Settings, ChannelSpec, Status], Coroutine[Any, Any, None]] | None = None
     farewell: Farewell | None = None
     """Said of each deleted channel before its queues are removed."""
     preload: Callable[[], None] = field(default=lambda: None)

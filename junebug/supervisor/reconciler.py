@@ -42,7 +42,7 @@ from junebug.supervisor.reconcile import Notice, Plan, Pulse, Running, SilenceWa
 
 log = structlog.stdlib.get_logger("reconciler")
 
-NotifyStatus = Callable[[Settings, str, Status], Coroutine[Any, Any, None]]
+NotifyStatus = Callable[[Settings, ChannelSpec, Status], Coroutine[Any, Any, None]]
 
 COMPONENT = "worker"
 HEARTBEAT_INTERVAL = 1.0
@@ -303,7 +303,7 @@ class Reconciler:
         self._unsaved.pop(channel, None)
         spec = self._specs.get(channel)
         if newest and spec and spec.status_url:
-            self._posts.put(spec.status_url, status)
+            self._posts.put(spec, status)
 
     def _tell_plugins(self, running: dict[str, Running], plan: Plan) -> None:
         leaving = {*plan.remove, *(channel for channel, _ in plan.restart)}
@@ -387,12 +387,12 @@ class _StatusPosts:
     def __init__(self, settings: Settings, notify: NotifyStatus | None) -> None:
         self._settings = settings
         self._notify = notify
-        self._waiting: dict[str, deque[tuple[str, Status]]] = {}
+        self._waiting: dict[str, deque[tuple[ChannelSpec, Status]]] = {}
         self._new = asyncio.Event()
         self._fresh: list[str] = []
         self._slots = asyncio.Semaphore(MAX_POSTING)
 
-    def put(self, url: str, status: Status) -> None:
+    def put(self, spec: ChannelSpec, status: Status) -> None:
         """Post it soon; the oldest of too many is given up (the store holds the present state)."""
         channel = status.channel_id
         if self._notify is None:
@@ -404,7 +404,7 @@ class _StatusPosts:
             self._waiting[channel] = deque(maxlen=MAX_POSTS_OF_CHANNEL)
             self._fresh.append(channel)
             self._new.set()
-        self._waiting[channel].append((url, status))
+        self._waiting[channel].append((spec, status))
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -419,14 +419,14 @@ class _StatusPosts:
     async def _post_all(self, channel: str) -> None:
         waiting = self._waiting[channel]
         while waiting:
-            url, status = waiting.popleft()
+            spec, status = waiting.popleft()
             async with self._slots:
-                await self._post(url, status)
+                await self._post(spec, status)
         del self._waiting[channel]
 
-    async def _post(self, url: str, status: Status) -> None:
+    async def _post(self, spec: ChannelSpec, status: Status) -> None:
         assert self._notify is not None
-        post: Awaitable[None] = self._notify(self._settings, url, status)
+        post: Awaitable[None] = self._notify(self._settings, spec, status)
         try:
             await post
         except Exception:

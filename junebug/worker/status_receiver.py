@@ -19,6 +19,7 @@ from junebug.callback import Callback
 from junebug.config import Settings
 from junebug.errors import MalformedMessage, StoreUnavailable
 from junebug.messages import Status
+from junebug.spec import ChannelSpec
 from junebug.stores import Stores
 from junebug.worker import retry
 from junebug.worker.destinations import Destinations, SpecView
@@ -31,6 +32,7 @@ PREFETCH = 100
 MAX_POSTS = 200
 """Statuses of the worker's own that may be under way; the oldest are given up (the store holds the present state)."""
 STORE_PAUSE = 1.0
+NOTIFY_ATTEMPTS = 3
 
 
 class StatusReceiver:
@@ -128,23 +130,21 @@ def _webhook_id(status: Status) -> str:
     return hashlib.blake2s(status.to_wire(), digest_size=16).hexdigest()
 
 
-async def post_status(
-    webhook: Webhook, url: str, status: Status, secret: str | None = None, attempts: int = 3
-) -> None:
+async def notify_status(settings: Settings, spec: ChannelSpec, status: Status) -> None:
     """Tell a status_url a status that no worker can (the worker is dead): a few attempts, then only the store has it."""
-    for attempt in range(1, attempts + 1):
-        outcome = await webhook.post(url, status.body(), id=_webhook_id(status), secret=secret)
-        if outcome.ok:
-            return
-        log.warning("forwarding a status failed", channel_id=status.channel_id, reason=outcome.reason)
-        if attempt < attempts:
-            await asyncio.sleep(retry.pause(attempt))
-
-
-async def notify_status(settings: Settings, url: str, status: Status) -> None:
-    """`post_status` for a process that has no Webhook of its own (the reconciler)."""
     webhook = Webhook(settings.callback_timeout)
     try:
-        await post_status(webhook, url, status, settings.callback_secret)
+        for attempt in range(1, NOTIFY_ATTEMPTS + 1):
+            outcome = await webhook.post(
+                spec.status_url or "",
+                status.body(),
+                id=_webhook_id(status),
+                secret=spec.callback_secret or settings.callback_secret,
+            )
+            if outcome.ok:
+                return
+            log.warning("forwarding a status failed", channel_id=status.channel_id, reason=outcome.reason)
+            if attempt < NOTIFY_ATTEMPTS:
+                await asyncio.sleep(retry.pause(attempt))
     finally:
         await webhook.close()

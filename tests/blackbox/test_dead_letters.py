@@ -9,7 +9,7 @@ import pytest
 from tests.blackbox.conftest import Channels
 from tests.harness import Api, AppQueues, Channel, Reply, WebhookSink, eventually, is_timestamp
 
-FLAGS = {"callback-retry-delays": "0.1,0.2", "callback-max-age": 2}
+FLAGS = {"callback-retry-delays": "0.1,0.2", "callback-max-age": 6}
 
 
 async def letters(channel: Channel, count: int = 1, query: str = "") -> list[dict[str, Any]]:

@@ -55,9 +55,9 @@ def run_api(settings: Settings, number: int) -> int:
         connection.close()
 
 
-async def notify_status(settings: Settings, url: str, status: Status) -> None:
+async def notify_status(settings: Settings, spec: ChannelSpec, status: Status) -> None:
     with (Path(settings.data_dir) / "posted").open("a") as file:
-        file.write(json.dumps({"url": url, **status.body()}) + "\n")
+        file.write(json.dumps({"url": spec.status_url, **status.body()}) + "\n")
 
 
 async def farewell(settings: Settings, broker: Broker, stores: Stores, spec: ChannelSpec, delayed: Sequence[str]) -> None:
