@@ -5,6 +5,7 @@ Neighbours: destinations.py decides when and what comes after a failure, farewel
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from junebug.config import Settings
 from junebug.errors import Unroutable
 from junebug.messages import Event, Status, UserMessage
 from junebug.spec import ChannelSpec
+from junebug.stores import EventTarget
 from junebug.worker.job import Content
 from junebug.worker.webhook import Outcome, Webhook
 
@@ -57,6 +59,20 @@ def target_of(callback: Callback, spec: ChannelSpec) -> Target | None:
         case "amqp_queue":
             queue = names.event_queue if callback.kind == "event" else names.inbound_queue
             return Target(routing_key=queue(spec.amqp_queue)) if spec.amqp_queue else None
+
+
+def event_callbacks(event: Event, wire: bytes, kept: EventTarget | None) -> list[Callback]:
+    """For the message's event_url (as Redis has `kept` it, or as it came with the event) and for the channel's queue.
+
+    Neither gets the URL itself, which the application's queue has no use for.
+    """
+    if event.event_url:
+        wire = event.without_url().to_wire()
+    url, auth_token = event.event_url, event.event_auth_token
+    if kept and kept.url:
+        url, auth_token = kept.url, kept.auth_token
+    to_queue = Callback(to="amqp_queue", kind="event", id=event.event_id, wire=wire)
+    return [dataclasses.replace(to_queue, to="event_url", url=url, auth_token=auth_token), to_queue] if url else [to_queue]
 
 
 def content_of(callback: Callback) -> Content:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 import structlog
 
@@ -22,7 +21,7 @@ from junebug.errors import MalformedMessage, QueueBusy
 from junebug.messages import Event, UserMessage
 from junebug.spec import ChannelSpec
 from junebug.stores import Stores
-from junebug.worker.calls import Target, call, content_of, target_of
+from junebug.worker.calls import Target, call, content_of, event_callbacks, target_of
 from junebug.worker.job import Content, Job
 from junebug.worker.webhook import Outcome, Webhook
 
@@ -179,13 +178,10 @@ class _Farewell:
 
     async def _jobs_of_event(self, wire: bytes) -> list[Job]:
         event = Event.from_wire(wire)
-        of_event: dict[str, Any] = {"kind": "event", "id": event.event_id, "wire": wire}
-        jobs = [self._job(Callback(to="amqp_queue", **of_event), event)]
+        target = None
         if event.user_message_id:
             target = await self._stores.outbound.event_target(self._channel, event.user_message_id)
-            callback = Callback(to="event_url", url=target.url, auth_token=target.auth_token, **of_event)
-            jobs.append(self._job(callback, event))
-        return jobs
+        return [self._job(callback, event) for callback in event_callbacks(event, wire, target)]
 
     def _job(self, callback: Callback, content: Content) -> Job:
         return Job(callback, content, None, self._loop.time(), self._loop.create_future())

@@ -19,6 +19,7 @@ from junebug.errors import MalformedMessage, StoreUnavailable
 from junebug.messages import Event, UserMessage
 from junebug.stores import EventTarget, Stores
 from junebug.worker import retry
+from junebug.worker.calls import event_callbacks
 from junebug.worker.destinations import Destinations, SpecView
 from junebug.worker.job import Job
 
@@ -121,24 +122,14 @@ class Forwarder:
 
     async def _forward_event(self, delivery: Delivery) -> None:
         event = Event.from_wire(delivery.body)
-        wire = event.without_url().to_wire() if event.event_url else delivery.body
         with Turn(self._turns, f"event of {event.user_message_id}") as turn:
             target = await self._event_target(event)
             await turn.come()
-            callbacks = []
-            if target and target.url:
-                callbacks.append(
-                    Callback(
-                        to="event_url",
-                        kind="event",
-                        id=event.event_id,
-                        wire=wire,
-                        url=target.url,
-                        auth_token=target.auth_token,
-                    )
-                )
-            if self._spec().amqp_queue:
-                callbacks.append(Callback(to="amqp_queue", kind="event", id=event.event_id, wire=wire))
+            callbacks = [
+                callback
+                for callback in event_callbacks(event, delivery.body, target)
+                if callback.to == "event_url" or self._spec().amqp_queue
+            ]
             jobs = [self._destinations.deliver(callback, event, delivery) for callback in callbacks]
         await self._finish(jobs)
         self._count(event.api_type)
@@ -153,8 +144,6 @@ class Forwarder:
         while (target.url or event.event_url) and not target.answered and loop.time() < deadline:
             await asyncio.sleep(ANSWER_POLL)
             target = await self._until_stored(lambda: outbound.event_target(self._channel, event.user_message_id))
-        if event.event_url and not target.url:  # Redis has lost it
-            return EventTarget(event.event_url, event.event_auth_token, target.answered)
         return target
 
     # --- both ---------------------------------------------------------------------------------------------------------
