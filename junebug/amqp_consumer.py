@@ -98,6 +98,8 @@ class Consumer:
                     delivery.requeue()
                 async with asyncio.timeout(RPC_TIMEOUT):
                     await channel.flush()
+                # its answer says that RabbitMQ has put back what was sent before
+                await channel.basic_qos(prefetch_count=self._prefetch, timeout=RPC_TIMEOUT)
             except FAILURES:
                 pass  # the link is gone, and with it the deliveries
 

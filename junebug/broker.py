@@ -203,8 +203,8 @@ class Broker:
     async def delete_queues(self, queues: Sequence[str]) -> None:
         """Delete the queues with what is in them; one that is not there is fine. Raises BrokerUnavailable."""
         self.forget(queues)
-        async with self._admin_channel() as channel:
-            for name in queues:
+        for name in queues:
+            async with self._admin_channel() as channel:  # for each, because some take RabbitMQ seconds (quorum queues)
                 await channel.queue_delete(name)
 
     async def delete_idle_queue(self, queue: str) -> bool:
