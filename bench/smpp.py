@@ -13,10 +13,10 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
-from junebug.aio import run_async
-from junebug.worker.transports.smpp import constants as c
-from junebug.worker.transports.smpp.pdu import Pdu, PduReader, SubmitSm, decode, encode
-from junebug.worker.transports.smpp.session import Session, SessionOptions
+from junebug.runtime.loop import run_async
+from junebug.smpp import constants as c
+from junebug.smpp.pdu import Pdu, PduReader, SubmitSm, decode, encode
+from junebug.smpp.session import Session, SessionOptions
 
 CODEC_ROUNDS = 100_000
 SUBMITS = 100_000

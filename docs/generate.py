@@ -4,7 +4,7 @@
     python docs/generate.py --check   write nothing; exit code 1 when one of them is out of date
 
 In the pages only the part between `<!-- generated: NAME -->` and `<!-- end -->` is generated. The sources are
-junebug.config.OPTIONS, the config schema of each type that setup.cfg names, and the parser of junebug-smsc.
+junebug.config.load.OPTIONS, the config schema of each type that setup.cfg names, and the parser of junebug-smsc.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from junebug.config import OPTIONS, Option  # noqa: E402
+from junebug.config.declaration import OPTIONS, Option  # noqa: E402
 from junebug.registry import ENTRY_POINT_GROUP, ChannelType, load_object  # noqa: E402
-from junebug.worker.transports.smpp import smsc_command  # noqa: E402
+from junebug.smpp.simulator import command  # noqa: E402
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 CHANNEL_TYPES = ROOT / "docs" / "channel-types.md"
@@ -37,7 +37,7 @@ _TYPE_NAMES = {"switch": "bool", "mapping": "dict", "plugins": "list", "string":
 _EXAMPLE_INTRODUCTION = """\
 ## Every setting of Junebug with its default. Copy this file, take the `# ` away before what you change, and start
 ## `jb --config THE_FILE`. Flags and environment variables override it (docs/configuration.md).
-## Written by docs/generate.py: change junebug/config.py instead."""
+## Written by docs/generate.py: change junebug/config/load.py instead."""
 
 
 def main(arguments: list[str]) -> int:
@@ -58,7 +58,7 @@ def generated() -> dict[Path, str]:
     return {
         CONFIGURATION: _filled(CONFIGURATION, {"settings": _settings_table()}.__getitem__),
         CHANNEL_TYPES: _filled(CHANNEL_TYPES, types.__getitem__),
-        SMPP: _filled(SMPP, {"command:junebug-smsc": _command_table(smsc_command.argument_parser())}.__getitem__),
+        SMPP: _filled(SMPP, {"command:junebug-smsc": _command_table(command.argument_parser())}.__getitem__),
         EXAMPLE: "\n".join([_EXAMPLE_INTRODUCTION, *_example_lines()]) + "\n",
     }
 

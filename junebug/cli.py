@@ -18,14 +18,20 @@ from typing import Any, NoReturn
 
 import click
 
-from junebug import broker, embedded, logs, stores
+from junebug import embedded
+from junebug.amqp import broker
 from junebug.api import app as api_app
-from junebug.config import OPTIONS, Option, Settings, load
+from junebug.config.declaration import OPTIONS, Option, Settings
+from junebug.config.load import load
 from junebug.errors import ConfigError, JunebugError, StartupError
+from junebug.logs.setup import logging_disabled, silence_libraries
+from junebug.model.spec import Launch
 from junebug.registry import Registry, load_object
-from junebug.spec import Launch
+from junebug.stores import client as stores
 from junebug.supervisor import daemon
-from junebug.worker import channel_worker, farewell, status_receiver
+from junebug.worker import process as worker_process
+from junebug.worker.callbacks.drain import farewell
+from junebug.worker.statuses import notify_status
 
 OPEN_FILES = 65_536
 FEW_FILES = 8_192
@@ -87,7 +93,7 @@ def _flag(option: Option) -> click.Option:
 
 
 def _announce_environment(command: str) -> None:
-    if os.environ.get("JUNEBUG_REACTOR") and not logs.logging_disabled():
+    if os.environ.get("JUNEBUG_REACTOR") and not logging_disabled():
         print(f"{command}: JUNEBUG_REACTOR has no effect: this Junebug runs on asyncio, not on Twisted", file=sys.stderr)
 
 
@@ -127,7 +133,7 @@ def supervisor(settings: Settings) -> int:
 def worker(settings: Settings, channel_id: str) -> int:
     _check_servers(settings)
     _prepare(settings)
-    return channel_worker.run(settings, channel_id, Launch())
+    return worker_process.run(settings, channel_id, Launch())
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -142,10 +148,10 @@ def _supervise(
 ) -> int:
     _prepare(settings)
     programs = daemon.Programs(
-        run_channel=channel_worker.run,
+        run_channel=worker_process.run,
         run_api=functools.partial(_run_api, sockets=sockets) if sockets else None,
-        notify_status=status_receiver.notify_status,
-        farewell=farewell.farewell,
+        notify_status=notify_status,
+        farewell=farewell,
         preload=functools.partial(_preload, settings),
         keep_descriptors=tuple(each.fileno() for each in sockets or ()),
         servers=servers,
@@ -200,7 +206,7 @@ def _check_servers(settings: Settings) -> None:
     """Redis and RabbitMQ answer, or StartupError."""
     _in_child(stores.check(settings.redis, CHECK_TIMEOUT))
     _in_child(broker.check(settings.amqp, CHECK_TIMEOUT))
-    if settings.amqp.hostname in ("localhost", "127.0.0.1", "::1") and not logs.logging_disabled():
+    if settings.amqp.hostname in ("localhost", "127.0.0.1", "::1") and not logging_disabled():
         limit = embedded.descriptor_limit(settings.amqp.port)
         if limit is not None and limit < FEW_FILES:
             print(
@@ -219,7 +225,7 @@ def _in_child(work: Coroutine[Any, Any, None]) -> None:
         message = b""
         try:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            logs.silence_libraries()
+            silence_libraries()
             asyncio.run(work)
         except StartupError as error:
             message = str(error).encode()

@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from junebug.config import Settings
+from junebug.config.declaration import Settings
 from junebug.errors import StartupError
 
 LOOPBACK = "127.0.0.1"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from junebug.config import Settings
-    from junebug.spec import ChannelSpec
+    from junebug.config.declaration import Settings
+    from junebug.model.spec import ChannelSpec
 
 
 class JunebugPlugin:

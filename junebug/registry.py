@@ -17,7 +17,7 @@ import jsonschema_rs
 import structlog
 
 from junebug.errors import ConfigError, InvalidChannelConfig, InvalidChannelType
-from junebug.logs import REDACTED
+from junebug.logs.redaction import REDACTED
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from junebug.broker import Broker
-from junebug.config import AmqpSettings, RedisSettings, Settings
+from junebug.amqp.broker import Broker
+from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
 from tests.servers import RabbitmqServer, RedisServer, rabbitmq_server, redis_server
 
 _SHARED = "JUNEBUG_TEST_SERVERS"

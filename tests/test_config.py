@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from junebug.config import OPTIONS, Settings, load
+from junebug.config.declaration import OPTIONS, Settings
+from junebug.config.load import load
 from junebug.errors import ConfigError
 
 

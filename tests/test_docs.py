@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from junebug.config import OPTIONS, Settings, load
+from junebug.config.declaration import OPTIONS, Settings
+from junebug.config.load import load
 from junebug.registry import ChannelType, Registry
 from tests.test_packaging import ROOT, declared_channel_types
 
@@ -116,7 +117,7 @@ def test_every_option_of_a_channel_type_is_documented(channel_type: ChannelType)
 
 def test_every_status_of_smpp_is_documented() -> None:
     """Those that its transport has in its source, where it tells them."""
-    source = (ROOT / "junebug/worker/transports/smpp/transport.py").read_text()
+    source = (ROOT / "junebug/transports/smpp/transport.py").read_text()
     told = set(re.findall(r"\"(?:ok|degraded|down)\", \"(\w+)\"", source))
     assert told >= {"bound", "bind_refused", "throttled"}
     documented = re.findall(

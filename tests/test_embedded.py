@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from junebug import embedded
-from junebug.config import Settings, load
+from junebug.config.declaration import Settings
+from junebug.config.load import load
 from junebug.errors import StartupError
 from tests.servers import RabbitmqServer
 

@@ -12,16 +12,11 @@ from typing import Any
 import pytest
 import structlog
 
-from junebug.config import Settings
-from junebug.logs import (
-    ChannelLog,
-    Redactor,
-    redact_url,
-    rotated_files,
-    setup_channel_logging,
-    setup_process_logging,
-    tail,
-)
+from junebug.config.declaration import Settings
+from junebug.logs.channel_log import ChannelLog, rotated_files
+from junebug.logs.redaction import Redactor, redact_url
+from junebug.logs.setup import setup_channel_logging, setup_process_logging
+from junebug.logs.tail import tail
 from junebug.registry import REDACTED
 
 

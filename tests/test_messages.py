@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from junebug.errors import MalformedMessage
-from junebug.messages import Event, Status, UserMessage, event_of, normalise_timestamp, worst_status
+from junebug.model.messages import Event, Status, UserMessage, event_of, normalise_timestamp, worst_status
 
 
 def test_a_message_survives_the_wire() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import functools
 import importlib
 import os
 import re
@@ -94,7 +95,7 @@ def test_channel_types_are_declared_under_their_own_names() -> None:
 
 
 def test_each_channel_type_folder_is_declared() -> None:
-    folders = {path.parent.name for path in ROOT.glob("junebug/worker/transports/*/transport.py")}
+    folders = {path.parent.name for path in ROOT.glob("junebug/transports/*/transport.py")}
     assert folders == set(entry_points(ENTRY_POINT_GROUP))
 
 
@@ -195,17 +196,18 @@ def test_the_units_are_hardened(installed_units: list[Path]) -> None:
 # --- which way imports point ------------------------------------------------------------------------------------------
 
 FLOORS = (
-    {"errors", "names", "logs", "plugin", "aio", "signing", "templates"},
-    {"messages", "config", "spec", "callback"},
-    {"broker", "amqp_channel", "amqp_consumer", "stores", "registry", "embedded", "control", "outbound"},
+    {"errors", "names", "plugin", "runtime", "logs"},
+    {"model", "config"},
+    {"amqp", "stores", "smpp", "registry", "embedded"},
+    {"transports"},
     {"api", "worker", "supervisor"},
     {"cli"},
 )
 """DESIGN §2, from the ground up. A room may use those of its own floor and of the floors below."""
 CLIENT_LIBRARIES = {
-    "aio_pika": {"broker", "amqp_channel"},
-    "aiormq": {"broker", "amqp_channel", "amqp_consumer"},
-    "pamqp": {"broker", "amqp_channel"},
+    "aio_pika": {"amqp"},
+    "aiormq": {"amqp"},
+    "pamqp": {"amqp"},
     "redis": {"stores"},
     "hiredis": {"stores"},
     "supervisor": {"supervisor"},
@@ -214,29 +216,38 @@ CLIENT_LIBRARIES = {
 """Who alone may import each."""
 
 
-class _AtRunTime(ast.NodeTransformer):
-    """Leaves out what stands under `if TYPE_CHECKING:`."""
-
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
-        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            return node.orelse
-        return self.generic_visit(node)
+@functools.cache
+def modules() -> dict[str, Path]:
+    """Name with dots -> file."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted((ROOT / "junebug").rglob("*.py"))
+    }
 
 
 def imports() -> list[tuple[str, str]]:
-    """(module, module that it imports), both with dots; those in functions count, those for type hints do not."""
+    """(module, module that it imports), both with dots; those in functions and those for type hints count, too."""
+    known = modules()
     found = []
-    for path in sorted((ROOT / "junebug").rglob("*.py")):
-        importer = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for node in ast.walk(_AtRunTime().visit(ast.parse(path.read_text()))):
+    for importer, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 found += [(importer, alias.name) for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
                 assert node.level == 0, f"{importer}: relative import"
-                if node.module == "junebug":
-                    found += [(importer, f"junebug.{alias.name}") for alias in node.names]
-                else:
-                    found.append((importer, str(node.module)))
+                submodules = [f"{node.module}.{alias.name}" for alias in node.names]
+                found += [(importer, each if each in known else str(node.module)) for each in submodules]
+    return found
+
+
+def named_modules() -> list[tuple[str, str]]:
+    """(module, module that a text in it names as `module:object`): what `transport=`, `check=` and entry points load."""
+    found = []
+    for importer, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                module, colon, _ = node.value.partition(":")
+                found += [(importer, module)] if colon and module in modules() else []
     return found
 
 
@@ -258,7 +269,7 @@ def test_every_room_has_its_floor() -> None:
 
 def test_imports_point_down() -> None:
     wrong = []
-    for importer, imported in imports():
+    for importer, imported in [*imports(), *named_modules()]:
         if imported.startswith("junebug.") and room(importer) and floor(room(imported)) > floor(room(importer)):
             wrong.append(f"{importer} imports {imported}")
     assert wrong == []
@@ -268,7 +279,7 @@ def test_api_worker_and_supervisor_never_import_each_other() -> None:
     apart = {"api", "worker", "supervisor"}
     wrong = [
         f"{importer} imports {imported}"
-        for importer, imported in imports()
+        for importer, imported in [*imports(), *named_modules()]
         if imported.startswith("junebug.")
         and room(importer) in apart
         and room(imported) in apart
@@ -303,7 +314,7 @@ def test_client_libraries_have_one_room(library: str) -> None:
 def test_the_api_never_loads_a_transport() -> None:
     """A type's light part imports the registry, and light parts: never its transport, which may be heavy."""
     light = {
-        f"junebug.worker.transports.{path.parent.name}" for path in ROOT.glob("junebug/worker/transports/*/__init__.py")
+        f"junebug.transports.{path.parent.name}" for path in ROOT.glob("junebug/transports/*/__init__.py")
     }
     allowed = light | {"junebug.registry", "typing", "__future__"}
     wrong = [
@@ -312,4 +323,4 @@ def test_the_api_never_loads_a_transport() -> None:
         if importer in light and imported not in allowed
     ]
     assert wrong == []
-    assert (ROOT / "junebug" / "worker" / "transports" / "__init__.py").read_text() == ""
+    assert (ROOT / "junebug" / "transports" / "__init__.py").read_text() == ""

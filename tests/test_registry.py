@@ -9,7 +9,7 @@ import pytest
 
 from junebug.errors import ConfigError, InvalidChannelConfig, InvalidChannelType
 from junebug.registry import REDACTED, ChannelType, Registry
-from junebug.worker.transport import Transport
+from junebug.transports.base import Transport
 
 SCHEMA = {
     "type": "object",
@@ -108,7 +108,7 @@ def test_the_api_never_imports_a_transport() -> None:
 
     program = "import sys; from junebug.registry import Registry; Registry.from_settings({}); print('|'.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split("|")
-    assert "junebug.worker.transports.telnet" in loaded
+    assert "junebug.transports.telnet" in loaded
     assert not [name for name in loaded if name.endswith(".transport") or "aio_pika" in name]
 
 

@@ -11,7 +11,7 @@ import standardwebhooks
 from hypothesis import given
 from hypothesis import strategies as st
 
-from junebug import signing
+from junebug.model import signing
 
 keys = st.binary(min_size=signing.SHORTEST, max_size=signing.LONGEST)
 

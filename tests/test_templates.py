@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from junebug.templates import EVENT_VARIABLES, MO_VARIABLES, check, expand, expand_message
+from junebug.model.templates import EVENT_VARIABLES, MO_VARIABLES, check, expand, expand_message
 
 VALUES = {"from": "+27 82", "to": "8000", "content": "a&b/é?", "message_id": "1f", "group": None, "reply_to": None}
 

@@ -17,24 +17,24 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from junebug.aio import run_async
-from junebug.api.answering import Handler, Protocol, answering
+from junebug.amqp.broker import Broker
+from junebug.amqp.rpc import Asking
 from junebug.api.channel_queues import ChannelQueues
-from junebug.api.channels import Channels
-from junebug.api.dead_letters import DeadLetters
-from junebug.api.health import Health
+from junebug.api.handlers.channels import Channels
+from junebug.api.handlers.dead_letters import DeadLetters
+from junebug.api.handlers.health import Health
+from junebug.api.handlers.logs import Logs
+from junebug.api.handlers.messages import Messages
+from junebug.api.handlers.queue import QueueControl
 from junebug.api.http import PATIENCE, http_error_reply
-from junebug.api.logs import Logs
-from junebug.api.messages import Messages
-from junebug.api.queue import QueueControl
+from junebug.api.middleware import Handler, Protocol, answering
 from junebug.api.sockets import BACKLOG, bind
-from junebug.api.specs import SpecCache
-from junebug.broker import Broker
-from junebug.config import Settings
-from junebug.control import Asking
+from junebug.api.spec_cache import SpecCache
+from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, StoreUnavailable
-from junebug.logs import setup_process_logging
+from junebug.logs.setup import setup_process_logging
 from junebug.registry import Registry
+from junebug.runtime.loop import run_async
 from junebug.stores import Stores
 
 log = structlog.stdlib.get_logger("api")

@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from junebug import names
+from junebug.amqp.broker import Broker
+from junebug.amqp.outbound import queues_of
+from junebug.amqp.rpc import Answer, Asking
 from junebug.api.http import PATIENCE, bounded, broker_is_late
 from junebug.api.views import QueueCounts
-from junebug.broker import Broker
-from junebug.config import Settings
-from junebug.control import Answer, Asking
+from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, JunebugError
-from junebug.outbound import queues_of
-from junebug.spec import ChannelSpec
+from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
 
 COUNT_TIMEOUT = 1.5

@@ -19,7 +19,7 @@ import structlog
 from aiohttp import web
 
 from junebug.api.http import PATIENCE, bounded
-from junebug.config import Settings
+from junebug.config.declaration import Settings
 from junebug.errors import (
     ApiUsageError,
     IdempotencyKeyReused,
@@ -27,8 +27,8 @@ from junebug.errors import (
     RequestInProgress,
     StoreUnavailable,
 )
-from junebug.messages import UserMessage
-from junebug.stores import IdempotencyStore
+from junebug.model.messages import UserMessage
+from junebug.stores.idempotency import IdempotencyStore
 
 log = structlog.stdlib.get_logger("api")
 

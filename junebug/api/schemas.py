@@ -14,10 +14,11 @@ import jsonschema_rs
 import orjson
 from yarl import URL
 
-from junebug import names, signing, templates
+from junebug import names
 from junebug.errors import InvalidBody
-from junebug.logs import REDACTED
-from junebug.messages import parse_timestamp
+from junebug.logs.redaction import REDACTED
+from junebug.model import signing, templates
+from junebug.model.messages import parse_timestamp
 
 LARGEST_INTEGER = 2**31 - 1
 LONGEST_AMQP_NAME = 255

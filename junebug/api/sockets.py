@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
-from junebug.config import Settings
+from junebug.config.declaration import Settings
 from junebug.errors import StartupError
 
 BACKLOG = 1024

@@ -14,12 +14,13 @@ from typing import Any
 
 import orjson
 
-from junebug import names, templates
+from junebug import names
 from junebug.errors import ApiUsageError, InvalidBody, MessageTooLong
-from junebug.logs import REDACTED
-from junebug.messages import Event, UserMessage, format_timestamp, parse_timestamp, worst_status
+from junebug.logs.redaction import REDACTED
+from junebug.model import templates
+from junebug.model.messages import Event, UserMessage, format_timestamp, parse_timestamp, worst_status
+from junebug.model.spec import PROPERTIES, RESTARTING_PROPERTIES, ChannelSpec
 from junebug.registry import Registry
-from junebug.spec import PROPERTIES, RESTARTING_PROPERTIES, ChannelSpec
 
 _INTEGERS = ("rate_limit_count", "rate_limit_window", "character_limit")
 

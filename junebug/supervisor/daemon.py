@@ -39,13 +39,14 @@ from supervisor.rpcinterface import make_main_rpcinterface
 from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
 
-from junebug.config import Settings
+from junebug.config.declaration import Settings
 from junebug.embedded import ServerProgram
 from junebug.errors import StartupError
-from junebug.messages import Status
-from junebug.spec import ChannelSpec
+from junebug.model.messages import Status
+from junebug.model.spec import ChannelSpec
 from junebug.supervisor import reconciler
-from junebug.supervisor.channel_process import (
+from junebug.supervisor.cleanup import Farewell
+from junebug.supervisor.processes.channel import (
     ApiConfig,
     ChannelGroupConfig,
     ReconcilerConfig,
@@ -53,7 +54,6 @@ from junebug.supervisor.channel_process import (
     ServerConfig,
     WarmProcess,
 )
-from junebug.supervisor.departures import Farewell
 from junebug.supervisor.rpc import ChannelsInterface
 
 API_PRIORITY = RECONCILER_PRIORITY = 200

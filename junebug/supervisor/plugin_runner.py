@@ -15,10 +15,10 @@ from typing import Any
 
 import structlog
 
-from junebug.config import Settings
+from junebug.config.declaration import Settings
 from junebug.errors import ConfigError
+from junebug.model.spec import ChannelSpec
 from junebug.registry import load_object
-from junebug.spec import ChannelSpec
 
 log = structlog.stdlib.get_logger("plugins")
 

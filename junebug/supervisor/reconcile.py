@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from junebug.messages import StatusLevel
-from junebug.spec import ChannelSpec
+from junebug.model.messages import StatusLevel
+from junebug.model.spec import ChannelSpec
 
 RAN_WELL = 10.0
 """Seconds after which a process that dies counts as dying for the first time."""

@@ -24,20 +24,20 @@ from typing import Any
 import structlog
 
 from junebug import names
-from junebug.aio import run_async
-from junebug.broker import Broker
-from junebug.config import Settings
+from junebug.amqp.broker import Broker
+from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, ConfigError, JunebugError, StoreUnavailable, Unavailable
-from junebug.logs import setup_process_logging
-from junebug.messages import Status, format_timestamp
+from junebug.logs.setup import setup_process_logging
+from junebug.model.messages import Status, format_timestamp
+from junebug.model.spec import ChannelSpec
 from junebug.registry import Registry
-from junebug.spec import ChannelSpec
+from junebug.runtime.loop import run_async
 from junebug.stores import Stores
 from junebug.supervisor import reconcile
-from junebug.supervisor.channel_process import touched_at
+from junebug.supervisor.cleanup import Departures, Farewell
 from junebug.supervisor.client import SupervisorClient
-from junebug.supervisor.departures import Departures, Farewell
 from junebug.supervisor.plugin_runner import PluginRunner, load_plugins
+from junebug.supervisor.processes.channel import touched_at
 from junebug.supervisor.reconcile import Notice, Plan, Pulse, Running, SilenceWatch
 
 log = structlog.stdlib.get_logger("reconciler")

@@ -16,7 +16,7 @@ from supervisor.supervisord import Supervisor
 from supervisor.xmlrpc import Faults, RPCError
 
 from junebug import names
-from junebug.supervisor.channel_process import ChannelGroupConfig, ChannelProcess
+from junebug.supervisor.processes.channel import ChannelGroupConfig, ChannelProcess
 from junebug.supervisor.reconcile import is_safe_id
 
 

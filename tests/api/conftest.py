@@ -12,10 +12,11 @@ import aiohttp
 import pytest
 
 from junebug import names
+from junebug.amqp.broker import Broker
+from junebug.amqp.frames import Delivery
 from junebug.api.app import bind, make_app, serving
 from junebug.api.http import PATIENCE
-from junebug.broker import Broker, Delivery
-from junebug.config import Settings
+from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable
 from junebug.registry import ChannelType, Registry
 from junebug.stores import Stores

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from junebug import names
-from junebug.messages import Status
+from junebug.model.messages import Status
 from tests.api.conftest import Api, running_api
 
 RATES = (

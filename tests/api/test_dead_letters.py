@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from junebug import names
-from junebug.callback import Callback, DeadLetter
-from junebug.messages import Event, Status, UserMessage
+from junebug.model.callbacks import Callback, DeadLetter
+from junebug.model.messages import Event, Status, UserMessage
 from tests.api.conftest import Api
 
 CHANNEL = "c"
@@ -197,7 +197,7 @@ async def test_thousands_are_gone_through(api: Api) -> None:
 
 
 async def test_while_somebody_else_goes_through_them_it_is_409(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("junebug.api.queue.BUSY_PATIENCE", 0.2)
+    monkeypatch.setattr("junebug.api.handlers.queue.BUSY_PATIENCE", 0.2)
     channel = await api.create()
     await bury(api, channel, letter(inbound()))
     consumer = api.broker.consume(names.dead_queue(channel), lambda _: None, prefetch=1, exclusive=True)

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from junebug.config import Settings
+from junebug.config.declaration import Settings
 from tests.api.conftest import Api, running_api
 
 MESSAGE = {"to": "1", "content": "x"}

@@ -12,9 +12,9 @@ import pytest
 
 from junebug import names
 from junebug.api.idempotency import body_digest
-from junebug.config import Settings
+from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, StoreUnavailable, Unroutable
-from junebug.messages import UserMessage
+from junebug.model.messages import UserMessage
 from tests.api.conftest import Answer, Api, running_api, until
 
 MESSAGE = {"to": "+123", "content": "hello"}

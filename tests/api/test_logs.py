@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from junebug.config import Settings
+from junebug.config.declaration import Settings
 from tests.api.conftest import Api, running_api
 
 

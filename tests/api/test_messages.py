@@ -13,8 +13,8 @@ import orjson
 import pytest
 
 from junebug import names
-from junebug.config import Settings
-from junebug.messages import Event, UserMessage
+from junebug.config.declaration import Settings
+from junebug.model.messages import Event, UserMessage
 from tests.api.conftest import Api, running_api, until
 
 INBOUND = UserMessage(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from junebug.config import AmqpSettings, RedisSettings, Settings
+from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
 from tests.api.conftest import Answer, Api, running_api, until
 from tests.servers import RabbitmqServer, RedisServer
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from junebug.api.app import bind
-from junebug.config import Settings
+from junebug.config.declaration import Settings
 from junebug.errors import StartupError
 
 PROGRAM = """
 import sys
 from junebug.api.app import bind, run
-from junebug.config import AmqpSettings, RedisSettings, Settings
+from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
 redis_port, amqp_port, directory, process = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 settings = Settings(interface="127.0.0.1", port=0, redis=RedisSettings(port=redis_port),
                     amqp=AmqpSettings(port=amqp_port), data_dir=directory, logging_path=directory)

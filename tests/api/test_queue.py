@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from junebug import names
-from junebug.control import Answering
+from junebug.amqp.rpc import Answering
 from junebug.errors import QueueBusy
-from junebug.messages import Event, UserMessage, new_id
+from junebug.model.messages import Event, UserMessage, new_id
 from tests.api.conftest import Api
 
 NEVER = "2999-01-01 00:00:00.000000"
@@ -264,7 +264,7 @@ async def test_a_queue_that_is_busy_for_a_moment_is_tried_again(api: Api) -> Non
 
 
 async def test_a_queue_that_stays_busy_is_409(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("junebug.api.queue.BUSY_PATIENCE", 0.2)
+    monkeypatch.setattr("junebug.api.handlers.queue.BUSY_PATIENCE", 0.2)
     channel = await api.create()
     await send(api, channel, "1")
     consumer = api.broker.consume(names.outbound_queue(channel), lambda _: None, prefetch=1, exclusive=True)

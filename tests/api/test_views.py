@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from junebug.api import schemas, views
-from junebug.api.logs import parse_count
-from junebug.api.specs import MAX_AGE, SpecCache
+from junebug.api.handlers.logs import parse_count
+from junebug.api.spec_cache import MAX_AGE, SpecCache
 from junebug.errors import ApiUsageError, ChannelNotFound, InvalidBody, MessageTooLong
-from junebug.messages import UserMessage
-from junebug.spec import ChannelSpec
+from junebug.model.messages import UserMessage
+from junebug.model.spec import ChannelSpec
 from tests.api.conftest import REGISTRY
 
 
@@ -200,7 +200,7 @@ async def test_what_was_read_before_a_change_is_not_kept_after_it() -> None:
 
 
 async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("junebug.api.specs.MAX_SPECS", 10)
+    monkeypatch.setattr("junebug.api.spec_cache.MAX_SPECS", 10)
     cache = SpecCache(Store())  # type: ignore[arg-type]
     for n in range(25):
         await cache.fetch(str(n))

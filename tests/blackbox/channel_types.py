@@ -7,8 +7,8 @@ import sys
 from typing import Any, ClassVar
 
 from junebug.errors import Rejected, TransportStartError
-from junebug.messages import UserMessage
-from junebug.worker.transport import Transport
+from junebug.model.messages import UserMessage
+from junebug.transports.base import Transport
 
 
 class SecretiveTransport(Transport):

@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from junebug.config import Settings
-from junebug.stores import Stores, TransportStore
+from junebug.config.declaration import Settings
+from junebug.stores import Stores
+from junebug.stores.transport import TransportStore
 from tests.worker.conftest import bench  # noqa: F401 - a fixture
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """With the channel type, whether or not its entry point is installed."""
-    return dataclasses.replace(settings, channels={"smpp": "junebug.worker.transports.smpp:CHANNEL_TYPE"})
+    return dataclasses.replace(settings, channels={"smpp": "junebug.transports.smpp:CHANNEL_TYPE"})
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, Self
 
-from junebug.worker.transports.smpp.pdu import Pdu, PduReader, decode, encode
-from junebug.worker.transports.smpp.session import Session, SessionOptions, response_to
+from junebug.smpp.pdu import Pdu, PduReader, decode, encode
+from junebug.smpp.session import Session, SessionOptions, response_to
 
 DEADLINE = 10.0
 

@@ -8,10 +8,10 @@ import pytest
 
 from junebug.errors import InvalidChannelConfig, TransportStartError
 from junebug.registry import Registry
-from junebug.worker.transports.smpp import CHANNEL_TYPE, NATIONAL_LANGUAGES
-from junebug.worker.transports.smpp import constants as c
-from junebug.worker.transports.smpp.config import Numbering, SmppConfig, parse_endpoint
-from junebug.worker.transports.smpp.gsm_tables import LANGUAGES
+from junebug.smpp import constants as c
+from junebug.smpp.text.gsm_tables import LANGUAGES
+from junebug.transports.smpp import CHANNEL_TYPE, NATIONAL_LANGUAGES
+from junebug.transports.smpp.config import Numbering, SmppConfig, parse_endpoint
 
 MINIMAL = {"host": "smsc.example.com", "port": 2775, "system_id": "me", "password": "sesame"}
 PROCESSORS = "vumi.transports.smpp.processors"

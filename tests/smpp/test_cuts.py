@@ -11,11 +11,11 @@ from typing import Self
 
 import pytest
 
-from junebug.worker.transports.smpp import constants as c
-from junebug.worker.transports.smpp.link import Link, LinkOptions
-from junebug.worker.transports.smpp.pdu import SubmitSm
-from junebug.worker.transports.smpp.session import NotWritten, ResponseLost, SessionOptions
-from junebug.worker.transports.smpp.smsc import Smsc, SmscOptions
+from junebug.smpp import constants as c
+from junebug.smpp.bind import Link, LinkOptions
+from junebug.smpp.pdu import SubmitSm
+from junebug.smpp.session import NotWritten, ResponseLost, SessionOptions
+from junebug.smpp.simulator.smsc import Smsc, SmscOptions
 from tests.smpp.peer import Log, until
 
 MESSAGES = 500

@@ -6,13 +6,14 @@ import itertools
 
 import pytest
 
-from junebug.stores import TransportStore
-from junebug.worker.transports.smpp import constants as c
-from junebug.worker.transports.smpp import mo, multipart
-from junebug.worker.transports.smpp.multipart import Concatenation
-from junebug.worker.transports.smpp.pdu import DataSm, DeliverSm
-from junebug.worker.transports.smpp.reassembly import Reassembly, Whole
-from junebug.worker.transports.smpp.text import UndecodableText
+from junebug.smpp import constants as c
+from junebug.smpp.pdu import DataSm, DeliverSm
+from junebug.smpp.text import multipart
+from junebug.smpp.text.codecs import UndecodableText
+from junebug.smpp.text.multipart import Concatenation
+from junebug.stores.transport import TransportStore
+from junebug.transports.smpp import mo
+from junebug.transports.smpp.reassembly import Reassembly, Whole
 
 
 def deliver(short_message: bytes, **fields: object) -> DeliverSm:

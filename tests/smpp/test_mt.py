@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from junebug.errors import Rejected
-from junebug.messages import UserMessage
-from junebug.worker.transports.smpp import constants as c
-from junebug.worker.transports.smpp import mt, multipart
-from junebug.worker.transports.smpp.config import Numbering, SmppConfig
-from junebug.worker.transports.smpp.pdu import SubmitSm, encode
+from junebug.model.messages import UserMessage
+from junebug.smpp import constants as c
+from junebug.smpp.pdu import SubmitSm, encode
+from junebug.smpp.text import multipart
+from junebug.transports.smpp import mt
+from junebug.transports.smpp.config import Numbering, SmppConfig
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from junebug.worker.transports.smpp import constants as c
-from junebug.worker.transports.smpp.gsm import unpack
-from junebug.worker.transports.smpp.multipart import (
+from junebug.smpp import constants as c
+from junebug.smpp.text.codecs import UnencodableText, decode_text, encode_text, national_languages
+from junebug.smpp.text.gsm import unpack
+from junebug.smpp.text.multipart import (
     BadUserDataHeader,
     Concatenation,
     TooManyParts,
@@ -20,7 +21,6 @@ from junebug.worker.transports.smpp.multipart import (
     sar_tlvs,
     split,
 )
-from junebug.worker.transports.smpp.text import UnencodableText, decode_text, encode_text, national_languages
 from tests.smpp.properties import given, st
 
 FAMILY = "👨\u200d👩\u200d👧\u200d👦"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from junebug.worker.transports.smpp import constants as c
-from junebug.worker.transports.smpp import pdu as codec
-from junebug.worker.transports.smpp.pdu import (
+from junebug.smpp import constants as c
+from junebug.smpp import pdu as codec
+from junebug.smpp.pdu import (
     KINDS,
     AlertNotification,
     BadLength,

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from junebug.worker.transports.smpp import constants as c
-from junebug.worker.transports.smpp import receipts
-from junebug.worker.transports.smpp.receipts import ReceiptReader, UnreadableReceipt
+from junebug.smpp import constants as c
+from junebug.transports.smpp import receipts
+from junebug.transports.smpp.receipts import ReceiptReader, UnreadableReceipt
 
 RECEIPT = c.ESM_CLASS_DELIVERY_RECEIPT
 APPENDIX_B = "id:{} sub:001 dlvrd:001 submit date:2411231200 done date:2411231201 stat:{} err:{} text:Hello"

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from junebug.worker.transports.smpp import constants as c
-from junebug.worker.transports.smpp.pdu import (
+from junebug.smpp import constants as c
+from junebug.smpp.pdu import (
     AlertNotification,
     Bind,
     BindResp,
@@ -26,15 +26,15 @@ from junebug.worker.transports.smpp.pdu import (
     UnbindResp,
     encode,
 )
-from junebug.worker.transports.smpp.session import (
+from junebug.smpp.session import (
     MAX_UNREAD,
     NotWritten,
     ResponseLost,
     Session,
     SessionOptions,
 )
-from junebug.worker.transports.smpp.timers import Backoff, Liveness
-from junebug.worker.transports.smpp.window import LAST_SEQUENCE, Request, Window
+from junebug.smpp.timers import Backoff, Liveness
+from junebug.smpp.window import LAST_SEQUENCE, Request, Window
 from tests.smpp.peer import Log, Peer, connect, frame, response, until
 
 
@@ -622,7 +622,7 @@ async def test_mutated_pdus_never_hurt_a_session(monkeypatch: pytest.MonkeyPatch
     """Each is taken, answered or ignored; requests of ours go on; nothing is kept, nothing raises."""
     failures: list[tuple[object, ...]] = []
     monkeypatch.setattr(
-        "junebug.worker.transports.smpp.session.log.exception", lambda *said, **_: failures.append(said)
+        "junebug.smpp.session.log.exception", lambda *said, **_: failures.append(said)
     )
     transport = Memory()
     session = Session("esme", SessionOptions(max_unanswered=50), on_request=Log(answer=True).on_request)

@@ -15,8 +15,8 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from junebug.worker.transports.smpp import constants as c
-from junebug.worker.transports.smpp.pdu import (
+from junebug.smpp import constants as c
+from junebug.smpp.pdu import (
     Bind,
     CancelSm,
     DataSm,
@@ -27,9 +27,9 @@ from junebug.worker.transports.smpp.pdu import (
     SubmitMulti,
     SubmitSm,
 )
-from junebug.worker.transports.smpp.session import NotWritten, ResponseLost, Session, SessionOptions
-from junebug.worker.transports.smpp.smsc import Smsc, SmscOptions
-from junebug.worker.transports.smpp.smsc_command import http_app
+from junebug.smpp.session import NotWritten, ResponseLost, Session, SessionOptions
+from junebug.smpp.simulator.command import http_app
+from junebug.smpp.simulator.smsc import Smsc, SmscOptions
 from tests.smpp.peer import DEADLINE, Log, connect, response, until
 
 
@@ -408,7 +408,7 @@ async def test_http_says_what_is_wrong_with_an_mo(smsc: Any, body: bytes) -> Non
 
 async def run_command(*arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "junebug.worker.transports.smpp.smsc_command", *arguments),
+        *(sys.executable, "-m", "junebug.smpp.simulator.command", *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -453,7 +453,7 @@ async def test_the_command_listens_takes_lines_and_ends_when_asked() -> None:
 
 @pytest.mark.parametrize("source", ["/dev/null", __file__], ids=["nothing", "a file"])
 async def test_the_command_runs_without_anybody_typing(source: str) -> None:
-    command = f"exec {sys.executable} -m junebug.worker.transports.smpp.smsc_command --port 0 <{source}"
+    command = f"exec {sys.executable} -m junebug.smpp.simulator.command --port 0 <{source}"
     process = await asyncio.create_subprocess_shell(command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout
     await line_with(process.stdout, "is listening on")

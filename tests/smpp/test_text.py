@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from junebug.worker.transports.smpp import text
-from junebug.worker.transports.smpp.gsm import pack, unpack
-from junebug.worker.transports.smpp.gsm_tables import LANGUAGES, LOCKING, SINGLE, UNDEFINED
-from junebug.worker.transports.smpp.text import (
+from junebug.smpp.text import codecs
+from junebug.smpp.text.codecs import (
     GSM,
     UCS2,
     UndecodableText,
@@ -20,6 +18,8 @@ from junebug.worker.transports.smpp.text import (
     encode_text,
     fits,
 )
+from junebug.smpp.text.gsm import pack, unpack
+from junebug.smpp.text.gsm_tables import LANGUAGES, LOCKING, SINGLE, UNDEFINED
 from tests.smpp.properties import given, st
 
 BASIC = "".join(character for character in LOCKING[0] if character != "\x1b")
@@ -226,6 +226,6 @@ def test_an_unknown_language_is_refused() -> None:
 def test_whatever_is_chosen_comes_back(message: str, language: str | None) -> None:
     message = message.removeprefix("\ufeff")  # the one character that UCS2 does not bring back: a mark at the beginning
     encoding, data_coding = choose_encoding(message, language)
-    locking, single = text.national_languages(encoding)
+    locking, single = codecs.national_languages(encoding)
     octets = encode_text(message, encoding)
     assert decode_text(octets, data_coding, locking_shift=locking, single_shift=single) == message

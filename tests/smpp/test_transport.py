@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 from junebug import names
-from junebug.logs import Redactor, setup_channel_logging, tail
-from junebug.messages import format_timestamp
-from junebug.spec import ChannelSpec
-from junebug.worker.transports.smpp import constants as c
-from junebug.worker.transports.smpp import transport
-from junebug.worker.transports.smpp.pdu import DeliverSm, SubmitSm
-from junebug.worker.transports.smpp.smsc import Smsc, SmscOptions
+from junebug.logs.redaction import Redactor
+from junebug.logs.setup import setup_channel_logging
+from junebug.logs.tail import tail
+from junebug.model.messages import format_timestamp
+from junebug.model.spec import ChannelSpec
+from junebug.smpp import constants as c
+from junebug.smpp.pdu import DeliverSm, SubmitSm
+from junebug.smpp.simulator.smsc import Smsc, SmscOptions
+from junebug.transports.smpp import transport
 from tests.worker.conftest import Bench, eventually
 
 TO = "27820001111"

@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 
 from junebug import names
-from junebug.config import Settings
+from junebug.config.declaration import Settings
 from junebug.errors import StoreUnavailable
-from junebug.stores import Stores, TransportStore
+from junebug.stores import Stores
+from junebug.stores.transport import TransportStore
 
 
 async def test_values(store: TransportStore) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from junebug.config import AmqpSettings, RedisSettings, Settings
+from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
 from junebug.errors import Unavailable
 from junebug.supervisor.client import SupervisorClient
 from junebug.supervisor.reconcile import Running

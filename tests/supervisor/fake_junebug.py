@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from junebug import names
-from junebug.broker import Broker
-from junebug.config import AmqpSettings, RedisSettings, Settings
+from junebug.amqp.broker import Broker
+from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
 from junebug.embedded import ServerProgram
-from junebug.messages import Status
-from junebug.spec import ChannelSpec, Launch
+from junebug.model.messages import Status
+from junebug.model.spec import ChannelSpec, Launch
 from junebug.stores import Stores
 from junebug.supervisor import daemon
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from junebug.config import Settings
+from junebug.config.declaration import Settings
 from junebug.errors import Unavailable
 from junebug.supervisor.daemon import RECONCILER_SILENCE
 from tests.supervisor.conftest import FakeJunebug, eventually, is_alive

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from junebug.config import Settings
+from junebug.config.declaration import Settings
 from junebug.errors import ConfigError
+from junebug.model.spec import ChannelSpec
 from junebug.plugin import JunebugPlugin
-from junebug.spec import ChannelSpec
 from junebug.supervisor.plugin_runner import PluginRunner, load_plugins
 
 HERE = "tests.supervisor.test_plugin_runner"
@@ -84,4 +84,4 @@ def test_what_cannot_be_loaded_is_named() -> None:
     with pytest.raises(ConfigError, match=r"plugins\[1\]: cannot load 'no.such.Class'"):
         load_plugins(Settings(plugins=[{"type": f"{HERE}.Recorder"}, {"type": "no.such.Class"}]))
     with pytest.raises(ConfigError, match=r"plugins\[0\]: .* cannot be made: TypeError"):
-        load_plugins(Settings(plugins=[{"type": "junebug.spec.ChannelSpec"}]))
+        load_plugins(Settings(plugins=[{"type": "junebug.model.spec.ChannelSpec"}]))

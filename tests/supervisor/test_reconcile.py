@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from junebug.spec import ChannelSpec
-from junebug.supervisor.channel_process import exit_text
+from junebug.model.spec import ChannelSpec
+from junebug.supervisor.processes.channel import exit_text
 from junebug.supervisor.reconcile import (
     CONFIRM,
     LONGEST_GAP,

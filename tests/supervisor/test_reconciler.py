@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from junebug import names
-from junebug.broker import Broker
-from junebug.config import RedisSettings, Settings
+from junebug.amqp.broker import Broker
+from junebug.config.declaration import RedisSettings, Settings
+from junebug.model.spec import ChannelSpec
 from junebug.plugin import JunebugPlugin
-from junebug.spec import ChannelSpec
 from junebug.stores import Stores
 from tests.servers import RedisServer
 from tests.supervisor.conftest import DEADLINE, FakeJunebug, is_alive
 
-TYPES = {"fake": "junebug.worker.transports.loopback:CHANNEL_TYPE"}
+TYPES = {"fake": "junebug.transports.loopback:CHANNEL_TYPE"}
 
 
 async def until(check: Callable[[], Awaitable[Any]], timeout: float = DEADLINE) -> Any:

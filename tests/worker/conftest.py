@@ -15,13 +15,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from junebug import names
-from junebug.broker import Broker
-from junebug.config import Settings
-from junebug.logs import Redactor
-from junebug.messages import UserMessage
-from junebug.spec import ChannelSpec, Launch
+from junebug.amqp.broker import Broker
+from junebug.config.declaration import Settings
+from junebug.logs.redaction import Redactor
+from junebug.model.messages import UserMessage
+from junebug.model.spec import ChannelSpec, Launch
 from junebug.stores import Stores
-from junebug.worker.channel_worker import ChannelWorker
+from junebug.worker.process import ChannelWorker
 
 DEADLINE = 10.0
 

@@ -6,8 +6,8 @@ import asyncio
 from collections import deque
 from typing import Any, ClassVar
 
-from junebug.messages import UserMessage
-from junebug.worker.transport import Transport
+from junebug.model.messages import UserMessage
+from junebug.transports.base import Transport
 
 
 class ScriptedTransport(Transport):

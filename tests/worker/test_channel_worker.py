@@ -9,8 +9,8 @@ import orjson
 
 from junebug import names
 from junebug.embedded import free_ports
-from junebug.messages import Event
-from junebug.spec import ChannelSpec
+from junebug.model.messages import Event
+from junebug.model.spec import ChannelSpec
 from tests.worker.conftest import Bench, eventually
 
 

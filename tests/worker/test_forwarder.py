@@ -13,10 +13,10 @@ import pytest
 import standardwebhooks
 
 from junebug import names
-from junebug.callback import Callback, DeadLetter
 from junebug.embedded import free_ports
-from junebug.messages import Status, UserMessage
-from junebug.spec import ChannelSpec
+from junebug.model.callbacks import Callback, DeadLetter
+from junebug.model.messages import Status, UserMessage
+from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
 from tests.worker.conftest import Application, Bench, eventually
 

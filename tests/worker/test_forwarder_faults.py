@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from junebug import names
-from junebug.config import AmqpSettings
-from junebug.worker.forwarder import PREFETCH
+from junebug.config.declaration import AmqpSettings
+from junebug.worker.callbacks.forwarder import PREFETCH
 from tests.servers import RabbitmqServer
 from tests.worker.conftest import Bench, eventually
 from tests.worker.test_forwarder import DELAYS, Host, all_wait, loopback, mo, receive

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from junebug.errors import NotSent
-from junebug.worker.rate_limit import MOST_REMEMBERED, RateLimit, Window
+from junebug.worker.outbound.rate_limit import MOST_REMEMBERED, RateLimit, Window
 
 
 def leaving(window: Window, start: float, seconds: float) -> list[float]:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from junebug import names
-from junebug.control import Asking
+from junebug.amqp.rpc import Asking
 from junebug.errors import NotSent, Rejected, UnknownOutcome
-from junebug.logs import tail
-from junebug.messages import format_timestamp
-from junebug.spec import ChannelSpec
+from junebug.logs.tail import tail
+from junebug.model.messages import format_timestamp
+from junebug.model.spec import ChannelSpec
 from tests.worker.conftest import Bench, eventually
 from tests.worker.scripted import ScriptedTransport
 

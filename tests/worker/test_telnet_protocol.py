@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from junebug.worker.transports.telnet.protocol import LONGEST_LINE, LineReader, format_text, parse_endpoint
+from junebug.transports.telnet.protocol import LONGEST_LINE, LineReader, format_text, parse_endpoint
 
 LINES = [
     (b"Hi\r\n", ["Hi"]),

@@ -1,0 +1,1 @@
+"""RabbitMQ: the only room that imports its client libraries."""

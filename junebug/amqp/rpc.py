@@ -1,0 +1,144 @@
+"""Questions that an API process asks a channel's worker, and their answers: a request and a reply over RabbitMQ.
+
+Neighbours: worker/channel_worker.py answers (`Answering`), api/queue.py asks (`Asking`). A worker's control queue exists
+only while it is connected: a question that no queue takes tells that nobody is there, so nobody waits for the dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+import structlog
+
+from junebug import names
+from junebug.amqp.broker import Broker
+from junebug.amqp.consumer import Consumer
+from junebug.amqp.frames import Delivery
+from junebug.errors import BrokerUnavailable, JunebugError, NotRunning, Unroutable
+from junebug.model.messages import new_id
+
+log = structlog.stdlib.get_logger("control")
+
+PREFETCH = 20
+REPLY_LIFETIME = 60.0
+"""Seconds after which an answer that nobody fetched is dropped."""
+
+Arguments = Mapping[str, Any]
+Answer = dict[str, Any]
+
+
+class Answering:
+    """A worker's side."""
+
+    def __init__(self, broker: Broker, channel: str, answers: Mapping[str, Callable[[Arguments], Awaitable[Answer]]]) -> None:
+        """`answers`: question -> who answers it. What it raises is told to whoever asked."""
+        self._broker = broker
+        self._channel = channel
+        self._answers = answers
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._consumer: Consumer | None = None
+
+    def start(self) -> None:
+        self._consumer = self._broker.consume(
+            names.control_queue(self._channel), self._take, prefetch=PREFETCH, temporary=True
+        )
+
+    async def stop(self) -> None:
+        """What is being answered is given up: whoever asked sees that nobody is there."""
+        if self._consumer:
+            await self._consumer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _take(self, delivery: Delivery) -> None:
+        delivery.ack()  # an answer after a crash would come too late
+        task = asyncio.create_task(self._answer(delivery.body))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, body: bytes) -> None:
+        try:
+            question = orjson.loads(body)
+            reply_to, number, name = question["reply_to"], question["id"], question["question"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            log.error("unreadable question")
+            return
+        reply: dict[str, Any] = {"id": number}
+        try:
+            reply["answer"] = await self._answers[name](question.get("arguments") or {})
+        except JunebugError as error:
+            reply["error"] = {"status": error.status, "description": error.description, "message": str(error)}
+        except Exception:
+            log.exception("no answer to a question", question=name)
+            reply["error"] = {"status": 500, "description": "generic error", "message": "See the channel's log"}
+        try:
+            await self._broker.publish(reply_to, orjson.dumps(reply), expiration=REPLY_LIFETIME)
+        except (BrokerUnavailable, Unroutable):
+            pass  # whoever asked is gone
+
+
+class Asking:
+    """An API process's side."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._queue = names.reply_queue(f"{os.getpid()}.{new_id()[:12]}")
+        self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._consumer: Consumer | None = None
+
+    def start(self) -> None:
+        self._consumer = self._broker.consume(self._queue, self._take, prefetch=100, temporary=True)
+
+    async def stop(self) -> None:
+        if self._consumer:
+            await self._consumer.cancel()
+
+    async def ask(self, channel: str, question: str, timeout: float, **arguments: Any) -> Answer:
+        """The worker's answer.
+
+        Raises NotRunning when the channel has no worker that listens, BrokerUnavailable, and a JunebugError that says
+        what the worker's error said.
+        """
+        number = new_id()
+        body = orjson.dumps({"id": number, "reply_to": self._queue, "question": question, "arguments": arguments})
+        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout):
+                try:
+                    if self._consumer:
+                        await self._consumer.consuming.wait()  # else the answer would find no queue
+                    await self._broker.publish(names.control_queue(channel), body, expiration=timeout, timeout=timeout)
+                except Unroutable:
+                    raise NotRunning(f"Channel {channel!r} has no process that runs") from None
+                answered: Answer = await answer
+                return answered
+        except TimeoutError:
+            raise NotResponding(f"The process of channel {channel!r} did not answer within {timeout:g} s") from None
+        finally:
+            self._waiting.pop(number, None)
+
+    def _take(self, delivery: Delivery) -> None:
+        delivery.ack()
+        reply = orjson.loads(delivery.body)
+        waiting = self._waiting.get(reply["id"])
+        if waiting is None or waiting.done():
+            return
+        if "error" in reply:
+            waiting.set_exception(_error(reply["error"]))
+        else:
+            waiting.set_result(reply["answer"])
+
+
+class NotResponding(BrokerUnavailable):
+    """The worker has the question and does not answer."""
+
+
+def _error(told: Mapping[str, Any]) -> JunebugError:
+    error = JunebugError(str(told["message"]))
+    error.status, error.description = int(told["status"]), str(told["description"])
+    return error

@@ -1,0 +1,140 @@
+"""Endpoints of what waits to be sent: look at it, cancel it, hold it back (issue 4).
+
+The channel's worker holds part of it, so the worker is asked (control.py). Where there is none, the same is done here,
+with the same functions (outbound.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import orjson
+import structlog
+from aiohttp import web
+
+from junebug.amqp.broker import Broker
+from junebug.amqp.outbound import Cancelled, cancel_queued, list_queued, queues_of
+from junebug.amqp.rpc import Asking
+from junebug.api import views
+from junebug.api.channel_queues import ChannelQueues
+from junebug.api.http import LONG_WORK, Page, channel_id, long_work, read_page, reply
+from junebug.api.spec_cache import SpecCache
+from junebug.errors import ApiUsageError, JunebugError, MessageNotQueued, NotRunning, QueueBusy
+from junebug.model.messages import UserMessage
+from junebug.model.spec import ChannelSpec
+
+log = structlog.stdlib.get_logger("api")
+
+ANSWER_TIMEOUT = LONG_WORK * 0.7
+"""Seconds that a worker's answer may take."""
+CANCEL_TIME = 20.0
+"""Seconds for which what waits is cancelled here; the answer says what is left then."""
+BUSY_PATIENCE = 10.0
+"""Seconds for which a queue that somebody else goes through is tried again."""
+BUSY_PAUSE = 0.1
+
+T = TypeVar("T")
+
+
+class QueueControl:
+    """The handlers, and what they need."""
+
+    def __init__(self, broker: Broker, specs: SpecCache, queues: ChannelQueues, asking: Asking) -> None:
+        self._broker = broker
+        self._specs = specs
+        self._queues = queues
+        self._asking = asking
+
+    @long_work
+    async def list_messages(self, request: web.Request) -> web.Response:
+        state = request.query.get("state", "queued")
+        if state != "queued":
+            raise ApiUsageError(f"state: expected 'queued', got {state[:50]!r}")
+        page = read_page(request.query)
+        spec = await self._specs.fetch(channel_id(request))
+        counts = await self._queues.count(spec)
+        messages = await until_free(lambda: self._list(spec, page))
+        return reply(200, "messages listed", {
+            "messages": [views.queued_json(message, spec.id) for message in messages],
+            "limit": page.limit,
+            "offset": page.offset,
+            "total": sum(counts.queued.values()),
+        })  # fmt: skip
+
+    @long_work
+    async def cancel_all(self, request: web.Request) -> web.Response:
+        spec = await self._specs.fetch(channel_id(request))
+        return self._cancelled(await self._cancel(spec, None))
+
+    @long_work
+    async def cancel_one(self, request: web.Request) -> web.Response:
+        spec = await self._specs.fetch(channel_id(request))
+        message_id = request.match_info["message_id"]
+        cancelled = await self._cancel(spec, message_id)
+        if not cancelled.cancelled:
+            raise MessageNotQueued(
+                f"No message with id {message_id[:100]!r} waits to be sent: it is unknown, being sent, or sent already"
+            )
+        return self._cancelled(cancelled)
+
+    async def pause(self, request: web.Request) -> web.Response:
+        return await self._set_paused(request, True, "sending paused")
+
+    async def resume(self, request: web.Request) -> web.Response:
+        return await self._set_paused(request, False, "sending resumed")
+
+    async def _set_paused(self, request: web.Request, paused: bool, description: str) -> web.Response:
+        """The running worker applies it, and keeps its links to the provider."""
+        channel = channel_id(request)
+
+        def change(spec: ChannelSpec) -> ChannelSpec:
+            return dataclasses.replace(spec, paused=paused or None, given=spec.given - {"paused"})
+
+        old, spec = await self._specs.change(channel, change)
+        if spec is not old:
+            log.info(description, channel_id=channel)
+        return reply(200, description, views.queue_json(spec.paused, await self._queues.counts(spec)))
+
+    async def _list(self, spec: ChannelSpec, page: Page) -> list[UserMessage]:
+        try:
+            told = await self._asking.ask(spec.id, "list", ANSWER_TIMEOUT, offset=page.offset, limit=page.limit)
+        except NotRunning:
+            queues = queues_of(spec.id, spec.amqp_queue)
+            return await list_queued(self._broker, spec.id, queues, page.offset, page.limit)
+        return [UserMessage.from_wire(orjson.dumps(each["message"]), each["priority"]) for each in told["messages"]]
+
+    async def _cancel(self, spec: ChannelSpec, message_id: str | None) -> Cancelled:
+        """`message_id` None: all. Raises QueueBusy, BrokerUnavailable."""
+        await self._queues.count(spec)  # tells in time when RabbitMQ is away
+        ids = None if message_id is None else [message_id]
+
+        async def attempt() -> Cancelled:
+            try:
+                told = await self._asking.ask(spec.id, "cancel", ANSWER_TIMEOUT, message_ids=ids)
+            except NotRunning:
+                queues = queues_of(spec.id, spec.amqp_queue)
+                return await cancel_queued(self._broker, spec.id, queues, ids, CANCEL_TIME)
+            return Cancelled(told["cancelled"], told["remaining"])
+
+        return await until_free(attempt)
+
+    @staticmethod
+    def _cancelled(cancelled: Cancelled) -> web.Response:
+        result: dict[str, Any] = {"cancelled": cancelled.cancelled, "remaining": cancelled.remaining}
+        return reply(200, "messages cancelled", result)
+
+
+async def until_free(work: Callable[[], Awaitable[T]]) -> T:
+    """The outcome of `work`, which somebody else may keep from its queue for a moment. Raises QueueBusy in the end."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + BUSY_PATIENCE
+    while True:
+        try:
+            return await work()
+        except JunebugError as error:
+            if error.status != QueueBusy.status or loop.time() > ends:
+                raise
+        await asyncio.sleep(BUSY_PAUSE)

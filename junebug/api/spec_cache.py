@@ -1,0 +1,110 @@
+"""The channels' specs as the handlers need them: at hand, never older than a second, and changed by one at a time.
+
+A miss goes to Redis and only what exists is kept, so a channel can be used the moment its 201 is out, through whichever
+API process. A change made through this process is seen by it at once, another's when its nudge arrives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+from aiohttp import web
+
+from junebug.api import views
+from junebug.errors import ChannelChanged
+from junebug.model.spec import ChannelSpec
+from junebug.runtime.loop import end_task
+from junebug.stores.channels import ChannelStore
+
+log = structlog.stdlib.get_logger("api")
+
+MAX_AGE = 1.0
+MAX_SPECS = 10_000
+LISTEN_AGAIN = 1.0
+UPDATE_ATTEMPTS = 100
+"""Each of so many callers who change a channel at the same time gets through."""
+
+
+class SpecCache:
+    """Channel id -> spec."""
+
+    def __init__(self, store: ChannelStore, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._clock = clock
+        self._known: dict[str, tuple[ChannelSpec, float]] = {}
+        self._changes = 0
+
+    def peek(self, channel: str) -> ChannelSpec | None:
+        """The spec, if it is at hand."""
+        known = self._known.get(channel)
+        if known is None or self._clock() >= known[1]:
+            return None
+        return known[0]
+
+    async def fetch(self, channel: str) -> ChannelSpec:
+        """The spec as Redis has it now. Raises ChannelNotFound, StoreUnavailable."""
+        before, changes = self._clock(), self._changes
+        spec = await self._store.get(channel)
+        if changes == self._changes:  # else what was read may be older than what somebody wrote meanwhile
+            self._keep(spec, before)
+        return spec
+
+    async def change(
+        self, channel: str, change: Callable[[ChannelSpec], ChannelSpec]
+    ) -> tuple[ChannelSpec, ChannelSpec]:
+        """Store `change(spec)`; the spec before, and as it is stored now: the same object where nothing changes.
+
+        Whoever changes the channel at the same time loses nothing by it. Raises ChannelNotFound, StoreUnavailable, what
+        `change` raises, and ChannelChanged when others were faster too often.
+        """
+        attempts = 0
+        while True:
+            old = await self._store.get(channel)
+            new = change(old)
+            if not views.is_changed(old, new):
+                return old, old
+            attempts += 1
+            try:
+                stored = await self._store.update(old, new, restart=views.needs_restart(old, new))
+            except ChannelChanged:
+                if attempts == UPDATE_ATTEMPTS:
+                    raise
+                continue
+            self.drop(channel)
+            return old, stored
+
+    def drop(self, channel: str) -> None:
+        """It was changed or deleted, by this process or another."""
+        self._changes += 1
+        self._known.pop(channel, None)
+
+    def _keep(self, spec: ChannelSpec, now: float) -> None:
+        if len(self._known) >= MAX_SPECS:
+            self._known.clear()
+        self._known[spec.id] = (spec, now + MAX_AGE)
+
+    def _drop_all(self) -> None:
+        self._changes += 1
+        self._known.clear()
+
+    async def listening(self, _: web.Application) -> AsyncIterator[None]:
+        """For `cleanup_ctx`: hear of other processes' changes while the application runs."""
+        task = asyncio.create_task(self._listen_forever(), name="nudges")
+        yield
+        await end_task(task)
+
+    async def _listen_forever(self) -> None:
+        while True:
+            try:
+                async for channel in self._store.nudges():
+                    if channel:
+                        self.drop(channel)
+                    else:
+                        self._drop_all()
+            except Exception:
+                log.exception("listening for changed channels failed: trying again")
+            self._drop_all()
+            await asyncio.sleep(LISTEN_AGAIN)

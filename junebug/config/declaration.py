@@ -1,0 +1,189 @@
+"""Settings: one declaration of every setting, from which command line, environment, YAML file and docs are made.
+
+Neighbours: load.py merges what was given; cli.py makes the flags from OPTIONS, docs/generate.py the settings page and
+etc/junebug.yaml.example.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT_PREFIX = "JUNEBUG_"
+LONGEST_SOCKET_PATH = 100
+"""Bytes: a unix socket's path is limited to 107 by the kernel, and supervisord appends its pid while binding."""
+
+
+def _setting(default: Any, flag: str, short: str = "", *, help: str, minimum: float | None = None,
+             maximum: float | None = None, secret: bool = False, kind: str = "") -> Any:  # fmt: skip
+    """One setting: its default, flags and help (units included) side by side."""
+    about = {"flag": flag, "short": short, "help": help, "minimum": minimum, "maximum": maximum, "secret": secret,
+             "kind": kind}  # fmt: skip
+    if isinstance(default, (dict, list)):
+        return field(default_factory=lambda: type(default)(default), repr=False, metadata=about)
+    return field(default=default, repr=not secret, metadata=about)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisSettings:
+    """Where Redis is."""
+
+    host: str = _setting("localhost", "--redis-host", "-redish", help="The hostname of the Redis server.")
+    port: int = _setting(6379, "--redis-port", "-redisp", help="The port of the Redis server.", minimum=1,
+                         maximum=65535)  # fmt: skip
+    db: int = _setting(0, "--redis-db", "-redisdb", help="The number of the Redis database.", minimum=0)
+    password: str | None = _setting(None, "--redis-password", "-redispass", help="The password for Redis.", secret=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AmqpSettings:
+    """Where RabbitMQ is."""
+
+    hostname: str = _setting("127.0.0.1", "--amqp-host", "-amqph", help="The hostname of the RabbitMQ server.")
+    vhost: str = _setting("/", "--amqp-vhost", "-amqpvh", help="The AMQP virtual host.")
+    port: int = _setting(5672, "--amqp-port", "-amqpp", help="The port of the RabbitMQ server.", minimum=1,
+                         maximum=65535)  # fmt: skip
+    username: str = _setting("guest", "--amqp-user", "-amqpu", help="The username for RabbitMQ.")
+    password: str | None = _setting("guest", "--amqp-password", "-amqppass", help="The password for RabbitMQ.",
+                                    secret=True)  # fmt: skip
+    db: int = _setting(0, "", help="Taken for compatibility; RabbitMQ has no databases.", minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings. Times are in seconds, sizes in bytes. The order is that of the documentation."""
+
+    interface: str = _setting("localhost", "--interface", "-i", help="The interface to expose the API on.")
+    port: int = _setting(8080, "--port", "-p", help="The port to expose the API on.", minimum=0, maximum=65535)
+    logfile: str | None = _setting(None, "--log-file", "-l", help="The file to log to, as JSON lines; none: no file.")
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    amqp: AmqpSettings = field(default_factory=AmqpSettings)
+    inbound_message_ttl: int = _setting(600, "--inbound-message-ttl", "-ittl", minimum=1,
+        help="The maximum time allowed to reply to a message, in seconds.")  # fmt: skip
+    outbound_message_ttl: int = _setting(172800, "--outbound-message-ttl", "-ottl", minimum=1,
+        help="The maximum time allowed for events to arrive for a message, in seconds.")  # fmt: skip
+    channels: dict[str, str] = _setting({}, "--channels", "-ch", kind="mapping",
+        help="Channel types to add: type to Python class (command line: `type:python.Class`, may be repeated).")  # fmt: skip
+    replace_channels: bool = _setting(False, "--replace-channels", "-rch",
+        help="Whether `channels` replaces the default channel types instead of adding to them.")  # fmt: skip
+    plugins: list[dict[str, Any]] = _setting([], "--plugin", "-pl", kind="plugins",
+        help="Plugins: objects with a `type` (the Python class) and what that plugin needs (command line: one JSON "
+             "object, may be repeated).")  # fmt: skip
+    metric_window: float = _setting(10.0, "--metric-window", "-mw", minimum=0.1,
+        help="The size of each bucket used for rates, in seconds.")  # fmt: skip
+    logging_path: str = _setting("logs/", "--logging-path", "-lp", help="The directory for each channel's log files.")
+    log_rotate_size: int = _setting(1_000_000, "--log-rotate-size", "-lrs", minimum=1,
+        help="The size at which a channel's log file is rotated, in bytes.")  # fmt: skip
+    max_log_files: int = _setting(5, "--max-log-files", "-mlf", minimum=0,
+        help="Log files to keep of each channel, the present one included; 0 keeps them all.")  # fmt: skip
+    max_logs: int = _setting(100, "--max-logs", "-ml", minimum=1,
+        help="The most log entries that one request to the API gets.")  # fmt: skip
+
+    workers: int = _setting(1, "--workers", minimum=1, maximum=64, help="API processes that share the port.")
+    embedded: bool = _setting(False, "--embedded", kind="switch",
+        help="Start a private Redis and RabbitMQ on loopback, their data kept in `data_dir`.")  # fmt: skip
+    data_dir: str = _setting("var", "--data-dir", help="The directory for sockets, heartbeats, process logs and the "
+                             "data of the embedded servers.")  # fmt: skip
+    callback_timeout: float = _setting(10.0, "--callback-timeout", minimum=0.1,
+        help="The longest that a call of an application's URL may take, in seconds.")  # fmt: skip
+    callback_concurrency: int = _setting(50, "--callback-concurrency", minimum=1,
+        help="Calls under way to one host, for each channel.")  # fmt: skip
+    callback_retry_delays: list[float] = _setting([1.0, 5.0, 30.0, 120.0, 600.0, 3600.0], "--callback-retry-delays",
+        kind="delays", minimum=0.1, maximum=86400,
+        help="Pauses before a failed call is made again, in seconds; the last one repeats (command line: with "
+             "commas between).")  # fmt: skip
+    callback_max_age: float = _setting(86400.0, "--callback-max-age", minimum=1.0,
+        help="How long an inbound message is tried before it becomes a dead letter, in seconds; events are tried for "
+             "outbound_message_ttl.")  # fmt: skip
+    callback_secret: str | None = _setting(None, "--callback-secret", secret=True,
+        help="The key that signs calls as Standard Webhooks do: `whsec_` and base64; none: they are not signed. A "
+             "channel may have its own.")  # fmt: skip
+    max_body_size: int = _setting(1_000_000, "--max-body-size", minimum=1000,
+        help="The largest request body that the API takes, in bytes.")  # fmt: skip
+    request_timeout: float = _setting(5.0, "--request-timeout", minimum=0.1,
+        help="The longest that the API waits for Redis or RabbitMQ before it answers 503, in seconds.")  # fmt: skip
+    allow_expired_replies: bool = _setting(False, "--allow-expired-replies", kind="switch",
+        help="Take `to` and `reply_to` together: an expired reply_to then falls back to `to`.")  # fmt: skip
+    worker_timeout: float = _setting(10.0, "--worker-timeout", minimum=2.0,
+        help="A channel's process whose event loop is silent for so long is killed and started again, in seconds.")  # fmt: skip
+    reconcile_interval: float = _setting(3.0, "--reconcile-interval", minimum=0.1,
+        help="How often wanted and running channels are compared without being told, in seconds.")  # fmt: skip
+    stop_timeout: float = _setting(10.0, "--stop-timeout", minimum=1.0,
+        help="The longest that a channel's process may take to finish what is in flight, in seconds.")  # fmt: skip
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets and heartbeats: what means nothing after a restart."""
+        return Path(self.data_dir) / "run"
+
+    @property
+    def log_dir(self) -> Path:
+        """Logs of the processes themselves (a channel's own log is in logging_path)."""
+        return Path(self.data_dir) / "log"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        return self.run_dir / "supervisor.sock"
+
+    def heartbeat_path(self, program: str) -> Path:
+        """The file that the program's event loop touches every second."""
+        return self.run_dir / "heartbeat" / program
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting as every reader of the declaration sees it."""
+
+    path: tuple[str, ...]
+    kind: str
+    """`str`, `int`, `float`, `bool`, `switch` (a flag without a value), `delays`, `mapping` or `plugins`."""
+    optional: bool
+    default: Any
+    flag: str
+    short: str
+    help: str
+    minimum: float | None
+    maximum: float | None
+    secret: bool
+
+    @property
+    def name(self) -> str:
+        """As in the file: `redis.host`."""
+        return ".".join(self.path)
+
+    @property
+    def variable(self) -> str:
+        """The environment variable; empty where there is none."""
+        return ENVIRONMENT_PREFIX + self.flag.removeprefix("--").replace("-", "_").upper() if self.flag else ""
+
+    @property
+    def repeatable(self) -> bool:
+        return self.kind in ("mapping", "plugins")
+
+
+def _options(settings: type, prefix: tuple[str, ...] = ()) -> list[Option]:
+    found: list[Option] = []
+    for entry in dataclasses.fields(settings):
+        group = {"RedisSettings": RedisSettings, "AmqpSettings": AmqpSettings}.get(str(entry.type))
+        if group:
+            found += _options(group, (*prefix, entry.name))
+            continue
+        about = entry.metadata
+        make = entry.default_factory
+        default = make() if make is not dataclasses.MISSING else entry.default
+        annotation = str(entry.type)
+        found.append(
+            Option(
+                path=(*prefix, entry.name),
+                kind=about["kind"] or annotation.removesuffix(" | None"),
+                optional=annotation.endswith("| None"),
+                default=default,
+                **{name: about[name] for name in ("flag", "short", "help", "minimum", "maximum", "secret")},
+            )
+        )
+    return found
+
+
+OPTIONS: tuple[Option, ...] = tuple(_options(Settings))

@@ -1,0 +1,207 @@
+"""Merge the settings: command line over environment over file over default (spec 1.3, 1.4).
+
+A wrong one is a ConfigError whose one line names the setting where it was given. Neighbour: declaration.py says which
+there are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from junebug.config.declaration import (
+    LONGEST_SOCKET_PATH,
+    OPTIONS,
+    AmqpSettings,
+    Option,
+    RedisSettings,
+    Settings,
+)
+from junebug.errors import ConfigError
+from junebug.model.signing import check_secret
+
+MOST_DELAYS = 20
+
+
+def load(
+    given: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    config_path: str | None = None,
+) -> Settings:
+    """The settings. `given`: option name -> text (a list of texts where it is repeatable) from the command line.
+
+    Raises ConfigError: one line that names the setting, and where it was given when not in the file.
+    """
+    given, environ = given or {}, environ or {}
+    in_file = _read_file(config_path) if config_path else {}
+    values: dict[str, Any] = {}
+    for option in OPTIONS:
+        text = given.get(option.name)
+        if text not in (None, [], ()):
+            value = _from_text(option, text, option.flag)
+        elif option.variable and environ.get(option.variable):
+            value = _from_text(option, environ[option.variable], option.variable)
+        elif option.name in in_file:
+            value = _checked(option, in_file[option.name], option.name)
+        else:
+            continue
+        values[option.name] = value
+    settings = Settings(
+        redis=RedisSettings(**_group(values, "redis")),
+        amqp=AmqpSettings(**_group(values, "amqp")),
+        **{name: value for name, value in values.items() if "." not in name},
+    )
+    if settings.callback_secret:
+        try:
+            check_secret(settings.callback_secret)
+        except ValueError as error:
+            raise ConfigError(f"callback_secret: {error}") from None
+    if len(str(settings.supervisor_socket.absolute()).encode()) > LONGEST_SOCKET_PATH:
+        raise ConfigError(f"data_dir: {settings.data_dir!r} is too long a path for the sockets in it; choose a shorter one")
+    return settings
+
+
+def _group(values: Mapping[str, Any], group: str) -> dict[str, Any]:
+    return {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{group}.")}
+
+
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    """Option name -> value as YAML has it."""
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config: cannot read {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"--config: {path} is no valid YAML{where}") from None  # the text may hold a password
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"--config: {path}: expected settings as `name: value`, got {_kind_of(loaded)}")
+    known = {option.name: option for option in OPTIONS}
+    groups = {option.path[0] for option in OPTIONS if len(option.path) > 1}
+    found: dict[str, Any] = {}
+    for name, value in loaded.items():
+        if name in groups:
+            if not isinstance(value, dict):
+                raise ConfigError(f"{name}: expected settings as `name: value`, got {_kind_of(value)}")
+            found |= {f"{name}.{inner}": inner_value for inner, inner_value in value.items()}
+        else:
+            found[str(name)] = value
+    for name in found:
+        if name not in known:
+            raise ConfigError(f"{name}: unknown setting in {path}; known are {', '.join(_siblings(name, known))}")
+    return found
+
+
+def _siblings(name: str, known: Mapping[str, Option]) -> list[str]:
+    group, dot, _ = name.rpartition(".")
+    if dot and any(other.startswith(f"{group}.") for other in known):
+        return [other for other in known if other.startswith(f"{group}.")]
+    return list(dict.fromkeys(other.partition(".")[0] for other in known))
+
+
+
+_WANTED = {
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "switch": "true or false",
+    "delays": "numbers that do not fall",
+    "mapping": "channel types as `type: python.Class`",
+    "plugins": "a list of objects, each with a `type`",
+}
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+def _from_text(option: Option, text: Any, where: str) -> Any:
+    """A value given as text, on the command line or in the environment."""
+    match option.kind:
+        case "str":
+            return None if option.optional and text == "None" else text
+        case "int" | "float":
+            try:
+                return _checked(option, int(text) if option.kind == "int" else float(text), where)
+            except ValueError:
+                raise _wrong(option, where, text) from None
+        case "bool" | "switch":
+            lowered = str(text).strip().lower()
+            if lowered in _TRUE or lowered in _FALSE:
+                return lowered in _TRUE
+            raise _wrong(option, where, text)
+        case "delays":
+            try:
+                return _checked(option, [float(part) for part in text.split(",")], where)
+            except ValueError:
+                raise _wrong(option, where, text) from None
+        case "mapping":
+            pairs = [part.strip() for part in (text.split(",") if isinstance(text, str) else text)]
+            mapping = {name: path for name, colon, path in (pair.partition(":") for pair in pairs) if colon}
+            if len(mapping) < len(pairs):
+                raise ConfigError(f"{where}: expected type:python.Class, got {', '.join(pairs)!r}")
+            return _checked(option, mapping, where)
+        case _:
+            plugins: list[Any] = []
+            for each in [text] if isinstance(text, str) else text:
+                try:
+                    loaded = json.loads(each)
+                except json.JSONDecodeError as error:
+                    raise ConfigError(f"{where}: expected a JSON object with a `type`: {error}") from None
+                plugins += loaded if isinstance(loaded, list) else [loaded]
+            return _checked(option, plugins, where)
+
+
+def _checked(option: Option, value: Any, where: str) -> Any:
+    """A value of the right type and within its bounds."""
+    if value is None and (option.optional or option.repeatable):
+        return None if option.optional else type(option.default)()
+    if option.kind == "float" and type(value) is int:
+        value = float(value)
+    if option.kind == "delays" and isinstance(value, list):
+        value = [float(each) if type(each) is int else each for each in value]
+    if option.kind == "str" and option.optional and value == "None":
+        return None  # the documented spelling of "no logging"
+    fits = {
+        "str": lambda: isinstance(value, str),
+        "int": lambda: type(value) is int,
+        "float": lambda: isinstance(value, float) and value == value and abs(value) != float("inf"),
+        "delays": lambda: isinstance(value, list)
+        and 0 < len(value) <= MOST_DELAYS
+        and all(isinstance(each, float) and each == each for each in value)
+        and value == sorted(value),
+        "bool": lambda: isinstance(value, bool),
+        "switch": lambda: isinstance(value, bool),
+        "mapping": lambda: isinstance(value, dict) and all(isinstance(v, str) for kv in value.items() for v in kv),
+        "plugins": lambda: isinstance(value, list)
+        and all(isinstance(each, dict) and isinstance(each.get("type"), str) for each in value),
+    }
+    if not fits[option.kind]():
+        raise _wrong(option, where, value)
+    numbers = value if isinstance(value, list) and option.kind == "delays" else [value]
+    if any(
+        (option.minimum is not None and number < option.minimum)
+        or (option.maximum is not None and number > option.maximum)
+        for number in numbers
+    ):
+        upper = f" to {option.maximum:g}" if option.maximum is not None else " or more"
+        raise ConfigError(f"{where}: expected {_WANTED[option.kind]}, {option.minimum:g}{upper}, got {value}")
+    return value
+
+
+def _wrong(option: Option, where: str, value: Any) -> ConfigError:
+    got = "" if option.secret or option.repeatable else f", got {value!r}"
+    return ConfigError(f"{where}: expected {_WANTED[option.kind]}{got}")
+
+
+def _kind_of(value: Any) -> str:
+    return {list: "a list", str: "a text", int: "a number", dict: "an object", type(None): "nothing"}.get(
+        type(value), type(value).__name__
+    )

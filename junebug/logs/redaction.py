@@ -1,0 +1,51 @@
+"""What must not be seen: secrets, URL userinfo and Authorization values are masked wherever they would be shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+REDACTED = "********"
+"""What stands for a secret wherever one would be shown."""
+_USERINFO = re.compile(r"(?<=://)[^/@\s\"'?#]*@")
+_AUTHORIZATION = re.compile(r"\b(Token|Basic|Bearer)\s+[^\s\"',}]+")
+SHORTEST_MASKED = 3
+"""Secrets shorter than this are not searched for in texts: masking each `1` would hide the log, not the secret."""
+
+
+def redact_url(text: str) -> str:
+    """The text with the userinfo of every URL in it masked."""
+    return _USERINFO.sub(f"{REDACTED}@", text)
+
+
+class Redactor:
+    """Masks known secrets, URL userinfo and Authorization values in anything that is about to be logged."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self.replace(secrets)
+
+    def replace(self, secrets: Iterable[str]) -> None:
+        """Know these secrets from now on (and no others)."""
+        known = sorted({s for s in secrets if len(s) >= SHORTEST_MASKED}, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, known))) if known else None
+
+    def text(self, text: str) -> str:
+        if self._pattern:
+            text = self._pattern.sub(REDACTED, text)
+        if "://" in text:
+            text = _USERINFO.sub(f"{REDACTED}@", text)
+        if " " in text:
+            text = _AUTHORIZATION.sub(rf"\1 {REDACTED}", text)
+        return text
+
+    def value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {key: self.value(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.value(item) for item in value]
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        return self.text(str(value))

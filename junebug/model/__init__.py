@@ -1,0 +1,1 @@
+"""What is talked about, pure: messages, events, statuses, channel specs, callbacks."""

@@ -1,0 +1,134 @@
+"""Callback and DeadLetter: what waits to be given to an application again, and what nobody will get (DESIGN §3), pure.
+
+Neighbours: worker/forwarder.py makes both, api/dead_letters.py shows dead letters and turns them back into callbacks.
+They exist on RabbitMQ only, as JSON of our own.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, get_args
+
+import orjson
+
+from junebug.errors import MalformedMessage
+from junebug.model.messages import load_object, new_id, timestamp_now
+
+Destination = Literal["mo_url", "event_url", "status_url", "amqp_queue"]
+Kind = Literal["inbound", "event", "status"]
+Reason = Literal["too_old", "refused", "unreadable", "failed"]
+"""Why a letter is dead: tried for too long, refused by the application, no message at all, a fault of ours."""
+
+_DESTINATIONS, _KINDS = get_args(Destination), get_args(Kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callback:
+    """One message, event or status that one destination of a channel is to get."""
+
+    to: Destination
+    kind: Kind
+    id: str
+    """The same at each attempt: the application knows repeats by it (`Webhook-Id`)."""
+    wire: bytes
+    """The message as it was on its queue: Vumi's JSON."""
+    url: str | None = None
+    """Of an event_url, which belongs to the message. The others are read from the channel's spec at each attempt."""
+    auth_token: str | None = None
+    since: float = field(default_factory=time.time)
+    """When it was first to be delivered, in seconds since 1970."""
+    attempts: int = 0
+    error: str = ""
+    """How the last attempt failed, without secrets."""
+
+    def to_wire(self) -> bytes:
+        return orjson.dumps(self._fields())
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "message_type": "callback",
+            "to": self.to,
+            "kind": self.kind,
+            "id": self.id,
+            "message": orjson.Fragment(self.wire),
+            "url": self.url,
+            "auth_token": self.auth_token,
+            "since": self.since,
+            "attempts": self.attempts,
+            "error": self.error,
+        }
+
+    @classmethod
+    def from_wire(cls, body: bytes) -> Self:
+        """Raises MalformedMessage."""
+        return cls._from_fields(load_object(body))
+
+    @classmethod
+    def _from_fields(cls, fields: dict[str, Any]) -> Self:
+        try:
+            to, kind, message = fields["to"], fields["kind"], fields["message"]
+            if to not in _DESTINATIONS or kind not in _KINDS or not isinstance(message, dict):
+                raise MalformedMessage("no callback: `to`, `kind` or `message` is wrong")
+            return cls(
+                to=to,
+                kind=kind,
+                id=str(fields["id"]),
+                wire=orjson.dumps(message),
+                url=fields.get("url"),
+                auth_token=fields.get("auth_token"),
+                since=float(fields["since"]),
+                attempts=int(fields["attempts"]),
+                error=str(fields["error"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise MalformedMessage(f"no callback: {type(error).__name__} {error}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """What ran out. Either a `callback`, or the `body` of what came from `queue` and could not be read."""
+
+    reason: Reason
+    error: str
+    callback: Callback | None = None
+    queue: str = ""
+    body: bytes = b""
+    id: str = field(default_factory=new_id)
+    timestamp: str = field(default_factory=timestamp_now)
+
+    def to_wire(self) -> bytes:
+        letter: dict[str, Any] = {
+            "message_type": "dead_letter",
+            "id": self.id,
+            "timestamp": self.timestamp,
+            "reason": self.reason,
+            "error": self.error,
+        }
+        if self.callback:
+            letter["callback"] = self.callback._fields()
+        else:
+            letter["queue"] = self.queue
+            letter["body"] = base64.b64encode(self.body).decode()
+        return orjson.dumps(letter)
+
+    @classmethod
+    def from_wire(cls, body: bytes) -> Self:
+        """Whatever is in a dead-letter queue is one: what is not ours (an older Junebug's) is shown as it is."""
+        try:
+            fields = load_object(body)
+            if fields.get("message_type") != "dead_letter":
+                raise MalformedMessage("not ours")
+            callback = fields.get("callback")
+            return cls(
+                id=str(fields["id"]),
+                timestamp=str(fields["timestamp"]),
+                reason=fields["reason"],
+                error=str(fields["error"]),
+                callback=Callback._from_fields(callback) if callback else None,
+                queue=str(fields.get("queue", "")),
+                body=base64.b64decode(fields.get("body", "")),
+            )
+        except (MalformedMessage, KeyError, ValueError):
+            return cls(id="", timestamp="", reason="unreadable", error="not written by this Junebug", body=body)

@@ -1,0 +1,1 @@
+"""What every process needs once: its event loop, pauses between attempts, a heartbeat, an ordered life."""

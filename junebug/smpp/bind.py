@@ -1,0 +1,307 @@
+"""Link: a bind that is kept: connect (TCP or TLS), bind, tell how it stands, and again after a growing delay.
+
+session.py is one connection of it. transport.py turns the states into channel statuses. A channel that binds twice
+(transmitter and receiver) has two links.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+import structlog
+
+from junebug.runtime.loop import end_task
+from junebug.smpp import constants as c
+from junebug.smpp.pdu import Bind, EncodeError, Pdu
+from junebug.smpp.session import (
+    Direction,
+    NotWritten,
+    ResponseLost,
+    Session,
+    SessionOptions,
+)
+from junebug.smpp.timers import Backoff
+
+log = structlog.stdlib.get_logger("smpp")
+
+BindMode = Literal["transceiver", "transmitter", "receiver"]
+_COMMANDS: dict[BindMode, int] = {
+    "transceiver": c.BIND_TRANSCEIVER,
+    "transmitter": c.BIND_TRANSMITTER,
+    "receiver": c.BIND_RECEIVER,
+}
+
+
+class TlsError(Exception):
+    """A certificate or key file cannot be used; the message names the option and the file."""
+
+
+class LinkState(StrEnum):
+    """connecting -> binding -> bound -> (unbinding ->) stopped; from each of the first three back to connecting after
+    a delay, by way of the one in the middle that says why.
+    """
+
+    CONNECTING = "connecting"
+    BINDING = "binding"
+    BOUND = "bound"
+    CONNECT_FAILED = "connect_failed"
+    BIND_TIMEOUT = "bind_timeout"
+    BIND_REFUSED = "bind_refused"
+    CONNECTION_LOST = "connection_lost"
+    UNBINDING = "unbinding"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class LinkEvent:
+    """A change of state.
+
+    `details`: `retry_after` (seconds) where it will be tried again; `command_status` (ESME_ name) of a refused bind;
+    `kind` of a lost connection (session.CloseReason).
+    """
+
+    state: LinkState
+    message: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TlsOptions:
+    """Files are paths of PEM files. `verify` off: any certificate of the peer's is taken."""
+
+    server_name: str | None = None
+    """Name to ask for (SNI) and to find in the certificate, where it is not the host's."""
+    ca_file: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+    key_passphrase: str | None = field(default=None, repr=False)
+    verify: bool = True
+
+
+@dataclass(frozen=True)
+class LinkOptions:
+    """Times in seconds; `interface_version` an integer (0x34)."""
+
+    host: str
+    port: int
+    system_id: str = ""
+    password: str = field(default="", repr=False)
+    """As it goes on the wire: at most 8 characters."""
+    system_type: str = ""
+    interface_version: int = 0x34
+    address_range: str = ""
+    addr_ton: int = 0
+    addr_npi: int = 0
+    bind_mode: BindMode = "transceiver"
+    bind_timeout: float = 30.0
+    """For each of the two: the connection (with TLS), the response to the bind."""
+    initial_reconnect_delay: float = 5.0
+    max_reconnect_delay: float = 60.0
+    session: SessionOptions = field(default_factory=SessionOptions)
+    tls: TlsOptions | None = None
+
+
+class _Failed(Exception):
+    """An attempt that did not get as far as bound."""
+
+    def __init__(self, state: LinkState, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.state = state
+        self.details = details
+
+
+class Link:
+    """One bind. `on_state` is called at each change, on the loop; it must not block and not raise."""
+
+    def __init__(
+        self,
+        options: LinkOptions,
+        *,
+        on_state: Callable[[LinkEvent], None],
+        on_request: Callable[[Session, Pdu], None],
+        on_pdu: Callable[[Direction, bytes, Pdu | None, Any], None] | None = None,
+    ) -> None:
+        self._options = options
+        self._on_state = on_state
+        self._on_request = on_request
+        self._on_pdu = on_pdu
+        self._tls: ssl.SSLContext | None = None
+        self._session: Session | None = None
+        self._bound = asyncio.Event()
+        self._stopping = False
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def bound(self) -> bool:
+        return self._bound.is_set()
+
+    async def wait_bound(self) -> None:
+        """Return once bound (at once when it is)."""
+        await self._bound.wait()
+
+    def start(self) -> None:
+        """Begin to connect; returns at once. Raises TlsError for files that cannot be used."""
+        if self._options.tls:
+            self._tls = tls_context(self._options.tls)
+        self._keeper = asyncio.create_task(self._keep(), name="smpp link")
+
+    async def stop(self, *, drain_timeout: float = 5.0, unbind_timeout: float = 2.0) -> None:
+        """Unbind in good order and stay away. Takes at most the sum of both and 3 seconds."""
+        self._stopping = True
+        if self._session and self.bound:
+            self._tell(LinkState.UNBINDING, "Unbinding")
+            await self._session.unbind(drain_timeout=drain_timeout, timeout=unbind_timeout)
+        if self._keeper:
+            await end_task(self._keeper)
+            self._keeper = None
+            self._tell(LinkState.STOPPED, "Stopped")
+
+    async def request(self, pdu: Pdu, *, tag: Any = None, timeout: float | None = None) -> Pdu:
+        """As Session.request; NotWritten while not bound."""
+        if self._session is None or not self.bound:
+            raise NotWritten(f"not bound to {self._where}")
+        return await self._session.request(pdu, tag=tag, timeout=timeout)
+
+    def reconnect(self, message: str) -> None:
+        """Hang up, and begin again as after any lost connection."""
+        if self._session:
+            self._session.close(message)
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _where(self) -> str:
+        return f"{self._options.host}:{self._options.port}"
+
+    async def _keep(self) -> None:
+        backoff = Backoff(self._options.initial_reconnect_delay, self._options.max_reconnect_delay)
+        while not self._stopping:
+            try:
+                session = await self._attempt()
+            except Exception as error:
+                if not isinstance(error, _Failed):  # a bug of ours: a link that gives up silently would be worse
+                    log.exception("an attempt to bind failed")
+                    error = _Failed(LinkState.CONNECT_FAILED, f"cannot bind to {self._where}: {_say(error)}")
+                delay = backoff.next()
+                self._tell(error.state, str(error), **error.details, retry_after=round(delay, 2))
+            else:
+                backoff.reset()
+                reason = await asyncio.shield(session.closed)
+                self._session = None
+                self._bound.clear()
+                if self._stopping:
+                    return
+                delay = backoff.next()
+                self._tell(
+                    LinkState.CONNECTION_LOST, f"{reason.message} ({self._where})", kind=reason.kind,
+                    retry_after=round(delay, 2),
+                )  # fmt: skip
+            await asyncio.sleep(delay)
+
+    async def _attempt(self) -> Session:
+        """Connected and bound, or _Failed."""
+        self._tell(LinkState.CONNECTING, f"Connecting to {self._where}")
+        session = await self._connect()
+        try:
+            self._tell(LinkState.BINDING, f"Binding to {self._where} as {self._options.system_id}")
+            await self._bind(session)
+        except BaseException as error:
+            session.close(str(error) or "stopped")
+            raise
+        self._session = session
+        self._bound.set()
+        self._tell(LinkState.BOUND, f"Bound to {self._where} as {self._options.bind_mode}")
+        return session
+
+    async def _connect(self) -> Session:
+        options = self._options
+        loop = asyncio.get_running_loop()
+        server_name = (options.tls.server_name or options.host) if options.tls else None
+        try:
+            async with asyncio.timeout(options.bind_timeout):
+                _, session = await loop.create_connection(
+                    self._new_session, options.host, options.port, ssl=self._tls, server_hostname=server_name
+                )
+        except TimeoutError:
+            message = f"no connection to {self._where} within {options.bind_timeout:g} seconds"
+            raise _Failed(LinkState.CONNECT_FAILED, message) from None
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # ssl.SSLError is an OSError; names that no resolver takes are ValueErrors
+            raise _Failed(LinkState.CONNECT_FAILED, f"cannot connect to {self._where}: {_say(error)}") from None
+        return session
+
+    def _new_session(self) -> Session:
+        return Session("esme", self._options.session, on_request=self._on_request, on_pdu=self._on_pdu)
+
+    async def _bind(self, session: Session) -> None:
+        options = self._options
+        bind = Bind(
+            command_id=_COMMANDS[options.bind_mode],
+            system_id=options.system_id,
+            password=options.password,
+            system_type=options.system_type,
+            interface_version=options.interface_version,
+            addr_ton=options.addr_ton,
+            addr_npi=options.addr_npi,
+            address_range=options.address_range,
+        )
+        try:
+            response = await session.request(bind, timeout=options.bind_timeout)
+        except EncodeError as error:
+            raise _Failed(LinkState.BIND_REFUSED, f"this bind cannot be sent: {error}") from None
+        except (NotWritten, ResponseLost) as error:
+            if not session.closed.done():
+                raise _Failed(LinkState.BIND_TIMEOUT, f"{self._where} did not answer the bind: {error}") from None
+            reason = session.closed.result()
+            message = f"{self._where} hung up before the bind was answered: {reason.message}"
+            raise _Failed(LinkState.CONNECTION_LOST, message, kind=reason.kind) from None
+        if response.command_status != c.ESME_ROK:
+            status = c.status_name(response.command_status)
+            message = f"{self._where} refused the bind of {options.system_id}: {status}"
+            raise _Failed(LinkState.BIND_REFUSED, message, command_status=status)
+
+    def _tell(self, state: LinkState, message: str, **details: Any) -> None:
+        try:
+            self._on_state(LinkEvent(state, message, details))
+        except Exception:
+            log.exception("a state of the link could not be told", state=state)
+
+
+def tls_context(options: TlsOptions) -> ssl.SSLContext:
+    """What to talk TLS with, as a client. Raises TlsError."""
+    context = ssl.create_default_context()
+    if options.ca_file:
+        try:
+            context.load_verify_locations(options.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise TlsError(f"ca_file: cannot use {options.ca_file}: {_say(error)}") from None
+    if options.certificate_file:
+        # without a callback OpenSSL would ask for the passphrase on the terminal
+        passphrase = options.key_passphrase or ""
+        try:
+            context.load_cert_chain(options.certificate_file, options.key_file, password=lambda: passphrase)
+        except (OSError, ssl.SSLError, ValueError) as error:
+            files = " and ".join(filter(None, (options.certificate_file, options.key_file)))
+            raise TlsError(f"certificate_file, key_file: cannot use {files}: {_say(error)}") from None
+    if not options.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _say(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason or error}"
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)  # asyncio's own text repeats the address
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

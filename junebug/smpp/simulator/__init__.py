@@ -1,0 +1,1 @@
+"""`junebug-smsc`, a simulated SMSC."""

@@ -1,0 +1,1 @@
+"""Text in SMPP: alphabets, encodings, parts of long messages."""

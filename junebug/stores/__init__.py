@@ -1,0 +1,43 @@
+"""Redis: one file for each family of keys, its Lua beside it; names.py builds the keys.
+
+Neighbours: the API, the workers and the reconciler each hold one `Stores`. client.py is the connection.
+"""
+
+from __future__ import annotations
+
+from junebug.config.declaration import Settings
+from junebug.stores.channels import ChannelStore
+from junebug.stores.client import RedisClient
+from junebug.stores.delay_queues import DelayQueueStore
+from junebug.stores.idempotency import IdempotencyStore
+from junebug.stores.inbound import InboundStore
+from junebug.stores.outbound import OutboundStore
+from junebug.stores.rates import RateStore
+from junebug.stores.statuses import StatusStore
+from junebug.stores.transport import TransportStore
+
+
+class Stores:
+    """All stores of one process, over one connection to Redis."""
+
+    def __init__(self, settings: Settings, timeout: float | None = None) -> None:
+        """`timeout`: the longest a call may take, in seconds (default: the settings' request_timeout)."""
+        self._redis = RedisClient(settings.redis, timeout or settings.request_timeout)
+        self.channels = ChannelStore(self._redis)
+        self.inbound = InboundStore(self._redis, settings.inbound_message_ttl)
+        self.outbound = OutboundStore(self._redis, settings.outbound_message_ttl)
+        self.idempotency = IdempotencyStore(self._redis, settings.outbound_message_ttl)
+        self.delay_queues = DelayQueueStore(self._redis)
+        self.statuses = StatusStore(self._redis)
+        self.rates = RateStore(self._redis, settings.metric_window)
+
+    def transport(self, channel: str) -> TransportStore:
+        """What the channel's transport keeps."""
+        return TransportStore(self._redis, channel)
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable."""
+        await self._redis.run(("PING",))
+
+    async def close(self) -> None:
+        await self._redis.close()

@@ -1,0 +1,235 @@
+"""Channel specs, their generations, and what is left to clean up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from junebug import names
+from junebug.errors import ChannelChanged, ChannelNotFound
+from junebug.model.spec import ChannelSpec
+from junebug.stores.client import FAILURES, Command, RedisClient
+
+NUDGE_PAUSE = 1.0
+DELETED_TTL = 86_400
+"""Seconds that the properties of a deleted channel are kept for its last callbacks, when nobody cleans up."""
+
+
+class ChannelStore:
+    """Channel specs, their generations, and what is left to clean up."""
+
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
+        self._epoch_seen = False
+
+    async def ids(self) -> list[str]:
+        (ids,) = await self._redis.run(("SMEMBERS", names.CHANNELS))
+        return sorted(ids)
+
+    async def get(self, channel: str) -> ChannelSpec:
+        """Raises ChannelNotFound."""
+        stored, generation = await self._redis.run(
+            ("GET", names.channel_properties(channel)), ("HGET", names.GENERATIONS, channel)
+        )
+        if stored is None:
+            raise ChannelNotFound(f"There is no channel with id {channel!r}")
+        return _spec(channel, stored, generation)
+
+    async def create(self, spec: ChannelSpec) -> None:
+        await self._redis.run(
+            ("SET", names.channel_properties(spec.id), _properties(spec)),
+            ("SADD", names.CHANNELS, spec.id),
+            ("HSET", names.GENERATIONS, spec.id, 1),
+            ("SREM", names.DELETED_CHANNELS, spec.id),
+            ("DEL", names.deleted_properties(spec.id)),
+            ("PUBLISH", names.NUDGE_TOPIC, spec.id),
+        )
+
+    async def update(self, old: ChannelSpec, new: ChannelSpec, *, restart: bool) -> ChannelSpec:
+        """Put `new` where `old` was read; with `restart` the channel is started afresh. Returns what is stored.
+
+        Raises ChannelNotFound when it was deleted meanwhile, ChannelChanged when somebody else changed it.
+        """
+        (outcome,) = await self._redis.run(
+            (
+                "EVAL",
+                _UPDATE,
+                2,
+                names.channel_properties(new.id),
+                names.GENERATIONS,
+                old.stored,
+                _properties(new),
+                new.id,
+                int(restart),
+            )
+        )
+        if outcome == -1:
+            raise ChannelNotFound(f"There is no channel with id {new.id!r}")
+        if outcome == -2:
+            raise ChannelChanged(f"Channel {new.id!r} was changed at the same time: read it and try again")
+        await self.nudge(new.id)
+        return _spec(new.id, _properties(new), outcome)
+
+    async def request_restart(self, channel: str) -> None:
+        """Have the reconciler start it afresh. Raises ChannelNotFound."""
+        (outcome,) = await self._redis.run(
+            ("EVAL", _RESTART, 2, names.channel_properties(channel), names.GENERATIONS, channel)
+        )
+        if outcome == -1:
+            raise ChannelNotFound(f"There is no channel with id {channel!r}")
+        await self.nudge(channel)
+
+    async def delete(self, channel: str) -> None:
+        """The channel is gone at once; its process, queues and other keys are left to the reconciler.
+
+        Raises ChannelNotFound.
+        """
+        (existed,) = await self._redis.run(
+            (
+                "EVAL",
+                _DELETE,
+                5,
+                names.channel_properties(channel),
+                names.CHANNELS,
+                names.GENERATIONS,
+                names.DELETED_CHANNELS,
+                names.deleted_properties(channel),
+                channel,
+                DELETED_TTL,
+            )
+        )
+        if not existed:
+            raise ChannelNotFound(f"There is no channel with id {channel!r}")
+        await self.nudge(channel)
+
+    async def nudge(self, channel: str) -> None:
+        """Tell whoever listens that this channel's spec changed."""
+        await self._redis.run(("PUBLISH", names.NUDGE_TOPIC, channel))
+
+    # --- for the reconciler -------------------------------------------------------------------------------------------
+
+    async def wanted(self) -> Wanted:
+        """Which channels are wanted, and in which generation."""
+        epoch, ids, generations = await self._redis.run(
+            ("GET", names.EPOCH), ("SMEMBERS", names.CHANNELS), ("HGETALL", names.GENERATIONS)
+        )
+        lost = epoch is None and self._epoch_seen
+        if epoch is None and not lost:
+            await self._redis.run(("SET", names.EPOCH, int(time.time())))
+        self._epoch_seen = True
+        return Wanted({channel: int(generations.get(channel, 0)) for channel in ids}, lost)
+
+    async def get_many(self, channels: Iterable[str]) -> dict[str, ChannelSpec]:
+        """The specs of those channels that exist."""
+        wanted = list(channels)
+        found = await self._redis.run(
+            *(("GET", names.channel_properties(channel)) for channel in wanted), ("HGETALL", names.GENERATIONS)
+        )
+        generations = found[-1]
+        return {
+            channel: _spec(channel, stored, generations.get(channel))
+            for channel, stored in zip(wanted, found, strict=False)
+            if stored is not None
+        }
+
+    async def restore(self, specs: Iterable[ChannelSpec]) -> None:
+        """Redis was emptied: write back what is still known; what was created since stays as it is."""
+        commands: list[Command] = []
+        for spec in specs:
+            commands += (
+                ("SETNX", names.channel_properties(spec.id), _properties(spec)),
+                ("SADD", names.CHANNELS, spec.id),
+                ("HSETNX", names.GENERATIONS, spec.id, spec.generation),
+                ("PUBLISH", names.NUDGE_TOPIC, spec.id),
+            )
+        await self._redis.run(*commands, ("SET", names.EPOCH, int(time.time())))
+
+    async def deleted(self) -> list[str]:
+        """Channels that are deleted, whose queues and keys still are to be removed."""
+        (ids,) = await self._redis.run(("SMEMBERS", names.DELETED_CHANNELS))
+        return sorted(ids)
+
+    async def deleted_spec(self, channel: str) -> ChannelSpec | None:
+        """What a deleted channel was; None when that is not known (any more)."""
+        (stored,) = await self._redis.run(("GET", names.deleted_properties(channel)))
+        return None if stored is None else _spec(channel, stored, 0)
+
+    async def forget(self, channel: str) -> None:
+        """Remove every key of a deleted channel, and its place among the deleted ones."""
+        pattern = names.all_channel_keys("".join(f"[{c}]" if c in "*?[" else c for c in channel))
+        cursor: Any = 0
+        while True:
+            (found,) = await self._redis.run(("SCAN", cursor, "MATCH", pattern, "COUNT", 1000))
+            cursor, keys = found
+            if keys:
+                await self._redis.run(("UNLINK", *keys))
+            if not int(cursor):
+                break
+        await self._redis.run(("SREM", names.DELETED_CHANNELS, channel))
+
+    async def nudges(self) -> AsyncIterator[str]:
+        """Ids of channels whose spec may have changed, as it happens; survives Redis, ends only when cancelled.
+
+        An empty string says that the subscription is new: what was said before was not heard.
+        """
+        while True:
+            try:
+                async with self._redis.subscriber() as client, client.pubsub() as subscription:
+                    await subscription.subscribe(names.NUDGE_TOPIC)
+                    while True:
+                        message = await subscription.get_message(timeout=5.0)
+                        if message:  # redis-py subscribes again by itself, which shows here as at the first time
+                            yield "" if message["type"] == "subscribe" else message["data"]
+            except FAILURES:
+                await asyncio.sleep(NUDGE_PAUSE)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Channel id -> generation; `lost` says that Redis was emptied since the last look."""
+
+    generations: dict[str, int]
+    lost: bool = False
+
+
+def _properties(spec: ChannelSpec) -> str:
+    return orjson.dumps(spec.to_properties()).decode()
+
+
+def _spec(channel: str, stored: str, generation: Any) -> ChannelSpec:
+    try:
+        properties = orjson.loads(stored)
+    except orjson.JSONDecodeError:
+        properties = {}  # a spec that nobody can read has no type: shown as such, never started
+    if not isinstance(properties, dict):
+        properties = {}
+    return ChannelSpec.from_properties(channel, properties, int(generation or 0), stored)
+
+
+_UPDATE = """
+local stored = redis.call('GET', KEYS[1])
+if not stored then return -1 end
+if stored ~= ARGV[1] then return -2 end
+redis.call('SET', KEYS[1], ARGV[2])
+return redis.call('HINCRBY', KEYS[2], ARGV[3], ARGV[4])
+"""
+
+_RESTART = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
+return redis.call('HINCRBY', KEYS[2], ARGV[1], 1)
+"""
+
+_DELETE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('RENAME', KEYS[1], KEYS[5])
+redis.call('EXPIRE', KEYS[5], ARGV[2])
+redis.call('SREM', KEYS[2], ARGV[1])
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('SADD', KEYS[4], ARGV[1])
+return 1
+"""

@@ -1,0 +1,198 @@
+"""The connection to Redis: commands in, replies out, what is asked for at the same time goes out as one pipeline.
+
+Every call is bounded by a timeout and raises StoreUnavailable when Redis is away. The only module that imports redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import hiredis
+import redis.asyncio as redis_asyncio
+import redis.exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+
+from junebug.config.declaration import RedisSettings
+from junebug.errors import StartupError, StoreUnavailable
+from junebug.runtime.loop import end_task
+
+CONNECT_TIMEOUT = 2.0
+MAX_PIPELINE = 500
+MAX_WAITING = 10_000
+"""Calls that may wait for a pipeline at the most; the next one is refused as if Redis were away."""
+
+FAILURES = (redis.exceptions.RedisError, OSError, TimeoutError, RuntimeError)
+"""What a call on a link may raise. RuntimeError: uvloop's answer to a write on a link that the other side has reset."""
+_AWAY_ERRORS = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)
+_AWAY_REPLIES = ("MISCONF", "LOADING", "OOM", "MASTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM", "CLUSTERDOWN")
+
+Command = tuple[Any, ...]
+
+
+def milliseconds(ttl: float) -> int:
+    return max(1, int(ttl * 1000))
+
+
+async def check(settings: RedisSettings, timeout: float) -> None:
+    """Talk to Redis once. Raises StartupError: one line that names the setting to look at."""
+    redis_link = RedisClient(settings, timeout)
+    try:
+        await redis_link.run(("PING",))
+    except StoreUnavailable as error:
+        raise StartupError(f"{redis_link.culprit(error)}: {error}") from None
+    finally:
+        await redis_link.close()
+
+
+
+
+@dataclass(slots=True)
+class _Call:
+    """Commands that are sent together, and who waits for their replies."""
+
+    packed: bytes
+    commands: int
+    deadline: float
+    replies: asyncio.Future[list[Any]]
+
+
+class RedisClient:
+    """Commands in, replies out: what is asked for at the same time goes out as one pipeline.
+
+    redis-py connects, authenticates and parses; packing is hiredis's (3 instead of 39 us a command, DESIGN §4), and one
+    timer bounds a whole pipeline.
+    """
+
+    def __init__(self, settings: RedisSettings, timeout: float) -> None:
+        self._where = f"Redis at {settings.host}:{settings.port}"
+        self._password = settings.password
+        self._timeout = timeout
+        self._options: dict[str, Any] = {
+            "host": settings.host,
+            "port": settings.port,
+            "db": settings.db,
+            "password": settings.password,
+            "protocol": 3,
+            "decode_responses": True,
+            "encoding_errors": "replace",
+            "socket_connect_timeout": min(CONNECT_TIMEOUT, timeout),
+            "retry": Retry(NoBackoff(), 0),
+            "driver_info": None,  # reading its own version takes redis-py longer than connecting
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        }
+        # _run_calls bounds all of it, and wait_for, which a timeout of redis-py's own uses, may swallow a cancellation
+        self._connection = redis_asyncio.Connection(**self._options, socket_timeout=None)
+        self._waiting: deque[_Call] = deque()
+        self._runner: asyncio.Task[None] | None = None
+
+    def subscriber(self) -> redis_asyncio.Redis:
+        """A client of its own, for pub/sub."""
+        return redis_asyncio.Redis.from_pool(redis_asyncio.ConnectionPool(**self._options))
+
+    async def run(self, *commands: Command) -> list[Any]:
+        """The replies, in order. Raises StoreUnavailable within the timeout."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise StoreUnavailable(f"{self._where} does not keep up")
+        loop = asyncio.get_running_loop()
+        packed = b"".join(map(hiredis.pack_command, commands))
+        call = _Call(packed, len(commands), loop.time() + self._timeout, loop.create_future())
+        self._waiting.append(call)
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.create_task(self._run_waiting())
+        return await call.replies
+
+    async def _run_waiting(self) -> None:
+        while self._waiting:
+            calls, size = [], 0
+            while self._waiting and size < MAX_PIPELINE:
+                call = self._waiting.popleft()
+                if not call.replies.done():
+                    calls.append(call)
+                    size += call.commands
+            if calls:
+                await self._run_calls(calls)
+
+    async def _run_calls(self, calls: list[_Call]) -> None:
+        outcome: Exception
+        try:
+            async with asyncio.timeout_at(calls[0].deadline):
+                replies = await self._exchange(b"".join([call.packed for call in calls]), sum(call.commands for call in calls))
+        except TimeoutError:
+            outcome = StoreUnavailable(f"{self._where} did not answer within {self._timeout:g} s")
+        except FAILURES as error:
+            outcome = StoreUnavailable(f"{self._where} cannot be used: {self._reason(error)}")
+        except Exception as error:
+            outcome = error
+        else:
+            start = 0
+            for call in calls:
+                own = replies[start : start + call.commands]
+                start += call.commands
+                failed = next((reply for reply in own if isinstance(reply, Exception)), None)
+                _set(call.replies, self._translate(failed) if failed else own)
+            return
+        for call in calls:
+            _set(call.replies, outcome)
+
+    async def _exchange(self, packed: bytes, commands: int) -> list[Any]:
+        """Send and read; once more if the link turns out to have been broken while it was idle."""
+        connection = self._connection
+        while True:
+            was_connected = connection.is_connected
+            try:
+                await connection.send_packed_command(packed, check_health=False)
+                return [await self._reply(connection) for _ in range(commands)]
+            except (redis.exceptions.ConnectionError, OSError, RuntimeError):
+                await connection.disconnect(nowait=True)
+                if not was_connected:
+                    raise
+            except BaseException:
+                await connection.disconnect(nowait=True)  # replies may be left in it
+                raise
+
+    @staticmethod
+    async def _reply(connection: redis_asyncio.Connection) -> Any:
+        try:
+            return await connection.read_response(timeout=math.inf)
+        except redis.exceptions.ResponseError as error:
+            return error
+
+    def _translate(self, error: Exception) -> Exception:
+        if isinstance(error, _AWAY_ERRORS) or str(error).startswith(_AWAY_REPLIES):
+            return StoreUnavailable(f"{self._where} cannot be used: {self._reason(error)}")
+        return error
+
+    def _reason(self, error: Exception) -> str:
+        text = " ".join(str(error).split()) or type(error).__name__
+        return text.replace(self._password, "********") if self._password else text
+
+    @staticmethod
+    def culprit(error: StoreUnavailable) -> str:
+        """The settings to look at for an error that this link gave."""
+        text = str(error).lower()
+        if "password" in text or "auth" in text or "wrongpass" in text:
+            return "redis.password"
+        return "redis.db" if "db index" in text else "redis.host, redis.port"
+
+    async def close(self) -> None:
+        if self._runner:
+            await end_task(self._runner)
+        for call in self._waiting:
+            _set(call.replies, StoreUnavailable("this process is closing its connection to Redis"))
+        self._waiting.clear()
+        await self._connection.disconnect(nowait=True)
+
+
+def _set(future: asyncio.Future[list[Any]], outcome: list[Any] | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -1,0 +1,108 @@
+"""What was sent with an Idempotency-Key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from junebug import names
+from junebug.model.messages import UserMessage
+from junebug.stores.client import RedisClient, milliseconds
+from junebug.stores.outbound import outbound_fields
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What becomes of a request with an Idempotency-Key: who came first, and how far it got.
+
+    `new`: this one sends. `again`: an earlier one ended without an answer, and this one sends the `message` of that one.
+    `done`: it was sent, `message` says what was answered. `busy`: it is under way. `other`: it had another body. `none`:
+    there was none, and this one may not send.
+    """
+
+    state: Literal["new", "again", "done", "busy", "other", "none"]
+    message: bytes = b""
+    """In Vumi's form: of `again` and `done`."""
+    lease: str = ""
+    """Names the attempt: of `new` and `again`."""
+
+
+class IdempotencyStore:
+    """What was sent with an Idempotency-Key, for outbound_message_ttl seconds after the first attempt.
+
+    A hash: `body` (digest of the request), `message`, and `lease` while it is under way: up to when, in milliseconds of
+    Redis' clock, whoever sends it may be alive.
+    """
+
+    def __init__(self, redis: RedisClient, ttl: int) -> None:
+        self._redis = redis
+        self._ttl = ttl
+
+    async def claim(
+        self,
+        channel: str,
+        key: str,
+        body: str,
+        lease: float,
+        message: UserMessage | None,
+    ) -> Claim:
+        """Be the one who sends, for `lease` seconds, unless another is or was; without a `message` it sends nothing new.
+
+        For `new` this does OutboundStore.put's work in the same step, so that a crash leaves both or neither.
+        """
+        message_id = message.message_id if message else ""
+        event = (message.event_url, message.event_auth_token) if message else (None, None)
+        ((state, *rest),) = await self._redis.run(
+            (
+                "EVAL",
+                _CLAIM,
+                2,
+                names.idempotency_key(channel, key),
+                names.outbound_message(channel, message_id),
+                body,
+                message.to_wire() if message else b"",
+                milliseconds(lease),
+                self._ttl,
+                *outbound_fields(message_id, *event),
+            )
+        )
+        return Claim(state, *(each.encode() if n == 0 else each for n, each in enumerate(rest)))
+
+    async def done(self, channel: str, key: str) -> None:
+        """RabbitMQ has the message: nobody sends it again."""
+        await self._redis.run(("HDEL", names.idempotency_key(channel, key), "lease"))
+
+    async def give_up(self, channel: str, key: str, lease: str) -> None:
+        """This attempt has ended, nobody knows how: the next one need not wait for the lease's end."""
+        await self._redis.run(("EVAL", _GIVE_UP, 1, names.idempotency_key(channel, key), lease))
+
+    async def forget(self, channel: str, key: str, message_id: str) -> None:
+        """Nothing was sent, and nothing will be: as if the request had never been there."""
+        await self._redis.run(
+            ("DEL", names.idempotency_key(channel, key), names.outbound_message(channel, message_id))
+        )
+
+_CLAIM = """
+local body, message, lease = unpack(redis.call('HMGET', KEYS[1], 'body', 'message', 'lease'))
+if message and body ~= ARGV[1] then return {'other'} end
+if message and not lease then return {'done', message} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if message and tonumber(lease) > now then return {'busy'} end
+if not message and ARGV[2] == '' then return {'none'} end
+lease = string.format('%.0f', now + ARGV[3])
+if message then
+  redis.call('HSET', KEYS[1], 'lease', lease)
+  return {'again', message, lease}
+end
+redis.call('HSET', KEYS[1], 'body', ARGV[1], 'message', ARGV[2], 'lease', lease)
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('HSET', KEYS[2], unpack(ARGV, 5))
+redis.call('EXPIRE', KEYS[2], ARGV[4])
+return {'new', '', lease}
+"""
+
+_GIVE_UP = """
+if redis.call('HGET', KEYS[1], 'lease') == ARGV[1] then redis.call('HSET', KEYS[1], 'lease', 0) end
+return 1
+"""

@@ -1,0 +1,75 @@
+"""Where the events of each MT go and which there were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from junebug import names
+from junebug.model.messages import Event
+from junebug.stores.client import Command, RedisClient
+
+
+@dataclass(frozen=True, slots=True)
+class EventTarget:
+    """Where the events of one MT go. `answered`: the application has had the message's id (the 201 is out)."""
+
+    url: str | None
+    auth_token: str | None
+    answered: bool
+
+
+class OutboundStore:
+    """Where the events of each MT go and which there were, for outbound_message_ttl seconds."""
+
+    def __init__(self, redis: RedisClient, ttl: int) -> None:
+        self._redis = redis
+        self._ttl = ttl
+
+    async def put(
+        self, channel: str, message_id: str, event_url: str | None = None, event_auth_token: str | None = None
+    ) -> None:
+        """To be called before the message is published: an event may come at once."""
+        key = names.outbound_message(channel, message_id)
+        fields = outbound_fields(message_id, event_url, event_auth_token)
+        await self._redis.run(("HSET", key, *fields), ("EXPIRE", key, self._ttl))
+
+    async def answered(self, messages: Iterable[tuple[str, str]]) -> None:
+        """The 201s of these (channel, message id) are on the wire: the application knows the ids, events may go out."""
+        commands: list[Command] = []
+        for channel, message_id in messages:
+            key = names.outbound_message(channel, message_id)
+            commands += (("HSET", key, "answered", 1), ("EXPIRE", key, self._ttl, "NX"))
+        await self._redis.run(*commands)
+
+    async def event_target(self, channel: str, message_id: str) -> EventTarget:
+        (found,) = await self._redis.run(
+            ("HMGET", names.outbound_message(channel, message_id), "event_url", "event_auth_token", "answered")
+        )
+        return EventTarget(found[0], found[1], found[2] is not None)
+
+    async def add_event(self, channel: str, event: Event) -> EventTarget:
+        """Keep an event (a repeat of it changes nothing); where it goes."""
+        key = names.outbound_message(channel, event.user_message_id)
+        *_, found = await self._redis.run(
+            ("HSET", key, f"event:{event.event_id}", event.to_wire()),
+            ("EXPIRE", key, self._ttl, "NX"),
+            ("HMGET", key, "event_url", "event_auth_token", "answered"),
+        )
+        return EventTarget(found[0], found[1], found[2] is not None)
+
+    async def events(self, channel: str, message_id: str) -> list[Event]:
+        """The message's events, oldest first; empty when the message is unknown."""
+        (found,) = await self._redis.run(("HGETALL", names.outbound_message(channel, message_id)))
+        events = [Event.from_wire(wire.encode()) for name, wire in found.items() if name.startswith("event:")]
+        return sorted(events, key=lambda event: event.timestamp)
+
+
+def outbound_fields(message_id: str, event_url: str | None, event_auth_token: str | None) -> list[str]:
+    """What is kept of an MT before it is sent: names and values."""
+    fields = ["message_id", message_id]
+    if event_url:
+        fields += ("event_url", event_url)
+    if event_auth_token:
+        fields += ("event_auth_token", event_auth_token)
+    return fields

@@ -1,0 +1,37 @@
+"""How many messages and events there were, per metric window."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from junebug import names
+from junebug.stores.client import RedisClient
+
+RATES = ("inbound_message", "outbound_message", "submitted", "rejected", "delivery_succeeded", "delivery_failed",
+         "delivery_pending")  # fmt: skip
+
+
+class RateStore:
+    """Counts per metric window; a rate is the count of the last whole window divided by its length in seconds."""
+
+    def __init__(self, redis: RedisClient, window: float) -> None:
+        self._redis = redis
+        self._window = window
+
+    async def add(self, channel: str, counts: Mapping[str, int], now: float | None = None) -> None:
+        """`counts`: one of RATES -> how many more in the present window."""
+        if counts:
+            key = names.rate_bucket(channel, self._bucket(now))
+            await self._redis.run(
+                *(("HINCRBY", key, label, count) for label, count in counts.items()),
+                ("EXPIRE", key, int(self._window * 3) + 1),
+            )
+
+    async def rates(self, channel: str, now: float | None = None) -> dict[str, float]:
+        """Each of RATES -> per second."""
+        (found,) = await self._redis.run(("HGETALL", names.rate_bucket(channel, self._bucket(now) - 1)))
+        return {label: int(found.get(label, 0)) / self._window for label in RATES}
+
+    def _bucket(self, now: float | None) -> int:
+        return int((time.time() if now is None else now) // self._window)

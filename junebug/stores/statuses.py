@@ -1,0 +1,55 @@
+"""The last status of each component of each channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from junebug import names
+from junebug.model.messages import Status, normalise_timestamp
+from junebug.stores.client import RedisClient
+
+ORPHAN_TTL = 3600
+"""Seconds that a status lives whose channel has no spec (deleted, or Redis was emptied)."""
+
+
+class StatusStore:
+    """The last status of each component of each channel."""
+
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
+
+    async def put(self, status: Status) -> bool:
+        """Keep it, unless a newer one of the same component is there: then False.
+
+        A status whose channel has no spec lives for an hour only.
+        """
+        (kept,) = await self._redis.run(
+            (
+                "EVAL",
+                _PUT_STATUS,
+                2,
+                names.channel_status(status.channel_id),
+                names.channel_properties(status.channel_id),
+                status.component,
+                orjson.dumps(status.body()),
+                normalise_timestamp(status.timestamp),
+                ORPHAN_TTL,
+            )
+        )
+        return bool(kept)
+
+    async def components(self, channel: str) -> dict[str, dict[str, Any]]:
+        """Component -> body of its last status (spec 1.7.3)."""
+        (found,) = await self._redis.run(("HGETALL", names.channel_status(channel)))
+        return {name: orjson.loads(body) for name, body in sorted(found.items()) if not name.endswith("@")}
+
+_PUT_STATUS = """
+local newest = redis.call('HGET', KEYS[1], ARGV[1] .. '@')
+if newest and newest > ARGV[3] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], ARGV[1] .. '@', ARGV[3])
+if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('PERSIST', KEYS[1])
+else redis.call('EXPIRE', KEYS[1], ARGV[4]) end
+return 1
+"""

@@ -1,0 +1,82 @@
+"""What a channel's transport keeps beyond its own life."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+from junebug import names
+from junebug.stores.client import RedisClient, milliseconds
+
+
+class TransportStore:
+    """What one channel's transport keeps, by names of its own. Values are text; every key has a TTL, in seconds."""
+
+    def __init__(self, redis: RedisClient, channel: str) -> None:
+        self._redis = redis
+        self._key: Callable[[str], str] = functools.partial(names.transport_key, channel)
+
+    def shared(self, word: str) -> TransportStore:
+        """One that every channel sees whose transport asks for the same word."""
+        store = TransportStore(self._redis, "")
+        store._key = functools.partial(names.shared_transport_key, word)
+        return store
+
+    async def get(self, *keys: str) -> list[str | None]:
+        """The values of these, None where there is none."""
+        values: list[str | None]
+        (values,) = await self._redis.run(("MGET", *map(self._key, keys)))
+        return values
+
+    async def put(self, key: str, value: str, ttl: float, *, only_if_absent: bool = False) -> bool:
+        """Keep it; False when it was there already and `only_if_absent`."""
+        condition = ("NX",) if only_if_absent else ()
+        (kept,) = await self._redis.run(("SET", self._key(key), value, "PX", milliseconds(ttl), *condition))
+        return kept is not None
+
+    async def take(self, key: str) -> str | None:
+        """The value, which is there no more."""
+        value: str | None
+        (value,) = await self._redis.run(("GETDEL", self._key(key)))
+        return value
+
+    async def fields(self, *keys: str) -> list[dict[str, str]]:
+        """All fields of each of these hashes; empty where there is none."""
+        return await self._redis.run(*(("HGETALL", self._key(key)) for key in keys))
+
+    async def put_fields(self, key: str, fields: Mapping[str, str], ttl: float) -> dict[str, str]:
+        """Add or replace these fields of a hash, which from now on lives for `ttl`; all its fields then."""
+        name = self._key(key)
+        flat = [part for item in fields.items() for part in item]
+        found: dict[str, str]
+        *_, found = await self._redis.run(
+            ("HSET", name, *flat), ("PEXPIRE", name, milliseconds(ttl)), ("HGETALL", name)
+        )
+        return found
+
+    async def take_fields(self, key: str) -> dict[str, str]:
+        """All fields of a hash, which is there no more."""
+        name = self._key(key)
+        found: dict[str, str]
+        found, _ = await self._redis.run(("HGETALL", name), ("DEL", name))
+        return found
+
+    async def exchange_fields(self, key: str, fields: Mapping[str, str], ttl: float, taken: str) -> dict[str, str]:
+        """As put_fields of `key` and take_fields of `taken`, whose fields it returns, at once."""
+        name, taken = self._key(key), self._key(taken)
+        flat = [part for item in fields.items() for part in item]
+        found: dict[str, str]
+        *_, found, _ = await self._redis.run(
+            ("HSET", name, *flat), ("PEXPIRE", name, milliseconds(ttl)), ("HGETALL", taken), ("DEL", taken)
+        )
+        return found
+
+    async def remove_fields(self, key: str, *fields: str) -> None:
+        await self._redis.run(("HDEL", self._key(key), *fields))
+
+    async def expire(self, key: str, ttl: float) -> None:
+        """From now on it lives for `ttl`."""
+        await self._redis.run(("PEXPIRE", self._key(key), milliseconds(ttl)))
+
+    async def remove(self, *keys: str) -> None:
+        await self._redis.run(("DEL", *map(self._key, keys)))

@@ -1,0 +1,121 @@
+"""What deleted channels leave behind: the last words for each (worker/farewell.py's), then nothing of it but its logs.
+
+Neighbours: reconciler.py says whose process is gone, cli.py gives the farewell. Redis or RabbitMQ away, or we died over
+it: the next look says it again, and a repeat is harmless. What is removed last is the channel's place among the deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
+
+import structlog
+
+from junebug import names
+from junebug.amqp.broker import Broker
+from junebug.config.declaration import Settings
+from junebug.errors import BrokerUnavailable, StoreUnavailable
+from junebug.model.spec import ChannelSpec
+from junebug.stores import Stores
+from junebug.supervisor import reconcile
+from junebug.supervisor.processes.channel import crash_log
+
+log = structlog.stdlib.get_logger("reconciler")
+
+Farewell = Callable[[Settings, Broker, Stores, ChannelSpec, Sequence[str]], Coroutine[Any, Any, None]]
+"""Is given the names of the channel's delay queues as well, which need not be there. Bounds itself in time.
+
+Raises BrokerUnavailable, StoreUnavailable: it is to be said again.
+"""
+
+AT_ONCE = 4
+CONNECT_PATIENCE = 5.0
+"""Seconds to wait for RabbitMQ: when we have just started, it is about to be there."""
+FAREWELL_TIMEOUT = 60.0
+"""Seconds after which a farewell that does not keep its own time is over."""
+
+
+class Departures:
+    """A few channels at a time; `run` is its life."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        broker: Broker,
+        stores: Stores,
+        farewell: Farewell | None,
+        on_trouble: Callable[[BrokerUnavailable | StoreUnavailable | None], None],
+    ) -> None:
+        """`on_trouble` is told what hinders, and None when nothing does any more."""
+        self._settings = settings
+        self._broker = broker
+        self._stores = stores
+        self._farewell = farewell
+        self._on_trouble = on_trouble
+        self._waiting: list[str] = []
+        self._under_way: set[str] = set()
+        self._news = asyncio.Event()
+
+    def put(self, channels: Iterable[str]) -> None:
+        """All the deleted channels whose processes are gone."""
+        self._waiting = [channel for channel in channels if channel not in self._under_way]
+        if self._waiting:
+            self._news.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(AT_ONCE):
+                tasks.create_task(self._work_forever())
+
+    async def _work_forever(self) -> None:
+        while True:
+            if not self._waiting:
+                self._news.clear()
+                await self._news.wait()
+                continue
+            channel = self._waiting.pop(0)
+            self._under_way.add(channel)
+            try:
+                await self._depart(channel)
+                self._on_trouble(None)
+            except (BrokerUnavailable, StoreUnavailable) as error:
+                self._waiting.clear()  # the others would fare no better: the next look brings them again
+                self._on_trouble(error)
+            finally:
+                self._under_way.discard(channel)
+
+    async def _depart(self, channel: str) -> None:
+        channels = self._stores.channels
+        if channel not in await channels.deleted():
+            return  # it is done: that look was an old one
+        await self._broker.wait_connected(CONNECT_PATIENCE)
+        spec = await channels.deleted_spec(channel)
+        noted = await self._stores.delay_queues.noted(channel)
+        delayed = {*names.retry_queues(channel, self._settings.callback_retry_delays), *noted}
+        if self._farewell and spec:
+            await self._say_farewell(self._farewell, spec, sorted(delayed))
+        await self._broker.delete_queues([*names.channel_queues(channel), *delayed])
+        self._remove_files(channel)
+        await channels.forget(channel)
+        log.info("deleted", channel_id=channel)
+
+    async def _say_farewell(self, farewell: Farewell, spec: ChannelSpec, delayed: Sequence[str]) -> None:
+        try:
+            async with asyncio.timeout(FAREWELL_TIMEOUT):
+                await farewell(self._settings, self._broker, self._stores, spec, delayed)
+        except TimeoutError:
+            log.error("the farewell took too long", channel_id=spec.id)
+        except (BrokerUnavailable, StoreUnavailable):
+            raise
+        except Exception:
+            log.exception("the farewell failed", channel_id=spec.id)  # and will again: it must not keep the channel
+
+    def _remove_files(self, channel: str) -> None:
+        if not reconcile.is_safe_id(channel):
+            return
+        crashes = crash_log(self._settings, channel)
+        heartbeat = self._settings.heartbeat_path(names.channel_program(channel))
+        for path in (crashes, crashes.with_name(f"{crashes.name}.1"), heartbeat):
+            path.unlink(missing_ok=True)

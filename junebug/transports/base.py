@@ -1,0 +1,167 @@
+"""Transport: what a channel type implements. TransportContext: what it is given. Nothing here knows RabbitMQ or Redis.
+
+A transport turns a provider's protocol into four calls: it is told to `start`, `stop` and `send`; it tells the context
+of an inbound message, a delivery report and a status. It returns or raises; acks, retries and events are the worker's
+(sender.py, forwarder.py). The smallest example is transports/loopback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+
+import structlog
+
+from junebug.model.messages import Event, Status, StatusLevel, UserMessage
+from junebug.stores.transport import TransportStore
+
+
+class TransportContext:
+    """A channel's side of the house, as its transport sees it."""
+
+    def __init__(
+        self,
+        channel_id: str,
+        channel_type: str,
+        config: dict[str, Any],
+        publish_inbound: Callable[[UserMessage], Awaitable[None]],
+        publish_event: Callable[[Event], Awaitable[None]],
+        publish_status: Callable[[Status], Awaitable[None]],
+        store: TransportStore,
+        permit: Callable[[int], Awaitable[None]],
+    ) -> None:
+        """`publish_event` gives an event to the channel that is its `transport_name`."""
+        self.channel_id = channel_id
+        self.channel_type = channel_type
+        self.config = config
+        self.store = store
+        """What the transport keeps beyond its own life. Its calls raise StoreUnavailable while Redis is away."""
+        self.permit = permit
+        """Returns when the channel's rate limit lets one more of that priority leave; the urgent do not wait for others.
+        Each `send` has one permit already: this is for what leaves besides (the further parts of a message).
+        Raises NotSent when the channel stops meanwhile.
+        """
+        self.log = structlog.stdlib.get_logger("transport")
+        self._publish_inbound = publish_inbound
+        self._publish_event = publish_event
+        self._publish_status = publish_status
+        self._last_statuses: dict[str, tuple[str, str, str]] = {}
+
+    async def inbound(
+        self,
+        *,
+        to_addr: str | None,
+        from_addr: str | None,
+        content: str | None,
+        session_event: str | None = None,
+        transport_type: str | None = None,
+        **fields: Any,
+    ) -> UserMessage:
+        """A message came from a phone. Returns once RabbitMQ holds it: only then tell the provider so.
+
+        `fields`: any other field of UserMessage. While RabbitMQ is away this waits; a transport that waits with it
+        takes no more from its provider than it can keep.
+        """
+        message = UserMessage(
+            to_addr=to_addr,
+            from_addr=from_addr,
+            content=content,
+            session_event=session_event,
+            transport_name=self.channel_id,
+            transport_type=transport_type or self.channel_type,
+            **fields,
+        )
+        await self._publish_inbound(message)
+        self.log.info(
+            "inbound message received",
+            message_id=message.message_id,
+            from_addr=from_addr,
+            to_addr=to_addr,
+            session_event=session_event,
+        )
+        return message
+
+    async def delivery_report(
+        self, message_id: str, status: str, details: dict[str, Any] | None = None, *, sent_by: str | None = None
+    ) -> None:
+        """The provider says of an MT sent earlier: `delivered`, `failed` (both final) or `pending`.
+
+        `sent_by`: the channel that sent it, where that is another one (two channels may be one bind each of a pair).
+        Returns once RabbitMQ holds it.
+        """
+        await self._publish_event(
+            Event(
+                event_type="delivery_report",
+                user_message_id=message_id,
+                delivery_status=status,
+                transport_name=sent_by or self.channel_id,
+                transport_metadata=details or {},
+            )
+        )
+        self.log.info("delivery report", message_id=message_id, delivery_status=status)
+
+    async def status(
+        self,
+        component: str,
+        status: StatusLevel,
+        type: str,
+        message: str,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        """How a component does (spec 1.7.3). Said again unchanged, it is not sent again."""
+        present = (status, type, message)
+        if self._last_statuses.get(component) == present:
+            return
+        self._last_statuses[component] = present
+        level = {"ok": self.log.info, "degraded": self.log.warning, "down": self.log.error}[status]
+        level("status", component=component, status=status, type=type, reason=message)
+        await self._publish_status(
+            Status(
+                channel_id=self.channel_id,
+                component=component,
+                status=status,
+                type=type,
+                message=message,
+                details=details or {},
+            )
+        )
+
+    def has_reported(self, component: str) -> bool:
+        """Whether the transport ever told the status of this component."""
+        return component in self._last_statuses
+
+
+class Transport:
+    """Base class of all channel types' transports. One instance is one channel's connection to its provider."""
+
+    config_schema: ClassVar[dict[str, Any]] = {"type": "object"}
+    """JSON Schema of the channel's `config`; a class named in the setting `channels` declares it here."""
+    secrets: ClassVar[tuple[str, ...]] = ()
+    """Config fields never to be shown, likewise."""
+    window: int = 1
+    """Messages that may be in `send` at the same time. 1 keeps them in order."""
+    acks: bool = True
+    """Whether the application hears of messages that the provider accepted."""
+
+    def __init__(self, context: TransportContext) -> None:
+        self.context = context
+        self.config = context.config
+
+    async def start(self) -> None:
+        """Begin: listen, or begin to connect. Raises TransportStartError when that cannot work (a port is taken);
+        a provider that is away is no such case: report it as a status and keep trying.
+        """
+
+    async def stop(self) -> None:
+        """End every connection and task. Called once, also after a `start` that failed half-way."""
+
+    async def ready(self) -> None:
+        """Return when `send` could begin with another one. What waits for that can still be cancelled and overtaken."""
+
+    async def send(self, message: UserMessage) -> str | None:
+        """Give an MT to the provider; return the provider's id of it, or None where there is none.
+
+        Raises Rejected (final), NotSent (nothing left; tried again), UnknownOutcome (it may have arrived), or Expired
+        where `send` itself waits for long.
+        """
+        raise NotImplementedError

@@ -1,0 +1,114 @@
+"""MO: what a deliver_sm or data_sm says: addresses, octets and their coding, and which part of what it is. Pure.
+
+Neighbours: codecs.py (what octets mean), multipart.py (user data headers), reassembly.py (parts to a whole), receipts.py
+(those that are receipts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from junebug.smpp import constants as c
+from junebug.smpp.pdu import DataSm, DeliverSm, SubmitSm
+from junebug.smpp.text import codecs, multipart
+
+Carrier = DeliverSm | DataSm | SubmitSm
+"""PDUs that carry a text; ours are read for the log."""
+REPLACEMENT = "\ufffd"
+_TOLD_OTHERWISE = frozenset((c.MESSAGE_PAYLOAD, c.SAR_MSG_REF_NUM, c.SAR_TOTAL_SEGMENTS, c.SAR_SEGMENT_SEQNUM))
+
+
+@dataclass(frozen=True, slots=True)
+class Octets:
+    """A text as it came, with the shift tables that its user data header names."""
+
+    data: bytes
+    data_coding: int
+    locking_shift: int = 0
+    single_shift: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """One PDU's."""
+
+    source_addr: str
+    destination_addr: str
+    octets: Octets
+    part: multipart.Concatenation | None = None
+    tlvs: Mapping[int, bytes] = field(default_factory=dict)
+
+    def metadata(self) -> dict[str, Any]:
+        """For channel_data: the optional parameters that nothing else tells of, in hexadecimal."""
+        told = {c.tlv_name(tag): value.hex() for tag, value in self.tlvs.items() if tag not in _TOLD_OTHERWISE}
+        return {"smpp": {"tlvs": told}} if told else {}
+
+
+def payload(pdu: Carrier) -> bytes:
+    """The octets of the message, header included: the short_message, or message_payload where that is empty."""
+    short_message = b"" if isinstance(pdu, DataSm) else pdu.short_message
+    return short_message or pdu.tlvs.get(c.MESSAGE_PAYLOAD, b"")
+
+
+def receipt_text(pdu: Carrier) -> str:
+    """What a receipt says: ASCII almost always, whatever its data_coding claims."""
+    octets = payload(pdu)
+    if pdu.data_coding == c.DATA_CODING_UCS2 and b"\0" in octets[:2]:
+        return octets.decode("utf-16-be", "replace")
+    return octets.decode("latin-1")
+
+
+def read(pdu: Carrier) -> Inbound:
+    """Never raises: a header that makes no sense is part of the text."""
+    octets = payload(pdu)
+    header = multipart.UserDataHeader()
+    if pdu.esm_class & c.ESM_CLASS_UDHI:
+        try:
+            header, octets = multipart.parse_udh(octets)
+        except multipart.BadUserDataHeader:
+            pass
+    part = header.concatenation or multipart.parse_sar(pdu.tlvs)
+    return Inbound(
+        source_addr=pdu.source_addr,
+        destination_addr=pdu.destination_addr,
+        octets=Octets(octets, pdu.data_coding, header.locking_shift, header.single_shift),
+        part=part if part and part.total > 1 else None,
+        tlvs=pdu.tlvs,
+    )
+
+
+def decode(octets: Octets, overrides: Mapping[int, str], errors: str = "strict") -> str:
+    """Raises codecs.UndecodableText; with errors="replace" only for a data_coding that is of no text."""
+    return codecs.decode_text(
+        octets.data,
+        octets.data_coding,
+        overrides,
+        locking_shift=octets.locking_shift,
+        single_shift=octets.single_shift,
+        errors=errors,
+    )
+
+
+def decode_whole(parts: Iterable[Octets], overrides: Mapping[int, str]) -> str:
+    """The text of a message in parts: together where they are alike, since a part may end within a character.
+
+    What cannot be decoded shows as replacement characters.
+    """
+    told = list(parts)
+    kinds = {(each.data_coding, each.locking_shift, each.single_shift) for each in told}
+    if len(kinds) == 1:
+        try:
+            data = b"".join(each.data for each in told)
+            return decode(Octets(data, told[0].data_coding, told[0].locking_shift, told[0].single_shift), overrides)
+        except codecs.UndecodableText:
+            pass
+    return "".join(_decode_anyway(each, overrides) for each in told)
+
+
+def _decode_anyway(octets: Octets, overrides: Mapping[int, str]) -> str:
+    try:
+        return decode(octets, overrides, errors="replace")
+    except codecs.UndecodableText:
+        return REPLACEMENT

@@ -1,0 +1,206 @@
+"""MT: a message -> the submit_sm that carry it: text in which alphabet, parts, numbering, times, vendor parameters. Pure.
+
+What a single message wants otherwise stands in its channel_data as `smpp`, an object with any of:
+  service_type, protocol_id, priority_flag, registered_delivery (a boolean or a number), data_coding,
+  source_addr_ton, source_addr_npi, dest_addr_ton, dest_addr_npi: as in the PDU;
+  validity_period, schedule_delivery_time: seconds from now, or a time as SMPP writes it (3.4 §7.1.1);
+  encoding: a codec's name;
+  tlvs: {name or number: value}; a value is text (Latin-1), a number, or octets as "hex:0a0b".
+Neighbours: codecs.py and multipart.py (octets and parts), transport.py (sends them).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from junebug.errors import Rejected
+from junebug.model.messages import UserMessage
+from junebug.smpp import constants as c
+from junebug.smpp.pdu import SubmitSm
+from junebug.smpp.text import codecs, multipart
+from junebug.transports.smpp.config import Numbering, SmppConfig
+
+LONGEST_SHORT_MESSAGE = 254
+"""Octets of a short_message (3.4 §4.4.1); more go into message_payload."""
+LONGEST_SHORT_CODE = 8
+_SMPP_TIME = re.compile(r"[0-9]{15}[-+R]")
+_NUMBERS = ("protocol_id", "priority_flag", "data_coding", "source_addr_ton", "source_addr_npi", "dest_addr_ton",
+            "dest_addr_npi")  # fmt: skip
+_OPTIONS = frozenset((*_NUMBERS, "service_type", "registered_delivery", "validity_period", "schedule_delivery_time",
+                      "encoding", "tlvs"))  # fmt: skip
+
+
+def build(message: UserMessage, config: SmppConfig, reference: int, now: datetime) -> list[SubmitSm]:
+    """One or more, in order; `reference` is what the parts have in common. Raises Rejected, naming what is wrong."""
+    options = _options(message.helper_metadata.get("smpp"))
+    content = message.content or ""
+    encoding, data_coding = _encoding(content, options, config)
+    try:
+        parts = _parts(content, encoding, reference, config)
+    except codecs.UnencodableText as error:
+        raise Rejected(f"Cannot encode the content: {error}") from None
+    except multipart.TooManyParts as error:
+        raise Rejected(f"Message too long: {error}") from None
+    destination, to_addr = _address("to_addr", message.to_addr, config.destination, config)
+    source, from_addr = _address("from_addr", message.from_addr or config.default_source_addr, config.source, config)
+    tlvs = _tlvs(options.get("tlvs"))
+    validity = _validity(options.get("validity_period", config.validity_period), message.expires_at, now)
+    return [
+        SubmitSm(
+            service_type=str(options.get("service_type", config.service_type)),
+            source_addr_ton=options.get("source_addr_ton", source.ton),
+            source_addr_npi=options.get("source_addr_npi", source.npi),
+            source_addr=from_addr,
+            dest_addr_ton=options.get("dest_addr_ton", destination.ton),
+            dest_addr_npi=options.get("dest_addr_npi", destination.npi),
+            destination_addr=to_addr,
+            esm_class=c.ESM_CLASS_UDHI if part.udhi else 0,
+            protocol_id=options.get("protocol_id", 0),
+            priority_flag=options.get("priority_flag", 0),
+            schedule_delivery_time=_time("schedule_delivery_time", options.get("schedule_delivery_time")),
+            validity_period=validity,
+            registered_delivery=int(options.get("registered_delivery", config.registered_delivery)),
+            data_coding=data_coding,
+            short_message=part.short_message,
+            tlvs={**tlvs, **part.tlvs},
+        )
+        for part in parts
+    ]
+
+
+# --- the text -----------------------------------------------------------------------------------------------------------
+
+
+def _encoding(content: str, options: Mapping[str, Any], config: SmppConfig) -> tuple[str, int]:
+    """(codec, data_coding)."""
+    encoding = options.get("encoding") or config.encoding
+    if encoding:
+        try:
+            data_coding = codecs.data_coding_of(encoding)
+        except LookupError:
+            raise Rejected(f"channel_data.smpp.encoding: there is no codec {encoding!r}") from None
+    else:
+        try:
+            encoding, data_coding = codecs.choose_encoding(content, config.national_language)
+        except codecs.UnencodableText as error:
+            raise Rejected(f"Cannot encode the content: {error}") from None
+    if config.data_coding is not None:
+        data_coding = config.data_coding
+    return encoding, options.get("data_coding", data_coding)
+
+
+def _parts(content: str, encoding: str, reference: int, config: SmppConfig) -> list[multipart.Part]:
+    if config.long_messages != "payload":
+        return multipart.parts(content, encoding, reference, sar=config.long_messages == "sar")
+    header = multipart.build_udh(multipart.language_elements(encoding))
+    octets = header + codecs.encode_text(content, encoding)
+    if len(octets) <= LONGEST_SHORT_MESSAGE:
+        return [multipart.Part(octets, bool(header))]
+    return [multipart.Part(b"", bool(header), {c.MESSAGE_PAYLOAD: octets})]
+
+
+# --- addresses ----------------------------------------------------------------------------------------------------------
+
+
+def _address(field: str, address: str | None, configured: Numbering, config: SmppConfig) -> tuple[Numbering, str]:
+    if address is None or not address.isascii() or "\0" in address or (field == "to_addr" and not address):
+        raise Rejected(f"Invalid {field}: {address}")
+    return guess_numbering(address) if config.guess_numbering else (configured, address)
+
+
+def guess_numbering(address: str) -> tuple[Numbering, str]:
+    """(type and plan, the address as it is written for these)."""
+    digits = re.sub(r"[ ().-]", "", address)
+    international = re.fullmatch(r"(?:\+|00)([1-9][0-9]+)", digits)
+    if international:
+        return Numbering(c.TON_INTERNATIONAL, c.NPI_ISDN), international[1]
+    if not address:
+        return Numbering(c.TON_UNKNOWN, c.NPI_UNKNOWN), address
+    if not digits.isdigit():
+        return Numbering(c.TON_ALPHANUMERIC, c.NPI_UNKNOWN), address
+    if len(digits) <= LONGEST_SHORT_CODE:
+        return Numbering(c.TON_NETWORK_SPECIFIC, c.NPI_UNKNOWN), digits
+    if digits.startswith("0"):
+        return Numbering(c.TON_NATIONAL, c.NPI_ISDN), digits
+    return Numbering(c.TON_INTERNATIONAL, c.NPI_ISDN), digits
+
+
+# --- channel_data.smpp --------------------------------------------------------------------------------------------------
+
+
+def _options(given: Any) -> dict[str, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise Rejected("channel_data.smpp: expected an object")
+    unknown = given.keys() - _OPTIONS
+    if unknown:
+        raise Rejected(f"channel_data.smpp: there is no option {', '.join(map(repr, sorted(map(str, unknown))))}")
+    options = {name: value for name, value in given.items() if value is not None}
+    for name in (*_NUMBERS, "registered_delivery"):
+        value = options.get(name, 0)
+        if not isinstance(value, int) or not 0 <= value <= 255 or (isinstance(value, bool) and name in _NUMBERS):
+            raise Rejected(f"channel_data.smpp.{name}: expected a number from 0 to 255, got {value!r:.50}")
+    return options
+
+
+def _time(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str) and _SMPP_TIME.fullmatch(value):
+        return value
+    seconds = int(value) if isinstance(value, str) and value.isdigit() else value
+    if not isinstance(seconds, int) or isinstance(seconds, bool) or seconds < 0:
+        raise Rejected(f"channel_data.smpp.{name}: expected seconds or YYMMDDhhmmsstnnp, got {value!r:.50}")
+    return relative_time(seconds)
+
+
+def _validity(wanted: Any, expires_at: str | None, now: datetime) -> str:
+    """validity_period: as wanted, but not beyond the time after which the message is worth nothing."""
+    if expires_at is not None:
+        left = max(1, math.ceil((datetime.fromisoformat(expires_at).replace(tzinfo=UTC) - now).total_seconds()))
+        if wanted is None or (isinstance(wanted, int) and wanted > left):
+            wanted = left
+    return _time("validity_period", wanted)
+
+
+def relative_time(seconds: int) -> str:
+    """So many seconds from when the SMSC gets it (3.4 §7.1.1.2); at most 99 years."""
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    years, days = divmod(days, 365)
+    months, days = divmod(days, 30)
+    if months == 12:  # days 360 to 364 of a year
+        months, days = 11, days + 30
+    return f"{min(years, 99):02}{months:02}{days:02}{hours:02}{minutes:02}{seconds:02}000R"
+
+
+def _tlvs(given: Any) -> dict[int, bytes]:
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise Rejected("channel_data.smpp.tlvs: expected an object")
+    tlvs = {}
+    for name, value in given.items():
+        try:
+            tag = c.tlv_tag(name)
+            tlvs[tag] = _tlv_value(tag, value)
+        except (ValueError, OverflowError) as error:
+            raise Rejected(f"channel_data.smpp.tlvs.{name}: {error}") from None
+    return tlvs
+
+
+def _tlv_value(tag: int, value: Any) -> bytes:
+    if isinstance(value, str):
+        return bytes.fromhex(value[4:]) if value.startswith("hex:") else value.encode("latin-1")
+    if isinstance(value, int):
+        if value < 0:
+            raise ValueError("a number is not negative")
+        least = c.TLV_SIZES.get(tag, (1, 1))[0]
+        return int(value).to_bytes(max(least, (value.bit_length() + 7) // 8, 1), "big")
+    raise ValueError("expected text, a number, or hex: and hexadecimal digits")

@@ -1,0 +1,94 @@
+"""PduLog: each PDU that comes or goes as one line of the channel's log: decoded, in hexadecimal, without secrets.
+
+A password never shows; texts do unless the channel's config says `redact_content`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from junebug.logs.redaction import REDACTED
+from junebug.smpp import constants as c
+from junebug.smpp.pdu import Pdu
+from junebug.smpp.session import Direction
+from junebug.smpp.text.codecs import UndecodableText
+from junebug.transports.smpp import mo
+
+_NOT_SHOWN = frozenset(("tlvs", "raw", "command_id", "command_status", "sequence_number", "short_message", "password"))
+_RENAMED = {"message_id": "smsc_message_id"}
+"""message_id is ours in each line of the log."""
+_WITH_PASSWORD = (c.BIND_RECEIVER, c.BIND_TRANSMITTER, c.BIND_TRANSCEIVER, c.OUTBIND)
+_WITH_CONTENT = (c.SUBMIT_SM, c.DELIVER_SM, c.DATA_SM, c.SUBMIT_MULTI, c.REPLACE_SM)
+
+
+_shown: dict[type[Pdu], tuple[tuple[str, Any], ...]] = {}
+"""One entry for each kind of PDU."""
+
+
+class PduLog:
+    """One channel's."""
+
+    def __init__(self, redact_content: bool, data_coding_overrides: Mapping[int, str]) -> None:
+        self._redact = redact_content
+        self._overrides = data_coding_overrides
+        self._log = structlog.stdlib.get_logger("smpp").bind()  # bound once: each line is on the hot path
+
+    def __call__(self, direction: Direction, raw: bytes, pdu: Pdu | None, message_id: str | None) -> None:
+        """`pdu` is None for what could not be decoded."""
+        command_id = int.from_bytes(raw[4:8], "big")
+        entry: dict[str, Any] = {"direction": direction, "pdu": c.command_name(command_id)}
+        if message_id is not None:
+            entry["message_id"] = message_id
+        if pdu is None:
+            self._log.warning("undecodable PDU", **entry, hex=self._hex(raw, command_id))
+            return
+        entry["sequence_number"] = pdu.sequence_number
+        if command_id & c.RESPONSE:
+            entry["command_status"] = pdu.status_name
+        for name, default in _shown_fields(type(pdu)):
+            value = getattr(pdu, name)
+            if value != default:
+                entry[_RENAMED.get(name, name)] = value if isinstance(value, int | str) else repr(value)
+        if isinstance(pdu, mo.Carrier):
+            entry["content"] = REDACTED if self._redact else self._content(pdu)
+        tlvs = {
+            c.tlv_name(tag): REDACTED if tag == c.MESSAGE_PAYLOAD and self._redact else value.hex()
+            for tag, value in pdu.tlvs.items()
+        }
+        if tlvs:
+            entry["tlvs"] = tlvs
+        self._log.info("PDU", **entry, hex=self._hex(raw, command_id))
+
+    def _content(self, pdu: mo.Carrier) -> str:
+        octets = mo.read(pdu).octets
+        try:
+            return mo.decode(octets, self._overrides)
+        except UndecodableText:
+            return mo.decode_whole([octets], self._overrides)
+
+    def _hex(self, raw: bytes, command_id: int) -> str:
+        if command_id in _WITH_CONTENT and self._redact:
+            return REDACTED
+        if command_id in _WITH_PASSWORD:
+            return without_password(raw).hex()
+        return raw.hex()
+
+
+def without_password(raw: bytes) -> bytes:
+    """A bind or outbind with stars for its password."""
+    system_id, _, rest = raw[16:].partition(b"\0")
+    password, end, rest = rest.partition(b"\0")
+    return raw[:16] + system_id + b"\0" + b"*" * len(password) + end + rest
+
+
+def _shown_fields(kind: type[Pdu]) -> tuple[tuple[str, Any], ...]:
+    """(name, default) of the parameters that are shown where they are not the default."""
+    shown = _shown.get(kind)
+    if shown is None:
+        shown = tuple((each.name, each.default) for each in dataclasses.fields(kind) if each.name not in _NOT_SHOWN)
+        _shown[kind] = shown
+    return shown

@@ -1,0 +1,51 @@
+"""Channel type `telnet`: people (or tests) talk to an application over a TCP line protocol. The light part."""
+
+from typing import Any
+
+from junebug.registry import ChannelType
+
+CONFIG_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "twisted_endpoint": {
+            "type": "string",
+            "pattern": r"^tcp:(port=)?[0-9]{1,5}(:interface=[^:]*|:interface=\[[0-9a-fA-F:]+\])?$",
+            "description": "Where to listen: tcp:9001 or tcp:port=9001:interface=127.0.0.1.",
+        },
+        "telnet_host": {
+            "type": "string",
+            "default": "0.0.0.0",
+            "description": "Address to listen on, beside telnet_port.",
+        },
+        "telnet_port": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 65535,
+            "description": "Port to listen on, instead of twisted_endpoint.",
+        },
+        "to_addr": {
+            "type": "string",
+            "description": "The to address of inbound messages; by default host:port listened on.",
+        },
+        "transport_type": {
+            "type": "string",
+            "default": "telnet",
+            "description": "The transport_type of messages on AMQP.",
+        },
+        "max_connections": {
+            "type": "integer",
+            "minimum": 1,
+            "default": 1000,
+            "description": "Clients at the same time; one more is told so and cut off.",
+        },
+    },
+    "if": {"required": ["telnet_port"]},  # not anyOf: its error would not name the field that is missing
+    "else": {"required": ["twisted_endpoint"]},
+    "additionalProperties": False,
+}
+
+CHANNEL_TYPE = ChannelType(
+    name="telnet",
+    transport="junebug.transports.telnet.transport:TelnetTransport",
+    config_schema=CONFIG_SCHEMA,
+)

@@ -1,0 +1,1 @@
+"""MO messages, events and statuses: to the application."""

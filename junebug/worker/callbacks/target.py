@@ -1,0 +1,113 @@
+"""Where a callback goes, and one call there.
+
+Neighbours: destinations.py decides when and what comes after a failure, farewell.py makes the last one; webhook.py posts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+
+from junebug import names
+from junebug.amqp.broker import Broker
+from junebug.config.declaration import Settings
+from junebug.errors import Unroutable
+from junebug.model import templates
+from junebug.model.callbacks import Callback
+from junebug.model.messages import Event, Status, UserMessage
+from junebug.model.spec import ChannelSpec
+from junebug.stores.outbound import EventTarget
+from junebug.worker.callbacks.pending_callback import Content
+from junebug.worker.callbacks.webhook import Outcome, Webhook
+
+_ORIGIN = re.compile(r"(https?)://(?:[^/?#{}@]*@)?([^/?#{}@]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a callback goes at this moment: a URL (or a template of one), or a routing key of `vumi`."""
+
+    url: str = ""
+    auth_token: str | None = None
+    routing_key: str = ""
+
+    @property
+    def destination(self) -> str:
+        """What fails and works as one: `scheme://host:port` or `amqp:<queue>`."""
+        return f"amqp:{self.routing_key}" if self.routing_key else origin(self.url)
+
+
+def origin(url: str) -> str:
+    """`scheme://host:port` of a URL or template; without userinfo."""
+    found = _ORIGIN.match(url)
+    if not found:
+        return "no URL"
+    scheme, host = found[1].lower(), found[2].lower()
+    has_port = re.search(r":\d+$", host)
+    return f"{scheme}://{host}" if has_port else f"{scheme}://{host}:{443 if scheme == 'https' else 80}"
+
+
+def target_of(callback: Callback, spec: ChannelSpec) -> Target | None:
+    """None when the channel has no such destination (any more)."""
+    match callback.to:
+        case "mo_url":
+            return Target(url=spec.mo_url, auth_token=spec.mo_url_auth_token) if spec.mo_url else None
+        case "event_url":
+            return Target(url=callback.url, auth_token=callback.auth_token) if callback.url else None
+        case "status_url":
+            return Target(url=spec.status_url) if spec.status_url else None
+        case "amqp_queue":
+            queue = names.event_queue if callback.kind == "event" else names.inbound_queue
+            return Target(routing_key=queue(spec.amqp_queue)) if spec.amqp_queue else None
+
+
+def event_callbacks(event: Event, wire: bytes, kept: EventTarget | None) -> list[Callback]:
+    """For the message's event_url (as Redis has `kept` it, or as it came with the event) and for the channel's queue.
+
+    Neither gets the URL itself, which the application's queue has no use for.
+    """
+    if event.event_url:
+        wire = event.without_url().to_wire()
+    url, auth_token = event.event_url, event.event_auth_token
+    if kept and kept.url:
+        url, auth_token = kept.url, kept.auth_token
+    to_queue = Callback(to="amqp_queue", kind="event", id=event.event_id, wire=wire)
+    return [dataclasses.replace(to_queue, to="event_url", url=url, auth_token=auth_token), to_queue] if url else [to_queue]
+
+
+def content_of(callback: Callback) -> Content:
+    """Raises MalformedMessage."""
+    match callback.kind:
+        case "inbound":
+            return UserMessage.from_wire(callback.wire)
+        case "event":
+            return Event.from_wire(callback.wire)
+        case "status":
+            return Status.from_wire(callback.wire)
+
+
+async def call(
+    settings: Settings,
+    broker: Broker,
+    webhook: Webhook,
+    spec: ChannelSpec,
+    target: Target,
+    callback: Callback,
+    content: Content,
+) -> Outcome:
+    """One attempt; while RabbitMQ is away, none for a queue is made."""
+    if target.routing_key:
+        try:
+            await broker.publish_surely(target.routing_key, (callback.wire,), exchange=names.EXCHANGE)
+        except Unroutable as error:
+            return Outcome(False, None, str(error))
+        return Outcome(True)
+    body = content.body() if isinstance(content, Status) else content.body(spec.id)
+    return await webhook.post(
+        templates.expand(target.url, {**body.get("event_details", {}), **body}),
+        body,
+        target.auth_token,
+        id=callback.id,
+        secret=spec.callback_secret or settings.callback_secret,
+    )

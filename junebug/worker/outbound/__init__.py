@@ -1,0 +1,1 @@
+"""MT: from the queue to the transport."""

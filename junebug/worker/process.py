@@ -1,0 +1,469 @@
+"""One channel's process: what it is made of, in which order it starts and stops, and that it is seen to live.
+
+    phone <-> Transport -> <id>.inbound -> Forwarder -> mo_url / {amqp_queue}.inbound
+                        -> <id>.event   -> Forwarder -> event_url / {amqp_queue}.event
+                        -> <id>.status  -> StatusReceiver -> Redis, status_url
+              Transport <- Sender <- <id>.outbound, {amqp_queue}.outbound
+
+The supervisor forks into `run` (or `junebug-worker` calls it). Redis or RabbitMQ away: it waits, and says so. A side task
+that dies ends the process: the supervisor starts it afresh, which is better than half a channel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+import structlog
+
+from junebug import names
+from junebug.amqp import rpc
+from junebug.amqp.broker import Broker
+from junebug.amqp.outbound import cancel_queued, list_queued, queues_of
+from junebug.amqp.rpc import Answer, Arguments
+from junebug.config.declaration import Settings
+from junebug.errors import BrokerUnavailable, ChannelNotFound, JunebugError, StoreUnavailable
+from junebug.logs.redaction import Redactor
+from junebug.logs.setup import setup_channel_logging
+from junebug.model.messages import Event, Status, StatusLevel, UserMessage
+from junebug.model.spec import ChannelSpec, Launch
+from junebug.registry import Registry
+from junebug.runtime.loop import end_task, run_async
+from junebug.stores import Stores
+from junebug.transports.base import Transport, TransportContext
+from junebug.worker.callbacks.dispatcher import Destinations
+from junebug.worker.callbacks.forwarder import Forwarder
+from junebug.worker.callbacks.webhook import Webhook
+from junebug.worker.outbound.rate_limit import RateLimit
+from junebug.worker.outbound.sender import Sender
+from junebug.worker.statuses import StatusReceiver
+
+log = structlog.stdlib.get_logger("worker")
+
+HEARTBEAT_INTERVAL = 1.0
+RATE_INTERVAL = 1.0
+WAIT_FOR_STORE = 1.0
+TRANSPORT_START_TIMEOUT = 30.0
+MAX_UNCOUNTED = 100_000
+CANCEL_TIMEOUT = 30.0
+"""Seconds in which what is queued is cancelled; of an endless queue the rest is told."""
+
+EXIT_OK, EXIT_FAILED = 0, 1
+
+
+def run(settings: Settings, channel: str, launch: Launch) -> int:
+    """Run the channel in this process until SIGTERM or SIGINT; blocking. Returns the exit code: 0 = asked to stop."""
+    redactor = Redactor(filter(None, (settings.redis.password, settings.amqp.password)))
+    channel_log = setup_channel_logging(settings, channel, redactor)
+    try:
+        return run_async(ChannelWorker(settings, channel, launch, redactor).run())
+    except Exception:
+        log.exception("worker failed")
+        return EXIT_FAILED
+    finally:
+        channel_log.close()
+
+
+class ChannelWorker:
+    """Composes one channel; `run` is its life."""
+
+    def __init__(self, settings: Settings, channel: str, launch: Launch, redactor: Redactor) -> None:
+        self._settings = settings
+        self._channel = channel
+        self._launch = launch
+        self._redactor = redactor
+        self._registry = Registry.from_settings(settings.channels, settings.replace_channels)
+        self._stop = asyncio.Event()
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._spec = ChannelSpec(id=channel, type="", config={})
+        self._stores = Stores(settings)
+        self._broker = Broker(settings.amqp, names.channel_program(channel), self._on_broker_state)
+        self._webhook = Webhook(settings.callback_timeout)
+        self._destinations = Destinations(
+            settings,
+            channel,
+            self._broker,
+            self._stores,
+            self._webhook,
+            lambda: self._spec,
+            lambda status: self._statuses.is_superseded(status),
+            self._on_callbacks,
+        )
+        self._statuses = StatusReceiver(self._broker, self._stores, self._destinations, lambda: self._spec)
+        self._rate_limit = RateLimit()
+        self._counts: Counter[str] = Counter()
+        self._levels: dict[str, tuple[str, str]] = {}
+        self._context: TransportContext | None = None
+        self._transport: Transport | None = None
+        self._sender: Sender | None = None
+        self._answering: rpc.Answering | None = None
+        self._visiting = asyncio.Lock()
+        self._forwarder: Forwarder | None = None
+
+    async def run(self) -> int:
+        """Start everything, wait for the end, stop everything in reverse. Returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        self._own("heartbeat", self._beat_forever())
+        self._own("statuses", self._statuses.run())
+        await self._broker.start()
+        start = asyncio.create_task(self._start())
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([start, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if start.done():
+                code = start.result()
+                if code is None:
+                    await asyncio.wait([stopped, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+                    code = self._verdict()
+                return code
+            return EXIT_OK
+        finally:
+            start.cancel()
+            stopped.cancel()
+            await self._shut_down()
+
+    def stop(self) -> None:
+        """Have `run` end, as SIGTERM does."""
+        self._stop.set()
+
+    def _own(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run a side task that this worker lives and dies with."""
+        self._tasks[asyncio.create_task(work, name=name)] = name
+
+    def _verdict(self) -> int:
+        for task, name in self._tasks.items():
+            if task.done() and not task.cancelled() and (error := task.exception()):
+                log.error("side task died", task=name, exc_info=error)
+                return EXIT_FAILED
+        return EXIT_OK
+
+    # --- starting -----------------------------------------------------------------------------------------------------
+
+    async def _start(self) -> int | None:
+        """In this order, so that nothing arrives before there is somebody to take it. An exit code ends the worker."""
+        spec = await self._until_stored(lambda: self._stores.channels.get(self._channel))
+        if spec is None:
+            log.error("there is no such channel")
+            return EXIT_FAILED
+        self._use(spec)
+        await self._declare_queues()
+        await self._destinations.start()
+        self._statuses.start()
+        try:
+            transport_class = self._registry.load_transport(spec.type)
+            config = self._registry.without_unknown(spec.type, spec.config)
+            if left_out := sorted(option for option in spec.config.keys() - config.keys() if spec.config[option] is not None):
+                log.warning("unknown options left out", options=left_out)
+            self._registry.validate_config(spec.type, config)
+            self._context = TransportContext(
+                self._channel,
+                spec.type,
+                config,
+                self._publish_inbound,
+                self._publish_event,
+                self._publish_status,
+                self._stores.transport(self._channel),
+                self._rate_limit.permit,
+            )
+            self._transport = transport_class(self._context)
+            async with asyncio.timeout(TRANSPORT_START_TIMEOUT):
+                await self._transport.start()
+        except (JunebugError, TimeoutError, OSError) as error:
+            reason = str(error) or f"it did not start within {TRANSPORT_START_TIMEOUT:g} s"
+            log.error("cannot start", reason=reason)
+            self._tell(spec.type or "transport", "down", "cannot_start", self._redactor.text(reason))
+            return EXIT_FAILED
+        if not self._context.has_reported(spec.type):
+            await self._context.status(spec.type, "ok", "started", "The channel's transport is running")
+        self._forwarder = Forwarder(self._broker, self._stores, self._destinations, lambda: self._spec, self._count)
+        self._forwarder.start()
+        self._sender = Sender(
+            self._broker,
+            self._channel,
+            self._transport,
+            lambda n: self._count("outbound_message", n),
+            resend_unknown=spec.config.get("on_unknown", "resend") != "fail",
+            paused=bool(spec.paused),
+        )
+        self._sender.consume(names.outbound_queues(self._channel).values(), exclusive=True)
+        self._own("sender", self._sender.run())
+        await self._consume_app_queue(None, spec.amqp_queue)
+        await self._apply_pause(was_paused=False)
+        self._answering = rpc.Answering(
+            self._broker, self._channel, {"look": self._look, "list": self._list_queued, "cancel": self._cancel_queued}
+        )
+        self._answering.start()
+        self._own("spec", self._watch_spec())
+        self._own("rates", self._save_rates())
+        self._tell("redis", "ok", "connected", "Connected to Redis")
+        self._tell_running()
+        return None
+
+    def _tell_running(self) -> None:
+        launch = self._launch
+        message = f"Running again (before: {launch.last_exit})" if launch.last_exit else "Running"
+        details = {"pid": os.getpid(), "restarts": launch.restarts, "last_exit": launch.last_exit}
+        log.info("worker running", **details)
+        self._tell("worker", "ok", "running", message, details)
+
+    async def _until_stored(self, call: Callable[[], Awaitable[ChannelSpec]]) -> ChannelSpec | None:
+        while True:
+            try:
+                return await call()
+            except ChannelNotFound:
+                return None
+            except StoreUnavailable as error:
+                self._tell("redis", "down", "connection_lost", str(error))
+                await asyncio.sleep(WAIT_FOR_STORE)
+
+    async def _declare_queues(self) -> None:
+        queues = names.channel_queues(self._channel)
+        while True:
+            try:
+                return await self._broker.declare(queues)
+            except BrokerUnavailable:
+                await self._broker.wait_connected(None)
+                await asyncio.sleep(0.05)
+
+    # --- stopping -----------------------------------------------------------------------------------------------------
+
+    async def _shut_down(self) -> None:
+        """In reverse, consumers before publishers, bounded: late messages and events still leave."""
+        ends = asyncio.get_running_loop().time() + self._settings.stop_timeout * 0.8
+
+        def left(share: float) -> float:
+            return max(0.1, (ends - asyncio.get_running_loop().time()) * share)
+
+        self._rate_limit.close()
+        if self._answering:
+            await _bounded("answers", self._answering.stop(), left(0.2))
+        if self._sender:
+            await _bounded("sender", self._sender.stop(left(0.5)), left(0.6))
+        if self._transport:
+            await _bounded("transport", self._transport.stop(), left(0.5))
+        if self._forwarder:
+            await _bounded("forwarder", self._forwarder.stop(left(0.6)), left(0.7))
+        else:
+            await _bounded("destinations", self._destinations.stop(left(0.6)), left(0.7))
+        await asyncio.gather(*map(end_task, self._tasks))
+        await self._flush_counts()
+        await self._statuses.drain(left(0.5))
+        await _bounded("broker", self._broker.close(), left(0.8))
+        await self._webhook.close()
+        await _bounded("stores", self._stores.close(), left(0.8))
+        log.info("worker stopped")
+
+    # --- the spec, live -----------------------------------------------------------------------------------------------
+
+    async def _watch_spec(self) -> None:
+        """Apply what changed in the spec: told by a nudge, found by the poll."""
+        nudged = asyncio.Event()
+        listener = asyncio.create_task(self._listen(nudged))
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(self._settings.reconcile_interval):
+                        await nudged.wait()
+                except TimeoutError:
+                    pass
+                nudged.clear()
+                if listener.done():
+                    listener.result()
+                await self._refresh_spec()
+        finally:
+            await end_task(listener)
+
+    async def _listen(self, nudged: asyncio.Event) -> None:
+        async for channel in self._stores.channels.nudges():
+            if channel in ("", self._channel):
+                nudged.set()
+
+    async def _refresh_spec(self) -> None:
+        try:
+            spec = await self._stores.channels.get(self._channel)
+            known = await self._stores.statuses.components(self._channel)
+        except ChannelNotFound:
+            return  # deleted (the reconciler stops us), or Redis was emptied (it writes the spec back)
+        except StoreUnavailable as error:
+            self._tell("redis", "down", "connection_lost", str(error))
+            return
+        self._tell("redis", "ok", "connected", "Connected to Redis")
+        if "worker" not in known:
+            self._statuses.say_again()
+        if spec != self._spec:
+            before = self._spec
+            self._use(spec)
+            log.info("changed settings applied")
+            self._destinations.on_changed_spec()
+            await self._consume_app_queue(before.amqp_queue, spec.amqp_queue)
+            await self._apply_pause(was_paused=bool(before.paused))
+
+    def _use(self, spec: ChannelSpec) -> None:
+        self._spec = spec
+        self._rate_limit.set(spec.rate_limit_count, spec.rate_limit_window)
+        secrets = self._registry.secret_values(spec.type, spec.config)
+        more = (
+            self._settings.redis.password,
+            self._settings.amqp.password,
+            self._settings.callback_secret,
+            spec.callback_secret,
+            spec.mo_url_auth_token,
+        )
+        self._redactor.replace([*secrets, *filter(None, more)])
+
+    async def _consume_app_queue(self, before: str | None, now: str | None) -> None:
+        """Take outbound messages from `{amqp_queue}.outbound` too (COMPAT §3)."""
+        if before == now or self._sender is None:
+            return
+        if before:
+            await self._sender.release(names.outbound_queue(before))
+            self._broker.forget([names.outbound_queue(before)])
+        if now:
+            queue = names.outbound_queue(now)
+            try:
+                await self._broker.declare({queue: {}}, bind=True)
+            except BrokerUnavailable:
+                pass  # it is remembered, and declared at the next connection
+            self._sender.consume([queue], exclusive=False)
+
+    async def _apply_pause(self, *, was_paused: bool) -> None:
+        assert self._sender is not None
+        if self._spec.paused:
+            await self._sender.pause()
+            self._tell("outbound", "degraded", "paused", "Paused: messages wait until somebody resumes the channel")
+        elif was_paused:
+            await self._sender.resume()
+            self._tell("outbound", "ok", "resumed", "Messages are sent again")
+
+    # --- what an API process asks -------------------------------------------------------------------------------------
+
+    async def _look(self, _: Arguments) -> Answer:
+        assert self._sender is not None
+        return {
+            "paused": bool(self._spec.paused),
+            "held": _by_priority(self._sender.held()),
+            "sending": _by_priority(self._sender.sending()),
+            "delay_queues": self._destinations.delay_queues(),
+        }
+
+    async def _list_queued(self, asked: Arguments) -> Answer:
+        assert self._sender is not None
+        queues = queues_of(self._channel, self._spec.amqp_queue)
+        async with self._visiting, self._sender.standing_still():
+            found = await list_queued(self._broker, self._channel, queues, int(asked["offset"]), int(asked["limit"]))
+        return {
+            "messages": [
+                {"priority": message.priority, "message": orjson.Fragment(message.to_wire())} for message in found
+            ]
+        }
+
+    async def _cancel_queued(self, asked: Arguments) -> Answer:
+        assert self._sender is not None
+        queues = queues_of(self._channel, self._spec.amqp_queue)
+        async with self._visiting, self._sender.standing_still():
+            done = await cancel_queued(self._broker, self._channel, queues, asked["message_ids"], CANCEL_TIMEOUT)
+        return {**asdict(done), "sending": self._sender.sending().total()}
+
+    # --- what the transport says --------------------------------------------------------------------------------------
+
+    async def _publish_inbound(self, message: UserMessage) -> None:
+        await self._broker.publish_surely(names.inbound_queue(self._channel), (message.to_wire(),))
+
+    async def _publish_event(self, event: Event) -> None:
+        queue = names.event_queue(event.transport_name)  # another channel's, when that one sent what this tells of
+        await self._broker.publish_surely(queue, (event.to_wire(),))
+
+    async def _publish_status(self, status: Status) -> None:
+        try:
+            await self._broker.publish(names.status_queue(self._channel), status.to_wire())
+        except JunebugError:
+            self._statuses.receive(status)  # RabbitMQ is away: it need not come by there
+
+    # --- what the worker says of itself -------------------------------------------------------------------------------
+
+    def _tell(
+        self, component: str, status: StatusLevel, type: str, message: str, details: dict[str, Any] | None = None
+    ) -> None:
+        """A status of the worker's own, on change only."""
+        if self._levels.get(component) == (status, type):
+            return
+        self._levels[component] = (status, type)
+        if status != "ok":
+            log.warning("status", component=component, status=status, type=type, reason=message)
+        self._statuses.receive(
+            Status(
+                channel_id=self._channel,
+                component=component,
+                status=status,
+                type=type,
+                message=message,
+                details=details or {},
+            )
+        )
+
+    def _on_broker_state(self, connected: bool, why: str) -> None:
+        if connected:
+            self._tell("amqp", "ok", "connected", "Connected to RabbitMQ")
+        else:
+            self._tell("amqp", "down", "connection_lost", why)
+
+    def _on_callbacks(self, failing: dict[str, str]) -> None:
+        """Component `callbacks` is degraded while a destination of the channel fails."""
+        if not failing:
+            self._tell("callbacks", "ok", "working", "The application's URLs and queues take what they are given")
+        else:
+            self._levels.pop("callbacks", None)  # another one fails: that is news too
+            self._tell("callbacks", "degraded", "failing", f"Failing: {', '.join(sorted(failing))}", failing)
+
+    # --- side tasks ---------------------------------------------------------------------------------------------------
+
+    async def _beat_forever(self) -> None:
+        """Touch the heartbeat file from the event loop: a loop that hangs is seen by the reconciler."""
+        path = self._settings.heartbeat_path(names.channel_program(self._channel))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                path.touch()
+            except OSError as error:
+                log.warning("no heartbeat", reason=str(error))
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
+
+    def _count(self, label: str, n: int = 1) -> None:
+        self._counts[label] += n
+
+    async def _save_rates(self) -> None:
+        while True:
+            await asyncio.sleep(RATE_INTERVAL)
+            await self._flush_counts()
+
+    async def _flush_counts(self) -> None:
+        counts, self._counts = self._counts, Counter()
+        try:
+            await self._stores.rates.add(self._channel, counts, time.time())
+        except StoreUnavailable:
+            if counts.total() < MAX_UNCOUNTED:
+                self._counts.update(counts)
+
+
+def _by_priority(counted: Counter[int]) -> dict[str, int]:
+    return {str(priority): counted[priority] for priority in names.outbound_queues("")}
+
+
+async def _bounded(what: str, work: Awaitable[None], seconds: float) -> None:
+    """A part's stop, which must neither outlast its share of time nor keep the others from theirs."""
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except TimeoutError:
+        log.warning("did not stop in time", part=what)
+    except Exception:
+        log.exception("stopping failed", part=what)

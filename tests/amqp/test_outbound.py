@@ -1,0 +1,95 @@
+"""What waits to be sent, on a real RabbitMQ: listed in the order of sending, cancelled with an event each."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from junebug import names
+from junebug.amqp.broker import Broker
+from junebug.amqp.frames import Delivery
+from junebug.amqp.outbound import Cancelled, cancel_queued, list_queued, queues_of
+from junebug.model.callbacks import DeadLetter
+from junebug.model.messages import Event, UserMessage
+
+
+@pytest.fixture
+async def channel(broker: Broker) -> AsyncIterator[str]:
+    made = str(uuid.uuid4())
+    await broker.declare(names.channel_queues(made), remember=False)
+    yield made
+    await broker.delete_queues(list(names.channel_queues(made)))
+
+
+async def queue(broker: Broker, channel: str, *texts: str, priority: int = 1) -> list[str]:
+    """Their ids."""
+    messages = [UserMessage(to_addr="1", from_addr=None, content=text, transport_name=channel) for text in texts]
+    await broker.publish_many(names.outbound_queue(channel, priority), [message.to_wire() for message in messages])
+    return [message.message_id for message in messages]
+
+
+async def taken(broker: Broker, queue: str) -> list[bytes]:
+    """All that is in the queue, which is empty afterwards."""
+    found: list[bytes] = []
+
+    async def visit(batch: Sequence[Delivery]) -> bool:
+        for delivery in batch:
+            found.append(delivery.body)
+            delivery.ack()
+        return True
+
+    await broker.walk(queue, visit, keeping=False)
+    return found
+
+
+async def listed(broker: Broker, channel: str, offset: int = 0, limit: int = 100) -> list[tuple[int, str | None]]:
+    found = await list_queued(broker, channel, queues_of(channel, None), offset, limit)
+    return [(message.priority, message.content) for message in found]
+
+
+async def test_a_page_is_listed_in_the_order_of_sending(broker: Broker, channel: str) -> None:
+    await queue(broker, channel, "a", "b", "c")
+    await queue(broker, channel, "urgent", "urgent too", priority=5)
+    everything = [(5, "urgent"), (5, "urgent too"), (1, "a"), (1, "b"), (1, "c")]
+    assert await listed(broker, channel) == everything
+    for offset in range(6):
+        for limit in (1, 2, 5):
+            assert await listed(broker, channel, offset, limit) == everything[offset : offset + limit]
+
+
+async def test_cancelling_all_empties_every_queue_and_tells_each(broker: Broker, channel: str) -> None:
+    ids = await queue(broker, channel, *map(str, range(700)))
+    ids += await queue(broker, channel, "urgent", priority=5)
+    done = await cancel_queued(broker, channel, queues_of(channel, None), None, 30)
+    assert done == Cancelled(701, 0)
+    assert await listed(broker, channel) == []
+    events = [Event.from_wire(wire) for wire in await taken(broker, names.event_queue(channel))]
+    assert sorted(event.user_message_id for event in events) == sorted(ids)
+    assert {(event.api_type, event.nack_reason) for event in events} == {("rejected", "cancelled")}
+
+
+async def test_cancelling_some_leaves_the_others_in_their_order(broker: Broker, channel: str) -> None:
+    ids = await queue(broker, channel, "a", "b", "c", "d")
+    done = await cancel_queued(broker, channel, queues_of(channel, None), [ids[1], ids[2], "unknown"], 30)
+    assert done == Cancelled(2, 0)
+    assert await listed(broker, channel) == [(1, "a"), (1, "d")]
+    events = [Event.from_wire(wire) for wire in await taken(broker, names.event_queue(channel))]
+    assert [event.user_message_id for event in events] == ids[1:3]
+
+
+async def test_what_cannot_be_cancelled_in_time_is_told(broker: Broker, channel: str) -> None:
+    await queue(broker, channel, *map(str, range(1200)))
+    done = await cancel_queued(broker, channel, queues_of(channel, None), None, 0)
+    assert 0 < done.cancelled < 1200
+    assert done.cancelled + done.remaining == 1200
+
+
+async def test_what_cannot_be_read_becomes_a_dead_letter(broker: Broker, channel: str) -> None:
+    await broker.publish(names.outbound_queue(channel), b"{")
+    await queue(broker, channel, "a")
+    assert await listed(broker, channel) == [(1, "a")]
+    assert await cancel_queued(broker, channel, queues_of(channel, None), None, 30) == Cancelled(1, 0)
+    (letter,) = map(DeadLetter.from_wire, await taken(broker, names.dead_queue(channel)))
+    assert (letter.reason, letter.queue, letter.body) == ("unreadable", names.outbound_queue(channel), b"{")

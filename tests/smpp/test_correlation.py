@@ -1,0 +1,254 @@
+"""Receipts meet their messages: whatever comes first, in whatever form of id, once for each change, across outages."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from junebug.config.declaration import Settings
+from junebug.errors import StoreUnavailable
+from junebug.stores import Stores
+from junebug.stores.transport import TransportStore
+from junebug.transports.smpp.config import SmppConfig
+from junebug.transports.smpp.correlation import SentPart, Tracker
+from junebug.transports.smpp.receipts import Receipt
+from tests.servers import RedisServer
+from tests.worker.conftest import eventually
+
+CONFIG = SmppConfig.from_config({"host": "h", "port": 1, "system_id": "me", "password": ""})
+TO = "27820001111"
+
+
+def receipt(provider_id: str, status: str = "delivered", *, about: str = TO, certain: bool = True) -> Receipt:
+    state = {"delivered": "DELIVRD", "failed": "UNDELIV", "pending": "ENROUTE"}[status]
+    return Receipt(provider_id, state, status, certain, error_code="000", addresses=(about, "8000"))
+
+
+def sent(message_id: str, part: int = 1, parts: int = 1, to: str = TO) -> SentPart:
+    return SentPart(message_id, "channel", to, part, parts)
+
+
+class Tracked:
+    """A tracker and what it reported."""
+
+    def __init__(self, store: TransportStore, config: SmppConfig = CONFIG) -> None:
+        self.reports: list[tuple[str, str]] = []
+        self.details: list[dict[str, Any]] = []
+        self.fail = 0
+        self.tracker = Tracker(config, store, self._report)
+        self.sent = self.tracker.sent
+        self.received = self.tracker.received
+
+    async def _report(self, message_id: str, status: str, details: dict[str, Any], sent_by: str) -> None:
+        if self.fail:
+            self.fail -= 1
+            raise StoreUnavailable("a test says so")
+        self.reports.append((message_id, status))
+        self.details.append({**details, "sent_by": sent_by})
+
+
+async def test_a_receipt_is_reported_of_its_message(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    await tracked.sent("id-1", sent("m1"))
+    assert await tracked.received(receipt("id-1")) == "m1"
+    assert tracked.reports == [("m1", "delivered")]
+    assert tracked.details[0] == {"sent_message_id": "id-1", "state": "DELIVRD", "error_code": "000", "sent_by": "channel"}
+
+
+async def test_states_only_move_forward(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    await tracked.sent("1", sent("m1"))
+    for status in ("pending", "pending", "failed", "delivered", "failed", "pending"):
+        await tracked.received(receipt("1", status))
+    assert tracked.reports == [("m1", "pending"), ("m1", "failed")]
+
+
+async def test_a_receipt_that_overtakes_is_parked(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    assert await tracked.received(receipt("1", "pending")) is None
+    assert await tracked.received(receipt("1")) is None
+    await tracked.sent("1", sent("m1"))
+    assert tracked.reports[-1] == ("m1", "delivered")
+    await tracked.received(receipt("1"))
+    assert tracked.reports.count(("m1", "delivered")) == 1
+
+
+@pytest.mark.parametrize("provider_id", ["a1b2c3", "ABC-77", "0b1e7c9a-6d5f-4c1e-9a55-3f0c6f2f1a11"])
+async def test_an_overtaking_receipt_with_letters_in_its_id_is_matched_on_a_new_channel(
+    store: TransportStore, provider_id: str
+) -> None:
+    tracked = Tracked(store)
+    assert await tracked.received(receipt(provider_id)) is None
+    await tracked.sent(provider_id, sent("m1"))
+    assert tracked.reports == [("m1", "delivered")]
+
+
+async def test_a_text_that_only_looks_like_one_is_not_parked(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    assert await tracked.received(receipt("1", certain=False)) is None
+    await tracked.sent("1", sent("m1"))
+    assert tracked.reports == []
+    assert await tracked.received(receipt("1", certain=False)) == "m1"
+
+
+async def test_it_survives_a_restart(store: TransportStore) -> None:
+    await Tracked(store).sent("1", sent("m1"))
+    again = Tracked(store)
+    await again.received(receipt("1"))
+    assert again.reports == [("m1", "delivered")]
+
+
+async def test_one_event_when_all_parts_are_delivered(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    for part in (1, 2, 3):
+        await tracked.sent(f"id-{part}", sent("m1", part, 3))
+    for part in (3, 1, 1):
+        await tracked.received(receipt(f"id-{part}"))
+    assert tracked.reports == []
+    await tracked.received(receipt("id-2"))
+    await tracked.received(receipt("id-2"))
+    assert tracked.reports == [("m1", "delivered")]
+    assert tracked.details[0]["parts"] == 3
+
+
+async def test_one_event_when_a_part_fails(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    for part in (1, 2):
+        await tracked.sent(f"id-{part}", sent("m1", part, 2))
+    await tracked.received(receipt("id-1", "pending"))
+    await tracked.received(receipt("id-2", "pending"))
+    await tracked.received(receipt("id-2", "failed"))
+    await tracked.received(receipt("id-1", "failed"))
+    assert tracked.reports == [("m1", "pending"), ("m1", "failed")]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+async def test_an_event_that_could_not_be_reported_is_when_the_receipt_comes_again(
+    store: TransportStore, parts: int
+) -> None:
+    tracked = Tracked(store)
+    for part in range(1, parts + 1):
+        await tracked.sent(f"id-{part}", sent("m1", part, parts))
+    tracked.fail = 1
+    for part in range(1, parts):
+        await tracked.received(receipt(f"id-{part}"))
+    with pytest.raises(StoreUnavailable):
+        await tracked.received(receipt(f"id-{parts}"))
+    await tracked.received(receipt(f"id-{parts}"))
+    assert tracked.reports == [("m1", "delivered")]
+
+
+async def test_ids_in_another_base_are_learned(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    await tracked.sent("4d2", sent("m1"))
+    await tracked.received(receipt("1234"))
+    await tracked.sent("4D3", sent("m2"))
+    await tracked.received(receipt("1235", about="unknown"))
+    assert tracked.reports == [("m1", "delivered"), ("m2", "delivered")]
+
+
+async def test_what_was_learned_survives_a_restart(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    await tracked.sent("4d2", sent("m1"))
+    await tracked.received(receipt("1234"))
+    again = Tracked(store)
+    await again.sent("4d3", sent("m2"))
+    await again.received(receipt("1235", about="unknown"))
+    assert again.reports == [("m2", "delivered")]
+
+
+async def test_a_number_that_is_anothers_in_another_base_is_not_taken_for_it(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    await tracked.sent("16", sent("m1", to="27820009999"))
+    assert await tracked.received(receipt("10", about=TO)) is None  # 0x10
+    assert await tracked.received(receipt("22", about=TO)) is None  # 0x16
+    await tracked.sent("10", sent("m2"))
+    assert tracked.reports == [("m2", "delivered")]
+
+
+async def test_of_two_the_one_that_went_to_that_number_is_meant(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    await tracked.sent("1234", sent("m1", to="27820009999"))
+    await tracked.sent("4d2", sent("m2"))
+    await tracked.received(receipt("1234", about=TO))
+    assert tracked.reports == [("m2", "delivered")]
+
+
+async def test_a_lost_id_is_not_another_messages_in_another_base(store: TransportStore) -> None:
+    """The link died before the response that would have named 21; 0x15 is another message to the same number."""
+    tracked = Tracked(store)
+    for number in range(12, 20):
+        await tracked.sent(f"{number}", sent(f"m{number}"))
+    await tracked.received(receipt("12"))
+    assert await tracked.received(receipt("21")) is None
+    await tracked.received(receipt("15"))
+    assert tracked.reports == [("m12", "delivered"), ("m15", "delivered")]
+
+
+async def test_letters_on_one_side_tell_the_base(store: TransportStore) -> None:
+    """Receipt 10 can mean the response's 10 or its a: there are letters in responses, so its a."""
+    tracked = Tracked(store)
+    for number in range(1, 20):
+        await tracked.sent(f"{number:x}", sent(f"m{number}"))
+    for number in range(1, 20):
+        await tracked.received(receipt(f"{number}"))
+    assert tracked.reports == [(f"m{number}", "delivered") for number in range(1, 20)]
+
+
+async def test_an_id_used_again_is_another_message(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    for message_id in ("m1", "m2"):
+        await tracked.sent("1", sent(message_id))
+        await tracked.received(receipt("1"))
+    assert tracked.reports == [("m1", "delivered"), ("m2", "delivered")]
+
+
+async def test_two_binds_share_what_was_sent(settings: Settings) -> None:
+    stores = Stores(settings)
+    config = dataclasses.replace(CONFIG, split_bind_prefix="pair")
+    sender = Tracked(stores.transport("tx"), config)
+    receiver = Tracked(stores.transport("rx"), config)
+    stranger = Tracked(stores.transport("other"))
+    await sender.sent("1", SentPart("m1", "tx", TO))
+    assert await stranger.received(receipt("1")) is None
+    await receiver.received(receipt("1"))
+    assert (receiver.reports, receiver.details[0]["sent_by"]) == ([("m1", "delivered")], "tx")
+    await stores.close()
+
+
+async def test_every_key_has_a_ttl(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    await tracked.sent("1", sent("m1"))
+    await tracked.sent("ff", sent("m2", 1, 2))
+    for provider_id in ("1", "255", "3", "ff"):
+        await tracked.received(receipt(provider_id))
+    (keys,) = await store._redis.run(("KEYS", "*"))
+    ttls = await store._redis.run(*(("TTL", key) for key in keys))
+    assert len(keys) >= 5
+    assert all(ttl > 0 for ttl in ttls), dict(zip(keys, ttls, strict=True))
+
+
+async def test_while_redis_is_away_ids_are_kept_in_memory(settings: Settings, own_redis: RedisServer) -> None:
+    redis = dataclasses.replace(settings.redis, host=own_redis.host, port=own_redis.port)
+    stores = Stores(dataclasses.replace(settings, redis=redis), timeout=0.5)
+    tracked = Tracked(stores.transport("channel"))
+    own_redis.kill()
+    await tracked.sent("1", sent("m1"))
+    with pytest.raises(StoreUnavailable):
+        await tracked.received(receipt("1"))
+    own_redis.start()
+
+    async def reported() -> bool:
+        try:
+            await tracked.received(receipt("1"))
+        except StoreUnavailable:
+            return False
+        return tracked.reports == [("m1", "delivered")]
+
+    await eventually(reported)
+    await tracked.tracker.stop()
+    (fields,) = await stores.transport("channel").fields("sent:1")
+    assert fields["status"] == "delivered"
+    await stores.close()

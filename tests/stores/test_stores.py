@@ -1,0 +1,338 @@
+"""Redis as we keep it (COMPAT §4), on a real server, and what happens while it is away."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import signal
+import socket
+import struct
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from junebug import names
+from junebug.config.declaration import RedisSettings, Settings
+from junebug.errors import ChannelChanged, ChannelNotFound, StartupError, StoreUnavailable
+from junebug.model.messages import Event, Status, UserMessage
+from junebug.model.spec import ChannelSpec
+from junebug.runtime.loop import run_async
+from junebug.stores import Stores, channels, client
+from junebug.stores.outbound import EventTarget
+from junebug.stores.rates import RATES, RateStore
+from junebug.stores.statuses import ORPHAN_TTL
+from tests.harness import eventually
+from tests.servers import RedisServer
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[Stores]:
+    opened = Stores(settings)
+    yield opened
+    await opened.close()
+
+
+def spec(channel: str = "c", **properties: Any) -> ChannelSpec:
+    return ChannelSpec.from_properties(channel, {"type": "telnet", "config": {"a": 1}, **properties})
+
+
+async def test_a_channel_is_kept_as_it_was_given(store: Stores) -> None:
+    await store.channels.create(spec("b", label="x", mo_url=None))
+    await store.channels.create(spec("a"))
+    assert await store.channels.ids() == ["a", "b"]
+    found = await store.channels.get("b")
+    assert found.to_properties() == {"type": "telnet", "config": {"a": 1}, "label": "x", "mo_url": None}
+    assert found.generation == 1
+
+
+async def test_what_an_older_junebug_wrote_is_read(store: Stores) -> None:
+    await store._redis.run(
+        ("SADD", "channels", "old"),
+        ("SET", "old:properties", '{"type": "telnet", "config": {}, "mo_url": "http://x", "from_the_past": 1}'),
+    )
+    assert await store.channels.ids() == ["old"]
+    found = await store.channels.get("old")
+    assert (found.mo_url, found.generation) == ("http://x", 0)
+    assert (await store.channels.wanted()).generations == {"old": 0}
+
+
+@pytest.mark.parametrize("stored", ["{", "[]", "5", '{"config": 5}'])
+def test_a_spec_that_cannot_be_read_has_no_type(stored: str) -> None:
+    found = channels._spec("c", stored, None)
+    assert (found.type, found.config) == ("", {})
+
+
+async def test_an_update_of_what_somebody_else_changed_is_refused(store: Stores) -> None:
+    await store.channels.create(spec())
+    mine, theirs = await store.channels.get("c"), await store.channels.get("c")
+    await store.channels.update(theirs, spec(label="theirs"), restart=False)
+    with pytest.raises(ChannelChanged):
+        await store.channels.update(mine, spec(label="mine"), restart=False)
+    assert (await store.channels.get("c")).label == "theirs"
+
+
+async def test_only_a_restart_raises_the_generation(store: Stores) -> None:
+    await store.channels.create(spec())
+    first = await store.channels.get("c")
+    second = await store.channels.update(first, spec(label="x"), restart=False)
+    assert second.generation == 1
+    third = await store.channels.update(second, spec(label="y"), restart=True)
+    assert third.generation == 2
+    await store.channels.request_restart("c")
+    assert (await store.channels.get("c")).generation == 3
+
+
+async def test_a_deleted_channel_leaves_nothing_but_its_cleaning_up(store: Stores) -> None:
+    await store.channels.create(spec("gone*"))
+    await store.channels.create(spec("gone-not"))
+    await store.inbound.put("gone*", message := UserMessage(to_addr="", from_addr="", content="", transport_name=""), b"x")
+    await store.statuses.put(Status(channel_id="gone*", component="x", status="ok", type="", message=""))
+    await store.channels.delete("gone*")
+    for call in (store.channels.get("gone*"), store.channels.delete("gone*"), store.channels.request_restart("gone*")):
+        with pytest.raises(ChannelNotFound):
+            await call
+    assert await store.channels.deleted() == ["gone*"]
+    left = await store.channels.deleted_spec("gone*")
+    assert left
+    assert left.to_properties() == spec("gone*").to_properties()
+    (ttl,) = await store._redis.run(("TTL", names.deleted_properties("gone*")))
+    assert 0 < ttl <= channels.DELETED_TTL
+    await store.channels.forget("gone*")
+    assert await store.channels.deleted_spec("gone*") is None
+    assert await store.channels.deleted() == []
+    (keys,) = await store._redis.run(("KEYS", "*"))
+    assert sorted(keys) == [names.GENERATIONS, names.CHANNELS, "gone-not:properties"]
+    assert await store.inbound.get("gone*", message.message_id) is None
+
+
+async def test_a_delete_of_a_channel_that_never_was_leaves_nothing(store: Stores) -> None:
+    with pytest.raises(ChannelNotFound):
+        await store.channels.delete("never")
+    assert await store.channels.deleted() == []
+
+
+async def test_an_emptied_redis_is_noticed_and_filled_again(store: Stores) -> None:
+    await store.channels.create(spec(label="kept"))
+    assert not (await store.channels.wanted()).lost
+    known = (await store.channels.get_many(["c", "none"])).values()
+    await store._redis.run(("FLUSHDB",))
+    await store.channels.create(spec("new"))
+    wanted = await store.channels.wanted()
+    assert wanted.lost
+    await store.channels.restore(known)
+    assert (await store.channels.wanted()).lost is False
+    assert await store.channels.ids() == ["c", "new"]
+    assert (await store.channels.get("c")).label == "kept"
+
+
+async def test_a_nudge_is_heard(store: Stores) -> None:
+    heard = store.channels.nudges()
+    assert await asyncio.wait_for(anext(heard), 10) == ""
+    await store.channels.nudge("c")
+    while (nudge := await asyncio.wait_for(anext(heard), 10)) != "c":  # pub/sub is shared by all databases
+        assert nudge
+    await heard.aclose()  # type: ignore[attr-defined]
+
+
+async def test_messages_live_as_long_as_their_ttl(store: Stores, settings: Settings) -> None:
+    message = UserMessage(to_addr="1", from_addr="2", content="x", transport_name="c")
+    await store.inbound.put("c", message, message.to_wire())
+    assert await store.inbound.get("c", message.message_id) == message
+    await store.outbound.put("c", "m", "http://e", "token")
+    await store.outbound.add_event("c", Event(event_type="ack", user_message_id="m", transport_name="c"))
+    await store.outbound.add_event("c", Event(event_type="ack", user_message_id="unknown", transport_name="c"))
+    await store.outbound.answered([("c", "other")])
+    await store.rates.add("c", {"submitted": 1})
+    (keys,) = await store._redis.run(("KEYS", "*"))
+    assert len(keys) == 5
+    ttls = await store._redis.run(*(("TTL", key) for key in keys))
+    assert all(0 < ttl <= settings.outbound_message_ttl for ttl in ttls)
+
+
+async def test_an_events_target_says_whether_the_answer_is_out(store: Stores) -> None:
+    await store.outbound.put("c", "m", "http://e", "token")
+    assert await store.outbound.event_target("c", "m") == EventTarget("http://e", "token", False)
+    await store.outbound.answered([("c", "m")])
+    assert (await store.outbound.event_target("c", "m")).answered
+    assert await store.outbound.event_target("c", "unknown") == EventTarget(None, None, False)
+
+
+async def test_a_repeated_event_is_kept_once_and_all_are_in_order(store: Stores) -> None:
+    late = Event(event_type="delivery_report", delivery_status="delivered", user_message_id="m", transport_name="c",
+                 timestamp="2026-01-02 00:00:00.000000")  # fmt: skip
+    early = Event(event_type="ack", user_message_id="m", transport_name="c", timestamp="2026-01-01 00:00:00.000000")
+    for event in (late, early, late):
+        assert await store.outbound.add_event("c", event) == EventTarget(None, None, False)
+    assert await store.outbound.events("c", "m") == [early, late]
+
+
+async def test_an_older_status_never_replaces_a_newer_one(store: Stores) -> None:
+    await store.channels.create(spec())
+    new = Status(channel_id="c", component="worker", status="ok", type="running", message="")
+    old = dataclasses.replace(new, type="died", status="down", timestamp="2020-01-01 00:00:00.000000")
+    assert await store.statuses.put(new)
+    assert not await store.statuses.put(old)
+    assert (await store.statuses.components("c"))["worker"]["type"] == "running"
+    assert (await store._redis.run(("TTL", names.channel_status("c")))) == [-1]
+
+
+async def test_the_status_of_a_channel_without_spec_is_forgotten(store: Stores) -> None:
+    await store.statuses.put(Status(channel_id="nobody", component="x", status="ok", type="", message=""))
+    (ttl,) = await store._redis.run(("TTL", names.channel_status("nobody")))
+    assert 0 < ttl <= ORPHAN_TTL
+
+
+async def test_a_rate_is_the_last_whole_windows_count_by_its_length(store: Stores) -> None:
+    rates = RateStore(store._redis, 10.0)
+    await rates.add("c", {"submitted": 3}, now=1000.0)
+    await rates.add("c", {"submitted": 4}, now=1009.9)
+    await rates.add("c", {"submitted": 100}, now=1010.0)
+    assert (await rates.rates("c", now=1009.0))["submitted"] == 0
+    found = await rates.rates("c", now=1010.0)
+    assert found == dict.fromkeys(RATES, 0.0) | {"submitted": 0.7}
+    assert (await rates.rates("c", now=1030.0))["submitted"] == 0
+
+
+async def test_many_calls_at_once_share_pipelines_and_get_their_own_answers(store: Stores) -> None:
+    async def put_and_get(number: int) -> str | None:
+        await store.outbound.put("c", str(number), f"http://{number}")
+        return (await store.outbound.event_target("c", str(number))).url
+
+    assert await asyncio.gather(*map(put_and_get, range(2000))) == [f"http://{number}" for number in range(2000)]
+
+
+async def test_one_calls_error_is_its_own(store: Stores) -> None:
+    await store._redis.run(("SET", "text", "x"))
+    results = await asyncio.gather(
+        store._redis.run(("HGETALL", "text")), store._redis.run(("GET", "text")), return_exceptions=True
+    )
+    assert "WRONGTYPE" in str(results[0])
+    assert results[1] == ["x"]
+
+
+async def test_a_redis_that_is_away_or_silent_is_told_in_time_and_found_again(own_redis: RedisServer) -> None:
+    settings = Settings(redis=RedisSettings(host=own_redis.host, port=own_redis.port), request_timeout=1.0)
+    store = Stores(settings)
+    await store.ping()
+    own_redis.kill()
+    with pytest.raises(StoreUnavailable):
+        await store.ping()
+    own_redis.start()
+    await store.ping()
+    own_redis.signal(signal.SIGSTOP)
+    results = await asyncio.gather(*(store.ping() for _ in range(3)), return_exceptions=True)
+    assert [type(result) for result in results] == [StoreUnavailable] * 3
+    own_redis.signal(signal.SIGCONT)
+    await store.ping()
+    await store.close()
+
+
+async def test_nudges_survive_a_restart_of_redis(own_redis: RedisServer) -> None:
+    store = Stores(Settings(redis=RedisSettings(host=own_redis.host, port=own_redis.port)))
+    heard = store.channels.nudges()
+    assert await asyncio.wait_for(anext(heard), 10) == ""
+    own_redis.restart()
+    assert await asyncio.wait_for(anext(heard), 10) == ""
+    await store.channels.nudge("c")
+    assert await asyncio.wait_for(anext(heard), 10) == "c"
+    await heard.aclose()  # type: ignore[attr-defined]
+    await store.close()
+
+
+class ResettingProxy:
+    """Stands before Redis and resets links (RST), as the kernel does for a server that is killed."""
+
+    def __init__(self, redis: RedisSettings) -> None:
+        self._redis = redis
+        self._links: list[asyncio.StreamWriter] = []
+        self.is_killed = False
+        """Links are still taken, and reset at once."""
+
+    async def start(self) -> RedisSettings:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return dataclasses.replace(self._redis, port=server.sockets[0].getsockname()[1])
+
+    def reset(self) -> None:
+        while self._links:
+            link = self._links.pop()
+            link.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            link.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._links.append(writer)
+        if self.is_killed:
+            return self.reset()
+        behind = await asyncio.open_connection(self._redis.host, self._redis.port)
+        await asyncio.gather(_pass_on(reader, behind[1]), _pass_on(behind[0], writer))
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+    except OSError:
+        pass
+    writer.close()
+
+
+def test_a_link_that_is_reset_is_a_redis_that_is_away_and_nothing_else(
+    redis_settings: RedisSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On our event loop: uvloop answers a write on such a link with RuntimeError, of which workers died."""
+    monkeypatch.setattr(channels, "NUDGE_PAUSE", 0.001)
+
+    async def scenario() -> set[str]:
+        proxy = ResettingProxy(redis_settings)
+        store = Stores(Settings(redis=await proxy.start()))
+        heard = store.channels.nudges()
+        for _ in range(20):  # an idle link: the call makes a new one
+            await store.ping()
+            proxy.reset()
+            connection = store._redis._connection
+            await eventually(lambda link=connection: link._reader is None or link._reader.exception())
+        await store.ping()
+        proxy.is_killed = True
+        proxy.reset()
+        next_nudge = asyncio.ensure_future(anext(heard))
+        outcomes = set()
+        for _ in range(500):
+            try:
+                await store.ping()
+            except Exception as error:
+                outcomes.add(type(error).__name__)
+        proxy.is_killed = False
+        await store.ping()
+        assert await asyncio.wait_for(next_nudge, 10) == ""
+        await heard.aclose()  # type: ignore[attr-defined]
+        await store.close()
+        return outcomes
+
+    assert run_async(scenario()) == {"StoreUnavailable"}
+
+
+async def test_the_check_at_the_start_names_the_setting(redis_settings: RedisSettings) -> None:
+    await client.check(redis_settings, 5)
+    for wrong, named in (
+        (dataclasses.replace(redis_settings, port=1), "redis.host, redis.port: "),
+        (dataclasses.replace(redis_settings, db=99999), "redis.db: "),
+        (dataclasses.replace(redis_settings, host="no.such.host.invalid"), "redis.host, redis.port: "),
+    ):
+        with pytest.raises(StartupError) as error:
+            await client.check(wrong, 5)
+        assert str(error.value).startswith(named), str(error.value)
+        assert "sesame" not in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+async def test_a_wrong_password_is_told_by_its_setting_and_never_shown(own_redis: RedisServer) -> None:
+    settings = RedisSettings(host=own_redis.host, port=own_redis.port)
+    store = Stores(Settings(redis=settings))
+    await store._redis.run(("CONFIG", "SET", "requirepass", "right"))
+    await store.close()
+    await client.check(dataclasses.replace(settings, password="right"), 5)
+    for password in (None, "sesame"):
+        with pytest.raises(StartupError) as error:
+            await client.check(dataclasses.replace(settings, password=password), 5)
+        assert str(error.value).startswith("redis.password: ")
+        assert "sesame" not in str(error.value)
