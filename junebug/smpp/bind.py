@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import structlog
 
+from junebug.runtime.backoff import Backoff
 from junebug.runtime.loop import end_task
 from junebug.smpp import constants as c
 from junebug.smpp.pdu import Bind, EncodeError, Pdu
@@ -26,7 +27,6 @@ from junebug.smpp.session import (
     Session,
     SessionOptions,
 )
-from junebug.smpp.timers import Backoff
 
 log = structlog.stdlib.get_logger("smpp")
 

@@ -1,16 +1,8 @@
-"""When a session is to ask whether its peer lives, and when a link is to try again. Pure: `now` is an argument.
-
-session.py and link.py own one each and keep the clock.
-"""
+"""When a session is to ask whether its peer lives. Pure: `now` is an argument; session.py keeps the clock."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
 from typing import Literal
-
-JITTER = 0.2
-SHORTEST_GROWTH = 0.1
 
 
 class Liveness:
@@ -44,25 +36,3 @@ class Liveness:
         if self._asked is not None:
             return self._asked + self._timeout
         return None if self._interval is None else self._heard + self._interval
-
-
-class Backoff:
-    """Seconds before the next attempt: exactly `first`, then about twice as long each time, at most `longest`."""
-
-    def __init__(self, first: float, longest: float, uniform: Callable[[float, float], float] = random.uniform) -> None:
-        self._first = first
-        self._longest = longest
-        self._uniform = uniform
-        self._failures = 0
-
-    def next(self) -> float:
-        delay = self._first
-        if self._failures:
-            # the exponent is capped: a SMSC that is away for a week must not overflow a float
-            grown = max(self._first, SHORTEST_GROWTH) * 2 ** min(self._failures, 32)
-            delay = min(grown, self._longest) * self._uniform(1 - JITTER, 1)
-        self._failures += 1
-        return min(delay, self._longest)
-
-    def reset(self) -> None:
-        self._failures = 0

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from junebug.runtime.backoff import Backoff
 from junebug.smpp import constants as c
 from junebug.smpp.pdu import (
     AlertNotification,
@@ -33,7 +34,7 @@ from junebug.smpp.session import (
     Session,
     SessionOptions,
 )
-from junebug.smpp.timers import Backoff, Liveness
+from junebug.smpp.timers import Liveness
 from junebug.smpp.window import LAST_SEQUENCE, Request, Window
 from tests.smpp.peer import Log, Peer, connect, frame, response, until
 
