@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import click
 
-from junebug import embedded
+from junebug import embedded, names
 from junebug.amqp import broker
 from junebug.api import app as api_app
 from junebug.config.declaration import OPTIONS, Option, Settings
@@ -131,6 +131,8 @@ def supervisor(settings: Settings) -> int:
     click.Argument(["channel_id"]),
 )
 def worker(settings: Settings, channel_id: str) -> int:
+    if not names.is_channel_id(channel_id):
+        raise StartupError(f"CHANNEL_ID: {channel_id[:100]!r} cannot be a channel's id")
     _check_servers(settings)
     _prepare(settings)
     return worker_process.run(settings, channel_id, Launch())

@@ -6,8 +6,19 @@ The AMQP names are Vumi's (COMPAT §3), the Redis ones those that Junebug 0.1.11
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 import uuid
 from collections.abc import Iterable
+
+_CHANNEL_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}")
+
+
+def is_channel_id(text: str) -> bool:
+    """Whether it can be a channel's id, which is part of the names of queues, keys, files and processes."""
+    return _CHANNEL_ID.fullmatch(text) is not None
+
+
 
 # --- AMQP -------------------------------------------------------------------------------------------------------------
 
@@ -145,8 +156,14 @@ DELETED_CHANNELS = "deleted_channels"
 EPOCH = "channel_epoch"
 """Written by the reconciler when it starts: gone means that Redis was emptied under us."""
 
-NUDGE_TOPIC = "channel_nudges"
-"""Pub/sub topic: the id of a channel whose spec changed. Only a hint; a poll finds what a lost one left."""
+CHANGES = "channel_changes:"
+ALL_CHANGES = f"{CHANGES}*"
+"""Pattern of all pub/sub topics that `change_topic` makes."""
+
+
+def change_topic(channel: str) -> str:
+    """Pub/sub topic: the channel's id, when its spec changed. Only a hint; a poll finds what a lost one left."""
+    return f"{CHANGES}{channel}"
 
 
 def channel_properties(channel: str) -> str:
@@ -199,9 +216,27 @@ def shared_transport_key(word: str, name: str) -> str:
     return f"transport_shared:{word}:{name}"
 
 
-def all_channel_keys(channel: str) -> str:
-    """Pattern that matches each key of one channel."""
-    return f"{channel}:*"
+KEY_LIST_CLASSES = range(4, 27)
+"""Powers of two, in seconds: from 16 s to two years."""
+
+
+def key_list(channel: str, ttl: float, now: float) -> tuple[str, int]:
+    """List of keys of the channel, without the id before them, that were made about `now` and live about as long as `ttl`.
+
+    And for how many seconds it is kept after its last entry. A key list is by what a deleted channel's keys are found, and
+    `key_lists` by what key lists are: each is named by how long its keys live (a power of two) and a quarter of that time.
+    """
+    power = min(max(math.frexp(ttl)[1], KEY_LIST_CLASSES.start), KEY_LIST_CLASSES.stop - 1)
+    return f"{channel}:keys:{power}:{int(now) >> (power - 2)}", 1 << power
+
+
+def key_lists(channel: str, now: float) -> list[str]:
+    """Each that may be there; the clocks of hosts may differ by a few seconds."""
+    return [
+        f"{channel}:keys:{power}:{quarter}"
+        for power in KEY_LIST_CLASSES
+        for quarter in range((int(now) >> (power - 2)) - 4, (int(now) >> (power - 2)) + 2)
+    ]
 
 
 # --- programs ---------------------------------------------------------------------------------------------------------

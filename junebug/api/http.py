@@ -7,7 +7,6 @@ answers.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import orjson
 from aiohttp import web
 
+from junebug import names
 from junebug.errors import ApiUsageError, BrokerUnavailable, ChannelNotFound, JsonDecodeError, JunebugError
 
 DEEPEST_BODY = 100
@@ -30,7 +30,6 @@ LONG_WORK = 60.0
 T = TypeVar("T")
 H = TypeVar("H", bound=Callable[..., Any])
 
-_CHANNEL_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _abandoned: set[asyncio.Task[Any]] = set()
 
@@ -86,7 +85,7 @@ def http_error_reply(status: int, headers: Mapping[str, str] | None = None, **mo
 def channel_id(request: web.Request) -> str:
     """The channel named in the URL. Raises ChannelNotFound for what can be none: it names files, keys and queues."""
     name = request.match_info["channel_id"]
-    if not _CHANNEL_ID.fullmatch(name):
+    if not names.is_channel_id(name):
         raise ChannelNotFound(f"There is no channel with id {name[:100]!r}")
     return name
 

@@ -1,7 +1,7 @@
 """The channels' specs as the handlers need them: at hand, never older than a second, and changed by one at a time.
 
 A miss goes to Redis and only what exists is kept, so a channel can be used the moment its 201 is out, through whichever
-API process. A change made through this process is seen by it at once, another's when its nudge arrives.
+API process. A change made through this process is seen by it at once, another's when it is told.
 """
 
 from __future__ import annotations
@@ -92,14 +92,14 @@ class SpecCache:
 
     async def listening(self, _: web.Application) -> AsyncIterator[None]:
         """For `cleanup_ctx`: hear of other processes' changes while the application runs."""
-        task = asyncio.create_task(self._listen_forever(), name="nudges")
+        task = asyncio.create_task(self._listen_forever(), name="changes")
         yield
         await end_task(task)
 
     async def _listen_forever(self) -> None:
         while True:
             try:
-                async for channel in self._store.nudges():
+                async for channel in self._store.all_changes():
                     if channel:
                         self.drop(channel)
                     else:

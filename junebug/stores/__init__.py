@@ -23,7 +23,7 @@ class Stores:
     def __init__(self, settings: Settings, timeout: float | None = None) -> None:
         """`timeout`: the longest a call may take, in seconds (default: the settings' request_timeout)."""
         self._redis = RedisClient(settings.redis, timeout or settings.request_timeout)
-        self.channels = ChannelStore(self._redis)
+        self.channels = ChannelStore(self._redis, settings.metric_window)
         self.inbound = InboundStore(self._redis, settings.inbound_message_ttl)
         self.outbound = OutboundStore(self._redis, settings.outbound_message_ttl)
         self.idempotency = IdempotencyStore(self._redis, settings.outbound_message_ttl)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -13,9 +12,13 @@ import orjson
 from junebug import names
 from junebug.errors import ChannelChanged, ChannelNotFound
 from junebug.model.spec import ChannelSpec
-from junebug.stores.client import FAILURES, Command, RedisClient
+from junebug.runtime.backoff import Backoff
+from junebug.stores import rates
+from junebug.stores.client import Command, RedisClient, is_failure
 
-NUDGE_PAUSE = 1.0
+SUBSCRIBE_PAUSES = (0.5, 5.0)
+"""Seconds before a lost subscription is tried for again: the first and the longest."""
+FORGET_CHUNK = 1000
 DELETED_TTL = 86_400
 """Seconds that the properties of a deleted channel are kept for its last callbacks, when nobody cleans up."""
 
@@ -23,8 +26,9 @@ DELETED_TTL = 86_400
 class ChannelStore:
     """Channel specs, their generations, and what is left to clean up."""
 
-    def __init__(self, redis: RedisClient) -> None:
+    def __init__(self, redis: RedisClient, metric_window: float) -> None:
         self._redis = redis
+        self._metric_window = metric_window
         self._epoch_seen = False
 
     async def ids(self) -> list[str]:
@@ -47,7 +51,7 @@ class ChannelStore:
             ("HSET", names.GENERATIONS, spec.id, 1),
             ("SREM", names.DELETED_CHANNELS, spec.id),
             ("DEL", names.deleted_properties(spec.id)),
-            ("PUBLISH", names.NUDGE_TOPIC, spec.id),
+            ("PUBLISH", names.change_topic(spec.id), spec.id),
         )
 
     async def update(self, old: ChannelSpec, new: ChannelSpec, *, restart: bool) -> ChannelSpec:
@@ -72,7 +76,7 @@ class ChannelStore:
             raise ChannelNotFound(f"There is no channel with id {new.id!r}")
         if outcome == -2:
             raise ChannelChanged(f"Channel {new.id!r} was changed at the same time: read it and try again")
-        await self.nudge(new.id)
+        await self.notify_changed(new.id)
         return _spec(new.id, _properties(new), outcome)
 
     async def request_restart(self, channel: str) -> None:
@@ -82,7 +86,7 @@ class ChannelStore:
         )
         if outcome == -1:
             raise ChannelNotFound(f"There is no channel with id {channel!r}")
-        await self.nudge(channel)
+        await self.notify_changed(channel)
 
     async def delete(self, channel: str) -> None:
         """The channel is gone at once; its process, queues and other keys are left to the reconciler.
@@ -105,11 +109,38 @@ class ChannelStore:
         )
         if not existed:
             raise ChannelNotFound(f"There is no channel with id {channel!r}")
-        await self.nudge(channel)
+        await self.notify_changed(channel)
 
-    async def nudge(self, channel: str) -> None:
-        """Tell whoever listens that this channel's spec changed."""
-        await self._redis.run(("PUBLISH", names.NUDGE_TOPIC, channel))
+    async def notify_changed(self, channel: str) -> None:
+        """Tell the channel's worker, and those who listen to all channels, that its spec changed."""
+        await self._redis.run(("PUBLISH", names.change_topic(channel), channel))
+
+    def changes(self, channel: str) -> AsyncIterator[str]:
+        """The channel's id whenever its spec may have changed; survives Redis, ends only when cancelled.
+
+        An empty string says that the subscription is new: what was said before was not heard.
+        """
+        return self._hear("subscribe", names.change_topic(channel))
+
+    def all_changes(self) -> AsyncIterator[str]:
+        """The same of every channel."""
+        return self._hear("psubscribe", names.ALL_CHANGES)
+
+    async def _hear(self, subscribe: str, topic: str) -> AsyncIterator[str]:
+        backoff = Backoff(*SUBSCRIBE_PAUSES)
+        while True:
+            try:
+                async with self._redis.subscriber() as client, client.pubsub() as subscription:
+                    await getattr(subscription, subscribe)(topic)
+                    while True:
+                        message = await subscription.get_message(timeout=5.0)
+                        if message:  # redis-py subscribes again by itself, which shows here as at the first time
+                            backoff.reset()
+                            yield "" if message["type"] == subscribe else message["data"]
+            except Exception as error:
+                if not is_failure(error):
+                    raise
+            await backoff.pause()
 
     # --- for the reconciler -------------------------------------------------------------------------------------------
 
@@ -145,7 +176,7 @@ class ChannelStore:
                 ("SETNX", names.channel_properties(spec.id), _properties(spec)),
                 ("SADD", names.CHANNELS, spec.id),
                 ("HSETNX", names.GENERATIONS, spec.id, spec.generation),
-                ("PUBLISH", names.NUDGE_TOPIC, spec.id),
+                ("PUBLISH", names.change_topic(spec.id), spec.id),
             )
         await self._redis.run(*commands, ("SET", names.EPOCH, int(time.time())))
 
@@ -160,33 +191,29 @@ class ChannelStore:
         return None if stored is None else _spec(channel, stored, 0)
 
     async def forget(self, channel: str) -> None:
-        """Remove every key of a deleted channel, and its place among the deleted ones."""
-        pattern = names.all_channel_keys("".join(f"[{c}]" if c in "*?[" else c for c in channel))
-        cursor: Any = 0
-        while True:
-            (found,) = await self._redis.run(("SCAN", cursor, "MATCH", pattern, "COUNT", 1000))
-            cursor, keys = found
-            if keys:
-                await self._redis.run(("UNLINK", *keys))
-            if not int(cursor):
-                break
+        """Remove every key of a deleted channel, by its name, and its place among the deleted ones."""
+        now = time.time()
+        bucket = int(now // self._metric_window)
+        await self._redis.run(
+            (
+                "UNLINK",
+                names.channel_properties(channel),
+                names.deleted_properties(channel),
+                names.channel_status(channel),
+                names.delay_queues(channel),
+                *(names.rate_bucket(channel, each) for each in range(bucket - rates.KEPT_WINDOWS, bucket + 2)),
+            )
+        )
+        lists = names.key_lists(channel, now)
+        while lists:
+            found = await self._redis.run(*(("LRANGE", each, 0, FORGET_CHUNK - 1) for each in lists))
+            full = [(each, keys) for each, keys in zip(lists, found, strict=True) if keys]
+            for each, keys in full:
+                await self._redis.run(
+                    ("UNLINK", *(f"{channel}:{key}" for key in keys)), ("LTRIM", each, len(keys), -1)
+                )
+            lists = [each for each, _ in full]
         await self._redis.run(("SREM", names.DELETED_CHANNELS, channel))
-
-    async def nudges(self) -> AsyncIterator[str]:
-        """Ids of channels whose spec may have changed, as it happens; survives Redis, ends only when cancelled.
-
-        An empty string says that the subscription is new: what was said before was not heard.
-        """
-        while True:
-            try:
-                async with self._redis.subscriber() as client, client.pubsub() as subscription:
-                    await subscription.subscribe(names.NUDGE_TOPIC)
-                    while True:
-                        message = await subscription.get_message(timeout=5.0)
-                        if message:  # redis-py subscribes again by itself, which shows here as at the first time
-                            yield "" if message["type"] == "subscribe" else message["data"]
-            except FAILURES:
-                await asyncio.sleep(NUDGE_PAUSE)
 
 
 @dataclass(frozen=True, slots=True)

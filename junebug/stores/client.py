@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,21 +20,25 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
+from junebug import names
 from junebug.config.declaration import RedisSettings
 from junebug.errors import StartupError, StoreUnavailable
-from junebug.runtime.loop import end_task
+from junebug.runtime.loop import end_task, is_transport_gone
 
 CONNECT_TIMEOUT = 2.0
 MAX_PIPELINE = 500
 MAX_WAITING = 10_000
 """Calls that may wait for a pipeline at the most; the next one is refused as if Redis were away."""
 
-FAILURES = (redis.exceptions.RedisError, OSError, TimeoutError, RuntimeError)
-"""What a call on a link may raise. RuntimeError: uvloop's answer to a write on a link that the other side has reset."""
 _AWAY_ERRORS = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)
 _AWAY_REPLIES = ("MISCONF", "LOADING", "OOM", "MASTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM", "CLUSTERDOWN")
 
 Command = tuple[Any, ...]
+
+
+def is_failure(error: Exception) -> bool:
+    """Whether this is a link's failure, and not a fault of ours."""
+    return isinstance(error, (redis.exceptions.RedisError, OSError, TimeoutError)) or is_transport_gone(error)
 
 
 def milliseconds(ttl: float) -> int:
@@ -50,8 +56,6 @@ async def check(settings: RedisSettings, timeout: float) -> None:
         await redis_link.close()
 
 
-
-
 @dataclass(slots=True)
 class _Call:
     """Commands that are sent together, and who waits for their replies."""
@@ -60,13 +64,15 @@ class _Call:
     commands: int
     deadline: float
     replies: asyncio.Future[list[Any]]
+    made: tuple[str, int, list[str]] | None = None
+    """Key list, for how many seconds it is kept, and what is to be added to it."""
 
 
 class RedisClient:
     """Commands in, replies out: what is asked for at the same time goes out as one pipeline.
 
-    redis-py connects, authenticates and parses; packing is hiredis's (3 instead of 39 us a command, DESIGN §4), and one
-    timer bounds a whole pipeline.
+    redis-py connects, authenticates and parses; packing is hiredis's (3 instead of 39 us a command, DESIGN §4). One timer
+    ends each call at its own deadline, whatever the pipeline waits for that it is in.
     """
 
     def __init__(self, settings: RedisSettings, timeout: float) -> None:
@@ -89,6 +95,9 @@ class RedisClient:
         # _run_calls bounds all of it, and wait_for, which a timeout of redis-py's own uses, may swallow a cancellation
         self._connection = redis_asyncio.Connection(**self._options, socket_timeout=None)
         self._waiting: deque[_Call] = deque()
+        self._unanswered: deque[_Call] = deque()
+        """In the order of their deadlines; some are answered already."""
+        self._timer: asyncio.TimerHandle | None = None
         self._runner: asyncio.Task[None] | None = None
 
     def subscriber(self) -> redis_asyncio.Redis:
@@ -97,15 +106,41 @@ class RedisClient:
 
     async def run(self, *commands: Command) -> list[Any]:
         """The replies, in order. Raises StoreUnavailable within the timeout."""
+        return await self._call(commands)
+
+    async def make(self, channel: str, ttl: float, keys: Iterable[str], *commands: Command) -> list[Any]:
+        """As `run`, of commands that make these keys of a channel, which live for `ttl` seconds: by this they are found
+        when the channel is deleted. Costs one command more for each list and pipeline, and no trip.
+        """
+        prefix = f"{channel}:"
+        own = [key[len(prefix) :] for key in keys if key.startswith(prefix)]
+        return await self._call(commands, (*names.key_list(channel, ttl, time.time()), own) if own else None)
+
+    async def _call(self, commands: tuple[Command, ...], made: tuple[str, int, list[str]] | None = None) -> list[Any]:
         if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable(f"{self._where} does not keep up")
         loop = asyncio.get_running_loop()
         packed = b"".join(map(hiredis.pack_command, commands))
-        call = _Call(packed, len(commands), loop.time() + self._timeout, loop.create_future())
+        call = _Call(packed, len(commands), loop.time() + self._timeout, loop.create_future(), made)
         self._waiting.append(call)
+        while self._unanswered and self._unanswered[0].replies.done():
+            self._unanswered.popleft()
+        self._unanswered.append(call)
+        if self._timer is None:
+            self._timer = loop.call_at(call.deadline, self._end_overdue)
         if self._runner is None or self._runner.done():
             self._runner = asyncio.create_task(self._run_waiting())
         return await call.replies
+
+    def _end_overdue(self) -> None:
+        loop = asyncio.get_running_loop()
+        unanswered = self._unanswered
+        while unanswered and (unanswered[0].replies.done() or unanswered[0].deadline <= loop.time()):
+            _set(unanswered.popleft().replies, self._too_late())
+        self._timer = loop.call_at(unanswered[0].deadline, self._end_overdue) if unanswered else None
+
+    def _too_late(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self._where} did not answer within {self._timeout:g} s")
 
     async def _run_waiting(self) -> None:
         while self._waiting:
@@ -120,17 +155,20 @@ class RedisClient:
 
     async def _run_calls(self, calls: list[_Call]) -> None:
         outcome: Exception
+        notes = _notes(calls)  # first: no key is there without its note
+        packed = b"".join([*map(hiredis.pack_command, notes), *(call.packed for call in calls)])
         try:
-            async with asyncio.timeout_at(calls[0].deadline):
-                replies = await self._exchange(b"".join([call.packed for call in calls]), sum(call.commands for call in calls))
-        except TimeoutError:
-            outcome = StoreUnavailable(f"{self._where} did not answer within {self._timeout:g} s")
-        except FAILURES as error:
-            outcome = StoreUnavailable(f"{self._where} cannot be used: {self._reason(error)}")
+            async with asyncio.timeout_at(calls[-1].deadline):
+                replies = await self._exchange(packed, len(notes) + sum(call.commands for call in calls))
         except Exception as error:
-            outcome = error
+            if isinstance(error, TimeoutError):
+                outcome = self._too_late()
+            else:
+                outcome = (
+                    StoreUnavailable(f"{self._where} cannot be used: {self._reason(error)}") if is_failure(error) else error
+                )
         else:
-            start = 0
+            start = len(notes)
             for call in calls:
                 own = replies[start : start + call.commands]
                 start += call.commands
@@ -141,20 +179,22 @@ class RedisClient:
             _set(call.replies, outcome)
 
     async def _exchange(self, packed: bytes, commands: int) -> list[Any]:
-        """Send and read; once more if the link turns out to have been broken while it was idle."""
+        """Send and read. A link that was broken while it was idle is replaced; nothing that was written is written twice."""
         connection = self._connection
-        while True:
-            was_connected = connection.is_connected
+        if _is_broken(connection):
+            await connection.disconnect(nowait=True)
+        try:
             try:
                 await connection.send_packed_command(packed, check_health=False)
-                return [await self._reply(connection) for _ in range(commands)]
-            except (redis.exceptions.ConnectionError, OSError, RuntimeError):
-                await connection.disconnect(nowait=True)
-                if not was_connected:
+            except RuntimeError as error:
+                if not is_transport_gone(error):
                     raise
-            except BaseException:
-                await connection.disconnect(nowait=True)  # replies may be left in it
-                raise
+                await connection.disconnect(nowait=True)
+                await connection.send_packed_command(packed, check_health=False)
+            return [await self._reply(connection) for _ in range(commands)]
+        except BaseException:
+            await connection.disconnect(nowait=True)  # replies may be left in it
+            raise
 
     @staticmethod
     async def _reply(connection: redis_asyncio.Connection) -> Any:
@@ -186,7 +226,29 @@ class RedisClient:
         for call in self._waiting:
             _set(call.replies, StoreUnavailable("this process is closing its connection to Redis"))
         self._waiting.clear()
+        if self._timer:
+            self._timer.cancel()
         await self._connection.disconnect(nowait=True)
+
+
+def _is_broken(connection: redis_asyncio.Connection) -> bool:
+    """Whether the other side has ended the link."""
+    reader = connection._reader
+    return reader is not None and (reader.at_eof() or reader.exception() is not None)
+
+
+def _notes(calls: Iterable[_Call]) -> list[Command]:
+    """What notes the keys that these calls make, in as few commands as there are lists."""
+    lists: dict[tuple[str, int], list[str]] = {}
+    for call in calls:
+        if call.made:
+            name, ttl, keys = call.made
+            lists.setdefault((name, ttl), []).extend(keys)
+    return [
+        command
+        for (name, ttl), keys in lists.items()
+        for command in (("RPUSH", name, *keys), ("EXPIRE", name, ttl))
+    ]
 
 
 def _set(future: asyncio.Future[list[Any]], outcome: list[Any] | Exception) -> None:

@@ -52,19 +52,22 @@ class IdempotencyStore:
         """
         message_id = message.message_id if message else ""
         event = (message.event_url, message.event_auth_token) if message else (None, None)
-        ((state, *rest),) = await self._redis.run(
+        keys = (names.idempotency_key(channel, key), names.outbound_message(channel, message_id))
+        ((state, *rest),) = await self._redis.make(
+            channel,
+            self._ttl,
+            keys,
             (
                 "EVAL",
                 _CLAIM,
                 2,
-                names.idempotency_key(channel, key),
-                names.outbound_message(channel, message_id),
+                *keys,
                 body,
                 message.to_wire() if message else b"",
                 milliseconds(lease),
                 self._ttl,
                 *outbound_fields(message_id, *event),
-            )
+            ),
         )
         return Claim(state, *(each.encode() if n == 0 else each for n, each in enumerate(rest)))
 
@@ -81,6 +84,7 @@ class IdempotencyStore:
         await self._redis.run(
             ("DEL", names.idempotency_key(channel, key), names.outbound_message(channel, message_id))
         )
+
 
 _CLAIM = """
 local body, message, lease = unpack(redis.call('HMGET', KEYS[1], 'body', 'message', 'lease'))

@@ -16,7 +16,7 @@ class InboundStore:
 
     async def put(self, channel: str, message: UserMessage, wire: bytes) -> None:
         key = names.inbound_message(channel, message.message_id)
-        await self._redis.run(("HSET", key, "message", wire), ("EXPIRE", key, self._ttl))
+        await self._redis.make(channel, self._ttl, (key,), ("HSET", key, "message", wire), ("EXPIRE", key, self._ttl))
 
     async def get(self, channel: str, message_id: str) -> UserMessage | None:
         """None when there is none of that id, or not any more."""

@@ -32,7 +32,7 @@ class OutboundStore:
         """To be called before the message is published: an event may come at once."""
         key = names.outbound_message(channel, message_id)
         fields = outbound_fields(message_id, event_url, event_auth_token)
-        await self._redis.run(("HSET", key, *fields), ("EXPIRE", key, self._ttl))
+        await self._redis.make(channel, self._ttl, (key,), ("HSET", key, *fields), ("EXPIRE", key, self._ttl))
 
     async def answered(self, messages: Iterable[tuple[str, str]]) -> None:
         """The 201s of these (channel, message id) are on the wire: the application knows the ids, events may go out."""
@@ -51,11 +51,13 @@ class OutboundStore:
     async def add_event(self, channel: str, event: Event) -> EventTarget:
         """Keep an event (a repeat of it changes nothing); where it goes."""
         key = names.outbound_message(channel, event.user_message_id)
-        *_, found = await self._redis.run(
+        _, is_new, found = await self._redis.run(
             ("HSET", key, f"event:{event.event_id}", event.to_wire()),
             ("EXPIRE", key, self._ttl, "NX"),
             ("HMGET", key, "event_url", "event_auth_token", "answered"),
         )
+        if is_new:  # the message came over RabbitMQ, or is long forgotten
+            await self._redis.make(channel, self._ttl, (key,))
         return EventTarget(found[0], found[1], found[2] is not None)
 
     async def events(self, channel: str, message_id: str) -> list[Event]:

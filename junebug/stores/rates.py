@@ -10,6 +10,8 @@ from junebug.stores.client import RedisClient
 
 RATES = ("inbound_message", "outbound_message", "submitted", "rejected", "delivery_succeeded", "delivery_failed",
          "delivery_pending")  # fmt: skip
+KEPT_WINDOWS = 3
+"""A window's counts live for so many windows, and a second."""
 
 
 class RateStore:
@@ -25,7 +27,7 @@ class RateStore:
             key = names.rate_bucket(channel, self._bucket(now))
             await self._redis.run(
                 *(("HINCRBY", key, label, count) for label, count in counts.items()),
-                ("EXPIRE", key, int(self._window * 3) + 1),
+                ("EXPIRE", key, int(self._window * KEPT_WINDOWS) + 1),
             )
 
     async def rates(self, channel: str, now: float | None = None) -> dict[str, float]:

@@ -45,6 +45,7 @@ class StatusStore:
         (found,) = await self._redis.run(("HGETALL", names.channel_status(channel)))
         return {name: orjson.loads(body) for name, body in sorted(found.items()) if not name.endswith("@")}
 
+
 _PUT_STATUS = """
 local newest = redis.call('HGET', KEYS[1], ARGV[1] .. '@')
 if newest and newest > ARGV[3] then return 0 end

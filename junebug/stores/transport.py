@@ -14,6 +14,7 @@ class TransportStore:
 
     def __init__(self, redis: RedisClient, channel: str) -> None:
         self._redis = redis
+        self._channel = channel
         self._key: Callable[[str], str] = functools.partial(names.transport_key, channel)
 
     def shared(self, word: str) -> TransportStore:
@@ -31,7 +32,10 @@ class TransportStore:
     async def put(self, key: str, value: str, ttl: float, *, only_if_absent: bool = False) -> bool:
         """Keep it; False when it was there already and `only_if_absent`."""
         condition = ("NX",) if only_if_absent else ()
-        (kept,) = await self._redis.run(("SET", self._key(key), value, "PX", milliseconds(ttl), *condition))
+        name = self._key(key)
+        (kept,) = await self._redis.make(
+            self._channel, ttl, (name,), ("SET", name, value, "PX", milliseconds(ttl), *condition)
+        )
         return kept is not None
 
     async def take(self, key: str) -> str | None:
@@ -49,8 +53,13 @@ class TransportStore:
         name = self._key(key)
         flat = [part for item in fields.items() for part in item]
         found: dict[str, str]
-        *_, found = await self._redis.run(
-            ("HSET", name, *flat), ("PEXPIRE", name, milliseconds(ttl)), ("HGETALL", name)
+        *_, found = await self._redis.make(
+            self._channel,
+            ttl,
+            (name,),
+            ("HSET", name, *flat),
+            ("PEXPIRE", name, milliseconds(ttl)),
+            ("HGETALL", name),
         )
         return found
 
@@ -66,8 +75,14 @@ class TransportStore:
         name, taken = self._key(key), self._key(taken)
         flat = [part for item in fields.items() for part in item]
         found: dict[str, str]
-        *_, found, _ = await self._redis.run(
-            ("HSET", name, *flat), ("PEXPIRE", name, milliseconds(ttl)), ("HGETALL", taken), ("DEL", taken)
+        *_, found, _ = await self._redis.make(
+            self._channel,
+            ttl,
+            (name,),
+            ("HSET", name, *flat),
+            ("PEXPIRE", name, milliseconds(ttl)),
+            ("HGETALL", taken),
+            ("DEL", taken),
         )
         return found
 

@@ -18,7 +18,6 @@ from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, StoreUnavailable
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
-from junebug.supervisor import reconcile
 from junebug.supervisor.processes.channel import crash_log
 
 log = structlog.stdlib.get_logger("reconciler")
@@ -113,7 +112,7 @@ class Departures:
             log.exception("the farewell failed", channel_id=spec.id)  # and will again: it must not keep the channel
 
     def _remove_files(self, channel: str) -> None:
-        if not reconcile.is_safe_id(channel):
+        if not names.is_channel_id(channel):
             return
         crashes = crash_log(self._settings, channel)
         heartbeat = self._settings.heartbeat_path(names.channel_program(channel))

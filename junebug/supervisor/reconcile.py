@@ -11,11 +11,11 @@ Neighbours: reconciler.py (the loop) carries the plan out; channel_process.py (i
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from junebug import names
 from junebug.model.messages import StatusLevel
 from junebug.model.spec import ChannelSpec
 
@@ -30,9 +30,6 @@ LONGEST_GAP = 8.0
 """Seconds between two looks after which it was us who slept (a suspended machine, a stopped process)."""
 CHUNK = 25
 """Channels in one call: each is a fork, and supervisord does nothing else meanwhile (DESIGN §1)."""
-
-_SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,127}")
-"""An id is part of file names, of process titles and of supervisor's event headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +66,6 @@ class Plan:
 def is_mine(channel: str) -> bool:
     """Whether this host is to run the channel. The seam for leases: today there is one host, and all are its own."""
     return bool(channel)
-
-
-def is_safe_id(channel: str) -> bool:
-    """Whether the id can name files and processes."""
-    return _SAFE_ID.fullmatch(channel) is not None
 
 
 def plan(
@@ -113,7 +105,7 @@ def plan(
 
 
 def _refusal(spec: ChannelSpec, known_types: Collection[str]) -> tuple[str, str] | None:
-    if not is_safe_id(spec.id):
+    if not names.is_channel_id(spec.id):
         return "invalid_id", "The channel's id holds characters that no process or file may be named by"
     if spec.type not in known_types:
         known = ", ".join(sorted(known_types))

@@ -1,10 +1,10 @@
 """The reconciler's loop: specs in Redis against the processes that supervisord has (DESIGN §1).
 
-    woken by   an event of supervisord's | a nudge over Redis | reconcile_interval seconds
+    woken by   an event of supervisord's | a change notification over Redis | reconcile_interval seconds
     looks at   stores.channels (wanted), supervisord's RPC (running), heartbeat files (alive)
     does       what reconcile.plan says, tells what reconcile.notice says, has departures.py remove what the deleted left
 
-Level-triggered: events and nudges only say that it is worth looking, a lost one costs some seconds. Redis, RabbitMQ or
+Level-triggered: events and notifications only say that it is worth looking, a lost one costs some seconds. Redis, RabbitMQ or
 supervisord not answering means waiting, never stopping a channel. Runs in a process of its own; supervisord starts it
 afresh when it dies or its loop hangs, and everything it must know it finds by looking.
 """
@@ -90,7 +90,7 @@ class Reconciler:
         self._silence = SilenceWatch(settings.worker_timeout)
         self._plugins = _load_plugins(settings)
         self._wake = asyncio.Event()
-        self._nudged: set[str] = set()
+        self._changed: set[str] = set()
         self._specs: dict[str, ChannelSpec] = {}
         """Remembered specs: written back when Redis is emptied. A channel in it was wanted at an earlier look."""
         self._leaving: frozenset[str] = frozenset()
@@ -114,7 +114,7 @@ class Reconciler:
         async def start() -> None:
             await self._broker.start()
             life.tasks.own("events", _listen(protocol_in, protocol_out, self._wake.set))
-            life.tasks.own("nudges", self._hear_nudges())
+            life.tasks.own("changes", self._hear_changes())
             life.tasks.own("status posts", self._posts.run())
             life.tasks.own("departures", self._departures.run())
             life.tasks.own("looks", self._look_forever())
@@ -194,12 +194,12 @@ class Reconciler:
             await channels.restore(self._specs.values())
             self._refused.clear()  # those statuses are lost with it
             found = await channels.wanted()
-        nudged, self._nudged = self._nudged, set()
+        told, self._changed = self._changed, set()
         changed = [
             channel
             for channel, generation in found.generations.items()
             if thorough
-            or channel in nudged
+            or channel in told
             or channel not in self._specs
             or self._specs[channel].generation != generation
         ]
@@ -207,7 +207,7 @@ class Reconciler:
             read = await channels.get_many(changed) if changed else {}
             deleted = await channels.deleted()
         except StoreUnavailable:
-            self._nudged |= nudged
+            self._changed |= told
             raise
         specs = {}
         for channel in found.generations:
@@ -328,9 +328,9 @@ class Reconciler:
 
     # --- side tasks ---------------------------------------------------------------------------------------------------
 
-    async def _hear_nudges(self) -> None:
-        async for channel in self._stores.channels.nudges():
-            self._nudged.add(channel)
+    async def _hear_changes(self) -> None:
+        async for channel in self._stores.channels.all_changes():
+            self._changed.add(channel)
             self._wake.set()
 
 

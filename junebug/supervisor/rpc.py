@@ -17,7 +17,6 @@ from supervisor.xmlrpc import Faults, RPCError
 
 from junebug import names
 from junebug.supervisor.processes.channel import ChannelGroupConfig, ChannelProcess
-from junebug.supervisor.reconcile import is_safe_id
 
 
 class ChannelsInterface:
@@ -164,7 +163,7 @@ def _with_generations(text: str) -> list[tuple[str, int]]:
     found = []
     for entry in _parsed(text):
         match entry:
-            case {"id": str(channel), "generation": int(generation)} if is_safe_id(channel):
+            case {"id": str(channel), "generation": int(generation)} if names.is_channel_id(channel):
                 found.append((channel, generation))
             case _:
                 raise RPCError(Faults.BAD_ARGUMENTS, "expected {id, generation}, the id fit to name a process")

@@ -234,27 +234,26 @@ class ChannelWorker:
     # --- the spec, live -----------------------------------------------------------------------------------------------
 
     async def _watch_spec(self) -> None:
-        """Apply what changed in the spec: told by a nudge, found by the poll."""
-        nudged = asyncio.Event()
-        listener = asyncio.create_task(self._listen(nudged))
+        """Apply what changed in the spec: told by a notification, found by the poll."""
+        changed = asyncio.Event()
+        listener = asyncio.create_task(self._listen(changed))
         try:
             while True:
                 try:
                     async with asyncio.timeout(self._settings.reconcile_interval):
-                        await nudged.wait()
+                        await changed.wait()
                 except TimeoutError:
                     pass
-                nudged.clear()
+                changed.clear()
                 if listener.done():
                     listener.result()
                 await self._refresh_spec()
         finally:
             await end_task(listener)
 
-    async def _listen(self, nudged: asyncio.Event) -> None:
-        async for channel in self._stores.channels.nudges():
-            if channel in ("", self._channel):
-                nudged.set()
+    async def _listen(self, changed: asyncio.Event) -> None:
+        async for _ in self._stores.channels.changes(self._channel):
+            changed.set()
 
     async def _refresh_spec(self) -> None:
         try:

@@ -7,7 +7,9 @@ import dataclasses
 import signal
 import socket
 import struct
-from collections.abc import AsyncIterator
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import pytest
@@ -106,6 +108,46 @@ async def test_a_deleted_channel_leaves_nothing_but_its_cleaning_up(store: Store
     assert await store.inbound.get("gone*", message.message_id) is None
 
 
+async def commands_while(store: Stores, work: Awaitable[Any]) -> dict[str, int]:
+    """Command -> how often Redis was asked for it meanwhile."""
+    await store._redis.run(("CONFIG", "RESETSTAT"))
+    await work
+    (found,) = await store._redis.run(("INFO", "commandstats"))
+    lines = (line.partition(":") for line in found.splitlines() if line.startswith("cmdstat_"))
+    return {name.removeprefix("cmdstat_"): int(fields.split(",")[0].removeprefix("calls=")) for name, _, fields in lines}
+
+
+async def test_a_deleted_channels_keys_are_removed_by_their_names(own_redis: RedisServer) -> None:
+    """However much else there is in Redis: the whole of it was scanned."""
+    store = Stores(Settings(redis=RedisSettings(host=own_redis.host, port=own_redis.port)))
+    for channel in ("gone", "other"):
+        await store.channels.create(spec(channel))
+        message = UserMessage(to_addr="1", from_addr="2", content="x", transport_name=channel)
+        await store.inbound.put(channel, message, message.to_wire())
+        await asyncio.gather(*(store.outbound.put(channel, str(number)) for number in range(2500)))
+        await store.outbound.add_event(channel, Event(event_type="ack", user_message_id="theirs", transport_name=channel))
+        await store.idempotency.claim(channel, "key", "body", 10, message)
+        await store.statuses.put(Status(channel_id=channel, component="x", status="ok", type="", message=""))
+        await store.rates.add(channel, {"submitted": 1})
+        await store.delay_queues.note(channel, "queue", "", 60)
+        transport = store.transport(channel)
+        await transport.put("text", "x", 604_800)
+        await transport.put_fields("fields", {"x": "y"}, 60)
+        await transport.exchange_fields("sent", {"x": "y"}, 3600, "parked")
+        await transport.shared("word").put("text", "x", 60)
+    (before,) = await store._redis.run(("KEYS", "gone:*"))
+    assert len(before) > 2510
+    await store.channels.delete("gone")
+    asked = await commands_while(store, store.channels.forget("gone"))
+    assert not asked.keys() & {"scan", "keys"}
+    assert asked["unlink"] < 20
+    gone, other, shared = await store._redis.run(("KEYS", "gone*"), ("KEYS", "other:*"), ("KEYS", "transport_shared:*"))
+    assert gone == []
+    assert len(other) == len(before)
+    assert len(shared) == 1
+    await store.close()
+
+
 async def test_a_delete_of_a_channel_that_never_was_leaves_nothing(store: Stores) -> None:
     with pytest.raises(ChannelNotFound):
         await store.channels.delete("never")
@@ -126,13 +168,26 @@ async def test_an_emptied_redis_is_noticed_and_filled_again(store: Stores) -> No
     assert (await store.channels.get("c")).label == "kept"
 
 
-async def test_a_nudge_is_heard(store: Stores) -> None:
-    heard = store.channels.nudges()
-    assert await asyncio.wait_for(anext(heard), 10) == ""
-    await store.channels.nudge("c")
-    while (nudge := await asyncio.wait_for(anext(heard), 10)) != "c":  # pub/sub is shared by all databases
-        assert nudge
-    await heard.aclose()  # type: ignore[attr-defined]
+async def test_a_change_is_heard_by_its_own_worker_and_by_those_who_listen_to_all(store: Stores) -> None:
+    """50 workers each heard of each of 50 changes: 2,500 messages, and a million with 1,000 channels."""
+    ids = [f"{uuid.uuid4()}" for _ in range(50)]
+    workers = [store.channels.changes(channel) for channel in ids]
+    everybody = store.channels.all_changes()
+    assert await asyncio.gather(*(anext(each) for each in (*workers, everybody))) == [""] * 51
+    for channel in ids:
+        await store.channels.notify_changed(channel)
+    assert await asyncio.gather(*map(anext, workers)) == ids
+    heard = [await anext(everybody)]
+    while heard[-1] != ids[-1]:  # pub/sub is shared by all databases
+        heard.append(await anext(everybody))
+    assert [channel for channel in heard if channel in ids] == ids
+    for channel in ids:  # each worker has heard of its own channel once, and of no other
+        await store.channels.notify_changed(channel)
+    assert await asyncio.gather(*map(anext, workers)) == ids
+    (topics,) = await store._redis.run(("PUBSUB", "NUMSUB", *map(names.change_topic, ids)))
+    assert list(topics.values() if isinstance(topics, dict) else topics[1::2]) == [1] * 50
+    for each in (*workers, everybody):
+        await each.aclose()  # type: ignore[attr-defined]
 
 
 async def test_messages_live_as_long_as_their_ttl(store: Stores, settings: Settings) -> None:
@@ -145,9 +200,11 @@ async def test_messages_live_as_long_as_their_ttl(store: Stores, settings: Setti
     await store.outbound.answered([("c", "other")])
     await store.rates.add("c", {"submitted": 1})
     (keys,) = await store._redis.run(("KEYS", "*"))
-    assert len(keys) == 5
+    lists = {key for key in keys if key in names.key_lists("c", time.time())}
+    assert len(keys) - len(lists) == 5
     ttls = await store._redis.run(*(("TTL", key) for key in keys))
-    assert all(0 < ttl <= settings.outbound_message_ttl for ttl in ttls)
+    for key, ttl in zip(keys, ttls, strict=True):
+        assert 0 < ttl <= settings.outbound_message_ttl * (2 if key in lists else 1), key
 
 
 async def test_an_events_target_says_whether_the_answer_is_out(store: Stores) -> None:
@@ -228,16 +285,48 @@ async def test_a_redis_that_is_away_or_silent_is_told_in_time_and_found_again(ow
     await store.close()
 
 
-async def test_nudges_survive_a_restart_of_redis(own_redis: RedisServer) -> None:
+async def test_change_notifications_survive_a_restart_of_redis(own_redis: RedisServer) -> None:
     store = Stores(Settings(redis=RedisSettings(host=own_redis.host, port=own_redis.port)))
-    heard = store.channels.nudges()
+    heard = store.channels.all_changes()
     assert await asyncio.wait_for(anext(heard), 10) == ""
     own_redis.restart()
     assert await asyncio.wait_for(anext(heard), 10) == ""
-    await store.channels.nudge("c")
+    await store.channels.notify_changed("c")
     assert await asyncio.wait_for(anext(heard), 10) == "c"
     await heard.aclose()  # type: ignore[attr-defined]
     await store.close()
+
+
+async def test_each_call_of_a_pipeline_has_a_deadline_of_its_own(own_redis: RedisServer) -> None:
+    """The first one's ended all that it shared a pipeline with."""
+    redis_client = client.RedisClient(RedisSettings(host=own_redis.host, port=own_redis.port), 30)
+    await redis_client.run(("PING",))
+    own_redis.signal(signal.SIGSTOP)
+    redis_client._timeout = 0.1
+    first = asyncio.ensure_future(redis_client.run(("PING",)))
+    await asyncio.sleep(0)  # it waits for its pipeline, which the next one joins
+    redis_client._timeout = 30
+    second = asyncio.ensure_future(redis_client.run(("PING",)))
+    with pytest.raises(StoreUnavailable):
+        await first
+    assert not second.done()
+    own_redis.signal(signal.SIGCONT)
+    assert await second == ["PONG"]
+    await redis_client.close()
+
+
+async def test_a_fault_of_ours_is_not_taken_for_a_redis_that_is_away(
+    store: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*_: Any) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(store._redis, "_exchange", wrong)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        await store.ping()
+    monkeypatch.setattr(store._redis, "subscriber", wrong)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        await anext(store.channels.all_changes())
 
 
 class ResettingProxy:
@@ -248,6 +337,8 @@ class ResettingProxy:
         self._links: list[asyncio.StreamWriter] = []
         self.is_killed = False
         """Links are still taken, and reset at once."""
+        self.loses_replies = False
+        """What comes from Redis is not passed on: the link is reset instead."""
 
     async def start(self) -> RedisSettings:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -264,7 +355,14 @@ class ResettingProxy:
         if self.is_killed:
             return self.reset()
         behind = await asyncio.open_connection(self._redis.host, self._redis.port)
-        await asyncio.gather(_pass_on(reader, behind[1]), _pass_on(behind[0], writer))
+        await asyncio.gather(_pass_on(reader, behind[1]), self._pass_back(behind[0], writer))
+
+    async def _pass_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if self.loses_replies:
+                return self.reset()
+            writer.write(data)
+        writer.close()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -280,12 +378,12 @@ def test_a_link_that_is_reset_is_a_redis_that_is_away_and_nothing_else(
     redis_settings: RedisSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On our event loop: uvloop answers a write on such a link with RuntimeError, of which workers died."""
-    monkeypatch.setattr(channels, "NUDGE_PAUSE", 0.001)
+    monkeypatch.setattr(channels, "SUBSCRIBE_PAUSES", (0.001, 0.001))
 
     async def scenario() -> set[str]:
         proxy = ResettingProxy(redis_settings)
         store = Stores(Settings(redis=await proxy.start()))
-        heard = store.channels.nudges()
+        heard = store.channels.all_changes()
         for _ in range(20):  # an idle link: the call makes a new one
             await store.ping()
             proxy.reset()
@@ -294,7 +392,7 @@ def test_a_link_that_is_reset_is_a_redis_that_is_away_and_nothing_else(
         await store.ping()
         proxy.is_killed = True
         proxy.reset()
-        next_nudge = asyncio.ensure_future(anext(heard))
+        next_change = asyncio.ensure_future(anext(heard))
         outcomes = set()
         for _ in range(500):
             try:
@@ -303,12 +401,25 @@ def test_a_link_that_is_reset_is_a_redis_that_is_away_and_nothing_else(
                 outcomes.add(type(error).__name__)
         proxy.is_killed = False
         await store.ping()
-        assert await asyncio.wait_for(next_nudge, 10) == ""
+        assert await asyncio.wait_for(next_change, 10) == ""
         await heard.aclose()  # type: ignore[attr-defined]
         await store.close()
         return outcomes
 
     assert run_async(scenario()) == {"StoreUnavailable"}
+
+
+async def test_a_pipeline_whose_reply_was_lost_is_not_written_again(redis_settings: RedisSettings) -> None:
+    proxy = ResettingProxy(redis_settings)
+    store = Stores(Settings(redis=await proxy.start()))
+    await store.ping()
+    key = str(uuid.uuid4())
+    proxy.loses_replies = True
+    with pytest.raises(StoreUnavailable):
+        await store._redis.run(("INCR", key), ("EXPIRE", key, 60))
+    proxy.loses_replies = False
+    assert await store._redis.run(("GET", key)) == ["1"]
+    await store.close()
 
 
 async def test_the_check_at_the_start_names_the_setting(redis_settings: RedisSettings) -> None:

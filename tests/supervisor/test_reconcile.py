@@ -18,7 +18,6 @@ from junebug.supervisor.reconcile import (
     Pulse,
     Running,
     SilenceWatch,
-    is_safe_id,
     notice,
     plan,
     respawn_pause,
@@ -85,15 +84,6 @@ def test_respawn_pause(failures: int, pause: float) -> None:
 )
 def test_exit_text(status: int, text: str) -> None:
     assert exit_text(status) == text
-
-
-@pytest.mark.parametrize(
-    ("channel", "safe"),
-    [("0b2c", True), ("a.b:c@d+e-f_g", True), ("", False), (".a", False), ("a b", False), ("a/b", False), ("ä", False),
-     ("a\n", False), ("x" * 128, True), ("x" * 129, False)],
-)  # fmt: skip
-def test_is_safe_id(channel: str, safe: bool) -> None:
-    assert is_safe_id(channel) is safe
 
 
 # --- silence ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,25 @@
+"""Names: what can be a channel's id, and how a deleted channel's keys are found."""
+
+from __future__ import annotations
+
+import pytest
+
+from junebug import names
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [("0b2c", True), ("a.b-c_d", True), ("", False), (".a", False), ("a b", False), ("a/b", False), ("a:b", False),
+     ("ä", False), ("a\n", False), ("x" * 128, True), ("x" * 129, False)],
+)  # fmt: skip
+def test_what_can_be_a_channels_id(text: str, good: bool) -> None:
+    assert names.is_channel_id(text) is good
+
+
+@pytest.mark.parametrize("ttl", [1, 16, 512, 600, 172_800, 604_800, 1e12])
+def test_a_key_list_is_found_for_as_long_as_its_keys_live(ttl: float) -> None:
+    now = 1_800_000_000.25
+    key_list, kept = names.key_list("c", ttl, now)
+    assert kept >= min(ttl, 2**26)
+    for age in (-2, 0, min(ttl, 2**26) / 2, min(ttl, 2**26)):
+        assert key_list in names.key_lists("c", now + age)
