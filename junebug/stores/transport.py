@@ -63,26 +63,18 @@ class TransportStore:
         )
         return found
 
-    async def take_fields(self, key: str) -> dict[str, str]:
-        """All fields of a hash, which is there no more."""
+    async def put_fields_beside(self, key: str, fields: Mapping[str, str], ttl: float, other: str) -> dict[str, str]:
+        """As put_fields of `key`; returns all fields that `other` has at that moment."""
         name = self._key(key)
-        found: dict[str, str]
-        found, _ = await self._redis.run(("HGETALL", name), ("DEL", name))
-        return found
-
-    async def exchange_fields(self, key: str, fields: Mapping[str, str], ttl: float, taken: str) -> dict[str, str]:
-        """As put_fields of `key` and take_fields of `taken`, whose fields it returns, at once."""
-        name, taken = self._key(key), self._key(taken)
         flat = [part for item in fields.items() for part in item]
         found: dict[str, str]
-        *_, found, _ = await self._redis.make(
+        *_, found = await self._redis.make(
             self._channel,
             ttl,
             (name,),
             ("HSET", name, *flat),
             ("PEXPIRE", name, milliseconds(ttl)),
-            ("HGETALL", taken),
-            ("DEL", taken),
+            ("HGETALL", self._key(other)),
         )
         return found
 

@@ -2,18 +2,40 @@
 
 A transport turns a provider's protocol into four calls: it is told to `start`, `stop` and `send`; it tells the context
 of an inbound message, a delivery report and a status. It returns or raises; acks, retries and events are the worker's
-(sender.py, forwarder.py). The smallest example is transports/loopback.
+(worker/outbound, worker/callbacks). The smallest example is transports/loopback.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import structlog
 
 from junebug.model.messages import Event, Status, StatusLevel, UserMessage
 from junebug.stores.transport import TransportStore
+
+SEND_TIMEOUT = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the provider says of a message that it has: `delivered`, `failed` (both final) or `pending`."""
+
+    status: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider took a message."""
+
+    provider_id: str | None = None
+    reports: tuple[Report, ...] = ()
+    """What it has said of it already: published with the ack, behind it, in this order."""
+    on_reported: Callable[[], Awaitable[None]] | None = None
+    """Called once RabbitMQ holds all of these: what is kept of the reports for a crash may go now."""
 
 
 class TransportContext:
@@ -87,7 +109,8 @@ class TransportContext:
         """The provider says of an MT sent earlier: `delivered`, `failed` (both final) or `pending`.
 
         `sent_by`: the channel that sent it, where that is another one (two channels may be one bind each of a pair).
-        Returns once RabbitMQ holds it.
+        Returns once RabbitMQ holds it, which is not before it holds the message's ack: what `send` itself learns, it
+        returns (Accepted).
         """
         await self._publish_event(
             Event(
@@ -142,6 +165,8 @@ class Transport:
     """Messages that may be in `send` at the same time. 1 keeps them in order."""
     acks: bool = True
     """Whether the application hears of messages that the provider accepted."""
+    send_timeout: float | None = SEND_TIMEOUT
+    """Seconds after which a `send` is cut off, its outcome unknown. None: each wait within it has a limit of its own."""
 
     def __init__(self, context: TransportContext) -> None:
         self.context = context
@@ -158,10 +183,13 @@ class Transport:
     async def ready(self) -> None:
         """Return when `send` could begin with another one. What waits for that can still be cancelled and overtaken."""
 
-    async def send(self, message: UserMessage) -> str | None:
-        """Give an MT to the provider; return the provider's id of it, or None where there is none.
+    async def send(self, message: UserMessage) -> Accepted | str | None:
+        """Give an MT to the provider; return the provider's id of it (None where there is none), or Accepted with more.
 
         Raises Rejected (final), NotSent (nothing left; tried again), UnknownOutcome (it may have arrived), or Expired
         where `send` itself waits for long.
         """
         raise NotImplementedError
+
+    def stop_sending(self) -> None:
+        """The channel stops: a `send` of which nothing can leave now raises NotSent at once."""

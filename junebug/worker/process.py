@@ -347,8 +347,9 @@ class ChannelWorker:
         await self._broker.publish_surely(names.inbound_queue(self._channel), (message.to_wire(),))
 
     async def _publish_event(self, event: Event) -> None:
-        queue = names.event_queue(event.transport_name)  # another channel's, when that one sent what this tells of
-        await self._broker.publish_surely(queue, (event.to_wire(),))
+        if self._sender:
+            return await self._sender.report(event)
+        await self._broker.publish_surely(names.event_queue(event.transport_name), (event.to_wire(),))
 
     async def _publish_status(self, status: Status) -> None:
         try:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import orjson
 import pytest
 
 from junebug.config.declaration import Settings
 from junebug.errors import StoreUnavailable
 from junebug.stores import Stores
 from junebug.stores.transport import TransportStore
+from junebug.transports.smpp import correlation
 from junebug.transports.smpp.config import SmppConfig
-from junebug.transports.smpp.correlation import SentPart, Tracker
+from junebug.transports.smpp.correlation import ReceiptCorrelation, SentPart
 from junebug.transports.smpp.receipts import Receipt
 from tests.servers import RedisServer
 from tests.worker.conftest import eventually
@@ -31,15 +33,24 @@ def sent(message_id: str, part: int = 1, parts: int = 1, to: str = TO) -> SentPa
 
 
 class Tracked:
-    """A tracker and what it reported."""
+    """A channel's correlation and what it reported."""
 
     def __init__(self, store: TransportStore, config: SmppConfig = CONFIG) -> None:
         self.reports: list[tuple[str, str]] = []
         self.details: list[dict[str, Any]] = []
         self.fail = 0
-        self.tracker = Tracker(config, store, self._report)
-        self.sent = self.tracker.sent
-        self.received = self.tracker.received
+        self.correlation = ReceiptCorrelation(config, store, self._report)
+        self.sent = self.correlation.sent
+        self.received = self.correlation.received
+        self.accepted = self.correlation.accepted
+
+    async def sent_whole(self, provider_id: str, sent: SentPart) -> list[str]:
+        """As a message of one part; what was said of it already, and is reported now."""
+        await self.sent(provider_id, sent)
+        accepted = self.accepted(sent.message_id, provider_id)
+        if accepted.on_reported:
+            await accepted.on_reported()
+        return [report.status for report in accepted.reports]
 
     async def _report(self, message_id: str, status: str, details: dict[str, Any], sent_by: str) -> None:
         if self.fail:
@@ -69,10 +80,77 @@ async def test_a_receipt_that_overtakes_is_parked(store: TransportStore) -> None
     tracked = Tracked(store)
     assert await tracked.received(receipt("1", "pending")) is None
     assert await tracked.received(receipt("1")) is None
-    await tracked.sent("1", sent("m1"))
-    assert tracked.reports[-1] == ("m1", "delivered")
+    assert await tracked.sent_whole("1", sent("m1")) == ["pending", "delivered"]
     await tracked.received(receipt("1"))
-    assert tracked.reports.count(("m1", "delivered")) == 1
+    assert tracked.reports == []
+    assert await store.fields("parked:1") == [{}]
+
+
+async def test_a_parked_receipt_is_kept_until_it_is_reported(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    await tracked.received(receipt("1"))
+    await tracked.sent("1", sent("m1"))
+    accepted = tracked.accepted("m1", "1")
+    assert [report.status for report in accepted.reports] == ["delivered"]
+    assert await store.fields("parked:1") != [{}]
+    await tracked.received(receipt("1"))  # the same again, while the first is on its way
+    assert tracked.reports == []
+    assert accepted.on_reported
+    await accepted.on_reported()
+    assert await store.fields("parked:1") == [{}]
+    await tracked.received(receipt("1"))
+    assert tracked.reports == []
+
+
+async def test_a_parked_receipt_whose_report_fails_is_reported_later(
+    settings: Settings, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis was away when the message was accepted; its ack is out already."""
+    monkeypatch.setattr(correlation, "SAVE_PAUSE", 0.05)
+    redis = dataclasses.replace(settings.redis, host=own_redis.host, port=own_redis.port)
+    stores = Stores(dataclasses.replace(settings, redis=redis), timeout=0.5)
+    tracked = Tracked(stores.transport("channel"))
+    tracked.correlation._unsaved["1"] = sent("m1")
+    await tracked.correlation._store.put_fields("parked:1", {"DELIVRD": orjson.dumps(receipt("1")).decode()}, 60)
+    tracked.fail = 2
+    own_redis.kill()
+    await tracked.sent("2", sent("m2"))
+    own_redis.start()
+
+    async def reported() -> bool:
+        return tracked.reports == [("m1", "delivered")]
+
+    await eventually(reported)
+    await tracked.correlation.stop()
+    assert await stores.transport("channel").fields("parked:1") == [{}]
+    await stores.close()
+
+
+async def test_of_a_message_in_parts_nothing_is_reported_before_all_are_accepted(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    await tracked.received(receipt("id-1", "pending"))
+    await tracked.sent("id-1", sent("m1", 1, 2))
+    await tracked.received(receipt("id-1", "failed"))
+    assert tracked.reports == []
+    await tracked.sent("id-2", sent("m1", 2, 2))
+    accepted = tracked.accepted("m1", "id-1,id-2")
+    assert [report.status for report in accepted.reports] == ["pending", "failed"]
+    assert accepted.reports[-1].details["part"] == 1
+    assert accepted.on_reported
+    await accepted.on_reported()
+    await tracked.received(receipt("id-2"))
+    assert tracked.reports == []
+
+
+async def test_parts_delivered_before_and_after_the_last_is_accepted_make_one_report(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    await tracked.received(receipt("id-1"))
+    for part in (1, 2):
+        await tracked.sent(f"id-{part}", sent("m1", part, 2))
+    accepted = tracked.accepted("m1", "id-1,id-2")
+    assert accepted.reports == ()
+    await tracked.received(receipt("id-2"))
+    assert tracked.reports == [("m1", "delivered")]
 
 
 @pytest.mark.parametrize("provider_id", ["a1b2c3", "ABC-77", "0b1e7c9a-6d5f-4c1e-9a55-3f0c6f2f1a11"])
@@ -81,8 +159,7 @@ async def test_an_overtaking_receipt_with_letters_in_its_id_is_matched_on_a_new_
 ) -> None:
     tracked = Tracked(store)
     assert await tracked.received(receipt(provider_id)) is None
-    await tracked.sent(provider_id, sent("m1"))
-    assert tracked.reports == [("m1", "delivered")]
+    assert await tracked.sent_whole(provider_id, sent("m1")) == ["delivered"]
 
 
 async def test_a_text_that_only_looks_like_one_is_not_parked(store: TransportStore) -> None:
@@ -104,6 +181,7 @@ async def test_one_event_when_all_parts_are_delivered(store: TransportStore) -> 
     tracked = Tracked(store)
     for part in (1, 2, 3):
         await tracked.sent(f"id-{part}", sent("m1", part, 3))
+    tracked.accepted("m1", None)
     for part in (3, 1, 1):
         await tracked.received(receipt(f"id-{part}"))
     assert tracked.reports == []
@@ -117,6 +195,7 @@ async def test_one_event_when_a_part_fails(store: TransportStore) -> None:
     tracked = Tracked(store)
     for part in (1, 2):
         await tracked.sent(f"id-{part}", sent("m1", part, 2))
+    tracked.accepted("m1", None)
     await tracked.received(receipt("id-1", "pending"))
     await tracked.received(receipt("id-2", "pending"))
     await tracked.received(receipt("id-2", "failed"))
@@ -131,6 +210,7 @@ async def test_an_event_that_could_not_be_reported_is_when_the_receipt_comes_aga
     tracked = Tracked(store)
     for part in range(1, parts + 1):
         await tracked.sent(f"id-{part}", sent("m1", part, parts))
+    tracked.accepted("m1", None)
     tracked.fail = 1
     for part in range(1, parts):
         await tracked.received(receipt(f"id-{part}"))
@@ -164,8 +244,7 @@ async def test_a_number_that_is_anothers_in_another_base_is_not_taken_for_it(sto
     await tracked.sent("16", sent("m1", to="27820009999"))
     assert await tracked.received(receipt("10", about=TO)) is None  # 0x10
     assert await tracked.received(receipt("22", about=TO)) is None  # 0x16
-    await tracked.sent("10", sent("m2"))
-    assert tracked.reports == [("m2", "delivered")]
+    assert await tracked.sent_whole("10", sent("m2")) == ["delivered"]
 
 
 async def test_of_two_the_one_that_went_to_that_number_is_meant(store: TransportStore) -> None:
@@ -222,6 +301,7 @@ async def test_every_key_has_a_ttl(store: TransportStore) -> None:
     tracked = Tracked(store)
     await tracked.sent("1", sent("m1"))
     await tracked.sent("ff", sent("m2", 1, 2))
+    tracked.accepted("m2", None)
     for provider_id in ("1", "255", "3", "ff"):
         await tracked.received(receipt(provider_id))
     (keys,) = await store._redis.run(("KEYS", "*"))
@@ -248,7 +328,7 @@ async def test_while_redis_is_away_ids_are_kept_in_memory(settings: Settings, ow
         return tracked.reports == [("m1", "delivered")]
 
     await eventually(reported)
-    await tracked.tracker.stop()
+    await tracked.correlation.stop()
     (fields,) = await stores.transport("channel").fields("sent:1")
     assert fields["status"] == "delivered"
     await stores.close()

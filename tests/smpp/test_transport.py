@@ -309,6 +309,9 @@ async def test_each_receipt_finds_its_message(bench: Bench, smsc: Smsc, options:
     for number, message_id in enumerate(ids):
         await event(bench, message_id, "delivery_failed" if number % 2 else "delivery_succeeded")
     assert len(bench.app.received) == 40
+    for number, message_id in enumerate(ids):
+        final = "delivery_failed" if number % 2 else "delivery_succeeded"
+        assert [each["event_type"] for each in events(bench, message_id)] == ["submitted", final]
 
 
 async def test_no_delivery_events_where_none_are_wanted(bench: Bench, smsc: Smsc) -> None:

@@ -7,11 +7,13 @@ from collections import deque
 from typing import Any, ClassVar
 
 from junebug.model.messages import UserMessage
-from junebug.transports.base import Transport
+from junebug.transports.base import Accepted, Transport
 
 
 class ScriptedTransport(Transport):
-    """`outcomes`: for each coming send an error to raise, an id to return or an event to wait for; then ids."""
+    """`outcomes`: for each coming send an error to raise, an event to wait for, a call to make (its result is returned) or
+    what to return; then ids.
+    """
 
     outcomes: ClassVar[deque[Any]] = deque()
     sent: ClassVar[list[str | None]] = []
@@ -23,13 +25,15 @@ class ScriptedTransport(Transport):
             self.context.log.error("the provider refuses %s", self.config["password"], config=self.config)
             raise ConnectionError(f"wrong password {self.config['password']}")
 
-    async def send(self, message: UserMessage) -> str | None:
+    async def send(self, message: UserMessage) -> Accepted | str | None:
         outcome = self.outcomes.popleft() if self.outcomes else f"id-{message.content}"
         if isinstance(outcome, Exception):
             raise outcome
         if isinstance(outcome, asyncio.Event):
             await outcome.wait()
             outcome = None
+        if callable(outcome):
+            outcome = await outcome(self, message)
         self.sent.append(message.content)
         return outcome
 

@@ -13,8 +13,9 @@ from junebug import names
 from junebug.amqp.rpc import Asking
 from junebug.errors import NotSent, Rejected, UnknownOutcome
 from junebug.logs.tail import tail
-from junebug.model.messages import format_timestamp
+from junebug.model.messages import UserMessage, format_timestamp
 from junebug.model.spec import ChannelSpec
+from junebug.transports.base import Accepted, Report, Transport
 from tests.worker.conftest import Bench, eventually
 from tests.worker.scripted import ScriptedTransport
 
@@ -304,6 +305,78 @@ async def test_a_transport_may_keep_its_acks_to_itself(bench: Bench, scripted: t
         assert len(bench.app.received) == 1
     finally:
         scripted.acks = True
+
+
+# --- the order of its events --------------------------------------------------------------------------------------------
+
+
+async def test_what_the_provider_said_at_once_comes_behind_submitted(
+    bench: Bench, scripted: type[ScriptedTransport]
+) -> None:
+    noted = asyncio.Event()
+
+    async def on_reported() -> None:
+        noted.set()
+
+    accepted = Accepted("id", (Report("pending"), Report("delivered", {"state": "DELIVRD"})), on_reported)
+    scripted.outcomes.append(accepted)
+    channel = await channel_of(bench)
+    message_id = await bench.send(channel, "1", "x", bench.app.url())
+    assert types(await bench.app.wait(3)) == ["submitted", "delivery_pending", "delivery_succeeded"]
+    assert bench.app.received[2]["event_details"] == {"state": "DELIVRD"}
+    await asyncio.wait_for(noted.wait(), 10)
+    last = (await bench.stores.outbound.events(channel, message_id))[-1]
+    assert last.api_type == "delivery_succeeded"
+
+
+async def test_a_report_from_within_send_comes_behind_submitted(bench: Bench, scripted: type[ScriptedTransport]) -> None:
+    async def report_and_accept(transport: Transport, message: UserMessage) -> str:
+        await transport.context.delivery_report(message.message_id, "delivered")
+        return "id"
+
+    scripted.outcomes.append(report_and_accept)
+    channel = await channel_of(bench)
+    message_id = await bench.send(channel, "1", "x", bench.app.url())
+    assert types(await bench.app.wait(2)) == ["submitted", "delivery_succeeded"]
+    assert [each.event_type for each in await bench.stores.outbound.events(channel, message_id)] == ["ack", "delivery_report"]
+
+
+async def test_a_report_while_a_message_is_in_hand_waits_for_submitted(
+    bench: Bench, scripted: type[ScriptedTransport]
+) -> None:
+    """As a receipt that overtakes the response, or the ack on its way to RabbitMQ."""
+    reports: list[asyncio.Task[None]] = []
+
+    async def be_reported(transport: Transport, message: UserMessage) -> str:
+        reports.append(asyncio.create_task(transport.context.delivery_report(message.message_id, "delivered")))
+        await asyncio.sleep(0)
+        return "id"
+
+    scripted.outcomes.extend([be_reported] * 20)
+    channel = await channel_of(bench)
+    ids = [await bench.send(channel, "1", "x", bench.app.url()) for _ in range(20)]
+    received = await bench.app.wait(40)
+    await asyncio.gather(*reports)
+    for message_id in ids:
+        told = [event for event in received if event["message_id"] == message_id]
+        assert types(told) == ["submitted", "delivery_succeeded"]
+        last = (await bench.stores.outbound.events(channel, message_id))[-1]
+        assert last.api_type == "delivery_succeeded"
+
+
+async def test_a_send_that_never_returns_is_an_unknown_outcome(
+    bench: Bench, scripted: type[ScriptedTransport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripted, "send_timeout", 0.2)
+    scripted.outcomes.append(asyncio.Event())
+    channel = await channel_of(bench, on_unknown="fail")
+    await bench.send(channel, "1", "x", bench.app.url())
+    (event,) = await bench.app.wait(1)
+    assert event["event_details"] == {"reason": "Outcome unknown: the channel did nothing with it for 0.2 seconds"}
+
+
+def types(received: list[dict[str, Any]]) -> list[str]:
+    return [event["event_type"] for event in received]
 
 
 async def test_an_unknown_outcome_is_sent_again(bench: Bench, scripted: type[ScriptedTransport]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from junebug.model.messages import UserMessage
-from junebug.transports.base import Transport
+from junebug.transports.base import Accepted, Report, Transport
 
 
 class LoopbackTransport(Transport):
     """`delivery_reports` (default true): each message is reported as delivered, too."""
 
-    async def send(self, message: UserMessage) -> str | None:
+    async def send(self, message: UserMessage) -> Accepted:
         await self.context.inbound(
             to_addr=message.from_addr,
             from_addr=message.to_addr,
@@ -19,6 +19,5 @@ class LoopbackTransport(Transport):
             session_event=message.session_event,
             helper_metadata=message.helper_metadata,
         )
-        if self.config.get("delivery_reports", True):
-            await self.context.delivery_report(message.message_id, "delivered")
-        return message.message_id
+        delivered = self.config.get("delivery_reports", True)
+        return Accepted(message.message_id, (Report("delivered"),) if delivered else ())

@@ -1,4 +1,4 @@
-"""Tracker: which message a receipt is about, and how far each message got; in Redis, for as long as receipts may come.
+"""ReceiptCorrelation: which message a receipt is about, and how far each message got; in Redis, for as long as receipts may come.
 
 What it keeps (names.transport_key, or names.shared_transport_key where two channels share their ids):
   sent:<key of the provider's id>   hash: the message, its part, where it went, its status
@@ -12,6 +12,7 @@ StoreUnavailable: nothing was reported then, and the same may be asked again.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,13 +23,14 @@ import structlog
 
 from junebug.errors import StoreUnavailable
 from junebug.stores.transport import TransportStore
+from junebug.transports.base import Accepted, Report
 from junebug.transports.smpp import receipts
 from junebug.transports.smpp.config import SmppConfig
 from junebug.transports.smpp.receipts import Receipt
 
 log = structlog.stdlib.get_logger("smpp")
 
-Report = Callable[[str, str, dict[str, Any], str], Awaitable[None]]
+ReportCall = Callable[[str, str, dict[str, Any], str], Awaitable[None]]
 """(message id, status, details, channel that sent it): a delivery event, kept by RabbitMQ when it returns."""
 
 MAX_UNSAVED = 10_000
@@ -59,7 +61,20 @@ class SentPart:
     parts: int = 1
 
 
-class Forms:
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """A receipt, the part that it is about, and the key of that part's id."""
+
+    key: str
+    sent: SentPart
+    receipt: Receipt
+
+    def details(self) -> dict[str, Any]:
+        parts = {"part": self.sent.part, "parts": self.sent.parts} if self.sent.parts > 1 else {}
+        return {**self.receipt.details(), **parts}
+
+
+class IdForms:
     """Which form this SMSC's receipts give ids in, told by how often each fitted, and by the digits a to f. Pure.
 
     Numbers are dense: an id of ours that was lost is, in another base, often that of another message, so once a form
@@ -96,14 +111,20 @@ class Forms:
         return usual in forms or (same_number and self._counts.total() < SURE)
 
 
-class Tracker:
+class ReceiptCorrelation:
     """One channel's."""
 
-    def __init__(self, config: SmppConfig, store: TransportStore, report: Report) -> None:
+    def __init__(self, config: SmppConfig, store: TransportStore, report: ReportCall) -> None:
         self._config = config
         self._store = store.shared(config.split_bind_prefix) if config.split_bind_prefix else store
         self._report = report
-        self._forms = Forms()
+        self._forms = IdForms()
+        self._partial: set[str] = set()
+        """Messages of which some parts were accepted and not all: nothing is reported of them yet."""
+        self._early: dict[str, list[_Match]] = {}
+        """What receipts said of messages that `accepted` has not been told of."""
+        self._returned: dict[str, str] = {}
+        """Message -> the last status that `accepted` returned, until it is reported."""
         self._unsaved: OrderedDict[str, SentPart] = OrderedDict()
         self._saver: asyncio.Task[None] | None = None
         self._locks = [asyncio.Lock() for _ in range(LOCKS)]
@@ -124,8 +145,14 @@ class Tracker:
         """The SMSC accepted this under that id. Never raises: while Redis is away it is kept here."""
         key = receipts.key(provider_id)
         self._forms.seen(key, "sent")
+        if sent.parts > 1:
+            self._partial.add(sent.message_id)
         try:
-            await self._save(key, sent)
+            for match in await self._save(key, sent):
+                if sent.parts > 1:
+                    await self._advance(match)
+                else:
+                    self._early.setdefault(sent.message_id, []).append(match)
         except StoreUnavailable:
             self._unsaved[key] = sent
             if len(self._unsaved) > MAX_UNSAVED:
@@ -133,16 +160,56 @@ class Tracker:
             if self._saver is None or self._saver.done():
                 self._saver = asyncio.create_task(self._keep_saving())
 
-    async def _save(self, key: str, sent: SentPart) -> None:
+    def accepted(self, message_id: str, provider_id: str | None) -> Accepted:
+        """The whole of a message was accepted: with what receipts have said of it already.
+
+        These are kept as parked until they are reported; what comes from now on is reported by `received`.
+        """
+        self._partial.discard(message_id)
+        matches = self._early.pop(message_id, None)
+        if not matches:
+            return Accepted(provider_id)
+        reports, told = [], None
+        statuses: dict[int, str] = {}
+        for match in matches:
+            sent, receipt = match.sent, match.receipt
+            if receipts.moves_forward(statuses.get(sent.part), receipt.status):
+                statuses[sent.part] = receipt.status
+            status = message_status([statuses.get(number) for number in range(1, sent.parts + 1)])
+            if status and receipts.moves_forward(told, status):
+                told, last = status, match
+                reports.append(Report(status, match.details()))
+        if told is None:
+            return Accepted(provider_id)
+        self._returned[message_id] = told
+        reported = () if self._config.disable_delivery_report else tuple(reports)
+        return Accepted(provider_id, reported, functools.partial(self._on_reported, last, told, matches))
+
+    async def _on_reported(self, last: _Match, status: str, matches: list[_Match]) -> None:
+        try:
+            await self._note(last, status)
+            for match in matches:
+                await self._unpark(match)
+        finally:
+            self._returned.pop(last.sent.message_id, None)
+
+    def forget(self, message_id: str) -> None:
+        """It will not be accepted as a whole."""
+        self._partial.discard(message_id)
+        self._early.pop(message_id, None)
+
+    async def _save(self, key: str, sent: SentPart) -> list[_Match]:
+        """Returns the receipts that are parked under this id."""
         fields = {"message": orjson.dumps(sent).decode()}
-        parked = await self._store.exchange_fields(f"sent:{key}", fields, self._config.sent_ttl, f"parked:{key}")
-        for told in parked.values():
-            receipt = _receipt(told)
+        parked = await self._store.put_fields_beside(f"sent:{key}", fields, self._config.sent_ttl, f"parked:{key}")
+        matches = []
+        for receipt in sorted(map(_receipt, parked.values()), key=lambda receipt: receipt.status != "pending"):
             candidates = receipts.candidate_keys(receipt.provider_id)
             await self._learn(candidates, receipt, {key: sent})
             if self._forms.allow(candidates.get(key, set()), same_number=_same_number(receipt, sent)):
                 log.info("early receipt matched", message_id=sent.message_id, sent_message_id=receipt.provider_id)
-                await self._advance(key, sent, receipt)
+                matches.append(_Match(key, sent, receipt))
+        return matches
 
     async def _keep_saving(self) -> None:
         while self._unsaved:
@@ -155,32 +222,38 @@ class Tracker:
     async def _save_all(self) -> None:
         while self._unsaved:
             key, sent = next(iter(self._unsaved.items()))
-            await self._save(key, sent)
+            for match in await self._save(key, sent):
+                await self._advance(match)
+                await self._unpark(match)
             self._unsaved.pop(key, None)
 
     # --- receipts -----------------------------------------------------------------------------------------------------
 
     async def received(self, receipt: Receipt) -> str | None:
         """Report it, or park it. Returns the message's id, None when it is not known (yet)."""
-        found = await self._find(receipt)
-        if found is None and receipt.certain:
+        match = await self._find(receipt)
+        if match is None and receipt.certain:
             ttl = min(self._config.parked_receipt_ttl, PARK_TTL)
-            names = [f"parked:{key}" for key in receipts.candidate_keys(receipt.provider_id)]
             told = {receipt.state: orjson.dumps(receipt).decode()}
+            names = [f"parked:{key}" for key in receipts.candidate_keys(receipt.provider_id)]
             await asyncio.gather(*(self._store.put_fields(name, told, ttl) for name in names))
-            found = await self._find(receipt, learn=False)  # it may have been saved between our look and our parking
-            if found is None:
+            match = await self._find(receipt, learn=False)  # it may have been saved between our look and our parking
+            if match is None:
                 log.info("receipt of an unknown message kept", sent_message_id=receipt.provider_id)
                 return None
-            await self._store.remove(*names)
-        if found is None:
-            return None
-        key, sent = found
-        await self._advance(key, sent, receipt)
-        return sent.message_id
+            await self._advance(match)
+            await self._unpark(match)
+        elif match:
+            await self._advance(match)
+        return match.sent.message_id if match else None
 
-    async def _find(self, receipt: Receipt, *, learn: bool = True) -> tuple[str, SentPart] | None:
-        """The sent part whose id the receipt's stands for, and the key of it."""
+    async def _unpark(self, match: _Match) -> None:
+        """It is reported: what is kept of it for that is needed no more."""
+        for key in receipts.candidate_keys(match.receipt.provider_id):
+            await self._store.remove_fields(f"parked:{key}", match.receipt.state)
+
+    async def _find(self, receipt: Receipt, *, learn: bool = True) -> _Match | None:
+        """The sent part whose id the receipt's stands for."""
         candidates = receipts.candidate_keys(receipt.provider_id)
         known = {key: sent for key in candidates if (sent := self._unsaved.get(key))}
         if not known:
@@ -194,7 +267,7 @@ class Tracker:
             await self._learn(candidates, receipt, known)
         for key, sent in sorted(known.items(), key=lambda item: self._forms.usual not in candidates[item[0]]):
             if self._forms.allow(candidates[key], same_number=_same_number(receipt, sent)):
-                return key, sent
+                return _Match(key, sent, receipt)
         return None
 
     async def _learn(self, candidates: dict[str, set[str]], receipt: Receipt, known: dict[str, SentPart]) -> None:
@@ -216,45 +289,47 @@ class Tracker:
 
     # --- how far each got ---------------------------------------------------------------------------------------------
 
-    async def _advance(self, key: str, sent: SentPart, receipt: Receipt) -> None:
+    async def _advance(self, match: _Match) -> None:
         """Report what is new in it. Reported first and kept then: a crash repeats an event, and loses none."""
+        sent, receipt = match.sent, match.receipt
         async with self._locks[hash(sent.message_id) % LOCKS]:
-            await (self._advance_single if sent.parts == 1 else self._advance_part)(key, sent, receipt)
+            status: str | None = receipt.status
+            if sent.parts > 1:
+                status, before = await self._advance_part(match)
+            else:
+                (fields,) = await self._store.fields(f"sent:{match.key}")
+                # an id of long ago that comes again (counters wrap) must not inherit the status that it had then
+                before = fields.get("status") if fields.get("of") == sent.message_id else None
+            if sent.message_id in self._partial:
+                return self._early.setdefault(sent.message_id, []).append(match)
+            before = self._returned.get(sent.message_id, before)
+            if status is None or not receipts.moves_forward(before, status):
+                log.info("receipt that tells nothing new", message_id=sent.message_id, state=receipt.state, known=before)
+                return
+            await self._report(sent.message_id, status, match.details(), sent.channel)
+            await self._note(match, status)
 
-    async def _advance_single(self, key: str, sent: SentPart, receipt: Receipt) -> None:
-        (fields,) = await self._store.fields(f"sent:{key}")
-        # an id of long ago that comes again (counters wrap) must not inherit the status that it had then
-        before = fields.get("status") if fields.get("of") == sent.message_id else None
-        if not receipts.moves_forward(before, receipt.status):
-            return self._repeated(sent, receipt, before)
-        await self._report(sent.message_id, receipt.status, receipt.details(), sent.channel)
-        await self._store.put_fields(
-            f"sent:{key}", {"status": receipt.status, "of": sent.message_id}, self._ttl(receipt.status, self._config.final_ttl)
-        )
-
-    async def _advance_part(self, key: str, sent: SentPart, receipt: Receipt) -> None:
-        """All parts delivered: the message is. One failed: the message has. One event for each of these."""
-        name = f"parts:{sent.message_id}"
-        part = f"part:{sent.part}"
+    async def _advance_part(self, match: _Match) -> tuple[str | None, str | None]:
+        """(status of the whole message, the one reported of it). All parts delivered: it is. One failed: it has."""
+        sent, status = match.sent, match.receipt.status
+        name, part = f"parts:{sent.message_id}", f"part:{sent.part}"
         (fields,) = await self._store.fields(name)
-        if receipts.moves_forward(fields.get(part), receipt.status):
-            fields = await self._store.put_fields(name, {part: receipt.status}, self._config.sent_ttl)
-        status = message_status([fields.get(f"part:{number}") for number in range(1, sent.parts + 1)])
-        if status is None or not receipts.moves_forward(fields.get("reported"), status):
-            return self._repeated(sent, receipt, fields.get(part))
-        details = {**receipt.details(), "part": sent.part, "parts": sent.parts}
-        await self._report(sent.message_id, status, details, sent.channel)
-        ttl = self._ttl(status, self._config.completed_multipart_ttl)
-        await self._store.put_fields(name, {"reported": status}, ttl)
-        if status != "pending":
-            await self._store.expire(f"sent:{key}", self._config.final_ttl)
+        if receipts.moves_forward(fields.get(part), status):
+            fields = await self._store.put_fields(name, {part: status}, self._config.sent_ttl)
+        parts = [fields.get(f"part:{number}") for number in range(1, sent.parts + 1)]
+        return message_status(parts), fields.get("reported")
 
-    def _ttl(self, status: str, final: float) -> float:
-        return self._config.sent_ttl if status == "pending" else final
-
-    @staticmethod
-    def _repeated(sent: SentPart, receipt: Receipt, before: str | None) -> None:
-        log.info("receipt that tells nothing new", message_id=sent.message_id, state=receipt.state, known=before)
+    async def _note(self, match: _Match, status: str) -> None:
+        """That this is reported of the message; after its last status ids are kept for less long."""
+        config, sent, is_final = self._config, match.sent, status != "pending"
+        if sent.parts == 1:
+            ttl = config.final_ttl if is_final else config.sent_ttl
+            await self._store.put_fields(f"sent:{match.key}", {"status": status, "of": sent.message_id}, ttl)
+            return
+        ttl = config.completed_multipart_ttl if is_final else config.sent_ttl
+        await self._store.put_fields(f"parts:{sent.message_id}", {"reported": status}, ttl)
+        if is_final:
+            await self._store.expire(f"sent:{match.key}", config.final_ttl)
 
 
 def message_status(parts: list[str | None]) -> str | None:

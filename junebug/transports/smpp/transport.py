@@ -23,10 +23,10 @@ from junebug.smpp.bind import Link, LinkEvent, LinkState, TlsError
 from junebug.smpp.pdu import DataSm, DeliverSm, EncodeError, Pdu, SubmitSm, SubmitSmResp
 from junebug.smpp.session import Direction, NotWritten, ResponseLost, Session, response_to
 from junebug.smpp.text.codecs import UndecodableText
-from junebug.transports.base import Transport, TransportContext
+from junebug.transports.base import Accepted, Transport, TransportContext
 from junebug.transports.smpp import CHANNEL_TYPE, mo, mt
 from junebug.transports.smpp.config import SmppConfig
-from junebug.transports.smpp.correlation import SentPart, Tracker
+from junebug.transports.smpp.correlation import ReceiptCorrelation, SentPart
 from junebug.transports.smpp.pdu_log import PduLog
 from junebug.transports.smpp.reassembly import Reassembly, Whole
 from junebug.transports.smpp.receipts import Receipt, ReceiptReader, UnreadableReceipt
@@ -87,6 +87,7 @@ class SmppTransport(Transport):
 
     config_schema = CHANNEL_TYPE.config_schema
     secrets = CHANNEL_TYPE.secrets
+    send_timeout = None
 
     def __init__(self, context: TransportContext) -> None:
         super().__init__(context)
@@ -99,7 +100,7 @@ class SmppTransport(Transport):
         self._pdu_log = PduLog(config.redact_content, config.data_coding_overrides)
         self._link = Link(config.link, on_state=self._on_state, on_request=self._on_request, on_pdu=self._on_pdu)
         self._receipts = ReceiptReader(config.receipt_regex, config.receipt_statuses, config.receipt_use_esm_class)
-        self._tracker = Tracker(config, context.store, self._report)
+        self._correlation = ReceiptCorrelation(config, context.store, self._report)
         self._reassembly = Reassembly(context.store, config.mo_multipart_timeout, self._deliver_whole)
         self._progress: OrderedDict[str, Progress] = OrderedDict()
         self._reference = int(new_id()[:4], 16)
@@ -133,7 +134,7 @@ class SmppTransport(Transport):
         await self._statuses.join()
         for task in self._tasks:
             await end_task(task)
-        await self._tracker.stop()
+        await self._correlation.stop()
 
     @property
     def _where(self) -> str:
@@ -145,7 +146,7 @@ class SmppTransport(Transport):
         if self._config.can_send:
             await self._gate.has_room()
 
-    async def send(self, message: UserMessage) -> str | None:
+    async def send(self, message: UserMessage) -> Accepted:
         if not self._config.can_send:
             raise Rejected("This channel's bind_mode is receiver: it cannot send")
         progress = self._begin(message)
@@ -159,7 +160,7 @@ class SmppTransport(Transport):
             outcomes = await asyncio.gather(*submits, return_exceptions=True)
             self._raise_worst(outcomes)
         progress.pdus.clear()  # they may be many: what is remembered of it from now on are its ids
-        return progress.provider_id
+        return self._correlation.accepted(message.message_id, progress.provider_id)
 
     def _begin(self, message: UserMessage) -> Progress:
         """Its PDUs; those of before when it is sent again, so that accepted parts are left out."""
@@ -238,12 +239,13 @@ class SmppTransport(Transport):
             sent = SentPart(
                 message.message_id, self.context.channel_id, message.to_addr or "", part, len(progress.pdus)
             )
-            await self._tracker.sent(provider_id, sent)
+            await self._correlation.sent(provider_id, sent)
 
     def _refuse(self, message: UserMessage, progress: Progress) -> None:
         """For good: parts that have not left will not."""
         progress.refused = True
         self._progress.pop(message.message_id, None)
+        self._correlation.forget(message.message_id)
 
     def _not_sent(self, reason: str) -> NotSent:
         """To be tried again when the link has been."""
@@ -287,7 +289,7 @@ class SmppTransport(Transport):
 
     async def _take_receipt(self, receipt: Receipt, entry: _Entry) -> bool:
         """False: it is a message that only looks like one."""
-        message_id = await self._with_store(lambda: self._tracker.received(receipt))
+        message_id = await self._with_store(lambda: self._correlation.received(receipt))
         entry.write(message_id)
         return message_id is not None or receipt.certain
 

@@ -101,7 +101,7 @@ class TelnetTransport(Transport):
         if self._sessions:
             await asyncio.wait(list(self._sessions))
 
-    async def send(self, message: UserMessage) -> str | None:
+    async def send(self, message: UserMessage) -> str:
         client = self._clients.get(message.to_addr or "")
         if client is None:
             await self._show_unknown(message)

@@ -4,6 +4,7 @@ The outcome of each `send` decides (DESIGN §3): accepted -> ack event; rejected
 tried again in order, nothing taken while it lasts; unknown -> sent again, or nack where the channel's config says
 `on_unknown: fail`. A message is acknowledged to RabbitMQ only after its event is confirmed there: a crash repeats, never
 loses. The most urgent message goes first, also among those that are here already; one that has expired is not sent.
+The application hears `submitted` before anything else of a message: `report` and `_publish_forever` see to that.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import functools
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -25,8 +28,8 @@ from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
 from junebug.errors import Expired, MalformedMessage, NotSent, Rejected, UnknownOutcome
 from junebug.model.callbacks import DeadLetter
-from junebug.model.messages import Event, UserMessage, event_of, rejected
-from junebug.transports.base import Transport
+from junebug.model.messages import Event, UserMessage, event_of, rejected, timestamp_now
+from junebug.transports.base import Accepted, Transport
 from junebug.worker.callbacks import retry_policy
 
 log = structlog.stdlib.get_logger("sender")
@@ -37,6 +40,19 @@ PAUSE_IN_PLACE = 1.0
 """Up to so many seconds a message that was not sent waits here; for longer all goes back to the queue."""
 FAULTY_ATTEMPTS = 3
 """A message on which `send` fails with an unforeseen error so often is rejected: it must not block the channel."""
+
+
+@dataclass(eq=False, slots=True)
+class _InHand:
+    """A message from its `send` on until RabbitMQ holds its ack."""
+
+    delivery: Delivery
+    message: UserMessage
+    task: asyncio.Task[Any] | None = None
+    """In which `send` runs, as long as it does: what is reported from within cannot wait for its end."""
+    events: list[Event] = field(default_factory=list)
+    on_reported: Callable[[], Awaitable[None]] | None = None
+    released: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Sender:
@@ -52,7 +68,7 @@ class Sender:
         resend_unknown: bool = True,
         paused: bool = False,
     ) -> None:
-        """`on_sent(n)` is told of every n messages that were settled (for the rates). `paused`: until `resume`."""
+        """`on_sent(n)` is told of every n messages that are done with (for the rates). `paused`: until `resume`."""
         self._broker = broker
         self._channel = channel
         self._transport = transport
@@ -64,8 +80,10 @@ class Sender:
         self._choosing = asyncio.Lock()
         self._permitted = False
         self._arrived = asyncio.Event()
-        self._settled: list[tuple[Delivery, Event | None]] = []
-        self._settled_event = asyncio.Event()
+        self._in_hand: dict[str, _InHand] = {}
+        """By message id. Of two with one id (one was delivered again) the first counts."""
+        self._finished: list[_InHand] = []
+        self._finished_event = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._sending: Counter[int] = Counter()
@@ -96,10 +114,10 @@ class Sender:
             await consumer.cancel()
 
     async def run(self) -> None:
-        """Send and settle until cancelled."""
+        """Send and publish until cancelled."""
         window = self._transport.window
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._settle_forever())
+            tasks.create_task(self._publish_forever())
             for _ in range(window):
                 tasks.create_task(self._send_forever())
 
@@ -109,6 +127,7 @@ class Sender:
         for consumer in self._consumers.values():
             await consumer.stop_deliveries()
         self._waiting.clear()
+        self._transport.stop_sending()
         self._check_idle()
         try:
             async with asyncio.timeout(timeout):
@@ -184,15 +203,20 @@ class Sender:
 
     async def _send_forever(self) -> None:
         while True:
-            delivery, message = await self._next()
-            self._sending[message.priority] += 1
+            held = await self._next()
+            priority = held.message.priority
+            held.task = asyncio.current_task()
+            self._in_hand.setdefault(held.message.message_id, held)
+            self._sending[priority] += 1
             try:
-                await self._send(delivery, message)
+                await self._send(held)
             finally:
-                self._sending[message.priority] -= 1
+                self._sending[priority] -= 1
+                if held.task:
+                    self._release(held)
                 self._check_idle()
 
-    async def _next(self) -> tuple[Delivery, UserMessage]:
+    async def _next(self) -> _InHand:
         """The most urgent message that is to be sent, once it may leave."""
         async with self._choosing:
             while True:
@@ -218,14 +242,15 @@ class Sender:
                 except MalformedMessage as error:
                     await self._bury(delivery, error)
                     continue
+                held = _InHand(delivery, message)
                 if message.has_expired(datetime.now(UTC)):
-                    self._expire(delivery, message)
+                    self._expire(held)
                     continue
                 self._permitted = False
-                return delivery, message
+                return held
 
     def _check_idle(self) -> None:
-        if not (self._waiting or self._sending.total() or self._settled):
+        if not (self._waiting or self._sending.total() or self._finished):
             self._idle.set()
 
     async def _bury(self, delivery: Delivery, error: MalformedMessage) -> None:
@@ -234,42 +259,60 @@ class Sender:
         await self._broker.publish_surely(names.dead_queue(self._channel), (letter.to_wire(),))
         delivery.ack()
 
-    async def _send(self, delivery: Delivery, message: UserMessage) -> None:
-        attempt = 0
-        while delivery.alive:
+    async def _send(self, held: _InHand) -> None:
+        message, attempt = held.message, 0
+        while held.delivery.alive:
             attempt += 1
             if attempt > 1 and message.has_expired(datetime.now(UTC)):
-                return self._expire(delivery, message)
+                return self._expire(held)
             try:
                 if attempt > 1:
                     await self._transport.context.permit(message.priority)
-                provider_id = await self._transport.send(message)
+                accepted = await self._send_in_time(message)
             except Rejected as error:
-                return self._settle(delivery, message, nack_reason=error.reason)
+                return self._reject(held, error.reason)
             except Expired:
-                return self._expire(delivery, message)
+                return self._expire(held)
             except NotSent as error:
-                if not await self._wait_to_resend(delivery, message, error):
+                if not await self._wait_to_resend(held, error):
                     return
             except UnknownOutcome as error:
                 log.warning("outcome unknown", message_id=message.message_id, reason=str(error))
                 if not self._resend_unknown:
-                    return self._settle(delivery, message, nack_reason=f"Outcome unknown: {error}")
+                    return self._reject(held, f"Outcome unknown: {error}")
             except Exception:
                 if await self._is_hopeless(message):
-                    return self._settle(delivery, message, nack_reason="The channel failed on this message, see its log")
+                    return self._reject(held, "The channel failed on this message, see its log")
             else:
-                return self._settle(delivery, message, provider_id=provider_id)
+                return self._accept(held, accepted if isinstance(accepted, Accepted) else Accepted(accepted))
 
-    async def _wait_to_resend(self, delivery: Delivery, message: UserMessage, error: NotSent) -> bool:
+    async def _send_in_time(self, message: UserMessage) -> Accepted | str | None:
+        limit = self._transport.send_timeout
+        if limit is None:
+            return await self._transport.send(message)
+        try:
+            async with asyncio.timeout(limit) as timeout:
+                return await self._transport.send(message)
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            raise UnknownOutcome(f"the channel did nothing with it for {limit:g} seconds") from None
+
+    async def _wait_to_resend(self, held: _InHand, error: NotSent) -> bool:
         """True when the message is to be tried again here, False when it went back to its queue."""
-        log.warning("not sent, kept", message_id=message.message_id, reason=str(error), retry_after=error.retry_after)
-        if error.retry_after <= PAUSE_IN_PLACE:
+        message_id = held.message.message_id
+        log.warning("not sent, kept", message_id=message_id, reason=str(error), retry_after=error.retry_after)
+        if error.retry_after <= PAUSE_IN_PLACE and not self._stopping:
             await asyncio.sleep(error.retry_after)
-            return not self._stopping
+        if self._stopping:
+            held.delivery.requeue()
+            return False
+        if error.retry_after <= PAUSE_IN_PLACE:
+            return True
         is_first = "not sent" not in self._holds
         await self._hold("not sent")
-        delivery.requeue()
+        held.delivery.requeue()
+        self._release(held)
         if is_first:
             await asyncio.sleep(error.retry_after)
             await self._let_go("not sent")
@@ -287,43 +330,73 @@ class Sender:
         await asyncio.sleep(retry_policy.pause(attempts))
         return False
 
-    def _settle(
-        self,
-        delivery: Delivery,
-        message: UserMessage,
-        *,
-        provider_id: str | None = None,
-        nack_reason: str | None = None,
-    ) -> None:
-        if nack_reason is not None:
-            log.warning("message rejected", message_id=message.message_id, reason=nack_reason)
-            return self._settle_with(delivery, rejected(message, self._channel, nack_reason))
+    # --- what became of it --------------------------------------------------------------------------------------------
+
+    def _accept(self, held: _InHand, accepted: Accepted) -> None:
+        message = held.message
         log.info("message sent", message_id=message.message_id, to_addr=message.to_addr)
-        accepted = event_of(message, self._channel, "ack", sent_message_id=provider_id or message.message_id)
-        self._settle_with(delivery, accepted if self._transport.acks else None)
+        sent_message_id = accepted.provider_id or message.message_id
+        ack = event_of(message, self._channel, "ack", sent_message_id=sent_message_id)
+        reports = [self._reported(message, report.status, report.details) for report in accepted.reports]
+        held.on_reported = accepted.on_reported
+        self._finish(held, *([ack] if self._transport.acks else ()), *reports)
 
-    def _expire(self, delivery: Delivery, message: UserMessage) -> None:
+    def _reject(self, held: _InHand, reason: str) -> None:
+        log.warning("message rejected", message_id=held.message.message_id, reason=reason)
+        self._finish(held, rejected(held.message, self._channel, reason))
+
+    def _expire(self, held: _InHand) -> None:
+        message = held.message
         log.warning("message expired, not sent", message_id=message.message_id, expires_at=message.expires_at)
-        reason = {"reason": "expired"}
-        failed = event_of(message, self._channel, "delivery_report", delivery_status="failed", transport_metadata=reason)
-        self._settle_with(delivery, failed)
+        self._finish(held, self._reported(message, "failed", {"reason": "expired"}))
 
-    def _settle_with(self, delivery: Delivery, event: Event | None) -> None:
-        self._settled.append((delivery, event))
-        self._settled_event.set()
+    def _reported(self, message: UserMessage, status: str, details: dict[str, Any]) -> Event:
+        return event_of(message, self._channel, "delivery_report", delivery_status=status, transport_metadata=details)
 
-    async def _settle_forever(self) -> None:
+    def _finish(self, held: _InHand, *events: Event) -> None:
+        """What was reported from within its `send` comes behind these, and later."""
+        held.task = None
+        held.events[:] = *events, *(replace(event, timestamp=timestamp_now()) for event in held.events)
+        self._finished.append(held)
+        self._finished_event.set()
+
+    def _release(self, held: _InHand) -> None:
+        if self._in_hand.get(held.message.message_id) is held:
+            del self._in_hand[held.message.message_id]
+        held.released.set()
+
+    async def report(self, event: Event) -> None:
+        """Publish a delivery report, of a message that is in hand behind its ack. Returns once RabbitMQ holds it."""
+        held = self._in_hand.get(event.user_message_id)
+        if held and held.task and held.task is asyncio.current_task():
+            return held.events.append(event)
+        if held:
+            await held.released.wait()
+            event = replace(event, timestamp=timestamp_now())
+        # another channel's, where that one sent what this tells of
+        await self._broker.publish_surely(names.event_queue(event.transport_name), (event.to_wire(),))
+
+    async def _publish_forever(self) -> None:
         """Publish the events that gathered as one batch, then acknowledge their messages."""
         queue = names.event_queue(self._channel)
         while True:
-            await self._settled_event.wait()
-            self._settled_event.clear()
-            batch = list(self._settled)
-            events = [event.to_wire() for _, event in batch if event]
+            await self._finished_event.wait()
+            self._finished_event.clear()
+            batch = list(self._finished)
+            events = [event.to_wire() for held in batch for event in held.events]
             if events:
                 await self._broker.publish_surely(queue, events)
-            for delivery, _ in batch:
-                delivery.ack()
-            del self._settled[: len(batch)]
+            await asyncio.gather(*(_call(held.on_reported) for held in batch if held.on_reported))
+            for held in batch:
+                held.delivery.ack()
+                self._release(held)
+            del self._finished[: len(batch)]
             self._on_sent(len(batch))
             self._check_idle()
+
+
+async def _call(on_reported: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await on_reported()
+    except Exception:
+        log.exception("the channel could not note what was reported")
