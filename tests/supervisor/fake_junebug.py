@@ -70,7 +70,8 @@ async def farewell(settings: Settings, broker: Broker, stores: Stores, spec: Cha
         await asyncio.sleep(0.02)
 
 
-def main(given: dict[str, Any]) -> int:
+def main() -> int:
+    given: dict[str, Any] = json.loads(sys.argv[1])
     settings = Settings(
         redis=RedisSettings(**given.pop("redis")), amqp=AmqpSettings(**given.pop("amqp")), **given.pop("settings")
     )
@@ -91,7 +92,3 @@ def main(given: dict[str, Any]) -> int:
             channels=given.get("channels", True),
         ),
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main(json.loads(sys.argv[1])))
