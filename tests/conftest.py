@@ -24,6 +24,29 @@ _servers: list[RedisServer] = []
 _databases = itertools.count()
 
 
+LONGEST = (
+    "tests/blackbox/test_promises.py", "tests/blackbox/test_faults.py", "tests/blackbox/test_smpp_faults.py",
+    "tests/blackbox/test_delivery.py", "tests/blackbox/test_deletion.py", "tests/test_demo.py", "tests/test_readme.py",
+    "tests/blackbox/test_cli.py", "tests/blackbox/test_processes.py", "tests/blackbox/test_callbacks.py",
+    "tests/worker/test_forwarder_faults.py", "tests/worker/test_forwarder.py", "tests/api/test_outages.py",
+    "tests/blackbox/", "tests/supervisor/", "tests/worker/", "tests/amqp/", "tests/stores/", "tests/api/",
+)  # fmt: skip
+"""What comes first, so that no process is left alone with something long at the end."""
+OF_A_MODULE = {"jb", "module_world"}
+"""Fixtures of which one serves a module: its tests stay in one process (xdist's `--dist loadgroup`)."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return next((n for n, path in enumerate(LONGEST) if item.nodeid.startswith(path)), len(LONGEST))
+
+    items.sort(key=place)  # within a module the order stays
+    for item in items:
+        if OF_A_MODULE.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """The controlling process starts Redis; the workers find its port in the environment."""
     if hasattr(config, "workerinput") or config.option.collectonly:
