@@ -97,6 +97,7 @@ async def deleted(settings: Settings) -> AsyncIterator[Deleted]:
         channel = Deleted(settings, stores, broker, sink)
         await channel.declare()
         yield channel
+        await broker.wait_connected(30)  # a test may have killed RabbitMQ
         await channel.clean_up()
     await broker.close()
     await stores.close()
