@@ -14,6 +14,7 @@ import pytest
 from junebug import names
 from junebug.config.declaration import Settings
 from junebug.model.messages import Event, UserMessage
+from junebug.model.presenter import event_body
 from tests.api.conftest import Api, running_api
 
 INBOUND = UserMessage(
@@ -326,7 +327,7 @@ async def test_a_message_status_tells_its_events_as_they_are_posted(api: Api) ->
         "id": message_id,
         "last_event_type": "delivery_succeeded",
         "last_event_timestamp": "2015-06-15 13:00:01.000000",
-        "events": [ack.body(channel), report.body(channel)],
+        "events": [event_body(ack, channel), event_body(report, channel)],
     }
 
 

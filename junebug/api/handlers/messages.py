@@ -23,6 +23,7 @@ from junebug.api.idempotency import REPLAYED_HEADER, Idempotency, key_of
 from junebug.api.spec_cache import SpecCache
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, JunebugError, MessageNotFound, Unroutable
+from junebug.model import presenter
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
@@ -81,7 +82,7 @@ class Messages:
         if self._specs.peek(channel) is None:
             await self._specs.fetch(channel)
         events = await self._stores.outbound.events(channel, message_id)
-        return reply(200, "message status", views.message_status_json(message_id, channel, events))
+        return reply(200, "message status", presenter.message_status_json(message_id, channel, events))
 
     async def _message(self, body: Mapping[str, Any], spec: ChannelSpec) -> UserMessage:
         """What is to be sent. Raises ApiUsageError, MessageTooLong, and MessageNotFound when what it replies to is
@@ -112,4 +113,4 @@ class Messages:
 
 
 def _submitted(channel: str, message: UserMessage, headers: Mapping[str, str] | None = None) -> web.Response:
-    return reply(201, "message submitted", views.message_json(message, channel), headers)
+    return reply(201, "message submitted", presenter.submitted_json(message, channel), headers)
