@@ -39,7 +39,7 @@ demo: install ## a message to a phone and back, through a simulated SMSC
 	@exec $(BIN)/python docs/demo.py
 
 test: install lint ## all tests, on servers that they start themselves
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 6 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(INSTALLED) ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -37,7 +37,7 @@ _TYPE_NAMES = {"switch": "bool", "mapping": "dict", "plugins": "list", "string":
 _EXAMPLE_INTRODUCTION = """\
 ## Every setting of Junebug with its default. Copy this file, take the `# ` away before what you change, and start
 ## `jb --config THE_FILE`. Flags and environment variables override it (docs/configuration.md).
-## Written by docs/generate.py: change junebug/config/load.py instead."""
+## Written by docs/generate.py: change junebug/config/declaration.py instead."""
 
 
 def main(arguments: list[str]) -> int:

@@ -59,7 +59,7 @@ def test_free_ports_are_different_and_not_the_kernels() -> None:
     assert all(embedded.PORTS[0] <= port < embedded.PORTS[1] for port in ports)
 
 
-def test_the_descriptor_limit_of_a_server_is_found(rabbitmq_shared: RabbitmqServer) -> None:
-    assert embedded.descriptor_limit(rabbitmq_shared.port) == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+def test_the_descriptor_limit_of_a_server_is_found(rabbitmq: RabbitmqServer) -> None:
+    assert embedded.descriptor_limit(rabbitmq.port) == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     (nobody,) = embedded.free_ports(1)
     assert embedded.descriptor_limit(nobody) is None

@@ -19,7 +19,7 @@ import pytest
 from junebug.embedded import free_ports
 
 README = Path(__file__).parents[1] / "README.md"
-DEADLINE = 30.0
+DEADLINE = 90.0
 
 
 def blocks(language: str, section: str = "Getting started") -> list[str]:

@@ -1,4 +1,4 @@
-"""`make soak` runs, prints what it is to print, and knows growth when it sees it. Its figures are not judged here."""
+"""`make soak` knows growth when it sees it; and where there is time (THOROUGH), it runs and prints what it is to print."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from bench.soak import growth
-from tests.harness import ROOT
+from tests.harness import ROOT, THOROUGH
 
 MB = 1_000_000
 
 
+@pytest.mark.skipif(THOROUGH == 1, reason="a minute, most of it waiting: `make soak` runs it, or JUNEBUG_TEST_THOROUGH=2")
 @pytest.mark.timeout(240)
 def test_a_short_soak_loses_nothing_and_prints_its_tables(short_dir: Path) -> None:
     done = subprocess.run(
@@ -33,6 +34,12 @@ def test_a_short_soak_loses_nothing_and_prints_its_tables(short_dir: Path) -> No
     assert "Growth is not judged" in done.stdout
     assert not done.stderr
     assert not list(short_dir.iterdir())
+
+
+def test_the_soak_tells_its_options() -> None:
+    done = subprocess.run([sys.executable, "-m", "bench.soak", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--seconds" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,6 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
 
     app = web.Application(middlewares=[answering(settings)], client_max_size=settings.max_body_size)
     app.cleanup_ctx.append(specs.listening)
-    app.cleanup_ctx.append(messages.noting)
     app.cleanup_ctx.append(queues.asking)
     for prefix in PREFIXES:
         one = f"{prefix}/channels/{{channel_id}}"

@@ -1,6 +1,6 @@
 """Dead letters as the API shows them, as pure functions: what the application would have got, and no secrets.
 
-Neighbour: dead_letters.py, which does the I/O.
+Neighbour: handlers/dead_letters.py, which does the I/O.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from junebug import names
 from junebug.errors import MalformedMessage
 from junebug.logs.redaction import REDACTED, Redactor
 from junebug.model.callbacks import Callback, DeadLetter
-from junebug.model.messages import Event, Status, UserMessage
+from junebug.model.messages import Content, Event, Status, UserMessage
+from junebug.model.presenter import body_of
 from junebug.model.spec import ChannelSpec
 
 LONGEST_BODY = 10_000
@@ -35,21 +36,21 @@ def letter_json(letter: DeadLetter, spec: ChannelSpec) -> dict[str, Any]:
     if callback is None:
         return {**shown, "queue": letter.queue, "body": _readable(letter.body, redactor)}
     try:
-        message = _as_sent(callback, spec.id)
+        message = body_of(_content_of(callback), spec.id)
     except MalformedMessage:
         return {**shown, "queue": names.callback_queue(spec.id), "body": _readable(callback.wire, redactor)}
     return {**shown, "to": callback.to, "kind": callback.kind, "attempts": callback.attempts, "message": message}
 
 
-def _as_sent(callback: Callback, channel: str) -> dict[str, Any]:
+def _content_of(callback: Callback) -> Content:
     """Raises MalformedMessage."""
     match callback.kind:
         case "inbound":
-            return UserMessage.from_wire(callback.wire).body(channel)
+            return UserMessage.from_wire(callback.wire)
         case "event":
-            return Event.from_wire(callback.wire).body(channel)
+            return Event.from_wire(callback.wire)
         case "status":
-            return Status.from_wire(callback.wire).body()
+            return Status.from_wire(callback.wire)
 
 
 def _readable(body: bytes, redactor: Redactor) -> str:

@@ -45,8 +45,8 @@ NOTE_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One request's part in a key. `message`: what is answered. `sends`: it is to be published by this request."""
+class Reservation:
+    """A key, and one request's part in it. `message`: what is answered. `sends`: it is to be published by this request."""
 
     channel: str
     key: str
@@ -64,13 +64,13 @@ class Idempotency:
         self._lease = settings.request_timeout + LEASE_MARGIN
         self._note_timeout = min(NOTE_TIMEOUT, settings.request_timeout * PATIENCE)
 
-    async def take_turn(
+    async def reserve(
         self,
         channel: str,
         key: str,
         body: Mapping[str, Any],
         message: UserMessage | None,
-    ) -> Turn | None:
+    ) -> Reservation | None:
         """`message`: what the body asks for; None when it cannot be sent as things are: then None is the answer, too,
         unless an earlier request with this key could.
 
@@ -85,7 +85,7 @@ class Idempotency:
                 case "none":
                     return None
                 case "new" if message:
-                    return Turn(channel, key, message, True, claim.lease)
+                    return Reservation(channel, key, message, True, claim.lease)
                 case "other":
                     raise IdempotencyKeyReused(
                         f"This {KEY_HEADER} was used with another body before: use a new one for each message"
@@ -96,22 +96,22 @@ class Idempotency:
                     await asyncio.sleep(ASK_AGAIN)
                 case _:
                     earlier = UserMessage.from_wire(claim.message)
-                    return Turn(channel, key, earlier, claim.state == "again", claim.lease)
+                    return Reservation(channel, key, earlier, claim.state == "again", claim.lease)
 
-    async def done(self, turn: Turn) -> None:
+    async def done(self, reservation: Reservation) -> None:
         """It is published. Returns whether or not that can be noted: a repeat sends again where it cannot."""
         try:
-            await bounded(self._store.done(turn.channel, turn.key), self._note_timeout, _redis_is_late)
+            await bounded(self._store.done(reservation.channel, reservation.key), self._note_timeout, _redis_is_late)
         except StoreUnavailable as error:
-            log.warning("idempotency key not noted", message_id=turn.message.message_id, reason=str(error))
+            log.warning("idempotency key not noted", message_id=reservation.message.message_id, reason=str(error))
 
-    async def failed(self, turn: Turn, error: JunebugError) -> None:
+    async def failed(self, reservation: Reservation, error: JunebugError) -> None:
         """It was not published, or nobody knows whether it was."""
         try:
             if error.status < 500:
-                work = self._store.forget(turn.channel, turn.key, turn.message.message_id)
+                work = self._store.forget(reservation.channel, reservation.key, reservation.message.message_id)
             else:
-                work = self._store.give_up(turn.channel, turn.key, turn.lease)
+                work = self._store.give_up(reservation.channel, reservation.key, reservation.lease)
             await bounded(work, self._note_timeout, _redis_is_late)
         except StoreUnavailable:
             pass  # the key is free again when its lease ends

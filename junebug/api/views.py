@@ -1,7 +1,7 @@
-"""API JSON <-> domain, as pure functions (COMPAT §1).
+"""What a request's JSON asks for, and how a channel is shown: pure functions (COMPAT §1).
 
-Bodies come in here already checked by schemas.py. Neighbours: channels.py, messages.py and queue.py, which do the I/O;
-letter_views.py, for dead letters.
+Bodies come in here already checked by schemas.py. Neighbours: handlers/ does the I/O, dead_letter_views.py shows dead
+letters, model/presenter.py shows messages and events, as the worker posts them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from junebug import names
 from junebug.errors import ApiUsageError, InvalidBody, MessageTooLong
 from junebug.logs.redaction import REDACTED
 from junebug.model import templates
-from junebug.model.messages import Event, UserMessage, format_timestamp, parse_timestamp, worst_status
+from junebug.model.messages import UserMessage, format_timestamp, parse_timestamp, worst_status
 from junebug.model.spec import PROPERTIES, RESTARTING_PROPERTIES, ChannelSpec
 from junebug.registry import Registry
 
@@ -258,25 +258,3 @@ def _session(body: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
 def priority(body: Mapping[str, Any]) -> int:
     """1 to 5; 1 when nothing is said."""
     return int(body.get("priority") or 1)
-
-
-def message_json(message: UserMessage, channel: str) -> dict[str, Any]:
-    """The answer to a send: the whole message, and `id` as the spec shows it."""
-    return {"id": message.message_id, **message.body(channel)}
-
-
-def queued_json(message: UserMessage, channel: str) -> dict[str, Any]:
-    """A message that waits to be sent."""
-    return {**message_json(message, channel), "priority": message.priority, "state": "queued"}
-
-
-def message_status_json(message_id: str, channel: str, events: list[Event]) -> dict[str, Any]:
-    """What became of a message; `events`: oldest first, formatted as they are posted to an event_url."""
-    bodies = [event.body(channel) for event in events]
-    last = bodies[-1] if bodies else {}
-    return {
-        "id": message_id,
-        "last_event_type": last.get("event_type"),
-        "last_event_timestamp": last.get("timestamp"),
-        "events": bodies,
-    }

@@ -1,11 +1,12 @@
 """UserMessage, Event and Status: Vumi's wire form in and out (COMPAT §3), pure.
 
-Neighbours: broker.py carries the bytes, api/views.py and worker/callbacks.py turn them into what applications see.
+Neighbours: amqp/ carries the bytes, presenter.py turns them into what applications see.
 Text is never parsed into dates; a missing optional field is filled; what is not ours is kept in its dict.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -159,24 +160,6 @@ class UserMessage:
         """Whether it may be sent no more."""
         return self.expires_at is not None and format_timestamp(now) >= self.expires_at
 
-    def body(self, channel: str) -> dict[str, Any]:
-        """The JSON object that applications get, from the mo_url and as the answer to a send (COMPAT §2)."""
-        channel_data = dict(self.helper_metadata)
-        if self.session_event is not None:
-            channel_data["session_event"] = self.session_event
-        return {
-            "to": self.to_addr,
-            "from": self.from_addr,
-            "group": self.group,
-            "message_id": self.message_id,
-            "channel_id": channel,
-            "timestamp": self.timestamp,
-            "reply_to": self.in_reply_to,
-            "content": self.content,
-            "channel_data": channel_data,
-            **_given(self, "expires_at"),
-        }
-
     @classmethod
     def from_wire(cls, body: bytes, priority: int = 1) -> Self:
         """Raises MalformedMessage, naming the field."""
@@ -269,21 +252,6 @@ class Event:
         """`submitted`, `rejected`, `delivery_succeeded`, `delivery_failed` or `delivery_pending`."""
         return _API_EVENT_TYPES[self.delivery_status or self.event_type]
 
-    def body(self, channel: str) -> dict[str, Any]:
-        """The JSON object that the event_url gets (spec 1.7.2); `event_details` holds what the channel told of it."""
-        details = dict(self.transport_metadata)
-        if self.nack_reason is not None:
-            details["reason"] = self.nack_reason
-        if self.sent_message_id is not None and self.sent_message_id != self.user_message_id:
-            details["sent_message_id"] = self.sent_message_id
-        return {
-            "event_type": self.api_type,
-            "message_id": self.user_message_id,
-            "channel_id": channel,
-            "timestamp": self.timestamp,
-            "event_details": details,
-        }
-
     @classmethod
     def from_wire(cls, body: bytes) -> Self:
         """Raises MalformedMessage, naming the field."""
@@ -341,19 +309,8 @@ class Status:
     details: dict[str, Any] = field(default_factory=dict)
     timestamp: str = field(default_factory=timestamp_now)
 
-    def body(self) -> dict[str, Any]:
-        """The JSON object that the status_url and the API's readers get (COMPAT §2)."""
-        return {
-            "channel_id": self.channel_id,
-            "component": self.component,
-            "status": self.status,
-            "type": self.type,
-            "message": self.message,
-            "details": self.details,
-        }
-
     def to_wire(self) -> bytes:
-        return orjson.dumps({"message_type": "status_event", "timestamp": self.timestamp, **self.body()})
+        return orjson.dumps({"message_type": "status_event", **dataclasses.asdict(self)})
 
     @classmethod
     def from_wire(cls, body: bytes) -> Self:
@@ -371,6 +328,10 @@ class Status:
             details=_dict(wire, "details"),
             timestamp=_text(wire, "timestamp") or timestamp_now(),
         )
+
+
+Content = UserMessage | Event | Status
+"""What applications are told."""
 
 
 def worst_status(statuses: list[str]) -> str | None:

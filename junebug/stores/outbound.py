@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from junebug import names
 from junebug.model.messages import Event
-from junebug.stores.client import Command, RedisClient
+from junebug.stores.client import RedisClient
 
 
 @dataclass(frozen=True, slots=True)
 class EventTarget:
-    """Where the events of one MT go. `answered`: the application has had the message's id (the 201 is out)."""
+    """Where the events of one MT go."""
 
     url: str | None
     auth_token: str | None
-    answered: bool
 
 
 class OutboundStore:
@@ -34,19 +32,11 @@ class OutboundStore:
         fields = outbound_fields(message_id, event_url, event_auth_token)
         await self._redis.make(channel, self._ttl, (key,), ("HSET", key, *fields), ("EXPIRE", key, self._ttl))
 
-    async def answered(self, messages: Iterable[tuple[str, str]]) -> None:
-        """The 201s of these (channel, message id) are on the wire: the application knows the ids, events may go out."""
-        commands: list[Command] = []
-        for channel, message_id in messages:
-            key = names.outbound_message(channel, message_id)
-            commands += (("HSET", key, "answered", 1), ("EXPIRE", key, self._ttl, "NX"))
-        await self._redis.run(*commands)
-
     async def event_target(self, channel: str, message_id: str) -> EventTarget:
         (found,) = await self._redis.run(
-            ("HMGET", names.outbound_message(channel, message_id), "event_url", "event_auth_token", "answered")
+            ("HMGET", names.outbound_message(channel, message_id), "event_url", "event_auth_token")
         )
-        return EventTarget(found[0], found[1], found[2] is not None)
+        return EventTarget(*found)
 
     async def add_event(self, channel: str, event: Event) -> EventTarget:
         """Keep an event (a repeat of it changes nothing); where it goes."""
@@ -54,11 +44,11 @@ class OutboundStore:
         _, is_new, found = await self._redis.run(
             ("HSET", key, f"event:{event.event_id}", event.to_wire()),
             ("EXPIRE", key, self._ttl, "NX"),
-            ("HMGET", key, "event_url", "event_auth_token", "answered"),
+            ("HMGET", key, "event_url", "event_auth_token"),
         )
         if is_new:  # the message came over RabbitMQ, or is long forgotten
             await self._redis.make(channel, self._ttl, (key,))
-        return EventTarget(found[0], found[1], found[2] is not None)
+        return EventTarget(*found)
 
     async def events(self, channel: str, message_id: str) -> list[Event]:
         """The message's events, oldest first; empty when the message is unknown."""

@@ -8,6 +8,7 @@ import orjson
 
 from junebug import names
 from junebug.model.messages import Status, normalise_timestamp
+from junebug.model.presenter import status_body
 from junebug.stores.client import RedisClient
 
 ORPHAN_TTL = 3600
@@ -33,7 +34,7 @@ class StatusStore:
                 names.channel_status(status.channel_id),
                 names.channel_properties(status.channel_id),
                 status.component,
-                orjson.dumps(status.body()),
+                orjson.dumps(status_body(status)),
                 normalise_timestamp(status.timestamp),
                 ORPHAN_TTL,
             )

@@ -20,6 +20,7 @@ from junebug.config.declaration import Settings
 from junebug.errors import MalformedMessage, StoreUnavailable
 from junebug.model.callbacks import Callback
 from junebug.model.messages import Status
+from junebug.model.presenter import status_body
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
 from junebug.worker.callbacks import retry_policy
@@ -138,7 +139,7 @@ async def notify_status(settings: Settings, spec: ChannelSpec, status: Status) -
         for attempt in range(1, NOTIFY_ATTEMPTS + 1):
             outcome = await webhook.post(
                 spec.status_url or "",
-                status.body(),
+                status_body(status),
                 id=_webhook_id(status),
                 secret=spec.callback_secret or settings.callback_secret,
             )

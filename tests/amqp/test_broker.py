@@ -172,7 +172,7 @@ async def test_a_fault_in_one_handler_leaves_the_connection_alive(broker: Broker
 
 
 async def test_a_channel_apart_that_confirms_nothing_is_given_up_and_holds_up_no_other(own_rabbitmq: RabbitmqServer) -> None:
-    broker = Broker(AmqpSettings(hostname=own_rabbitmq.host, port=own_rabbitmq.port), "test")
+    broker = Broker(own_rabbitmq.settings, "test")
     await broker.start(timeout=10)
     await broker.declare({"test.outbound": {}})
     await broker.publish_many("test.outbound", [b"1"], apart=True)
@@ -195,7 +195,7 @@ async def test_a_channel_apart_that_confirms_nothing_is_given_up_and_holds_up_no
 async def test_everything_comes_back_after_a_kill_of_rabbitmq(own_rabbitmq: RabbitmqServer) -> None:
     states: list[bool] = []
     broker = Broker(
-        AmqpSettings(hostname=own_rabbitmq.host, port=own_rabbitmq.port), "test", lambda up, why: states.append(up)
+        own_rabbitmq.settings, "test", lambda up, why: states.append(up)
     )
     await broker.start(timeout=10)
     await broker.declare({"q": {}})

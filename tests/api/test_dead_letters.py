@@ -10,6 +10,7 @@ import pytest
 from junebug import names
 from junebug.model.callbacks import Callback, DeadLetter
 from junebug.model.messages import Event, Status, UserMessage
+from junebug.model.presenter import body_of
 from tests.api.conftest import Api
 
 CHANNEL = "c"
@@ -58,9 +59,9 @@ async def test_each_is_shown_as_the_application_would_have_got_it_the_oldest_fir
     heads = [{"id": each.id, "timestamp": each.timestamp, "reason": each.reason, "error": each.error} for each in letters]
     assert result == {
         "dead_letters": [
-            {**heads[0], "to": "mo_url", "kind": "inbound", "attempts": 5, "message": MO.body(channel)},
-            {**heads[1], "to": "event_url", "kind": "event", "attempts": 7, "message": REPORT.body(channel)},
-            {**heads[2], "to": "status_url", "kind": "status", "attempts": 0, "message": STATUS.body()},
+            {**heads[0], "to": "mo_url", "kind": "inbound", "attempts": 5, "message": body_of(MO, channel)},
+            {**heads[1], "to": "event_url", "kind": "event", "attempts": 7, "message": body_of(REPORT, channel)},
+            {**heads[2], "to": "status_url", "kind": "status", "attempts": 0, "message": body_of(STATUS, channel)},
             {**heads[3], "queue": "q.outbound", "body": '{"a": \ufffd'},
         ],
         "limit": 100,

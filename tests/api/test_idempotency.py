@@ -269,14 +269,3 @@ async def test_all_that_is_kept_of_a_key_ends_with_outbound_message_ttl(api: Api
     lives = await api.stores._redis.run(*(("TTL", key) for key in keys))
     assert len(lives) == 2
     assert all(0 < life <= api.settings.outbound_message_ttl for life in lives)
-
-
-async def test_events_of_a_replayed_answer_are_let_go(api: Api) -> None:
-    channel = await api.create()
-    for _ in range(2):
-        message_id = (await send(api, channel, event_url="http://example.com/e")).result["id"]
-
-        async def answered(message_id: str = message_id) -> bool:
-            return (await api.stores.outbound.event_target(channel, message_id)).answered
-
-        await until(answered)

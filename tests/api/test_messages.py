@@ -8,14 +8,14 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import aiohttp
 import orjson
 import pytest
 
 from junebug import names
 from junebug.config.declaration import Settings
 from junebug.model.messages import Event, UserMessage
-from tests.api.conftest import Api, running_api, until
+from junebug.model.presenter import event_body
+from tests.api.conftest import Api, running_api
 
 INBOUND = UserMessage(
     to_addr="8110",
@@ -269,39 +269,28 @@ async def test_an_expired_reply_falls_back_to_its_to_where_that_is_allowed(setti
         assert (await send(api, channel)).status == 400
 
 
-async def test_where_events_go_is_kept_before_the_answer_and_let_go_after_it(api: Api) -> None:
+async def test_where_events_go_is_kept_before_the_answer(api: Api) -> None:
     channel = await api.create()
     answer = await send(api, channel, to="1", event_url="http://example.com/e", event_auth_token="tok")
-    message_id = answer.result["id"]
-    target = await api.stores.outbound.event_target(channel, message_id)
+    target = await api.stores.outbound.event_target(channel, answer.result["id"])
     assert (target.url, target.auth_token) == ("http://example.com/e", "tok")
 
-    async def answered() -> bool:
-        return (await api.stores.outbound.event_target(channel, message_id)).answered
 
-    await until(answered)
-
-
-async def test_events_are_not_let_go_before_the_answer_is_written(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_message_costs_redis_one_round_trip(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was three when events waited for a mark that the 201 was written."""
     channel = await api.create()
-    seen: list[str] = []
-    write_eof = aiohttp.web.Response.write_eof
+    await send(api, channel, to="1")  # the channel's spec is at hand now
+    trips: list[object] = []
+    run = api.stores._redis.run
 
-    async def slow_write_eof(self: Any, data: bytes = b"") -> None:
-        await asyncio.sleep(0.05)
-        seen.append("written")
-        await write_eof(self, data)
+    async def counted(*commands: Any) -> Any:
+        trips.append(commands)
+        return await run(*commands)
 
-    async def answered(*_: str) -> None:
-        seen.append("let go")
-
-    monkeypatch.setattr(aiohttp.web.Response, "write_eof", slow_write_eof)
-    monkeypatch.setattr(api.stores.outbound, "answered", answered)
+    monkeypatch.setattr(api.stores._redis, "run", counted)
     await send(api, channel, to="1", event_url="http://example.com/e")
-    await until(lambda: len(seen) == 2)
-    assert seen == ["written", "let go"]
+    await api("GET", "/health")  # which is one more
+    assert len(trips) == 2, trips
 
 
 async def test_an_empty_event_url_is_none(api: Api) -> None:
@@ -338,7 +327,7 @@ async def test_a_message_status_tells_its_events_as_they_are_posted(api: Api) ->
         "id": message_id,
         "last_event_type": "delivery_succeeded",
         "last_event_timestamp": "2015-06-15 13:00:01.000000",
-        "events": [ack.body(channel), report.body(channel)],
+        "events": [event_body(ack, channel), event_body(report, channel)],
     }
 
 

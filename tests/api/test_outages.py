@@ -40,8 +40,8 @@ def redis_settings(request: pytest.FixtureRequest, redis_settings: RedisSettings
 def amqp_settings(request: pytest.FixtureRequest, amqp_settings: AmqpSettings) -> AmqpSettings:
     if "own_rabbitmq" not in request.fixturenames:
         return amqp_settings
-    own_rabbitmq = request.getfixturevalue("own_rabbitmq")
-    return AmqpSettings(hostname=own_rabbitmq.host, port=own_rabbitmq.port)
+    settings: AmqpSettings = request.getfixturevalue("own_rabbitmq").settings
+    return settings
 
 
 async def unavailable(api: Api, method: str, path: str, **options: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from junebug import names
 from junebug.amqp.rpc import Answering
 from junebug.errors import QueueBusy
 from junebug.model.messages import Event, UserMessage, new_id
+from junebug.model.presenter import message_body
 from tests.api.conftest import Api
 
 NEVER = "2999-01-01 00:00:00.000000"
@@ -193,7 +194,7 @@ async def test_a_running_worker_is_asked_for_the_page(api: Api) -> None:
         answer = await api("GET", f"/channels/{channel}/messages/?limit=7&offset=3")
     assert ("list", {"offset": 3, "limit": 7}) in asked
     (entry,) = answer.result["messages"]
-    assert entry == {"id": message.message_id, **message.body(channel), "priority": 4, "state": "queued"}
+    assert entry == {"id": message.message_id, **message_body(message, channel), "priority": 4, "state": "queued"}
     assert answer.result["total"] == 1
 
 

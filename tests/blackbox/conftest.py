@@ -1,4 +1,4 @@
-"""One `jb` for each module here, on the shared Redis and RabbitMQ; tests that break things start their own.
+"""One `jb` for each module here; tests that break things have servers to themselves (world.py).
 
 A module may set `FLAGS` (flag without dashes -> value) and `ENVIRONMENT` for its `jb`.
 """
@@ -38,6 +38,7 @@ def server_flags(redis: RedisServer, rabbitmq: RabbitmqServer, db: int | None = 
         "redis-port": redis.port,
         "redis-db": own_database() if db is None else db,
         "amqp-port": rabbitmq.port,
+        "amqp-vhost": rabbitmq.vhost,
     }
 
 
@@ -56,10 +57,10 @@ def jb(
     request: pytest.FixtureRequest,
     module_dir: Path,
     redis_server_shared: RedisServer,
-    rabbitmq_shared: RabbitmqServer,
+    rabbitmq: RabbitmqServer,
 ) -> Iterator[JunebugProcess]:
     """The module's own; at the end it must stop as promised, having shown no traceback."""
-    flags = {**server_flags(redis_server_shared, rabbitmq_shared), **QUICK, **getattr(request.module, "FLAGS", {})}
+    flags = {**server_flags(redis_server_shared, rabbitmq), **QUICK, **getattr(request.module, "FLAGS", {})}
     environment = getattr(request.module, "ENVIRONMENT", {})
     junebug = JunebugProcess(module_dir, flags, environment=environment).start()
     try:
@@ -72,7 +73,7 @@ def jb(
 
 @pytest.fixture
 def start_junebug(
-    short_dir: Path, redis_server_shared: RedisServer, rabbitmq_shared: RabbitmqServer
+    short_dir: Path, redis_server_shared: RedisServer, rabbitmq: RabbitmqServer
 ) -> Iterator[StartJunebug]:
     """`start_junebug(flags, redis=, rabbitmq=, wait=, ...)`: one of the test's own, in a directory of its own."""
     with ExitStack() as stack:
@@ -82,7 +83,7 @@ def start_junebug(
             flags: Mapping[str, Any] | None = None,
             *,
             redis: RedisServer = redis_server_shared,
-            rabbitmq: RabbitmqServer = rabbitmq_shared,
+            rabbitmq: RabbitmqServer = rabbitmq,
             wait: bool = True,
             **options: Any,
         ) -> JunebugProcess:
@@ -108,9 +109,9 @@ async def sink() -> AsyncIterator[WebhookSink]:
 
 
 @pytest.fixture
-async def app(rabbitmq_shared: RabbitmqServer) -> AsyncIterator[AppQueues]:
+async def app(rabbitmq: RabbitmqServer) -> AsyncIterator[AppQueues]:
     """An application on RabbitMQ under a name of its own; it has declared nothing yet."""
-    async with AppQueues(rabbitmq_shared.port, unique("app")) as queues:
+    async with AppQueues(rabbitmq.port, unique("app")) as queues:
         yield queues
 
 

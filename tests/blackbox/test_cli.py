@@ -67,9 +67,9 @@ def test_help_names_every_flag_of_the_specification(short_dir: Path, command: st
 
 
 async def test_every_short_flag_works(
-    start_junebug: StartJunebug, sink: WebhookSink, redis_server_shared: RedisServer, rabbitmq_shared: RabbitmqServer
+    start_junebug: StartJunebug, sink: WebhookSink, redis_server_shared: RedisServer, rabbitmq: RabbitmqServer
 ) -> None:
-    where = server_flags(redis_server_shared, rabbitmq_shared)
+    where = server_flags(redis_server_shared, rabbitmq)
     port = free_port()
     arguments = [
         "-i", "127.0.0.1", "-p", port, "-l", "all.log", "-redish", "127.0.0.1", "-redisp", where["redis-port"],
@@ -91,10 +91,10 @@ async def test_every_short_flag_works(
 
 
 async def test_flags_beat_the_environment_beats_the_file(
-    start_junebug: StartJunebug, redis_server_shared: RedisServer, rabbitmq_shared: RabbitmqServer
+    start_junebug: StartJunebug, redis_server_shared: RedisServer, rabbitmq: RabbitmqServer
 ) -> None:
     flag, environment, file = free_port(), free_port(), free_port()
-    where = server_flags(redis_server_shared, rabbitmq_shared)
+    where = server_flags(redis_server_shared, rabbitmq)
     config = {
         "interface": "127.0.0.1",
         "port": file,
@@ -198,12 +198,12 @@ def test_a_file_that_cannot_be_read_is_one_line(short_dir: Path, text: str | Non
 def test_a_wrong_flag_or_variable_is_one_line_that_names_it(
     short_dir: Path,
     redis_server_shared: RedisServer,
-    rabbitmq_shared: RabbitmqServer,
+    rabbitmq: RabbitmqServer,
     arguments: list[str],
     environment: dict[str, str],
     words: list[str],
 ) -> None:
-    where = server_flags(redis_server_shared, rabbitmq_shared)
+    where = server_flags(redis_server_shared, rabbitmq)
     given = [f"--{name}={value}" for name, value in where.items() if f"--{name}" not in arguments]
     port = [] if "--port" in arguments or environment else ["--port", str(free_port())]
     done = run_command("jb", *given, *port, *arguments, cwd=short_dir, environment=environment)
@@ -225,9 +225,9 @@ def test_a_secret_of_a_wrong_type_is_not_quoted(short_dir: Path) -> None:
 
 
 @pytest.fixture
-def fine(redis_server_shared: RedisServer, rabbitmq_shared: RabbitmqServer) -> dict[str, Any]:
+def fine(redis_server_shared: RedisServer, rabbitmq: RabbitmqServer) -> dict[str, Any]:
     """Flags of a `jb` that would start."""
-    where = server_flags(redis_server_shared, rabbitmq_shared)
+    where = server_flags(redis_server_shared, rabbitmq)
     return {**where, "port": free_port(), "interface": "127.0.0.1"}
 
 
@@ -411,7 +411,7 @@ async def test_replace_channels_drops_the_defaults(start_junebug: StartJunebug) 
 
 
 async def test_embedded_keeps_channels_and_messages_between_runs(start_junebug: StartJunebug, sink: WebhookSink) -> None:
-    none = dict.fromkeys(["redis-host", "redis-port", "redis-db", "amqp-port"])
+    none = dict.fromkeys(["redis-host", "redis-port", "redis-db", "amqp-port", "amqp-vhost"])
     junebug = start_junebug({**none, "embedded": True}, wait=False)
     junebug.wait_listening(timeout=90)
     channel = await Channels(junebug.api, sink).telnet(status_url=sink.url("/status"))

@@ -66,7 +66,7 @@ def cancelled(sink: WebhookSink) -> set[str]:
 async def test_a_deleted_channel_leaves_nothing_and_says_goodbye(
     world: World, channels: Channels, sink: WebhookSink
 ) -> None:
-    async with AppQueues(world.rabbitmq.port, unique("app")) as app:
+    async with AppQueues(world.rabbitmq.port, unique("app"), world.rabbitmq.vhost) as app:
         await app.declare("inbound", "event")
         channel = await channels.telnet(amqp_queue=app.name, status_url=sink.url("/status"))
         queued = await paused(channel, sink)

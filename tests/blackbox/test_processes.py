@@ -46,7 +46,7 @@ async def test_50_channels_are_50_processes_and_the_death_of_one_is_its_own_affa
         config = {"twisted_endpoint": f"tcp:{port}:interface=127.0.0.1"}
         return await channels.create("telnet", config, port, status_url=sink.url("/status"))
 
-    made = await gather_limited(10, (create() for _ in range(50)))
+    made = await gather_limited(4, (create() for _ in range(50)))
     clients = {channel.id: await channel.connect(START_DEADLINE) for channel in made}
     report("50 channels listening after", began)
     pids = jb.channel_pids()

@@ -24,7 +24,7 @@ from tests.blackbox.conftest import QUICK, Channels, server_flags
 from tests.blackbox.receiver import Receiver
 from tests.blackbox.traffic import Listener, Load
 from tests.harness import START_DEADLINE, Api, Channel, JunebugProcess, WebhookSink, eventually
-from tests.servers import RabbitmqServer, RedisServer, Server, rabbitmq_server, redis_server
+from tests.servers import RabbitmqServer, RedisServer, Server, redis_server
 
 REQUEST_TIMEOUT = 3.0
 
@@ -39,25 +39,24 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def module_world(request: pytest.FixtureRequest) -> Iterator[World]:
+def module_world(request: pytest.FixtureRequest, rabbitmq: RabbitmqServer) -> Iterator[World]:
     directory = Path(tempfile.mkdtemp(prefix="jb-"))
-    servers = (redis_server(), rabbitmq_server())
+    redis = redis_server()
     junebug = None
-    try:
-        for server in servers:
-            server.start()
-        own = getattr(request.module, "FLAGS", {})
-        flags = {**server_flags(*servers, db=0), **QUICK, "request-timeout": REQUEST_TIMEOUT, **own}
-        junebug = JunebugProcess(directory, flags).start()
-        yield World(*servers, junebug)
-        assert junebug.stop() == 0
-        assert "Traceback" not in junebug.output()
-    finally:
-        if junebug:
-            junebug.destroy()
-        for server in servers:
-            server.destroy()
-        shutil.rmtree(directory, ignore_errors=True)
+    with rabbitmq.own_vhost():
+        try:
+            redis.start()
+            own = getattr(request.module, "FLAGS", {})
+            flags = {**server_flags(redis, rabbitmq, db=0), **QUICK, "request-timeout": REQUEST_TIMEOUT, **own}
+            junebug = JunebugProcess(directory, flags).start()
+            yield World(redis, rabbitmq, junebug)
+            assert junebug.stop() == 0
+            assert "Traceback" not in junebug.output()
+        finally:
+            if junebug:
+                junebug.destroy()
+            redis.destroy()
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture
@@ -70,9 +69,7 @@ async def world(module_world: World) -> AsyncIterator[World]:
 
 async def _healed(world: World) -> None:
     for server in (world.redis, world.rabbitmq):
-        server.signal(signal.SIGCONT)
-        if not await asyncio.to_thread(server.answers):
-            await asyncio.to_thread(server.restart)
+        await asyncio.to_thread(server.heal)
     await is_healthy(world.junebug.api)
 
 

@@ -36,6 +36,7 @@ from junebug.smpp.session import (
 )
 from junebug.smpp.timers import Liveness
 from junebug.smpp.window import LAST_SEQUENCE, Request, Window
+from tests.harness import THOROUGH
 from tests.smpp.peer import Log, Peer, connect, frame, response, until
 
 
@@ -630,7 +631,7 @@ async def test_mutated_pdus_never_hurt_a_session(monkeypatch: pytest.MonkeyPatch
     session.connection_made(transport)  # type: ignore[arg-type]
     chance = random.Random(3)
     asked: set[asyncio.Task[object]] = set()
-    for _ in range(1000):
+    for _ in range(100 * THOROUGH):
         # the window is full of requests, which a mutated response may answer by chance
         while len(asked) < 50:
             asked.add(asyncio.create_task(session.request(submit())))

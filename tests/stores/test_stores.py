@@ -197,22 +197,19 @@ async def test_messages_live_as_long_as_their_ttl(store: Stores, settings: Setti
     await store.outbound.put("c", "m", "http://e", "token")
     await store.outbound.add_event("c", Event(event_type="ack", user_message_id="m", transport_name="c"))
     await store.outbound.add_event("c", Event(event_type="ack", user_message_id="unknown", transport_name="c"))
-    await store.outbound.answered([("c", "other")])
     await store.rates.add("c", {"submitted": 1})
     (keys,) = await store._redis.run(("KEYS", "*"))
     lists = {key for key in keys if key in names.key_lists("c", time.time())}
-    assert len(keys) - len(lists) == 5
+    assert len(keys) - len(lists) == 4
     ttls = await store._redis.run(*(("TTL", key) for key in keys))
     for key, ttl in zip(keys, ttls, strict=True):
         assert 0 < ttl <= settings.outbound_message_ttl * (2 if key in lists else 1), key
 
 
-async def test_an_events_target_says_whether_the_answer_is_out(store: Stores) -> None:
+async def test_where_the_events_of_a_message_go_is_kept(store: Stores) -> None:
     await store.outbound.put("c", "m", "http://e", "token")
-    assert await store.outbound.event_target("c", "m") == EventTarget("http://e", "token", False)
-    await store.outbound.answered([("c", "m")])
-    assert (await store.outbound.event_target("c", "m")).answered
-    assert await store.outbound.event_target("c", "unknown") == EventTarget(None, None, False)
+    assert await store.outbound.event_target("c", "m") == EventTarget("http://e", "token")
+    assert await store.outbound.event_target("c", "unknown") == EventTarget(None, None)
 
 
 async def test_a_repeated_event_is_kept_once_and_all_are_in_order(store: Stores) -> None:
@@ -220,7 +217,7 @@ async def test_a_repeated_event_is_kept_once_and_all_are_in_order(store: Stores)
                  timestamp="2026-01-02 00:00:00.000000")  # fmt: skip
     early = Event(event_type="ack", user_message_id="m", transport_name="c", timestamp="2026-01-01 00:00:00.000000")
     for event in (late, early, late):
-        assert await store.outbound.add_event("c", event) == EventTarget(None, None, False)
+        assert await store.outbound.add_event("c", event) == EventTarget(None, None)
     assert await store.outbound.events("c", "m") == [early, late]
 
 

@@ -20,6 +20,7 @@ from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
 from junebug.errors import Unavailable
 from junebug.supervisor.client import SupervisorClient
 from junebug.supervisor.reconcile import Running
+from tests.forkserver import ROOT, Forked, forkserver
 
 T = TypeVar("T")
 DEADLINE = 15.0
@@ -44,20 +45,17 @@ class FakeJunebug:
         self.data_dir = Path(settings.data_dir)
         self.client = SupervisorClient(settings.supervisor_socket)
         self._given = given
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | None = None
         self.pids: set[int] = set()
 
     def start(self, *, wait: bool = True) -> FakeJunebug:
         values = dataclasses.asdict(self.settings)
         given = {"redis": values.pop("redis"), "amqp": values.pop("amqp"), "settings": values, **self._given}
         self.data_dir.mkdir(exist_ok=True)
-        with (self.data_dir / "out").open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.supervisor.fake_junebug", json.dumps(given)],
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                cwd=Path(__file__).parents[2],
-            )
+        out = self.data_dir / "out"
+        self.process = forkserver().start(
+            "tests.supervisor.fake_junebug:main", [json.dumps(given)], cwd=ROOT, env=os.environ, stdout=out, stderr=out
+        )
         if wait:
             eventually(self.answers)
         return self

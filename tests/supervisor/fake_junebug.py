@@ -23,6 +23,7 @@ from junebug.amqp.broker import Broker
 from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
 from junebug.embedded import ServerProgram
 from junebug.model.messages import Status
+from junebug.model.presenter import status_body
 from junebug.model.spec import ChannelSpec, Launch
 from junebug.stores import Stores
 from junebug.supervisor import daemon
@@ -57,7 +58,7 @@ def run_api(settings: Settings, number: int) -> int:
 
 async def notify_status(settings: Settings, spec: ChannelSpec, status: Status) -> None:
     with (Path(settings.data_dir) / "posted").open("a") as file:
-        file.write(json.dumps({"url": spec.status_url, **status.body()}) + "\n")
+        file.write(json.dumps({"url": spec.status_url, **status_body(status)}) + "\n")
 
 
 async def farewell(settings: Settings, broker: Broker, stores: Stores, spec: ChannelSpec, delayed: Sequence[str]) -> None:
@@ -70,7 +71,8 @@ async def farewell(settings: Settings, broker: Broker, stores: Stores, spec: Cha
         await asyncio.sleep(0.02)
 
 
-def main(given: dict[str, Any]) -> int:
+def main() -> int:
+    given: dict[str, Any] = json.loads(sys.argv[1])
     settings = Settings(
         redis=RedisSettings(**given.pop("redis")), amqp=AmqpSettings(**given.pop("amqp")), **given.pop("settings")
     )
@@ -91,7 +93,3 @@ def main(given: dict[str, Any]) -> int:
             channels=given.get("channels", True),
         ),
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main(json.loads(sys.argv[1])))

@@ -97,6 +97,7 @@ async def deleted(settings: Settings) -> AsyncIterator[Deleted]:
         channel = Deleted(settings, stores, broker, sink)
         await channel.declare()
         yield channel
+        await broker.wait_connected(30)  # a test may have killed RabbitMQ
         await channel.clean_up()
     await broker.close()
     await stores.close()
@@ -228,11 +229,10 @@ async def test_a_queue_that_the_dead_workers_link_still_holds_is_waited_for(dele
 async def test_redis_or_rabbitmq_away_is_told_and_loses_nothing(
     deleted: Deleted, own_redis: RedisServer, own_rabbitmq: RabbitmqServer
 ) -> None:
-    redis, amqp = deleted.settings.redis, deleted.settings.amqp
     settings = dataclasses.replace(
         deleted.settings,
-        redis=dataclasses.replace(redis, port=own_redis.port, db=0),
-        amqp=dataclasses.replace(amqp, port=own_rabbitmq.port),
+        redis=dataclasses.replace(deleted.settings.redis, port=own_redis.port, db=0),
+        amqp=own_rabbitmq.settings,
         request_timeout=1.0,
     )
     stores, broker = Stores(settings), Broker(settings.amqp, "test")

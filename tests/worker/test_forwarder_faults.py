@@ -20,7 +20,7 @@ COUNT = 400
 
 @pytest.fixture
 def amqp_settings(own_rabbitmq: RabbitmqServer) -> AmqpSettings:
-    return AmqpSettings(hostname=own_rabbitmq.host, port=own_rabbitmq.port)
+    return own_rabbitmq.settings
 
 
 @pytest.fixture

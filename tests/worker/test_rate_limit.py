@@ -23,7 +23,7 @@ def leaving(window: Window, start: float, seconds: float) -> list[float]:
     return left
 
 
-@pytest.mark.parametrize(("count", "seconds"), [(1, 1.0), (10, 1.0), (5, 60.0), (7, 0.5), (50_000, 10.0)])
+@pytest.mark.parametrize(("count", "seconds"), [(1, 1.0), (10, 1.0), (5, 60.0), (7, 0.5), (5_000, 10.0)])
 def test_no_window_sees_more_than_its_count(count: int, seconds: float) -> None:
     left = leaving(Window(count, seconds, now=100.0), 100.0, seconds * 2)
     for first in left[:200]:

@@ -9,8 +9,8 @@ from junebug.model.messages import Event
 from junebug.stores.outbound import EventTarget
 from junebug.worker.callbacks.target import event_callbacks, origin
 
-KEPT = EventTarget("http://kept/e", "kept-token", True)
-NOTHING_KEPT = EventTarget(None, None, False)
+KEPT = EventTarget("http://kept/e", "kept-token")
+NOTHING_KEPT = EventTarget(None, None)
 
 
 def event(url: str | None) -> Event:

@@ -23,6 +23,7 @@ from junebug.api.channel_queues import ChannelQueues
 from junebug.api.http import LONG_WORK, Page, channel_id, long_work, read_page, reply
 from junebug.api.spec_cache import SpecCache
 from junebug.errors import ApiUsageError, JunebugError, MessageNotQueued, NotRunning, QueueBusy
+from junebug.model import presenter
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
 
@@ -58,7 +59,7 @@ class QueueControl:
         counts = await self._queues.count(spec)
         messages = await until_free(lambda: self._list(spec, page))
         return reply(200, "messages listed", {
-            "messages": [views.queued_json(message, spec.id) for message in messages],
+            "messages": [presenter.queued_json(message, spec.id) for message in messages],
             "limit": page.limit,
             "offset": page.offset,
             "total": sum(counts.queued.values()),

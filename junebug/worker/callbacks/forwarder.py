@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import structlog
@@ -30,9 +31,8 @@ log = structlog.stdlib.get_logger("forwarder")
 
 PREFETCH = 300
 """Of each queue: enough to keep every destination busy, little enough to cost no memory."""
-ANSWER_GRACE = 2.0
-"""Seconds that an event waits at the most until the application has had the answer with the message's id."""
-ANSWER_POLL = 0.02
+ANSWER_GRACE = timedelta(milliseconds=150)
+"""For so long an event is held: the application is to have had the answer with the message's id by then."""
 LONGEST_STORE_PAUSE = 2.0
 """Redis is ours and answers at once when it is back: everything waits for it, so nobody waits long."""
 
@@ -141,12 +141,11 @@ class Forwarder:
         """Where the message's events go, once the application knows its id; None when no message is named."""
         if not event.user_message_id:
             return None
-        outbound, loop = self._stores.outbound, asyncio.get_running_loop()
-        target = await self._until_stored(lambda: outbound.add_event(self._channel, event))
-        deadline = loop.time() + ANSWER_GRACE
-        while (target.url or event.event_url) and not target.answered and loop.time() < deadline:
-            await asyncio.sleep(ANSWER_POLL)
-            target = await self._until_stored(lambda: outbound.event_target(self._channel, event.user_message_id))
+        target = await self._until_stored(lambda: self._stores.outbound.add_event(self._channel, event))
+        if target.url or event.event_url:
+            happened = datetime.fromisoformat(event.timestamp).replace(tzinfo=UTC)
+            held = happened + ANSWER_GRACE - datetime.now(UTC)
+            await asyncio.sleep(min(held, ANSWER_GRACE).total_seconds())
         return target
 
     # --- both ---------------------------------------------------------------------------------------------------------

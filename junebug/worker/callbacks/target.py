@@ -16,6 +16,7 @@ from junebug.errors import Unroutable
 from junebug.model import templates
 from junebug.model.callbacks import Callback
 from junebug.model.messages import Event, Status, UserMessage
+from junebug.model.presenter import body_of
 from junebug.model.spec import ChannelSpec
 from junebug.stores.outbound import EventTarget
 from junebug.worker.callbacks.pending_callback import Content
@@ -103,7 +104,7 @@ async def call(
         except Unroutable as error:
             return Outcome(False, None, str(error))
         return Outcome(True)
-    body = content.body() if isinstance(content, Status) else content.body(spec.id)
+    body = body_of(content, spec.id)
     return await webhook.post(
         templates.expand(target.url, {**body.get("event_details", {}), **body}),
         body,
