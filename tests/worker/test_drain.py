@@ -80,7 +80,7 @@ class Deleted:
                 delivery.ack()
             return True
 
-        await self.broker.walk(queue, take, keeping=False)
+        await self.broker.browse(queue, take, keeping=False)
         return found
 
     async def clean_up(self) -> None:

@@ -108,7 +108,7 @@ async def dead_letters(bench: Bench, channel: str, count: int = 1) -> list[DeadL
 
     async def enough() -> bool:
         found.clear()
-        await bench.broker.walk(names.dead_queue(channel), visit, keeping=True, exclusive=False)
+        await bench.broker.browse(names.dead_queue(channel), visit, keeping=True, exclusive=False)
         return len(found) >= count
 
     await eventually(enough)
