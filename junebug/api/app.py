@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
 from aiohttp import web
@@ -34,7 +32,9 @@ from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, StoreUnavailable
 from junebug.logs.setup import setup_process_logging
 from junebug.registry import Registry
+from junebug.runtime.heartbeat import beat
 from junebug.runtime.loop import run_async
+from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
 
 log = structlog.stdlib.get_logger("api")
@@ -44,11 +44,9 @@ PREFIXES = ("", "/jb")
 KEEPALIVE_TIMEOUT = 75.0
 LINGERING_TIME = 2.0
 """Seconds for which the rest of a refused body is read, so that its sender gets to read the answer."""
-HEARTBEAT_INTERVAL = 1.0
 WAIT_FOR_SERVERS, WAIT_FOR_EMBEDDED_SERVERS = 5.0, 30.0
 ASK_AGAIN = 0.1
 CLOSE_TIMEOUT = 2.0
-EXIT_OK, EXIT_FAILED = 0, 1
 
 __all__ = ["bind", "make_app", "run", "serving"]
 
@@ -169,32 +167,28 @@ def run(
 
 
 async def _run(settings: Settings, sockets: Sequence[socket.socket], process: str, announce: bool) -> int:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     registry = Registry.from_settings(settings.channels, settings.replace_channels)
     stores = Stores(settings, settings.request_timeout * PATIENCE)
     broker = Broker(settings.amqp, process)
-    heartbeat = asyncio.create_task(_beat_forever(settings, process))
-    stopped = asyncio.create_task(stop.wait())
-    try:
+    life = ServiceLife()
+    served = AsyncExitStack()
+    shutdown_timeout = min(settings.request_timeout, settings.stop_timeout * 0.6)
+
+    async def start() -> None:
         await broker.start()
-        await _until(stopped, _servers_answer(settings, stores, broker))
+        await _servers_answer(settings, stores, broker)
         app = make_app(settings, stores, broker, registry)
-        async with serving(app, sockets, shutdown_timeout=min(settings.request_timeout, settings.stop_timeout * 0.6)):
-            if announce and not stop.is_set():
-                print(f"Junebug is listening on {_url(settings, sockets)}", flush=True)
-            await asyncio.wait([stopped, heartbeat], return_when=asyncio.FIRST_COMPLETED)
-        if not stop.is_set():
-            heartbeat.result()  # what it died of; we die with it and are started afresh
-        return EXIT_OK
-    finally:
-        for task in (heartbeat, stopped):
-            task.cancel()
-        for close in (broker.close(), stores.close()):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_TIMEOUT):
-                    await close
+        await served.enter_async_context(serving(app, sockets, shutdown_timeout))
+        if announce and not life.is_stopping:
+            print(f"Junebug is listening on {_url(settings, sockets)}", flush=True)
+
+    async def stop() -> None:
+        await bounded("requests", served.aclose(), shutdown_timeout + CLOSE_TIMEOUT)
+        await bounded("broker", broker.close(), CLOSE_TIMEOUT)
+        await bounded("stores", stores.close(), CLOSE_TIMEOUT)
+
+    life.tasks.own("heartbeat", beat(settings.heartbeat_path(process)))
+    return await life.run(start, stop)
 
 
 async def _servers_answer(settings: Settings, stores: Stores, broker: Broker) -> None:
@@ -213,29 +207,8 @@ async def _servers_answer(settings: Settings, stores: Stores, broker: Broker) ->
         log.warning("listening without Redis or RabbitMQ: requests that need them are answered 503 meanwhile")
 
 
-async def _until(stopped: asyncio.Task[Any], work: Any) -> None:
-    """Do it, unless we are to stop first."""
-    task = asyncio.create_task(work)
-    await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
-    if not task.done():
-        task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
 def _url(settings: Settings, sockets: Sequence[socket.socket]) -> str:
     host = settings.interface or "localhost"
     with suppress(ValueError):
         host = f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
     return f"http://{host}:{sockets[0].getsockname()[1]}"
-
-
-async def _beat_forever(settings: Settings, process: str) -> None:
-    """Touch the heartbeat file from the event loop: a loop that hangs is seen."""
-    path = settings.heartbeat_path(process)
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        except OSError as error:
-            log.warning("no heartbeat", reason=str(error))
-        await asyncio.sleep(HEARTBEAT_INTERVAL)

@@ -1,4 +1,4 @@
-"""The event loop (uvloop's where it is installed), and how a task is ended for certain."""
+"""The event loop (uvloop's where it is installed), its one odd error, and how a task is ended for certain."""
 
 from __future__ import annotations
 
@@ -18,6 +18,18 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Run until done; every process of Junebug has one call of this."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(work)
+
+
+def is_transport_gone(error: BaseException) -> bool:
+    """Whether this is uvloop's answer to the use of a transport that the other side has reset: a bare RuntimeError.
+
+    (uvloop/handles/handle.pyx, _ensure_alive; basetransport.pyx, _wakeup_waiter.) Any other RuntimeError is our own bug.
+    """
+    text = str(error)
+    return type(error) is RuntimeError and (
+        (text.startswith("unable to perform operation on <") and text.endswith("; the handler is closed"))
+        or text == "closed Transport handle and unset waiter"
+    )
 
 
 async def end_task(task: asyncio.Task[Any]) -> None:

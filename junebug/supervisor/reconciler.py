@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import signal
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -31,7 +30,9 @@ from junebug.logs.setup import setup_process_logging
 from junebug.model.messages import Status, format_timestamp
 from junebug.model.spec import ChannelSpec
 from junebug.registry import Registry
+from junebug.runtime.heartbeat import beat
 from junebug.runtime.loop import run_async
+from junebug.runtime.service import ServiceLife, bounded
 from junebug.stores import Stores
 from junebug.supervisor import reconcile
 from junebug.supervisor.cleanup import Departures, Farewell
@@ -45,7 +46,6 @@ log = structlog.stdlib.get_logger("reconciler")
 NotifyStatus = Callable[[Settings, ChannelSpec, Status], Coroutine[Any, Any, None]]
 
 COMPONENT = "worker"
-HEARTBEAT_INTERVAL = 1.0
 SHORTEST_INTERVAL = 0.05
 """Seconds between two looks: hundreds of events that come at once are one look."""
 SUSPICIOUS_INTERVAL = 1.0
@@ -71,24 +71,7 @@ def run(
     `protocol_in`, `protocol_out`: descriptors that supervisord's event listener protocol is spoken on.
     """
     setup_process_logging(settings, "reconciler")
-    return run_async(_run(Reconciler(settings, notify_status, farewell), protocol_in, protocol_out))
-
-
-async def _run(reconciler: Reconciler, protocol_in: int, protocol_out: int) -> int:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    work = asyncio.create_task(reconciler.run(protocol_in, protocol_out))
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if not work.done():
-        work.cancel()
-        await asyncio.wait([work], timeout=STOP_TIMEOUT)
-        return 0
-    if error := work.exception():
-        log.error("reconciler failed", exc_info=error)
-    return 1
+    return run_async(Reconciler(settings, notify_status, farewell).run(protocol_in, protocol_out))
 
 
 class Reconciler:
@@ -122,22 +105,30 @@ class Reconciler:
         self._orphans: frozenset[str] = frozenset()
         self._troubles: dict[str, str] = {}
 
-    async def run(self, protocol_in: int, protocol_out: int) -> None:
-        """Until cancelled; a part that dies ends it."""
-        await self._broker.start()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._beat_forever())
-                tasks.create_task(_listen(protocol_in, protocol_out, self._wake.set))
-                tasks.create_task(self._hear_nudges())
-                tasks.create_task(self._posts.run())
-                tasks.create_task(self._departures.run())
-                for each in self._plugins:
-                    tasks.create_task(each.run())
-                tasks.create_task(self._look_forever())
-        finally:
-            await self._broker.close()
-            await self._stores.close()
+    async def run(self, protocol_in: int, protocol_out: int) -> int:
+        """Until SIGTERM, or until a part dies. Returns the exit code."""
+        life = ServiceLife()
+        life.tasks.own("heartbeat", beat(self._settings.heartbeat_path("reconciler")))
+        plugins = [life.tasks.own("plugin", each.run()) for each in self._plugins]
+
+        async def start() -> None:
+            await self._broker.start()
+            life.tasks.own("events", _listen(protocol_in, protocol_out, self._wake.set))
+            life.tasks.own("nudges", self._hear_nudges())
+            life.tasks.own("status posts", self._posts.run())
+            life.tasks.own("departures", self._departures.run())
+            life.tasks.own("looks", self._look_forever())
+
+        async def stop() -> None:
+            for each in plugins:
+                each.cancel()  # once: it stops its plugin then, which may take its time
+            if plugins:
+                await asyncio.wait(plugins, timeout=STOP_TIMEOUT)
+            await life.tasks.end()
+            await bounded("broker", self._broker.close(), STOP_TIMEOUT)
+            await bounded("stores", self._stores.close(), STOP_TIMEOUT)
+
+        return await life.run(start, stop)
 
     async def _look_forever(self) -> None:
         poll_at = 0.0
@@ -341,16 +332,6 @@ class Reconciler:
         async for channel in self._stores.channels.nudges():
             self._nudged.add(channel)
             self._wake.set()
-
-    async def _beat_forever(self) -> None:
-        """supervisord watches this file."""
-        path = self._settings.heartbeat_path("reconciler")
-        while True:
-            try:
-                path.touch()
-            except OSError as error:
-                self._trouble("heartbeat", Unavailable(str(error)))
-            await asyncio.sleep(HEARTBEAT_INTERVAL)
 
 
 def _some(channels: Sequence[str]) -> str:

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -35,7 +34,9 @@ from junebug.logs.setup import setup_channel_logging
 from junebug.model.messages import Event, Status, StatusLevel, UserMessage
 from junebug.model.spec import ChannelSpec, Launch
 from junebug.registry import Registry
+from junebug.runtime.heartbeat import beat
 from junebug.runtime.loop import end_task, run_async
+from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
 from junebug.transports.base import Transport, TransportContext
 from junebug.worker.callbacks.dispatcher import Destinations
@@ -47,15 +48,12 @@ from junebug.worker.statuses import StatusReceiver
 
 log = structlog.stdlib.get_logger("worker")
 
-HEARTBEAT_INTERVAL = 1.0
 RATE_INTERVAL = 1.0
 WAIT_FOR_STORE = 1.0
 TRANSPORT_START_TIMEOUT = 30.0
 MAX_UNCOUNTED = 100_000
 CANCEL_TIMEOUT = 30.0
 """Seconds in which what is queued is cancelled; of an endless queue the rest is told."""
-
-EXIT_OK, EXIT_FAILED = 0, 1
 
 
 def run(settings: Settings, channel: str, launch: Launch) -> int:
@@ -80,8 +78,7 @@ class ChannelWorker:
         self._launch = launch
         self._redactor = redactor
         self._registry = Registry.from_settings(settings.channels, settings.replace_channels)
-        self._stop = asyncio.Event()
-        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._life = ServiceLife()
         self._spec = ChannelSpec(id=channel, type="", config={})
         self._stores = Stores(settings)
         self._broker = Broker(settings.amqp, names.channel_program(channel), self._on_broker_state)
@@ -109,42 +106,14 @@ class ChannelWorker:
 
     async def run(self) -> int:
         """Start everything, wait for the end, stop everything in reverse. Returns the exit code."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        self._own("heartbeat", self._beat_forever())
-        self._own("statuses", self._statuses.run())
+        self._life.tasks.own("heartbeat", beat(self._settings.heartbeat_path(names.channel_program(self._channel))))
+        self._life.tasks.own("statuses", self._statuses.run())
         await self._broker.start()
-        start = asyncio.create_task(self._start())
-        stopped = asyncio.create_task(self._stop.wait())
-        try:
-            await asyncio.wait([start, stopped], return_when=asyncio.FIRST_COMPLETED)
-            if start.done():
-                code = start.result()
-                if code is None:
-                    await asyncio.wait([stopped, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
-                    code = self._verdict()
-                return code
-            return EXIT_OK
-        finally:
-            start.cancel()
-            stopped.cancel()
-            await self._shut_down()
+        return await self._life.run(self._start, self._shut_down)
 
     def stop(self) -> None:
         """Have `run` end, as SIGTERM does."""
-        self._stop.set()
-
-    def _own(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run a side task that this worker lives and dies with."""
-        self._tasks[asyncio.create_task(work, name=name)] = name
-
-    def _verdict(self) -> int:
-        for task, name in self._tasks.items():
-            if task.done() and not task.cancelled() and (error := task.exception()):
-                log.error("side task died", task=name, exc_info=error)
-                return EXIT_FAILED
-        return EXIT_OK
+        self._life.stop()
 
     # --- starting -----------------------------------------------------------------------------------------------------
 
@@ -195,15 +164,15 @@ class ChannelWorker:
             paused=bool(spec.paused),
         )
         self._sender.consume(names.outbound_queues(self._channel).values(), exclusive=True)
-        self._own("sender", self._sender.run())
+        self._life.tasks.own("sender", self._sender.run())
         await self._consume_app_queue(None, spec.amqp_queue)
         await self._apply_pause(was_paused=False)
         self._answering = rpc.Answering(
             self._broker, self._channel, {"look": self._look, "list": self._list_queued, "cancel": self._cancel_queued}
         )
         self._answering.start()
-        self._own("spec", self._watch_spec())
-        self._own("rates", self._save_rates())
+        self._life.tasks.own("spec", self._watch_spec())
+        self._life.tasks.own("rates", self._save_rates())
         self._tell("redis", "ok", "connected", "Connected to Redis")
         self._tell_running()
         return None
@@ -245,21 +214,21 @@ class ChannelWorker:
 
         self._rate_limit.close()
         if self._answering:
-            await _bounded("answers", self._answering.stop(), left(0.2))
+            await bounded("answers", self._answering.stop(), left(0.2))
         if self._sender:
-            await _bounded("sender", self._sender.stop(left(0.5)), left(0.6))
+            await bounded("sender", self._sender.stop(left(0.5)), left(0.6))
         if self._transport:
-            await _bounded("transport", self._transport.stop(), left(0.5))
+            await bounded("transport", self._transport.stop(), left(0.5))
         if self._forwarder:
-            await _bounded("forwarder", self._forwarder.stop(left(0.6)), left(0.7))
+            await bounded("forwarder", self._forwarder.stop(left(0.6)), left(0.7))
         else:
-            await _bounded("destinations", self._destinations.stop(left(0.6)), left(0.7))
-        await asyncio.gather(*map(end_task, self._tasks))
+            await bounded("destinations", self._destinations.stop(left(0.6)), left(0.7))
+        await self._life.tasks.end()
         await self._flush_counts()
         await self._statuses.drain(left(0.5))
-        await _bounded("broker", self._broker.close(), left(0.8))
+        await bounded("broker", self._broker.close(), left(0.8))
         await self._webhook.close()
-        await _bounded("stores", self._stores.close(), left(0.8))
+        await bounded("stores", self._stores.close(), left(0.8))
         log.info("worker stopped")
 
     # --- the spec, live -----------------------------------------------------------------------------------------------
@@ -426,17 +395,6 @@ class ChannelWorker:
 
     # --- side tasks ---------------------------------------------------------------------------------------------------
 
-    async def _beat_forever(self) -> None:
-        """Touch the heartbeat file from the event loop: a loop that hangs is seen by the reconciler."""
-        path = self._settings.heartbeat_path(names.channel_program(self._channel))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            try:
-                path.touch()
-            except OSError as error:
-                log.warning("no heartbeat", reason=str(error))
-            await asyncio.sleep(HEARTBEAT_INTERVAL)
-
     def _count(self, label: str, n: int = 1) -> None:
         self._counts[label] += n
 
@@ -456,14 +414,3 @@ class ChannelWorker:
 
 def _by_priority(counted: Counter[int]) -> dict[str, int]:
     return {str(priority): counted[priority] for priority in names.outbound_queues("")}
-
-
-async def _bounded(what: str, work: Awaitable[None], seconds: float) -> None:
-    """A part's stop, which must neither outlast its share of time nor keep the others from theirs."""
-    try:
-        async with asyncio.timeout(seconds):
-            await work
-    except TimeoutError:
-        log.warning("did not stop in time", part=what)
-    except Exception:
-        log.exception("stopping failed", part=what)

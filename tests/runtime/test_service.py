@@ -1,0 +1,154 @@
+"""A process's life: in which order it ends, how long that may take, and that no task of it dies unseen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from junebug.runtime.heartbeat import beat
+from junebug.runtime.loop import is_transport_gone, run_async
+from junebug.runtime.service import EXIT_FAILED, EXIT_OK, ServiceLife, bounded
+from junebug.runtime.tasks import TaskOwner
+from tests.harness import eventually
+
+
+class Recorded:
+    """What a life did, in order."""
+
+    def __init__(self, code: int | None = None, error: Exception | None = None) -> None:
+        self.life = ServiceLife()
+        self.done: list[str] = []
+        self._code, self._error = code, error
+
+    async def start(self) -> int | None:
+        self.done.append("start")
+        if self._error:
+            raise self._error
+        return self._code
+
+    async def stop(self) -> None:
+        self.done.append("stop")
+
+    async def run(self) -> int:
+        return await self.life.run(self.start, self.stop)
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def fail() -> None:
+    raise RuntimeError("a fault of ours")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_as_asked(number: signal.Signals) -> None:
+    async def scenario() -> tuple[int, list[str]]:
+        recorded = Recorded()
+        side_task = recorded.life.tasks.own("side", forever())
+        asyncio.get_running_loop().call_later(0.01, os.kill, os.getpid(), number)
+        code = await recorded.run()
+        assert side_task.cancelled()
+        return code, recorded.done
+
+    assert run_async(scenario()) == (EXIT_OK, ["start", "stop"])
+
+
+async def test_the_death_of_a_side_task_ends_it_as_failed() -> None:
+    recorded = Recorded()
+    recorded.life.tasks.own("side", fail())
+    assert await recorded.run() == EXIT_FAILED
+    assert recorded.done[-1] == "stop"
+
+
+async def test_a_death_far_below_ends_it_too() -> None:
+    recorded, below = Recorded(), TaskOwner()
+    recorded.life.tasks.own("below", below.failure())
+    below.own("keeper", fail())
+    assert await recorded.run() == EXIT_FAILED
+
+
+async def test_a_side_task_that_ends_or_is_cancelled_ends_nobody() -> None:
+    recorded = Recorded()
+    recorded.life.tasks.own("short", asyncio.sleep(0))
+    recorded.life.tasks.own("cancelled", forever()).cancel()
+    running = asyncio.create_task(recorded.run())
+    await eventually(lambda: recorded.done == ["start"])
+    assert not running.done()
+    recorded.life.stop()
+    assert await running == EXIT_OK
+
+
+async def test_an_exit_code_of_the_start_ends_it() -> None:
+    recorded = Recorded(code=5)
+    assert await recorded.run() == 5
+    assert recorded.done == ["start", "stop"]
+
+
+async def test_what_the_start_raises_is_raised_and_everything_stopped() -> None:
+    recorded = Recorded(error=ValueError("no"))
+    with pytest.raises(ValueError, match="no"):
+        await recorded.run()
+    assert recorded.done == ["start", "stop"]
+
+
+async def test_a_start_that_is_interrupted_has_ended_before_the_stop() -> None:
+    life = ServiceLife()
+    done = []
+
+    async def start() -> None:
+        try:
+            life.stop()
+            await forever()
+        finally:
+            await asyncio.sleep(0)
+            done.append("start ended")
+
+    async def stop() -> None:
+        done.append("stop")
+
+    assert await life.run(start, stop) == EXIT_OK
+    assert done == ["start ended", "stop"]
+
+
+async def test_a_bounded_stop_neither_raises_nor_lasts() -> None:
+    await bounded("one that fails", fail(), 10)
+    await bounded("one that hangs", forever(), 0.01)
+
+
+async def test_the_heartbeat_is_touched_and_survives_a_disk_that_refuses(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "beat"
+    tasks = TaskOwner()
+    tasks.own("beat", beat(path))
+    await eventually(path.exists)
+    (tmp_path / "file").touch()
+    tasks.own("refused", beat(tmp_path / "file" / "beat"))
+    await asyncio.sleep(0)
+    await tasks.end()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(tasks.failure(), 0.01)
+
+
+def test_only_a_use_of_a_reset_transport_counts_as_one() -> None:
+    async def scenario() -> BaseException:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        writer.transport.abort()
+        await asyncio.sleep(0)
+        await eventually(lambda: "closed=True" in repr(writer.transport))
+        try:
+            writer.write(b"x")
+        except RuntimeError as error:
+            return error
+        finally:
+            server.close()
+        raise AssertionError("nothing was raised")
+
+    error = run_async(scenario())
+    assert is_transport_gone(error), error
+    assert not is_transport_gone(RuntimeError("dictionary changed size during iteration"))
+    assert not is_transport_gone(ConnectionResetError())
