@@ -48,6 +48,11 @@ def normalise_timestamp(text: object) -> str:
     return timestamp_now()
 
 
+def seconds_of(timestamp: str) -> float:
+    """One in our form, in seconds since 1970."""
+    return datetime.fromisoformat(timestamp).replace(tzinfo=UTC).timestamp()
+
+
 def parse_timestamp(text: str) -> str:
     """A time as users write it (ISO 8601, UTC unless it says otherwise) in our form. Raises ValueError."""
     when = datetime.fromisoformat(text)

@@ -116,8 +116,8 @@ class Dispatcher:
             try:
                 noted = await self._context.stores.delay_queues.noted(self._context.channel)
                 lengths = await self._context.broker.queue_lengths(noted)
-                empty = [name for name, length in lengths.items() if not length]
-                await self._context.stores.delay_queues.forget(self._context.channel, empty)
+                if empty := [name for name, length in lengths.items() if not length]:
+                    await self._context.stores.delay_queues.forget(self._context.channel, empty)
                 break
             except (StoreUnavailable, BrokerUnavailable) as error:
                 log.warning("cannot see yet what waits for a repeat", reason=str(error))

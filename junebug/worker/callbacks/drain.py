@@ -184,9 +184,10 @@ class _Drain:
         """Nobody asks for the rates of a channel that is gone."""
 
     async def _until(self, work: Callable[[], Awaitable[bool]], ends: float) -> bool:
-        while not (done := await work()) and _now() < ends:
+        while True:
+            if await work() or _now() >= ends:
+                return _now() < ends
             await asyncio.sleep(PAUSE)
-        return done
 
 
 def _now() -> float:

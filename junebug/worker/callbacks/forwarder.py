@@ -7,8 +7,8 @@ Neighbours: dispatcher.py brings callbacks to their destinations; what is tried 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import structlog
@@ -17,7 +17,7 @@ from junebug import names
 from junebug.amqp.frames import Delivery
 from junebug.errors import MalformedMessage, StoreUnavailable
 from junebug.model.callbacks import Callback, Destination
-from junebug.model.messages import Event, UserMessage
+from junebug.model.messages import Event, UserMessage, seconds_of
 from junebug.runtime.backoff import Backoff
 from junebug.stores.outbound import EventTarget
 from junebug.worker.callbacks.attempts import Attempts
@@ -106,7 +106,8 @@ class Forwarder:
             finish = self._finish(delivery, "inbound_message", len(to))
             home = self._inbound if len(to) == 1 else None
             for kind in to:
-                callback = Callback(to=kind, kind="inbound", id=message.message_id, wire=delivery.body)
+                since = seconds_of(message.timestamp)
+                callback = Callback(to=kind, kind="inbound", id=message.message_id, wire=delivery.body, since=since)
                 found.append(PendingCallback(callback, message, delivery, finish, home))
         return found
 
@@ -116,7 +117,7 @@ class Forwarder:
         read = await self._parse(deliveries, Event.from_wire)
         targets = await self._until_stored(lambda: asyncio.gather(*(self._event_target(event) for _, event in read)))
         found = []
-        told_at = datetime.min.replace(tzinfo=UTC)
+        told_at = 0.0
         for (delivery, event), target in zip(read, targets, strict=True):
             callbacks = [
                 callback
@@ -126,10 +127,9 @@ class Forwarder:
             finish = self._finish(delivery, event.api_type, len(callbacks))
             found += [PendingCallback(callback, event, delivery, finish) for callback in callbacks]
             if callbacks and event.message_timestamp:
-                told_at = max(told_at, datetime.fromisoformat(event.message_timestamp).replace(tzinfo=UTC))
-        left = told_at + timedelta(seconds=ANSWER_GRACE) - datetime.now(UTC) if read else timedelta()
-        if left > timedelta():
-            await asyncio.sleep(min(left.total_seconds(), ANSWER_GRACE))
+                told_at = max(told_at, seconds_of(event.message_timestamp))
+        if (left := told_at + ANSWER_GRACE - time.time()) > 0:
+            await asyncio.sleep(min(left, ANSWER_GRACE))
         return found
 
     async def _event_target(self, event: Event) -> EventTarget | None:

@@ -13,11 +13,12 @@ from junebug import names
 from junebug.errors import Unroutable
 from junebug.model import templates
 from junebug.model.callbacks import Callback
-from junebug.model.messages import Event, Status, UserMessage
+from junebug.model.messages import Event, Status, seconds_of
 from junebug.model.spec import ChannelSpec
 from junebug.stores.outbound import EventTarget
 from junebug.worker.callbacks.pending_callback import PendingCallback
 from junebug.worker.callbacks.webhook import Outcome, Webhook
+from junebug.worker.context import ChannelContext
 
 _ORIGIN = re.compile(r"(https?)://(?:[^/?#{}@]*@)?([^/?#{}@]+)", re.IGNORECASE)
 
@@ -70,7 +71,8 @@ def event_callbacks(event: Event, wire: bytes, kept: EventTarget | None) -> list
     url, auth_token = event.event_url, event.event_auth_token
     if kept and kept.url:
         url, auth_token = kept.url, kept.auth_token
-    to_queue = Callback(to="amqp_queue", kind="event", id=event.event_id, wire=wire)
+    since = seconds_of(event.timestamp)
+    to_queue = Callback(to="amqp_queue", kind="event", id=event.event_id, wire=wire, since=since)
     return [dataclasses.replace(to_queue, to="event_url", url=url, auth_token=auth_token), to_queue] if url else [to_queue]
 
 

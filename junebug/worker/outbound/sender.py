@@ -27,7 +27,6 @@ from junebug.errors import Expired, MalformedMessage, NotSent, Rejected, Unknown
 from junebug.model.callbacks import DeadLetter
 from junebug.model.messages import Event, UserMessage, event_of, rejected
 from junebug.transports.base import Transport
-from junebug.worker.callbacks import retry_policy
 
 log = structlog.stdlib.get_logger("sender")
 
@@ -37,6 +36,8 @@ PAUSE_IN_PLACE = 1.0
 """Up to so many seconds a message that was not sent waits here; for longer all goes back to the queue."""
 FAULTY_ATTEMPTS = 3
 """A message on which `send` fails with an unforeseen error so often is rejected: it must not block the channel."""
+
+FAULTY_PAUSE = 0.5
 
 
 class Sender:
@@ -284,7 +285,7 @@ class Sender:
         if len(self._failures) > 1000:
             self._failures.clear()
         self._failures[message.message_id] = attempts
-        await asyncio.sleep(retry_policy.pause(attempts))
+        await asyncio.sleep(FAULTY_PAUSE * attempts)
         return False
 
     def _settle(
