@@ -30,7 +30,7 @@ from junebug.registry import Registry, load_object
 from junebug.stores import client as stores
 from junebug.supervisor import daemon
 from junebug.worker import process as worker_process
-from junebug.worker.callbacks.drain import farewell
+from junebug.worker.callbacks.drain import drain
 from junebug.worker.statuses import notify_status
 
 OPEN_FILES = 65_536
@@ -153,7 +153,7 @@ def _supervise(
         run_channel=worker_process.run,
         run_api=functools.partial(_run_api, sockets=sockets) if sockets else None,
         notify_status=notify_status,
-        farewell=farewell,
+        drain=drain,
         preload=functools.partial(_preload, settings),
         keep_descriptors=tuple(each.fileno() for each in sockets or ()),
         servers=servers,

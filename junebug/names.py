@@ -79,13 +79,13 @@ def retry_queues(channel: str, delays: Iterable[float]) -> list[str]:
     return [retry_queue(channel, seconds) for seconds in sorted({*delays, LONGEST_RETRY})]
 
 
-def waiting_queue(channel: str, destination: str) -> str:
-    """Callbacks for a host (or a queue) that fails, in their order; there only while needed."""
-    return f"{channel}.waiting.{hashlib.blake2s(destination.encode(), digest_size=6).hexdigest()}"
+def backlog_queue(channel: str, kind: str, destination: str) -> str:
+    """Callbacks of one kind (`mo_url` ...) for a host (or a queue) that fails, in their order; there only while needed."""
+    return f"{channel}.backlog.{hashlib.blake2s(f'{kind} {destination}'.encode(), digest_size=6).hexdigest()}"
 
 
 def another_queue(name: str) -> str:
-    """To be used in the stead of a retry or waiting queue that RabbitMQ has spoilt; each time another one."""
+    """To be used in the stead of a retry queue that RabbitMQ has spoilt; each time another one."""
     return f"{name}.{uuid.uuid4().hex[:8]}"
 
 
@@ -118,7 +118,7 @@ def channel_queues(channel: str) -> dict[str, dict[str, object]]:
 
 
 def delay_arguments(channel: str, seconds: float) -> dict[str, object]:
-    """AMQP arguments of a retry or waiting queue that holds a message for `seconds` at the most.
+    """AMQP arguments of a retry queue that holds a message for `seconds` at the most.
 
     What has waited goes back to the callback queue. A quorum queue, because only that keeps a message until the other
     queue has it when RabbitMQ is killed meanwhile. It vanishes when nobody has declared it for a minute longer than
@@ -135,10 +135,29 @@ def delay_arguments(channel: str, seconds: float) -> dict[str, object]:
     }
 
 
+LONGEST_TTL = 4_000_000_000
+"""Milliseconds: RabbitMQ takes no more than 32 bits."""
+
+
+def backlog_arguments(channel: str, seconds: float) -> dict[str, object]:
+    """AMQP arguments of a backlog whose callbacks may be `seconds` old.
+
+    Its own worker takes all out of it before: only what everybody has forgotten (the note of it was lost with Redis, and
+    its destination is never called again) goes back to the callback queue by itself, a day later.
+    """
+    lifetime = min(round((seconds + 86_400) * 1000), LONGEST_TTL)
+    return {
+        "x-message-ttl": lifetime,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": callback_queue(channel),
+        "x-expires": lifetime + 60_000,
+    }
+
+
 LONGEST_RETRY = 3600.0
 """Seconds of the retry queue for those that an application asks to be left alone for longer than any delay of ours."""
 DELAY_LEASE = 10.0
-"""Seconds for which a declared retry or waiting queue may be published to."""
+"""Seconds for which a declared retry queue may be published to."""
 MAX_DEAD_LETTERS = 10_000
 
 
@@ -197,7 +216,7 @@ def rate_bucket(channel: str, bucket: int) -> str:
 
 
 def delay_queues(channel: str) -> str:
-    """Hash: name of a retry or waiting queue -> the destination that its callbacks wait for."""
+    """Hash: name of a retry queue or backlog -> kind and destination that a backlog's callbacks wait for."""
     return f"{channel}:delay_queues"
 
 

@@ -234,7 +234,7 @@ class Broker:
                 lengths[left.popleft()] = 0
         return lengths
 
-    async def walk(
+    async def browse(
         self,
         queue: str,
         visit: Callable[[Sequence[Delivery]], Awaitable[bool]],

@@ -16,7 +16,7 @@ import aiormq.exceptions
 import structlog
 
 from junebug.amqp.frames import FAILURES, RPC_TIMEOUT, Delivery, FastChannel, close_channel
-from junebug.errors import QueueBusy
+from junebug.errors import BrokerUnavailable, QueueBusy
 from junebug.runtime.loop import end_task
 
 if TYPE_CHECKING:
@@ -124,6 +124,24 @@ class Consumer:
                     await channel.basic_cancel(queue, timeout=RPC_TIMEOUT)
             except FAILURES:
                 pass  # the link is gone, and with it the deliveries
+
+    @property
+    def in_hand(self) -> int:
+        """Messages that came and are not acknowledged."""
+        return self._channel.unacknowledged if self._channel and self._channel.usable else 0
+
+    async def waiting(self) -> int:
+        """Messages that wait in its (first) queue. All that RabbitMQ had delivered before it answers is in hand then.
+
+        Raises BrokerUnavailable.
+        """
+        try:
+            if self._channel is None:
+                raise ConnectionError("there is no connection to RabbitMQ")
+            declared = await self._channel.queue_declare(self.queues[0], passive=True, timeout=RPC_TIMEOUT)
+        except FAILURES as error:
+            raise BrokerUnavailable(f"RabbitMQ does not answer: {self._broker.reason(error)}") from None
+        return declared.message_count or 0
 
     async def cancel(self) -> None:
         """End for good. What is acknowledged leaves first, the rest goes back to the queue."""

@@ -251,6 +251,11 @@ class FastChannel(aiormq.Channel):
         queue = frame.consumer_tag or ""  # consumers are named after their queues
         self.on_delivery(Delivery(self, queue, tag, body, bool(frame.redelivered), header.properties.priority or 0))
 
+    @property
+    def unacknowledged(self) -> int:
+        """Deliveries that came and are not done."""
+        return len(self._outstanding) - len(self._settled)
+
     def settle(self, tag: int) -> None:
         """Note that a delivery is done; acknowledge it with others soon."""
         if not self.usable:

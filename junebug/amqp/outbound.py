@@ -61,7 +61,7 @@ async def list_queued(broker: Broker, channel: str, queues: Sequence[str], offse
         if len(found) == limit:
             break
         most = offset - skipped + limit - len(found)
-        await broker.walk(queue, visit, keeping=True, most=most, exclusive=is_own(channel, queue))
+        await broker.browse(queue, visit, keeping=True, most=most, exclusive=is_own(channel, queue))
     return found
 
 
@@ -99,7 +99,7 @@ async def cancel_queued(
 
     for queue in queues:
         if wanted is None or cancelled < len(wanted):
-            await broker.walk(queue, visit, keeping=wanted is not None, exclusive=is_own(channel, queue))
+            await broker.browse(queue, visit, keeping=wanted is not None, exclusive=is_own(channel, queue))
     remaining = 0 if wanted is not None else sum((await broker.queue_lengths(queues)).values())
     log.info("messages cancelled", channel_id=channel, cancelled=cancelled, remaining=remaining)
     return Cancelled(cancelled, remaining)

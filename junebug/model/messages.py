@@ -49,6 +49,11 @@ def normalise_timestamp(text: object) -> str:
     return timestamp_now()
 
 
+def seconds_of(timestamp: str) -> float:
+    """One in our form, in seconds since 1970."""
+    return datetime.fromisoformat(timestamp).replace(tzinfo=UTC).timestamp()
+
+
 def parse_timestamp(text: str) -> str:
     """A time as users write it (ISO 8601, UTC unless it says otherwise) in our form. Raises ValueError."""
     when = datetime.fromisoformat(text)
@@ -217,6 +222,8 @@ class Event:
     event_url: str | None = None
     event_auth_token: str | None = field(default=None, repr=False)
     """Where it goes, if the message said so; not Vumi's."""
+    message_timestamp: str | None = None
+    """When the message was accepted: the application may not know its id yet. Not Vumi's either."""
     transport_metadata: dict[str, Any] = field(default_factory=dict)
     helper_metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -234,7 +241,7 @@ class Event:
             "transport_name": self.transport_name,
             "transport_metadata": self.transport_metadata,
             "helper_metadata": self.helper_metadata,
-            **_given(self, "event_url", "event_auth_token"),
+            **_given(self, "event_url", "event_auth_token", "message_timestamp"),
         }
         if self.event_type == "ack":
             wire["sent_message_id"] = self.sent_message_id
@@ -245,7 +252,7 @@ class Event:
         return orjson.dumps(wire)
 
     def without_url(self) -> Self:
-        return replace(self, event_url=None, event_auth_token=None)
+        return replace(self, event_url=None, event_auth_token=None, message_timestamp=None)
 
     @property
     def api_type(self) -> str:
@@ -275,6 +282,7 @@ class Event:
             delivery_status=delivery_status,
             event_url=_text(wire, "event_url"),
             event_auth_token=_text(wire, "event_auth_token"),
+            message_timestamp=_time(wire, "message_timestamp"),
             transport_metadata=_dict(wire, "transport_metadata"),
             helper_metadata=_dict(wire, "helper_metadata"),
         )
@@ -288,6 +296,7 @@ def event_of(message: UserMessage, channel: str, event_type: str, **fields: Any)
         transport_name=channel,
         event_url=message.event_url,
         event_auth_token=message.event_auth_token,
+        message_timestamp=message.timestamp,
         **fields,
     )
 

@@ -1,6 +1,6 @@
-"""What deleted channels leave behind: the last words for each (worker/farewell.py's), then nothing of it but its logs.
+"""What deleted channels leave behind: each is drained (worker/callbacks/drain.py), then nothing of it is left but its logs.
 
-Neighbours: reconciler.py says whose process is gone, cli.py gives the farewell. Redis or RabbitMQ away, or we died over
+Neighbours: reconciler.py says whose process is gone, cli.py gives `drain`. Redis or RabbitMQ away, or we died over
 it: the next look says it again, and a repeat is harmless. What is removed last is the channel's place among the deleted.
 """
 
@@ -22,20 +22,20 @@ from junebug.supervisor.processes.channel import crash_log
 
 log = structlog.stdlib.get_logger("reconciler")
 
-Farewell = Callable[[Settings, Broker, Stores, ChannelSpec, Sequence[str]], Coroutine[Any, Any, None]]
+Drain = Callable[[Settings, Broker, Stores, ChannelSpec, Sequence[str]], Coroutine[Any, Any, None]]
 """Is given the names of the channel's delay queues as well, which need not be there. Bounds itself in time.
 
-Raises BrokerUnavailable, StoreUnavailable: it is to be said again.
+Raises BrokerUnavailable, StoreUnavailable: it is to be done again.
 """
 
 AT_ONCE = 4
 CONNECT_PATIENCE = 5.0
 """Seconds to wait for RabbitMQ: when we have just started, it is about to be there."""
-FAREWELL_TIMEOUT = 60.0
-"""Seconds after which a farewell that does not keep its own time is over."""
+DRAIN_TIMEOUT = 60.0
+"""Seconds after which a drain that does not keep its own time is over."""
 
 
-class Departures:
+class Cleanup:
     """A few channels at a time; `run` is its life."""
 
     def __init__(
@@ -43,14 +43,14 @@ class Departures:
         settings: Settings,
         broker: Broker,
         stores: Stores,
-        farewell: Farewell | None,
+        drain: Drain | None,
         on_trouble: Callable[[BrokerUnavailable | StoreUnavailable | None], None],
     ) -> None:
         """`on_trouble` is told what hinders, and None when nothing does any more."""
         self._settings = settings
         self._broker = broker
         self._stores = stores
-        self._farewell = farewell
+        self._drain = drain
         self._on_trouble = on_trouble
         self._waiting: list[str] = []
         self._under_way: set[str] = set()
@@ -77,7 +77,7 @@ class Departures:
             channel = self._waiting.pop(0)
             self._under_way.add(channel)
             try:
-                await self._depart(channel)
+                await self._clean_up(channel)
                 self._on_trouble(None)
             except (BrokerUnavailable, StoreUnavailable) as error:
                 self._waiting.clear()  # the others would fare no better: the next look brings them again
@@ -85,7 +85,7 @@ class Departures:
             finally:
                 self._under_way.discard(channel)
 
-    async def _depart(self, channel: str) -> None:
+    async def _clean_up(self, channel: str) -> None:
         channels = self._stores.channels
         if channel not in await channels.deleted():
             return  # it is done: that look was an old one
@@ -93,23 +93,23 @@ class Departures:
         spec = await channels.deleted_spec(channel)
         noted = await self._stores.delay_queues.noted(channel)
         delayed = {*names.retry_queues(channel, self._settings.callback_retry_delays), *noted}
-        if self._farewell and spec:
-            await self._say_farewell(self._farewell, spec, sorted(delayed))
+        if self._drain and spec:
+            await self._bounded(self._drain, spec, sorted(delayed))
         await self._broker.delete_queues([*names.channel_queues(channel), *delayed])
         self._remove_files(channel)
         await channels.forget(channel)
         log.info("deleted", channel_id=channel)
 
-    async def _say_farewell(self, farewell: Farewell, spec: ChannelSpec, delayed: Sequence[str]) -> None:
+    async def _bounded(self, drain: Drain, spec: ChannelSpec, delayed: Sequence[str]) -> None:
         try:
-            async with asyncio.timeout(FAREWELL_TIMEOUT):
-                await farewell(self._settings, self._broker, self._stores, spec, delayed)
+            async with asyncio.timeout(DRAIN_TIMEOUT):
+                await drain(self._settings, self._broker, self._stores, spec, delayed)
         except TimeoutError:
-            log.error("the farewell took too long", channel_id=spec.id)
+            log.error("the drain took too long", channel_id=spec.id)
         except (BrokerUnavailable, StoreUnavailable):
             raise
         except Exception:
-            log.exception("the farewell failed", channel_id=spec.id)  # and will again: it must not keep the channel
+            log.exception("the drain failed", channel_id=spec.id)  # and will again: it must not keep the channel
 
     def _remove_files(self, channel: str) -> None:
         if not names.is_channel_id(channel):

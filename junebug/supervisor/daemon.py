@@ -45,7 +45,7 @@ from junebug.errors import StartupError
 from junebug.model.messages import Status
 from junebug.model.spec import ChannelSpec
 from junebug.supervisor import reconciler
-from junebug.supervisor.cleanup import Farewell
+from junebug.supervisor.cleanup import Drain
 from junebug.supervisor.processes.channel import (
     ApiConfig,
     ChannelGroupConfig,
@@ -78,7 +78,7 @@ class Programs:
     run_api: Callable[[Settings, int], int | None] | None = None
     """Blocking; the number counts from 1. None: no API here."""
     notify_status: Callable[[Settings, ChannelSpec, Status], Coroutine[Any, Any, None]] | None = None
-    farewell: Farewell | None = None
+    drain: Drain | None = None
     """Said of each deleted channel before its queues are removed."""
     preload: Callable[[], None] = field(default=lambda: None)
     """Imports what the children need: once, and shared by all."""
@@ -337,7 +337,7 @@ class _Options(ServerOptions):  # type: ignore[misc]
         assert answers_out is not None
         programs = self._programs
         return reconciler.run(
-            self._settings, programs.notify_status, programs.farewell, protocol_in=events_in, protocol_out=answers_out
+            self._settings, programs.notify_status, programs.drain, protocol_in=events_in, protocol_out=answers_out
         )
 
     def usage(self, msg: Any) -> NoReturn:

@@ -2,7 +2,7 @@
 
     woken by   an event of supervisord's | a change notification over Redis | reconcile_interval seconds
     looks at   stores.channels (wanted), supervisord's RPC (running), heartbeat files (alive)
-    does       what reconcile.plan says, tells what reconcile.notice says, has departures.py remove what the deleted left
+    does       what reconcile.plan says, tells what reconcile.notice says, has cleanup.py remove what the deleted left
 
 Level-triggered: events and notifications only say that it is worth looking, a lost one costs some seconds. Redis, RabbitMQ or
 supervisord not answering means waiting, never stopping a channel. Runs in a process of its own; supervisord starts it
@@ -35,7 +35,7 @@ from junebug.runtime.loop import run_async
 from junebug.runtime.service import ServiceLife, bounded
 from junebug.stores import Stores
 from junebug.supervisor import reconcile
-from junebug.supervisor.cleanup import Departures, Farewell
+from junebug.supervisor.cleanup import Cleanup, Drain
 from junebug.supervisor.client import SupervisorClient
 from junebug.supervisor.plugin_runner import PluginRunner, load_plugins
 from junebug.supervisor.processes.channel import touched_at
@@ -61,7 +61,7 @@ MAX_EVENT = 64 * 1024
 def run(
     settings: Settings,
     notify_status: NotifyStatus | None,
-    farewell: Farewell | None,
+    drain: Drain | None,
     *,
     protocol_in: int,
     protocol_out: int,
@@ -71,21 +71,21 @@ def run(
     `protocol_in`, `protocol_out`: descriptors that supervisord's event listener protocol is spoken on.
     """
     setup_process_logging(settings, "reconciler")
-    return run_async(Reconciler(settings, notify_status, farewell).run(protocol_in, protocol_out))
+    return run_async(Reconciler(settings, notify_status, drain).run(protocol_in, protocol_out))
 
 
 class Reconciler:
     """One look after the other; `run` is its life."""
 
-    def __init__(self, settings: Settings, notify_status: NotifyStatus | None, farewell: Farewell | None) -> None:
+    def __init__(self, settings: Settings, notify_status: NotifyStatus | None, drain: Drain | None) -> None:
         self._settings = settings
         self._types = Registry.from_settings(settings.channels, settings.replace_channels).names()
         self._stores = Stores(settings)
         self._broker = Broker(settings.amqp, "reconciler", self._on_broker_state)
         self._supervisor = SupervisorClient(settings.supervisor_socket)
         self._posts = _StatusPosts(settings, notify_status)
-        self._departures = Departures(
-            settings, self._broker, self._stores, farewell, functools.partial(self._trouble, "clean-up")
+        self._cleanup = Cleanup(
+            settings, self._broker, self._stores, drain, functools.partial(self._trouble, "clean-up")
         )
         self._silence = SilenceWatch(settings.worker_timeout)
         self._plugins = _load_plugins(settings)
@@ -116,7 +116,7 @@ class Reconciler:
             life.tasks.own("events", _listen(protocol_in, protocol_out, self._wake.set))
             life.tasks.own("changes", self._hear_changes())
             life.tasks.own("status posts", self._posts.run())
-            life.tasks.own("departures", self._departures.run())
+            life.tasks.own("cleanup", self._cleanup.run())
             life.tasks.own("looks", self._look_forever())
 
         async def stop() -> None:
@@ -248,7 +248,7 @@ class Reconciler:
         for channel in deleted:
             self._killed.pop(channel, None)
             self._unsaved.pop(channel, None)
-        self._departures.put(deleted)
+        self._cleanup.put(deleted)
 
     # --- telling ------------------------------------------------------------------------------------------------------
 

@@ -39,9 +39,14 @@ from junebug.runtime.loop import end_task, run_async
 from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
 from junebug.transports.base import Transport, TransportContext
-from junebug.worker.callbacks.dispatcher import Destinations
+from junebug.worker.callbacks.attempts import Attempts
+from junebug.worker.callbacks.delay_queues import DelayQueues
+from junebug.worker.callbacks.dispatcher import Dispatcher
 from junebug.worker.callbacks.forwarder import Forwarder
+from junebug.worker.callbacks.health import CallbackHealth
+from junebug.worker.callbacks.retry_policy import LONGEST_RETRY_AFTER
 from junebug.worker.callbacks.webhook import Webhook
+from junebug.worker.context import ChannelContext
 from junebug.worker.outbound.rate_limit import RateLimit
 from junebug.worker.outbound.sender import Sender
 from junebug.worker.statuses import StatusReceiver
@@ -83,17 +88,15 @@ class ChannelWorker:
         self._stores = Stores(settings)
         self._broker = Broker(settings.amqp, names.channel_program(channel), self._on_broker_state)
         self._webhook = Webhook(settings.callback_timeout)
-        self._destinations = Destinations(
-            settings,
-            channel,
-            self._broker,
-            self._stores,
-            self._webhook,
-            lambda: self._spec,
-            lambda status: self._statuses.is_superseded(status),
-            self._on_callbacks,
+        context = ChannelContext(
+            channel, settings, self._broker, self._stores, lambda: self._spec, self._life.tasks.own
         )
-        self._statuses = StatusReceiver(self._broker, self._stores, self._destinations, lambda: self._spec)
+        self._statuses = StatusReceiver(context)
+        self._delay_queues = DelayQueues(context)
+        self._health = CallbackHealth(2 * max(*settings.callback_retry_delays, LONGEST_RETRY_AFTER), self._on_callbacks)
+        attempts = Attempts(context, self._webhook, self._delay_queues, self._health, self._statuses.is_superseded)
+        self._dispatcher = Dispatcher(context, attempts)
+        self._forwarder = Forwarder(context, attempts, self._dispatcher, self._count)
         self._rate_limit = RateLimit()
         self._counts: Counter[str] = Counter()
         self._levels: dict[str, tuple[str, str]] = {}
@@ -102,7 +105,6 @@ class ChannelWorker:
         self._sender: Sender | None = None
         self._answering: rpc.Answering | None = None
         self._visiting = asyncio.Lock()
-        self._forwarder: Forwarder | None = None
 
     async def run(self) -> int:
         """Start everything, wait for the end, stop everything in reverse. Returns the exit code."""
@@ -125,8 +127,8 @@ class ChannelWorker:
             return EXIT_FAILED
         self._use(spec)
         await self._declare_queues()
-        await self._destinations.start()
-        self._statuses.start()
+        self._dispatcher.start()
+        self._statuses.start(self._dispatcher)
         try:
             transport_class = self._registry.load_transport(spec.type)
             config = self._registry.without_unknown(spec.type, spec.config)
@@ -153,7 +155,6 @@ class ChannelWorker:
             return EXIT_FAILED
         if not self._context.has_reported(spec.type):
             await self._context.status(spec.type, "ok", "started", "The channel's transport is running")
-        self._forwarder = Forwarder(self._broker, self._stores, self._destinations, lambda: self._spec, self._count)
         self._forwarder.start()
         self._sender = Sender(
             self._broker,
@@ -219,10 +220,8 @@ class ChannelWorker:
             await bounded("sender", self._sender.stop(left(0.5)), left(0.6))
         if self._transport:
             await bounded("transport", self._transport.stop(), left(0.5))
-        if self._forwarder:
-            await bounded("forwarder", self._forwarder.stop(left(0.6)), left(0.7))
-        else:
-            await bounded("destinations", self._destinations.stop(left(0.6)), left(0.7))
+        await bounded("forwarder", self._forwarder.stop(left(0.6)), left(0.7))
+        self._health.close()
         await self._life.tasks.end()
         await self._flush_counts()
         await self._statuses.drain(left(0.5))
@@ -271,7 +270,8 @@ class ChannelWorker:
             before = self._spec
             self._use(spec)
             log.info("changed settings applied")
-            self._destinations.on_changed_spec()
+            self._dispatcher.on_changed_spec()
+            self._health.forget(self._dispatcher.is_current)
             await self._consume_app_queue(before.amqp_queue, spec.amqp_queue)
             await self._apply_pause(was_paused=bool(before.paused))
 
@@ -320,7 +320,7 @@ class ChannelWorker:
             "paused": bool(self._spec.paused),
             "held": _by_priority(self._sender.held()),
             "sending": _by_priority(self._sender.sending()),
-            "delay_queues": self._destinations.delay_queues(),
+            "delay_queues": [*self._delay_queues.names(), *self._dispatcher.backlogs()],
         }
 
     async def _list_queued(self, asked: Arguments) -> Answer:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
+from collections.abc import Callable
 
 import structlog
 
 from junebug import names
-from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
 from junebug.config.declaration import Settings
 from junebug.errors import MalformedMessage, StoreUnavailable
@@ -22,46 +22,52 @@ from junebug.model.callbacks import Callback
 from junebug.model.messages import Status
 from junebug.model.presenter import status_body
 from junebug.model.spec import ChannelSpec
-from junebug.stores import Stores
-from junebug.worker.callbacks import retry_policy
-from junebug.worker.callbacks.dispatcher import Destinations, SpecView
-from junebug.worker.callbacks.pending_callback import Job
+from junebug.runtime.backoff import Backoff
+from junebug.worker.callbacks.dispatcher import Dispatcher
+from junebug.worker.callbacks.pending_callback import PendingCallback
 from junebug.worker.callbacks.webhook import Webhook
+from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("status")
 
 PREFETCH = 100
 MAX_POSTS = 200
 """Statuses of the worker's own that may be under way; the oldest are given up (the store holds the present state)."""
-STORE_PAUSE = 1.0
 NOTIFY_ATTEMPTS = 3
+FIRST_STORE_PAUSE, LONGEST_STORE_PAUSE = 0.5, 2.0
 
 
 class StatusReceiver:
     """Keeps and passes on the statuses of one channel."""
 
-    def __init__(self, broker: Broker, stores: Stores, destinations: Destinations, spec: SpecView) -> None:
-        self._broker = broker
-        self._stores = stores
-        self._destinations = destinations
-        self._spec = spec
+    def __init__(self, context: ChannelContext) -> None:
+        self._context = context
+        self._dispatcher: Dispatcher | None = None
         self._unsaved: dict[str, Status] = {}
         self._latest: dict[str, Status] = {}
+        self._on_saved: list[Callable[[], None]] = []
+        """What to call when all that has come so far is saved."""
         self._save_now = asyncio.Event()
-        self._posts: deque[Job] = deque()
+        self._posts: deque[PendingCallback] = deque()
 
-    def start(self) -> None:
-        self._broker.consume(
-            names.status_queue(self._spec().id),
-            self._on_delivery,
-            prefetch=PREFETCH,
-            on_lost=self._destinations.drop_dead,
+    def start(self, dispatcher: Dispatcher) -> None:
+        """What comes is posted from now on, as is what came before."""
+        self._dispatcher = dispatcher
+        for pending in self._posts:
+            dispatcher.dispatch(pending)
+        self._context.broker.consume(
+            names.status_queue(self._context.channel), self._on_delivery, prefetch=PREFETCH, on_lost=dispatcher.drop_dead
         )
 
     def receive(self, status: Status) -> None:
         """Take a status of the worker's own; it is saved and posted soon."""
         self._keep(status)
-        self._post(status, None)
+        pending = self._pending(status, None, lambda: None)
+        self._posts.append(pending)
+        while self._posts and (self._posts[0].is_finished or len(self._posts) > MAX_POSTS):
+            self._posts.popleft().is_finished = True
+        if self._dispatcher:
+            self._dispatcher.dispatch(pending)
 
     def is_superseded(self, status: Status) -> bool:
         """Whether a newer one of the same component is known."""
@@ -88,8 +94,18 @@ class StatusReceiver:
             log.error("unreadable status dropped", reason=str(error))
             delivery.ack()
             return
+        left = {"saved", "posted"}
+
+        def done(what: str) -> None:
+            left.discard(what)
+            if not left:
+                delivery.ack()
+
         self._keep(status)
-        self._post(status, delivery)
+        self._on_saved.append(lambda: done("saved"))
+        self._save_now.set()
+        assert self._dispatcher is not None
+        self._dispatcher.dispatch(self._pending(status, delivery, lambda: done("posted")))
 
     def _keep(self, status: Status) -> None:
         if not self.is_superseded(status):
@@ -97,33 +113,34 @@ class StatusReceiver:
             self._latest[status.component] = status
             self._save_now.set()
 
-    def _post(self, status: Status, delivery: Delivery | None) -> None:
+    def _pending(self, status: Status, delivery: Delivery | None, on_finished: Callable[[], None]) -> PendingCallback:
         callback = Callback(to="status_url", kind="status", id=_webhook_id(status), wire=status.to_wire())
-        job = self._destinations.deliver(callback, status, delivery)
-        if delivery:
-            job.done.add_done_callback(lambda done: None if done.cancelled() else delivery.ack())
-        else:
-            self._posts.append(job)
-            while self._posts and (self._posts[0].done.done() or len(self._posts) > MAX_POSTS):
-                self._posts.popleft().done.cancel()
+        return PendingCallback(callback, status, delivery, on_finished)
 
     async def run(self) -> None:
         """Save until cancelled."""
+        backoff = Backoff(FIRST_STORE_PAUSE, LONGEST_STORE_PAUSE)
         while True:
             await self._save_now.wait()
             self._save_now.clear()
-            if not await self._save():
+            if await self._save():
+                backoff.reset()
+            else:
                 self._save_now.set()
-                await asyncio.sleep(STORE_PAUSE)
+                await backoff.pause()
 
     async def _save(self) -> bool:
+        on_saved = list(self._on_saved)
         for component, status in list(self._unsaved.items()):
             try:
-                await self._stores.statuses.put(status)
+                await self._context.stores.statuses.put(status)
             except StoreUnavailable:
                 return False
             if self._unsaved.get(component) is status:
                 del self._unsaved[component]
+        del self._on_saved[: len(on_saved)]
+        for call in on_saved:
+            call()
         return True
 
 
@@ -135,6 +152,7 @@ def _webhook_id(status: Status) -> str:
 async def notify_status(settings: Settings, spec: ChannelSpec, status: Status) -> None:
     """Tell a status_url a status that no worker can (the worker is dead): a few attempts, then only the store has it."""
     webhook = Webhook(settings.callback_timeout)
+    backoff = Backoff(1.0, 10.0)
     try:
         for attempt in range(1, NOTIFY_ATTEMPTS + 1):
             outcome = await webhook.post(
@@ -147,6 +165,6 @@ async def notify_status(settings: Settings, spec: ChannelSpec, status: Status) -
                 return
             log.warning("forwarding a status failed", channel_id=status.channel_id, reason=outcome.reason)
             if attempt < NOTIFY_ATTEMPTS:
-                await asyncio.sleep(retry_policy.pause(attempt))
+                await backoff.pause()
     finally:
         await webhook.close()

@@ -353,7 +353,7 @@ async def bodies(broker: Broker, queue: str, **options: Any) -> list[bytes]:
         seen.extend(delivery.body for delivery in batch)
         return True
 
-    await broker.walk(queue, visit, keeping=True, **options)
+    await broker.browse(queue, visit, keeping=True, **options)
     return seen
 
 
@@ -388,7 +388,7 @@ async def test_a_walk_takes_what_is_chosen_and_leaves_the_rest_in_order(broker: 
                 delivery.ack()
         return True
 
-    assert await broker.walk(queue, take_the_even, keeping=True) == 2500
+    assert await broker.browse(queue, take_the_even, keeping=True) == 2500
     assert batches > 1
     assert await bodies(broker, queue) == [str(number).encode() for number in numbers if number % 2]
     assert await bodies(broker, queue, most=3) == [b"1", b"3", b"5"]
@@ -402,10 +402,10 @@ async def test_a_walk_that_takes_everything_empties_the_queue(broker: Broker, qu
             delivery.ack()
         return True
 
-    assert await broker.walk(queue, take, keeping=False) == 2500
+    assert await broker.browse(queue, take, keeping=False) == 2500
     assert await broker.queue_length(queue) == 0
-    assert await broker.walk(queue, take, keeping=False) == 0
-    assert await broker.walk("no.such.queue", take, keeping=False) == 0
+    assert await broker.browse(queue, take, keeping=False) == 0
+    assert await broker.browse("no.such.queue", take, keeping=False) == 0
 
 
 async def test_a_walk_that_fails_half_way_loses_nothing(broker: Broker, queue: str) -> None:
@@ -416,7 +416,7 @@ async def test_a_walk_that_fails_half_way_loses_nothing(broker: Broker, queue: s
         raise BrokerUnavailable("the next publish failed")
 
     with pytest.raises(BrokerUnavailable, match="the next publish failed"):
-        await broker.walk(queue, fail, keeping=True)
+        await broker.browse(queue, fail, keeping=True)
     assert await bodies(broker, queue) == [b"2", b"3"]
 
 

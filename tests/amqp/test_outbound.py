@@ -40,7 +40,7 @@ async def taken(broker: Broker, queue: str) -> list[bytes]:
             delivery.ack()
         return True
 
-    await broker.walk(queue, visit, keeping=False)
+    await broker.browse(queue, visit, keeping=False)
     return found
 
 

@@ -114,8 +114,8 @@ class FakeJunebug:
         path = self.data_dir / "posted"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def farewells(self) -> list[dict[str, Any]]:
-        path = self.data_dir / "farewells"
+    def drains(self) -> list[dict[str, Any]]:
+        path = self.data_dir / "drains"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def out(self) -> str:

@@ -61,12 +61,12 @@ async def notify_status(settings: Settings, spec: ChannelSpec, status: Status) -
         file.write(json.dumps({"url": spec.status_url, **status_body(status)}) + "\n")
 
 
-async def farewell(settings: Settings, broker: Broker, stores: Stores, spec: ChannelSpec, delayed: Sequence[str]) -> None:
+async def drain(settings: Settings, broker: Broker, stores: Stores, spec: ChannelSpec, delayed: Sequence[str]) -> None:
     directory = Path(settings.data_dir)
-    with (directory / "farewells").open("a") as file:
+    with (directory / "drains").open("a") as file:
         file.write(json.dumps({"channel": spec.id, "label": spec.label, "delayed": list(delayed)}) + "\n")
     if spec.id.startswith("crash"):
-        raise RuntimeError("a fault in the farewell")
+        raise RuntimeError("a fault in the drain")
     while spec.id.startswith("slow") and not (directory / "go").exists():
         await asyncio.sleep(0.02)
 
@@ -87,7 +87,7 @@ def main() -> int:
             run_channel=run_channel,
             run_api=run_api,
             notify_status=notify_status,
-            farewell=farewell,
+            drain=drain,
             keep_descriptors=(listener.fileno(),),
             servers=servers,
             channels=given.get("channels", True),

@@ -137,7 +137,7 @@ async def test_a_deleted_channel_leaves_nothing(house: House, settings: Settings
         assert not any((await broker.queue_lengths([*names.channel_queues("a"), *delayed])).values())
         (keys,) = await house.stores._redis.run(("KEYS", "*a*"))
         assert set(keys) <= {names.CHANNELS, names.GENERATIONS, names.EPOCH}
-        said = {each["channel"]: each["delayed"] for each in house.fake.farewells()}
+        said = {each["channel"]: each["delayed"] for each in house.fake.drains()}
         assert said.keys() == {"a", "print-b"}
         assert set(delayed) <= set(said["a"])
         assert not list(house.fake.settings.log_dir.glob("channel-*"))
@@ -146,12 +146,12 @@ async def test_a_deleted_channel_leaves_nothing(house: House, settings: Settings
         await broker.close()
 
 
-async def test_a_long_farewell_keeps_nobody_waiting(house: House) -> None:
+async def test_a_long_drain_keeps_nobody_waiting(house: House) -> None:
     await house.create("slow", "b", label="old")
     await house.started("slow")
     await house.started("b")
     await house.channels.delete("slow")
-    await until(lambda: asyncio.to_thread(lambda: [each["label"] for each in house.fake.farewells()] == ["old"]))
+    await until(lambda: asyncio.to_thread(lambda: [each["label"] for each in house.fake.drains()] == ["old"]))
     await house.create("c")
     await house.started("c")
     await house.channels.delete("b")
@@ -162,40 +162,40 @@ async def test_a_long_farewell_keeps_nobody_waiting(house: House) -> None:
     await until(lambda: _is(deleted(), ["slow"]))
     (house.fake.data_dir / "go").touch()
     await until(lambda: _is(deleted(), []))
-    assert [each["channel"] for each in house.fake.farewells()] == ["slow", "b"]
+    assert [each["channel"] for each in house.fake.drains()] == ["slow", "b"]
 
 
 async def _is(question: Awaitable[Any], wanted: Any) -> bool:
     return bool(await question == wanted)
 
 
-async def test_an_interrupted_farewell_is_said_again(house: House) -> None:
+async def test_an_interrupted_drain_is_made_again(house: House) -> None:
     await house.create("slow")
     await house.started("slow")
     await house.channels.delete("slow")
-    await until(lambda: asyncio.to_thread(lambda: len(house.fake.farewells()) == 1))
+    await until(lambda: asyncio.to_thread(lambda: len(house.fake.drains()) == 1))
     os.kill(house.reconciler(), signal.SIGKILL)
-    await until(lambda: asyncio.to_thread(lambda: len(house.fake.farewells()) == 2))
+    await until(lambda: asyncio.to_thread(lambda: len(house.fake.drains()) == 2))
     (house.fake.data_dir / "go").touch()
     await until(lambda: _is(house.channels.deleted(), []))
 
 
-async def test_a_fault_in_a_farewell_keeps_no_channel(house: House) -> None:
+async def test_a_fault_in_a_drain_keeps_no_channel(house: House) -> None:
     await house.create("crash")
     await house.told("crash", "backoff")
     await house.channels.delete("crash")
     await until(lambda: _is(house.channels.deleted(), []))
-    assert "a fault in the farewell" in house.fake.out()
+    assert "a fault in the drain" in house.fake.out()
 
 
-async def test_a_channel_deleted_while_no_supervisor_ran_gets_its_farewell(house: House) -> None:
+async def test_a_channel_deleted_while_no_supervisor_ran_is_drained(house: House) -> None:
     await house.create("a", label="kept")
     await house.started("a")
     await asyncio.to_thread(house.fake.terminate)
     await house.channels.delete("a")
     await asyncio.to_thread(house.fake.start)
     await until(lambda: _is(house.channels.deleted(), []))
-    assert [each["label"] for each in house.fake.farewells()] == ["kept"]
+    assert [each["label"] for each in house.fake.drains()] == ["kept"]
 
 
 async def test_a_death_is_told_and_posted(house: House) -> None:

@@ -48,6 +48,8 @@ class Application:
         self.always = 200
         self.statuses: dict[str, int] = {}
         """Content of a message -> status of its answers."""
+        self.retry_after: dict[str, str] = {}
+        """Content of a message -> Retry-After of its answers."""
         self.going_on = asyncio.Event()
         """Clear: it does not answer."""
         self.going_on.set()
@@ -70,7 +72,8 @@ class Application:
         self.received.append(body)
         await self.going_on.wait()
         status = self.statuses.get(body.get("content"), self.always)
-        return web.Response(status=self.answers.pop(0) if self.answers else status)
+        headers = {"Retry-After": self.retry_after[content]} if (content := body.get("content")) in self.retry_after else {}
+        return web.Response(status=self.answers.pop(0) if self.answers else status, headers=headers)
 
     async def wait(self, count: int, timeout: float = DEADLINE) -> list[dict[str, Any]]:
         async def enough() -> bool:

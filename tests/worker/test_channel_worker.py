@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import orjson
 
 from junebug import names
+from junebug.config.declaration import RedisSettings
 from junebug.embedded import free_ports
-from junebug.model.messages import Event
+from junebug.model.messages import Event, Status
 from junebug.model.spec import ChannelSpec
+from junebug.stores import Stores
+from tests.servers import RedisServer
 from tests.worker.conftest import Bench, eventually
 
 
@@ -217,3 +221,29 @@ async def test_an_event_of_nobodys_message_is_kept_out_of_the_way(bench: Bench) 
     await bench.broker.publish(names.event_queue(channel), event.to_wire())
     await bench.send(channel, "1", "goes on")
     assert (await bench.app.wait(1))[0]["content"] == "goes on"
+
+
+async def test_a_status_is_acknowledged_only_once_redis_has_it(bench: Bench, own_redis: RedisServer) -> None:
+    redis = RedisSettings(host=own_redis.host, port=own_redis.port)
+    bench.settings = dataclasses.replace(bench.settings, redis=redis, request_timeout=0.5)
+    bench.stores = Stores(bench.settings)
+    channel = await bench.channel("loopback", {})
+    await bench.running(channel)
+    own_redis.kill()
+    status = Status(channel_id=channel, component="link", status="down", type="lost", message="x")
+    queue = names.status_queue(channel)
+    await bench.broker.publish(queue, status.to_wire())
+
+    async def taken() -> bool:
+        return await bench.broker.queue_length(queue) == 0
+
+    await eventually(taken)
+    await bench.stop(channel)
+    assert await bench.broker.queue_length(queue) == 1
+    own_redis.start()
+    bench.start(channel)
+
+    async def stored() -> bool:
+        return "link" in await bench.stores.statuses.components(channel)
+
+    await eventually(stored)

@@ -1,4 +1,4 @@
-"""The last words of a deleted channel: who hears of what was queued, and what becomes of those who do not listen."""
+"""The end of a deleted channel: who hears of what was queued, and what becomes of those who do not listen."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class Deleted:
         await self.broker.declare({queue: names.delay_arguments(self.id, 3600)}, remember=False)
         await self.broker.publish(queue, callback.to_wire())
 
-    async def farewell(self) -> None:
-        await drain.farewell(self.settings, self.broker, self.stores, self.spec, self.delayed)
+    async def drain(self) -> None:
+        await drain.drain(self.settings, self.broker, self.stores, self.spec, self.delayed)
 
     async def left(self) -> int:
         return sum((await self.broker.queue_lengths([*names.channel_queues(self.id), *self.delayed])).values())
@@ -80,7 +80,7 @@ class Deleted:
                 delivery.ack()
             return True
 
-        await self.broker.walk(queue, take, keeping=False)
+        await self.broker.browse(queue, take, keeping=False)
         return found
 
     async def clean_up(self) -> None:
@@ -115,7 +115,7 @@ async def test_what_is_queued_is_cancelled_and_what_waits_is_called_once(deleted
     callback = Callback(to="event_url", kind="event", id=event.event_id, wire=event.to_wire(), url=deleted.sink.url("/late"))
     await deleted.broker.publish(names.callback_queue(deleted.id), callback.to_wire())
     await deleted.broker.publish(names.callback_queue(deleted.id), b"not a callback")
-    await deleted.farewell()
+    await deleted.drain()
     assert sorted(body["content"] for body in deleted.sink.bodies(MO_URL)) == ["again", "mo"]
     assert {each.headers["Authorization"] for each in deleted.sink.requests(MO_URL)} == {"Token t"}
     assert deleted.sink.requests(MO_URL)[0].headers["Webhook-Id"]
@@ -124,7 +124,7 @@ async def test_what_is_queued_is_cancelled_and_what_waits_is_called_once(deleted
     assert [body["event_type"] for body in deleted.sink.bodies("/late")] == ["submitted"]
     assert await deleted.left() == 0
     before = len(deleted.sink.received)
-    await deleted.farewell()
+    await deleted.drain()
     assert len(deleted.sink.received) == before
 
 
@@ -132,7 +132,7 @@ async def test_those_of_one_address_are_called_in_their_order(deleted: Deleted) 
     for n in range(60):
         await deleted.received(f"{n}", sender=f"+{n % 3}")
     deleted.sink.reply_to_content("0", Reply(delay=0.2))
-    await deleted.farewell()
+    await deleted.drain()
     bodies = deleted.sink.bodies(MO_URL)
     for sender in ("+0", "+1", "+2"):
         numbers = [int(body["content"]) for body in bodies if body["from"] == sender]
@@ -143,7 +143,7 @@ async def test_those_of_one_address_are_called_in_their_order(deleted: Deleted) 
 async def test_a_refusal_is_not_repeated(deleted: Deleted) -> None:
     deleted.sink.always[MO_URL] = Reply(500)
     await deleted.received("a", "b")
-    await deleted.farewell()
+    await deleted.drain()
     assert len(deleted.sink.bodies(MO_URL)) == 2
     assert await deleted.left() == 0
 
@@ -160,7 +160,7 @@ async def test_a_destination_that_never_answers_is_left_alone_and_keeps_no_other
         event = Event(event_type="ack", user_message_id="m", sent_message_id="s", transport_name=deleted.id)
         await deleted.stores.outbound.put(deleted.id, "m", other.url("/other"))
         await deleted.broker.publish(names.event_queue(deleted.id), event.to_wire())
-        await deleted.farewell()
+        await deleted.drain()
         assert len(other.bodies("/other")) == 1
     assert len(deleted.sink.bodies(MO_URL)) < 20
     assert await deleted.left() == 0
@@ -172,7 +172,7 @@ async def test_when_the_time_is_over_the_rest_stays_where_it_is(
     monkeypatch.setattr(drain, "LONGEST", 0.5)
     deleted.sink.always[MO_URL] = Reply(delay=0.2)
     await deleted.received(*map(str, range(100)))
-    await deleted.farewell()
+    await deleted.drain()
     assert 0 < len(deleted.sink.bodies(MO_URL)) < 100
     assert 0 < await deleted.left() < 100
 
@@ -184,7 +184,7 @@ async def test_the_applications_queues_get_what_they_should_and_its_own_stay(del
     await deleted.sent("ours", event_url=False)
     await deleted.sent("theirs", queue=outbound, event_url=False)
     await deleted.received("mo")
-    await deleted.farewell()
+    await deleted.drain()
     assert [body["content"] for body in await deleted.taken(inbound)] == ["mo"]
     told = await deleted.taken(events)
     assert [(event["event_type"], event["nack_reason"]) for event in told] == [("nack", "cancelled")] * 2
@@ -201,13 +201,13 @@ async def test_an_outbound_queue_that_others_use_is_left_alone(deleted: Deleted)
     other = ChannelSpec(id=str(uuid.uuid4()), type="telnet", config={}, amqp_queue=deleted.app, given=frozenset({"amqp_queue"}))
     await deleted.stores.channels.create(other)  # its worker is not up
     await deleted.sent("theirs", queue=queue)
-    await deleted.farewell()
+    await deleted.drain()
     assert await deleted.broker.queue_length(queue) == 1
     await deleted.stores.channels.delete(other.id)
     held: list[Delivery] = []
     consumer = deleted.broker.consume(queue, held.append, prefetch=10)
     await eventually(lambda: held)
-    await deleted.farewell()
+    await deleted.drain()
     await consumer.cancel()
     assert await deleted.broker.queue_length(queue) == 1
     assert not deleted.sink.received
@@ -220,7 +220,7 @@ async def test_a_queue_that_the_dead_workers_link_still_holds_is_waited_for(dele
     held: list[Delivery] = []
     dead.consume(names.inbound_queue(deleted.id), held.append, prefetch=10)
     await eventually(lambda: held)
-    task = asyncio.create_task(deleted.farewell())
+    task = asyncio.create_task(deleted.drain())
     await dead.close()
     await task
     assert [body["content"] for body in deleted.sink.bodies(MO_URL)] == ["mo"]
@@ -242,14 +242,14 @@ async def test_redis_or_rabbitmq_away_is_told_and_loses_nothing(
     await own.sent("a", "b")
     await asyncio.to_thread(own_redis.kill)
     with pytest.raises(StoreUnavailable):
-        await own.farewell()
+        await own.drain()
     await asyncio.to_thread(own_redis.start)
     await asyncio.to_thread(own_rabbitmq.kill)
     with pytest.raises(BrokerUnavailable):
-        await own.farewell()
+        await own.drain()
     await asyncio.to_thread(own_rabbitmq.start)
     await broker.wait_connected(30)
-    await own.farewell()
+    await own.drain()
     told = {body["message_id"] for body in deleted.sink.bodies(EVENT_URL)}
     assert len(told) == 2  # a killed RabbitMQ may have forgotten an acknowledgement: then it is told twice
     assert await own.left() == 0

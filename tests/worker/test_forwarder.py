@@ -15,7 +15,7 @@ import standardwebhooks
 from junebug import names
 from junebug.embedded import free_ports
 from junebug.model.callbacks import Callback, DeadLetter
-from junebug.model.messages import Status, UserMessage
+from junebug.model.messages import Status, UserMessage, event_of
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
 from tests.worker.conftest import Application, Bench, eventually
@@ -73,28 +73,27 @@ async def loopback(bench: Bench, **properties: Any) -> str:
     return channel
 
 
-async def waiting(bench: Bench, channel: str) -> int:
-    """Callbacks on the channel's delay queues."""
-    noted = await bench.stores.delay_queues.noted(channel)
-    return sum((await bench.broker.queue_lengths(noted)).values())
+async def waiting(bench: Bench, channel: str, of: str = "") -> int:
+    """What lies in the channel's queues on its way to the application (or in its queues of one sort only)."""
+    own = [names.inbound_queue(channel), names.event_queue(channel), names.callback_queue(channel)]
+    queues = [name for name in (*own, *await bench.stores.delay_queues.noted(channel)) if f"{channel}.{of}" in name]
+    return sum((await bench.broker.queue_lengths(queues)).values())
 
 
-async def all_wait(bench: Bench, channel: str, count: int, of: str = "waiting") -> None:
-    """Until so many callbacks lie on delay queues of a kind."""
+async def all_wait(bench: Bench, channel: str, count: int, of: str = "") -> None:
+    """Until so many lie there."""
 
     async def they_do() -> bool:
-        noted = [name for name in await bench.stores.delay_queues.noted(channel) if f".{of}." in name]
-        return sum((await bench.broker.queue_lengths(noted)).values()) >= count
+        return await waiting(bench, channel, of) >= count
 
     await eventually(they_do)
 
 
 async def has_none(bench: Bench, channel: str) -> None:
-    """Until the channel's own queues and its delay queues are empty."""
+    """Until nothing waits any more."""
 
     async def it_has() -> bool:
-        lengths = await bench.broker.queue_lengths([names.inbound_queue(channel), names.callback_queue(channel)])
-        return not sum(lengths.values()) and not await waiting(bench, channel)
+        return not await waiting(bench, channel)
 
     await eventually(it_has)
 
@@ -108,7 +107,7 @@ async def dead_letters(bench: Bench, channel: str, count: int = 1) -> list[DeadL
 
     async def enough() -> bool:
         found.clear()
-        await bench.broker.walk(names.dead_queue(channel), visit, keeping=True, exclusive=False)
+        await bench.broker.browse(names.dead_queue(channel), visit, keeping=True, exclusive=False)
         return len(found) >= count
 
     await eventually(enough)
@@ -158,7 +157,7 @@ async def test_a_dead_host_is_left_alone_but_for_probes(quick: Bench, host: Host
     channel = await loopback(quick, mo_url=host.url())
     await receive(quick, channel, *(mo(str(n)) for n in range(300)))
     await all_wait(quick, channel, 295)
-    await host.wait(6)  # five, and a probe
+    await host.wait(3)  # the first, and probes
     assert len(host.received) == 6
     assert (await quick.component(channel, "callbacks"))["details"] == {"mo_url": "HTTP 503 Service Unavailable"}
 
@@ -184,24 +183,101 @@ async def test_a_dead_host_holds_up_no_other(quick: Bench, host: Host) -> None:
     await eventually(all_there, 20)
 
 
-async def test_a_slow_host_empties_the_inbound_queue_all_the_same(quick: Bench, host: Host) -> None:
+async def test_a_slow_host_holds_up_no_other_and_gets_everything(quick: Bench, host: Host) -> None:
     set_up(quick, callback_concurrency=2)
     await host.start()
     host.going_on.clear()
     channel = await loopback(quick, mo_url=host.url())
-    await receive(quick, channel, *(mo(str(n), f"+{n}") for n in range(1000)))
-
-    async def is_empty() -> bool:
-        return await quick.broker.queue_length(names.inbound_queue(channel)) == 0
-
-    await eventually(is_empty)
+    await receive(quick, channel, *(mo(str(n), f"+{n}") for n in range(500)))
+    slow = [await quick.send(channel, f"+{n}", "slow", host.url("/event")) for n in range(500)]
+    quickly = [await quick.send(channel, f"+{n}", "quick", quick.app.url("/event")) for n in range(20)]
+    await quick.app.wait(20)
+    assert {body["message_id"] for body in quick.app.received} == {*quickly}
     host.going_on.set()
 
     async def all_there() -> bool:
-        return len(set(host.contents())) == 1000
+        events = {body["message_id"] for body in host.received if "event_type" in body}
+        return {*map(str, range(500))} <= set(host.contents()) and events == {*slow}
 
-    await eventually(all_there, 30)
+    await eventually(all_there, 60)
     await has_none(quick, channel)
+
+
+@pytest.mark.parametrize("failure", [503, 500, "dead", "hanging"])
+async def test_messages_of_one_address_keep_their_order_for_a_whole_outage(
+    quick: Bench, host: Host, failure: int | str
+) -> None:
+    """From the first that fails to the last that waits, whatever restarts in between."""
+    set_up(quick, callback_timeout=0.3)
+    if failure != "dead":
+        await host.start()
+    if failure == "hanging":
+        host.going_on.clear()
+    host.always = failure if isinstance(failure, int) else 200
+    channel = await loopback(quick, mo_url=host.url())
+    for n in range(30):
+        await receive(quick, channel, mo(str(n), f"+{n % 2}"))
+    await all_wait(quick, channel, 30)
+    assert await quick.stop(channel) == 0
+    quick.start(channel)
+    await receive(quick, channel, *(mo(str(n), f"+{n % 2}") for n in range(30, 40)))
+    await all_wait(quick, channel, 40)
+    host.received.clear()
+    host.always = 200
+    host.going_on.set()
+    if failure == "dead":
+        await host.start()
+
+    async def all_there() -> bool:
+        return {*map(str, range(40))} <= set(host.contents())
+
+    await eventually(all_there)
+    for address in (0, 1):
+        first_times = list(dict.fromkeys(each for each in host.contents() if int(each) % 2 == address))
+        assert first_times == [str(n) for n in range(address, 40, 2)]
+
+
+async def test_events_of_one_message_keep_their_order_for_a_whole_outage(quick: Bench, host: Host) -> None:
+    channel = await loopback(quick)
+    event = event_of(mo("x"), channel, "ack", sent_message_id="1")
+    reports = [
+        dataclasses.replace(event, event_type="delivery_report", delivery_status="pending", event_id=str(n))
+        for n in range(30)
+    ]
+    events = [dataclasses.replace(each, event_url=host.url(), transport_metadata={"n": n}) for n, each in enumerate(reports)]
+    await quick.broker.publish_many(names.event_queue(channel), [each.to_wire() for each in events])
+    await all_wait(quick, channel, 30)
+    await host.start()
+    await host.wait(30)
+    assert [body["event_details"]["n"] for body in host.received] == [*range(30)]
+
+
+async def test_a_failed_callback_keeps_no_other_waiting_while_its_repeat_is_written(quick: Bench) -> None:
+    """The write takes its time: a new retry queue is trusted after two seconds only."""
+    set_up(quick, callback_concurrency=1)
+    quick.app.statuses = {"bad": 400}
+    channel = await loopback(quick)
+    await receive(quick, channel, mo("bad", "+1"), mo("good", "+2"))
+    await quick.app.wait(2)
+    assert quick.app.received[1]["content"] == "good"
+    assert await waiting(quick, channel, "retry") == 0
+
+
+async def test_a_short_retry_after_is_not_kept_up_by_a_long_one(quick: Bench) -> None:
+    set_up(quick, callback_retry_delays=[0.2, 3600.0])
+    quick.app.retry_after = {"long": "100", "short": "3"}
+    quick.app.statuses = {"long": 429, "short": 429}
+    channel = await loopback(quick, mo_url=None, amqp_queue=None)
+    for n, content in enumerate(("long", "short")):
+        callback = Callback(to="event_url", kind="inbound", id=str(n), wire=mo(content, f"+{n}").to_wire(), url=quick.app.url())
+        await quick.broker.publish(names.callback_queue(channel), callback.to_wire())
+    await quick.app.wait(2)
+    good = Callback(to="event_url", kind="inbound", id="2", wire=mo("good", "+2").to_wire(), url=quick.app.url())
+    await quick.broker.publish(names.callback_queue(channel), good.to_wire())  # so the host lives
+    await all_wait(quick, channel, 2, "retry")
+    quick.app.statuses = {}
+    await quick.app.wait(4)
+    assert quick.app.received[3]["content"] == "short"
 
 
 async def test_one_message_that_the_application_cannot_bear_holds_up_no_other(quick: Bench, host: Host) -> None:
@@ -246,32 +322,36 @@ async def test_a_restarted_worker_goes_on_with_what_waits(quick: Bench, host: Ho
 
 
 async def test_an_emptied_redis_does_not_hide_what_waits(quick: Bench, host: Host) -> None:
-    channel = await loopback(quick, mo_url=host.url())
-    await receive(quick, channel, *(mo(str(n)) for n in range(20)))
-    await all_wait(quick, channel, 15)
+    channel = await loopback(quick)
+    for n in range(20):
+        await quick.send(channel, "+27", str(n), host.url())
+    await all_wait(quick, channel, 20, "backlog")
     await quick.stop(channel)
     queues = await quick.stores.delay_queues.noted(channel)
     await quick.stores.delay_queues.forget(channel, queues)
     await host.start()
     quick.start(channel)
-    await receive(quick, channel, mo("new"))  # its success shows that the host works
+    await quick.send(channel, "+27", "new", host.url())
     await host.wait(21)
-    for name, destination in queues.items():
-        await quick.stores.delay_queues.note(channel, name, destination, 60)  # so that they are removed
+    for name, about in queues.items():
+        await quick.stores.delay_queues.note(channel, name, about, 60)  # so that they are removed
 
 
 async def test_a_closed_circuit_works_without_a_detour_again(quick: Bench, host: Host) -> None:
-    channel = await loopback(quick, mo_url=host.url())
-    await receive(quick, channel, *(mo(str(n)) for n in range(20)))
-    await all_wait(quick, channel, 15)
+    channel = await loopback(quick)
+    waited = [await quick.send(channel, "+27", str(n), host.url()) for n in range(20)]
+    await all_wait(quick, channel, 20, "backlog")
     await host.start()
     await host.wait(20)
-    await has_none(quick, channel)
-    await quick.broker.delete_queues(list(await quick.stores.delay_queues.noted(channel)))
-    await receive(quick, channel, *(mo(f"direct {n}") for n in range(20)))
+
+    async def no_backlog() -> bool:
+        return not any(".backlog." in name for name in await quick.stores.delay_queues.noted(channel))
+
+    await eventually(no_backlog)
+    direct = [await quick.send(channel, "+27", str(n), host.url()) for n in range(20)]
     await host.wait(40)
-    assert await quick.broker.queue_lengths([names.waiting_queue(channel, f"http://127.0.0.1:{host.port}")])
-    assert host.contents()[20:] == [f"direct {n}" for n in range(20)]
+    assert await no_backlog()
+    assert [body["message_id"] for body in host.received] == waited + direct
 
 
 # --- settings that change meanwhile -----------------------------------------------------------------------------------

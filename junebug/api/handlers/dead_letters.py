@@ -153,4 +153,4 @@ class DeadLetters:
     async def _walk(self, channel: str, visit: Visit, *, keeping: bool, most: int | None = None) -> None:
         """Raises QueueBusy, BrokerUnavailable."""
         queue = names.dead_queue(channel)
-        await until_free(lambda: self._broker.walk(queue, visit, keeping=keeping, most=most))
+        await until_free(lambda: self._broker.browse(queue, visit, keeping=keeping, most=most))

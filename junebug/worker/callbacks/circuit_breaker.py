@@ -1,10 +1,9 @@
-"""Whether a destination is called at all: a host that keeps failing is left alone and asked now and then. Pure.
+"""Whether a destination is called at all: a host that fails is left alone and asked now and then. Pure.
 
-Neighbour: lane.py, which has one for each destination and tells it of every outcome. Times are seconds of any clock
-that does not jump.
+Neighbour: destination.py has one and tells it of every outcome. Times are seconds of any clock that does not jump.
 
-    closed --5 callbacks failed, none went well between--> open --an answer that shows life--> closed
-                                      open --probe failed--> open, the next probe later
+    closed --5 callbacks failed, none went well between; or one did, and nobody has shown life since--> open
+    open --an answer that shows life--> closed;  open --probe failed--> open, the next probe later
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ LONGEST_PAUSE = 30.0
 """A host that works again is found within this time, unless it said itself how long to wait (Retry-After)."""
 
 
-class Circuit:
+class CircuitBreaker:
     """Of one destination."""
 
     def __init__(self, delays: Sequence[float]) -> None:
@@ -30,7 +29,7 @@ class Circuit:
         """How the last call failed."""
 
     def failed(self, now: float, callback_id: str, reason: str, retry_after: float | None = None) -> bool:
-        """A call failed for a cause that lies with the host; whether that opened the circuit.
+        """A call failed for a cause that may lie with the host; whether that opened the circuit.
 
         Counted are callbacks, not calls: one that the application cannot bear says nothing of the others.
         """
@@ -57,7 +56,7 @@ class Circuit:
         return was_open
 
     def suspect(self, now: float) -> None:
-        """There may have been failures that we do not know of: ask before anything else."""
+        """It may be failing: ask before anything else."""
         self.is_open = True
         self._probes = 0
         self.probe_at = now

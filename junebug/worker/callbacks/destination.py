@@ -1,167 +1,352 @@
-"""All calls of one destination (a URL's host, an AMQP queue): in their order, so many at a time, none while it is down.
+"""All callbacks of one destination (a host's mo_url, event_urls or status_url, an AMQP queue): in their order, so many at a
+time, none while it is down.
 
-    offer -> line -> call -> done, or to a retry queue
-        `--> waiting room, while the host is down or too slow, or others wait there already
+    offer -> keyed queue -> call -> concluded: done, a retry queue, the dead letters
+        |        `--> held: it failed, and nobody knows yet whether that lies with it or with the host
+        `--> home: the queue that is the destination's alone, or its backlog, while the host is down or too slow
 
-Neighbours: destinations.py has one lane for each destination and makes the calls; circuit.py and line.py decide;
-waiting_room.py keeps what has to wait on RabbitMQ, so that a dead host costs no memory and holds up nobody else.
+A callback that fails is the first of its key until another one succeeds (then the fault is its own: it is tried again
+later, alone) or the circuit opens. Then all goes home, to its place there, and now and then what waits for longest probes
+the host: so order is kept for as long as it takes.
+
+Neighbours: circuit_breaker.py and keyed_queue.py decide, attempts.py makes the calls, backlog.py and source.py keep what waits.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import structlog
 
-from junebug.amqp.broker import Broker
+from junebug.errors import BrokerUnavailable
 from junebug.worker.callbacks import retry_policy
-from junebug.worker.callbacks.backlog import WaitingRoom
-from junebug.worker.callbacks.circuit_breaker import Circuit
-from junebug.worker.callbacks.delay_queues import DelayQueues
-from junebug.worker.callbacks.keyed_queue import Line
-from junebug.worker.callbacks.pending_callback import Job, Office
+from junebug.worker.callbacks.attempts import Attempts
+from junebug.worker.callbacks.backlog import Backlog
+from junebug.worker.callbacks.circuit_breaker import CircuitBreaker
+from junebug.worker.callbacks.keyed_queue import KeyedQueue
+from junebug.worker.callbacks.pending_callback import PendingCallback
+from junebug.worker.callbacks.source import Source
 from junebug.worker.callbacks.webhook import Outcome
+from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("forwarder")
 
 PATIENCE = 1.0
-"""Seconds that a callback waits here for a slow host; then it and what follows it wait on RabbitMQ."""
+"""Seconds that a callback waits here for a slow host; then it and what follows it wait in the backlog, so that it takes
+no room from other destinations' in the hands of their common queue.
+"""
+SAMPLE = 20
+"""Callbacks that are looked at for a probe."""
+STUCK = 3
+"""Probes with one callback after which another one is tried beside it."""
+PAUSE = 0.1
 
 
-class Lane:
+class Destination:
     """One destination's."""
 
     def __init__(
-        self, destination: str, office: Office, broker: Broker, queues: DelayQueues, circuit: Circuit, room: int
+        self,
+        context: ChannelContext,
+        attempts: Attempts,
+        kind: str,
+        name: str,
+        dispatch: Callable[[PendingCallback], None],
     ) -> None:
-        """`room`: calls under way at the most."""
-        self.destination = destination
-        self.circuit = circuit
-        self.is_known = False
-        """Whether its waiting queue has been looked into since the start of this process."""
-        self.waiting = WaitingRoom(destination, self, office, broker, queues, room)
-        self._office = office
-        self._line: Line[Job] = Line(room)
-        self._calls: dict[asyncio.Task[None], Job] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        """`kind`: what a callback is `to`; `name`: see Target.destination. `dispatch` takes what may be for others now."""
+        self.kind = kind
+        self.name = name
+        self.backlog = Backlog(context, attempts, kind, name, dispatch, self.drop_dead)
+        self._context = context
+        self._attempts = attempts
+        self._dispatch = dispatch
+        self._delays = context.settings.callback_retry_delays
+        self._breaker = CircuitBreaker(self._delays)
+        self._queue: KeyedQueue[PendingCallback] = KeyedQueue(context.settings.callback_concurrency)
+        self._calls: dict[asyncio.Task[None], PendingCallback] = {}
+        self._conclusions: set[asyncio.Task[None]] = set()
+        self._failed: dict[PendingCallback, Outcome] = {}
+        """What is held."""
+        self._homes: set[Source[PendingCallback]] = set()
+        """Queues that are for it alone, besides its backlog."""
+        self._is_standing_still = False
+        """All has gone home; what comes goes there, too."""
+        self._recovery: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._stuck: tuple[str, int] = ("", 0)
+        """The callback that was the last to probe, and how often."""
+        self._verdict: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._stopping = False
 
     @property
     def is_idle(self) -> bool:
         """Whether it may be forgotten."""
-        return not (self._line or self._calls or self.waiting.is_used)
+        return not (self._queue or self._calls or self._conclusions or self.backlog.in_use or self._recovery)
 
     # --- what comes ---------------------------------------------------------------------------------------------------
 
-    def offer(self, job: Job) -> None:
+    def offer(self, pending: PendingCallback) -> None:
         """Get it done, in its order."""
-        if not (self.waiting.is_used or self.circuit.is_open):
-            self.admit(job)
-        elif self.waiting.may_hold:
-            self.waiting.held.append(job)
+        if self._stopping:
+            return  # RabbitMQ has it
+        home = pending.home
+        if home and home is not self.backlog.source and home not in self._homes:
+            self._homes.add(home)
+            if self._is_standing_still:
+                self._context.own("halt", home.halt())
+        if self._breaker.is_open and not self._attempts.may_wait:
+            self._attempts.skip(pending)
+        elif self._is_standing_still:
+            self._send_home(pending)
+        elif self.backlog.in_use and home is not self.backlog.source:
+            self.backlog.append(pending)
         else:
-            self.waiting.put(job)
-        self._be_patient()
+            self._queue.add(pending)
+            self._begin_calls()
+            if home is None and self._patience is None and self._attempts.may_wait:
+                self._be_patient()
 
-    def admit(self, job: Job) -> None:
-        """It has not to wait, or has done so."""
-        self._line.add(job)
-        self._begin_calls()
+    def _send_home(self, pending: PendingCallback) -> None:
+        if not pending.is_wanted:
+            return
+        if pending.home:
+            pending.give_back()
+        else:
+            self.backlog.append(pending)
 
-    def look(self) -> None:
-        """Something waits since before this process: go on with it."""
-        self.is_known = True
-        self.waiting.look()
+    def find_backlog(self) -> None:
+        """Something waits there since before this process: ask before anything else."""
+        self._breaker.suspect(_now())
+        self.backlog.find()
+        self._stand_still()
+
+    def release(self) -> None:
+        """The channel's settings changed: what has not begun may be meant for others now."""
+        self._failed.clear()
+        for pending in self._queue.leave(lambda pending: True):
+            self._dispatch(pending)
+        self._breaker.answered()
+        self._wake.set()
+
+    # --- calls --------------------------------------------------------------------------------------------------------
 
     def _begin_calls(self) -> None:
-        while job := self._line.begin():
-            task = asyncio.create_task(self._call(job))
-            self._calls[task] = job
+        while not self._breaker.is_open and (pending := self._queue.begin()):
+            task = self._context.own("callback", self._call(pending))
+            self._calls[task] = pending
 
-    async def _call(self, job: Job) -> None:
+    async def _call(self, pending: PendingCallback) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        outcome = None
         try:
-            if job.is_wanted:
-                outcome = await self._office.call(self.destination, job)
-                if outcome is not None:
-                    self.learn(job, outcome)
-                    await self._office.settle(job, outcome)
-        except asyncio.CancelledError:
-            job.done.cancel()
-            raise
-        except Exception:
-            await self._office.fail(job)
+            if pending.is_wanted:
+                outcome = await self._attempts.call(pending)
         finally:
-            task = asyncio.current_task()
-            assert task is not None
             del self._calls[task]
-            self._line.done(job)
-            self._begin_calls()
+            self._learn(pending, outcome)
+        self._begin_calls()
 
-    def learn(self, job: Job, outcome: Outcome) -> None:
-        """What a call says of the host."""
-        if outcome.ok or retry_policy.is_clients_error(outcome.status):
-            if self.circuit.answered():
-                log.info("destination works again", destination=self.destination)
-                self.waiting.on_news()
-        elif self.circuit.failed(_now(), job.callback.id, outcome.reason, outcome.retry_after):
-            log.warning("destination fails: it is only probed", destination=self.destination, reason=outcome.reason)
-            self.waiting.end_pass()
-            self._spill()
+    def _learn(self, pending: PendingCallback, outcome: Outcome | None) -> None:
+        if outcome is None or _shows_life(outcome) or not self._attempts.may_wait:
+            self._queue.done(pending)
+            if outcome:
+                self._conclude(pending, outcome)
+        else:
+            self._queue.hold(pending)
+            self._failed[pending] = outcome
+        if outcome is None or self._stopping:
+            return
+        if _shows_life(outcome):
+            self._on_life()
+        elif self._breaker.failed(_now(), pending.callback.id, outcome.reason, outcome.retry_after):
+            self._on_open()
+        elif self._verdict is None and self._failed:
+            self._verdict = asyncio.get_running_loop().call_later(self._delays[0], self._suspect)
 
-    # --- who waits too long -------------------------------------------------------------------------------------------
+    def _on_life(self) -> None:
+        if self._breaker.answered():
+            log.info("destination works again", destination=self.name)
+            self._wake.set()
+        failed, self._failed = self._failed, {}
+        for pending, outcome in failed.items():
+            self._queue.release(pending)
+            self._conclude(pending, outcome)
+
+    def _suspect(self) -> None:
+        """Nobody has shown life since one failed."""
+        self._verdict = None
+        if self._failed and not self._breaker.is_open:
+            retry_after = max(outcome.retry_after or 0.0 for outcome in self._failed.values())
+            self._breaker.suspect(_now() + max(0.0, retry_after - self._delays[0]))
+            self._on_open()
+
+    def _on_open(self) -> None:
+        log.warning("destination fails: it is only probed", destination=self.name, reason=self._breaker.reason)
+        if self._attempts.may_wait:
+            self._stand_still()
+        else:
+            for pending in self._queue.leave(lambda pending: True):
+                self._attempts.skip(pending)
+
+    def _conclude(self, pending: PendingCallback, outcome: Outcome) -> None:
+        if outcome.ok:
+            pending.finish()  # at once: no task a callback
+        else:
+            self._background(self._attempts.conclude(pending, outcome))
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._context.own("callback", work)
+        self._conclusions.add(task)
+        task.add_done_callback(self._conclusions.discard)
+
+    # --- while it is down ---------------------------------------------------------------------------------------------
+
+    def _stand_still(self) -> None:
+        if self._recovery is None:
+            self._recovery = self._context.own(f"recovery of {self.name}", self._recover())
+
+    async def _recover(self) -> None:
+        """From the moment it is down until it works again."""
+        while self._breaker.is_open:
+            self.backlog.pause()
+            for home in self._all_homes():
+                await home.halt()
+            while self._calls:
+                await asyncio.wait(list(self._calls))  # they were before all that is to go home now
+            if self._breaker.is_open:
+                self._is_standing_still = True
+                self._failed.clear()
+                for pending in self._queue.leave(lambda pending: True):
+                    self._send_home(pending)
+            while self._breaker.is_open:
+                try:
+                    await self._until_probe()
+                    if self._breaker.is_open:
+                        await self._probe()
+                except BrokerUnavailable:
+                    await self._context.broker.wait_connected(None)
+                    await asyncio.sleep(PAUSE)
+            self._is_standing_still = False
+            self.backlog.drain()
+            homes = self._all_homes()
+            self._homes.clear()
+            for home in homes:
+                await home.go_on()
+        self._recovery = None
+        self._begin_calls()
+
+    def _all_homes(self) -> list[Source[PendingCallback]]:
+        return [*([self.backlog.source] if self.backlog.source else []), *self._homes]
+
+    async def _until_probe(self) -> None:
+        self._wake.clear()
+        if (left := self._breaker.probe_at - _now()) > 0:
+            try:
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _probe(self) -> None:
+        """A call with what waits for longest; it keeps its place when the host does not answer."""
+        if self.backlog.is_writing:
+            await asyncio.sleep(PAUSE)
+            return
+        for home in self._all_homes():
+            if await home.browse(SAMPLE, self._probe_with):
+                return
+        self._breaker.answered()  # nothing waits
+
+    async def _probe_with(self, sample: Sequence[PendingCallback]) -> None:
+        mine: list[PendingCallback] = []
+        for pending in sample:
+            target = self._attempts.target(pending.callback)
+            if target is None:
+                pending.finish()
+            elif target.destination == self.name and not await self._attempts.is_given_up(pending, self._breaker.reason):
+                mine.append(pending)
+        if not mine:
+            return
+        first = mine[0]
+        id = first.callback.id
+        self._stuck = (id, self._stuck[1] + 1 if self._stuck[0] == id else 1)
+        outcome = await self._attempts.call(first)
+        if outcome is None:
+            return
+        other = self._other(mine) if outcome.status == 500 or self._stuck[1] > STUCK else None
+        if other and not _shows_life(outcome):
+            second = await self._attempts.call(other)
+            if second and _shows_life(second):  # so it is the first one that the application cannot bear
+                await self._attempts.conclude(other, second)
+                await self._attempts.conclude(first, outcome)
+                return self._on_life()
+        if _shows_life(outcome):
+            await self._attempts.conclude(first, outcome)
+            self._on_life()
+        else:
+            self._breaker.probe_failed(_now(), outcome.reason, outcome.retry_after)
+
+    def _other(self, sample: Sequence[PendingCallback]) -> PendingCallback | None:
+        """One of another key that overtakes nobody of its own; of the same key where one has kept it up for long."""
+        firsts: dict[str, PendingCallback] = {}
+        for pending in sample:
+            firsts.setdefault(pending.key, pending)
+        others = list(firsts.values())[1:]
+        if others:
+            return others[-1]
+        return sample[1] if self._stuck[1] > STUCK and len(sample) > 1 else None
+
+    # --- while it is slow ---------------------------------------------------------------------------------------------
 
     def _be_patient(self) -> None:
-        if self._timer is None and (self.waiting.held or any(not job.has_waited for job in self._line.waiting())):
-            self._timer = asyncio.get_running_loop().call_later(PATIENCE / 2, self._lose_patience)
+        self._patience = asyncio.get_running_loop().call_later(PATIENCE / 2, self._lose_patience)
 
     def _lose_patience(self) -> None:
-        self._timer = None
-        waiting = (job.since for job in (*self.waiting.held, *self._line.waiting()) if not job.has_waited)
-        if min(waiting, default=_now()) < _now() - PATIENCE:
-            self._spill()
-        self._be_patient()
-
-    def _spill(self) -> None:
-        """What stands in line and has not waited yet goes to the waiting room, in its order."""
-        for job in self._line.leave(lambda job: not job.has_waited):
-            self.waiting.put(job)
-        while self.waiting.held:
-            self.waiting.put(self.waiting.held.popleft())
-
-    def send_back_waited(self) -> None:
-        """What comes from the waiting queue and has not begun goes back to its place there."""
-        for job in self._line.leave(lambda job: job.has_waited):
-            job.done.cancel()
+        self._patience = None
+        waiting = [pending for pending in self._queue if pending.home is None]
+        if not waiting:
+            return
+        if min(pending.since for pending in waiting) > _now() - PATIENCE:
+            return self._be_patient()
+        for pending in self._queue.leave(lambda pending: pending.home is None):
+            self._failed.pop(pending, None)
+            self.backlog.append(pending)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def drop_dead(self) -> None:
-        """The link broke: what came over it will come again, so nobody goes on with it here."""
-        for job in self._line.leave(lambda job: not job.is_wanted):
-            job.done.cancel()
-        self.waiting.drop_dead()
-        for task, job in self._calls.items():
-            if not job.is_wanted:
+        """The link to RabbitMQ broke: what came over it will come again, so nobody goes on with it here."""
+        for pending in self._queue.leave(lambda pending: not pending.is_wanted):
+            self._failed.pop(pending, None)
+        for task, pending in self._calls.items():
+            if not pending.is_wanted:
                 task.cancel()
 
-    async def stop_taking(self) -> None:
-        """Begin no more call of what RabbitMQ has: it goes back there. The rest is still called."""
-        if self._timer:
-            self._timer.cancel()
-        for job in self._line.leave(lambda job: job.delivery is not None):
-            job.done.cancel()
-        await self.waiting.stop_taking()
-
-    def tasks(self) -> list[asyncio.Task[None]]:
-        """What is under way."""
-        return [*self._calls, *self.waiting.tasks()]
-
-    async def stop(self) -> None:
-        """End what is still under way."""
-        for job in self._line.leave(lambda job: True):
-            job.done.cancel()
-        for task in self._calls:
+    async def stop(self, timeout: float) -> None:
+        """Finish what is under way within `timeout` seconds; all else goes back to its queue."""
+        self._stopping = True
+        for timer in (self._verdict, self._patience):
+            if timer:
+                timer.cancel()
+        if self._recovery:
+            self._recovery.cancel()
+        self._queue.leave(lambda pending: pending.delivery is not None)
+        ends = _now() + timeout
+        while self._calls and _now() < ends:
+            await asyncio.wait(list(self._calls), timeout=ends - _now())
+        await self.backlog.stop(max(0.0, ends - _now()))
+        if self._conclusions:
+            await asyncio.wait(list(self._conclusions), timeout=max(0.0, ends - _now()))
+        for task in (*self._calls, *self._conclusions):
             task.cancel()
-        await asyncio.gather(*self._calls, self.waiting.stop(), return_exceptions=True)
+
+
+def _shows_life(outcome: Outcome) -> bool:
+    return outcome.ok or retry_policy.is_clients_error(outcome.status)
 
 
 def _now() -> float:

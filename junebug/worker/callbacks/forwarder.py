@@ -1,189 +1,181 @@
 """The MO and Event ways' last part: a channel's inbound and event queues -> application, by HTTP and/or AMQP (DESIGN §2).
 
-A message is acknowledged only after each destination has it, or has its callback waiting on RabbitMQ for a repeat.
-Neighbours: destinations.py gets callbacks done; what is to be repeated comes back here through the callback queue.
+A message is acknowledged only after each destination has it, or has its callback waiting on RabbitMQ.
+Neighbours: dispatcher.py brings callbacks to their destinations; what is tried again comes back here by the callback queue.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 import structlog
 
 from junebug import names
-from junebug.amqp.broker import Broker
-from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
 from junebug.errors import MalformedMessage, StoreUnavailable
 from junebug.model.callbacks import Callback, Destination
-from junebug.model.messages import Event, UserMessage
-from junebug.stores import Stores
+from junebug.model.messages import Event, UserMessage, seconds_of
+from junebug.runtime.backoff import Backoff
 from junebug.stores.outbound import EventTarget
-from junebug.worker.callbacks import retry_policy
-from junebug.worker.callbacks.dispatcher import Destinations, SpecView
-from junebug.worker.callbacks.pending_callback import Job
+from junebug.worker.callbacks.attempts import Attempts
+from junebug.worker.callbacks.dispatcher import Dispatcher
+from junebug.worker.callbacks.pending_callback import PendingCallback
+from junebug.worker.callbacks.source import Source
 from junebug.worker.callbacks.target import event_callbacks
+from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("forwarder")
 
 PREFETCH = 300
 """Of each queue: enough to keep every destination busy, little enough to cost no memory."""
-ANSWER_GRACE = timedelta(milliseconds=150)
-"""For so long an event is held: the application is to have had the answer with the message's id by then."""
-LONGEST_STORE_PAUSE = 2.0
+ANSWER_GRACE = 0.15
+"""Seconds after a message's own timestamp in which its sender surely learns its id: an event is told no sooner."""
+FIRST_STORE_PAUSE, LONGEST_STORE_PAUSE = 0.5, 2.0
 """Redis is ours and answers at once when it is back: everything waits for it, so nobody waits long."""
 
-T = TypeVar("T")
+T = TypeVar("T", UserMessage, Event)
+R = TypeVar("R")
 
 
 class Forwarder:
     """Hands a channel's MO messages and events to its application."""
 
     def __init__(
-        self, broker: Broker, stores: Stores, destinations: Destinations, spec: SpecView, count: Callable[[str], None]
+        self,
+        context: ChannelContext,
+        attempts: Attempts,
+        dispatcher: Dispatcher,
+        count: Callable[[str], None],
+        more_queues: Iterable[str] = (),
     ) -> None:
-        """`count(rate label)` counts a message or an event, once."""
-        self._broker = broker
-        self._stores = stores
-        self._destinations = destinations
-        self._spec = spec
-        self._channel = spec().id
+        """`count(rate label)` counts a message or an event, once. `more_queues`: other ones that hold callbacks."""
+        self._context = context
+        self._attempts = attempts
+        self._dispatcher = dispatcher
         self._count = count
-        self._tasks: dict[asyncio.Task[None], Delivery] = {}
-        self._turns: dict[str, asyncio.Future[None]] = {}
-        self._consumer: Consumer | None = None
+        channel = context.channel
+        self._inbound = self._source(names.inbound_queue(channel), self._read_messages)
+        callbacks = (names.callback_queue(channel), *more_queues)
+        self._sources = [
+            self._inbound,
+            self._source(names.event_queue(channel), self._read_events),
+            *(self._source(queue, attempts.read_callbacks) for queue in callbacks),
+        ]
+
+    def _source(
+        self, queue: str, read: Callable[[Sequence[Delivery]], Awaitable[list[PendingCallback]]]
+    ) -> Source[PendingCallback]:
+        dispatcher = self._dispatcher
+        return Source(
+            self._context, queue, read, dispatcher.dispatch, prefetch=PREFETCH, on_lost=dispatcher.drop_dead
+        )
 
     def start(self) -> None:
-        handlers: dict[str, Callable[[Delivery], None]] = {
-            names.inbound_queue(self._channel): lambda delivery: self._begin(delivery, self._forward_message),
-            names.event_queue(self._channel): lambda delivery: self._begin(delivery, self._forward_event),
-            names.callback_queue(self._channel): self._destinations.repeat,
-        }
-        self._consumer = self._broker.consume(
-            tuple(handlers),
-            lambda delivery: handlers[delivery.queue](delivery),
-            prefetch=PREFETCH,
-            on_lost=self._on_lost,
-        )
+        for source in self._sources:
+            source.start()
+
+    @property
+    def in_hand(self) -> int:
+        """Messages that came and are not acknowledged."""
+        return sum(source.in_hand for source in self._sources)
 
     async def stop(self, timeout: float) -> None:
         """Take no more; finish what is under way within `timeout` seconds, the rest goes back to its queue."""
-        if self._consumer:
-            await self._consumer.stop_deliveries()
-        await self._destinations.stop(timeout)
-        await asyncio.sleep(0)  # those who waited for what is done acknowledge it
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _on_lost(self) -> None:
-        """The link broke: what is in hand will be delivered again, so nobody goes on with it here."""
-        self._destinations.drop_dead()
-        for task, delivery in self._tasks.items():
-            if not delivery.alive:
-                task.cancel()
-
-    def _begin(self, delivery: Delivery, forward: Callable[[Delivery], Awaitable[None]]) -> None:
-        task = asyncio.create_task(self._guard(delivery, forward))
-        self._tasks[task] = delivery
-        task.add_done_callback(lambda done: self._tasks.pop(done, None))
-
-    async def _guard(self, delivery: Delivery, forward: Callable[[Delivery], Awaitable[None]]) -> None:
-        try:
-            await forward(delivery)
-        except MalformedMessage as error:
-            self._destinations.bury_unreadable(delivery, str(error))
-        except Exception as error:
-            log.exception("forwarding failed: moved to the dead letters")
-            self._destinations.bury_unreadable(delivery, f"{type(error).__name__}: see the channel's log")
-        else:
-            delivery.ack()
+        await asyncio.gather(*(source.stop_deliveries() for source in self._sources))
+        await self._dispatcher.stop(timeout)
+        await asyncio.gather(*(source.stop() for source in self._sources))
 
     # --- MO -----------------------------------------------------------------------------------------------------------
 
-    async def _forward_message(self, delivery: Delivery) -> None:
-        message = UserMessage.from_wire(delivery.body)
-        with Turn(self._turns, f"from {message.from_addr}") as turn:
-            await self._until_stored(lambda: self._stores.inbound.put(self._channel, message, delivery.body))
-            await turn.come()
-            to: list[Destination] = []
-            if self._spec().mo_url:
-                to.append("mo_url")
-            if self._spec().amqp_queue:
-                to.append("amqp_queue")
-            callbacks = [Callback(to=each, kind="inbound", id=message.message_id, wire=delivery.body) for each in to]
-            jobs = [self._destinations.deliver(callback, message, delivery) for callback in callbacks]
-        if not jobs:
-            log.warning("inbound message dropped: the channel has no destination", message_id=message.message_id)
-        await self._finish(jobs)
-        self._count("inbound_message")
+    async def _read_messages(self, deliveries: Sequence[Delivery]) -> list[PendingCallback]:
+        read = await self._parse(deliveries, UserMessage.from_wire)
+        inbound, channel = self._context.stores.inbound, self._context.channel
+        await self._until_stored(
+            lambda: asyncio.gather(*(inbound.put(channel, message, delivery.body) for delivery, message in read))
+        )
+        found = []
+        for delivery, message in read:
+            spec = self._context.spec()
+            urls: list[tuple[Destination, str | None]] = [("mo_url", spec.mo_url), ("amqp_queue", spec.amqp_queue)]
+            to = [kind for kind, url in urls if url]
+            if not to:
+                log.warning("inbound message dropped: the channel has no destination", message_id=message.message_id)
+            finish = self._finish(delivery, "inbound_message", len(to))
+            home = self._inbound if len(to) == 1 else None
+            for kind in to:
+                since = seconds_of(message.timestamp)
+                callback = Callback(to=kind, kind="inbound", id=message.message_id, wire=delivery.body, since=since)
+                found.append(PendingCallback(callback, message, delivery, finish, home))
+        return found
 
     # --- events -------------------------------------------------------------------------------------------------------
 
-    async def _forward_event(self, delivery: Delivery) -> None:
-        event = Event.from_wire(delivery.body)
-        with Turn(self._turns, f"event of {event.user_message_id}") as turn:
-            target = await self._event_target(event)
-            await turn.come()
+    async def _read_events(self, deliveries: Sequence[Delivery]) -> list[PendingCallback]:
+        read = await self._parse(deliveries, Event.from_wire)
+        targets = await self._until_stored(lambda: asyncio.gather(*(self._event_target(event) for _, event in read)))
+        found = []
+        told_at = 0.0
+        for (delivery, event), target in zip(read, targets, strict=True):
             callbacks = [
                 callback
                 for callback in event_callbacks(event, delivery.body, target)
-                if callback.to == "event_url" or self._spec().amqp_queue
+                if callback.to == "event_url" or self._context.spec().amqp_queue
             ]
-            jobs = [self._destinations.deliver(callback, event, delivery) for callback in callbacks]
-        await self._finish(jobs)
-        self._count(event.api_type)
+            finish = self._finish(delivery, event.api_type, len(callbacks))
+            found += [PendingCallback(callback, event, delivery, finish) for callback in callbacks]
+            if callbacks and event.message_timestamp:
+                told_at = max(told_at, seconds_of(event.message_timestamp))
+        if (left := told_at + ANSWER_GRACE - time.time()) > 0:
+            await asyncio.sleep(min(left, ANSWER_GRACE))
+        return found
 
     async def _event_target(self, event: Event) -> EventTarget | None:
-        """Where the message's events go, once the application knows its id; None when no message is named."""
+        """Where the message's events go, as Redis knows; None when no message is named."""
         if not event.user_message_id:
             return None
-        target = await self._until_stored(lambda: self._stores.outbound.add_event(self._channel, event))
-        if target.url or event.event_url:
-            happened = datetime.fromisoformat(event.timestamp).replace(tzinfo=UTC)
-            held = happened + ANSWER_GRACE - datetime.now(UTC)
-            await asyncio.sleep(min(held, ANSWER_GRACE).total_seconds())
-        return target
+        return await self._context.stores.outbound.add_event(self._context.channel, event)
 
     # --- both ---------------------------------------------------------------------------------------------------------
 
-    async def _finish(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            await job.done
+    async def _parse(self, deliveries: Sequence[Delivery], parse: Callable[[bytes], T]) -> list[tuple[Delivery, T]]:
+        """Those that can be read, with their messages; the others go to the dead letters."""
+        read = []
+        for delivery in deliveries:
+            try:
+                read.append((delivery, parse(delivery.body)))
+            except MalformedMessage as error:
+                await self._attempts.bury_unreadable(delivery, str(error))
+            except Exception as error:
+                log.exception("forwarding failed: moved to the dead letters")
+                await self._attempts.bury_unreadable(delivery, f"{type(error).__name__}: see the channel's log")
+        return read
 
-    async def _until_stored(self, call: Callable[[], Awaitable[T]]) -> T:
-        """The store's answer, however long Redis is away."""
-        attempts = 0
+    def _finish(self, delivery: Delivery, label: str, callbacks: int) -> Callable[[], None]:
+        """To be called at the end of each of its callbacks: the last one acknowledges, and it is counted."""
+        left = callbacks
+
+        def finish() -> None:
+            nonlocal left
+            left -= 1
+            if left <= 0:
+                self._count(label)
+                delivery.ack()
+
+        if not callbacks:
+            finish()
+        return finish
+
+    async def _until_stored(self, call: Callable[[], Awaitable[list[R]]]) -> list[R]:
+        """The store's answers, however long Redis is away."""
+        backoff = Backoff(FIRST_STORE_PAUSE, LONGEST_STORE_PAUSE)
         while True:
             try:
                 return await call()
             except StoreUnavailable as error:
-                attempts += 1
+                if not self._attempts.may_wait:
+                    raise
                 log.warning("waiting for Redis", reason=str(error))
-                await asyncio.sleep(min(retry_policy.pause(attempts), LONGEST_STORE_PAUSE))
-
-
-class Turn:
-    """A place in the order of one address: `come` is when those before have been handed on; left at the end."""
-
-    def __init__(self, turns: dict[str, asyncio.Future[None]], key: str) -> None:
-        self._turns = turns
-        self._key = key
-        self._before = turns.get(key)
-        self._mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        turns[key] = self._mine
-
-    def __enter__(self) -> Turn:
-        return self
-
-    async def come(self) -> None:
-        if self._before is not None and not self._before.done():
-            await asyncio.wait([self._before])
-
-    def __exit__(self, *_: object) -> None:
-        self._mine.set_result(None)
-        if self._turns.get(self._key) is self._mine:
-            del self._turns[self._key]
+                await backoff.pause()

@@ -1,38 +1,48 @@
-"""Job: a callback in a worker's hands. Office: who knows what is to become of it.
+"""A callback in a worker's hands, from the queue that it came from until its destination has it, or another queue has.
 
-Neighbours: destinations.py is the office and makes jobs of deliveries; lane.py and waiting_room.py get them done.
+Neighbours: forwarder.py, backlog.py and statuses.py make them, dispatcher.py brings each to its destination.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 from junebug.amqp.frames import Delivery
 from junebug.model.callbacks import Callback
 from junebug.model.messages import Event, Status, UserMessage
-from junebug.worker.callbacks.webhook import Outcome
+from junebug.worker.callbacks.source import Source
 
 Content = UserMessage | Event | Status
 
 
+def content_of(callback: Callback) -> Content:
+    """Raises MalformedMessage."""
+    match callback.kind:
+        case "inbound":
+            return UserMessage.from_wire(callback.wire)
+        case "event":
+            return Event.from_wire(callback.wire)
+        case "status":
+            return Status.from_wire(callback.wire)
+
+
 @dataclass(slots=True, eq=False)
-class Job:
-    """One callback until it is done: its destination has it, or RabbitMQ has confirmed it elsewhere."""
+class PendingCallback:
+    """One callback until it is finished: its destination has it, or RabbitMQ has confirmed it elsewhere."""
 
     callback: Callback
     content: Content
     delivery: Delivery | None
     """Where it came from; None for what was not on RabbitMQ."""
-    since: float
-    """When it came, in the loop's time."""
-    done: asyncio.Future[None]
-    """Cancelled when it is to go back to where it came from."""
-    is_repeat: bool = False
-    """It comes from a delay queue: `finish` acknowledges the delivery, which is of this one alone."""
-    has_waited: bool = False
-    """It comes from the waiting queue of its lane."""
+    on_finished: Callable[[], None]
+    """Lets its queue forget it."""
+    home: Source[PendingCallback] | None = None
+    """The queue that it came from, if that is its destination's alone: there it may go back to its place."""
+    since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    is_finished: bool = False
 
     @property
     def key(self) -> str:
@@ -48,14 +58,19 @@ class Job:
     @property
     def is_wanted(self) -> bool:
         """False when its link is gone: it has been or will be delivered again."""
-        return not self.done.done() and (self.delivery is None or self.delivery.alive)
+        return not self.is_finished and (self.delivery is None or self.delivery.alive)
 
     def finish(self) -> None:
         """It needs no more care."""
-        if not self.done.done():
-            self.done.set_result(None)
-            if self.is_repeat and self.delivery:
-                self.delivery.ack()
+        if not self.is_finished:
+            self.is_finished = True
+            self.on_finished()
+
+    def give_back(self) -> None:
+        """It goes back to its place in its home, and comes again from there."""
+        assert self.delivery is not None
+        self.is_finished = True
+        self.delivery.requeue()
 
     def fields(self) -> dict[str, Any]:
         """For the log."""
@@ -67,28 +82,3 @@ class Job:
             case Status():
                 about = {"component": self.content.component, "status": self.content.status}
         return {"to": self.callback.to, **about}
-
-
-class Office(Protocol):
-    """What the parts of a lane ask of those who know the channel."""
-
-    def job(self, delivery: Delivery) -> Job | None:
-        """Of a delivery of a delay queue; None when there is nothing more to do for it."""
-
-    def destination(self, job: Job) -> str | None:
-        """Where it is to go now; None when nobody wants it any more."""
-
-    def offer(self, job: Job) -> None:
-        """Get it done there."""
-
-    async def call(self, destination: str, job: Job) -> Outcome | None:
-        """One attempt. None: it was not made, because the job goes elsewhere now."""
-
-    async def settle(self, job: Job, outcome: Outcome) -> None:
-        """After an attempt: it is done, to be tried again, or dead."""
-
-    async def fail(self, job: Job) -> None:
-        """While handling an exception, a fault of ours: somebody must look at it."""
-
-    async def give_up_if_too_old(self, job: Job, error: str) -> bool:
-        """Whether it waited for too long, and is a dead letter now."""

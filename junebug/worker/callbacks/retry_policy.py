@@ -1,10 +1,8 @@
-"""When to try again, and when no more: pure arithmetic over attempts.
-
-Neighbours: destinations.py asks what becomes of a failed callback, others how long to wait for what is ours.
-"""
+"""Whether a callback that failed is tried again, and when: pure arithmetic over attempts. Neighbour: attempts.py asks."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,21 +10,15 @@ from typing import Literal
 
 from junebug import names
 
-FIRST, LONGEST, FACTOR = 1.0, 60.0, 2.0
 CLIENT_ERROR_ATTEMPTS = 5
 """A 4xx says that the request itself is refused: it is repeated this often only."""
 TEMPORARY_CLIENT_ERRORS = frozenset({408, 425, 429})
 LONGEST_RETRY_AFTER = names.LONGEST_RETRY
+SHORTEST = 0.8
+"""A jittered delay is at the least this share of its queue's. So nothing waits long behind what came before it: RabbitMQ
+takes what has expired from the head only.
+"""
 JITTER_STEPS = 20
-"""A jittered delay is one of so many, at the most a fifth shorter."""
-
-
-def pause(attempt: int, *, jitter: float | None = None) -> float:
-    """Seconds to wait before attempt number `attempt` (1 = the first repeat), between half and all of a step that
-    grows from 1 to 60 s.
-    """
-    step = min(FIRST * FACTOR ** min(attempt - 1, 16), LONGEST)
-    return step * (0.5 + 0.5 * (random.random() if jitter is None else jitter))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +49,19 @@ def next_step(
         return "too_old"
     own = delays[min(attempts, len(delays)) - 1]
     wanted = min(retry_after or 0.0, LONGEST_RETRY_AFTER)
-    if wanted > own:
-        return Delay(next((delay for delay in delays if delay >= wanted), LONGEST_RETRY_AFTER), wanted)
+    return delay_of(wanted) if wanted > own else jittered(own, jitter=jitter)
+
+
+def jittered(seconds: float, *, jitter: float | None = None) -> Delay:
+    """Up to a fifth shorter."""
     step = round((random.random() if jitter is None else jitter) * JITTER_STEPS)
-    return Delay(own, own * (0.8 + 0.2 * step / JITTER_STEPS))
+    return Delay(seconds, seconds * (SHORTEST + (1 - SHORTEST) * step / JITTER_STEPS))
+
+
+def delay_of(seconds: float) -> Delay:
+    """Exactly so many, in a queue for those that wait about as long."""
+    step = math.ceil(math.log(max(seconds, 1.0), 1 / SHORTEST) - 1e-9)
+    return Delay(min((1 / SHORTEST) ** step, LONGEST_RETRY_AFTER), seconds)
 
 
 def is_clients_error(status: int | None) -> bool:

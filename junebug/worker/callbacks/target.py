@@ -1,6 +1,6 @@
 """Where a callback goes, and one call there.
 
-Neighbours: destinations.py decides when and what comes after a failure, farewell.py makes the last one; webhook.py posts.
+Neighbours: attempts.py calls, and knows what comes after; webhook.py posts.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ import re
 from dataclasses import dataclass
 
 from junebug import names
-from junebug.amqp.broker import Broker
-from junebug.config.declaration import Settings
 from junebug.errors import Unroutable
 from junebug.model import templates
 from junebug.model.callbacks import Callback
-from junebug.model.messages import Event, Status, UserMessage
+from junebug.model.messages import Event, seconds_of
 from junebug.model.presenter import body_of
 from junebug.model.spec import ChannelSpec
 from junebug.stores.outbound import EventTarget
-from junebug.worker.callbacks.pending_callback import Content
+from junebug.worker.callbacks.pending_callback import PendingCallback
 from junebug.worker.callbacks.webhook import Outcome, Webhook
+from junebug.worker.context import ChannelContext
 
 _ORIGIN = re.compile(r"(https?)://(?:[^/?#{}@]*@)?([^/?#{}@]+)", re.IGNORECASE)
 
@@ -66,41 +65,24 @@ def target_of(callback: Callback, spec: ChannelSpec) -> Target | None:
 def event_callbacks(event: Event, wire: bytes, kept: EventTarget | None) -> list[Callback]:
     """For the message's event_url (as Redis has `kept` it, or as it came with the event) and for the channel's queue.
 
-    Neither gets the URL itself, which the application's queue has no use for.
+    Neither gets the URL itself, nor what else is not Vumi's, which the application's queue has no use for.
     """
-    if event.event_url:
+    if event.event_url or event.message_timestamp:
         wire = event.without_url().to_wire()
     url, auth_token = event.event_url, event.event_auth_token
     if kept and kept.url:
         url, auth_token = kept.url, kept.auth_token
-    to_queue = Callback(to="amqp_queue", kind="event", id=event.event_id, wire=wire)
+    since = seconds_of(event.timestamp)
+    to_queue = Callback(to="amqp_queue", kind="event", id=event.event_id, wire=wire, since=since)
     return [dataclasses.replace(to_queue, to="event_url", url=url, auth_token=auth_token), to_queue] if url else [to_queue]
 
 
-def content_of(callback: Callback) -> Content:
-    """Raises MalformedMessage."""
-    match callback.kind:
-        case "inbound":
-            return UserMessage.from_wire(callback.wire)
-        case "event":
-            return Event.from_wire(callback.wire)
-        case "status":
-            return Status.from_wire(callback.wire)
-
-
-async def call(
-    settings: Settings,
-    broker: Broker,
-    webhook: Webhook,
-    spec: ChannelSpec,
-    target: Target,
-    callback: Callback,
-    content: Content,
-) -> Outcome:
+async def call(context: ChannelContext, webhook: Webhook, target: Target, pending: PendingCallback) -> Outcome:
     """One attempt; while RabbitMQ is away, none for a queue is made."""
+    callback, content, spec = pending.callback, pending.content, context.spec()
     if target.routing_key:
         try:
-            await broker.publish_surely(target.routing_key, (callback.wire,), exchange=names.EXCHANGE)
+            await context.broker.publish_surely(target.routing_key, (callback.wire,), exchange=names.EXCHANGE)
         except Unroutable as error:
             return Outcome(False, None, str(error))
         return Outcome(True)
@@ -110,5 +92,5 @@ async def call(
         body,
         target.auth_token,
         id=callback.id,
-        secret=spec.callback_secret or settings.callback_secret,
+        secret=spec.callback_secret or context.settings.callback_secret,
     )

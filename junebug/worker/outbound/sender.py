@@ -30,7 +30,6 @@ from junebug.errors import Expired, MalformedMessage, NotSent, Rejected, Unknown
 from junebug.model.callbacks import DeadLetter
 from junebug.model.messages import Event, UserMessage, event_of, rejected, timestamp_now
 from junebug.transports.base import Accepted, Transport
-from junebug.worker.callbacks import retry_policy
 
 log = structlog.stdlib.get_logger("sender")
 
@@ -40,6 +39,8 @@ PAUSE_IN_PLACE = 1.0
 """Up to so many seconds a message that was not sent waits here; for longer all goes back to the queue."""
 FAULTY_ATTEMPTS = 3
 """A message on which `send` fails with an unforeseen error so often is rejected: it must not block the channel."""
+
+FAULTY_PAUSE = 0.5
 
 
 @dataclass(eq=False, slots=True)
@@ -327,7 +328,7 @@ class Sender:
         if len(self._failures) > 1000:
             self._failures.clear()
         self._failures[message.message_id] = attempts
-        await asyncio.sleep(retry_policy.pause(attempts))
+        await asyncio.sleep(FAULTY_PAUSE * attempts)
         return False
 
     # --- what became of it --------------------------------------------------------------------------------------------

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from junebug.worker.callbacks.circuit_breaker import FAILURES, Circuit
+from junebug.worker.callbacks.circuit_breaker import FAILURES, CircuitBreaker
 from junebug.worker.callbacks.health import CallbackHealth
-from junebug.worker.callbacks.keyed_queue import Line
-from junebug.worker.callbacks.retry_policy import Delay, next_step
+from junebug.worker.callbacks.keyed_queue import KeyedQueue
+from junebug.worker.callbacks.retry_policy import SHORTEST, Delay, next_step
 
 DELAYS = [1.0, 5.0, 30.0, 120.0]
 
 
-def failed_circuit(now: float = 100.0, retry_after: float | None = None) -> Circuit:
-    circuit = Circuit(DELAYS)
+def failed_circuit(now: float = 100.0, retry_after: float | None = None) -> CircuitBreaker:
+    circuit = CircuitBreaker(DELAYS)
     assert [circuit.failed(now, str(n), "dead", retry_after) for n in range(FAILURES)] == [False] * 4 + [True]
     return circuit
 
@@ -31,7 +31,7 @@ def test_it_opens_after_five_callbacks_failed_in_a_row() -> None:
 
 
 def test_a_success_between_them_begins_the_count_again() -> None:
-    circuit = Circuit(DELAYS)
+    circuit = CircuitBreaker(DELAYS)
     for n in range(FAILURES - 1):
         circuit.failed(0, str(n), "500")
     assert not circuit.answered()
@@ -41,7 +41,7 @@ def test_a_success_between_them_begins_the_count_again() -> None:
 
 
 def test_one_callback_that_the_application_cannot_bear_does_not_open_it() -> None:
-    circuit = Circuit(DELAYS)
+    circuit = CircuitBreaker(DELAYS)
     assert not any(circuit.failed(0, "poison", "500") for _ in range(100))
 
 
@@ -78,7 +78,7 @@ def test_late_failures_do_not_put_the_probe_off() -> None:
 
 
 def test_a_suspect_is_asked_at_once() -> None:
-    circuit = Circuit(DELAYS)
+    circuit = CircuitBreaker(DELAYS)
     circuit.suspect(7)
     assert (circuit.is_open, circuit.probe_at) == (True, 7)
 
@@ -104,10 +104,18 @@ def test_jitter_takes_a_fifth_at_the_most() -> None:
 
 @pytest.mark.parametrize(
     ("retry_after", "delay"),
-    [(0.5, Delay(1, 1)), (3, Delay(5, 3)), (30, Delay(30, 30)), (500, Delay(3600, 500)), (10**9, Delay(3600, 3600))],
+    [(0.5, Delay(1, 1)), (1.0, Delay(1, 1)), (10**9, Delay(3600, 3600)), (3600, Delay(3600, 3600))],
 )
-def test_retry_after_waits_in_the_smallest_queue_that_holds_it(retry_after: float, delay: Delay) -> None:
+def test_retry_after_is_honoured_up_to_an_hour(retry_after: float, delay: Delay) -> None:
     assert step(retry_after=retry_after) == delay
+
+
+@pytest.mark.parametrize("retry_after", [1.01, 1.25, 3, 5, 7, 29, 30, 130, 500, 601, 2879, 2881, 3599])
+def test_what_waits_for_a_retry_after_is_never_long_behind_what_waits_for_longer(retry_after: float) -> None:
+    """RabbitMQ takes what has expired from a queue's head only: all in one queue wait about as long."""
+    delay = step(retry_after=retry_after)
+    assert delay.seconds == retry_after
+    assert delay.queue * SHORTEST <= delay.seconds <= delay.queue
 
 
 @pytest.mark.parametrize(
@@ -133,71 +141,117 @@ class Job:
     number: int
 
 
-def begun(line: Line[Job]) -> list[int]:
+def begun(queue: KeyedQueue[Job]) -> list[int]:
     jobs = []
-    while job := line.begin():
+    while job := queue.begin():
         jobs.append(job)
     for job in jobs:
-        line.done(job)
+        queue.done(job)
     return [job.number for job in jobs]
 
 
 def test_one_key_goes_in_order_and_others_beside_it() -> None:
-    line: Line[Job] = Line(10)
+    queue: KeyedQueue[Job] = KeyedQueue(10)
     for number, key in enumerate("aabac"):
-        line.add(Job(key, number))
-    assert begun(line) == [0, 2, 4]
-    assert begun(line) == [1]
-    assert begun(line) == [3]
-    assert not line
+        queue.add(Job(key, number))
+    assert begun(queue) == [0, 2, 4]
+    assert begun(queue) == [1]
+    assert begun(queue) == [3]
+    assert not queue
 
 
 def test_there_is_room_for_so_many() -> None:
-    line: Line[Job] = Line(2)
+    queue: KeyedQueue[Job] = KeyedQueue(2)
     for number, key in enumerate("abc"):
-        line.add(Job(key, number))
-    first, second = line.begin(), line.begin()
+        queue.add(Job(key, number))
+    first, second = queue.begin(), queue.begin()
     assert first
     assert second
-    assert line.begin() is None
-    line.done(second)
-    third = line.begin()
+    assert queue.begin() is None
+    queue.done(second)
+    third = queue.begin()
     assert third
     assert third.number == 2
 
 
 def test_those_who_leave_do_so_in_order_and_the_rest_keeps_its_place() -> None:
-    line: Line[Job] = Line(1)
+    queue: KeyedQueue[Job] = KeyedQueue(1)
     for number, key in enumerate("abbaba"):
-        line.add(Job(key, number))
-    under_way = line.begin()
+        queue.add(Job(key, number))
+    under_way = queue.begin()
     assert under_way
     assert under_way.number == 0
-    assert [job.number for job in line.leave(lambda job: job.number in (5, 1, 3))] == [1, 3, 5]
-    assert sorted(job.number for job in line.waiting()) == [2, 4]
-    line.done(under_way)
-    assert [begun(line), begun(line), begun(line)] == [[2], [4], []]
+    assert [job.number for job in queue.leave(lambda job: job.number in (5, 1, 3))] == [1, 3, 5]
+    assert {job.number for job in queue} == {2, 4}
+    queue.done(under_way)
+    assert [begun(queue), begun(queue), begun(queue)] == [[2], [4], []]
+
+
+def test_what_is_held_keeps_its_key_from_going_on_and_no_other() -> None:
+    queue: KeyedQueue[Job] = KeyedQueue(1)
+    for number, key in enumerate("aab"):
+        queue.add(Job(key, number))
+    first = queue.begin()
+    assert first
+    queue.hold(first)
+    assert begun(queue) == [2]
+    assert begun(queue) == []
+    queue.release(first)
+    assert begun(queue) == [1]
+    assert not queue
+
+
+def test_what_is_held_leaves_before_what_came_after_it() -> None:
+    queue: KeyedQueue[Job] = KeyedQueue(1)
+    for number, key in enumerate("aba"):
+        queue.add(Job(key, number))
+    first = queue.begin()
+    assert first
+    queue.hold(first)
+    assert [job.number for job in queue.leave(lambda job: True)] == [0, 1, 2]
+    assert not queue
+
+
+def test_what_stays_held_is_held_still_when_others_leave() -> None:
+    queue: KeyedQueue[Job] = KeyedQueue(2)
+    for number, key in enumerate("aab"):
+        queue.add(Job(key, number))
+    first = queue.begin()
+    assert first
+    queue.hold(first)
+    assert [job.number for job in queue.leave(lambda job: job.key == "b")] == [2]
+    assert begun(queue) == []
+    assert [job.number for job in queue.leave(lambda job: job is first)] == [0]
+    assert begun(queue) == [1]
 
 
 # --- component callbacks ----------------------------------------------------------------------------------------------
 
 
-def test_a_kind_fails_while_one_of_its_destinations_does() -> None:
-    health = CallbackHealth(memory=100)
-    health.failed("event_url", "http://a:80", "HTTP 500", 0)
-    health.failed("event_url", "http://b:80", "HTTP 502", 0)
+async def test_a_kind_fails_while_one_of_its_destinations_does() -> None:
+    told: list[dict[str, str]] = []
+    health = CallbackHealth(100, told.append, lambda: 0.0)
+    health.failed("event_url", "http://a:80", "HTTP 500")
+    health.failed("event_url", "http://b:80", "HTTP 502")
     health.worked("event_url", "http://a:80")
     health.worked("mo_url", "http://b:80")
-    assert health.failing() == {"event_url": "HTTP 502"}
+    assert told == [{"event_url": "HTTP 500"}]
     health.worked("event_url", "http://b:80")
-    assert health.failing() == {}
+    assert told[1:] == [{}]
+    health.close()
 
 
-def test_what_nobody_calls_any_more_fails_no_more() -> None:
-    health = CallbackHealth(memory=100)
-    health.failed("event_url", "http://a:80", "HTTP 500", 0)
-    health.failed("mo_url", "http://old:80", "HTTP 500", 50)
-    health.forget(100, lambda kind, destination: True)
-    assert len(health.failing()) == 2
-    health.forget(101, lambda kind, destination: destination != "http://old:80")
-    assert health.failing() == {}
+async def test_what_nobody_calls_any_more_fails_no_more() -> None:
+    told: list[dict[str, str]] = []
+    now = 0.0
+    health = CallbackHealth(100, told.append, lambda: now)
+    health.failed("event_url", "http://a:80", "HTTP 500")
+    now = 50.0
+    health.failed("mo_url", "http://old:80", "HTTP 500")
+    now = 100.0
+    health.forget()
+    assert len(told[-1]) == 2
+    now = 101.0
+    health.forget(lambda kind, destination: destination != "http://old:80")
+    assert told[-1] == {}
+    health.close()

@@ -1,0 +1,118 @@
+"""One of the channel's queues whose messages become callbacks: read batch by batch, in its order; halted at will.
+
+Neighbours: forwarder.py has one for each queue that a channel always has, backlog.py one for its own. destination.py halts
+those that are for it alone while it fails: what is in hand goes back to its place, and a few are looked at to probe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Generic, TypeVar
+
+from junebug.amqp.consumer import Consumer
+from junebug.amqp.frames import Delivery
+from junebug.runtime.loop import end_task
+from junebug.worker.context import ChannelContext
+
+BATCH = 100
+
+C = TypeVar("C")
+
+
+class Source(Generic[C]):
+    """`read` makes callbacks of deliveries and may take its time; each is then given to `dispatch`."""
+
+    def __init__(
+        self,
+        context: ChannelContext,
+        queue: str,
+        read: Callable[[Sequence[Delivery]], Awaitable[list[C]]],
+        dispatch: Callable[[C], None],
+        *,
+        prefetch: int,
+        on_lost: Callable[[], None],
+    ) -> None:
+        """`prefetch`: in hand at the most. `on_lost`: the link broke, what is in hand will come again."""
+        self.queue = queue
+        self.read = read
+        self._context = context
+        self._dispatch = dispatch
+        self._prefetch = prefetch
+        self._on_lost = on_lost
+        self._arrived: deque[Delivery] = deque()
+        self._news = asyncio.Event()
+        self._consumer: Consumer | None = None
+        self._reader: asyncio.Task[None] | None = None
+
+    def start(self, *, halted: bool = False) -> None:
+        self._reader = self._context.own(f"reader of {self.queue}", self._read_forever())
+        self._consumer = self._context.broker.consume(
+            self.queue, self._on_delivery, prefetch=self._prefetch, halted=halted, on_lost=self._lost
+        )
+
+    @property
+    def in_hand(self) -> int:
+        """Messages that came and are not acknowledged."""
+        return self._consumer.in_hand if self._consumer else 0
+
+    async def waiting(self) -> int:
+        """Messages that wait in the queue; all that it has delivered is in hand then. Raises BrokerUnavailable."""
+        return await self._consumer.waiting() if self._consumer else 0
+
+    async def halt(self, not_begun: Callable[[], Iterable[Delivery]] = tuple) -> None:
+        """Take no more until `go_on`; what nobody has begun with goes back to its place."""
+        if self._consumer:
+            await self._consumer.halt(lambda: [*self._give_back(), *not_begun()])
+
+    async def go_on(self) -> None:
+        if self._consumer:
+            await self._consumer.go_on()
+
+    async def browse(self, most: int, visit: Callable[[list[C]], Awaitable[None]]) -> int:
+        """Show the first of what waits; what is not finished then keeps its place. How many there were.
+
+        Raises BrokerUnavailable.
+        """
+
+        async def show(deliveries: Sequence[Delivery]) -> bool:
+            await visit(await self.read(deliveries))
+            return False
+
+        return await self._context.broker.browse(self.queue, show, keeping=True, most=most, exclusive=False)
+
+    async def stop_deliveries(self) -> None:
+        """Take no more; what is in hand can still be acknowledged."""
+        if self._consumer:
+            await self._consumer.stop_deliveries()
+        self._arrived.clear()
+
+    async def stop(self) -> None:
+        """What is not acknowledged goes back."""
+        if self._reader:
+            await end_task(self._reader)
+        if self._consumer:
+            await self._consumer.cancel()
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        self._arrived.append(delivery)
+        self._news.set()
+
+    async def _read_forever(self) -> None:
+        while True:
+            await self._news.wait()
+            batch = [self._arrived.popleft() for _ in range(min(BATCH, len(self._arrived)))]
+            if not self._arrived:
+                self._news.clear()
+            for callback in await self.read(batch) if batch else ():
+                self._dispatch(callback)
+
+    def _give_back(self) -> list[Delivery]:
+        arrived = list(self._arrived)
+        self._arrived.clear()
+        return arrived
+
+    def _lost(self) -> None:
+        self._arrived.clear()
+        self._on_lost()
