@@ -12,7 +12,6 @@ import standardwebhooks
 from aiohttp import encode_basic_auth, web
 from aiohttp.test_utils import TestServer
 
-from junebug.worker.callbacks import retry_policy
 from junebug.worker.callbacks.webhook import MAX_DRAINED_BODY, Webhook, seconds_until, split_userinfo
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -175,8 +174,3 @@ async def test_a_refused_connection_is_told_without_the_password(webhook: Webhoo
 async def test_a_huge_answer_is_not_read(sink: Sink, webhook: Webhook) -> None:
     assert (await webhook.post(url(sink, "/huge"), {})).ok
     assert (await webhook.post(url(sink, "/"), {})).ok
-
-
-def test_pauses_grow_to_a_minute() -> None:
-    assert [retry_policy.pause(attempt, jitter=1.0) for attempt in (1, 2, 3, 7, 100)] == [1, 2, 4, 60, 60]
-    assert retry_policy.pause(1, jitter=0.0) == 0.5
