@@ -187,44 +187,6 @@ def test_those_who_leave_do_so_in_order_and_the_rest_keeps_its_place() -> None:
     assert [begun(queue), begun(queue), begun(queue)] == [[2], [4], []]
 
 
-def test_what_is_held_keeps_its_key_from_going_on_and_no_other() -> None:
-    queue: KeyedQueue[Job] = KeyedQueue(1)
-    for number, key in enumerate("aab"):
-        queue.add(Job(key, number))
-    first = queue.begin()
-    assert first
-    queue.hold(first)
-    assert begun(queue) == [2]
-    assert begun(queue) == []
-    queue.release(first)
-    assert begun(queue) == [1]
-    assert not queue
-
-
-def test_what_is_held_leaves_before_what_came_after_it() -> None:
-    queue: KeyedQueue[Job] = KeyedQueue(1)
-    for number, key in enumerate("aba"):
-        queue.add(Job(key, number))
-    first = queue.begin()
-    assert first
-    queue.hold(first)
-    assert [job.number for job in queue.leave(lambda job: True)] == [0, 1, 2]
-    assert not queue
-
-
-def test_what_stays_held_is_held_still_when_others_leave() -> None:
-    queue: KeyedQueue[Job] = KeyedQueue(2)
-    for number, key in enumerate("aab"):
-        queue.add(Job(key, number))
-    first = queue.begin()
-    assert first
-    queue.hold(first)
-    assert [job.number for job in queue.leave(lambda job: job.key == "b")] == [2]
-    assert begun(queue) == []
-    assert [job.number for job in queue.leave(lambda job: job is first)] == [0]
-    assert begun(queue) == [1]
-
-
 # --- component callbacks ----------------------------------------------------------------------------------------------
 
 

@@ -2,12 +2,12 @@
 time, none while it is down.
 
     offer -> keyed queue -> call -> concluded: done, a retry queue, the dead letters
-        |        `--> held: it failed, and nobody knows yet whether that lies with it or with the host
+        |                    `--> failed: nobody knows yet whether that lies with it or with the host
         `--> home: the queue that is the destination's alone, or its backlog, while the host is down or too slow
 
-A callback that fails is the first of its key until another one succeeds (then the fault is its own: it is tried again
-later, alone) or the circuit opens. Then all goes home, to its place there, and now and then what waits for longest probes
-the host: so order is kept for as long as it takes.
+A callback that failed stays here until another one succeeds (then the fault is its own: it is tried again later, alone) or
+the circuit opens. Then all goes home, to its place there, what failed before what came after it, and now and then what
+waits for longest probes the host: so order is kept for as long as it takes.
 
 Neighbours: circuit_breaker.py and keyed_queue.py decide, attempts.py makes the calls, backlog.py and source.py keep what waits.
 """
@@ -68,7 +68,7 @@ class Destination:
         self._calls: dict[asyncio.Task[None], PendingCallback] = {}
         self._conclusions: set[asyncio.Task[None]] = set()
         self._failed: dict[PendingCallback, Outcome] = {}
-        """What is held."""
+        """What failed since the destination last showed life."""
         self._homes: set[Source[PendingCallback]] = set()
         """Queues that are for it alone, besides its backlog."""
         self._is_standing_still = False
@@ -84,7 +84,8 @@ class Destination:
     @property
     def is_idle(self) -> bool:
         """Whether it may be forgotten."""
-        return not (self._queue or self._calls or self._conclusions or self.backlog.in_use or self._recovery)
+        under_way = (self._queue, self._calls, self._failed, self._conclusions, self._recovery)
+        return not (any(under_way) or self.backlog.in_use)
 
     # --- what comes ---------------------------------------------------------------------------------------------------
 
@@ -117,6 +118,13 @@ class Destination:
         else:
             self.backlog.append(pending)
 
+    def _take_all(self, leaves: Callable[[PendingCallback], bool] = lambda pending: True) -> list[PendingCallback]:
+        """What has not begun, and what failed, in the order in which it came."""
+        failed = list(filter(leaves, self._failed))
+        for pending in failed:
+            del self._failed[pending]
+        return sorted([*failed, *self._queue.leave(leaves)], key=lambda pending: pending.number)
+
     def find_backlog(self) -> None:
         """Something waits there since before this process: ask before anything else."""
         self._breaker.suspect(_now())
@@ -125,8 +133,7 @@ class Destination:
 
     def release(self) -> None:
         """The channel's settings changed: what has not begun may be meant for others now."""
-        self._failed.clear()
-        for pending in self._queue.leave(lambda pending: True):
+        for pending in self._take_all():
             self._dispatch(pending)
         self._breaker.answered()
         self._wake.set()
@@ -151,14 +158,14 @@ class Destination:
         self._begin_calls()
 
     def _learn(self, pending: PendingCallback, outcome: Outcome | None) -> None:
-        if outcome is None or _shows_life(outcome) or not self._attempts.may_wait:
-            self._queue.done(pending)
-            if outcome:
-                self._conclude(pending, outcome)
+        self._queue.done(pending)
+        if outcome is None:
+            return
+        if _shows_life(outcome) or not self._attempts.may_wait:
+            self._conclude(pending, outcome)
         else:
-            self._queue.hold(pending)
             self._failed[pending] = outcome
-        if outcome is None or self._stopping:
+        if self._stopping:
             return
         if _shows_life(outcome):
             self._on_life()
@@ -173,7 +180,6 @@ class Destination:
             self._wake.set()
         failed, self._failed = self._failed, {}
         for pending, outcome in failed.items():
-            self._queue.release(pending)
             self._conclude(pending, outcome)
 
     def _suspect(self) -> None:
@@ -219,8 +225,7 @@ class Destination:
                 await asyncio.wait(list(self._calls))  # they were before all that is to go home now
             if self._breaker.is_open:
                 self._is_standing_still = True
-                self._failed.clear()
-                for pending in self._queue.leave(lambda pending: True):
+                for pending in self._take_all():
                     self._send_home(pending)
             while self._breaker.is_open:
                 try:
@@ -291,14 +296,11 @@ class Destination:
             self._breaker.probe_failed(_now(), outcome.reason, outcome.retry_after)
 
     def _other(self, sample: Sequence[PendingCallback]) -> PendingCallback | None:
-        """One of another key that overtakes nobody of its own; of the same key where one has kept it up for long."""
+        """The last that overtakes nobody of its own key but the first one."""
         firsts: dict[str, PendingCallback] = {}
-        for pending in sample:
+        for pending in sample[1:]:
             firsts.setdefault(pending.key, pending)
-        others = list(firsts.values())[1:]
-        if others:
-            return others[-1]
-        return sample[1] if self._stuck[1] > STUCK and len(sample) > 1 else None
+        return next(reversed(firsts.values()), None)
 
     # --- while it is slow ---------------------------------------------------------------------------------------------
 
@@ -312,16 +314,14 @@ class Destination:
             return
         if min(pending.since for pending in waiting) > _now() - PATIENCE:
             return self._be_patient()
-        for pending in self._queue.leave(lambda pending: pending.home is None):
-            self._failed.pop(pending, None)
+        for pending in self._take_all(lambda pending: pending.home is None):
             self.backlog.append(pending)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def drop_dead(self) -> None:
         """The link to RabbitMQ broke: what came over it will come again, so nobody goes on with it here."""
-        for pending in self._queue.leave(lambda pending: not pending.is_wanted):
-            self._failed.pop(pending, None)
+        self._take_all(lambda pending: not pending.is_wanted)
         for task, pending in self._calls.items():
             if not pending.is_wanted:
                 task.cancel()

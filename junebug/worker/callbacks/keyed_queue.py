@@ -14,6 +14,10 @@ class Keyed(Protocol):
     @property
     def key(self) -> str: ...
 
+    @property
+    def number(self) -> int:
+        """Rises with each that comes."""
+
 
 K = TypeVar("K", bound=Keyed)
 
@@ -23,80 +27,51 @@ class KeyedQueue(Generic[K]):
 
     def __init__(self, room: int) -> None:
         self._room = room
-        self._count = 0
-        self._waiting: dict[str, deque[tuple[int, K]]] = {}
-        """Key -> what has not begun, with the number of its coming; also what is held, before all else of its key."""
+        self._waiting: dict[str, deque[K]] = {}
         self._ready: deque[str] = deque()
         """Keys whose first may begin."""
-        self._under_way: dict[str, tuple[int, K]] = {}
-        self._held: set[str] = set()
-        """Keys that stand still."""
+        self._under_way: set[str] = set()
 
     def __bool__(self) -> bool:
         return bool(self._waiting or self._under_way)
 
     def __iter__(self) -> Iterator[K]:
         """What has not begun, in no order."""
-        return (item for waiting in self._waiting.values() for _, item in waiting)
+        return (item for waiting in self._waiting.values() for item in waiting)
 
     def add(self, item: K) -> None:
         """It comes last."""
-        self._count += 1
         waiting = self._waiting.setdefault(item.key, deque())
-        waiting.append((self._count, item))
+        waiting.append(item)
         if len(waiting) == 1 and item.key not in self._under_way:
             self._ready.append(item.key)
 
     def begin(self) -> K | None:
-        """The next whose turn it is, if there is room: under way until it is `done` or `hold` is called."""
+        """The next whose turn it is, if there is room: under way until it is `done`."""
         if not self._ready or len(self._under_way) >= self._room:
             return None
         key = self._ready.popleft()
-        entry = self._under_way[key] = self._pop(key)
-        return entry[1]
+        self._under_way.add(key)
+        item = self._waiting[key].popleft()
+        if not self._waiting[key]:
+            del self._waiting[key]
+        return item
 
     def done(self, item: K) -> None:
         """It makes room, and the next of its key may begin."""
-        del self._under_way[item.key]
-        self._go_on(item.key)
-
-    def hold(self, item: K) -> None:
-        """It makes room, but stays the first of its key, which stands still until `release` or `leave`."""
-        self._waiting.setdefault(item.key, deque()).appendleft(self._under_way.pop(item.key))
-        self._held.add(item.key)
-
-    def release(self, item: K) -> None:
-        """What was held leaves: the next of its key may begin."""
-        self._held.discard(item.key)
-        self._pop(item.key)
-        self._go_on(item.key)
+        self._under_way.discard(item.key)
+        if item.key in self._waiting:
+            self._ready.append(item.key)
 
     def leave(self, leaves: Callable[[K], bool]) -> list[K]:
-        """Take out those of them that are not under way, in the order in which they came; a held one frees its key."""
-        entries = sorted((entry for waiting in self._waiting.values() for entry in waiting), key=lambda entry: entry[0])
-        held, self._held = self._held, set()
-        first_of = {key: waiting[0][1] for key, waiting in self._waiting.items()}
-        left = [item for _, item in entries if leaves(item)]
-        gone = set(map(id, left))
+        """Take out those of them that are not under way, in the order in which they came."""
+        everybody = sorted(self, key=lambda item: item.number)
         self._waiting.clear()
         self._ready.clear()
-        for number, item in entries:
-            if id(item) not in gone:
-                waiting = self._waiting.setdefault(item.key, deque())
-                waiting.append((number, item))
-                if item.key in held and item is first_of[item.key]:
-                    self._held.add(item.key)
-                elif len(waiting) == 1 and item.key not in self._under_way:
-                    self._ready.append(item.key)
+        left = []
+        for item in everybody:
+            if leaves(item):
+                left.append(item)
+            else:
+                self.add(item)
         return left
-
-    def _pop(self, key: str) -> tuple[int, K]:
-        waiting = self._waiting[key]
-        entry = waiting.popleft()
-        if not waiting:
-            del self._waiting[key]
-        return entry
-
-    def _go_on(self, key: str) -> None:
-        if key in self._waiting:
-            self._ready.append(key)

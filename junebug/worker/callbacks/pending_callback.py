@@ -6,6 +6,7 @@ Neighbours: forwarder.py, backlog.py and statuses.py make them, dispatcher.py br
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,7 @@ class PendingCallback:
     home: Source[PendingCallback] | None = None
     """The queue that it came from, if that is its destination's alone: there it may go back to its place."""
     since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    number: int = field(default_factory=itertools.count().__next__)
     is_finished: bool = False
 
     @property
