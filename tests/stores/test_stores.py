@@ -297,15 +297,17 @@ async def test_change_notifications_survive_a_restart_of_redis(own_redis: RedisS
 async def test_each_call_of_a_pipeline_has_a_deadline_of_its_own(own_redis: RedisServer) -> None:
     """The first one's ended all that it shared a pipeline with."""
     redis_client = client.RedisClient(RedisSettings(host=own_redis.host, port=own_redis.port), 30)
-    await redis_client.run(("PING",))
     own_redis.signal(signal.SIGSTOP)
-    redis_client._timeout = 0.1
-    first = asyncio.ensure_future(redis_client.run(("PING",)))
-    await asyncio.sleep(0)  # it waits for its pipeline, which the next one joins
-    redis_client._timeout = 30
-    second = asyncio.ensure_future(redis_client.run(("PING",)))
-    with pytest.raises(StoreUnavailable):
-        await first
+    calls = []
+    for timeout in (0.05, 0.1, 30):  # while the first waits for Redis, the others wait for their pipeline
+        redis_client._timeout = timeout
+        calls.append(asyncio.ensure_future(redis_client.run(("PING",))))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    *early, second = calls
+    for call in early:
+        with pytest.raises(StoreUnavailable):
+            await call
     assert not second.done()
     own_redis.signal(signal.SIGCONT)
     assert await second == ["PONG"]
@@ -335,7 +337,7 @@ class ResettingProxy:
         self.is_killed = False
         """Links are still taken, and reset at once."""
         self.loses_replies = False
-        """What comes from Redis is not passed on: the link is reset instead."""
+        """What comes next from Redis is not passed on: the link is reset instead."""
 
     async def start(self) -> RedisSettings:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -357,6 +359,7 @@ class ResettingProxy:
     async def _pass_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
             if self.loses_replies:
+                self.loses_replies = False
                 return self.reset()
             writer.write(data)
         writer.close()
@@ -414,7 +417,6 @@ async def test_a_pipeline_whose_reply_was_lost_is_not_written_again(redis_settin
     proxy.loses_replies = True
     with pytest.raises(StoreUnavailable):
         await store._redis.run(("INCR", key), ("EXPIRE", key, 60))
-    proxy.loses_replies = False
     assert await store._redis.run(("GET", key)) == ["1"]
     await store.close()
 
