@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ import pytest
 import structlog
 
 from junebug.config.declaration import Settings
-from junebug.logs.channel_log import ChannelLog, rotated_files
+from junebug.logs import writer
+from junebug.logs.channel_log import ChannelLog
+from junebug.logs.files import rotated_files
 from junebug.logs.redaction import Redactor, redact_url
 from junebug.logs.setup import setup_channel_logging, setup_process_logging
 from junebug.logs.tail import tail
@@ -35,12 +39,33 @@ def here(tmp_path: Path) -> Settings:
     return Settings(logging_path=str(tmp_path / "made" / "logs"), log_rotate_size=2000, max_log_files=3)
 
 
+def install(here: Settings, redactor: Redactor | None = None) -> ChannelLog:
+    return setup_channel_logging(
+        here.channel_log_path("c"),
+        "c",
+        redactor or Redactor(),
+        rotate_size=here.log_rotate_size,
+        max_files=here.max_log_files,
+    )
+
+
+def flush() -> None:
+    """Wait until all that was logged is written."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+
+
+def newest(here: Settings, count: int, message_id: str | None = None) -> list[dict[str, Any]]:
+    flush()
+    return tail(here.logging_path, "c", count, message_id)
+
+
 @pytest.mark.usefixtures("logging_as_before")
 def test_an_entry_has_the_fields_of_the_spec_and_its_ids(here: Settings) -> None:
-    setup_channel_logging(here, "c", Redactor())
+    install(here)
     structlog.stdlib.get_logger("x").warning("message sent", message_id="m1", to_addr="+27", channel_id="c")
     logging.getLogger("y").info("plain %s", "text")
-    plain, entry = tail(here.logging_path, "c", 10)
+    plain, entry = newest(here, 10)
     assert plain["message"] == "plain text"
     assert entry["timestamp"] <= plain["timestamp"]
     assert {key: value for key, value in entry.items() if key != "timestamp"} == {
@@ -50,7 +75,7 @@ def test_an_entry_has_the_fields_of_the_spec_and_its_ids(here: Settings) -> None
 
 @pytest.mark.usefixtures("logging_as_before")
 def test_an_exception_is_an_object(here: Settings) -> None:
-    setup_channel_logging(here, "c", Redactor(["sesame"]))
+    install(here, Redactor(["sesame"]))
     try:
         raise ValueError("Bad sesame")
     except ValueError as error:
@@ -58,7 +83,7 @@ def test_an_exception_is_an_object(here: Settings) -> None:
         logging.getLogger("y").exception("failed")
         raised = error
     structlog.stdlib.get_logger().error("failed", exc_info=raised)
-    for entry in tail(here.logging_path, "c", 10):
+    for entry in newest(here, 10):
         assert entry["exception"]["class"] == "ValueError"
         assert entry["exception"]["instance"] == f"ValueError('Bad {REDACTED}')"
         assert any("test_logs.py" in line for line in entry["exception"]["stack"])
@@ -67,32 +92,34 @@ def test_an_exception_is_an_object(here: Settings) -> None:
 
 @pytest.mark.usefixtures("logging_as_before")
 def test_the_newest_come_first_across_rotated_files(here: Settings) -> None:
-    setup_channel_logging(here, "c", Redactor())
+    install(here)
     log = structlog.stdlib.get_logger()
     for number in range(60):
         log.info("entry", number=number, message_id=f"m{number % 2}")
     path = Path(here.logging_path) / "c"
+    flush()
     assert [number for number, _ in rotated_files(path)] == [1, 2]
     assert all(each.stat().st_size <= 2000 for each in (path, *(rotated for _, rotated in rotated_files(path))))
-    found = [entry["number"] for entry in tail(here.logging_path, "c", 1000)]
+    found = [entry["number"] for entry in newest(here, 1000)]
     assert found == list(range(59, 59 - len(found), -1))
     assert 20 < len(found) < 60
-    assert [entry["number"] for entry in tail(here.logging_path, "c", 3)] == [59, 58, 57]
-    assert [entry["number"] for entry in tail(here.logging_path, "c", 3, "m0")] == [58, 56, 54]
-    assert tail(here.logging_path, "c", 0) == []
+    assert [entry["number"] for entry in newest(here, 3)] == [59, 58, 57]
+    assert [entry["number"] for entry in newest(here, 3, "m0")] == [58, 56, 54]
+    assert newest(here, 0) == []
     assert tail(here.logging_path, "nobody", 5) == []
 
 
 @pytest.mark.parametrize(("max_files", "left"), [(1, []), (2, [1]), (0, None)])
 @pytest.mark.usefixtures("logging_as_before")
 def test_as_many_files_are_kept_as_asked_for(here: Settings, max_files: int, left: list[int] | None) -> None:
-    setup_channel_logging(dataclasses.replace(here, max_log_files=max_files), "c", Redactor())
+    install(dataclasses.replace(here, max_log_files=max_files))
     for number in range(200):
         structlog.stdlib.get_logger().info("entry", number=number)
+    flush()
     numbers = [number for number, _ in rotated_files(Path(here.logging_path) / "c")]
     assert numbers == left if left is not None else len(numbers) > 3
     if left is None:
-        assert len(tail(here.logging_path, "c", 1000)) == 200
+        assert len(newest(here, 1000)) == 200
 
 
 def test_lines_are_found_across_the_blocks_in_which_a_file_is_read(tmp_path: Path) -> None:
@@ -103,9 +130,10 @@ def test_lines_are_found_across_the_blocks_in_which_a_file_is_read(tmp_path: Pat
 
 @pytest.mark.usefixtures("logging_as_before")
 def test_a_full_disk_loses_lines_never_the_channel(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    handler = setup_channel_logging(here, "c", Redactor())
+    handler = install(here)
     log = structlog.stdlib.get_logger()
     log.info("before")
+    flush()
 
     def full(*_: Any) -> int:
         raise OSError(28, "No space left on device")
@@ -113,40 +141,101 @@ def test_a_full_disk_loses_lines_never_the_channel(here: Settings, monkeypatch: 
     with monkeypatch.context() as patch:
         patch.setattr("os.write", full)
         log.info("lost")
+        flush()
     log.info("after")
+    flush()
     assert handler.lost_lines == 1
-    assert [entry["message"] for entry in tail(here.logging_path, "c", 5)] == ["after", "before"]
+    assert [entry["message"] for entry in newest(here, 5)] == ["after", "before"]
 
 
 @pytest.mark.usefixtures("logging_as_before")
 def test_a_line_cut_by_a_full_disk_takes_no_other_with_it(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    handler = setup_channel_logging(here, "c", Redactor())
+    handler = install(here)
     log = structlog.stdlib.get_logger()
     write = os.write
     with monkeypatch.context() as patch:
         patch.setattr("os.write", lambda descriptor, data: write(descriptor, data[:10]))
         log.info("cut")
+        flush()
     log.info("after")
+    flush()
     assert handler.lost_lines == 1
-    assert [entry["message"] for entry in tail(here.logging_path, "c", 5)] == ["after"]
+    assert [entry["message"] for entry in newest(here, 5)] == ["after"]
 
 
 @pytest.mark.usefixtures("logging_as_before")
 def test_a_full_disk_does_not_stop_who_logs_to_the_logfile(
-    here: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("JUNEBUG_DISABLE_LOGGING", "true")
-    setup_process_logging(dataclasses.replace(here, logfile="/dev/full"), "api")
+    full = setup_process_logging("api", "/dev/full", ())
     structlog.stdlib.get_logger().info("lost")
+    full.close()
     logfile = tmp_path / "sub" / "log"
     logfile.parent.mkdir()
-    setup_process_logging(dataclasses.replace(here, logfile=str(logfile)), "api")
+    kept = setup_process_logging("api", str(logfile), ())
+    structlog.stdlib.get_logger().info("kept, too")
+    kept.flush()
     logfile.parent.rename(tmp_path / "away")
     structlog.stdlib.get_logger().info("lost, too")
+    kept.flush()
     (tmp_path / "away").rename(logfile.parent)
     structlog.stdlib.get_logger().info("kept")
-    assert "kept" in logfile.read_text()
+    kept.close()
+    events = [json.loads(line)["event"] for line in logfile.read_text().splitlines()]
+    assert events == ["kept, too", "kept"]
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_a_disk_that_hangs_keeps_nobody_waiting_and_what_is_too_much_is_counted(
+    here: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines were written, and files rotated, on the event loop."""
+    monkeypatch.setattr(writer, "MAX_WAITING", 10)
+    handler, moves, write = install(here), threading.Event(), os.write
+
+    def hang(descriptor: int, data: bytes) -> int:
+        moves.wait(30)
+        return write(descriptor, data)
+
+    monkeypatch.setattr("os.write", hang)
+    log = structlog.stdlib.get_logger()
+    for number in range(100):
+        log.info("entry", number=number)
+    assert tail(here.logging_path, "c", 100) == []
+    moves.set()
+    log.info("after")
+    found = [entry["number"] for entry in newest(here, 1000) if "number" in entry]
+    assert found == sorted(found, reverse=True)
+    assert len(found) >= 10
+    assert len(newest(here, 1000)) + handler.lost_lines == 101
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_no_thread_is_there_before_the_first_line_and_none_after_the_end(here: Settings) -> None:
+    """The supervisor forks: it must never have had one."""
+
+    before = set(threading.enumerate())
+    handler = install(here)
+    assert set(threading.enumerate()) == before
+    structlog.stdlib.get_logger().info("the last words")
+    (thread,) = set(threading.enumerate()) - before
+    handler.close()
+    assert [entry["message"] for entry in tail(here.logging_path, "c", 5)] == ["the last words"]
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_a_log_that_was_moved_away_is_begun_anew(here: Settings) -> None:
+    install(here)
+    structlog.stdlib.get_logger().info("old")
+    flush()
+    path = here.channel_log_path("c")
+    path.rename(path.with_name("elsewhere"))
+    structlog.stdlib.get_logger().info("new")
+    assert [entry["message"] for entry in newest(here, 5)] == ["new"]
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def run(
     `process` names it in logs and for its heartbeat; `announce`: print where Junebug listens (default: the first of
     several processes does).
     """
-    setup_process_logging(settings, process)
+    logs = setup_process_logging(process, settings.logfile, settings.server_passwords)
     if announce is None:
         announce = process.partition(":")[2] in ("", "1")  # the supervisor numbers them from 1
     try:
@@ -163,6 +163,8 @@ def run(
     except Exception:
         log.exception("the API failed")
         return EXIT_FAILED
+    finally:
+        logs.close()
 
 
 async def _run(settings: Settings, sockets: Sequence[socket.socket], process: str, announce: bool) -> int:

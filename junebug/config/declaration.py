@@ -124,8 +124,16 @@ class Settings:
         return Path(self.data_dir) / "log"
 
     @property
+    def server_passwords(self) -> list[str]:
+        """What no log may show, whatever it tells of."""
+        return [password for password in (self.redis.password, self.amqp.password) if password]
+
+    @property
     def supervisor_socket(self) -> Path:
         return self.run_dir / "supervisor.sock"
+
+    def channel_log_path(self, channel: str) -> Path:
+        return Path(self.logging_path) / channel
 
     def heartbeat_path(self, program: str) -> Path:
         """The file that the program's event loop touches every second."""

@@ -6,62 +6,89 @@ Everywhere else `structlog.stdlib.get_logger(__name__)` is used, with an event n
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from junebug.config.declaration import Settings
 from junebug.logs.channel_log import ChannelLog
+from junebug.logs.files import LogFile
 from junebug.logs.redaction import Redactor
+from junebug.logs.writer import LogWriter, Sink
 
 _NOISY = ("aio_pika", "aiormq", "aiohttp", "asyncio", "supervisor")
 """Libraries that report at ERROR, with a traceback, what we expect and handle (a broken link)."""
 
 
-class _LogFile(logging.handlers.WatchedFileHandler):
-    """The settings' logfile: a full disk loses lines, and neither stops anybody nor fills standard error instead."""
+class _Stdout:
+    """The standard output, for people."""
+
+    lost_lines = 0
+
+    def write(self, lines: Iterable[bytes]) -> None:
+        try:
+            sys.stdout.write(b"".join(lines).decode("utf-8", "replace"))
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            self.lost_lines += 1
+
+
+class _ProcessLog(logging.Handler):
+    """Formats here, and has it written."""
+
+    def __init__(self, writer: LogWriter, sink: Sink, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._writer = writer
+        self._sink = sink
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            super().emit(record)
-        except OSError:
-            pass  # it was renamed, and cannot be made anew yet
+            self._writer.put(self._sink, self.format(record).encode("utf-8", "replace") + b"\n")
+        except Exception:
+            self.handleError(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handleError(record)
+    def flush(self) -> None:
+        self._writer.flush()
 
 
-def setup_channel_logging(settings: Settings, channel: str, redactor: Redactor) -> ChannelLog:
-    """Everything that this process logs goes to the channel's file; warnings of no channel go nowhere else."""
-    handler = ChannelLog(
-        Path(settings.logging_path) / channel, channel, settings.log_rotate_size, settings.max_log_files, redactor
-    )
+def setup_channel_logging(
+    path: Path, channel: str, redactor: Redactor, *, rotate_size: int, max_files: int
+) -> ChannelLog:
+    """Everything that this process logs goes to the channel's file; warnings of no channel go nowhere else.
+
+    To be closed at the end: what was logged is then written.
+    """
+    handler = ChannelLog(path, channel, rotate_size, max_files, redactor)
     _install([handler])
     return handler
 
 
-def setup_process_logging(settings: Settings, process: str) -> None:
-    """Log to stdout for people (unless JUNEBUG_DISABLE_LOGGING) and, as JSON lines, to the settings' logfile."""
-    redactor = Redactor(filter(None, (settings.redis.password, settings.amqp.password)))
-    shared: list[structlog.typing.Processor] = [_Redact(redactor), structlog.processors.TimeStamper("%Y-%m-%d %H:%M:%S")]
+def setup_process_logging(process: str, logfile: str | None, secrets: Iterable[str]) -> LogWriter:
+    """Log to stdout for people (unless JUNEBUG_DISABLE_LOGGING) and, as JSON lines, to `logfile`.
+
+    To be closed at the end: what was logged is then written. Raises OSError when the file cannot be opened.
+    """
+    shared: list[structlog.typing.Processor] = [
+        _Redact(Redactor(secrets)),
+        structlog.processors.TimeStamper("%Y-%m-%d %H:%M:%S"),
+    ]
+    writer = LogWriter()
     handlers: list[logging.Handler] = []
     if not logging_disabled():
-        stdout = logging.StreamHandler(sys.stdout)
-        stdout.setFormatter(_formatter(shared, structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)))
-        handlers.append(stdout)
-    if settings.logfile:
-        logfile = _LogFile(settings.logfile, encoding="utf-8")
-        logfile.setFormatter(_formatter(shared, structlog.processors.JSONRenderer()))
-        handlers.append(logfile)
+        plain = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+        handlers.append(_ProcessLog(writer, _Stdout(), _formatter(shared, plain)))
+    if logfile:
+        file = LogFile(Path(logfile))
+        file.open()
+        handlers.append(_ProcessLog(writer, file, _formatter(shared, structlog.processors.JSONRenderer())))
     _install(handlers or [logging.NullHandler()])
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(process=process)
+    return writer
 
 
 def logging_disabled() -> bool:

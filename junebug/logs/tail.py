@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from junebug.logs.channel_log import rotated_files
+from junebug.logs.files import rotated_files
 
 TAIL_BLOCK = 64 * 1024
 LONGEST_LINE = 1024 * 1024

@@ -32,7 +32,7 @@ from junebug.model.spec import ChannelSpec
 from junebug.registry import Registry
 from junebug.runtime.heartbeat import beat
 from junebug.runtime.loop import run_async
-from junebug.runtime.service import ServiceLife, bounded
+from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
 from junebug.supervisor import reconcile
 from junebug.supervisor.cleanup import Cleanup, Drain
@@ -70,8 +70,14 @@ def run(
 
     `protocol_in`, `protocol_out`: descriptors that supervisord's event listener protocol is spoken on.
     """
-    setup_process_logging(settings, "reconciler")
-    return run_async(Reconciler(settings, notify_status, drain).run(protocol_in, protocol_out))
+    logs = setup_process_logging("reconciler", settings.logfile, settings.server_passwords)
+    try:
+        return run_async(Reconciler(settings, notify_status, drain).run(protocol_in, protocol_out))
+    except Exception:
+        log.exception("reconciler failed")
+        return EXIT_FAILED
+    finally:
+        logs.close()
 
 
 class Reconciler:

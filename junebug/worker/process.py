@@ -63,8 +63,14 @@ CANCEL_TIMEOUT = 30.0
 
 def run(settings: Settings, channel: str, launch: Launch) -> int:
     """Run the channel in this process until SIGTERM or SIGINT; blocking. Returns the exit code: 0 = asked to stop."""
-    redactor = Redactor(filter(None, (settings.redis.password, settings.amqp.password)))
-    channel_log = setup_channel_logging(settings, channel, redactor)
+    redactor = Redactor(settings.server_passwords)
+    channel_log = setup_channel_logging(
+        settings.channel_log_path(channel),
+        channel,
+        redactor,
+        rotate_size=settings.log_rotate_size,
+        max_files=settings.max_log_files,
+    )
     try:
         return run_async(ChannelWorker(settings, channel, launch, redactor).run())
     except Exception:

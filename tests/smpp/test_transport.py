@@ -417,7 +417,9 @@ async def test_attempts_that_fail_alike_are_said_once(bench: Bench, smsc: Smsc) 
 
 @pytest.mark.parametrize("redact", [False, True])
 async def test_the_log_shows_one_messages_whole_life_and_no_secret(bench: Bench, smsc: Smsc, redact: bool) -> None:
-    log = setup_channel_logging(bench.settings, "under-test", Redactor())
+    log = setup_channel_logging(
+        bench.settings.channel_log_path("under-test"), "under-test", Redactor(), rotate_size=1_000_000, max_files=5
+    )
     try:
         created = await channel(bench, smsc, redact_content=redact)
         message_id = await send(bench, created, "a secret word")
