@@ -9,7 +9,7 @@
 The list is the order of starting, too; stopping goes the other way round, within `stop_timeout` + STOP_MARGIN seconds.
 supervisord reads no configuration file: its options are set here. `supervisorctl -c <data_dir>/run/supervisor.conf`
 talks to it. SIGHUP and `supervisorctl reload` start everything afresh, the channels that ran before included.
-Neighbours: cli.py hands over `Programs`; channel_process.py has the processes, reconciler.py decides about channels.
+Neighbours: cli.py hands over `Programs`; processes/ has the processes, reconciler.py decides about channels.
 """
 
 from __future__ import annotations
@@ -46,14 +46,9 @@ from junebug.model.messages import Status
 from junebug.model.spec import ChannelSpec
 from junebug.supervisor import reconciler
 from junebug.supervisor.cleanup import Drain
-from junebug.supervisor.processes.channel import (
-    ApiConfig,
-    ChannelGroupConfig,
-    ReconcilerConfig,
-    RunChannel,
-    ServerConfig,
-    WarmProcess,
-)
+from junebug.supervisor.processes.channel import ChannelGroupConfig, RunChannel
+from junebug.supervisor.processes.servers import ServerConfig
+from junebug.supervisor.processes.warm_fork import ApiConfig, ReconcilerConfig, WarmProcess
 from junebug.supervisor.rpc import ChannelsInterface
 
 API_PRIORITY = RECONCILER_PRIORITY = 200

@@ -1,33 +1,27 @@
 """What is to be done: wanted channels against running ones. Pure: no I/O, time is an argument.
 
     plan          wanted, deleted, running -> what to start, restart, remove, and what cannot be started
-    SilenceWatch  heartbeats -> whose event loop hangs
     respawn_pause failures in a row -> seconds until the next try
     notice        a channel's process before and now -> what its `worker` component says
 
-Neighbours: reconciler.py (the loop) carries the plan out; channel_process.py (in supervisord) uses the last three.
+Neighbours: reconciler.py (the loop) carries the plan out; processes/respawn.py (in supervisord) asks for the pause.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from junebug import names
 from junebug.model.messages import StatusLevel
 from junebug.model.spec import ChannelSpec
+from junebug.supervisor.liveness import Pulse
 
 RAN_WELL = 10.0
 """Seconds after which a process that dies counts as dying for the first time."""
 LONGEST_PAUSE = 60.0
-STARTING_GRACE = 30.0
-"""Seconds that a new process may take to its first heartbeat (200 of them share two cores)."""
-CONFIRM = 2.0
-"""Seconds that a silent process is watched before it is called hung."""
-LONGEST_GAP = 8.0
-"""Seconds between two looks after which it was us who slept (a suspended machine, a stopped process)."""
 CHUNK = 25
 """Channels in one call: each is a fork, and supervisord does nothing else meanwhile (DESIGN §1)."""
 
@@ -116,65 +110,6 @@ def _refusal(spec: ChannelSpec, known_types: Collection[str]) -> tuple[str, str]
 def respawn_pause(failures: int) -> float:
     """Seconds to wait after so many failures in a row: at once, then 1, 2, 4 ... 60; never given up."""
     return 0.0 if failures <= 1 else min(LONGEST_PAUSE, 2.0 ** min(failures - 2, 10))
-
-
-# --- silence ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Pulse:
-    """A process and the last sign of life of its event loop. Times are seconds since the epoch."""
-
-    name: str
-    pid: int
-    spawned_at: float
-    touched_at: float | None
-    """None: there is no heartbeat file."""
-
-    def silence(self, now: float) -> float:
-        return now - max(self.spawned_at, self.touched_at or 0.0)
-
-    @property
-    def has_beaten(self) -> bool:
-        """Whether this process, not the one before it, has touched its file."""
-        return self.touched_at is not None and self.touched_at >= self.spawned_at
-
-
-class SilenceWatch:
-    """Says which processes hang: late now, late at each look for CONFIRM seconds, and we ourselves were not away.
-
-    The second condition keeps a machine that slept from having all its processes killed when it wakes.
-    """
-
-    def __init__(self, timeout: float, starting_grace: float = STARTING_GRACE) -> None:
-        self._timeout = timeout
-        self._starting_grace = max(timeout, starting_grace)
-        self._suspects: dict[str, tuple[int, float]] = {}
-        self._last_look: float | None = None
-
-    @property
-    def is_suspicious(self) -> bool:
-        """Whether to look again soon."""
-        return bool(self._suspects)
-
-    def look(self, now: float, pulses: Iterable[Pulse]) -> list[Pulse]:
-        """The hung ones; to be called every few seconds, with everybody's pulse."""
-        if self._last_look is None or not 0 <= now - self._last_look <= LONGEST_GAP:
-            self._suspects.clear()
-        self._last_look = now
-        before, self._suspects = self._suspects, {}
-        hung = []
-        for pulse in pulses:
-            if pulse.silence(now) <= (self._timeout if pulse.has_beaten else self._starting_grace):
-                continue
-            pid, since = before.get(pulse.name, (pulse.pid, now))
-            if pid != pulse.pid:
-                since = now
-            if now - since >= CONFIRM:
-                hung.append(pulse)
-            else:
-                self._suspects[pulse.name] = (pulse.pid, since)
-        return hung
 
 
 # --- what is told -----------------------------------------------------------------------------------------------------

@@ -37,9 +37,9 @@ from junebug.stores import Stores
 from junebug.supervisor import reconcile
 from junebug.supervisor.cleanup import Cleanup, Drain
 from junebug.supervisor.client import SupervisorClient
+from junebug.supervisor.liveness import Pulse, SilenceWatch, touched_at
 from junebug.supervisor.plugin_runner import PluginRunner, load_plugins
-from junebug.supervisor.processes.channel import touched_at
-from junebug.supervisor.reconcile import Notice, Plan, Pulse, Running, SilenceWatch
+from junebug.supervisor.reconcile import Notice, Plan, Running
 
 log = structlog.stdlib.get_logger("reconciler")
 

@@ -7,21 +7,9 @@ import dataclasses
 import pytest
 
 from junebug.model.spec import ChannelSpec
-from junebug.supervisor.processes.channel import exit_text
-from junebug.supervisor.reconcile import (
-    CONFIRM,
-    LONGEST_GAP,
-    LONGEST_PAUSE,
-    STARTING_GRACE,
-    Notice,
-    Plan,
-    Pulse,
-    Running,
-    SilenceWatch,
-    notice,
-    plan,
-    respawn_pause,
-)
+from junebug.supervisor.liveness import CONFIRM, LONGEST_GAP, STARTING_GRACE, Pulse, SilenceWatch
+from junebug.supervisor.processes.respawn import exit_text
+from junebug.supervisor.reconcile import LONGEST_PAUSE, Notice, Plan, Running, notice, plan, respawn_pause
 
 
 def spec(channel: str, generation: int = 1, type: str = "telnet") -> ChannelSpec:
