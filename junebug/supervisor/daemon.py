@@ -23,7 +23,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -42,14 +42,13 @@ from supervisor.supervisord import Supervisor
 from junebug.config.declaration import Settings
 from junebug.embedded import ServerProgram
 from junebug.errors import StartupError
-from junebug.model.messages import Status
-from junebug.model.spec import ChannelSpec
 from junebug.supervisor import reconciler
 from junebug.supervisor.cleanup import Drain
 from junebug.supervisor.processes.channel import ChannelGroupConfig, RunChannel
 from junebug.supervisor.processes.servers import ServerConfig
 from junebug.supervisor.processes.warm_fork import ApiConfig, ReconcilerConfig, WarmProcess
 from junebug.supervisor.rpc import ChannelsInterface
+from junebug.supervisor.status_posts import NotifyStatus
 
 API_PRIORITY = RECONCILER_PRIORITY = 200
 """The same number: stopped together, before the channels."""
@@ -72,7 +71,7 @@ class Programs:
     run_channel: RunChannel | None = None
     run_api: Callable[[Settings, int], int | None] | None = None
     """Blocking; the number counts from 1. None: no API here."""
-    notify_status: Callable[[Settings, ChannelSpec, Status], Coroutine[Any, Any, None]] | None = None
+    notify_status: NotifyStatus | None = None
     drain: Drain | None = None
     """Said of each deleted channel before its queues are removed."""
     preload: Callable[[], None] = field(default=lambda: None)

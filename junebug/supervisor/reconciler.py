@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
@@ -37,25 +34,20 @@ from junebug.stores import Stores
 from junebug.supervisor import reconcile
 from junebug.supervisor.cleanup import Cleanup, Drain
 from junebug.supervisor.client import SupervisorClient
+from junebug.supervisor.event_listener import listen
 from junebug.supervisor.liveness import Pulse, SilenceWatch, touched_at
 from junebug.supervisor.plugin_runner import PluginRunner, load_plugins
 from junebug.supervisor.reconcile import Notice, Plan, Running
+from junebug.supervisor.status_posts import NotifyStatus, StatusPosts
 
 log = structlog.stdlib.get_logger("reconciler")
-
-NotifyStatus = Callable[[Settings, ChannelSpec, Status], Coroutine[Any, Any, None]]
 
 COMPONENT = "worker"
 SHORTEST_INTERVAL = 0.05
 """Seconds between two looks: hundreds of events that come at once are one look."""
 SUSPICIOUS_INTERVAL = 1.0
 STOP_TIMEOUT = 2.0
-MAX_POSTS_OF_CHANNEL = 20
-MAX_POSTING = 20
-"""Posts to status URLs under way at the same time."""
-MAX_CHANNELS_POSTING = 1_000
 MOST_LOGGED = 10
-MAX_EVENT = 64 * 1024
 
 
 def run(
@@ -89,7 +81,7 @@ class Reconciler:
         self._stores = Stores(settings)
         self._broker = Broker(settings.amqp, "reconciler", self._on_broker_state)
         self._supervisor = SupervisorClient(settings.supervisor_socket)
-        self._posts = _StatusPosts(settings, notify_status)
+        self._posts = StatusPosts(settings, notify_status)
         self._cleanup = Cleanup(
             settings, self._broker, self._stores, drain, functools.partial(self._trouble, "clean-up")
         )
@@ -119,7 +111,7 @@ class Reconciler:
 
         async def start() -> None:
             await self._broker.start()
-            life.tasks.own("events", _listen(protocol_in, protocol_out, self._wake.set))
+            life.tasks.own("events", listen(protocol_in, protocol_out, self._wake.set))
             life.tasks.own("changes", self._hear_changes())
             life.tasks.own("status posts", self._posts.run())
             life.tasks.own("cleanup", self._cleanup.run())
@@ -352,69 +344,3 @@ def _load_plugins(settings: Settings) -> list[PluginRunner]:
     except ConfigError as error:
         log.error("no plugin is used", reason=str(error))  # cli.py has refused it; the file changed since
         return []
-
-
-async def _listen(protocol_in: int, protocol_out: int, hear: Callable[[], None]) -> None:
-    """supervisord's event listener protocol: take each event as a hint and say so at once."""
-    reader = asyncio.StreamReader(MAX_EVENT)
-    pipe = os.fdopen(protocol_in, "rb", buffering=0)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-    os.write(protocol_out, b"READY\n")
-    while header := await reader.readline():
-        fields = dict(part.split(":", 1) for part in header.decode().split())
-        await reader.readexactly(int(fields["len"]))
-        hear()
-        os.write(protocol_out, b"RESULT 2\nOKREADY\n")
-    raise ConnectionError("supervisord has closed the event pipe")
-
-
-class _StatusPosts:
-    """Posts statuses to their URLs: each channel's in order, bounded, a dead URL in nobody else's way."""
-
-    def __init__(self, settings: Settings, notify: NotifyStatus | None) -> None:
-        self._settings = settings
-        self._notify = notify
-        self._waiting: dict[str, deque[tuple[ChannelSpec, Status]]] = {}
-        self._new = asyncio.Event()
-        self._fresh: list[str] = []
-        self._slots = asyncio.Semaphore(MAX_POSTING)
-
-    def put(self, spec: ChannelSpec, status: Status) -> None:
-        """Post it soon; the oldest of too many is given up (the store holds the present state)."""
-        channel = status.channel_id
-        if self._notify is None:
-            return
-        if channel not in self._waiting:
-            if len(self._waiting) >= MAX_CHANNELS_POSTING:
-                log.error("status given up", channel_id=channel, type=status.type)
-                return
-            self._waiting[channel] = deque(maxlen=MAX_POSTS_OF_CHANNEL)
-            self._fresh.append(channel)
-            self._new.set()
-        self._waiting[channel].append((spec, status))
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            while True:
-                await self._new.wait()
-                self._new.clear()
-                fresh, self._fresh = self._fresh, []
-                for channel in fresh:
-                    tasks.create_task(self._post_all(channel))
-
-    async def _post_all(self, channel: str) -> None:
-        waiting = self._waiting[channel]
-        while waiting:
-            spec, status = waiting.popleft()
-            async with self._slots:
-                await self._post(spec, status)
-        del self._waiting[channel]
-
-    async def _post(self, spec: ChannelSpec, status: Status) -> None:
-        assert self._notify is not None
-        post: Awaitable[None] = self._notify(self._settings, spec, status)
-        try:
-            await post
-        except Exception:
-            log.exception("posting a status failed", channel_id=status.channel_id)

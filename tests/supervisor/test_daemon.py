@@ -103,10 +103,10 @@ def test_an_id_that_cannot_name_a_process_is_refused(fake: FakeJunebug, channel:
 
 
 def test_odd_but_safe_ids_work(fake: FakeJunebug) -> None:
-    ids = ["a:b", "a.b@c", "1+2-3_4", "A" * 128]
+    ids = ["a.b", "1-2_3", "A" * 128]
     fake.client.start([(channel, 1) for channel in ids])
     eventually(lambda: all(fake.running()[channel].state == "RUNNING" for channel in ids))
-    assert "channel:a:b: stopped" in fake.ctl("stop", "channel:a:b")
+    assert "channel:a.b: stopped" in fake.ctl("stop", "channel:a.b")
 
 
 def test_supervisorctl_sees_and_drives_channels(fake: FakeJunebug) -> None:
