@@ -87,7 +87,7 @@ async def house(settings: Settings) -> AsyncIterator[House]:
     await house.stores.close()
 
 
-async def test_a_created_channel_starts_at_once_by_the_nudge(house: House) -> None:
+async def test_a_created_channel_starts_at_once_when_it_is_told(house: House) -> None:
     await house.create("first")
     await house.started("first")  # from now on the subscription stands
     began = time.monotonic()
@@ -120,7 +120,10 @@ async def test_a_deleted_channel_leaves_nothing(house: House, settings: Settings
         for channel in ("a", "print-b"):
             await broker.declare(names.channel_queues(channel), remember=False)
         await broker.publish(names.outbound_queue("a"), b"waits")
-        delayed = [names.retry_queue("a", settings.callback_retry_delays[0]), names.waiting_queue("a", "http://there")]
+        delayed = [
+            names.retry_queue("a", settings.callback_retry_delays[0]),
+            names.backlog_queue("a", "event", "http://there"),
+        ]
         for queue in delayed:
             await broker.declare({queue: names.delay_arguments("a", 60)}, remember=False)
             await broker.publish(queue, b"waits")
