@@ -447,6 +447,22 @@ async def test_a_send_that_never_ends_does_not_hold_up_the_stop(
     assert await bench.broker.queue_length(names.outbound_queue(channel)) == 1
 
 
+async def test_what_was_not_sent_does_not_hold_up_the_stop(bench: Bench, scripted: type[ScriptedTransport]) -> None:
+    """It is back in its queue. The stop would wait for what is being sent for longer than this test does."""
+    bench.settings = dataclasses.replace(bench.settings, stop_timeout=600.0)
+    scripted.outcomes.append(NotSent("no bind", 3600))
+    channel = await channel_of(bench)
+    await bench.send(channel, "1", "waits")
+
+    async def is_back() -> bool:
+        return await queued(bench, channel) == 1
+
+    await eventually(is_back)
+    assert (await ask(bench, channel, "look"))["sending"]["1"] == 0
+    assert await bench.stop(channel) == 0
+    assert await queued(bench, channel) == 1
+
+
 async def test_a_transport_that_cannot_start_says_so_without_its_secret(
     bench: Bench, scripted: type[ScriptedTransport]
 ) -> None:

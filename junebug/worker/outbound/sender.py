@@ -10,12 +10,12 @@ The application hears `submitted` before anything else of a message: `report` an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import heapq
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -53,6 +53,8 @@ class _InHand:
     """In which `send` runs, as long as it does: what is reported from within cannot wait for its end."""
     events: list[Event] = field(default_factory=list)
     on_reported: Callable[[], Awaitable[None]] | None = None
+    pause: float = 0.0
+    """Seconds, once it went back to its queue, before anything is fetched again."""
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -88,7 +90,7 @@ class Sender:
         self._idle = asyncio.Event()
         self._idle.set()
         self._sending: Counter[int] = Counter()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._consumers: dict[str, Consumer] = {}
         self._holds: set[str] = {"pause"} if paused else set()
         self._halted = paused
@@ -124,7 +126,7 @@ class Sender:
 
     async def stop(self, timeout: float) -> None:
         """Take no more, finish within `timeout` seconds what is being sent; the rest goes back to the queue."""
-        self._stopping = True
+        self._stopping.set()
         for consumer in self._consumers.values():
             await consumer.stop_deliveries()
         self._waiting.clear()
@@ -147,7 +149,7 @@ class Sender:
     async def resume(self) -> None:
         await self._let_go("pause")
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def standing_still(self) -> AsyncIterator[None]:
         """Meanwhile all that waits is in the queues, where it can be looked at and cancelled."""
         await self._hold("visit")
@@ -167,7 +169,7 @@ class Sender:
     async def _let_go(self, reason: str) -> None:
         self._holds.discard(reason)
         async with self._halting:
-            if self._halted and not self._holds and not self._stopping:
+            if self._halted and not self._holds and not self._stopping.is_set():
                 self._halted = False
                 for consumer in list(self._consumers.values()):
                     await consumer.go_on()
@@ -191,7 +193,7 @@ class Sender:
     # --- sending ------------------------------------------------------------------------------------------------------
 
     def _on_delivery(self, delivery: Delivery) -> None:
-        if not self._stopping:
+        if not self._stopping.is_set():
             urgency = -names.priority_of(delivery.queue, delivery.priority)
             heapq.heappush(self._waiting, (urgency, next(self._numbers), delivery))
             self._idle.clear()
@@ -216,6 +218,9 @@ class Sender:
                 if held.task:
                     self._release(held)
                 self._check_idle()
+            if held.pause:
+                await self._pause(held.pause)
+                await self._let_go("not sent")
 
     async def _next(self) -> _InHand:
         """The most urgent message that is to be sent, once it may leave."""
@@ -260,7 +265,14 @@ class Sender:
         await self._broker.publish_surely(names.dead_queue(self._channel), (letter.to_wire(),))
         delivery.ack()
 
+    async def _pause(self, seconds: float) -> None:
+        """Which a stop ends."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
     async def _send(self, held: _InHand) -> None:
+        """Until it is finished, or back in its queue."""
         message, attempt = held.message, 0
         while held.delivery.alive:
             attempt += 1
@@ -275,8 +287,12 @@ class Sender:
             except Expired:
                 return self._expire(held)
             except NotSent as error:
-                if not await self._wait_to_resend(held, error):
-                    return
+                pause = error.retry_after
+                log.warning("not sent, kept", message_id=message.message_id, reason=str(error), retry_after=pause)
+                if pause <= PAUSE_IN_PLACE:
+                    await self._pause(pause)
+                if pause > PAUSE_IN_PLACE or self._stopping.is_set():
+                    return await self._send_back(held, pause)
             except UnknownOutcome as error:
                 log.warning("outcome unknown", message_id=message.message_id, reason=str(error))
                 if not self._resend_unknown:
@@ -299,25 +315,14 @@ class Sender:
                 raise
             raise UnknownOutcome(f"the channel did nothing with it for {limit:g} seconds") from None
 
-    async def _wait_to_resend(self, held: _InHand, error: NotSent) -> bool:
-        """True when the message is to be tried again here, False when it went back to its queue."""
-        message_id = held.message.message_id
-        log.warning("not sent, kept", message_id=message_id, reason=str(error), retry_after=error.retry_after)
-        if error.retry_after <= PAUSE_IN_PLACE and not self._stopping:
-            await asyncio.sleep(error.retry_after)
-        if self._stopping:
-            held.delivery.requeue()
-            return False
-        if error.retry_after <= PAUSE_IN_PLACE:
-            return True
+    async def _send_back(self, held: _InHand, pause: float) -> None:
+        """To its queue. The first of those that go back at the same time says how long nothing is fetched."""
         is_first = "not sent" not in self._holds
-        await self._hold("not sent")
+        if not self._stopping.is_set():
+            await self._hold("not sent")
         held.delivery.requeue()
-        self._release(held)
         if is_first:
-            await asyncio.sleep(error.retry_after)
-            await self._let_go("not sent")
-        return False
+            held.pause = pause
 
     async def _is_hopeless(self, message: UserMessage) -> bool:
         attempts = self._failures.get(message.message_id, 0) + 1
@@ -328,7 +333,7 @@ class Sender:
         if len(self._failures) > 1000:
             self._failures.clear()
         self._failures[message.message_id] = attempts
-        await asyncio.sleep(FAULTY_PAUSE * attempts)
+        await self._pause(FAULTY_PAUSE * attempts)
         return False
 
     # --- what became of it --------------------------------------------------------------------------------------------
