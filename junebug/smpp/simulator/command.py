@@ -17,7 +17,8 @@ from aiohttp import web
 from junebug.errors import JunebugError
 from junebug.runtime.loop import run_async
 from junebug.smpp import constants as c
-from junebug.smpp.pdu import DeliverSm, Pdu, encode
+from junebug.smpp.codec import encode
+from junebug.smpp.pdu import DeliverSm, Pdu
 from junebug.smpp.session import Direction
 from junebug.smpp.simulator.messages import MESSAGE_IDS, MESSAGE_STATES, RECEIPT_IDS
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
