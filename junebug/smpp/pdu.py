@@ -108,8 +108,9 @@ class EnquireLinkResp(Pdu):
 
 
 @dataclass(slots=True)
-class SubmitSm(Pdu):
-    command_id: ClassVar[int] = c.SUBMIT_SM
+class ShortMessagePdu(Pdu):
+    """The parameters that submit_sm and deliver_sm have in common: all."""
+
     service_type: ServiceType = ""
     source_addr_ton: Octet = 0
     source_addr_npi: Octet = 0
@@ -130,27 +131,15 @@ class SubmitSm(Pdu):
 
 
 @dataclass(slots=True)
-class DeliverSm(Pdu):
-    """The same parameters as submit_sm, the other way: an MO or a receipt."""
+class SubmitSm(ShortMessagePdu):
+    command_id: ClassVar[int] = c.SUBMIT_SM
+
+
+@dataclass(slots=True)
+class DeliverSm(ShortMessagePdu):
+    """An MO or a receipt."""
 
     command_id: ClassVar[int] = c.DELIVER_SM
-    service_type: ServiceType = ""
-    source_addr_ton: Octet = 0
-    source_addr_npi: Octet = 0
-    source_addr: Address = ""
-    dest_addr_ton: Octet = 0
-    dest_addr_npi: Octet = 0
-    destination_addr: Address = ""
-    esm_class: Octet = 0
-    protocol_id: Octet = 0
-    priority_flag: Octet = 0
-    schedule_delivery_time: Time = ""
-    validity_period: Time = ""
-    registered_delivery: Octet = 0
-    replace_if_present_flag: Octet = 0
-    data_coding: Octet = 0
-    sm_default_msg_id: Octet = 0
-    short_message: ShortMessage = b""
 
 
 @dataclass(slots=True)
@@ -294,49 +283,22 @@ BINDS: Final = (c.BIND_RECEIVER, c.BIND_TRANSMITTER, c.BIND_TRANSCEIVER)
 KINDS: Final[dict[int, type[Pdu]]] = {
     **dict.fromkeys(BINDS, Bind),
     **{command_id | c.RESPONSE: BindResp for command_id in BINDS},
-    c.OUTBIND: Outbind,
-    c.UNBIND: Unbind,
-    c.UNBIND_RESP: UnbindResp,
-    c.GENERIC_NACK: GenericNack,
-    c.ENQUIRE_LINK: EnquireLink,
-    c.ENQUIRE_LINK_RESP: EnquireLinkResp,
-    c.SUBMIT_SM: SubmitSm,
-    c.SUBMIT_SM_RESP: SubmitSmResp,
-    c.DELIVER_SM: DeliverSm,
-    c.DELIVER_SM_RESP: DeliverSmResp,
-    c.SUBMIT_MULTI: SubmitMulti,
-    c.SUBMIT_MULTI_RESP: SubmitMultiResp,
-    c.DATA_SM: DataSm,
-    c.DATA_SM_RESP: DataSmResp,
-    c.QUERY_SM: QuerySm,
-    c.QUERY_SM_RESP: QuerySmResp,
-    c.CANCEL_SM: CancelSm,
-    c.CANCEL_SM_RESP: CancelSmResp,
-    c.REPLACE_SM: ReplaceSm,
-    c.REPLACE_SM_RESP: ReplaceSmResp,
-    c.ALERT_NOTIFICATION: AlertNotification,
-}
+    **{
+        kind.command_id: kind
+        for kind in (
+            Outbind, Unbind, UnbindResp, GenericNack, EnquireLink, EnquireLinkResp, SubmitSm, SubmitSmResp, DeliverSm,
+            DeliverSmResp, SubmitMulti, SubmitMultiResp, DataSm, DataSmResp, QuerySm, QuerySmResp, CancelSm, CancelSmResp,
+            ReplaceSm, ReplaceSmResp, AlertNotification,
+        )
+    },
+}  # fmt: skip
 """The dataclass of every command_id that we know."""
-
-_RESPONSES: Final[dict[int, type[Pdu]]] = {
-    c.SUBMIT_SM: SubmitSmResp,
-    c.DELIVER_SM: DeliverSmResp,
-    c.ENQUIRE_LINK: EnquireLinkResp,
-    c.DATA_SM: DataSmResp,
-    c.SUBMIT_MULTI: SubmitMultiResp,
-    c.QUERY_SM: QuerySmResp,
-    c.CANCEL_SM: CancelSmResp,
-    c.REPLACE_SM: ReplaceSmResp,
-    c.UNBIND: UnbindResp,
-}
 
 
 def response_to(command_id: int, sequence_number: int, command_status: int) -> Pdu:
     """The response to a request of that command_id, its own parameters empty; generic_nack where there is none."""
-    if command_id in BINDS:
-        pdu: Pdu = BindResp(command_id=command_id | c.RESPONSE)
-    else:
-        pdu = _RESPONSES.get(command_id, GenericNack)()
+    kind = KINDS.get(command_id | c.RESPONSE, GenericNack)
+    pdu = BindResp(command_id=command_id | c.RESPONSE) if kind is BindResp else kind()
     pdu.sequence_number = sequence_number
     pdu.command_status = command_status
     return pdu

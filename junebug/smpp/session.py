@@ -202,37 +202,37 @@ class Session(asyncio.Protocol):
         if self._reason is not None:
             return
         try:
-            self._take_frames(self._reader.feed(data))
+            self._read_frames(self._reader.feed(data))
         except BadLength as error:
-            self._take_frames(error.frames)
+            self._read_frames(error.frames)
             # where the next PDU begins is anybody's guess: say so and hang up
             self._answer_status(0, 0, c.ESME_RINVCMDLEN)
             self._end(CloseReason("bad_length", str(error)))
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
-    def _take_frames(self, frames: list[bytes]) -> None:
+    def _read_frames(self, frames: list[bytes]) -> None:
         if frames:
             self._liveness.heard(self._loop.time())
         for frame in frames:
             if self._reason is not None:
                 return
             try:
-                self._take_frame(frame)
+                self._read_frame(frame)
             except Exception:  # a bug of ours, or of the owner's: this PDU is lost, the bind is not
                 log.exception("a PDU could not be handled", pdu=frame.hex())
 
-    def _take_frame(self, frame: bytes) -> None:
+    def _read_frame(self, frame: bytes) -> None:
         try:
             pdu = decode(frame)
         except DecodeError as error:
-            return self._take_undecodable(frame, error)
+            return self._on_undecodable(frame, error)
         if pdu.command_id & c.RESPONSE:
-            self._take_response(frame, pdu)
+            self._on_response(frame, pdu)
         else:
-            self._take_request(frame, pdu)
+            self._on_inbound_request(frame, pdu)
 
-    def _take_response(self, frame: bytes, pdu: Pdu) -> None:
+    def _on_response(self, frame: bytes, pdu: Pdu) -> None:
         request = self._pending.get(pdu.sequence_number)
         if request is not None and not may_answer(pdu.command_id, request.pdu.command_id):
             request = None
@@ -244,7 +244,7 @@ class Session(asyncio.Protocol):
             request.answer.set_result(pdu)
         self._check_drained()
 
-    def _take_request(self, frame: bytes, pdu: Pdu) -> None:
+    def _on_inbound_request(self, frame: bytes, pdu: Pdu) -> None:
         self._tell("in", frame, pdu, None)
         command_id = pdu.command_id
         if command_id == c.ENQUIRE_LINK:
@@ -272,10 +272,10 @@ class Session(asyncio.Protocol):
         self._unanswered = max(0, self._unanswered - 1)
         self._check_drained()
 
-    def _take_undecodable(self, frame: bytes, error: DecodeError) -> None:
+    def _on_undecodable(self, frame: bytes, error: DecodeError) -> None:
         """Its length was right, so the stream is in step: this PDU is answered with what is wrong, the session lives."""
         if error.command_id & c.RESPONSE:
-            return self._take_response(frame, decode(_without_body(frame)))
+            return self._on_response(frame, decode(_without_body(frame)))
         self._tell("in", frame, None, None)
         self._answer_status(error.command_id, error.sequence_number, error.command_status)
 

@@ -312,8 +312,11 @@ async def test_what_was_accepted_of_a_message_under_way_is_not_forgotten_for_oth
     assert {*parts} == {LONG[:153], LONG[153:306], LONG[306:]}
 
 
-async def test_a_message_that_waits_for_the_bind_goes_back_at_a_stop(bench: Bench, smsc: Smsc) -> None:
+async def test_a_message_that_waits_for_the_bind_goes_back_at_a_stop(
+    bench: Bench, smsc: Smsc, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At once. The stop would wait for what is being sent for longer than this test does."""
+    monkeypatch.setattr(SmppTransport, "bind_patience", 600.0)
     bench.settings = dataclasses.replace(bench.settings, stop_timeout=600.0)
     configure(smsc, silent_every=1)
     created = await channel(bench, smsc)

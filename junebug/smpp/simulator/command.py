@@ -175,7 +175,7 @@ def _read_lines(smsc: Smsc) -> None:
             loop.remove_reader(descriptor)
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            _take_line(smsc, line.decode(errors="replace"))
+            _obey(smsc, line.decode(errors="replace"))
 
     if sys.stdin is None:
         return  # closed: its number may be another file's by now
@@ -184,7 +184,7 @@ def _read_lines(smsc: Smsc) -> None:
         loop.add_reader(descriptor, read)
 
 
-def _take_line(smsc: Smsc, line: str) -> None:
+def _obey(smsc: Smsc, line: str) -> None:
     words = line.split(maxsplit=2)
     if len(words) == 3:
         try:

@@ -216,7 +216,7 @@ class Smsc:
                 enquire_link_interval=options.enquire_link_interval,
                 max_unanswered=MAX_UNANSWERED,
             ),
-            on_request=lambda _, pdu: self._take(client, pdu),
+            on_request=lambda _, pdu: self._on_request(client, pdu),
             on_pdu=self._on_pdu,
         )
         client = Client(session, asyncio.Semaphore(options.window_size))
@@ -235,7 +235,7 @@ class Smsc:
             client.deadline.cancel()
         self._say(f"{client.system_id or client.session.peer} is gone: {reason}")
 
-    def _take(self, client: Client, pdu: Pdu) -> None:
+    def _on_request(self, client: Client, pdu: Pdu) -> None:
         if isinstance(pdu, Bind):
             return self._bind(client, pdu)
         if client.bound_as not in _MAY_SUBMIT:
