@@ -127,17 +127,12 @@ class PersistentBind:
         self._on_pdu = on_pdu
         self._tls: ssl.SSLContext | None = None
         self._session: Session | None = None
-        self._bound = asyncio.Event()
         self._stopping = False
         self._keeper: asyncio.Task[None] | None = None
 
     @property
     def bound(self) -> bool:
-        return self._bound.is_set()
-
-    async def wait_bound(self) -> None:
-        """Return once bound (at once when it is)."""
-        await self._bound.wait()
+        return self._session is not None
 
     def start(self) -> None:
         """Begin to connect; returns at once. Raises TlsError for files that cannot be used."""
@@ -148,7 +143,7 @@ class PersistentBind:
     async def stop(self, *, drain_timeout: float = 5.0, unbind_timeout: float = 2.0) -> None:
         """Unbind in good order and stay away. Takes at most the sum of both and 3 seconds."""
         self._stopping = True
-        if self._session and self.bound:
+        if self._session:
             self._tell(BindState.UNBINDING, "Unbinding")
             await self._session.unbind(drain_timeout=drain_timeout, timeout=unbind_timeout)
         if self._keeper:
@@ -158,14 +153,9 @@ class PersistentBind:
 
     async def request(self, pdu: Pdu, *, tag: Any = None, timeout: float | None = None) -> Pdu:
         """As Session.request; NotWritten while not bound."""
-        if self._session is None or not self.bound:
+        if self._session is None:
             raise NotWritten(f"not bound to {self._where}")
         return await self._session.request(pdu, tag=tag, timeout=timeout)
-
-    def reconnect(self, message: str) -> None:
-        """Hang up, and begin again as after any lost connection."""
-        if self._session:
-            self._session.close(message)
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
@@ -188,7 +178,6 @@ class PersistentBind:
                 backoff.reset()
                 reason = await asyncio.shield(session.closed)
                 self._session = None
-                self._bound.clear()
                 if self._stopping:
                     return
                 delay = backoff.next()
@@ -209,7 +198,6 @@ class PersistentBind:
             session.close(str(error) or "stopped")
             raise
         self._session = session
-        self._bound.set()
         self._tell(BindState.BOUND, f"Bound to {self._where} as {self._options.bind_mode}")
         return session
 

@@ -41,10 +41,6 @@ class Pdu:
         raise NotImplementedError
 
     @property
-    def is_response(self) -> bool:
-        return self.command_id >= c.RESPONSE
-
-    @property
     def command_name(self) -> str:
         """`submit_sm`, as the specification spells it."""
         return c.command_name(self.command_id)

@@ -21,7 +21,7 @@ from tests.smpp.peer import Connection, Log, Peer, until
 
 
 class Watched(PersistentBind):
-    """A link whose events are kept."""
+    """A bind whose events are kept."""
 
     def __init__(self, port: int, **options: Any) -> None:
         self.events: list[BindEvent] = []
@@ -42,6 +42,9 @@ class Watched(PersistentBind):
     @property
     def states(self) -> list[str]:
         return [event.state for event in self.events]
+
+    async def wait_bound(self) -> None:
+        await until(lambda: self.bound)
 
     async def state(self, state: BindState, times: int = 1) -> BindEvent:
         await until(lambda: self.states.count(state) >= times)
@@ -240,16 +243,6 @@ async def test_a_silent_peer_is_left_for_a_new_connection(peer: Peer, link: Any)
     its = link(peer.port, session=SessionOptions(enquire_link_interval=0.2))
     await bound(peer)
     assert (await its.state(BindState.CONNECTION_LOST)).details["kind"] == "silent"
-    await bound(peer)
-    await its.state(BindState.BOUND, 2)
-
-
-async def test_reconnect_begins_again(peer: Peer, link: Any) -> None:
-    its = link(peer.port)
-    await bound(peer)
-    await its.wait_bound()
-    its.reconnect("because")
-    assert "because" in (await its.state(BindState.CONNECTION_LOST)).message
     await bound(peer)
     await its.state(BindState.BOUND, 2)
 

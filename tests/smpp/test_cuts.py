@@ -78,7 +78,7 @@ async def test_cut_at_any_byte_nothing_is_lost_and_only_the_unknown_is_doubled(s
     phone = Log(answer=True)
     options = SmscOptions(port=0, receipt_delay=0.0, retry_delay=0.01, keep=100_000)
     async with Smsc(options) as smsc, CuttingProxy(smsc.port, CUTS, 4000, chance) as proxy:
-        link = PersistentBind(
+        bind = PersistentBind(
             BindOptions(
                 host="127.0.0.1",
                 port=proxy.port,
@@ -88,14 +88,14 @@ async def test_cut_at_any_byte_nothing_is_lost_and_only_the_unknown_is_doubled(s
             on_state=lambda event: None,
             on_request=phone.on_request,
         )
-        link.start()
+        bind.start()
 
         async def send(content: str) -> None:
             message = SubmitSm(destination_addr="27831234567", registered_delivery=1, short_message=content.encode())
             while True:
-                await link.wait_bound()
+                await until(lambda: bind.bound)
                 try:
-                    await link.request(message)
+                    await bind.request(message)
                 except NotWritten:
                     await asyncio.sleep(0.001)
                 except ResponseLost:
@@ -115,7 +115,7 @@ async def test_cut_at_any_byte_nothing_is_lost_and_only_the_unknown_is_doubled(s
         async with asyncio.timeout(60):
             await asyncio.gather(*(sender() for _ in range(10)))
         await until(lambda: all(message.receipts for message in smsc.messages.values()), 30)
-        await link.stop()
+        await bind.stop()
     arrived = Counter(message.content for message in smsc.messages.values())
     assert proxy.cut >= CUTS // 2
     assert set(arrived) == {f"message {number}" for number in range(MESSAGES)}
