@@ -66,7 +66,7 @@ async def test_who_is_let_in(smsc: Any, system_id: str, password: str, status: s
     session = await connect((await smsc(system_id="me", password="secret")).port)
     response = await session.request(Bind(system_id=system_id, password=password))
     assert response.status_name == status
-    assert response.is_response
+    assert response.command_id & c.RESPONSE
 
 
 async def test_without_a_system_id_anybody_is(smsc: Any) -> None:
