@@ -1,7 +1,6 @@
-"""Link: a bind that is kept: connect (TCP or TLS), bind, tell how it stands, and again after a growing delay.
+"""PersistentBind: a bind that is kept: connect (TCP or TLS), bind, tell how it stands, and again after a growing delay.
 
-session.py is one connection of it. transport.py turns the states into channel statuses. A channel that binds twice
-(transmitter and receiver) has two links.
+session.py is one connection of it. Who owns a bind hears of its states, and makes its requests.
 """
 
 from __future__ import annotations
@@ -19,14 +18,9 @@ import structlog
 from junebug.runtime.backoff import Backoff
 from junebug.runtime.loop import end_task
 from junebug.smpp import constants as c
-from junebug.smpp.pdu import Bind, EncodeError, Pdu
-from junebug.smpp.session import (
-    Direction,
-    NotWritten,
-    ResponseLost,
-    Session,
-    SessionOptions,
-)
+from junebug.smpp.fields import EncodeError
+from junebug.smpp.pdu import Bind, Pdu
+from junebug.smpp.session import Direction, NotWritten, ResponseLost, Session, SessionOptions
 
 log = structlog.stdlib.get_logger("smpp")
 
@@ -42,7 +36,7 @@ class TlsError(Exception):
     """A certificate or key file cannot be used; the message names the option and the file."""
 
 
-class LinkState(StrEnum):
+class BindState(StrEnum):
     """connecting -> binding -> bound -> (unbinding ->) stopped; from each of the first three back to connecting after
     a delay, by way of the one in the middle that says why.
     """
@@ -59,14 +53,14 @@ class LinkState(StrEnum):
 
 
 @dataclass(frozen=True)
-class LinkEvent:
+class BindEvent:
     """A change of state.
 
     `details`: `retry_after` (seconds) where it will be tried again; `command_status` (ESME_ name) of a refused bind;
     `kind` of a lost connection (session.CloseReason).
     """
 
-    state: LinkState
+    state: BindState
     message: str
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -85,7 +79,7 @@ class TlsOptions:
 
 
 @dataclass(frozen=True)
-class LinkOptions:
+class BindOptions:
     """Times in seconds; `interface_version` an integer (0x34)."""
 
     host: str
@@ -110,20 +104,20 @@ class LinkOptions:
 class _Failed(Exception):
     """An attempt that did not get as far as bound."""
 
-    def __init__(self, state: LinkState, message: str, **details: Any) -> None:
+    def __init__(self, state: BindState, message: str, **details: Any) -> None:
         super().__init__(message)
         self.state = state
         self.details = details
 
 
-class Link:
-    """One bind. `on_state` is called at each change, on the loop; it must not block and not raise."""
+class PersistentBind:
+    """`on_state` is called at each change, on the loop; it must not block and not raise."""
 
     def __init__(
         self,
-        options: LinkOptions,
+        options: BindOptions,
         *,
-        on_state: Callable[[LinkEvent], None],
+        on_state: Callable[[BindEvent], None],
         on_request: Callable[[Session, Pdu], None],
         on_pdu: Callable[[Direction, bytes, Pdu | None, Any], None] | None = None,
     ) -> None:
@@ -133,45 +127,35 @@ class Link:
         self._on_pdu = on_pdu
         self._tls: ssl.SSLContext | None = None
         self._session: Session | None = None
-        self._bound = asyncio.Event()
         self._stopping = False
         self._keeper: asyncio.Task[None] | None = None
 
     @property
     def bound(self) -> bool:
-        return self._bound.is_set()
-
-    async def wait_bound(self) -> None:
-        """Return once bound (at once when it is)."""
-        await self._bound.wait()
+        return self._session is not None
 
     def start(self) -> None:
         """Begin to connect; returns at once. Raises TlsError for files that cannot be used."""
         if self._options.tls:
             self._tls = tls_context(self._options.tls)
-        self._keeper = asyncio.create_task(self._keep(), name="smpp link")
+        self._keeper = asyncio.create_task(self._keep(), name="smpp bind")
 
     async def stop(self, *, drain_timeout: float = 5.0, unbind_timeout: float = 2.0) -> None:
         """Unbind in good order and stay away. Takes at most the sum of both and 3 seconds."""
         self._stopping = True
-        if self._session and self.bound:
-            self._tell(LinkState.UNBINDING, "Unbinding")
+        if self._session:
+            self._tell(BindState.UNBINDING, "Unbinding")
             await self._session.unbind(drain_timeout=drain_timeout, timeout=unbind_timeout)
         if self._keeper:
             await end_task(self._keeper)
             self._keeper = None
-            self._tell(LinkState.STOPPED, "Stopped")
+            self._tell(BindState.STOPPED, "Stopped")
 
     async def request(self, pdu: Pdu, *, tag: Any = None, timeout: float | None = None) -> Pdu:
         """As Session.request; NotWritten while not bound."""
-        if self._session is None or not self.bound:
+        if self._session is None:
             raise NotWritten(f"not bound to {self._where}")
         return await self._session.request(pdu, tag=tag, timeout=timeout)
-
-    def reconnect(self, message: str) -> None:
-        """Hang up, and begin again as after any lost connection."""
-        if self._session:
-            self._session.close(message)
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
@@ -185,38 +169,36 @@ class Link:
             try:
                 session = await self._attempt()
             except Exception as error:
-                if not isinstance(error, _Failed):  # a bug of ours: a link that gives up silently would be worse
+                if not isinstance(error, _Failed):  # a bug of ours: a bind that gives up silently would be worse
                     log.exception("an attempt to bind failed")
-                    error = _Failed(LinkState.CONNECT_FAILED, f"cannot bind to {self._where}: {_say(error)}")
+                    error = _Failed(BindState.CONNECT_FAILED, f"cannot bind to {self._where}: {_say(error)}")
                 delay = backoff.next()
                 self._tell(error.state, str(error), **error.details, retry_after=round(delay, 2))
             else:
                 backoff.reset()
                 reason = await asyncio.shield(session.closed)
                 self._session = None
-                self._bound.clear()
                 if self._stopping:
                     return
                 delay = backoff.next()
                 self._tell(
-                    LinkState.CONNECTION_LOST, f"{reason.message} ({self._where})", kind=reason.kind,
+                    BindState.CONNECTION_LOST, f"{reason.message} ({self._where})", kind=reason.kind,
                     retry_after=round(delay, 2),
                 )  # fmt: skip
             await asyncio.sleep(delay)
 
     async def _attempt(self) -> Session:
         """Connected and bound, or _Failed."""
-        self._tell(LinkState.CONNECTING, f"Connecting to {self._where}")
+        self._tell(BindState.CONNECTING, f"Connecting to {self._where}")
         session = await self._connect()
         try:
-            self._tell(LinkState.BINDING, f"Binding to {self._where} as {self._options.system_id}")
+            self._tell(BindState.BINDING, f"Binding to {self._where} as {self._options.system_id}")
             await self._bind(session)
         except BaseException as error:
             session.close(str(error) or "stopped")
             raise
         self._session = session
-        self._bound.set()
-        self._tell(LinkState.BOUND, f"Bound to {self._where} as {self._options.bind_mode}")
+        self._tell(BindState.BOUND, f"Bound to {self._where} as {self._options.bind_mode}")
         return session
 
     async def _connect(self) -> Session:
@@ -230,12 +212,9 @@ class Link:
                 )
         except TimeoutError:
             message = f"no connection to {self._where} within {options.bind_timeout:g} seconds"
-            raise _Failed(LinkState.CONNECT_FAILED, message) from None
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # ssl.SSLError is an OSError; names that no resolver takes are ValueErrors
-            raise _Failed(LinkState.CONNECT_FAILED, f"cannot connect to {self._where}: {_say(error)}") from None
+            raise _Failed(BindState.CONNECT_FAILED, message) from None
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; names that no resolver takes are ValueErrors
+            raise _Failed(BindState.CONNECT_FAILED, f"cannot connect to {self._where}: {_say(error)}") from None
         return session
 
     def _new_session(self) -> Session:
@@ -256,23 +235,23 @@ class Link:
         try:
             response = await session.request(bind, timeout=options.bind_timeout)
         except EncodeError as error:
-            raise _Failed(LinkState.BIND_REFUSED, f"this bind cannot be sent: {error}") from None
+            raise _Failed(BindState.BIND_REFUSED, f"this bind cannot be sent: {error}") from None
         except (NotWritten, ResponseLost) as error:
             if not session.closed.done():
-                raise _Failed(LinkState.BIND_TIMEOUT, f"{self._where} did not answer the bind: {error}") from None
+                raise _Failed(BindState.BIND_TIMEOUT, f"{self._where} did not answer the bind: {error}") from None
             reason = session.closed.result()
             message = f"{self._where} hung up before the bind was answered: {reason.message}"
-            raise _Failed(LinkState.CONNECTION_LOST, message, kind=reason.kind) from None
+            raise _Failed(BindState.CONNECTION_LOST, message, kind=reason.kind) from None
         if response.command_status != c.ESME_ROK:
             status = c.status_name(response.command_status)
             message = f"{self._where} refused the bind of {options.system_id}: {status}"
-            raise _Failed(LinkState.BIND_REFUSED, message, command_status=status)
+            raise _Failed(BindState.BIND_REFUSED, message, command_status=status)
 
-    def _tell(self, state: LinkState, message: str, **details: Any) -> None:
+    def _tell(self, state: BindState, message: str, **details: Any) -> None:
         try:
-            self._on_state(LinkEvent(state, message, details))
+            self._on_state(BindEvent(state, message, details))
         except Exception:
-            log.exception("a state of the link could not be told", state=state)
+            log.exception("a state of the bind could not be told", state=state)
 
 
 def tls_context(options: TlsOptions) -> ssl.SSLContext:

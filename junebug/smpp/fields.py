@@ -1,6 +1,6 @@
-"""How one parameter of a PDU stands on the wire: the forms that pdu.py's declarations are made of (SMPP 3.4 §3.1).
+"""How one parameter of a PDU stands on the wire: the fields that pdu.py's declarations are made of (SMPP 3.4 §3.1).
 
-A form writes strictly, naming the field that is wrong, and reads tolerantly. Pure; pdu.py walks over them.
+A field writes strictly, naming itself where the value is wrong, and reads tolerantly. Pure; codec.py walks over them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class UnsuccessSme:
     error_status_code: int = 0
 
 
-class Form(Protocol):
+class Field(Protocol):
     """How one parameter stands on the wire."""
 
     def write(self, name: str, value: Any) -> bytes:

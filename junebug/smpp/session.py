@@ -1,13 +1,12 @@
-"""Session: one SMPP connection, as ESME or as SMSC: requests matched with responses, window, timers, flow control.
+"""Session: one SMPP connection, as ESME or as SMSC: requests matched with responses, timers, flow control.
 
-Composed of window.py and timers.py (pure) over the codec (pdu.py). link.py keeps one connected and bound; smsc.py, the
-simulator, uses the same class from the other side. It knows nothing of messages: transport.py does.
+Composed of pending.py and timers.py (pure) over the codec. bind.py keeps one connected and bound; the simulator uses the
+same class from the other side. Whoever makes requests bounds how many there are (window.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -15,30 +14,11 @@ from typing import Any, Literal, cast
 import structlog
 
 from junebug.smpp import constants as c
-from junebug.smpp.pdu import (
-    BadLength,
-    BindResp,
-    CancelSmResp,
-    DataSmResp,
-    DecodeError,
-    DeliverSmResp,
-    EncodeError,
-    EnquireLink,
-    EnquireLinkResp,
-    GenericNack,
-    Pdu,
-    PduReader,
-    QuerySmResp,
-    ReplaceSmResp,
-    SubmitMultiResp,
-    SubmitSmResp,
-    Unbind,
-    UnbindResp,
-    decode,
-    encode,
-)
+from junebug.smpp.codec import DecodeError, decode, encode
+from junebug.smpp.framing import BadLength, PduReader
+from junebug.smpp.pdu import BINDS, EnquireLink, Pdu, Unbind, may_answer, response_to
+from junebug.smpp.pending import PendingRequests, Request
 from junebug.smpp.timers import Liveness
-from junebug.smpp.window import Request, Window
 
 log = structlog.stdlib.get_logger("smpp")
 
@@ -52,31 +32,18 @@ MAX_UNREAD = 1 << 20
 CLOCK_RESOLUTION = 0.002
 """A timer may fire this much early (uvloop counts milliseconds)."""
 
-_BINDS = frozenset((c.BIND_RECEIVER, c.BIND_TRANSMITTER, c.BIND_TRANSCEIVER))
 _UNANSWERABLE = frozenset((c.ALERT_NOTIFICATION, c.OUTBIND))
 _ACCEPTED: dict[Role, frozenset[int]] = {
     "esme": frozenset((c.DELIVER_SM, c.DATA_SM)) | _UNANSWERABLE,
-    "smsc": frozenset((c.SUBMIT_SM, c.SUBMIT_MULTI, c.DATA_SM, c.QUERY_SM, c.CANCEL_SM, c.REPLACE_SM)) | _BINDS,
+    "smsc": frozenset((c.SUBMIT_SM, c.SUBMIT_MULTI, c.DATA_SM, c.QUERY_SM, c.CANCEL_SM, c.REPLACE_SM, *BINDS)),
 }
 _BUSY: dict[Role, int] = {"esme": c.ESME_RX_T_APPN, "smsc": c.ESME_RMSGQFUL}
 """What more inbound requests than the owner can keep are answered with: both make the peer try again later."""
 
 
-_RESPONSES: dict[int, type[Pdu]] = {
-    c.SUBMIT_SM: SubmitSmResp,
-    c.DELIVER_SM: DeliverSmResp,
-    c.ENQUIRE_LINK: EnquireLinkResp,
-    c.DATA_SM: DataSmResp,
-    c.SUBMIT_MULTI: SubmitMultiResp,
-    c.QUERY_SM: QuerySmResp,
-    c.CANCEL_SM: CancelSmResp,
-    c.REPLACE_SM: ReplaceSmResp,
-    c.UNBIND: UnbindResp,
-}
-
 
 class NotWritten(Exception):
-    """The request never left the house: no link, no place in the window in time, or a peer that does not read."""
+    """The request never left the house: there is no link, or its peer does not read."""
 
 
 class ResponseLost(Exception):
@@ -97,15 +64,9 @@ class CloseReason:
 class SessionOptions:
     """Times in seconds."""
 
-    window_size: int = 50
-    """Requests of ours that may be unanswered at a time."""
-    window_timeout: float = 60.0
-    """How long a request may wait for a place in the window, or for a peer that does not read."""
     response_timeout: float = 60.0
     enquire_link_interval: float | None = 55.0
     """Silence after which the peer is asked; it then has as long again to say something, response_timeout at most."""
-    max_waiting: int = 10_000
-    """Requests that may wait for the window."""
     max_unanswered: int = 1000
     """Inbound requests that the owner may keep unanswered; what comes beyond is refused for now."""
 
@@ -138,8 +99,7 @@ class Session(asyncio.Protocol):
         self._on_pdu = on_pdu
         self._transport: asyncio.Transport | None = None
         self._reader = PduReader()
-        self._window = Window(options.window_size)
-        self._waiting: deque[Request] = deque()
+        self._pending = PendingRequests()
         self._unanswered = 0
         interval = options.enquire_link_interval or options.response_timeout
         self._liveness = Liveness(
@@ -156,23 +116,18 @@ class Session(asyncio.Protocol):
     # --- for the owner ------------------------------------------------------------------------------------------------
 
     async def request(self, pdu: Pdu, *, tag: Any = None, timeout: float | None = None) -> Pdu:
-        """Send it when the window has a place; its response (of any command_status; a GenericNack likewise).
+        """Write it; its response (of any command_status; a GenericNack likewise).
 
         Requests are written in the order of the calls. `sequence_number` is set here. `timeout` stands in for the
-        response_timeout. Raises NotWritten, ResponseLost, EncodeError. Cancelled before it is written, it never is.
+        response_timeout. Raises NotWritten, ResponseLost, EncodeError.
         """
         if self._ending or self._transport is None:
             raise NotWritten(self._reason.message if self._reason else "the session is not open")
+        if self._paused:
+            raise NotWritten("the peer does not read")
         answer: asyncio.Future[Pdu] = self._loop.create_future()
-        request = Request(pdu, tag, answer, self._options.response_timeout if timeout is None else timeout)
-        if self._waiting or self._paused or self._window.full:
-            if len(self._waiting) >= self._options.max_waiting:
-                raise NotWritten(f"{len(self._waiting)} requests wait already")
-            request.deadline = self._loop.time() + self._options.window_timeout
-            self._waiting.append(request)
-            self._wake_at(request.deadline)
-        else:
-            self._write_request(request)
+        limit = self._options.response_timeout if timeout is None else timeout
+        self._write_request(Request(pdu, tag, answer, limit))
         return await answer
 
     def respond(self, pdu: Pdu, *, tag: Any = None) -> bool:
@@ -183,7 +138,7 @@ class Session(asyncio.Protocol):
         if self._reason is not None or self._transport is None:
             return False
         self._write_pdu(pdu, encode(pdu), tag)
-        self._settle_one()
+        self._count_answered()
         return True
 
     async def unbind(self, *, drain_timeout: float = 5.0, timeout: float = 2.0) -> None:
@@ -191,13 +146,12 @@ class Session(asyncio.Protocol):
         if self._transport is None or self._ending:
             return self.close()
         self._ending = True
-        self._refuse_waiting("the session is unbinding")
         self._drained = self._loop.create_future()
         self._check_drained()
         await self._first_of(self._drained, drain_timeout)
         if self._reason is None:
             answer: asyncio.Future[Pdu] = self._loop.create_future()
-            self._write_request(Request(Unbind(), None, answer, timeout + 1, counted=False))
+            self._write_request(Request(Unbind(), None, answer, timeout + 1))
             await self._first_of(answer, timeout)
             if not answer.cancel() and not answer.cancelled():
                 answer.exception()  # seen: the connection is over, as it should be
@@ -233,9 +187,8 @@ class Session(asyncio.Protocol):
         unflushed = set(map(id, self._unflushed_requests))
         self._unflushed.clear()
         self._unflushed_requests.clear()
-        for request in self._window.take_all():
+        for request in self._pending.pop_all():
             self._fail(request, NotWritten(message) if id(request) in unflushed else ResponseLost(message))
-        self._refuse_waiting(message)
         if not self.closed.done():
             self.closed.set_result(self._reason)
 
@@ -244,57 +197,54 @@ class Session(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._write_waiting()
 
     def data_received(self, data: bytes) -> None:
         if self._reason is not None:
             return
         try:
-            self._take_frames(self._reader.feed(data))
+            self._read_frames(self._reader.feed(data))
         except BadLength as error:
-            self._take_frames(error.frames)
+            self._read_frames(error.frames)
             # where the next PDU begins is anybody's guess: say so and hang up
             self._answer_status(0, 0, c.ESME_RINVCMDLEN)
             self._end(CloseReason("bad_length", str(error)))
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
-    def _take_frames(self, frames: list[bytes]) -> None:
+    def _read_frames(self, frames: list[bytes]) -> None:
         if frames:
             self._liveness.heard(self._loop.time())
         for frame in frames:
             if self._reason is not None:
                 return
             try:
-                self._take_frame(frame)
+                self._read_frame(frame)
             except Exception:  # a bug of ours, or of the owner's: this PDU is lost, the bind is not
                 log.exception("a PDU could not be handled", pdu=frame.hex())
 
-    def _take_frame(self, frame: bytes) -> None:
+    def _read_frame(self, frame: bytes) -> None:
         try:
             pdu = decode(frame)
         except DecodeError as error:
-            return self._take_undecodable(frame, error)
+            return self._on_undecodable(frame, error)
         if pdu.command_id & c.RESPONSE:
-            self._take_response(frame, pdu)
+            self._on_response(frame, pdu)
         else:
-            self._take_request(frame, pdu)
+            self._on_inbound_request(frame, pdu)
 
-    def _take_response(self, frame: bytes, pdu: Pdu) -> None:
-        request = self._window.get(pdu.sequence_number)
-        if request is not None and not _answers(pdu.command_id, request.pdu.command_id):
+    def _on_response(self, frame: bytes, pdu: Pdu) -> None:
+        request = self._pending.get(pdu.sequence_number)
+        if request is not None and not may_answer(pdu.command_id, request.pdu.command_id):
             request = None
         self._tell("in", frame, pdu, request and request.tag)
         if request is None:
             return  # it came too late, or was never asked for: the log has it
-        self._window.take(pdu.sequence_number)
+        self._pending.pop(pdu.sequence_number)
         if request.answer and not request.answer.done():
             request.answer.set_result(pdu)
-        if self._waiting:
-            self._write_waiting()
         self._check_drained()
 
-    def _take_request(self, frame: bytes, pdu: Pdu) -> None:
+    def _on_inbound_request(self, frame: bytes, pdu: Pdu) -> None:
         self._tell("in", frame, pdu, None)
         command_id = pdu.command_id
         if command_id == c.ENQUIRE_LINK:
@@ -313,19 +263,19 @@ class Session(asyncio.Protocol):
             try:
                 self._on_request(self, pdu)
             except Exception:
-                self._settle_one()
+                self._count_answered()
                 self._answer(pdu, c.ESME_RSYSERR)
                 raise
 
-    def _settle_one(self) -> None:
+    def _count_answered(self) -> None:
         """One inbound request less to answer; an owner that answers one twice must not make the count a debt."""
         self._unanswered = max(0, self._unanswered - 1)
         self._check_drained()
 
-    def _take_undecodable(self, frame: bytes, error: DecodeError) -> None:
+    def _on_undecodable(self, frame: bytes, error: DecodeError) -> None:
         """Its length was right, so the stream is in step: this PDU is answered with what is wrong, the session lives."""
         if error.command_id & c.RESPONSE:
-            return self._take_response(frame, decode(_without_body(frame)))
+            return self._on_response(frame, decode(_without_body(frame)))
         self._tell("in", frame, None, None)
         self._answer_status(error.command_id, error.sequence_number, error.command_status)
 
@@ -341,25 +291,13 @@ class Session(asyncio.Protocol):
     def _write_request(self, request: Request) -> None:
         """Raises EncodeError, and nothing has happened then."""
         pdu = request.pdu
-        pdu.sequence_number = self._window.next_sequence()
+        pdu.sequence_number = self._pending.next_sequence()
         raw = encode(pdu)
         request.deadline = self._loop.time() + request.timeout
-        self._window.add(request)
+        self._pending.add(request)
         self._unflushed_requests.append(request)
         self._wake_at(request.deadline)
         self._write_pdu(pdu, raw, request.tag)
-
-    def _write_waiting(self) -> None:
-        """As many of those that wait as there are places now."""
-        while self._waiting and not self._paused and not self._window.full:
-            request = self._waiting.popleft()
-            assert request.answer is not None
-            if request.answer.done():
-                continue  # whoever asked has given up: it never leaves
-            try:
-                self._write_request(request)
-            except EncodeError as error:
-                request.answer.set_exception(error)
 
     def _write_pdu(self, pdu: Pdu, raw: bytes, tag: Any) -> None:
         if not self._unflushed:
@@ -397,22 +335,16 @@ class Session(asyncio.Protocol):
     def _on_time(self) -> None:
         self._timer = None
         now = self._loop.time() + CLOCK_RESOLUTION
-        for request in self._window.take_expired(now):
+        for request in self._pending.pop_expired(now):
             self._fail(request, ResponseLost(f"no response within {request.timeout:g} seconds"))
-        while self._waiting and (self._waiting[0].deadline <= now or _given_up(self._waiting[0])):
-            message = "the peer does not read" if self._paused else "the window was full"
-            self._fail(self._waiting.popleft(), NotWritten(f"{message} for {self._options.window_timeout:g} seconds"))
-        self._write_waiting()
         self._check_drained()
         due = self._liveness.check(now)
         if due == "dead":
             return self._end(CloseReason("silent", "the peer did not answer enquire_link"), at_once=True)
         if due == "ask":
-            self._write_request(Request(EnquireLink(), None, None, self._options.response_timeout, counted=False))
+            self._write_request(Request(EnquireLink(), None, None, self._options.response_timeout))
         self._wake_at(self._liveness.deadline())
-        self._wake_at(self._window.earliest_deadline())
-        if self._waiting:
-            self._wake_at(self._waiting[0].deadline)
+        self._wake_at(self._pending.earliest_deadline())
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -439,39 +371,13 @@ class Session(asyncio.Protocol):
             # close() waits for a peer that may never read again
             self._timer = self._loop.call_later(CLOSE_TIMEOUT, transport.abort)
 
-    def _refuse_waiting(self, message: str) -> None:
-        while self._waiting:
-            self._fail(self._waiting.popleft(), NotWritten(message))
-
     def _fail(self, request: Request, error: Exception) -> None:
         if request.answer and not request.answer.done():
             request.answer.set_exception(error)
 
     def _check_drained(self) -> None:
-        if self._drained and not self._drained.done() and not self._window.counted and not self._unanswered:
+        if self._drained and not self._drained.done() and not self._pending.awaited and not self._unanswered:
             self._drained.set_result(None)
-
-
-def response_to(command_id: int, sequence_number: int, command_status: int) -> Pdu:
-    """The response to a request of that command_id, its own parameters empty; generic_nack where there is none."""
-    if command_id in _BINDS:
-        pdu: Pdu = BindResp(command_id=command_id | c.RESPONSE)
-    else:
-        pdu = _RESPONSES.get(command_id, GenericNack)()
-    pdu.sequence_number = sequence_number
-    pdu.command_status = command_status
-    return pdu
-
-
-def _answers(response_id: int, request_id: int) -> bool:
-    """Whether this kind of response may answer that kind of request; binds are not told apart (some SMSCs do not)."""
-    if response_id == c.GENERIC_NACK or response_id == request_id | c.RESPONSE:
-        return True
-    return response_id & ~c.RESPONSE in _BINDS and request_id in _BINDS
-
-
-def _given_up(request: Request) -> bool:
-    return request.answer is not None and request.answer.done()
 
 
 def _without_body(frame: bytes) -> bytes:

@@ -1,80 +1,71 @@
-"""The requests of ours that wait for their answers, by sequence number. Pure: no socket, no loop, deadlines are given.
+"""Window: how many requests may be unanswered at a time, and when the next may leave: pace and throttling. Pure.
 
-session.py owns one; its loop's clock is the source of every deadline.
+`now` is an argument, in seconds. transports/smpp/submit_scheduler.py asks one for each submit_sm.
 """
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
-from typing import Any
-
-from junebug.smpp.pdu import Pdu
-
-LAST_SEQUENCE = 0x7FFFFFFF
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """One request PDU on its way. `counted` ones take a place in the window, enquire_link and unbind do not."""
-
-    pdu: Pdu
-    tag: Any
-    answer: asyncio.Future[Pdu] | None
-    timeout: float
-    counted: bool = True
-    deadline: float = 0.0
-    """Until when it may wait: for a place in the window first, for its response once it is written."""
+CATCH_UP = 0.05
+"""Seconds of the pace that may be caught up on at once: timers are late by so much at times."""
+LONGEST_GROWTH = 50
+"""Throttled again and again, the pause grows up to so many times throttle_delay ..."""
+LONGEST_PAUSE = 5.0
+"""... but not beyond so many seconds, unless throttle_delay itself is longer."""
 
 
 class Window:
-    """At most `size` counted requests at a time; numbers run from 1 to 0x7FFFFFFF and then from 1 again (SMPP 3.4, 5.1.4)."""
+    """At most `size` requests are unanswered, `per_second` of them leave (0: as many as can).
 
-    def __init__(self, size: int, last_sequence: int = 0) -> None:
-        self.size = size
-        self.counted = 0
-        self._last_sequence = last_sequence
-        self._requests: dict[int, Request] = {}
+    Throttled by the peer, one leaves alone after a pause; once it is taken, fewer at a time than before, then more again.
+    """
 
-    def __len__(self) -> int:
-        return len(self._requests)
+    def __init__(self, size: int, per_second: float = 0.0, throttle_delay: float = 0.1) -> None:
+        self._size = size
+        self._interval = 1 / per_second if per_second > 0 else 0.0
+        self._throttle_delay = throttle_delay
+        self._limit = float(size)
+        self._next_at = 0.0
+        self._paused_until = 0.0
+        self._strikes = 0
+        self._round = 0
+        self.unanswered = 0
 
     @property
-    def full(self) -> bool:
-        return self.counted >= self.size
+    def throttled(self) -> bool:
+        """Whether the peer said "not so fast" and has taken nothing since."""
+        return self._strikes > 0
 
-    def next_sequence(self) -> int:
-        """A number that no waiting request bears."""
-        sequence = self._last_sequence % LAST_SEQUENCE + 1
-        while sequence in self._requests:
-            sequence = sequence % LAST_SEQUENCE + 1
-        self._last_sequence = sequence
-        return sequence
+    def wait(self, now: float) -> float | None:
+        """Seconds until the next may leave, 0 for now; None: when one of those that left is answered."""
+        if self.unanswered >= (1 if self.throttled else int(self._limit)):
+            return None
+        return max(0.0, self._paused_until - now, self._next_at - now if self._interval else 0.0)
 
-    def add(self, request: Request) -> None:
-        """Register it under its PDU's sequence_number."""
-        self._requests[request.pdu.sequence_number] = request
-        self.counted += request.counted
+    def leave(self, now: float) -> int:
+        """One more leaves. Returns the round in which it does, for `taken`."""
+        self.unanswered += 1
+        if self._interval:
+            self._next_at = max(self._next_at, now - CATCH_UP) + self._interval
+        return self._round
 
-    def get(self, sequence: int) -> Request | None:
-        return self._requests.get(sequence)
+    def taken(self, round: int) -> None:
+        """Answered, with anything but "not so fast"; only what left after the last of those ends throttling."""
+        self.unanswered -= 1
+        if round == self._round:
+            self._strikes = 0
+            self._limit = min(self._size, self._limit + 1 / self._limit)
 
-    def take(self, sequence: int) -> Request | None:
-        """The request that this response answers; None when nobody waits for it (any more)."""
-        request = self._requests.pop(sequence, None)
-        if request is not None:
-            self.counted -= request.counted
-        return request
+    def lost(self) -> None:
+        """It will get no answer: the link is gone, or it took too long."""
+        self.unanswered -= 1
 
-    def take_expired(self, now: float) -> list[Request]:
-        late = [sequence for sequence, request in self._requests.items() if request.deadline <= now]
-        return [request for sequence in late if (request := self.take(sequence))]
-
-    def take_all(self) -> list[Request]:
-        requests = list(self._requests.values())
-        self._requests.clear()
-        self.counted = 0
-        return requests
-
-    def earliest_deadline(self) -> float | None:
-        return min((request.deadline for request in self._requests.values()), default=None)
+    def throttle(self, now: float) -> None:
+        """Answered "not so fast"; those that left at the same time will hear it, too, and count as one."""
+        if now >= self._paused_until:
+            self._strikes += 1
+            self._round += 1
+            self._limit = max(1.0, min(self._limit, self.unanswered) / 2)
+            growth = min(2 ** (self._strikes - 1), LONGEST_GROWTH)
+            longest = max(self._throttle_delay, LONGEST_PAUSE)
+            self._paused_until = now + min(self._throttle_delay * growth, longest)
+        self.unanswered -= 1

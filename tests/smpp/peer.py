@@ -7,8 +7,10 @@ import struct
 from collections.abc import Callable
 from typing import Any, Self
 
-from junebug.smpp.pdu import Pdu, PduReader, decode, encode
-from junebug.smpp.session import Session, SessionOptions, response_to
+from junebug.smpp.codec import decode, encode
+from junebug.smpp.framing import PduReader
+from junebug.smpp.pdu import Pdu, response_to
+from junebug.smpp.session import Session, SessionOptions
 
 DEADLINE = 10.0
 

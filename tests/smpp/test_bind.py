@@ -14,17 +14,17 @@ import pytest
 
 from junebug.embedded import free_ports
 from junebug.smpp import constants as c
-from junebug.smpp.bind import Link, LinkEvent, LinkOptions, LinkState, TlsError, TlsOptions
+from junebug.smpp.bind import BindEvent, BindOptions, BindState, PersistentBind, TlsError, TlsOptions
 from junebug.smpp.pdu import Bind, DeliverSm, SubmitSm, SubmitSmResp, Unbind
 from junebug.smpp.session import NotWritten, ResponseLost, SessionOptions
 from tests.smpp.peer import Connection, Log, Peer, until
 
 
-class Watched(Link):
-    """A link whose events are kept."""
+class Watched(PersistentBind):
+    """A bind whose events are kept."""
 
     def __init__(self, port: int, **options: Any) -> None:
-        self.events: list[LinkEvent] = []
+        self.events: list[BindEvent] = []
         self.log = Log(answer=True)
         options = {
             "initial_reconnect_delay": 0.02,
@@ -33,7 +33,7 @@ class Watched(Link):
             "password": "secret",
         } | options
         super().__init__(
-            LinkOptions(host=options.pop("host", "127.0.0.1"), port=port, **options),
+            BindOptions(host=options.pop("host", "127.0.0.1"), port=port, **options),
             on_state=self.events.append,
             on_request=self.log.on_request,
             on_pdu=self.log.on_pdu,
@@ -43,7 +43,10 @@ class Watched(Link):
     def states(self) -> list[str]:
         return [event.state for event in self.events]
 
-    async def state(self, state: LinkState, times: int = 1) -> LinkEvent:
+    async def wait_bound(self) -> None:
+        await until(lambda: self.bound)
+
+    async def state(self, state: BindState, times: int = 1) -> BindEvent:
         await until(lambda: self.states.count(state) >= times)
         return [event for event in self.events if event.state == state][times - 1]
 
@@ -139,7 +142,7 @@ async def test_a_refused_bind_is_told_with_its_status_and_tried_again_ever_later
         connection = await peer.connection()
         connection.answer(await connection.expect(Bind), c.ESME_RINVPASWD)
         await connection.eof()
-    await its.state(LinkState.BIND_REFUSED, 4)
+    await its.state(BindState.BIND_REFUSED, 4)
     refused = [event for event in its.events if event.state == "bind_refused"]
     assert {event.details["command_status"] for event in refused} == {"ESME_RINVPASWD"}
     assert "ESME_RINVPASWD" in refused[0].message
@@ -154,7 +157,7 @@ async def test_a_bind_without_answer_times_out(peer: Peer, link: Any) -> None:
     its = link(peer.port, bind_timeout=0.3)
     connection = await peer.connection()
     await connection.expect(Bind)
-    event = await its.state(LinkState.BIND_TIMEOUT)
+    event = await its.state(BindState.BIND_TIMEOUT)
     assert event.details["retry_after"] == 0.02
     await connection.eof()
     await bound(peer)
@@ -166,27 +169,27 @@ async def test_hung_up_during_the_bind_is_a_lost_connection(peer: Peer, link: An
     connection = await peer.connection()
     await connection.expect(Bind)
     connection.close()
-    assert "before the bind was answered" in (await its.state(LinkState.CONNECTION_LOST)).message
+    assert "before the bind was answered" in (await its.state(BindState.CONNECTION_LOST)).message
     await bound(peer)
     await its.wait_bound()
 
 
 async def test_a_bind_that_cannot_be_sent_says_which_field(peer: Peer, link: Any) -> None:
     its = link(peer.port, system_id="a system id that is far too long")
-    assert "system_id" in (await its.state(LinkState.BIND_REFUSED)).message
+    assert "system_id" in (await its.state(BindState.BIND_REFUSED)).message
 
 
 async def test_nobody_listening_is_told_and_tried_again(link: Any) -> None:
     (port,) = free_ports(1)
     its = link(port)
-    event = await its.state(LinkState.CONNECT_FAILED, 2)
+    event = await its.state(BindState.CONNECT_FAILED, 2)
     assert str(port) in event.message
     assert "efused" in event.message
 
 
 async def test_an_unknown_host_is_told(link: Any) -> None:
     its = link(2775, host="no-such-host.invalid")
-    assert "no-such-host.invalid" in (await its.state(LinkState.CONNECT_FAILED)).message
+    assert "no-such-host.invalid" in (await its.state(BindState.CONNECT_FAILED)).message
 
 
 # --- coming back ------------------------------------------------------------------------------------------------------
@@ -196,13 +199,13 @@ async def test_each_loss_of_a_bound_link_is_followed_by_the_first_delay(peer: Pe
     its = link(peer.port)
     for number in range(1, 6):
         connection = await bound(peer)
-        await its.state(LinkState.BOUND, number)
+        await its.state(BindState.BOUND, number)
         connection.abort()
-        event = await its.state(LinkState.CONNECTION_LOST, number)
+        event = await its.state(BindState.CONNECTION_LOST, number)
         assert event.details["retry_after"] == 0.02
         assert event.details["kind"] == "lost"
     await bound(peer)
-    await its.state(LinkState.BOUND, 6)
+    await its.state(BindState.BOUND, 6)
 
 
 async def test_what_was_in_flight_at_a_loss_is_unknown_and_the_next_bind_starts_afresh(peer: Peer, link: Any) -> None:
@@ -215,7 +218,7 @@ async def test_what_was_in_flight_at_a_loss_is_unknown_and_the_next_bind_starts_
     with pytest.raises(ResponseLost):
         await asked
     connection = await bound(peer)
-    await its.state(LinkState.BOUND, 2)
+    await its.state(BindState.BOUND, 2)
     asked = asyncio.create_task(its.request(SubmitSm(destination_addr="1")))
     connection.answer(await connection.expect(SubmitSm))
     await asked
@@ -231,27 +234,17 @@ async def test_whatever_ends_a_session_it_is_opened_again(peer: Peer, link: Any,
     connection = await bound(peer)
     await its.wait_bound()
     connection.send(trouble)
-    assert (await its.state(LinkState.CONNECTION_LOST)).details["kind"] == kind
+    assert (await its.state(BindState.CONNECTION_LOST)).details["kind"] == kind
     await bound(peer)
-    await its.state(LinkState.BOUND, 2)
+    await its.state(BindState.BOUND, 2)
 
 
 async def test_a_silent_peer_is_left_for_a_new_connection(peer: Peer, link: Any) -> None:
     its = link(peer.port, session=SessionOptions(enquire_link_interval=0.2))
     await bound(peer)
-    assert (await its.state(LinkState.CONNECTION_LOST)).details["kind"] == "silent"
+    assert (await its.state(BindState.CONNECTION_LOST)).details["kind"] == "silent"
     await bound(peer)
-    await its.state(LinkState.BOUND, 2)
-
-
-async def test_reconnect_begins_again(peer: Peer, link: Any) -> None:
-    its = link(peer.port)
-    await bound(peer)
-    await its.wait_bound()
-    its.reconnect("because")
-    assert "because" in (await its.state(LinkState.CONNECTION_LOST)).message
-    await bound(peer)
-    await its.state(LinkState.BOUND, 2)
+    await its.state(BindState.BOUND, 2)
 
 
 # --- stopping ---------------------------------------------------------------------------------------------------------
@@ -279,7 +272,7 @@ async def test_it_stops_at_any_moment(peer: Peer, link: Any, moment: str) -> Non
         await connection.expect(Bind)
         if moment == "waiting":
             connection.close()
-            await its.state(LinkState.CONNECTION_LOST)
+            await its.state(BindState.CONNECTION_LOST)
     async with asyncio.timeout(5):
         await its.stop()
     assert its.states[-1] == "stopped"
@@ -368,7 +361,7 @@ async def test_tls_with_server_name_and_client_certificate(link: Any, certificat
 async def test_a_certificate_that_does_not_fit_is_told(link: Any, certificates: Path, changes: Any, said: str) -> None:
     async with TlsPeer(certificates) as peer:
         its = link(peer.port, tls=tls(certificates, **changes))
-        assert said in (await its.state(LinkState.CONNECT_FAILED)).message
+        assert said in (await its.state(BindState.CONNECT_FAILED)).message
 
 
 async def test_verification_can_be_turned_off(link: Any, certificates: Path) -> None:
@@ -381,7 +374,7 @@ async def test_verification_can_be_turned_off(link: Any, certificates: Path) -> 
 async def test_tls_to_a_peer_without_it_is_told(peer: Peer, link: Any, certificates: Path) -> None:
     its = link(peer.port, tls=tls(certificates), bind_timeout=2.0)
     (await peer.connection()).send(b"what is this?\r\n" * 10)
-    assert "cannot connect" in (await its.state(LinkState.CONNECT_FAILED)).message
+    assert "cannot connect" in (await its.state(BindState.CONNECT_FAILED)).message
 
 
 @pytest.mark.parametrize(

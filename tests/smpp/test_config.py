@@ -26,11 +26,11 @@ def parse(**options: Any) -> SmppConfig:
 
 def test_the_defaults_are_those_of_the_contract() -> None:
     config = parse()
-    link = config.link
-    assert (link.host, link.port, link.system_id, link.password) == ("smsc.example.com", 2775, "me", "sesame")
-    assert (link.system_type, link.interface_version, link.address_range) == ("", 0x34, "")
-    assert (link.bind_timeout, link.initial_reconnect_delay, link.bind_mode, link.tls) == (30, 5, "transceiver", None)
-    assert (link.session.window_size, link.session.enquire_link_interval) == (50, 55)
+    bind = config.bind
+    assert (bind.host, bind.port, bind.system_id, bind.password) == ("smsc.example.com", 2775, "me", "sesame")
+    assert (bind.system_type, bind.interface_version, bind.address_range) == ("", 0x34, "")
+    assert (bind.bind_timeout, bind.initial_reconnect_delay, bind.bind_mode, bind.tls) == (30, 5, "transceiver", None)
+    assert (config.window_size, bind.session.enquire_link_interval) == (50, 55)
     assert (config.source, config.destination, config.service_type) == (Numbering(0, 0), Numbering(0, 1), "")
     assert (config.registered_delivery, config.throttle_delay, config.mt_tps) == (1, 0.1, 0)
     assert config.decoding_error == c.ESME_RDELIVERYFAILURE
@@ -74,11 +74,11 @@ def test_endpoints_as_twisted_writes_them(endpoint: str, expected: tuple[str, in
 def test_an_endpoint_instead_of_host_and_port() -> None:
     config = {"twisted_endpoint": "tcp:host=localhost:port=2775", "system_id": "me", "password": ""}
     REGISTRY.validate_config("smpp", config)
-    assert SmppConfig.from_config(config).link.port == 2775
+    assert SmppConfig.from_config(config).bind.port == 2775
 
 
 def test_long_passwords_are_cut_for_the_wire() -> None:
-    assert parse(password="0123456789").link.password == "01234567"
+    assert parse(password="0123456789").bind.password == "01234567"
 
 
 def test_processor_configs_and_the_top_level_are_one() -> None:
@@ -99,8 +99,8 @@ def test_processor_configs_and_the_top_level_are_one() -> None:
 
 def test_numbers_may_be_strings() -> None:
     config = parse(port="2776", source_addr_ton="5", throttle_delay="0.5", interface_version=50)
-    assert (config.link.port, config.source.ton, config.throttle_delay) == (2776, 5, 0.5)
-    assert config.link.interface_version == 0x50
+    assert (config.bind.port, config.source.ton, config.throttle_delay) == (2776, 5, 0.5)
+    assert config.bind.interface_version == 0x50
 
 
 def test_vumis_own_class_paths_are_taken() -> None:
@@ -122,9 +122,9 @@ def test_what_a_status_means_can_be_changed() -> None:
 
 
 def test_tls_options() -> None:
-    assert parse(tls=True).link.tls is not None
-    assert parse(tls=False).link.tls is None
-    tls = parse(tls={"server_name": "smsc", "verify": False}).link.tls
+    assert parse(tls=True).bind.tls is not None
+    assert parse(tls=False).bind.tls is None
+    tls = parse(tls={"server_name": "smsc", "verify": False}).bind.tls
     assert tls is not None
     assert (tls.server_name, tls.verify) == ("smsc", False)
 

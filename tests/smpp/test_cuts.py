@@ -12,9 +12,9 @@ from typing import Self
 import pytest
 
 from junebug.smpp import constants as c
-from junebug.smpp.bind import Link, LinkOptions
+from junebug.smpp.bind import BindOptions, PersistentBind
 from junebug.smpp.pdu import SubmitSm
-from junebug.smpp.session import NotWritten, ResponseLost, SessionOptions
+from junebug.smpp.session import NotWritten, ResponseLost
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
 from tests.smpp.peer import Log, until
 
@@ -78,25 +78,24 @@ async def test_cut_at_any_byte_nothing_is_lost_and_only_the_unknown_is_doubled(s
     phone = Log(answer=True)
     options = SmscOptions(port=0, receipt_delay=0.0, retry_delay=0.01, keep=100_000)
     async with Smsc(options) as smsc, CuttingProxy(smsc.port, CUTS, 4000, chance) as proxy:
-        link = Link(
-            LinkOptions(
+        bind = PersistentBind(
+            BindOptions(
                 host="127.0.0.1",
                 port=proxy.port,
                 initial_reconnect_delay=0.001,
                 max_reconnect_delay=0.01,
-                session=SessionOptions(window_size=10),
             ),
             on_state=lambda event: None,
             on_request=phone.on_request,
         )
-        link.start()
+        bind.start()
 
         async def send(content: str) -> None:
             message = SubmitSm(destination_addr="27831234567", registered_delivery=1, short_message=content.encode())
             while True:
-                await link.wait_bound()
+                await until(lambda: bind.bound)
                 try:
-                    await link.request(message)
+                    await bind.request(message)
                 except NotWritten:
                     await asyncio.sleep(0.001)
                 except ResponseLost:
@@ -114,9 +113,9 @@ async def test_cut_at_any_byte_nothing_is_lost_and_only_the_unknown_is_doubled(s
                     await asyncio.sleep(0.005)  # spread over all the cuts
 
         async with asyncio.timeout(60):
-            await asyncio.gather(*(sender() for _ in range(20)))
+            await asyncio.gather(*(sender() for _ in range(10)))
         await until(lambda: all(message.receipts for message in smsc.messages.values()), 30)
-        await link.stop()
+        await bind.stop()
     arrived = Counter(message.content for message in smsc.messages.values())
     assert proxy.cut >= CUTS // 2
     assert set(arrived) == {f"message {number}" for number in range(MESSAGES)}

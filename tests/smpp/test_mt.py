@@ -10,7 +10,8 @@ import pytest
 from junebug.errors import Rejected
 from junebug.model.messages import UserMessage
 from junebug.smpp import constants as c
-from junebug.smpp.pdu import SubmitSm, encode
+from junebug.smpp.codec import encode
+from junebug.smpp.pdu import SubmitSm
 from junebug.smpp.text import multipart
 from junebug.transports.smpp import mt
 from junebug.transports.smpp.config import Numbering, SmppConfig

@@ -9,29 +9,27 @@ from typing import Any
 
 import pytest
 
+from junebug.smpp import codec
 from junebug.smpp import constants as c
-from junebug.smpp import pdu as codec
+from junebug.smpp.codec import DecodeError, decode, encode
+from junebug.smpp.fields import DestAddress, EncodeError, UnsuccessSme
+from junebug.smpp.framing import BadLength, PduReader
 from junebug.smpp.pdu import (
     KINDS,
     AlertNotification,
-    BadLength,
     Bind,
     BindResp,
     CancelSm,
     CancelSmResp,
     DataSm,
     DataSmResp,
-    DecodeError,
     DeliverSm,
     DeliverSmResp,
-    DestAddress,
-    EncodeError,
     EnquireLink,
     EnquireLinkResp,
     GenericNack,
     Outbind,
     Pdu,
-    PduReader,
     QuerySm,
     QuerySmResp,
     ReplaceSm,
@@ -43,9 +41,6 @@ from junebug.smpp.pdu import (
     Unbind,
     UnbindResp,
     UnknownPdu,
-    UnsuccessSme,
-    decode,
-    encode,
 )
 from tests.harness import THOROUGH
 from tests.smpp.properties import given, settings, st

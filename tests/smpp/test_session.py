@@ -11,13 +11,14 @@ import pytest
 
 from junebug.runtime.backoff import Backoff
 from junebug.smpp import constants as c
+from junebug.smpp.codec import encode
+from junebug.smpp.fields import EncodeError
 from junebug.smpp.pdu import (
     AlertNotification,
     Bind,
     BindResp,
     DeliverSm,
     DeliverSmResp,
-    EncodeError,
     EnquireLink,
     EnquireLinkResp,
     GenericNack,
@@ -25,17 +26,10 @@ from junebug.smpp.pdu import (
     SubmitSmResp,
     Unbind,
     UnbindResp,
-    encode,
 )
-from junebug.smpp.session import (
-    MAX_UNREAD,
-    NotWritten,
-    ResponseLost,
-    Session,
-    SessionOptions,
-)
+from junebug.smpp.pending import LAST_SEQUENCE, PendingRequests, Request
+from junebug.smpp.session import MAX_UNREAD, NotWritten, ResponseLost, Session, SessionOptions
 from junebug.smpp.timers import Liveness
-from junebug.smpp.window import LAST_SEQUENCE, Request, Window
 from tests.harness import THOROUGH
 from tests.smpp.peer import Log, Peer, connect, frame, response, until
 
@@ -50,46 +44,37 @@ def submit(number: int = 0) -> SubmitSm:
     return SubmitSm(source_addr="1234", destination_addr="27831234567", short_message=b"number %d" % number)
 
 
-# --- window -----------------------------------------------------------------------------------------------------------
+# --- requests that wait for their answers ---------------------------------------------------------------------------------
 
 
-def request(window: Window, deadline: float = 1.0, counted: bool = True) -> Request:
+def request(pending: PendingRequests, deadline: float = 1.0) -> Request:
     pdu = submit()
-    pdu.sequence_number = window.next_sequence()
-    each = Request(pdu, None, None, 1.0, counted, deadline)
-    window.add(each)
+    pdu.sequence_number = pending.next_sequence()
+    each = Request(pdu, None, None, 1.0, deadline)
+    pending.add(each)
     return each
 
 
 def test_sequence_numbers_wrap_after_the_last_and_skip_those_that_wait() -> None:
-    window = Window(10, last_sequence=0)
-    first = request(window)
-    window._last_sequence = LAST_SEQUENCE - 1
-    assert [request(window).pdu.sequence_number for _ in range(3)] == [LAST_SEQUENCE, 2, 3]
-    assert window.take(1) is first
-    assert window.take(1) is None
+    pending = PendingRequests()
+    first = request(pending)
+    pending._last_sequence = LAST_SEQUENCE - 1
+    assert [request(pending).pdu.sequence_number for _ in range(3)] == [LAST_SEQUENCE, 2, 3]
+    assert pending.pop(1) is first
+    assert pending.pop(1) is None
+    assert len(pending.pop_all()) == 3
+    assert len(pending) == 0
 
 
-def test_a_window_is_full_of_counted_requests_only() -> None:
-    window = Window(2)
-    request(window, counted=False)
-    first, second = request(window), request(window)
-    assert window.full
-    assert window.take(first.pdu.sequence_number) is first
-    assert not window.full
-    assert second in window.take_all()
-    assert (len(window), window.counted) == (0, 0)
-
-
-def test_expired_requests_leave_the_window() -> None:
-    window = Window(2)
-    early, late = request(window, deadline=1.0), request(window, deadline=2.0)
-    assert window.earliest_deadline() == 1.0
-    assert window.take_expired(0.9) == []
-    assert window.take_expired(1.0) == [early]
-    assert (window.earliest_deadline(), window.counted) == (2.0, 1)
-    assert window.take_expired(9.0) == [late]
-    assert window.earliest_deadline() is None
+def test_expired_requests_wait_no_more() -> None:
+    pending = PendingRequests()
+    early, late = request(pending, deadline=1.0), request(pending, deadline=2.0)
+    assert pending.earliest_deadline() == 1.0
+    assert pending.pop_expired(0.9) == []
+    assert pending.pop_expired(1.0) == [early]
+    assert (pending.earliest_deadline(), len(pending)) == (2.0, 1)
+    assert pending.pop_expired(9.0) == [late]
+    assert pending.earliest_deadline() is None
 
 
 # --- timers -----------------------------------------------------------------------------------------------------------
@@ -208,18 +193,15 @@ async def test_a_bind_may_be_answered_as_another_kind_of_bind(peer: Peer) -> Non
     assert (await asked).command_status == c.ESME_ROK
 
 
-async def test_what_may_not_be_sent_is_refused_and_takes_no_place(peer: Peer) -> None:
-    session = await connect(peer.port, SessionOptions(window_size=1))
+async def test_what_may_not_be_sent_is_refused_and_the_next_is_sent(peer: Peer) -> None:
+    session = await connect(peer.port)
     connection = await peer.connection()
     for _ in range(3):
         with pytest.raises(EncodeError, match="short_message"):
             await session.request(SubmitSm(short_message=b"x" * 300))
     asked = asyncio.create_task(session.request(submit()))
-    waiting = asyncio.create_task(session.request(SubmitSm(short_message=b"x" * 300)))
     connection.answer(await connection.pdu())
     await asked
-    with pytest.raises(EncodeError, match="short_message"):
-        await waiting
 
 
 async def test_requests_of_one_iteration_leave_in_one_write(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,58 +229,8 @@ class Recorder:
         return getattr(self._transport, name)
 
 
-# --- window over the wire ---------------------------------------------------------------------------------------------
-
-
-async def test_no_more_requests_than_the_window_are_unanswered(peer: Peer) -> None:
-    session = await connect(peer.port, SessionOptions(window_size=3))
-    connection = await peer.connection()
-    asked = [asyncio.create_task(session.request(submit(number))) for number in range(10)]
-    unanswered = [await connection.expect(SubmitSm) for _ in range(3)]
-    connection.send(EnquireLink(sequence_number=9))
-    await connection.expect(EnquireLinkResp)  # so nothing else came in between
-    for number in range(10):
-        connection.answer(unanswered.pop(0))
-        if number < 7:
-            pdu = await connection.expect(SubmitSm)
-            assert pdu.short_message == b"number %d" % (number + 3)
-            unanswered.append(pdu)
-    await asyncio.gather(*asked)
-
-
-async def test_who_finds_no_place_in_time_is_told_that_nothing_was_written(peer: Peer) -> None:
-    session = await connect(peer.port, SessionOptions(window_size=1, window_timeout=0.05, response_timeout=30))
-    connection = await peer.connection()
-    asked = asyncio.create_task(session.request(submit(1)))
-    pdu = await connection.expect(SubmitSm)
-    with pytest.raises(NotWritten, match="window was full"):
-        await session.request(submit(2))
-    connection.answer(pdu)
-    await asked
-    asyncio.get_running_loop().call_soon(lambda: None)
-    last = asyncio.create_task(session.request(submit(3)))
-    pdu = await connection.expect(SubmitSm)
-    assert pdu.short_message == b"number 3"
-    connection.answer(pdu)
-    await last
-
-
-async def test_who_gives_up_waiting_is_never_sent(peer: Peer) -> None:
-    session = await connect(peer.port, SessionOptions(window_size=1))
-    connection = await peer.connection()
-    first, second, third = (asyncio.create_task(session.request(submit(number))) for number in range(3))
-    pdu = await connection.expect(SubmitSm)
-    second.cancel()
-    connection.answer(pdu)
-    await first
-    pdu = await connection.expect(SubmitSm)
-    assert pdu.short_message == b"number 2"
-    connection.answer(pdu)
-    await third
-
-
-async def test_a_missing_response_is_an_unknown_outcome_and_frees_its_place(peer: Peer) -> None:
-    session = await connect(peer.port, SessionOptions(window_size=1, response_timeout=0.05, enquire_link_interval=None))
+async def test_a_missing_response_is_an_unknown_outcome(peer: Peer) -> None:
+    session = await connect(peer.port, SessionOptions(response_timeout=0.05, enquire_link_interval=None))
     connection = await peer.connection()
     asked = asyncio.create_task(session.request(submit(1)))
     late = await connection.expect(SubmitSm)
@@ -311,28 +243,17 @@ async def test_a_missing_response_is_an_unknown_outcome_and_frees_its_place(peer
     assert (await asked).message_id == "in time"  # type: ignore[attr-defined]
 
 
-async def test_too_many_that_wait_are_refused(peer: Peer) -> None:
-    session = await connect(peer.port, SessionOptions(window_size=1, max_waiting=2))
-    asked = [asyncio.create_task(session.request(submit(number))) for number in range(3)]
-    await asyncio.sleep(0)
-    with pytest.raises(NotWritten, match="wait already"):
-        await session.request(submit())
-    session.close()
-    results = await asyncio.gather(*asked, return_exceptions=True)
-    assert [type(each) for each in results] == [ResponseLost, NotWritten, NotWritten]
-
-
 # --- the connection ends ----------------------------------------------------------------------------------------------
 
 
-async def test_a_lost_connection_tells_the_written_from_those_that_wait(peer: Peer) -> None:
-    session = await connect(peer.port, SessionOptions(window_size=2))
+async def test_of_what_was_written_before_the_connection_is_lost_nobody_knows(peer: Peer) -> None:
+    session = await connect(peer.port)
     connection = await peer.connection()
-    asked = [asyncio.create_task(session.request(submit(number))) for number in range(4)]
+    asked = [asyncio.create_task(session.request(submit(number))) for number in range(2)]
     await connection.expect(SubmitSm)
     connection.abort()
     results = await asyncio.gather(*asked, return_exceptions=True)
-    assert [type(each) for each in results] == [ResponseLost, ResponseLost, NotWritten, NotWritten]
+    assert [type(each) for each in results] == [ResponseLost, ResponseLost]
     assert (await session.closed).kind == "lost"
     with pytest.raises(NotWritten):
         await session.request(submit())
@@ -355,7 +276,7 @@ async def test_cut_at_any_byte_each_request_knows_what_became_of_it(peer: Peer, 
     """The peer's side of the conversation, cut at random bytes and in random pieces."""
     chance = random.Random(seed)
     for _ in range(25):
-        session = await connect(peer.port, SessionOptions(window_size=5))
+        session = await connect(peer.port)
         connection = await peer.connection()
         asked = [asyncio.create_task(session.request(submit(number))) for number in range(5)]
         got = [await connection.expect(SubmitSm) for _ in asked]
@@ -390,15 +311,16 @@ async def test_a_peer_that_unbinds_is_answered_and_the_session_is_over(peer: Pee
 
 async def test_unbinding_waits_for_what_is_in_flight(peer: Peer) -> None:
     log = Log()
-    session = await connect(peer.port, SessionOptions(window_size=1), log)
+    session = await connect(peer.port, log=log)
     connection = await peer.connection()
-    written, waiting = (asyncio.create_task(session.request(submit(number))) for number in range(2))
+    written = asyncio.create_task(session.request(submit()))
     pdu = await connection.expect(SubmitSm)
     connection.send(DeliverSm(sequence_number=5))
     await until(lambda: log.requests)
     ending = asyncio.create_task(session.unbind())
-    with pytest.raises(NotWritten, match="unbinding"):
-        await waiting
+    await asyncio.sleep(0)
+    with pytest.raises(NotWritten):
+        await session.request(submit())
     connection.answer(pdu, message_id="in time")
     assert (await written).message_id == "in time"  # type: ignore[attr-defined]
     session.respond(DeliverSmResp(sequence_number=5))
@@ -549,7 +471,7 @@ async def test_any_pdu_counts_as_life(peer: Peer) -> None:
 
 
 async def test_a_peer_that_does_not_read_holds_requests_back(peer: Peer) -> None:
-    options = SessionOptions(window_size=100_000, window_timeout=0.2, enquire_link_interval=None)
+    options = SessionOptions(enquire_link_interval=None)
     session = await connect(peer.port, options)
     connection = await peer.connection()
     connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -632,7 +554,7 @@ async def test_mutated_pdus_never_hurt_a_session(monkeypatch: pytest.MonkeyPatch
     chance = random.Random(3)
     asked: set[asyncio.Task[object]] = set()
     for _ in range(100 * THOROUGH):
-        # the window is full of requests, which a mutated response may answer by chance
+        # some requests wait, which a mutated response may answer by chance
         while len(asked) < 50:
             asked.add(asyncio.create_task(session.request(submit())))
             await asyncio.sleep(0)
@@ -646,7 +568,7 @@ async def test_mutated_pdus_never_hurt_a_session(monkeypatch: pytest.MonkeyPatch
         transport.written.clear()
     assert failures == []
     assert not transport.closed
-    assert (len(session._window), session._unanswered, len(session._waiting)) == (len(asked), 0, 0)
+    assert (len(session._pending), session._unanswered) == (len(asked), 0)
     session.connection_lost(None)
     results = await asyncio.gather(*asked, return_exceptions=True)
     assert {type(each) for each in results} <= {ResponseLost}

@@ -16,17 +16,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from junebug.smpp import constants as c
-from junebug.smpp.pdu import (
-    Bind,
-    CancelSm,
-    DataSm,
-    DeliverSm,
-    DestAddress,
-    Pdu,
-    QuerySm,
-    SubmitMulti,
-    SubmitSm,
-)
+from junebug.smpp.fields import DestAddress
+from junebug.smpp.pdu import Bind, CancelSm, DataSm, DeliverSm, Pdu, QuerySm, SubmitMulti, SubmitSm
 from junebug.smpp.session import NotWritten, ResponseLost, Session, SessionOptions
 from junebug.smpp.simulator.command import http_app
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
@@ -75,7 +66,7 @@ async def test_who_is_let_in(smsc: Any, system_id: str, password: str, status: s
     session = await connect((await smsc(system_id="me", password="secret")).port)
     response = await session.request(Bind(system_id=system_id, password=password))
     assert response.status_name == status
-    assert response.is_response
+    assert response.command_id & c.RESPONSE
 
 
 async def test_without_a_system_id_anybody_is(smsc: Any) -> None:

@@ -17,7 +17,8 @@ from aiohttp import web
 from junebug.errors import JunebugError
 from junebug.runtime.loop import run_async
 from junebug.smpp import constants as c
-from junebug.smpp.pdu import DeliverSm, Pdu, encode
+from junebug.smpp.codec import encode
+from junebug.smpp.pdu import DeliverSm, Pdu
 from junebug.smpp.session import Direction
 from junebug.smpp.simulator.messages import MESSAGE_IDS, MESSAGE_STATES, RECEIPT_IDS
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
@@ -174,7 +175,7 @@ def _read_lines(smsc: Smsc) -> None:
             loop.remove_reader(descriptor)
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            _take_line(smsc, line.decode(errors="replace"))
+            _obey(smsc, line.decode(errors="replace"))
 
     if sys.stdin is None:
         return  # closed: its number may be another file's by now
@@ -183,7 +184,7 @@ def _read_lines(smsc: Smsc) -> None:
         loop.add_reader(descriptor, read)
 
 
-def _take_line(smsc: Smsc, line: str) -> None:
+def _obey(smsc: Smsc, line: str) -> None:
     words = line.split(maxsplit=2)
     if len(words) == 3:
         try:

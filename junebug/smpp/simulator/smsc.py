@@ -1,6 +1,6 @@
 """Smsc: a simulated SMSC for people without one, for tests and benchmarks: binds, ids, receipts, MOs, and trouble on request.
 
-The other side of session.py. smsc_command.py is the command `junebug-smsc` around it.
+The other side of session.py. command.py is the command `junebug-smsc` around it.
 """
 
 from __future__ import annotations
@@ -14,26 +14,10 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from junebug.smpp import constants as c
-from junebug.smpp.pdu import (
-    Bind,
-    CancelSm,
-    DataSm,
-    EncodeError,
-    Pdu,
-    QuerySm,
-    ReplaceSm,
-    SubmitMulti,
-    SubmitSm,
-    encode,
-)
-from junebug.smpp.session import (
-    Direction,
-    NotWritten,
-    ResponseLost,
-    Session,
-    SessionOptions,
-    response_to,
-)
+from junebug.smpp.codec import encode
+from junebug.smpp.fields import EncodeError
+from junebug.smpp.pdu import Bind, CancelSm, DataSm, Pdu, QuerySm, ReplaceSm, SubmitMulti, SubmitSm, response_to
+from junebug.smpp.session import Direction, NotWritten, ResponseLost, Session, SessionOptions
 from junebug.smpp.simulator.messages import (
     MESSAGE_IDS,
     MESSAGE_STATES,
@@ -98,6 +82,8 @@ class Client:
     """One connection: who bound, and how (0: nobody yet)."""
 
     session: Session
+    window: asyncio.Semaphore
+    """deliver_sm that may be unanswered at a time."""
     bound_as: int = 0
     system_id: str = ""
     deadline: asyncio.TimerHandle | None = field(default=None, repr=False)
@@ -189,7 +175,8 @@ class Smsc:
                 await self._receiver_bound.wait()
                 continue
             try:
-                response = await client.session.request(pdu)
+                async with client.window:
+                    response = await client.session.request(pdu)
             except EncodeError as error:
                 self.counts[f"{what}s_unsendable"] += 1
                 return self._say(f"{what} cannot be sent: {error}")
@@ -225,15 +212,14 @@ class Smsc:
         session = Session(
             "smsc",
             SessionOptions(
-                window_size=options.window_size,
                 response_timeout=options.response_timeout,
                 enquire_link_interval=options.enquire_link_interval,
                 max_unanswered=MAX_UNANSWERED,
             ),
-            on_request=lambda _, pdu: self._take(client, pdu),
+            on_request=lambda _, pdu: self._on_request(client, pdu),
             on_pdu=self._on_pdu,
         )
-        client = Client(session)
+        client = Client(session, asyncio.Semaphore(options.window_size))
         loop = asyncio.get_running_loop()
         client.deadline = loop.call_later(options.bind_timeout, session.close, "no bind")
         self.clients.append(client)
@@ -249,7 +235,7 @@ class Smsc:
             client.deadline.cancel()
         self._say(f"{client.system_id or client.session.peer} is gone: {reason}")
 
-    def _take(self, client: Client, pdu: Pdu) -> None:
+    def _on_request(self, client: Client, pdu: Pdu) -> None:
         if isinstance(pdu, Bind):
             return self._bind(client, pdu)
         if client.bound_as not in _MAY_SUBMIT:

@@ -3,7 +3,7 @@
 Codec names are Python's, and besides: `gsm0338` (GSM 7 bit, a septet an octet, SMPP's usual default alphabet),
 `gsm0338-packed` (eight septets in seven octets), `gsm0338-L-S` (with the locking shift table of national language L and
 the single shift table of S, by number), `ucs2` (UTF-16 big-endian without a mark).
-Neighbours: gsm.py (the alphabets), multipart.py (long texts), mt.py and mo.py, which use all three.
+Neighbours: gsm.py (the alphabets), multipart.py (long texts).
 """
 
 from __future__ import annotations

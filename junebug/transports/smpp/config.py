@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from junebug.errors import InvalidChannelConfig, TransportStartError
 from junebug.smpp import constants as c
-from junebug.smpp.bind import BindMode, LinkOptions, TlsOptions
+from junebug.smpp.bind import BindMode, BindOptions, TlsOptions
 from junebug.smpp.session import SessionOptions
 from junebug.smpp.text import codecs
 from junebug.transports.smpp import CONFIG_SCHEMA
@@ -54,7 +54,9 @@ class Numbering:
 class SmppConfig:
     """Times are in seconds."""
 
-    link: LinkOptions
+    bind: BindOptions
+    window_size: int
+    """submit_sm that may be unanswered at a time."""
     # sending
     service_type: str = ""
     source: Numbering = Numbering(0, 0)
@@ -94,7 +96,7 @@ class SmppConfig:
 
     @property
     def can_send(self) -> bool:
-        return self.link.bind_mode != "receiver"
+        return self.bind.bind_mode != "receiver"
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> SmppConfig:
@@ -106,7 +108,8 @@ class SmppConfig:
         registered = options.get("registered_delivery", True)
         mapping = options.get("delivery_report_status_mapping") or {}
         return cls(
-            link=_link(read),
+            bind=_bind(read),
+            window_size=read.whole("window_size", 50),
             service_type=read.text("service_type"),
             source=Numbering(read.whole("source_addr_ton", 0), read.whole("source_addr_npi", 0)),
             destination=Numbering(read.whole("dest_addr_ton", 0), read.whole("dest_addr_npi", 1)),
@@ -197,10 +200,10 @@ def _codec(option: str, name: str) -> str:
         raise TransportStartError(f"{option}: there is no codec {name!r}") from None
 
 
-def _link(read: _Reader) -> LinkOptions:
+def _bind(read: _Reader) -> BindOptions:
     host, port, scheme = _address(read)
     bind_mode: BindMode = read.options.get("bind_mode", "transceiver")
-    return LinkOptions(
+    return BindOptions(
         host=host,
         port=port,
         system_id=read.text("system_id"),
@@ -215,7 +218,6 @@ def _link(read: _Reader) -> LinkOptions:
         initial_reconnect_delay=read.seconds("initial_reconnect_delay", 5),
         max_reconnect_delay=read.seconds("max_reconnect_delay", 60),
         session=SessionOptions(
-            window_size=read.whole("window_size", 50),
             response_timeout=read.seconds("response_timeout", 60),
             enquire_link_interval=read.seconds("smpp_enquire_link_interval", 55) or None,
         ),

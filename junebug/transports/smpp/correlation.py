@@ -5,7 +5,7 @@ What it keeps (names.transport_key, or names.shared_transport_key where two chan
   parts:<message id>                hash: status of each part of a message of several, and what was reported of it
   parked:<key of the provider's id> hash: receipts that came before the submit_sm_resp that names their id
 
-Neighbours: receipts.py (pure: reading, ids, order of states), transport.py (who calls). Every call may raise
+Neighbours: receipts.py (pure: reading, ids, order of states), transport.py and inbound.py (who call). Every call may raise
 StoreUnavailable: nothing was reported then, and the same may be asked again.
 """
 

@@ -1,6 +1,6 @@
 """MO: what a deliver_sm or data_sm says: addresses, octets and their coding, and which part of what it is. Pure.
 
-Neighbours: codecs.py (what octets mean), multipart.py (user data headers), reassembly.py (parts to a whole), receipts.py
+Neighbours: smpp/text (what octets mean, user data headers), reassembly.py (parts to a whole), receipts.py
 (those that are receipts).
 """
 

@@ -6,7 +6,7 @@ What a single message wants otherwise stands in its channel_data as `smpp`, an o
   validity_period, schedule_delivery_time: seconds from now, or a time as SMPP writes it (3.4 §7.1.1);
   encoding: a codec's name;
   tlvs: {name or number: value}; a value is text (Latin-1), a number, or octets as "hex:0a0b".
-Neighbours: codecs.py and multipart.py (octets and parts), transport.py (sends them).
+Neighbours: smpp/text (octets and parts), transport.py (sends them).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What it keeps: `mo:<addresses, reference, number of parts>`, a hash of the parts so far, the id that the whole will have,
 and when it is given up; and `mo_waiting`, a hash of the names of all that are incomplete. What never completes is
-delivered as it stands, flagged. Neighbours: mo.py reads one PDU, transport.py acknowledges it after `add` has returned.
+delivered as it stands, flagged. Neighbours: mo.py reads one PDU, inbound.py acknowledges it after `add` has returned.
 """
 
 from __future__ import annotations

@@ -4,21 +4,19 @@ The outcome of each `send` decides (DESIGN §3): accepted -> ack event; rejected
 tried again in order, nothing taken while it lasts; unknown -> sent again, or nack where the channel's config says
 `on_unknown: fail`. A message is acknowledged to RabbitMQ only after its event is confirmed there: a crash repeats, never
 loses. The most urgent message goes first, also among those that are here already; one that has expired is not sent.
-The application hears `submitted` before anything else of a message: `report` and `_publish_forever` see to that.
+outcomes.py publishes what became of each.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
@@ -28,8 +26,9 @@ from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
 from junebug.errors import Expired, MalformedMessage, NotSent, Rejected, UnknownOutcome
 from junebug.model.callbacks import DeadLetter
-from junebug.model.messages import Event, UserMessage, event_of, rejected, timestamp_now
+from junebug.model.messages import UserMessage
 from junebug.transports.base import Accepted, Transport
+from junebug.worker.outbound.outcomes import InHand, Outcomes
 
 log = structlog.stdlib.get_logger("sender")
 
@@ -39,21 +38,8 @@ PAUSE_IN_PLACE = 1.0
 """Up to so many seconds a message that was not sent waits here; for longer all goes back to the queue."""
 FAULTY_ATTEMPTS = 3
 """A message on which `send` fails with an unforeseen error so often is rejected: it must not block the channel."""
-
 FAULTY_PAUSE = 0.5
-
-
-@dataclass(eq=False, slots=True)
-class _InHand:
-    """A message from its `send` on until RabbitMQ holds its ack."""
-
-    delivery: Delivery
-    message: UserMessage
-    task: asyncio.Task[Any] | None = None
-    """In which `send` runs, as long as it does: what is reported from within cannot wait for its end."""
-    events: list[Event] = field(default_factory=list)
-    on_reported: Callable[[], Awaitable[None]] | None = None
-    released: asyncio.Event = field(default_factory=asyncio.Event)
+"""Seconds before the second attempt; twice as long before the third."""
 
 
 class Sender:
@@ -81,14 +67,13 @@ class Sender:
         self._choosing = asyncio.Lock()
         self._permitted = False
         self._arrived = asyncio.Event()
-        self._in_hand: dict[str, _InHand] = {}
-        """By message id. Of two with one id (one was delivered again) the first counts."""
-        self._finished: list[_InHand] = []
-        self._finished_event = asyncio.Event()
+        self._outcomes = Outcomes(broker, channel, transport.acks, self._on_published)
+        self.report = self._outcomes.report
+        """Publish a delivery report, in its place."""
         self._idle = asyncio.Event()
         self._idle.set()
         self._sending: Counter[int] = Counter()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._consumers: dict[str, Consumer] = {}
         self._holds: set[str] = {"pause"} if paused else set()
         self._halted = paused
@@ -118,13 +103,13 @@ class Sender:
         """Send and publish until cancelled."""
         window = self._transport.window
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._publish_forever())
+            tasks.create_task(self._outcomes.publish_forever())
             for _ in range(window):
                 tasks.create_task(self._send_forever())
 
     async def stop(self, timeout: float) -> None:
         """Take no more, finish within `timeout` seconds what is being sent; the rest goes back to the queue."""
-        self._stopping = True
+        self._stopping.set()
         for consumer in self._consumers.values():
             await consumer.stop_deliveries()
         self._waiting.clear()
@@ -147,7 +132,7 @@ class Sender:
     async def resume(self) -> None:
         await self._let_go("pause")
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def standing_still(self) -> AsyncIterator[None]:
         """Meanwhile all that waits is in the queues, where it can be looked at and cancelled."""
         await self._hold("visit")
@@ -167,7 +152,7 @@ class Sender:
     async def _let_go(self, reason: str) -> None:
         self._holds.discard(reason)
         async with self._halting:
-            if self._halted and not self._holds and not self._stopping:
+            if self._halted and not self._holds and not self._stopping.is_set():
                 self._halted = False
                 for consumer in list(self._consumers.values()):
                     await consumer.go_on()
@@ -191,7 +176,7 @@ class Sender:
     # --- sending ------------------------------------------------------------------------------------------------------
 
     def _on_delivery(self, delivery: Delivery) -> None:
-        if not self._stopping:
+        if not self._stopping.is_set():
             urgency = -names.priority_of(delivery.queue, delivery.priority)
             heapq.heappush(self._waiting, (urgency, next(self._numbers), delivery))
             self._idle.clear()
@@ -206,18 +191,20 @@ class Sender:
         while True:
             held = await self._next()
             priority = held.message.priority
-            held.task = asyncio.current_task()
-            self._in_hand.setdefault(held.message.message_id, held)
+            self._outcomes.begin(held)
             self._sending[priority] += 1
             try:
                 await self._send(held)
             finally:
                 self._sending[priority] -= 1
                 if held.task:
-                    self._release(held)
+                    self._outcomes.release(held)
                 self._check_idle()
+            if held.pause:
+                await self._pause(held.pause)
+                await self._let_go("not sent")
 
-    async def _next(self) -> _InHand:
+    async def _next(self) -> InHand:
         """The most urgent message that is to be sent, once it may leave."""
         async with self._choosing:
             while True:
@@ -243,16 +230,20 @@ class Sender:
                 except MalformedMessage as error:
                     await self._bury(delivery, error)
                     continue
-                held = _InHand(delivery, message)
+                held = InHand(delivery, message)
                 if message.has_expired(datetime.now(UTC)):
-                    self._expire(held)
+                    self._outcomes.expired(held)
                     continue
                 self._permitted = False
                 return held
 
     def _check_idle(self) -> None:
-        if not (self._waiting or self._sending.total() or self._finished):
+        if not (self._waiting or self._sending.total() or self._outcomes.unpublished):
             self._idle.set()
+
+    def _on_published(self, n: int) -> None:
+        self._on_sent(n)
+        self._check_idle()
 
     async def _bury(self, delivery: Delivery, error: MalformedMessage) -> None:
         log.error("unreadable message on the outbound queue: moved to the dead letters", reason=str(error))
@@ -260,32 +251,43 @@ class Sender:
         await self._broker.publish_surely(names.dead_queue(self._channel), (letter.to_wire(),))
         delivery.ack()
 
-    async def _send(self, held: _InHand) -> None:
+    async def _pause(self, seconds: float) -> None:
+        """Which a stop ends."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    async def _send(self, held: InHand) -> None:
+        """Until it is finished, or back in its queue."""
         message, attempt = held.message, 0
         while held.delivery.alive:
             attempt += 1
             if attempt > 1 and message.has_expired(datetime.now(UTC)):
-                return self._expire(held)
+                return self._outcomes.expired(held)
             try:
                 if attempt > 1:
                     await self._transport.context.permit(message.priority)
                 accepted = await self._send_in_time(message)
             except Rejected as error:
-                return self._reject(held, error.reason)
+                return self._outcomes.rejected(held, error.reason)
             except Expired:
-                return self._expire(held)
+                return self._outcomes.expired(held)
             except NotSent as error:
-                if not await self._wait_to_resend(held, error):
-                    return
+                pause = error.retry_after
+                log.warning("not sent, kept", message_id=message.message_id, reason=str(error), retry_after=pause)
+                if pause <= PAUSE_IN_PLACE:
+                    await self._pause(pause)
+                if pause > PAUSE_IN_PLACE or self._stopping.is_set():
+                    return await self._send_back(held, pause)
             except UnknownOutcome as error:
                 log.warning("outcome unknown", message_id=message.message_id, reason=str(error))
                 if not self._resend_unknown:
-                    return self._reject(held, f"Outcome unknown: {error}")
+                    return self._outcomes.rejected(held, f"Outcome unknown: {error}")
             except Exception:
                 if await self._is_hopeless(message):
-                    return self._reject(held, "The channel failed on this message, see its log")
+                    return self._outcomes.rejected(held, "The channel failed on this message, see its log")
             else:
-                return self._accept(held, accepted if isinstance(accepted, Accepted) else Accepted(accepted))
+                return self._outcomes.accepted(held, accepted if isinstance(accepted, Accepted) else Accepted(accepted))
 
     async def _send_in_time(self, message: UserMessage) -> Accepted | str | None:
         limit = self._transport.send_timeout
@@ -299,25 +301,14 @@ class Sender:
                 raise
             raise UnknownOutcome(f"the channel did nothing with it for {limit:g} seconds") from None
 
-    async def _wait_to_resend(self, held: _InHand, error: NotSent) -> bool:
-        """True when the message is to be tried again here, False when it went back to its queue."""
-        message_id = held.message.message_id
-        log.warning("not sent, kept", message_id=message_id, reason=str(error), retry_after=error.retry_after)
-        if error.retry_after <= PAUSE_IN_PLACE and not self._stopping:
-            await asyncio.sleep(error.retry_after)
-        if self._stopping:
-            held.delivery.requeue()
-            return False
-        if error.retry_after <= PAUSE_IN_PLACE:
-            return True
+    async def _send_back(self, held: InHand, pause: float) -> None:
+        """To its queue. The first of those that go back at the same time says how long nothing is fetched."""
         is_first = "not sent" not in self._holds
-        await self._hold("not sent")
+        if not self._stopping.is_set():
+            await self._hold("not sent")
         held.delivery.requeue()
-        self._release(held)
         if is_first:
-            await asyncio.sleep(error.retry_after)
-            await self._let_go("not sent")
-        return False
+            held.pause = pause
 
     async def _is_hopeless(self, message: UserMessage) -> bool:
         attempts = self._failures.get(message.message_id, 0) + 1
@@ -328,76 +319,5 @@ class Sender:
         if len(self._failures) > 1000:
             self._failures.clear()
         self._failures[message.message_id] = attempts
-        await asyncio.sleep(FAULTY_PAUSE * attempts)
+        await self._pause(FAULTY_PAUSE * attempts)
         return False
-
-    # --- what became of it --------------------------------------------------------------------------------------------
-
-    def _accept(self, held: _InHand, accepted: Accepted) -> None:
-        message = held.message
-        log.info("message sent", message_id=message.message_id, to_addr=message.to_addr)
-        sent_message_id = accepted.provider_id or message.message_id
-        ack = event_of(message, self._channel, "ack", sent_message_id=sent_message_id)
-        reports = [self._reported(message, report.status, report.details) for report in accepted.reports]
-        held.on_reported = accepted.on_reported
-        self._finish(held, *([ack] if self._transport.acks else ()), *reports)
-
-    def _reject(self, held: _InHand, reason: str) -> None:
-        log.warning("message rejected", message_id=held.message.message_id, reason=reason)
-        self._finish(held, rejected(held.message, self._channel, reason))
-
-    def _expire(self, held: _InHand) -> None:
-        message = held.message
-        log.warning("message expired, not sent", message_id=message.message_id, expires_at=message.expires_at)
-        self._finish(held, self._reported(message, "failed", {"reason": "expired"}))
-
-    def _reported(self, message: UserMessage, status: str, details: dict[str, Any]) -> Event:
-        return event_of(message, self._channel, "delivery_report", delivery_status=status, transport_metadata=details)
-
-    def _finish(self, held: _InHand, *events: Event) -> None:
-        """What was reported from within its `send` comes behind these, and later."""
-        held.task = None
-        held.events[:] = *events, *(replace(event, timestamp=timestamp_now()) for event in held.events)
-        self._finished.append(held)
-        self._finished_event.set()
-
-    def _release(self, held: _InHand) -> None:
-        if self._in_hand.get(held.message.message_id) is held:
-            del self._in_hand[held.message.message_id]
-        held.released.set()
-
-    async def report(self, event: Event) -> None:
-        """Publish a delivery report, of a message that is in hand behind its ack. Returns once RabbitMQ holds it."""
-        held = self._in_hand.get(event.user_message_id)
-        if held and held.task and held.task is asyncio.current_task():
-            return held.events.append(event)
-        if held:
-            await held.released.wait()
-            event = replace(event, timestamp=timestamp_now())
-        # another channel's, where that one sent what this tells of
-        await self._broker.publish_surely(names.event_queue(event.transport_name), (event.to_wire(),))
-
-    async def _publish_forever(self) -> None:
-        """Publish the events that gathered as one batch, then acknowledge their messages."""
-        queue = names.event_queue(self._channel)
-        while True:
-            await self._finished_event.wait()
-            self._finished_event.clear()
-            batch = list(self._finished)
-            events = [event.to_wire() for held in batch for event in held.events]
-            if events:
-                await self._broker.publish_surely(queue, events)
-            await asyncio.gather(*(_call(held.on_reported) for held in batch if held.on_reported))
-            for held in batch:
-                held.delivery.ack()
-                self._release(held)
-            del self._finished[: len(batch)]
-            self._on_sent(len(batch))
-            self._check_idle()
-
-
-async def _call(on_reported: Callable[[], Awaitable[None]]) -> None:
-    try:
-        await on_reported()
-    except Exception:
-        log.exception("the channel could not note what was reported")

@@ -1,0 +1,131 @@
+"""Outcomes: what became of each message, published to the channel's event queue: `submitted` before any report, always.
+
+The sender tells of each message that it begins, and how it ended; the transport's reports come through here, too. A
+message is acknowledged to RabbitMQ when its events are confirmed there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import structlog
+
+from junebug import names
+from junebug.amqp.broker import Broker
+from junebug.amqp.frames import Delivery
+from junebug.model.messages import Event, UserMessage, event_of, rejected, timestamp_now
+from junebug.transports.base import Accepted
+
+log = structlog.stdlib.get_logger("sender")
+
+
+@dataclass(eq=False, slots=True)
+class InHand:
+    """A message from its `send` on until RabbitMQ holds its ack."""
+
+    delivery: Delivery
+    message: UserMessage
+    task: asyncio.Task[Any] | None = None
+    """In which `send` runs, as long as it does: what is reported from within cannot wait for its end."""
+    events: list[Event] = field(default_factory=list)
+    on_reported: Callable[[], Awaitable[None]] | None = None
+    pause: float = 0.0
+    """Seconds, once it went back to its queue, before anything is fetched again."""
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Outcomes:
+    """One channel's."""
+
+    def __init__(self, broker: Broker, channel: str, acks: bool, on_published: Callable[[int], None]) -> None:
+        """`acks`: whether the application hears of what was accepted. `on_published(n)`: n messages are done with."""
+        self._broker = broker
+        self._channel = channel
+        self._acks = acks
+        self._on_published = on_published
+        self._in_hand: dict[str, InHand] = {}
+        """By message id. Of two with one id (one was delivered again) the first counts."""
+        self._finished: list[InHand] = []
+        self._finished_event = asyncio.Event()
+
+    @property
+    def unpublished(self) -> int:
+        """Messages that ended and are not acknowledged."""
+        return len(self._finished)
+
+    def begin(self, held: InHand) -> None:
+        """Its `send` begins, in this task."""
+        held.task = asyncio.current_task()
+        self._in_hand.setdefault(held.message.message_id, held)
+
+    def release(self, held: InHand) -> None:
+        """It is in hand no more: its ack is out, or it went back to its queue."""
+        if self._in_hand.get(held.message.message_id) is held:
+            del self._in_hand[held.message.message_id]
+        held.released.set()
+
+    def accepted(self, held: InHand, accepted: Accepted) -> None:
+        message = held.message
+        log.info("message sent", message_id=message.message_id, to_addr=message.to_addr)
+        sent_message_id = accepted.provider_id or message.message_id
+        ack = event_of(message, self._channel, "ack", sent_message_id=sent_message_id)
+        reports = [self._reported(message, report.status, report.details) for report in accepted.reports]
+        held.on_reported = accepted.on_reported
+        self._finish(held, *([ack] if self._acks else ()), *reports)
+
+    def rejected(self, held: InHand, reason: str) -> None:
+        log.warning("message rejected", message_id=held.message.message_id, reason=reason)
+        self._finish(held, rejected(held.message, self._channel, reason))
+
+    def expired(self, held: InHand) -> None:
+        message = held.message
+        log.warning("message expired, not sent", message_id=message.message_id, expires_at=message.expires_at)
+        self._finish(held, self._reported(message, "failed", {"reason": "expired"}))
+
+    def _reported(self, message: UserMessage, status: str, details: dict[str, Any]) -> Event:
+        return event_of(message, self._channel, "delivery_report", delivery_status=status, transport_metadata=details)
+
+    def _finish(self, held: InHand, *events: Event) -> None:
+        """What was reported from within its `send` comes behind these, and later."""
+        held.task = None
+        held.events[:] = *events, *(replace(event, timestamp=timestamp_now()) for event in held.events)
+        self._finished.append(held)
+        self._finished_event.set()
+
+    async def report(self, event: Event) -> None:
+        """Publish a delivery report, of a message that is in hand behind its ack. Returns once RabbitMQ holds it."""
+        held = self._in_hand.get(event.user_message_id)
+        if held and held.task and held.task is asyncio.current_task():
+            return held.events.append(event)
+        if held:
+            await held.released.wait()
+            event = replace(event, timestamp=timestamp_now())
+        # another channel's, where that one sent what this tells of
+        await self._broker.publish_surely(names.event_queue(event.transport_name), (event.to_wire(),))
+
+    async def publish_forever(self) -> None:
+        """Publish the events that gathered as one batch, then acknowledge their messages."""
+        queue = names.event_queue(self._channel)
+        while True:
+            await self._finished_event.wait()
+            self._finished_event.clear()
+            batch = list(self._finished)
+            events = [event.to_wire() for held in batch for event in held.events]
+            if events:
+                await self._broker.publish_surely(queue, events)
+            await asyncio.gather(*(_call(held.on_reported) for held in batch if held.on_reported))
+            for held in batch:
+                held.delivery.ack()
+                self.release(held)
+            del self._finished[: len(batch)]
+            self._on_published(len(batch))
+
+
+async def _call(on_reported: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await on_reported()
+    except Exception:
+        log.exception("the channel could not note what was reported")
