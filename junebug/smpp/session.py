@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 import structlog
 
 from junebug.smpp import constants as c
+from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import (
     BadLength,
     BindResp,
@@ -91,23 +92,6 @@ class CloseReason:
 
     kind: Literal["lost", "unbound", "closed", "silent", "bad_length", "stuffed"]
     message: str
-
-
-@dataclass(frozen=True)
-class SessionOptions:
-    """Times in seconds."""
-
-    window_size: int = 50
-    """Requests of ours that may be unanswered at a time."""
-    window_timeout: float = 60.0
-    """How long a request may wait for a place in the window, or for a peer that does not read."""
-    response_timeout: float = 60.0
-    enquire_link_interval: float | None = 55.0
-    """Silence after which the peer is asked; it then has as long again to say something, response_timeout at most."""
-    max_waiting: int = 10_000
-    """Requests that may wait for the window."""
-    max_unanswered: int = 1000
-    """Inbound requests that the owner may keep unanswered; what comes beyond is refused for now."""
 
 
 class Session(asyncio.Protocol):

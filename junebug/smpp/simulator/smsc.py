@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from junebug.smpp import constants as c
+from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import (
     Bind,
     CancelSm,
@@ -31,7 +32,6 @@ from junebug.smpp.session import (
     NotWritten,
     ResponseLost,
     Session,
-    SessionOptions,
     response_to,
 )
 from junebug.smpp.simulator.messages import (
