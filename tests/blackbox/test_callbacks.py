@@ -326,7 +326,7 @@ async def test_rejected_is_told_once_and_only_when_it_is_final(channels: Channel
         await channel.send(client.address, "somebody", event_url=sink.url("/event"))
         await sink.wait_for("/event", lambda body: body["event_type"] == "submitted")
     types = [body["event_type"] for body in sink.bodies("/event")]
-    assert sorted(types) == ["rejected"] * 5 + ["submitted"]
+    assert types == ["rejected"] * 5 + ["submitted"]
 
 
 async def test_a_dead_url_of_one_channel_does_not_slow_another(channels: Channels, sink: WebhookSink) -> None:
