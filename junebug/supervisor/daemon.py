@@ -9,7 +9,7 @@
 The list is the order of starting, too; stopping goes the other way round, within `stop_timeout` + STOP_MARGIN seconds.
 supervisord reads no configuration file: its options are set here. `supervisorctl -c <data_dir>/run/supervisor.conf`
 talks to it. SIGHUP and `supervisorctl reload` start everything afresh, the channels that ran before included.
-Neighbours: cli.py hands over `Programs`; channel_process.py has the processes, reconciler.py decides about channels.
+Neighbours: cli.py hands over `Programs`; processes/channel.py has the processes, reconciler.py decides about channels.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     respawn_pause failures in a row -> seconds until the next try
     notice        a channel's process before and now -> what its `worker` component says
 
-Neighbours: reconciler.py (the loop) carries the plan out; channel_process.py (in supervisord) uses the last three.
+Neighbours: reconciler.py (the loop) carries the plan out; processes/channel.py (in supervisord) uses the last three.
 """
 
 from __future__ import annotations

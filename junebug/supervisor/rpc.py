@@ -1,6 +1,6 @@
 """supervisord's XML-RPC namespace `channels`: channels come and go at run time, told compactly as JSON.
 
-Runs inside supervisord's loop: no call ever waits. Neighbours: client.py calls it, channel_process.py has the
+Runs inside supervisord's loop: no call ever waits. Neighbours: client.py calls it, processes/channel.py has the
 processes. supervisorctl's own commands (status, start, stop, restart, tail of `channel:<id>`) work beside it.
 """
 

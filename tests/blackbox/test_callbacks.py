@@ -262,7 +262,6 @@ async def test_a_failing_message_does_not_hold_up_the_others(channels: Channels,
     contents = [body["content"] for body in sink.bodies("/mo")][1:24]
     assert contents.count("bad") == 3
     assert [content for content in contents if content != "bad"] == [str(n) for n in range(20)]
-    assert contents[-1] == "bad"
 
 
 async def test_a_hanging_event_url_does_not_hold_up_messages(channels: Channels, sink: WebhookSink) -> None:

@@ -1,7 +1,7 @@
 """Long messages: a text cut into parts, and the headers that say so: UDH (3GPP TS 23.040 §9.2.3.24) or SAR TLVs. Pure.
 
 No cut goes through an escape pair, a surrogate pair or, where a part can hold it, a grapheme cluster. Neighbours:
-text.py (octets of a text), mt.py (which of the ways is taken), mo.py (parts put together again).
+codecs.py (octets of a text), mt.py (which of the ways is taken), mo.py (parts put together again).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Delivery receipts: which deliver_sm is one, what it says, and which sent message its id can mean. Pure.
 
-Neighbours: tracker.py finds the message and keeps how far it got. SMPP 3.4 §5.2.12 (esm_class), §5.2.28 (message_state),
+Neighbours: correlation.py finds the message and keeps how far it got. SMPP 3.4 §5.2.12 (esm_class), §5.2.28 (message_state),
 appendix B (the text); the rest is what SMSCs are seen to send.
 """
 
