@@ -17,8 +17,9 @@ from junebug.runtime.loop import run_async
 from junebug.smpp import constants as c
 from junebug.smpp.codec import decode, encode
 from junebug.smpp.framing import PduReader
+from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import Pdu, SubmitSm
-from junebug.smpp.session import Session, SessionOptions
+from junebug.smpp.session import Session
 
 CODEC_ROUNDS = 100_000
 SUBMITS = 100_000

@@ -1,5 +1,6 @@
 """Commands of ours as processes of their own, forked from one that has imported them: Python's start and the imports cost
-a second of CPU, and the suite needs some hundred of these processes.
+a second of CPU, and the suite needs some hundred of these processes. It starts other programs, too: none of them outlives
+the test process.
 
     ForkServer.start(...)   a Forked, with what the tests use of subprocess.Popen
     forkserver()            the one of this test process, started when first needed
@@ -98,7 +99,10 @@ class ForkServer:
         stdout: Path,
         stderr: Path,
     ) -> Forked:
-        """`command`: one of ours, or `module:function`. What it writes is appended to the files."""
+        """`command`: one of ours, `module:function`, or the path of any other. What it writes is appended to the files.
+
+        It is killed when this test process ends, in whatever way.
+        """
         given = {"arguments": list(arguments), "cwd": str(cwd), "env": dict(env)}
         streams = {"stdout": str(stdout), "stderr": str(stderr)}
         return Forked(self, self.ask({"command": command, **given, **streams}), [command, *arguments])
@@ -163,6 +167,8 @@ def _become(
         os.close(each)
     vars(sys.modules["__main__"]).update(__package__=None, __spec__=None)  # no `python -m`: click would tell
     sys.argv = [str(Path(sys.executable).parent / command), *arguments]
+    if command.startswith("/"):
+        os.execve(command, [command, *arguments], env)
     if ":" in command:
         module, _, name = command.partition(":")
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from junebug.config.declaration import AmqpSettings
 from junebug.embedded import LOOPBACK, ServerProgram, free_ports, rabbitmq_programs, redis_program
+from tests.forkserver import Forked, forkserver
 
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 10.0
@@ -30,24 +31,18 @@ class Server:
     def __init__(self, port: int, directory: Path | None = None) -> None:
         self.port = port
         self.directory = directory or Path(tempfile.mkdtemp(prefix="junebug-test-"))
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[Forked] = []
 
     def programs(self) -> tuple[ServerProgram, ...]:
         raise NotImplementedError
 
     def start(self, *, wait: bool = True) -> Server:
         for program in self.programs():
-            output = (self.directory / f"{program.name}.out").open("ab")
+            output = self.directory / f"{program.name}.out"
+            path, *arguments = program.command
+            environment = {**os.environ, **program.environment}
             self._processes.append(
-                subprocess.Popen(
-                    program.command,
-                    env={**os.environ, **program.environment},
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    cwd=self.directory,
-                    start_new_session=True,
-                )
+                forkserver().start(path, arguments, cwd=self.directory, env=environment, stdout=output, stderr=output)
             )
         if wait:
             self.wait_ready()

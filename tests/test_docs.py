@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import re
 import subprocess
@@ -36,6 +38,46 @@ def anchors(page: Path) -> set[str]:
 def uncommented_example() -> str:
     lines = (ROOT / "etc" / "junebug.yaml.example").read_text().splitlines()
     return "\n".join(line.removeprefix("# ") for line in lines)
+
+
+_FILE = re.compile(r"(?<![\w/.{<-])((?:\w+/)*\w+\.py)\b")
+
+
+def named_files(text: str) -> set[str]:
+    """`sender.py`, `worker/outbound/sender.py`."""
+    return set(_FILE.findall(text))
+
+
+def missing(files: set[str]) -> set[str]:
+    """Those of which there is none, at this path below any folder."""
+    rooms = ("junebug", "tests", "bench", "docs")
+    there = [str(path.relative_to(ROOT)) for room in rooms for path in (ROOT / room).rglob("*.py")]
+    return {file for file in files if not any(path == file or path.endswith(f"/{file}") for path in there)}
+
+
+def docstrings(path: Path) -> str:
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Expr)]
+    values = [node.value.value for node in nodes if isinstance(node.value, ast.Constant)]
+    return "\n".join(value for value in values if isinstance(value, str))
+
+
+@pytest.mark.parametrize("room", sorted(path.name for path in (ROOT / "junebug").iterdir() if (path / "__init__.py").exists()))
+def test_docstrings_name_files_that_there_are(room: str) -> None:
+    for path in (ROOT / "junebug" / room).rglob("*.py"):
+        assert missing(named_files(docstrings(path))) == set(), path
+
+
+def test_architecture_and_readme_name_files_that_there_are() -> None:
+    for page in (ROOT / "README.md", ROOT / "docs" / "architecture.md"):
+        assert missing(named_files(page.read_text())) == set(), page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_examples_import_what_there_is(page: Path) -> None:
+    for text in blocks(page, "python"):
+        for module, names in re.findall(r"^from (junebug[\w.]*) import (.+)$", text, re.MULTILINE):
+            for name in names.split(", "):
+                assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
 
 
 def test_generated_pages_are_up_to_date() -> None:

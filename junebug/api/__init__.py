@@ -1,1 +1,1 @@
-"""The HTTP API (spec 1.7): `junebug.api.app` composes it; it uses the root modules only, never worker or supervisor."""
+"""The HTTP API (spec 1.7): `junebug.api.app` composes it; it never imports worker or supervisor, nor what a transport runs on."""

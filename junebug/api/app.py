@@ -1,7 +1,7 @@
 """The API put together: its routes, and its life as a process.
 
-Neighbours: channels.py, messages.py, queue.py, dead_letters.py, logs.py and health.py hold the handlers, answering.py
-what stands around them; cli.py calls `bind` (sockets.py) and `run`.
+Neighbours: handlers/ has a file a resource, middleware.py what stands around each handler; cli.py calls `bind`
+(sockets.py) and `run`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from junebug.api.handlers.logs import Logs
 from junebug.api.handlers.messages import Messages
 from junebug.api.handlers.queue import QueueControl
 from junebug.api.http import PATIENCE, http_error_reply
-from junebug.api.middleware import Handler, Protocol, answering
+from junebug.api.middleware import Handler, Protocol, middleware
 from junebug.api.sockets import BACKLOG, bind
 from junebug.api.spec_cache import SpecCache
 from junebug.config.declaration import Settings
@@ -66,7 +66,7 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
     logs = Logs(settings, stores)
     health = Health(settings, stores, broker)
 
-    app = web.Application(middlewares=[answering(settings)], client_max_size=settings.max_body_size)
+    app = web.Application(middlewares=[middleware(settings)], client_max_size=settings.max_body_size)
     app.cleanup_ctx.append(specs.listening)
     app.cleanup_ctx.append(queues.asking)
     for prefix in PREFIXES:

@@ -1,6 +1,6 @@
 """A channel's queues as the API sees them: declared for its worker, and what is in them and in the worker's hands counted.
 
-Neighbours: channels.py and messages.py declare and show, queue.py asks the worker for more (control.py).
+Neighbours: handlers/ declares and shows; handlers/queue.py asks the worker for more (amqp/rpc.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Requests in, envelopes out: reading a JSON body, writing an answer, waiting no longer than one may (COMPAT §1).
 
-Neighbours: the handlers (channels.py, messages.py, queue.py, ...) use it, answering.py turns what they raise into
-answers.
+Neighbours: the handlers use it, middleware.py turns what they raise into answers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Idempotency-Key: a send that is repeated with the same key is answered as the first one, and sent once.
 
-Neighbours: messages.py sends, stores.IdempotencyStore keeps. The order of steps makes it safe: the key, the message with
+Neighbours: handlers/messages.py sends, stores/idempotency.py keeps. The order of steps makes it safe: the key, the message with
 its id and where its events go are kept in one step of Redis; then the message is published; then the key is noted as
 done; then comes the 201. Whoever comes after a crash between two of these sends the message that was kept: the
 application never sees a second id. It goes out twice only when RabbitMQ had it and that was not noted.

@@ -1,6 +1,6 @@
 """Every answer is the envelope: requests are bounded here, and whatever they raise becomes an answer (COMPAT §1).
 
-`answering` stands around every handler; `Protocol` catches what never reaches one (broken HTTP). Neighbour: app.py.
+`middleware` stands around every handler; `Protocol` catches what never reaches one (broken HTTP). Neighbour: app.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ UNAVAILABLE_PAUSE = 1.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def answering(settings: Settings) -> Any:
+def middleware(settings: Settings) -> Any:
     """The middleware that bounds every request and turns whatever is raised into the envelope."""
 
     told_at = -UNAVAILABLE_PAUSE

@@ -1,6 +1,6 @@
 """Callback and DeadLetter: what waits to be given to an application again, and what nobody will get (DESIGN §3), pure.
 
-Neighbours: worker/forwarder.py makes both, api/dead_letters.py shows dead letters and turns them back into callbacks.
+Neighbours: worker/callbacks makes both, api/handlers/dead_letters.py turns dead letters back into callbacks.
 They exist on RabbitMQ only, as JSON of our own.
 """
 

@@ -1,6 +1,6 @@
 """Signatures of callbacks after the Standard Webhooks convention (standardwebhooks.com, version 1), pure.
 
-Neighbours: worker/webhook.py signs, config.py and api/schemas.py check the secrets that users give.
+Neighbours: worker/callbacks/webhook.py signs, config/load.py and api/schemas.py check the secrets that users give.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """URLs of callbacks as URI templates (RFC 6570), pure: `http://host/sms?from={from}&text={content}`.
 
-Neighbours: api/schemas.py checks what users give, api/views.py and worker/calls.py expand it. A URL without braces is no
-template and is left as it is.
+Neighbours: api/schemas.py checks what users give, api/views.py and worker/callbacks/target.py expand it. A URL without
+braces is no template and is left as it is.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 
@@ -19,12 +19,12 @@ from junebug.runtime.backoff import Backoff
 from junebug.runtime.loop import end_task
 from junebug.smpp import constants as c
 from junebug.smpp.fields import EncodeError
+from junebug.smpp.options import BindMode, BindOptions, TlsOptions
 from junebug.smpp.pdu import Bind, Pdu
-from junebug.smpp.session import Direction, NotWritten, ResponseLost, Session, SessionOptions
+from junebug.smpp.session import Direction, NotWritten, ResponseLost, Session
 
 log = structlog.stdlib.get_logger("smpp")
 
-BindMode = Literal["transceiver", "transmitter", "receiver"]
 _COMMANDS: dict[BindMode, int] = {
     "transceiver": c.BIND_TRANSCEIVER,
     "transmitter": c.BIND_TRANSMITTER,
@@ -63,42 +63,6 @@ class BindEvent:
     state: BindState
     message: str
     details: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TlsOptions:
-    """Files are paths of PEM files. `verify` off: any certificate of the peer's is taken."""
-
-    server_name: str | None = None
-    """Name to ask for (SNI) and to find in the certificate, where it is not the host's."""
-    ca_file: str | None = None
-    certificate_file: str | None = None
-    key_file: str | None = None
-    key_passphrase: str | None = field(default=None, repr=False)
-    verify: bool = True
-
-
-@dataclass(frozen=True)
-class BindOptions:
-    """Times in seconds; `interface_version` an integer (0x34)."""
-
-    host: str
-    port: int
-    system_id: str = ""
-    password: str = field(default="", repr=False)
-    """As it goes on the wire: at most 8 characters."""
-    system_type: str = ""
-    interface_version: int = 0x34
-    address_range: str = ""
-    addr_ton: int = 0
-    addr_npi: int = 0
-    bind_mode: BindMode = "transceiver"
-    bind_timeout: float = 30.0
-    """For each of the two: the connection (with TLS), the response to the bind."""
-    initial_reconnect_delay: float = 5.0
-    max_reconnect_delay: float = 60.0
-    session: SessionOptions = field(default_factory=SessionOptions)
-    tls: TlsOptions | None = None
 
 
 class _Failed(Exception):

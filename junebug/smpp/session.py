@@ -16,6 +16,7 @@ import structlog
 from junebug.smpp import constants as c
 from junebug.smpp.codec import DecodeError, decode, encode
 from junebug.smpp.framing import BadLength, PduReader
+from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import BINDS, EnquireLink, Pdu, Unbind, may_answer, response_to
 from junebug.smpp.pending import PendingRequests, Request
 from junebug.smpp.timers import Liveness
@@ -58,17 +59,6 @@ class CloseReason:
 
     kind: Literal["lost", "unbound", "closed", "silent", "bad_length", "stuffed"]
     message: str
-
-
-@dataclass(frozen=True)
-class SessionOptions:
-    """Times in seconds."""
-
-    response_timeout: float = 60.0
-    enquire_link_interval: float | None = 55.0
-    """Silence after which the peer is asked; it then has as long again to say something, response_timeout at most."""
-    max_unanswered: int = 1000
-    """Inbound requests that the owner may keep unanswered; what comes beyond is refused for now."""
 
 
 class Session(asyncio.Protocol):

@@ -262,7 +262,6 @@ async def test_a_failing_message_does_not_hold_up_the_others(channels: Channels,
     contents = [body["content"] for body in sink.bodies("/mo")][1:24]
     assert contents.count("bad") == 3
     assert [content for content in contents if content != "bad"] == [str(n) for n in range(20)]
-    assert contents[-1] == "bad"
 
 
 async def test_a_hanging_event_url_does_not_hold_up_messages(channels: Channels, sink: WebhookSink) -> None:
@@ -326,7 +325,7 @@ async def test_rejected_is_told_once_and_only_when_it_is_final(channels: Channel
         await channel.send(client.address, "somebody", event_url=sink.url("/event"))
         await sink.wait_for("/event", lambda body: body["event_type"] == "submitted")
     types = [body["event_type"] for body in sink.bodies("/event")]
-    assert sorted(types) == ["rejected"] * 5 + ["submitted"]
+    assert types == ["rejected"] * 5 + ["submitted"]
 
 
 async def test_a_dead_url_of_one_channel_does_not_slow_another(channels: Channels, sink: WebhookSink) -> None:

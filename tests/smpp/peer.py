@@ -9,8 +9,9 @@ from typing import Any, Self
 
 from junebug.smpp.codec import decode, encode
 from junebug.smpp.framing import PduReader
+from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import Pdu, response_to
-from junebug.smpp.session import Session, SessionOptions
+from junebug.smpp.session import Session
 
 DEADLINE = 10.0
 

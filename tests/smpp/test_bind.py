@@ -14,9 +14,10 @@ import pytest
 
 from junebug.embedded import free_ports
 from junebug.smpp import constants as c
-from junebug.smpp.bind import BindEvent, BindOptions, BindState, PersistentBind, TlsError, TlsOptions
+from junebug.smpp.bind import BindEvent, BindState, PersistentBind, TlsError
+from junebug.smpp.options import BindOptions, SessionOptions, TlsOptions
 from junebug.smpp.pdu import Bind, DeliverSm, SubmitSm, SubmitSmResp, Unbind
-from junebug.smpp.session import NotWritten, ResponseLost, SessionOptions
+from junebug.smpp.session import NotWritten, ResponseLost
 from tests.smpp.peer import Connection, Log, Peer, until
 
 

@@ -12,7 +12,8 @@ from typing import Self
 import pytest
 
 from junebug.smpp import constants as c
-from junebug.smpp.bind import BindOptions, PersistentBind
+from junebug.smpp.bind import PersistentBind
+from junebug.smpp.options import BindOptions
 from junebug.smpp.pdu import SubmitSm
 from junebug.smpp.session import NotWritten, ResponseLost
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions

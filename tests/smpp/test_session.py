@@ -13,6 +13,7 @@ from junebug.runtime.backoff import Backoff
 from junebug.smpp import constants as c
 from junebug.smpp.codec import encode
 from junebug.smpp.fields import EncodeError
+from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import (
     AlertNotification,
     Bind,
@@ -28,7 +29,7 @@ from junebug.smpp.pdu import (
     UnbindResp,
 )
 from junebug.smpp.pending import LAST_SEQUENCE, PendingRequests, Request
-from junebug.smpp.session import MAX_UNREAD, NotWritten, ResponseLost, Session, SessionOptions
+from junebug.smpp.session import MAX_UNREAD, NotWritten, ResponseLost, Session
 from junebug.smpp.timers import Liveness
 from tests.harness import THOROUGH
 from tests.smpp.peer import Log, Peer, connect, frame, response, until

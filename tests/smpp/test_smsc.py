@@ -17,8 +17,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from junebug.smpp import constants as c
 from junebug.smpp.fields import DestAddress
+from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import Bind, CancelSm, DataSm, DeliverSm, Pdu, QuerySm, SubmitMulti, SubmitSm
-from junebug.smpp.session import NotWritten, ResponseLost, Session, SessionOptions
+from junebug.smpp.session import NotWritten, ResponseLost, Session
 from junebug.smpp.simulator.command import http_app
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
 from tests.smpp.peer import DEADLINE, Log, connect, response, until

@@ -1,6 +1,6 @@
 """Endpoints of dead letters: look at them, give them to the application once more, delete them (issue 4).
 
-They are on the channel's dead-letter queue and nowhere else (callback.py says what they are). Each of these goes once
+They are on the channel's dead-letter queue and nowhere else (model/callbacks.py says what they are). Each of these goes once
 through it, from the oldest on; nobody else may meanwhile, so that each letter is seen once.
 """
 

@@ -2,7 +2,8 @@
 
 The way of a message: stored (where its events go), published and confirmed, then answered 201. Only what RabbitMQ has
 confirmed is answered so. This is the hot path (DESIGN §4): one write to Redis, one to RabbitMQ, both shared with the
-requests beside it, and the channel's spec at hand. One with an Idempotency-Key takes a way of its own (idempotency.py).
+requests beside it, and the channel's spec at hand. One with an Idempotency-Key takes a way of its own
+(api/idempotency.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Endpoints of what waits to be sent: look at it, cancel it, hold it back (issue 4).
 
-The channel's worker holds part of it, so the worker is asked (control.py). Where there is none, the same is done here,
+The channel's worker holds part of it, so the worker is asked (amqp/rpc.py). Where there is none, the same is done here,
 with the same functions (outbound.py).
 """
 

@@ -16,8 +16,9 @@ from typing import Any, Self
 from junebug.smpp import constants as c
 from junebug.smpp.codec import encode
 from junebug.smpp.fields import EncodeError
+from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import Bind, CancelSm, DataSm, Pdu, QuerySm, ReplaceSm, SubmitMulti, SubmitSm, response_to
-from junebug.smpp.session import Direction, NotWritten, ResponseLost, Session, SessionOptions
+from junebug.smpp.session import Direction, NotWritten, ResponseLost, Session
 from junebug.smpp.simulator.messages import (
     MESSAGE_IDS,
     MESSAGE_STATES,

@@ -14,8 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from junebug.errors import InvalidChannelConfig, TransportStartError
 from junebug.smpp import constants as c
-from junebug.smpp.bind import BindMode, BindOptions, TlsOptions
-from junebug.smpp.session import SessionOptions
+from junebug.smpp.options import BindMode, BindOptions, SessionOptions, TlsOptions
 from junebug.smpp.text import codecs
 from junebug.transports.smpp import CONFIG_SCHEMA
 from junebug.transports.smpp.receipts import DEFAULT_REGEX, STATUS_MAPPING

@@ -1,6 +1,6 @@
 """POST a JSON body to an application's URL: one attempt, one outcome. Whether to repeat is the caller's affair.
 
-Neighbours: calls.py calls it and expands templates before, lane.py says how many calls a host gets at a time.
+Neighbours: target.py calls it and expands templates before, destination.py says how many calls a host gets at a time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A channel's rate limit: at most `rate_limit_count` in any `rate_limit_window` seconds leave to the provider.
 
-What exceeds it waits, in its order; nothing is refused. Neighbours: channel_worker.py applies the spec's present limit,
+What exceeds it waits, in its order; nothing is refused. Neighbours: worker/process.py applies the spec's present limit,
 sender.py asks before each `send`, or the transport itself where a message may be several PDUs.
 """
 
