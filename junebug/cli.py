@@ -31,7 +31,6 @@ from junebug.stores import client as stores
 from junebug.supervisor import daemon
 from junebug.worker import process as worker_process
 from junebug.worker.callbacks.drain import drain
-from junebug.worker.statuses import notify_status
 
 OPEN_FILES = 65_536
 FEW_FILES = 8_192
@@ -152,7 +151,6 @@ def _supervise(
     programs = daemon.Programs(
         run_channel=worker_process.run,
         run_api=functools.partial(_run_api, sockets=sockets) if sockets else None,
-        notify_status=notify_status,
         drain=drain,
         preload=functools.partial(_preload, settings),
         keep_descriptors=tuple(each.fileno() for each in sockets or ()),

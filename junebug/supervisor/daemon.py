@@ -48,7 +48,6 @@ from junebug.supervisor.processes.channel import ChannelGroupConfig, RunChannel
 from junebug.supervisor.processes.servers import ServerConfig
 from junebug.supervisor.processes.warm_fork import ApiConfig, ReconcilerConfig, WarmProcess
 from junebug.supervisor.rpc import ChannelsInterface
-from junebug.supervisor.status_posts import NotifyStatus
 
 API_PRIORITY = RECONCILER_PRIORITY = 200
 """The same number: stopped together, before the channels."""
@@ -71,7 +70,6 @@ class Programs:
     run_channel: RunChannel | None = None
     run_api: Callable[[Settings, int], int | None] | None = None
     """Blocking; the number counts from 1. None: no API here."""
-    notify_status: NotifyStatus | None = None
     drain: Drain | None = None
     """Said of each deleted channel before its queues are removed."""
     preload: Callable[[], None] = field(default=lambda: None)
@@ -331,7 +329,7 @@ class _Options(ServerOptions):  # type: ignore[misc]
         assert answers_out is not None
         programs = self._programs
         return reconciler.run(
-            self._settings, programs.notify_status, programs.drain, protocol_in=events_in, protocol_out=answers_out
+            self._settings, programs.drain, protocol_in=events_in, protocol_out=answers_out
         )
 
     def usage(self, msg: Any) -> NoReturn:

@@ -22,7 +22,7 @@ import structlog
 from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.config.declaration import Settings
-from junebug.errors import BrokerUnavailable, ConfigError, JunebugError, StoreUnavailable, Unavailable
+from junebug.errors import BrokerUnavailable, ConfigError, JunebugError, StoreUnavailable, Unavailable, Unroutable
 from junebug.logs.setup import setup_process_logging
 from junebug.model.messages import Status, format_timestamp
 from junebug.model.spec import ChannelSpec
@@ -38,7 +38,6 @@ from junebug.supervisor.event_listener import listen
 from junebug.supervisor.liveness import Pulse, SilenceWatch, touched_at
 from junebug.supervisor.plugin_runner import PluginRunner, load_plugins
 from junebug.supervisor.reconcile import Notice, Plan, Running
-from junebug.supervisor.status_posts import NotifyStatus, StatusPosts
 
 log = structlog.stdlib.get_logger("reconciler")
 
@@ -46,13 +45,13 @@ COMPONENT = "worker"
 SHORTEST_INTERVAL = 0.05
 """Seconds between two looks: hundreds of events that come at once are one look."""
 SUSPICIOUS_INTERVAL = 1.0
+PUBLISH_TIMEOUT = 10.0
 STOP_TIMEOUT = 2.0
 MOST_LOGGED = 10
 
 
 def run(
     settings: Settings,
-    notify_status: NotifyStatus | None,
     drain: Drain | None,
     *,
     protocol_in: int,
@@ -64,7 +63,7 @@ def run(
     """
     logs = setup_process_logging("reconciler", settings.logfile, settings.server_passwords)
     try:
-        return run_async(Reconciler(settings, notify_status, drain).run(protocol_in, protocol_out))
+        return run_async(Reconciler(settings, drain).run(protocol_in, protocol_out))
     except Exception:
         log.exception("reconciler failed")
         return EXIT_FAILED
@@ -75,13 +74,13 @@ def run(
 class Reconciler:
     """One look after the other; `run` is its life."""
 
-    def __init__(self, settings: Settings, notify_status: NotifyStatus | None, drain: Drain | None) -> None:
+    def __init__(self, settings: Settings, drain: Drain | None) -> None:
         self._settings = settings
         self._types = Registry.from_settings(settings.channels, settings.replace_channels).names()
         self._stores = Stores(settings)
         self._broker = Broker(settings.amqp, "reconciler", self._on_broker_state)
         self._supervisor = SupervisorClient(settings.supervisor_socket)
-        self._posts = StatusPosts(settings, notify_status)
+        self._life = ServiceLife()
         self._cleanup = Cleanup(
             settings, self._broker, self._stores, drain, functools.partial(self._trouble, "clean-up")
         )
@@ -105,7 +104,7 @@ class Reconciler:
 
     async def run(self, protocol_in: int, protocol_out: int) -> int:
         """Until SIGTERM, or until a part dies. Returns the exit code."""
-        life = ServiceLife()
+        life = self._life
         life.tasks.own("heartbeat", beat(self._settings.heartbeat_path("reconciler")))
         plugins = [life.tasks.own("plugin", each.run()) for each in self._plugins]
 
@@ -113,7 +112,6 @@ class Reconciler:
             await self._broker.start()
             life.tasks.own("events", listen(protocol_in, protocol_out, self._wake.set))
             life.tasks.own("changes", self._hear_changes())
-            life.tasks.own("status posts", self._posts.run())
             life.tasks.own("cleanup", self._cleanup.run())
             life.tasks.own("looks", self._look_forever())
 
@@ -283,7 +281,7 @@ class Reconciler:
         await self._save(channel, status)
 
     async def _save(self, channel: str, status: Status) -> None:
-        """Keep and post it, unless the worker has said something newer meanwhile (that it runs again)."""
+        """Keep it, and have it posted, unless the worker has said something newer meanwhile (that it runs again)."""
         try:
             newest = await self._stores.statuses.put(status)
         except StoreUnavailable:
@@ -292,7 +290,14 @@ class Reconciler:
         self._unsaved.pop(channel, None)
         spec = self._specs.get(channel)
         if newest and spec and spec.status_url:
-            self._posts.put(spec, status)
+            self._life.tasks.own("status", self._publish(status))
+
+    async def _publish(self, status: Status) -> None:
+        """Give it to the channel's worker, which posts it, as soon as there is one."""
+        try:
+            await self._broker.publish(names.status_queue(status.channel_id), status.to_wire(), timeout=PUBLISH_TIMEOUT)
+        except (BrokerUnavailable, Unroutable) as error:  # the store has it, as the API's readers see
+            log.warning("a status could not be passed on", channel_id=status.channel_id, reason=str(error))
 
     def _tell_plugins(self, running: dict[str, Running], plan: Plan) -> None:
         leaving = {*plan.remove, *(channel for channel, _ in plan.restart)}

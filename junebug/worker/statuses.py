@@ -16,16 +16,12 @@ import structlog
 
 from junebug import names
 from junebug.amqp.frames import Delivery
-from junebug.config.declaration import Settings
 from junebug.errors import MalformedMessage, StoreUnavailable
 from junebug.model.callbacks import Callback
 from junebug.model.messages import Status
-from junebug.model.presenter import status_body
-from junebug.model.spec import ChannelSpec
 from junebug.runtime.backoff import Backoff
 from junebug.worker.callbacks.dispatcher import Dispatcher
 from junebug.worker.callbacks.pending_callback import PendingCallback
-from junebug.worker.callbacks.webhook import Webhook
 from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("status")
@@ -33,7 +29,6 @@ log = structlog.stdlib.get_logger("status")
 PREFETCH = 100
 MAX_POSTS = 200
 """Statuses of the worker's own that may be under way; the oldest are given up (the store holds the present state)."""
-NOTIFY_ATTEMPTS = 3
 FIRST_STORE_PAUSE, LONGEST_STORE_PAUSE = 0.5, 2.0
 
 
@@ -147,24 +142,3 @@ class StatusReceiver:
 def _webhook_id(status: Status) -> str:
     """The same whenever it is posted."""
     return hashlib.blake2s(status.to_wire(), digest_size=16).hexdigest()
-
-
-async def notify_status(settings: Settings, spec: ChannelSpec, status: Status) -> None:
-    """Tell a status_url a status that no worker can (the worker is dead): a few attempts, then only the store has it."""
-    webhook = Webhook(settings.callback_timeout)
-    backoff = Backoff(1.0, 10.0)
-    try:
-        for attempt in range(1, NOTIFY_ATTEMPTS + 1):
-            outcome = await webhook.post(
-                spec.status_url or "",
-                status_body(status),
-                id=_webhook_id(status),
-                secret=spec.callback_secret or settings.callback_secret,
-            )
-            if outcome.ok:
-                return
-            log.warning("forwarding a status failed", channel_id=status.channel_id, reason=outcome.reason)
-            if attempt < NOTIFY_ATTEMPTS:
-                await backoff.pause()
-    finally:
-        await webhook.close()

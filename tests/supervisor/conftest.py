@@ -110,10 +110,6 @@ class FakeJunebug:
             except ConnectionResetError:
                 return 0
 
-    def posted(self) -> list[dict[str, Any]]:
-        path = self.data_dir / "posted"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
     def drains(self) -> list[dict[str, Any]]:
         path = self.data_dir / "drains"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

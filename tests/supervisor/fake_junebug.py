@@ -22,8 +22,6 @@ from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
 from junebug.embedded import ServerProgram
-from junebug.model.messages import Status
-from junebug.model.presenter import status_body
 from junebug.model.spec import ChannelSpec, Launch
 from junebug.stores import Stores
 from junebug.supervisor import daemon
@@ -56,11 +54,6 @@ def run_api(settings: Settings, number: int) -> int:
         connection.close()
 
 
-async def notify_status(settings: Settings, spec: ChannelSpec, status: Status) -> None:
-    with (Path(settings.data_dir) / "posted").open("a") as file:
-        file.write(json.dumps({"url": spec.status_url, **status_body(status)}) + "\n")
-
-
 async def drain(settings: Settings, broker: Broker, stores: Stores, spec: ChannelSpec, delayed: Sequence[str]) -> None:
     directory = Path(settings.data_dir)
     with (directory / "drains").open("a") as file:
@@ -86,7 +79,6 @@ def main() -> int:
         daemon.Programs(
             run_channel=run_channel,
             run_api=run_api,
-            notify_status=notify_status,
             drain=drain,
             keep_descriptors=(listener.fileno(),),
             servers=servers,

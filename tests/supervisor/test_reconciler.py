@@ -7,7 +7,7 @@ import dataclasses
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ import pytest
 
 from junebug import names
 from junebug.amqp.broker import Broker
+from junebug.amqp.frames import Delivery
 from junebug.config.declaration import RedisSettings, Settings
+from junebug.model.messages import Status
 from junebug.model.spec import ChannelSpec
 from junebug.plugin import JunebugPlugin
 from junebug.stores import Stores
@@ -201,8 +203,9 @@ async def test_a_channel_deleted_while_no_supervisor_ran_is_drained(house: House
     assert [each["label"] for each in house.fake.drains()] == ["kept"]
 
 
-async def test_a_death_is_told_and_posted(house: House) -> None:
+async def test_a_death_is_told_and_given_to_the_worker_to_be_posted(house: House, broker: Broker) -> None:
     await house.create("a", status_url="http://there/")
+    await broker.declare({names.status_queue("a"): {}}, remember=False)
     pid = (await house.started("a"))["pid"]
     await until(lambda: asyncio.to_thread(lambda: house.fake.running()["a"].state == "RUNNING"))
     os.kill(pid, signal.SIGKILL)
@@ -210,9 +213,17 @@ async def test_a_death_is_told_and_posted(house: House) -> None:
     assert worker["status"] == "down"
     assert worker["message"] == "Killed by SIGKILL, started again"
     assert worker["details"] == {"pid": pid, "exit": "killed by SIGKILL", "restarts": 1}
-    await until(lambda: asyncio.to_thread(house.fake.posted))
-    posted = house.fake.posted()[0]
-    assert (posted["url"], posted["channel_id"], posted["type"]) == ("http://there/", "a", "died")
+    given: list[Status] = []
+
+    async def visit(deliveries: Sequence[Delivery]) -> bool:
+        given.extend(Status.from_wire(delivery.body) for delivery in deliveries)
+        return True
+
+    async def is_given() -> bool:
+        return bool(await broker.browse(names.status_queue("a"), visit, keeping=True))
+
+    await until(is_given)
+    assert (given[0].channel_id, given[0].component, given[0].type) == ("a", "worker", "died")
 
 
 async def test_a_crash_loop_is_told(house: House) -> None:
