@@ -107,6 +107,13 @@ class MessageNotQueued(JunebugError):
     description = "message not queued"
 
 
+class TooManyCancelled(JunebugError):
+    """So many single messages are cancelled and have not come to be sent yet that no more are noted."""
+
+    status = 409
+    description = "too many cancelled"
+
+
 class DeadLetterNotFound(JunebugError):
     status = 404
     description = "dead letter not found"

@@ -210,6 +210,11 @@ def outbound_message(channel: str, message_id: str) -> str:
     return f"{channel}:outbound_messages:{message_id}"
 
 
+def cancelled_messages(channel: str) -> str:
+    """Sorted set: id of a cancelled MT that may still come to be sent -> until when, in seconds since 1970."""
+    return f"{channel}:cancelled_messages"
+
+
 def rate_bucket(channel: str, bucket: int) -> str:
     """Hash label -> count of one metric window."""
     return f"{channel}:rates:{bucket}"

@@ -154,6 +154,10 @@ class RabbitmqServer(Server):
         listed = f'[binary_to_list(element(4, Q)) || Q <- rabbit_amqqueue:list_names(<<"{self.vhost}">>)]'
         return set(re.findall(r'"([^"]+)"', self._erlang(listed)))
 
+    def alarm(self, on: bool) -> None:
+        """It is short of memory, or no more: it reads nothing from connections that publish."""
+        self._erlang(f"vm_memory_monitor:set_vm_memory_high_watermark({0.000001 if on else 0.9:f})")
+
     def _erlang(self, expression: str) -> str:
         """The value of an expression, evaluated there. (rabbitmqctl does the same with a second of CPU.)"""
         _, node = self.programs()

@@ -1,41 +1,37 @@
-"""Consuming a queue for as long as it takes, and walking through one once.
+"""Consuming queues for as long as it takes: begun again after every loss of the link.
 
-Neighbours: broker.py makes both (`Broker.consume`, `Broker.walk`) and keeps the connection; amqp_channel.py does what
-comes once per message.
+Neighbours: broker.py makes a Consumer (`Broker.consume`); frames.py has its channel; browse.py goes through a queue once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
 
-import aiormq.exceptions
 import structlog
+from pamqp import commands as amqp
 
-from junebug.amqp.frames import FAILURES, RPC_TIMEOUT, Delivery, FastChannel, close_channel
-from junebug.errors import BrokerUnavailable, QueueBusy
+from junebug.amqp.connection import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, Connection
+from junebug.amqp.frames import Delivery, DeliveryChannel
+from junebug.amqp.topology import Topology
+from junebug.errors import BrokerUnavailable
+from junebug.runtime.backoff import Backoff
 from junebug.runtime.loop import end_task
-
-if TYPE_CHECKING:
-    from junebug.amqp.broker import Broker
+from junebug.runtime.tasks import TaskOwner
 
 log = structlog.stdlib.get_logger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-WALK_PREFETCH, WALK_BATCH = 1000, 500
-WALK_PATIENCE = 2.0
-"""Seconds that a walk waits for the next message that should be there."""
+_FAILURES = (*FAILURES, BrokerUnavailable)
 
 
 class Consumer:
-    """A consumer that starts again after every loss of the link; made by `Broker.consume`."""
+    """See `Broker.consume`."""
 
     def __init__(
         self,
-        broker: Broker,
+        connection: Connection,
+        topology: Topology,
+        tasks: TaskOwner,
         queues: tuple[str, ...],
         on_delivery: Callable[[Delivery], None],
         *,
@@ -44,15 +40,21 @@ class Consumer:
         temporary: bool,
         halted: bool,
         on_lost: Callable[[], None] | None,
+        on_begun: Callable[[], None] | None,
+        on_end: Callable[[Consumer], None],
     ) -> None:
         self.queues = queues
-        self._broker = broker
+        self._connection = connection
+        self._topology = topology
+        self._tasks = tasks
         self._on_delivery = on_delivery
         self._on_lost = on_lost
+        self._on_begun = on_begun
+        self._on_end: Callable[[Consumer], None] | None = on_end
         self._prefetch = prefetch
         self._exclusive = exclusive
         self._temporary = temporary
-        self._channel: FastChannel | None = None
+        self._channel: DeliveryChannel | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         self._switching = asyncio.Lock()
@@ -65,7 +67,7 @@ class Consumer:
     def resume(self) -> None:
         """Consume (again)."""
         if self._keeper is None or self._keeper.done():
-            self._keeper = asyncio.create_task(self._keep_consuming())
+            self._keeper = self._tasks.own("amqp consumer", self._keep_consuming())
 
     async def pause(self) -> None:
         """Give back to the queue, in its order, all that is not acknowledged, and take no more until `resume`."""
@@ -86,20 +88,19 @@ class Consumer:
     async def _stand_still(self) -> None:
         async with self._switching:
             channel = self._channel
-            if self._wanted.is_set() or not (channel and channel.usable and self.consuming.is_set()):
+            if self._wanted.is_set() or not (channel and channel.usable):
                 return
-            self.consuming.clear()
             late: list[Delivery] = []
             channel.on_delivery = late.append
             try:
-                for queue in self.queues:
-                    await channel.basic_cancel(queue, timeout=RPC_TIMEOUT)
+                if self.consuming.is_set():
+                    self.consuming.clear()
+                    for queue in self.queues:
+                        await channel.stop_consuming(queue)
                 for delivery in (*self._not_begun(), *late):
                     delivery.requeue()
-                async with asyncio.timeout(RPC_TIMEOUT):
-                    await channel.flush()
-                # its answer says that RabbitMQ has put back what was sent before
-                await channel.basic_qos(prefetch_count=self._prefetch, timeout=RPC_TIMEOUT)
+                for queue in self.queues:
+                    await channel.length(queue)  # its answer says that what was put back is back
             except FAILURES:
                 pass  # the link is gone, and with it the deliveries
 
@@ -121,7 +122,7 @@ class Consumer:
             channel.on_delivery = None
             try:
                 for queue in self.queues:
-                    await channel.basic_cancel(queue, timeout=RPC_TIMEOUT)
+                    await channel.stop_consuming(queue)
             except FAILURES:
                 pass  # the link is gone, and with it the deliveries
 
@@ -138,128 +139,67 @@ class Consumer:
         try:
             if self._channel is None:
                 raise ConnectionError("there is no connection to RabbitMQ")
-            declared = await self._channel.queue_declare(self.queues[0], passive=True, timeout=RPC_TIMEOUT)
+            waiting, _ = await self._channel.length(self.queues[0])
         except FAILURES as error:
-            raise BrokerUnavailable(f"RabbitMQ does not answer: {self._broker.reason(error)}") from None
-        return declared.message_count or 0
+            raise self._connection.unavailable(error) from None
+        return waiting
 
     async def cancel(self) -> None:
         """End for good. What is acknowledged leaves first, the rest goes back to the queue."""
         await self.pause()
-        self._broker.drop(self)
+        on_end, self._on_end = self._on_end, None
+        if on_end:
+            on_end(self)
 
     async def _close_channel(self) -> None:
         channel, self._channel = self._channel, None
         self.consuming.clear()
         if channel:
-            await close_channel(channel)
+            channel.on_delivery = None
+            await channel.close()
 
     async def _keep_consuming(self) -> None:
-        pause = FIRST_PAUSE
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         is_missing = False
         while True:
-            await self._broker.wait_connected(None)
+            await self._connection.wait(None)
             await self._wanted.wait()
             try:
                 async with self._switching:
-                    channel = await self._begin(declare=is_missing)
-            except FAILURES as error:
+                    channel, ended = await self._begin(declare=is_missing)
+            except _FAILURES as error:
                 is_missing = True
-                log.warning("cannot consume", queue=self.queues[0], reason=self._broker.reason(error))
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, LONGEST_PAUSE)
+                log.warning("cannot consume", queue=self.queues[0], reason=self._connection.reason(error))
+                await self._close_channel()
+                await backoff.pause()
                 continue
-            pause = FIRST_PAUSE
+            backoff.reset()
             if not self._wanted.is_set():
                 await self._stand_still()  # it was halted in this moment
-            ended = asyncio.Event()
-            channel.on_cancelled = ended.set
-            channel.closing.add_done_callback(functools.partial(_set_event, ended))
             await ended.wait()
             is_missing = channel.usable  # RabbitMQ ended the consumer, not the link: its queue was deleted
             await self._close_channel()
             if self._on_lost:
                 self._on_lost()
 
-    async def _begin(self, declare: bool) -> FastChannel:
+    async def _begin(self, declare: bool) -> tuple[DeliveryChannel, asyncio.Event]:
+        """The channel, and what is set when it or a consumer on it ends."""
         if declare:
-            await self._broker.declare_again(self.queues)
-        channel = await FastChannel.open_on(self._broker.link(), timeout=RPC_TIMEOUT)
-        self._channel = channel
-        await channel.basic_qos(prefetch_count=self._prefetch, timeout=RPC_TIMEOUT)
+            await self._topology.declare_again(self.queues)
+        channel = self._channel = await DeliveryChannel.open(self._connection.link)
+        ended = asyncio.Event()
+        channel.on_cancelled = ended.set
+        await channel.set_prefetch(self._prefetch)
         if self._temporary:
             for queue in self.queues:
-                await channel.queue_declare(queue, exclusive=True, timeout=RPC_TIMEOUT)
+                await channel.ask(amqp.Queue.Declare(queue=queue, exclusive=True))
         await self._consume_on(channel)
-        return channel
+        return channel, ended
 
-    async def _consume_on(self, channel: FastChannel) -> None:
+    async def _consume_on(self, channel: DeliveryChannel) -> None:
         channel.on_delivery = self._on_delivery
         for queue in self.queues:
-            await channel.basic_consume(
-                queue, _never_called, exclusive=self._exclusive, consumer_tag=queue, timeout=RPC_TIMEOUT
-            )
+            await channel.consume(queue, exclusive=self._exclusive)
         self.consuming.set()
-
-
-async def walk(
-    channel: FastChannel,
-    queue: str,
-    visit: Callable[[Sequence[Delivery]], Awaitable[bool]],
-    *,
-    keeping: bool,
-    most: int | None,
-    exclusive: bool,
-) -> int:
-    """See `Broker.walk`. Raises QueueBusy, and what aiormq raises."""
-    declared = await channel.queue_declare(queue, passive=True, timeout=RPC_TIMEOUT)
-    waiting = declared.message_count or 0
-    expected = waiting if most is None else min(waiting, most)
-    if declared.consumer_count and exclusive:
-        raise _busy(queue)  # it may hold all that is there
-    if not expected:
-        return 0
-    arrived: list[Delivery] = []
-    news = asyncio.Event()
-
-    def take(delivery: Delivery) -> None:
-        arrived.append(delivery)
-        news.set()
-
-    channel.on_delivery = take
-    channel.on_cancelled = news.set
-    channel.closing.add_done_callback(functools.partial(_set_event, news))
-    await channel.basic_qos(prefetch_count=(most or 0) if keeping else WALK_PREFETCH, timeout=RPC_TIMEOUT)
-    try:
-        await channel.basic_consume(queue, _never_called, exclusive=exclusive, consumer_tag=queue, timeout=RPC_TIMEOUT)
-    except aiormq.exceptions.ChannelAccessRefused:
-        raise _busy(queue) from None
-    seen = 0
-    while seen < expected:
-        try:
-            async with asyncio.timeout(WALK_PATIENCE):
-                await news.wait()
-        except TimeoutError:
-            break  # what is missing has expired, or somebody else has it
-        if not channel.usable:
-            raise ConnectionError("the connection to RabbitMQ was lost")
-        batch = arrived[: min(WALK_BATCH, expected - seen)]
-        del arrived[: len(batch)]
-        if not arrived:
-            news.clear()
-        seen += len(batch)
-        if not batch or not await visit(batch):
-            break
-    return seen
-
-
-def _busy(queue: str) -> QueueBusy:
-    return QueueBusy(f"Somebody else is going through the queue {queue}: try again")
-
-
-def _set_event(event: asyncio.Event, _: Any) -> None:
-    event.set()
-
-
-async def _never_called(_: Any) -> None:
-    """aiormq wants a callback; deliveries reach FastChannel.deliver before aiormq sees them."""
+        if self._on_begun:
+            self._on_begun()

@@ -1,7 +1,7 @@
 """Questions that an API process asks a channel's worker, and their answers: a request and a reply over RabbitMQ.
 
-Neighbours: worker/channel_worker.py answers (`Answering`), api/queue.py asks (`Asking`). A worker's control queue exists
-only while it is connected: a question that no queue takes tells that nobody is there, so nobody waits for the dead.
+Neighbours: worker/commands.py answers (`RpcServer`), api/handlers/queue.py asks (`RpcClient`). A worker's control queue
+exists only while it is connected: a question that no queue takes tells that nobody is there, so nobody waits for the dead.
 """
 
 from __future__ import annotations
@@ -31,20 +31,33 @@ Arguments = Mapping[str, Any]
 Answer = dict[str, Any]
 
 
-class Answering:
+class RpcServer:
     """A worker's side."""
 
-    def __init__(self, broker: Broker, channel: str, answers: Mapping[str, Callable[[Arguments], Awaitable[Answer]]]) -> None:
-        """`answers`: question -> who answers it. What it raises is told to whoever asked."""
+    def __init__(
+        self,
+        broker: Broker,
+        channel: str,
+        answers: Mapping[str, Callable[[Arguments], Awaitable[Answer]]],
+        on_listening: Callable[[], None] | None = None,
+    ) -> None:
+        """`answers`: question -> who answers it. What it raises is told to whoever asked. `on_listening` is called when
+        questions arrive (again): those that were asked before have found nobody.
+        """
         self._broker = broker
         self._channel = channel
         self._answers = answers
+        self._on_listening = on_listening
         self._tasks: set[asyncio.Task[None]] = set()
         self._consumer: Consumer | None = None
 
     def start(self) -> None:
         self._consumer = self._broker.consume(
-            names.control_queue(self._channel), self._take, prefetch=PREFETCH, temporary=True
+            names.control_queue(self._channel),
+            self._on_question,
+            prefetch=PREFETCH,
+            temporary=True,
+            on_begun=self._on_listening,
         )
 
     async def stop(self) -> None:
@@ -55,7 +68,7 @@ class Answering:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _take(self, delivery: Delivery) -> None:
+    def _on_question(self, delivery: Delivery) -> None:
         delivery.ack()  # an answer after a crash would come too late
         task = asyncio.create_task(self._answer(delivery.body))
         self._tasks.add(task)
@@ -82,7 +95,7 @@ class Answering:
             pass  # whoever asked is gone
 
 
-class Asking:
+class RpcClient:
     """An API process's side."""
 
     def __init__(self, broker: Broker) -> None:
@@ -92,7 +105,7 @@ class Asking:
         self._consumer: Consumer | None = None
 
     def start(self) -> None:
-        self._consumer = self._broker.consume(self._queue, self._take, prefetch=100, temporary=True)
+        self._consumer = self._broker.consume(self._queue, self._on_answer, prefetch=100, temporary=True)
 
     async def stop(self) -> None:
         if self._consumer:
@@ -122,7 +135,7 @@ class Asking:
         finally:
             self._waiting.pop(number, None)
 
-    def _take(self, delivery: Delivery) -> None:
+    def _on_answer(self, delivery: Delivery) -> None:
         delivery.ack()
         reply = orjson.loads(delivery.body)
         waiting = self._waiting.get(reply["id"])

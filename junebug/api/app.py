@@ -16,7 +16,7 @@ import structlog
 from aiohttp import web
 
 from junebug.amqp.broker import Broker
-from junebug.amqp.rpc import Asking
+from junebug.amqp.rpc import RpcClient
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.handlers.channels import Channels
 from junebug.api.handlers.dead_letters import DeadLetters
@@ -57,10 +57,10 @@ __all__ = ["bind", "make_app", "run", "serving"]
 def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Registry) -> web.Application:
     """The API; whoever gives it `stores` and `broker` starts and closes them."""
     specs = SpecCache(stores.channels)
-    asking = Asking(broker)
+    asking = RpcClient(broker)
     queues = ChannelQueues(settings, stores, broker, asking)
     channels = Channels(settings, stores, broker, registry, specs, queues)
-    queue = QueueControl(broker, specs, queues, asking)
+    queue = QueueControl(broker, stores, specs, queues, asking)
     dead_letters = DeadLetters(settings, broker, specs, queues)
     messages = Messages(settings, stores, broker, specs)
     logs = Logs(settings, stores)
@@ -189,6 +189,7 @@ async def _run(settings: Settings, sockets: Sequence[socket.socket], process: st
         await bounded("stores", stores.close(), CLOSE_TIMEOUT)
 
     life.tasks.own("heartbeat", beat(settings.heartbeat_path(process)))
+    life.tasks.own("amqp", broker.tasks.failure())
     return await life.run(start, stop)
 
 

@@ -12,8 +12,8 @@ from aiohttp import web
 
 from junebug import names
 from junebug.amqp.broker import Broker
-from junebug.amqp.outbound import queues_of
-from junebug.amqp.rpc import Answer, Asking
+from junebug.amqp.outbound_queue import queues_of
+from junebug.amqp.rpc import Answer, RpcClient
 from junebug.api.http import PATIENCE, bounded, broker_is_late
 from junebug.api.views import QueueCounts
 from junebug.config.declaration import Settings
@@ -35,8 +35,8 @@ async def declare_queues(broker: Broker, channel: str, timeout: float) -> None:
 class ChannelQueues:
     """Counts."""
 
-    def __init__(self, settings: Settings, stores: Stores, broker: Broker, asking: Asking) -> None:
-        self._timeout = min(COUNT_TIMEOUT, settings.request_timeout * PATIENCE)
+    def __init__(self, settings: Settings, stores: Stores, broker: Broker, asking: RpcClient) -> None:
+        self.timeout = min(COUNT_TIMEOUT, settings.request_timeout * PATIENCE)
         self._delay_queues = stores.delay_queues
         self._broker = broker
         self._asking = asking
@@ -56,11 +56,11 @@ class ChannelQueues:
 
     async def count(self, spec: ChannelSpec) -> QueueCounts:
         """Raises BrokerUnavailable in time, StoreUnavailable."""
-        return await bounded(self._count(spec), self._timeout, broker_is_late)
+        return await bounded(self._count(spec), self.timeout, broker_is_late)
 
     async def length(self, queue: str) -> int:
         """Raises BrokerUnavailable in time."""
-        return await bounded(self._broker.queue_length(queue), self._timeout, broker_is_late)
+        return await bounded(self._broker.queue_length(queue), self.timeout, broker_is_late)
 
     async def _count(self, spec: ChannelSpec) -> QueueCounts:
         channel = spec.id
@@ -83,7 +83,7 @@ class ChannelQueues:
     async def _look(self, channel: str) -> Answer:
         """What the worker has; nothing when there is none, or it hangs. Raises StoreUnavailable."""
         try:
-            return await self._asking.ask(channel, "look", self._timeout * LOOK_SHARE)
+            return await self._asking.ask(channel, "look", self.timeout * LOOK_SHARE)
         except JunebugError:
             return {"held": {}, "sending": {}, "delay_queues": list(await self._delay_queues.noted(channel))}
 

@@ -21,7 +21,7 @@ DEEPEST_BODY = 100
 """Levels of nesting; orjson writes 254 at the most, and a message goes through several hands."""
 PATIENCE = 0.8
 """Share of request_timeout that one call of Redis or RabbitMQ may take: its own error comes before the request's."""
-DEFAULT_LIMIT, LARGEST_LIMIT, LARGEST_OFFSET = 100, 1000, 10_000_000
+DEFAULT_LIMIT, LARGEST_LIMIT, LARGEST_OFFSET = 100, 1000, 10_000
 """Of a list that is shown in pages."""
 LONG_WORK = 60.0
 """Seconds that a handler may take that goes through whole queues; the others have request_timeout."""

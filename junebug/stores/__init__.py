@@ -6,6 +6,7 @@ Neighbours: the API, the workers and the reconciler each hold one `Stores`. clie
 from __future__ import annotations
 
 from junebug.config.declaration import Settings
+from junebug.stores.cancellations import CancellationStore
 from junebug.stores.channels import ChannelStore
 from junebug.stores.client import RedisClient
 from junebug.stores.delay_queues import DelayQueueStore
@@ -26,6 +27,7 @@ class Stores:
         self.channels = ChannelStore(self._redis, settings.metric_window)
         self.inbound = InboundStore(self._redis, settings.inbound_message_ttl)
         self.outbound = OutboundStore(self._redis, settings.outbound_message_ttl)
+        self.cancellations = CancellationStore(self._redis)
         self.idempotency = IdempotencyStore(self._redis, settings.outbound_message_ttl)
         self.delay_queues = DelayQueueStore(self._redis)
         self.statuses = StatusStore(self._redis)

@@ -201,6 +201,7 @@ class ChannelStore:
                 names.deleted_properties(channel),
                 names.channel_status(channel),
                 names.delay_queues(channel),
+                names.cancelled_messages(channel),
                 *(names.rate_bucket(channel, each) for each in range(bucket - rates.KEPT_WINDOWS, bucket + 2)),
             )
         )

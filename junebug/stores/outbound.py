@@ -50,6 +50,11 @@ class OutboundStore:
             await self._redis.make(channel, self._ttl, (key,))
         return EventTarget(*found)
 
+    async def may_wait(self, channel: str, message_id: str) -> bool:
+        """Whether the message is known, and nothing has become of it yet."""
+        (fields,) = await self._redis.run(("HKEYS", names.outbound_message(channel, message_id)))
+        return bool(fields) and not any(field.startswith("event:") for field in fields)
+
     async def events(self, channel: str, message_id: str) -> list[Event]:
         """The message's events, oldest first; empty when the message is unknown."""
         (found,) = await self._redis.run(("HGETALL", names.outbound_message(channel, message_id)))

@@ -106,6 +106,7 @@ class Reconciler:
         """Until SIGTERM, or until a part dies. Returns the exit code."""
         life = self._life
         life.tasks.own("heartbeat", beat(self._settings.heartbeat_path("reconciler")))
+        life.tasks.own("amqp", self._broker.tasks.failure())
         plugins = [life.tasks.own("plugin", each.run()) for each in self._plugins]
 
         async def start() -> None:

@@ -16,17 +16,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from typing import Any
 
-import orjson
 import structlog
 
 from junebug import names
-from junebug.amqp import rpc
 from junebug.amqp.broker import Broker
-from junebug.amqp.outbound import cancel_queued, list_queued, queues_of
-from junebug.amqp.rpc import Answer, Arguments
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, ChannelNotFound, JunebugError, StoreUnavailable
 from junebug.logs.redaction import Redactor
@@ -46,7 +41,9 @@ from junebug.worker.callbacks.forwarder import Forwarder
 from junebug.worker.callbacks.health import CallbackHealth
 from junebug.worker.callbacks.retry_policy import LONGEST_RETRY_AFTER
 from junebug.worker.callbacks.webhook import Webhook
+from junebug.worker.commands import Commands
 from junebug.worker.context import ChannelContext
+from junebug.worker.outbound.cancellations import Cancellations
 from junebug.worker.outbound.rate_limit import RateLimit
 from junebug.worker.outbound.sender import Sender
 from junebug.worker.statuses import StatusReceiver
@@ -57,8 +54,6 @@ RATE_INTERVAL = 1.0
 WAIT_FOR_STORE = 1.0
 TRANSPORT_START_TIMEOUT = 30.0
 MAX_UNCOUNTED = 100_000
-CANCEL_TIMEOUT = 30.0
-"""Seconds in which what is queued is cancelled; of an endless queue the rest is told."""
 
 
 def run(settings: Settings, channel: str, launch: Launch) -> int:
@@ -109,12 +104,12 @@ class ChannelWorker:
         self._context: TransportContext | None = None
         self._transport: Transport | None = None
         self._sender: Sender | None = None
-        self._answering: rpc.Answering | None = None
-        self._visiting = asyncio.Lock()
+        self._commands: Commands | None = None
 
     async def run(self) -> int:
         """Start everything, wait for the end, stop everything in reverse. Returns the exit code."""
         self._life.tasks.own("heartbeat", beat(self._settings.heartbeat_path(names.channel_program(self._channel))))
+        self._life.tasks.own("amqp", self._broker.tasks.failure())
         self._life.tasks.own("statuses", self._statuses.run())
         await self._broker.start()
         return await self._life.run(self._start, self._shut_down)
@@ -162,11 +157,13 @@ class ChannelWorker:
         if not self._context.has_reported(spec.type):
             await self._context.status(spec.type, "ok", "started", "The channel's transport is running")
         self._forwarder.start()
+        cancellations = Cancellations(self._stores.cancellations, self._channel)
         self._sender = Sender(
             self._broker,
             self._channel,
             self._transport,
             lambda n: self._count("outbound_message", n),
+            cancellations,
             resend_unknown=spec.config.get("on_unknown", "resend") != "fail",
             paused=bool(spec.paused),
         )
@@ -174,10 +171,14 @@ class ChannelWorker:
         self._life.tasks.own("sender", self._sender.run())
         await self._consume_app_queue(None, spec.amqp_queue)
         await self._apply_pause(was_paused=False)
-        self._answering = rpc.Answering(
-            self._broker, self._channel, {"look": self._look, "list": self._list_queued, "cancel": self._cancel_queued}
+        self._commands = Commands(
+            self._broker,
+            self._sender,
+            cancellations,
+            lambda: self._spec,
+            lambda: [*self._delay_queues.names(), *self._dispatcher.backlogs()],
         )
-        self._answering.start()
+        self._commands.start()
         self._life.tasks.own("spec", self._watch_spec())
         self._life.tasks.own("rates", self._save_rates())
         self._tell("redis", "ok", "connected", "Connected to Redis")
@@ -220,8 +221,8 @@ class ChannelWorker:
             return max(0.1, (ends - asyncio.get_running_loop().time()) * share)
 
         self._rate_limit.close()
-        if self._answering:
-            await bounded("answers", self._answering.stop(), left(0.2))
+        if self._commands:
+            await bounded("answers", self._commands.stop(), left(0.2))
         if self._sender:
             await bounded("sender", self._sender.stop(left(0.5)), left(0.6))
         if self._transport:
@@ -318,35 +319,6 @@ class ChannelWorker:
             await self._sender.resume()
             self._tell("outbound", "ok", "resumed", "Messages are sent again")
 
-    # --- what an API process asks -------------------------------------------------------------------------------------
-
-    async def _look(self, _: Arguments) -> Answer:
-        assert self._sender is not None
-        return {
-            "paused": bool(self._spec.paused),
-            "held": _by_priority(self._sender.held()),
-            "sending": _by_priority(self._sender.sending()),
-            "delay_queues": [*self._delay_queues.names(), *self._dispatcher.backlogs()],
-        }
-
-    async def _list_queued(self, asked: Arguments) -> Answer:
-        assert self._sender is not None
-        queues = queues_of(self._channel, self._spec.amqp_queue)
-        async with self._visiting, self._sender.standing_still():
-            found = await list_queued(self._broker, self._channel, queues, int(asked["offset"]), int(asked["limit"]))
-        return {
-            "messages": [
-                {"priority": message.priority, "message": orjson.Fragment(message.to_wire())} for message in found
-            ]
-        }
-
-    async def _cancel_queued(self, asked: Arguments) -> Answer:
-        assert self._sender is not None
-        queues = queues_of(self._channel, self._spec.amqp_queue)
-        async with self._visiting, self._sender.standing_still():
-            done = await cancel_queued(self._broker, self._channel, queues, asked["message_ids"], CANCEL_TIMEOUT)
-        return {**asdict(done), "sending": self._sender.sending().total()}
-
     # --- what the transport says --------------------------------------------------------------------------------------
 
     async def _publish_inbound(self, message: UserMessage) -> None:
@@ -388,6 +360,8 @@ class ChannelWorker:
     def _on_broker_state(self, connected: bool, why: str) -> None:
         if connected:
             self._tell("amqp", "ok", "connected", "Connected to RabbitMQ")
+        elif self._broker.blocked:
+            self._tell("amqp", "degraded", "blocked", why)
         else:
             self._tell("amqp", "down", "connection_lost", why)
 
@@ -416,7 +390,3 @@ class ChannelWorker:
         except StoreUnavailable:
             if counts.total() < MAX_UNCOUNTED:
                 self._counts.update(counts)
-
-
-def _by_priority(counted: Counter[int]) -> dict[str, int]:
-    return {str(priority): counted[priority] for priority in names.outbound_queues("")}

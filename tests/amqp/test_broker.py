@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
+from pamqp import commands as amqp
 
 from junebug import names
 from junebug.amqp import broker as broker_module
 from junebug.amqp.broker import Broker
-from junebug.amqp.frames import Delivery
+from junebug.amqp.frames import Channel, Delivery
 from junebug.config.declaration import AmqpSettings
 from junebug.errors import BrokerUnavailable, QueueBusy, StartupError, Unroutable
 from tests.servers import RabbitmqServer
@@ -33,6 +34,13 @@ async def collect(take: Callable[[], int], count: int, timeout: float = 10) -> N
     while take() < count:
         assert asyncio.get_running_loop().time() < deadline, f"{take()} of {count}"
         await asyncio.sleep(0.01)
+
+
+async def deleted_by_somebody(broker: Broker, queue: str) -> None:
+    """By another than Junebug: it is still to be declared again."""
+    channel = await Channel.open(broker._connection.link)
+    await channel.ask(amqp.Queue.Delete(queue=queue))
+    await channel.close()
 
 
 async def test_what_is_confirmed_is_delivered_once_and_in_order(broker: Broker, queue: str) -> None:
@@ -132,8 +140,7 @@ async def test_a_consumer_of_a_deleted_queue_gets_it_back(broker: Broker, queue:
 
     consumer = broker.consume(queue, take, prefetch=1)
     await asyncio.wait_for(consumer.consuming.wait(), 10)
-    async with broker._admin_channel() as channel:
-        await channel.queue_delete(queue)
+    await deleted_by_somebody(broker, queue)
     deadline = asyncio.get_running_loop().time() + 10
     while not got:
         assert asyncio.get_running_loop().time() < deadline
@@ -147,8 +154,7 @@ async def test_a_consumer_of_a_deleted_queue_gets_it_back(broker: Broker, queue:
 
 
 async def test_what_must_arrive_brings_its_deleted_queue_back(broker: Broker, queue: str) -> None:
-    async with broker._admin_channel() as channel:
-        await channel.queue_delete(queue)
+    await deleted_by_somebody(broker, queue)
     await broker.publish_surely(queue, [b"1", b"2"])
     assert await broker.queue_length(queue) == 2
     with pytest.raises(Unroutable):
@@ -362,10 +368,9 @@ async def test_a_halted_consumer_stays_so_when_the_link_is_lost(broker: Broker, 
     consumer = broker.consume(queue, got.append, prefetch=10)
     await asyncio.wait_for(consumer.consuming.wait(), 10)
     await consumer.halt()
-    assert broker._connection is not None
-    await broker._connection.close()
-    await broker.wait_connected(10)
-    while not broker.connected or broker._publisher is None:
+    link = broker._connection.link
+    await link.close()
+    while not broker.connected or broker._connection.link is link:
         await asyncio.sleep(0.01)
     await broker.publish(queue, b"x")
     assert await broker.queue_length(queue) == 1
@@ -448,16 +453,21 @@ async def test_a_temporary_queue_is_there_as_long_as_its_consumer_is_connected(
 async def test_a_consumer_may_be_halted_and_go_on_at_any_moment(broker: Broker, queue: str) -> None:
     await broker.publish_many(queue, [b"x"] * 20)
     got: list[Delivery] = []
-    connection = broker._connection
+    link = broker._connection.link
+
+    def taken_back() -> list[Delivery]:
+        taken = got[:]
+        got.clear()
+        return taken
+
     for moment in range(30):
         consumer = broker.consume(queue, got.append, prefetch=10, exclusive=True)
         for _ in range(moment):
             await asyncio.sleep(0)
-        await asyncio.gather(consumer.halt(lambda: got), consumer.go_on(), consumer.halt(lambda: got))
-        got.clear()
+        await asyncio.gather(consumer.halt(taken_back), consumer.go_on(), consumer.halt(taken_back))
         await consumer.go_on()
         await collect(lambda: len(got), 10)
         await consumer.cancel()
         got.clear()
-    assert broker._connection is connection, "the connection was lost"
+    assert broker._connection.link is link, "the connection was lost"
     assert await broker.queue_length(queue) == 20

@@ -10,7 +10,7 @@ import pytest
 from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
-from junebug.amqp.outbound import Cancelled, cancel_queued, list_queued, queues_of
+from junebug.amqp.outbound_queue import Cancelled, cancel_all, list_queued, queues_of
 from junebug.model.callbacks import DeadLetter
 from junebug.model.messages import Event, UserMessage
 
@@ -62,7 +62,7 @@ async def test_a_page_is_listed_in_the_order_of_sending(broker: Broker, channel:
 async def test_cancelling_all_empties_every_queue_and_tells_each(broker: Broker, channel: str) -> None:
     ids = await queue(broker, channel, *map(str, range(700)))
     ids += await queue(broker, channel, "urgent", priority=5)
-    done = await cancel_queued(broker, channel, queues_of(channel, None), None, 30)
+    done = await cancel_all(broker, channel, queues_of(channel, None), 30)
     assert done == Cancelled(701, 0)
     assert await listed(broker, channel) == []
     events = [Event.from_wire(wire) for wire in await taken(broker, names.event_queue(channel))]
@@ -70,18 +70,9 @@ async def test_cancelling_all_empties_every_queue_and_tells_each(broker: Broker,
     assert {(event.api_type, event.nack_reason) for event in events} == {("rejected", "cancelled")}
 
 
-async def test_cancelling_some_leaves_the_others_in_their_order(broker: Broker, channel: str) -> None:
-    ids = await queue(broker, channel, "a", "b", "c", "d")
-    done = await cancel_queued(broker, channel, queues_of(channel, None), [ids[1], ids[2], "unknown"], 30)
-    assert done == Cancelled(2, 0)
-    assert await listed(broker, channel) == [(1, "a"), (1, "d")]
-    events = [Event.from_wire(wire) for wire in await taken(broker, names.event_queue(channel))]
-    assert [event.user_message_id for event in events] == ids[1:3]
-
-
 async def test_what_cannot_be_cancelled_in_time_is_told(broker: Broker, channel: str) -> None:
     await queue(broker, channel, *map(str, range(1200)))
-    done = await cancel_queued(broker, channel, queues_of(channel, None), None, 0)
+    done = await cancel_all(broker, channel, queues_of(channel, None), 0)
     assert 0 < done.cancelled < 1200
     assert done.cancelled + done.remaining == 1200
 
@@ -90,6 +81,6 @@ async def test_what_cannot_be_read_becomes_a_dead_letter(broker: Broker, channel
     await broker.publish(names.outbound_queue(channel), b"{")
     await queue(broker, channel, "a")
     assert await listed(broker, channel) == [(1, "a")]
-    assert await cancel_queued(broker, channel, queues_of(channel, None), None, 30) == Cancelled(1, 0)
+    assert await cancel_all(broker, channel, queues_of(channel, None), 30) == Cancelled(1, 0)
     (letter,) = map(DeadLetter.from_wire, await taken(broker, names.dead_queue(channel)))
     assert (letter.reason, letter.queue, letter.body) == ("unreadable", names.outbound_queue(channel), b"{")

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from junebug import names
-from junebug.amqp.rpc import Answering
+from junebug.amqp.rpc import RpcServer
 from junebug.errors import QueueBusy
 from junebug.model.messages import Event, UserMessage, new_id
 from junebug.model.presenter import message_body
@@ -43,7 +43,7 @@ async def worker(api: Api, channel: str, **answers: Any) -> AsyncIterator[list[t
         return reply
 
     told = {"look": IDLE, **answers}
-    running = Answering(api.broker, channel, {question: answering(question, each) for question, each in told.items()})
+    running = RpcServer(api.broker, channel, {question: answering(question, each) for question, each in told.items()})
     running.start()
     assert running._consumer
     await running._consumer.consuming.wait()
@@ -83,7 +83,7 @@ async def test_what_the_worker_holds_counts_as_queued_and_what_it_sends_does_not
 
 async def test_callbacks_that_wait_anywhere_and_dead_letters_are_counted(api: Api) -> None:
     channel = await api.create()
-    retry, waiting = names.retry_queue(channel, 1), names.waiting_queue(channel, "http://a")
+    retry, waiting = names.retry_queue(channel, 1), names.backlog_queue(channel, "mo_url", "http://a")
     await api.broker.declare({retry: {}, waiting: {}}, remember=False)
     queues = [names.inbound_queue(channel), names.event_queue(channel), names.callback_queue(channel), retry, waiting]
     for queue in queues:
@@ -110,7 +110,7 @@ async def test_a_worker_that_hangs_hides_nothing_that_rabbitmq_tells(api: Api) -
         await never.wait()
         return {}
 
-    hung = Answering(api.broker, channel, {"look": hang})
+    hung = RpcServer(api.broker, channel, {"look": hang})
     hung.start()
     assert hung._consumer
     await hung._consumer.consuming.wait()
@@ -199,7 +199,11 @@ async def test_a_running_worker_is_asked_for_the_page(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["state=sent", "state=", "limit=0", "limit=1001", "limit=x", "limit=", "offset=-1", "offset=1.5", "offset=%C2%B2"]
+    "query",
+    [
+        *("state=sent", "state=", "limit=0", "limit=1001", "limit=x", "limit="),
+        *("offset=-1", "offset=1.5", "offset=10001", "offset=65436", "offset=%C2%B2"),
+    ],
 )
 async def test_a_wrong_query_is_400_naming_the_parameter(api: Api, query: str) -> None:
     channel = await api.create()
@@ -225,15 +229,25 @@ async def test_without_a_worker_all_that_waits_is_cancelled_with_an_event_each(a
     assert (await api("DELETE", f"/channels/{channel}/messages")).result == {"cancelled": 0, "remaining": 0}
 
 
-async def test_without_a_worker_one_message_is_cancelled_and_the_others_keep_their_order(api: Api) -> None:
+async def test_without_a_worker_one_message_is_noted_as_cancelled_and_not_listed(api: Api) -> None:
     channel = await api.create()
     ids = [(await send(api, channel, str(n)))["id"] for n in range(5)]
     answer = await api("DELETE", f"/channels/{channel}/messages/{ids[2]}")
-    assert (answer.status, answer.result["cancelled"]) == (200, 1)
-    (event,) = await events(api, channel, 1)
-    assert (event.user_message_id, event.nack_reason) == (ids[2], "cancelled")
+    assert (answer.status, answer.result) == (200, {"cancelled": 1, "remaining": 0})
+    assert await api.stores.cancellations.ids(channel) == {ids[2]}
     left = (await api("GET", f"/channels/{channel}/messages/")).result["messages"]
     assert [each["id"] for each in left] == ids[:2] + ids[3:]
+    again = await api("DELETE", f"/channels/{channel}/messages/{ids[2]}")
+    assert (again.status, again.errors[0]["type"]) == (404, "MessageNotQueued")
+
+
+async def test_what_has_become_of_a_message_cannot_be_cancelled(api: Api) -> None:
+    channel = await api.create()
+    message = await send(api, channel, "1")
+    event = Event(event_type="ack", user_message_id=message["id"], sent_message_id="x", transport_name=channel)
+    await api.stores.outbound.add_event(channel, event)
+    assert (await api("DELETE", f"/channels/{channel}/messages/{message['id']}")).status == 404
+    assert await api.stores.cancellations.ids(channel) == set()
 
 
 @pytest.mark.parametrize("message_id", ["unknown", "a%2Fb", "%00", "%E2%82%AC", "%FF", "x" * 5000, "*"])
@@ -247,20 +261,37 @@ async def test_a_message_that_does_not_wait_is_404(api: Api, message_id: str) ->
 
 async def test_a_running_worker_is_asked_to_cancel(api: Api) -> None:
     channel = await api.create()
-    told = [{"cancelled": 5, "sending": 1, "remaining": 2}, {"cancelled": 1, "sending": 0, "remaining": 0},
-            {"cancelled": 0, "sending": 1, "remaining": 0}]  # fmt: skip
-    async with worker(api, channel, cancel=told) as asked:
+    one, begun = [(await send(api, channel, str(n)))["id"] for n in range(2)]
+    everything = {"cancelled": 5, "sending": 1, "remaining": 2}
+    async with worker(api, channel, cancel_all=everything, cancel=[{"cancelled": True}, {"cancelled": False}]) as asked:
         assert (await api("DELETE", f"/channels/{channel}/messages/")).result == {"cancelled": 5, "remaining": 2}
-        assert (await api("DELETE", f"/channels/{channel}/messages/m")).result == {"cancelled": 1, "remaining": 0}
-        assert (await api("DELETE", f"/channels/{channel}/messages/m")).status == 404
-    asked_to_cancel = [arguments for question, arguments in asked if question == "cancel"]
-    assert asked_to_cancel == [{"message_ids": None}, {"message_ids": ["m"]}, {"message_ids": ["m"]}]
+        assert (await api("DELETE", f"/channels/{channel}/messages/{one}")).result == {"cancelled": 1, "remaining": 0}
+        assert (await api("DELETE", f"/channels/{channel}/messages/{begun}")).status == 404
+    asked_to_cancel = [entry for entry in asked if entry[0] != "look"]
+    assert asked_to_cancel == [("cancel_all", {}), ("cancel", {"message_id": one}), ("cancel", {"message_id": begun})]
+    assert await api.stores.cancellations.ids(channel) == {one}
+
+
+async def test_a_worker_that_does_not_answer_leaves_the_message_uncancelled(api: Api) -> None:
+    channel = await api.create()
+    message = await send(api, channel, "1")
+    async with worker(api, channel, cancel=QueueBusy("busy")):
+        assert (await api("DELETE", f"/channels/{channel}/messages/{message['id']}")).status == 409
+    assert await api.stores.cancellations.ids(channel) == set()
+
+
+async def test_no_more_are_noted_than_a_worker_can_bear(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("junebug.api.handlers.queue.MOST", 2)
+    channel = await api.create()
+    ids = [(await send(api, channel, str(n)))["id"] for n in range(3)]
+    statuses = [(await api("DELETE", f"/channels/{channel}/messages/{each}")).status for each in ids]
+    assert statuses == [200, 200, 409]
 
 
 async def test_a_queue_that_is_busy_for_a_moment_is_tried_again(api: Api) -> None:
     channel = await api.create()
     told: list[Any] = [QueueBusy("busy"), {"cancelled": 1, "sending": 0, "remaining": 0}]
-    async with worker(api, channel, cancel=told):
+    async with worker(api, channel, cancel_all=told):
         assert (await api("DELETE", f"/channels/{channel}/messages/")).status == 200
 
 

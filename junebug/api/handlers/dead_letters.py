@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 from aiohttp import web
 
 from junebug import names
 from junebug.amqp.broker import Broker
+from junebug.amqp.browse import Visit
 from junebug.amqp.frames import Delivery
 from junebug.api import schemas
 from junebug.api.channel_queues import ChannelQueues, declare_queues
@@ -27,8 +28,6 @@ from junebug.errors import BrokerUnavailable, DeadLetterNotFound, Unroutable
 from junebug.model.callbacks import DeadLetter
 
 log = structlog.stdlib.get_logger("api")
-
-Visit = Callable[[Sequence[Delivery]], Awaitable[bool]]
 
 
 class DeadLetters:
@@ -45,17 +44,14 @@ class DeadLetters:
         page = read_page(request.query)
         spec = await self._specs.fetch(channel_id(request))
         bodies: list[bytes] = []
-        to_skip = page.offset
 
         async def visit(batch: Sequence[Delivery]) -> bool:
-            nonlocal to_skip
-            bodies.extend(delivery.body for delivery in batch[to_skip:])
-            to_skip = max(0, to_skip - len(batch))
+            bodies.extend(delivery.body for delivery in batch)
             return True
 
         total = await self._queues.length(names.dead_queue(spec.id))
         if page.offset < total:
-            await self._walk(spec.id, visit, keeping=True, most=page.offset + page.limit)
+            await self._browse(spec.id, visit, keeping=True, most=page.offset + page.limit, skip=page.offset)
         letters = map(DeadLetter.from_wire, bodies)
         return reply(200, "dead letters listed", {
             "dead_letters": [letter_json(letter, spec) for letter in letters],
@@ -148,9 +144,11 @@ class DeadLetters:
 
     async def _go_through(self, channel: str, visit: Visit, *, keeping: bool) -> None:
         await self._queues.length(names.dead_queue(channel))  # tells in time when RabbitMQ is away
-        await self._walk(channel, visit, keeping=keeping)
+        await self._browse(channel, visit, keeping=keeping)
 
-    async def _walk(self, channel: str, visit: Visit, *, keeping: bool, most: int | None = None) -> None:
+    async def _browse(
+        self, channel: str, visit: Visit, *, keeping: bool, most: int | None = None, skip: int = 0
+    ) -> None:
         """Raises QueueBusy, BrokerUnavailable."""
         queue = names.dead_queue(channel)
-        await until_free(lambda: self._broker.browse(queue, visit, keeping=keeping, most=most))
+        await until_free(lambda: self._broker.browse(queue, visit, keeping=keeping, most=most, skip=skip))

@@ -1,7 +1,8 @@
 """Endpoints of what waits to be sent: look at it, cancel it, hold it back (issue 4).
 
 The channel's worker holds part of it, so the worker is asked (amqp/rpc.py). Where there is none, the same is done here,
-with the same functions (outbound.py).
+with the same functions (amqp/outbound_queue.py). One message is cancelled by a note (stores/cancellations.py) that the
+sender looks at when the message comes to be sent.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ import orjson
 import structlog
 from aiohttp import web
 
+from junebug import names
 from junebug.amqp.broker import Broker
-from junebug.amqp.outbound import Cancelled, cancel_queued, list_queued, queues_of
-from junebug.amqp.rpc import Asking
+from junebug.amqp.outbound_queue import Cancelled, cancel_all, list_queued, queues_of
+from junebug.amqp.rpc import RpcClient
 from junebug.api import views
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.http import LONG_WORK, Page, channel_id, long_work, read_page, reply
 from junebug.api.spec_cache import SpecCache
-from junebug.errors import ApiUsageError, JunebugError, MessageNotQueued, NotRunning, QueueBusy
+from junebug.errors import ApiUsageError, JunebugError, MessageNotQueued, NotRunning, QueueBusy, TooManyCancelled
 from junebug.model import presenter
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
+from junebug.stores import Stores
+from junebug.stores.cancellations import MOST
 
 log = structlog.stdlib.get_logger("api")
 
@@ -43,8 +47,12 @@ T = TypeVar("T")
 class QueueControl:
     """The handlers, and what they need."""
 
-    def __init__(self, broker: Broker, specs: SpecCache, queues: ChannelQueues, asking: Asking) -> None:
+    def __init__(
+        self, broker: Broker, stores: Stores, specs: SpecCache, queues: ChannelQueues, asking: RpcClient
+    ) -> None:
         self._broker = broker
+        self._outbound = stores.outbound
+        self._cancellations = stores.cancellations
         self._specs = specs
         self._queues = queues
         self._asking = asking
@@ -68,18 +76,17 @@ class QueueControl:
     @long_work
     async def cancel_all(self, request: web.Request) -> web.Response:
         spec = await self._specs.fetch(channel_id(request))
-        return self._cancelled(await self._cancel(spec, None))
+        return self._cancelled(await self._cancel_all(spec))
 
-    @long_work
     async def cancel_one(self, request: web.Request) -> web.Response:
         spec = await self._specs.fetch(channel_id(request))
         message_id = request.match_info["message_id"]
-        cancelled = await self._cancel(spec, message_id)
-        if not cancelled.cancelled:
+        if not await self._cancel_one(spec.id, message_id):
             raise MessageNotQueued(
                 f"No message with id {message_id[:100]!r} waits to be sent: it is unknown, being sent, or sent already"
             )
-        return self._cancelled(cancelled)
+        log.info("message cancelled", channel_id=spec.id, message_id=message_id)
+        return self._cancelled(Cancelled(1, 0))
 
     async def pause(self, request: web.Request) -> web.Response:
         return await self._set_paused(request, True, "sending paused")
@@ -104,20 +111,39 @@ class QueueControl:
             told = await self._asking.ask(spec.id, "list", ANSWER_TIMEOUT, offset=page.offset, limit=page.limit)
         except NotRunning:
             queues = queues_of(spec.id, spec.amqp_queue)
-            return await list_queued(self._broker, spec.id, queues, page.offset, page.limit)
+            cancelled = await self._cancellations.ids(spec.id)
+            return await list_queued(self._broker, spec.id, queues, page.offset, page.limit, cancelled=cancelled)
         return [UserMessage.from_wire(orjson.dumps(each["message"]), each["priority"]) for each in told["messages"]]
 
-    async def _cancel(self, spec: ChannelSpec, message_id: str | None) -> Cancelled:
-        """`message_id` None: all. Raises QueueBusy, BrokerUnavailable."""
+    async def _cancel_one(self, channel: str, message_id: str) -> bool:
+        """False when it does not wait. Raises BrokerUnavailable, StoreUnavailable: then it is not cancelled."""
+        await self._queues.length(names.outbound_queue(channel))  # tells in time when RabbitMQ is away
+        if not await self._outbound.may_wait(channel, message_id):
+            return False
+        if await self._cancellations.count(channel) >= MOST:
+            raise TooManyCancelled(f"{MOST} cancelled messages of channel {channel!r} wait already: cancel all, or let it send")
+        if not await self._cancellations.note(channel, message_id):
+            return False
+        try:
+            told = await self._asking.ask(channel, "cancel", self._queues.timeout, message_id=message_id)
+        except NotRunning:
+            return True  # the next worker finds it noted
+        except JunebugError:
+            await self._cancellations.withdraw(channel, message_id)
+            raise
+        if not told["cancelled"]:
+            await self._cancellations.withdraw(channel, message_id)
+        return bool(told["cancelled"])
+
+    async def _cancel_all(self, spec: ChannelSpec) -> Cancelled:
+        """Raises QueueBusy, BrokerUnavailable."""
         await self._queues.count(spec)  # tells in time when RabbitMQ is away
-        ids = None if message_id is None else [message_id]
 
         async def attempt() -> Cancelled:
             try:
-                told = await self._asking.ask(spec.id, "cancel", ANSWER_TIMEOUT, message_ids=ids)
+                told = await self._asking.ask(spec.id, "cancel_all", ANSWER_TIMEOUT)
             except NotRunning:
-                queues = queues_of(spec.id, spec.amqp_queue)
-                return await cancel_queued(self._broker, spec.id, queues, ids, CANCEL_TIME)
+                return await cancel_all(self._broker, spec.id, queues_of(spec.id, spec.amqp_queue), CANCEL_TIME)
             return Cancelled(told["cancelled"], told["remaining"])
 
         return await until_free(attempt)

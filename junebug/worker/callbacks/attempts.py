@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from junebug import names
+from junebug.amqp import dead_letters
 from junebug.amqp.frames import Delivery
 from junebug.errors import MalformedMessage
 from junebug.model.callbacks import Callback, DeadLetter, Reason
@@ -131,13 +131,11 @@ class Attempts:
     async def bury_unreadable(self, delivery: Delivery, error: str) -> None:
         """What nobody can read goes to the dead letters."""
         log.error("unreadable message: moved to the dead letters", reason=error)
-        letter = DeadLetter(reason="unreadable", error=error, queue=delivery.queue, body=delivery.body)
-        await self._context.broker.publish_surely(names.dead_queue(self._context.channel), (letter.to_wire(),))
-        delivery.ack()
+        await dead_letters.bury_unreadable(self._context.broker, self._context.channel, delivery, error)
 
     async def _bury(self, pending: PendingCallback, reason: Reason, error: str) -> None:
         letter = DeadLetter(reason=reason, error=error, callback=pending.callback)
-        await self._context.broker.publish_surely(names.dead_queue(self._context.channel), (letter.to_wire(),))
+        await dead_letters.bury(self._context.broker, self._context.channel, letter)
         log.error("given up: moved to the dead letters", why=reason, reason=error, **pending.fields())
         pending.finish()
 

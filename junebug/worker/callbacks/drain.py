@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from junebug import names
-from junebug.amqp import outbound
+from junebug.amqp import outbound_queue
 from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
 from junebug.config.declaration import Settings
@@ -128,7 +128,7 @@ class _Drain:
 
         async def cancel() -> bool:
             try:
-                done = await outbound.cancel_queued(self._broker, self._channel, queues, None, ends - _now())
+                done = await outbound_queue.cancel_all(self._broker, self._channel, queues, ends - _now())
             except QueueBusy:
                 return False  # the dead worker's link has it yet, or an API process
             self._counts["cancelled"] += done.cancelled

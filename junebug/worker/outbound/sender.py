@@ -23,11 +23,13 @@ import structlog
 from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.amqp.consumer import Consumer
+from junebug.amqp.dead_letters import bury_unreadable
 from junebug.amqp.frames import Delivery
+from junebug.amqp.outbound_queue import CANCELLED
 from junebug.errors import Expired, MalformedMessage, NotSent, Rejected, UnknownOutcome
-from junebug.model.callbacks import DeadLetter
 from junebug.model.messages import UserMessage
 from junebug.transports.base import Accepted, Transport
+from junebug.worker.outbound.cancellations import Cancellations
 from junebug.worker.outbound.outcomes import InHand, Outcomes
 
 log = structlog.stdlib.get_logger("sender")
@@ -36,6 +38,7 @@ PREFETCH = 50
 """Of each priority. Few, because they are in memory; enough to batch acknowledgements."""
 PAUSE_IN_PLACE = 1.0
 """Up to so many seconds a message that was not sent waits here; for longer all goes back to the queue."""
+BROWSING = "browsing"
 FAULTY_ATTEMPTS = 3
 """A message on which `send` fails with an unforeseen error so often is rejected: it must not block the channel."""
 FAULTY_PAUSE = 0.5
@@ -51,6 +54,7 @@ class Sender:
         channel: str,
         transport: Transport,
         on_sent: Callable[[int], None],
+        cancellations: Cancellations,
         *,
         resend_unknown: bool = True,
         paused: bool = False,
@@ -61,6 +65,7 @@ class Sender:
         self._transport = transport
         self._on_sent = on_sent
         self._resend_unknown = resend_unknown
+        self._cancellations = cancellations
         self._waiting: list[tuple[int, int, Delivery]] = []
         """A heap: the most urgent first, those of one priority in the order of their coming."""
         self._numbers = itertools.count()
@@ -90,6 +95,7 @@ class Sender:
             exclusive=exclusive,
             halted=self._halted,
             on_lost=self._on_lost,
+            on_begun=self._cancellations.may_have_missed_some,
         )
 
     async def release(self, queue: str) -> None:
@@ -134,20 +140,29 @@ class Sender:
 
     @contextlib.asynccontextmanager
     async def standing_still(self) -> AsyncIterator[None]:
-        """Meanwhile all that waits is in the queues, where it can be looked at and cancelled."""
-        await self._hold("visit")
+        """Meanwhile all that waits is in the queues, where it can be cancelled."""
+        await self._hold("cancelling")
         try:
             yield
         finally:
-            await self._let_go("visit")
+            await self._let_go("cancelling")
+
+    @contextlib.asynccontextmanager
+    async def taking_nothing(self) -> AsyncIterator[None]:
+        """Meanwhile only what is in hand already is sent, and others may go through the rest without harm to its order."""
+        await self._hold(BROWSING)
+        try:
+            yield
+        finally:
+            await self._let_go(BROWSING)
 
     async def _hold(self, reason: str) -> None:
         self._holds.add(reason)
         async with self._halting:
-            if not self._halted:
-                self._halted = True
-                for consumer in list(self._consumers.values()):
-                    await consumer.halt(functools.partial(self._take_back, consumer.queues))
+            self._halted = True
+            for consumer in list(self._consumers.values()):
+                gives_back = self._holds - {BROWSING}
+                await consumer.halt(functools.partial(self._take_back, consumer.queues) if gives_back else tuple)
 
     async def _let_go(self, reason: str) -> None:
         self._holds.discard(reason)
@@ -164,6 +179,25 @@ class Sender:
         heapq.heapify(self._waiting)
         self._check_idle()
         return taken
+
+    def in_hand(self) -> list[Delivery]:
+        """What is here and not begun, in the order in which it is going to be sent."""
+        return [delivery for _, _, delivery in sorted(self._waiting, key=lambda entry: entry[:2])]
+
+    async def cancel(self, message_id: str) -> bool:
+        """Do not send it when its turn comes; at once, if it is here already. False when it has been begun."""
+        if not self._cancellations.add(message_id):
+            return False
+        for entry in [entry for entry in self._waiting if message_id.encode() in entry[2].body]:
+            try:
+                message = UserMessage.from_wire(entry[2].body, priority=-entry[0])
+            except MalformedMessage:
+                continue
+            if message.message_id == message_id:
+                self._waiting.remove(entry)
+                self._reject_cancelled(InHand(entry[2], message))
+        heapq.heapify(self._waiting)
+        return True
 
     def held(self) -> Counter[int]:
         """Priority -> messages that are here and not begun."""
@@ -222,6 +256,9 @@ class Sender:
                         continue
                     self._permitted = True  # for whichever is the most urgent now
                     continue
+                if self._cancellations.is_stale:
+                    await self._cancellations.load()
+                    continue
                 urgency, _, delivery = heapq.heappop(self._waiting)
                 if not delivery.alive:
                     continue
@@ -234,7 +271,11 @@ class Sender:
                 if message.has_expired(datetime.now(UTC)):
                     self._outcomes.expired(held)
                     continue
+                if message.message_id in self._cancellations:
+                    self._reject_cancelled(held)
+                    continue
                 self._permitted = False
+                self._cancellations.begin(message.message_id)
                 return held
 
     def _check_idle(self) -> None:
@@ -247,9 +288,7 @@ class Sender:
 
     async def _bury(self, delivery: Delivery, error: MalformedMessage) -> None:
         log.error("unreadable message on the outbound queue: moved to the dead letters", reason=str(error))
-        letter = DeadLetter(reason="unreadable", error=str(error), queue=delivery.queue, body=delivery.body)
-        await self._broker.publish_surely(names.dead_queue(self._channel), (letter.to_wire(),))
-        delivery.ack()
+        await bury_unreadable(self._broker, self._channel, delivery, str(error))
 
     async def _pause(self, seconds: float) -> None:
         """Which a stop ends."""
@@ -307,6 +346,7 @@ class Sender:
         if not self._stopping.is_set():
             await self._hold("not sent")
         held.delivery.requeue()
+        self._cancellations.not_begun(held.message.message_id)
         if is_first:
             held.pause = pause
 
@@ -321,3 +361,7 @@ class Sender:
         self._failures[message.message_id] = attempts
         await self._pause(FAULTY_PAUSE * attempts)
         return False
+
+    def _reject_cancelled(self, held: InHand) -> None:
+        held.on_reported = functools.partial(self._cancellations.done, held.message.message_id)
+        self._outcomes.rejected(held, CANCELLED)

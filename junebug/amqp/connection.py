@@ -1,0 +1,266 @@
+"""Connections to RabbitMQ: opened, kept, closed.
+
+    Link         one TCP connection, until it is lost; it knows when RabbitMQ blocks it (an alarm)
+    Connection   a Link that is opened anew for ever, with growing pauses
+
+Neighbours: frames.py puts channels on a Link. aiormq connects, reads and sends heartbeats; what we write goes to the
+socket at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+import aiormq
+import aiormq.connection
+import aiormq.exceptions
+from pamqp import commands as amqp
+from yarl import URL
+
+from junebug.config.declaration import AmqpSettings
+from junebug.errors import BrokerUnavailable, StartupError
+from junebug.runtime.backoff import Backoff
+from junebug.runtime.loop import end_task, is_transport_gone
+from junebug.runtime.tasks import TaskOwner
+
+CONNECT_TIMEOUT = 10.0
+CLOSE_TIMEOUT = 10.0
+HEARTBEAT = 15
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+
+FAILURES = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutError)
+"""What is raised when the link, a channel or RabbitMQ fails."""
+
+
+class OnLink(Protocol):
+    """What a Link knows of a channel: aiormq gives each of its frames to `channel.frames.put`."""
+
+    frames: Any
+
+    def lost(self) -> None: ...
+
+
+class _Stream(aiormq.connection.TCPTransportFactory):
+    """Connects for aiormq, and keeps hold of the writer."""
+
+    writer: asyncio.StreamWriter
+
+    async def create(self, url: URL, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, self.writer = await super().create(url, **options)
+        return reader, self.writer
+
+
+class Link(aiormq.Connection):
+    """One connection, until it is lost."""
+
+    def __init__(self, settings: AmqpSettings, name: str) -> None:
+        self._stream = _Stream()
+        url = URL.build(
+            scheme="amqp",
+            user=settings.username,
+            password=settings.password or "",
+            host=settings.hostname,
+            port=settings.port,
+            query={"heartbeat": str(HEARTBEAT)},
+        )
+        super().__init__(url, transport_factory=self._stream, client_properties={"connection_name": name})
+        self.vhost = settings.vhost
+        self.blocked = ""
+        """Why RabbitMQ takes no messages from this link at the moment (low on memory, on disk space)."""
+        self.unblocked = asyncio.Event()
+        self.unblocked.set()
+        self.on_blocked: Callable[[], None] | None = None
+        """Called when `blocked` changes."""
+        self._number = 0
+
+    @classmethod
+    async def open(cls, settings: AmqpSettings, name: str) -> Link:
+        """`name` is shown by RabbitMQ. Raises FAILURES."""
+        link = cls(settings, name)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await link.connect()
+                await link.ready()
+        except RuntimeError as error:
+            if not is_transport_gone(error):
+                raise
+            raise ConnectionError("the connection to RabbitMQ was lost") from None
+        link.closing.add_done_callback(lambda _: link._on_lost())
+        return link
+
+    @property
+    def is_lost(self) -> bool:
+        return self.is_closed
+
+    def write(self, data: bytes) -> None:
+        """Whole frames, now. On a link that is being lost it does nothing: who waits for an answer is told by `lost`."""
+        try:
+            self._stream.writer.write(data)
+        except RuntimeError as error:
+            if not is_transport_gone(error):
+                raise
+
+    async def drain(self) -> None:
+        """Wait until RabbitMQ has read enough of what was written. Raises ConnectionError."""
+        await self._stream.writer.drain()
+
+    def add(self, channel: OnLink) -> int:
+        """The channel's number. None is used again soon: what is late for an old channel must not reach a new one."""
+        most = self.connection_tune.channel_max or 65535
+        for _ in range(most):
+            self._number = self._number % most + 1
+            if self._number not in self.channels:
+                self.channels[self._number] = channel  # type: ignore[assignment]
+                return self._number
+        raise ConnectionError("all channels of the connection to RabbitMQ are in use")
+
+    def remove(self, number: int, channel: OnLink) -> None:
+        if self.channels.get(number) is channel:  # type: ignore[comparison-overlap]
+            del self.channels[number]
+
+    def _on_lost(self) -> None:
+        for channel in list(self.channels.values()):
+            channel.lost()  # type: ignore[union-attr]
+        self.channels.clear()
+        self._set_blocked("")
+
+    async def end(self) -> None:
+        """Close it, in bounded time."""
+        if self.blocked:
+            self._stream.writer.transport.abort()  # RabbitMQ does not read our farewell
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self.close()
+        except FAILURES:
+            pass  # it was gone already
+
+    def _set_blocked(self, reason: str) -> None:
+        if reason == self.blocked:
+            return
+        self.blocked = reason
+        (self.unblocked.clear if reason else self.unblocked.set)()
+        if self.on_blocked:
+            self.on_blocked()
+
+    # aiormq's own answers to these two frames, which only log
+    async def _Connection__handle_connection_blocked(self, frame: amqp.Connection.Blocked) -> None:
+        self._set_blocked(frame.reason or "an alarm")
+
+    async def _Connection__handle_connection_unblocked(self, _: amqp.Connection.Unblocked) -> None:
+        self._set_blocked("")
+
+
+class Connection:
+    """A Link that is opened anew whenever it is lost."""
+
+    def __init__(
+        self,
+        settings: AmqpSettings,
+        name: str,
+        tasks: TaskOwner,
+        prepare: Callable[[Link], Awaitable[None]],
+        on_state: Callable[[bool, str], None],
+    ) -> None:
+        """`prepare` does what is to be done first on each link, and raises FAILURES; `on_state(connected, why)`."""
+        self._settings = settings
+        self._name = name
+        self._tasks = tasks
+        self._prepare = prepare
+        self._on_state = on_state
+        self._link: Link | None = None
+        self._connected = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self._connected.is_set()
+
+    @property
+    def link(self) -> Link:
+        """Raises BrokerUnavailable."""
+        if self._link is None or not self.connected:
+            raise BrokerUnavailable("there is no connection to RabbitMQ")
+        return self._link
+
+    def start(self) -> None:
+        self._keeper = self._tasks.own("amqp connection", self._keep())
+
+    async def wait(self, timeout: float | None) -> None:
+        """Until it is connected. Raises BrokerUnavailable when the time is over."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._connected.wait()
+        except TimeoutError:
+            raise BrokerUnavailable(f"RabbitMQ at {address(self._settings)} does not answer") from None
+
+    def another(self, name: str) -> Coroutine[Any, Any, Link]:
+        """A second link to the same RabbitMQ. Raises FAILURES."""
+        return Link.open(self._settings, f"{self._name} {name}")
+
+    def unavailable(self, error: BaseException) -> BrokerUnavailable:
+        """One of FAILURES, as others see it."""
+        return BrokerUnavailable(f"RabbitMQ does not answer: {self.reason(error)}")
+
+    def reason(self, error: BaseException) -> str:
+        """One line without the password."""
+        return _reason(error, self._settings)
+
+    async def close(self) -> None:
+        if self._keeper:
+            await end_task(self._keeper)
+        await self._drop()
+
+    async def _drop(self) -> None:
+        link, self._link = self._link, None
+        self._connected.clear()
+        if link:
+            await link.end()
+
+    async def _keep(self) -> None:
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while True:
+            try:
+                self._link = await Link.open(self._settings, self._name)
+                await self._prepare(self._link)
+            except FAILURES as error:
+                await self._drop()
+                self._on_state(False, self.reason(error))
+                await backoff.pause()
+                continue
+            backoff.reset()
+            self._connected.set()
+            self._on_state(True, "connected")
+            await asyncio.wait([self._link.closing])
+            await self._drop()
+            self._on_state(False, "the connection to RabbitMQ was lost")
+
+
+async def check(settings: AmqpSettings, timeout: float) -> None:
+    """Connect once. Raises StartupError: one line that names the setting to look at."""
+    where = address(settings)
+    try:
+        async with asyncio.timeout(timeout):
+            link = await Link.open(settings, "junebug check")
+            await link.end()
+    except (aiormq.exceptions.AuthenticationError, aiormq.exceptions.ProbableAuthenticationError):
+        raise StartupError(f"amqp.username, amqp.password: RabbitMQ at {where} refuses them") from None
+    except aiormq.exceptions.ConnectionNotAllowed:
+        raise StartupError(f"amqp.vhost: RabbitMQ at {where} has no such vhost for this user") from None
+    except FAILURES as error:
+        reason = _reason(error, settings)
+        # a wrong vhost is answered by closing the connection with the text NOT_ALLOWED
+        setting = "amqp.vhost" if "NOT_ALLOWED" in reason or "Connection.OpenOk" in reason else "amqp.hostname, amqp.port"
+        raise StartupError(f"{setting}: RabbitMQ at {where} cannot be used: {reason}") from None
+
+
+def address(settings: AmqpSettings) -> str:
+    return f"{settings.hostname}:{settings.port}"
+
+
+def _reason(error: BaseException, settings: AmqpSettings) -> str:
+    if isinstance(error, TimeoutError):
+        return "it does not answer"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.replace(settings.password, "********") if settings.password else text

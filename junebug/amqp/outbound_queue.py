@@ -1,0 +1,125 @@
+"""What waits to be sent: a page of it, and all of it cancelled.
+
+Neighbours: worker/commands.py does both for a channel that runs, api/handlers/queue.py for one that does not. One single
+message is cancelled by a note that the sender looks at (stores/cancellations.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from junebug import names
+from junebug.amqp.broker import Broker
+from junebug.amqp.dead_letters import bury_unreadable
+from junebug.amqp.frames import Delivery
+from junebug.errors import MalformedMessage
+from junebug.model.messages import UserMessage, rejected
+
+log = structlog.stdlib.get_logger("outbound")
+
+CANCELLED = "cancelled"
+"""Reason of the event `rejected` that a cancelled message gets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """How many were `cancelled`; `remaining`: those that were left because the time was up."""
+
+    cancelled: int
+    remaining: int
+
+
+def queues_of(channel: str, amqp_queue: str | None) -> list[str]:
+    """Where messages of a channel wait to be sent, the most urgent first."""
+    queues = list(names.outbound_queues(channel).values())
+    return [*queues, names.outbound_queue(amqp_queue)] if amqp_queue else queues
+
+
+async def list_queued(
+    broker: Broker,
+    channel: str,
+    queues: Sequence[str],
+    offset: int,
+    limit: int,
+    *,
+    in_hand: Iterable[Delivery] = (),
+    cancelled: Container[str] = (),
+) -> list[UserMessage]:
+    """A page of what waits, in the order in which it is going to be sent; less what is `cancelled`.
+
+    `in_hand`: what the sender has taken and not begun, in its order. Raises QueueBusy, BrokerUnavailable.
+    """
+    found: list[Delivery] = []
+    skipped = 0
+    held = [(names.priority_of(delivery.queue, delivery.priority), delivery) for delivery in in_hand]
+
+    async def visit(batch: Sequence[Delivery]) -> bool:
+        found.extend(batch)
+        return len(found) < limit
+
+    for queue in queues:
+        priority = names.priority_of(queue, names.LOWEST_PRIORITY)
+        for entry in [entry for entry in held if entry[0] >= priority]:  # it leaves before what is still in the queue
+            held.remove(entry)
+            if skipped < offset:
+                skipped += 1
+            elif len(found) < limit:
+                found.append(entry[1])
+        if len(found) >= limit:
+            break
+        skip = offset - skipped
+        most = skip + limit - len(found)
+        before = len(found)
+        seen = await broker.browse(queue, visit, keeping=True, most=most, skip=skip, exclusive=is_own(channel, queue))
+        skipped += seen - (len(found) - before)
+    return [message for message in map(_readable, found) if message and message.message_id not in cancelled]
+
+
+async def cancel_all(broker: Broker, channel: str, queues: Sequence[str], seconds: float) -> Cancelled:
+    """Cancel all that is in the queues, within about so many seconds: each gets the event `rejected`.
+
+    Raises QueueBusy, BrokerUnavailable: what is not cancelled by then stays in its place.
+    """
+    ends = time.monotonic() + seconds
+    cancelled = 0
+
+    async def visit(batch: Sequence[Delivery]) -> bool:
+        nonlocal cancelled
+        readable: list[Delivery] = []
+        events: list[bytes] = []
+        for delivery in batch:
+            try:
+                message = UserMessage.from_wire(delivery.body)
+            except MalformedMessage as error:
+                await bury_unreadable(broker, channel, delivery, str(error))
+                continue
+            readable.append(delivery)
+            events.append(rejected(message, channel, CANCELLED).to_wire())
+        await broker.publish_many(names.event_queue(channel), events)
+        for delivery in readable:
+            delivery.ack()
+        cancelled += len(readable)
+        return time.monotonic() < ends
+
+    for queue in queues:
+        await broker.browse(queue, visit, keeping=False, exclusive=is_own(channel, queue))
+    remaining = sum((await broker.queue_lengths(queues)).values())
+    log.info("messages cancelled", channel_id=channel, cancelled=cancelled, remaining=remaining)
+    return Cancelled(cancelled, remaining)
+
+
+def is_own(channel: str, queue: str) -> bool:
+    """Not one that the application and other channels may use, too."""
+    return queue.startswith(f"{channel}.")
+
+
+def _readable(delivery: Delivery) -> UserMessage | None:
+    """None for what is buried when its turn comes."""
+    try:
+        return UserMessage.from_wire(delivery.body, priority=names.priority_of(delivery.queue, delivery.priority))
+    except MalformedMessage:
+        return None

@@ -1,0 +1,389 @@
+"""Publishing: persistent messages in batches, each confirmed by RabbitMQ before anybody relies on it.
+
+    ConfirmChannel   writes what is published at the same time in one go, and matches confirms
+    Publisher        a link of its own (opened with the first message, so that an alarm, which blocks links that publish,
+                     never keeps anybody from consuming) and the channels on it, opened anew on demand
+
+What is given up before it was written never leaves. While RabbitMQ blocks the link everything is refused at once.
+
+Neighbours: connection.py, frames.py, topology.py; broker.py composes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pamqp.frame
+import structlog
+from pamqp import commands as amqp
+from pamqp.header import ContentHeader
+
+from junebug.amqp.connection import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, Connection, Link
+from junebug.amqp.frames import Channel
+from junebug.amqp.topology import Topology
+from junebug.errors import BrokerUnavailable, Unroutable
+from junebug.runtime.backoff import Backoff
+from junebug.runtime.loop import end_task
+from junebug.runtime.tasks import TaskOwner
+
+log = structlog.stdlib.get_logger(__name__)
+
+CONFIRM_TIMEOUT = 30.0
+MOST_UNWRITTEN = 8 * 1024 * 1024
+"""Bytes that wait to be written at which publishers must wait."""
+WRITE_SIZE = 256 * 1024
+"""Bytes after which a write waits until RabbitMQ has read enough of them."""
+OVERHEAD = 100
+"""Bytes of a message's frames, about."""
+
+_TAG_DIGITS = 16  # a delivery tag in hex, of fixed width, so that a prepared header can be patched in place
+_PLACEHOLDER = "0" * _TAG_DIGITS
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Messages that are published together."""
+
+    before: bytes
+    after: bytes
+    bodies: Sequence[bytes]
+    size: int
+    done: asyncio.Future[None]
+    written: int = 0
+    first_tag: int = 0
+    last_tag: int = 0
+
+
+class ConfirmChannel(Channel):
+    """A channel that publishes."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(link)
+        self._unwritten: deque[_Batch] = deque()
+        self._unwritten_bytes = 0
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._unconfirmed: deque[_Batch] = deque()
+        self._tag = 0
+        self._confirmed = 0
+        self._confirmed_ahead: set[int] = set()
+        self._failed: dict[int, Exception] = {}
+        self._prepared: dict[tuple[str, str, int | None], tuple[bytes, bytes]] = {}
+        self._most_in_frame = link.connection_tune.frame_max - 8
+
+    async def publish(self, exchange: str, routing_key: str, bodies: Sequence[bytes], expiration: int | None) -> None:
+        """Write the bodies as persistent, mandatory messages; return when RabbitMQ has confirmed them all.
+
+        `expiration`: milliseconds that a message may wait in a queue. When this is cancelled, what is not written yet
+        never is.
+
+        Raises Unroutable if one was returned, BrokerUnavailable if one was refused or the channel ended.
+        """
+        while self._unwritten_bytes >= MOST_UNWRITTEN and self.usable:
+            self._room.clear()
+            await self._room.wait()
+        if not self.usable:
+            raise self._unavailable()
+        before, after = self._prepared.get((exchange, routing_key, expiration)) or self._prepare(
+            exchange, routing_key, expiration
+        )
+        size = sum(map(len, bodies)) + OVERHEAD * len(bodies)
+        batch = _Batch(before, after, bodies, size, asyncio.get_running_loop().create_future())
+        self._unwritten.append(batch)
+        self._unwritten_bytes += size
+        self._news.set()
+        try:
+            await batch.done
+        except asyncio.CancelledError:
+            if batch in self._unwritten:
+                self._unwritten.remove(batch)
+                self._take_off(batch)
+            raise
+
+    def _prepare(self, exchange: str, routing_key: str, expiration: int | None) -> tuple[bytes, bytes]:
+        """The frames Basic.Publish and content header: what stands before the body's size, and between it and the tag."""
+        publish = amqp.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=True)
+        # message_id is the last of these properties on the wire, so the tag is what precedes the frame's end
+        properties = amqp.Basic.Properties(
+            content_type="application/json",
+            delivery_mode=2,
+            expiration=None if expiration is None else str(expiration),
+            message_id=_PLACEHOLDER,
+        )
+        header = pamqp.frame.marshal(ContentHeader(body_size=0, properties=properties), self.number)
+        size_at = 7 + 4  # frame header, class id and weight; the size has 8 bytes, a frame ends with one
+        before = pamqp.frame.marshal(publish, self.number) + header[:size_at]
+        prepared = (before, header[size_at + 8 : -_TAG_DIGITS - 1])
+        if len(self._prepared) >= 1000:
+            self._prepared.clear()
+        self._prepared[exchange, routing_key, expiration] = prepared
+        return prepared
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    async def write_forever(self) -> None:
+        """Write what has gathered, no faster than RabbitMQ reads."""
+        try:
+            while self.usable:
+                await self._news.wait()
+                self._news.clear()
+                while self._unwritten and self.usable:
+                    self.link.write(self._next_frames())
+                    await self.link.drain()
+        except ConnectionError:
+            pass  # the link is lost: that ends the channel
+
+    def _next_frames(self) -> bytes:
+        out: list[bytes] = []
+        size, tag, limit = 0, self._tag, self._most_in_frame
+        number = self.number.to_bytes(2, "big")
+        while self._unwritten and size < WRITE_SIZE:
+            batch = self._unwritten[0]
+            if not batch.written:
+                batch.first_tag = tag + 1
+            before, after, bodies = batch.before, batch.after, batch.bodies
+            at, end = batch.written, len(bodies)
+            while at < end and size < WRITE_SIZE:
+                body = bodies[at]
+                at += 1
+                tag += 1
+                length = len(body)
+                # the tag is the message_id, by which a returned message is known again
+                out += (before, length.to_bytes(8, "big"), after, b"%016x\xce" % tag)
+                for start in range(0, length, limit):
+                    part = body if length <= limit else body[start : start + limit]
+                    out += (b"\x03", number, len(part).to_bytes(4, "big"), part, b"\xce")
+                size += length + OVERHEAD
+            batch.written = at
+            if at == end:
+                batch.last_tag = tag
+                self._unwritten.popleft()
+                self._unconfirmed.append(batch)
+                self._take_off(batch)
+        self._tag = tag
+        return b"".join(out)
+
+    def _take_off(self, batch: _Batch) -> None:
+        batch.bodies = ()
+        self._unwritten_bytes -= batch.size
+        if self._unwritten_bytes < MOST_UNWRITTEN:
+            self._room.set()
+
+    def refuse_unwritten(self, error: Exception) -> None:
+        """Nothing more of what waits is written."""
+        while self._unwritten:
+            batch = self._unwritten.popleft()
+            self._take_off(batch)
+            _fail(batch.done, error)
+
+    def give_up(self, error: Exception) -> None:
+        """RabbitMQ confirms nothing any more: nobody waits for it any longer."""
+        self.close_soon()
+        self._fail_all(error)
+
+    def on_end(self) -> None:
+        self._fail_all(self._unavailable())
+
+    def _fail_all(self, error: Exception) -> None:
+        self._news.set()
+        self._room.set()
+        self.refuse_unwritten(error)
+        while self._unconfirmed:
+            _fail(self._unconfirmed.popleft().done, error)
+
+    def _unavailable(self) -> BrokerUnavailable:
+        why = " ".join(str(self.ended_by).split()) if self.ended_by else "the channel was closed"
+        return BrokerUnavailable(f"RabbitMQ did not confirm: {why}")
+
+    # --- confirms -----------------------------------------------------------------------------------------------------
+
+    def on_method(self, frame: Any) -> None:
+        if isinstance(frame, amqp.Basic.Ack):
+            self._confirm(frame.delivery_tag or 0, bool(frame.multiple), refused=False)
+        elif isinstance(frame, amqp.Basic.Nack):
+            self._confirm(frame.delivery_tag or 0, bool(frame.multiple), refused=True)
+        else:
+            super().on_method(frame)
+
+    def _confirm(self, tag: int, multiple: bool, refused: bool) -> None:
+        """RabbitMQ has taken (or refused) the message `tag`, or all up to it."""
+        first = self._confirmed + 1 if multiple else tag
+        if refused:
+            for each in range(first, tag + 1):
+                self._failed.setdefault(each, BrokerUnavailable("RabbitMQ refused a message"))
+        if first == self._confirmed + 1:
+            self._confirmed = max(self._confirmed, tag)
+        else:
+            self._confirmed_ahead.add(tag)
+        ahead = self._confirmed_ahead
+        while ahead and (self._confirmed + 1) in ahead:
+            self._confirmed += 1
+            ahead.discard(self._confirmed)
+        if multiple and ahead:
+            ahead.difference_update([each for each in ahead if each <= self._confirmed])
+        while self._unconfirmed and self._unconfirmed[0].last_tag <= self._confirmed:
+            batch = self._unconfirmed.popleft()
+            failed = [each for each in self._failed if each <= batch.last_tag] if self._failed else []
+            errors = [(each, self._failed.pop(each)) for each in failed]
+            # those before its first belong to one that was given up half written
+            own = next((error for each, error in errors if each >= batch.first_tag), None)
+            if own:
+                _fail(batch.done, own)
+            elif not batch.done.done():
+                batch.done.set_result(None)
+
+    def on_content(self, method: Any, header: ContentHeader, body: bytes) -> None:
+        """No queue took a mandatory message; its confirm follows."""
+        try:
+            tag = int(header.properties.message_id or "", 16)
+        except (TypeError, ValueError):
+            log.error("a returned message without our tag", routing_key=method.routing_key)
+            return
+        self._failed[tag] = Unroutable(
+            f"no queue is bound to exchange {method.exchange!r} with routing key {method.routing_key!r}"
+        )
+
+
+class Publisher:
+    """What a process publishes. See `Broker` for the methods that others call."""
+
+    def __init__(
+        self, connection: Connection, topology: Topology, tasks: TaskOwner, on_blocked: Callable[[], None]
+    ) -> None:
+        self._connection = connection
+        self._topology = topology
+        self._tasks = tasks
+        self._on_blocked = on_blocked
+        self._link: Link | None = None
+        self._channels: dict[bool, ConfirmChannel] = {}
+        """By `apart`."""
+        self._opening: dict[bool, asyncio.Task[ConfirmChannel]] = {}
+        self._connecting = asyncio.Lock()
+
+    @property
+    def blocked(self) -> str:
+        """Why RabbitMQ takes no messages at the moment; empty: it does."""
+        return self._link.blocked if self._link else ""
+
+    async def publish_many(
+        self,
+        routing_key: str,
+        bodies: Sequence[bytes],
+        *,
+        exchange: str,
+        expiration: float | None,
+        timeout: float | None,
+        apart: bool,
+    ) -> None:
+        if not bodies:
+            return
+        milliseconds = None if expiration is None else max(0, round(expiration * 1000))
+        channel = None
+        try:
+            async with asyncio.timeout(timeout):
+                channel = await self._channel(apart)
+                if self.blocked:
+                    raise self._refusal()
+                await channel.publish(exchange, routing_key, bodies, milliseconds)
+        except TimeoutError:
+            late = BrokerUnavailable(f"RabbitMQ did not confirm within {timeout:g} s")
+            if apart and channel:
+                channel.give_up(late)
+            raise late from None
+
+    async def publish_surely(
+        self, routing_key: str, bodies: Sequence[bytes], *, exchange: str, expiration: float | None
+    ) -> None:
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while True:
+            await self._connection.wait(None)
+            if self._link:
+                await self._link.unblocked.wait()
+            try:
+                return await self.publish_many(
+                    routing_key, bodies, exchange=exchange, expiration=expiration, timeout=None, apart=False
+                )
+            except Unroutable:
+                if exchange or not self._topology.remembers(routing_key):
+                    raise
+                await self._bring_back(routing_key)
+            except BrokerUnavailable:
+                pass
+            await backoff.pause()
+
+    async def _bring_back(self, queue: str) -> None:
+        try:
+            await self._topology.declare_again((queue,))
+        except BrokerUnavailable:
+            pass  # the caller tries again, as does the next connection
+
+    async def ping(self, timeout: float) -> None:
+        try:
+            await self.publish_many(
+                "junebug.ping", (b"{}",), exchange="", expiration=None, timeout=timeout, apart=False
+            )
+        except Unroutable:
+            pass  # as it should be: RabbitMQ has read it, looked for a queue and confirmed
+
+    async def close(self) -> None:
+        for task in list(self._opening.values()):
+            await end_task(task)
+        link, self._link = self._link, None
+        if link:
+            await link.end()
+
+    # --- the link and its channels ------------------------------------------------------------------------------------
+
+    async def _channel(self, apart: bool) -> ConfirmChannel:
+        """Opened anew if need be, by one task for all who need it at the same time. Raises BrokerUnavailable."""
+        channel = self._channels.get(apart)
+        if channel and channel.usable:
+            return channel
+        self._connection.link  # noqa: B018 - raises at once while RabbitMQ is away
+        if apart not in self._opening:
+            self._opening[apart] = task = asyncio.create_task(self._open(apart))
+            task.add_done_callback(lambda _: self._opening.pop(apart, None))
+        opening = self._opening[apart]
+        await asyncio.wait([opening])  # whoever gives up waiting leaves it alone
+        try:
+            return opening.result()
+        except asyncio.CancelledError:
+            raise BrokerUnavailable("this process closes its connection to RabbitMQ") from None
+        except FAILURES as error:
+            raise self._connection.unavailable(error) from None
+
+    async def _open(self, apart: bool) -> ConfirmChannel:
+        """Raises FAILURES, BrokerUnavailable."""
+        async with self._connecting:
+            if self._link is None or self._link.is_lost:
+                self._link = await self._connection.another("publishing")
+                self._link.on_blocked = self._blocked_or_not
+            link = self._link
+        before = self._channels.get(apart)
+        if before and before.link is link:
+            log.warning("publishing channel opened anew", reason=str(before.ended_by or "it confirmed nothing"))
+            await self._topology.restore_all()  # RabbitMQ closed it: perhaps somebody deleted the exchange
+        channel = await ConfirmChannel.open(link)
+        await channel.ask(amqp.Confirm.Select())
+        self._tasks.own("amqp publishing", channel.write_forever())
+        self._channels[apart] = channel
+        return channel
+
+    def _blocked_or_not(self) -> None:
+        if self.blocked:
+            for channel in self._channels.values():
+                channel.refuse_unwritten(self._refusal())
+        self._on_blocked()
+
+    def _refusal(self) -> BrokerUnavailable:
+        return BrokerUnavailable(f"RabbitMQ takes no messages at the moment: {self.blocked}")
+
+
+def _fail(future: asyncio.Future[None], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # whoever waited may be gone (cancelled): then nobody needs to hear of it

@@ -1,0 +1,157 @@
+"""Queues and the exchange: declared, remembered and declared again, measured, deleted.
+
+Neighbours: names.py names them and says their arguments; connection.py keeps the connection.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiormq.exceptions
+import structlog
+from pamqp import commands as amqp
+
+from junebug import names
+from junebug.amqp.connection import FAILURES, Connection, Link
+from junebug.amqp.frames import Channel
+
+log = structlog.stdlib.get_logger(__name__)
+
+QueueArguments = Mapping[str, Mapping[str, Any]]
+"""Queue name -> its AMQP arguments."""
+
+
+class Topology:
+    """What of it is to be there, and how it is made. Its methods raise BrokerUnavailable."""
+
+    def __init__(self) -> None:
+        self.connection: Connection
+        self._queues: dict[str, Mapping[str, Any]] = {}
+        self._bindings: set[str] = set()
+
+    async def restore(self, link: Link) -> None:
+        """The exchange and all that is remembered, on a new link (or when somebody deleted some). Raises FAILURES."""
+        async with _errand(link) as channel:
+            try:
+                await channel.ask(
+                    amqp.Exchange.Declare(exchange=names.EXCHANGE, exchange_type=names.EXCHANGE_TYPE, durable=True)
+                )
+            except aiormq.exceptions.ChannelPreconditionFailed as error:
+                log.error("exchange has other properties, used as it is", exchange=names.EXCHANGE, reason=str(error))
+        await _declare(link, dict(self._queues), set(self._bindings))
+
+    async def declare(self, queues: QueueArguments, *, bind: bool, remember: bool) -> None:
+        if remember:
+            self._queues.update(queues)
+            self._bindings.update(queues if bind else ())
+        async with self._link() as link:
+            await _declare(link, queues, set(queues) if bind else set())
+
+    def remembers(self, queue: str) -> bool:
+        return queue in self._queues
+
+    async def declare_again(self, queues: Iterable[str]) -> None:
+        """Those of them that are remembered."""
+        known = {queue: self._queues[queue] for queue in queues if queue in self._queues}
+        async with self._link() as link:
+            await _declare(link, known, self._bindings & known.keys())
+
+    async def restore_all(self) -> None:
+        async with self._link() as link:
+            await self.restore(link)
+
+    def forget(self, queues: Iterable[str]) -> None:
+        for name in queues:
+            self._queues.pop(name, None)
+            self._bindings.discard(name)
+
+    async def delete(self, queues: Sequence[str]) -> None:
+        self.forget(queues)
+        async with self._link() as link:
+            for name in queues:
+                async with _errand(link) as channel:  # for each, because some take RabbitMQ seconds (quorum queues)
+                    await channel.ask(amqp.Queue.Delete(queue=name))
+
+    async def delete_idle(self, queue: str) -> bool:
+        async with self._link() as link:
+            return await _delete_idle(link, queue)
+
+    async def lengths(self, queues: Iterable[str]) -> dict[str, int]:
+        lengths: dict[str, int] = {}
+        left = deque(queues)
+        async with self._link() as link:
+            while left:
+                try:
+                    async with _errand(link) as channel:
+                        while left:
+                            declared = await channel.ask(amqp.Queue.Declare(queue=left[0], passive=True))
+                            lengths[left.popleft()] = declared.message_count or 0
+                except aiormq.exceptions.ChannelNotFoundEntity:
+                    lengths[left.popleft()] = 0
+        return lengths
+
+    @asynccontextmanager
+    async def _link(self) -> AsyncIterator[Link]:
+        try:
+            yield self.connection.link
+        except FAILURES as error:
+            raise self.connection.unavailable(error) from None
+
+
+class _OtherArguments(Exception):
+    """A queue is there with other arguments than ours."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(queue)
+        self.queue = queue
+
+
+@asynccontextmanager
+async def _errand(link: Link) -> AsyncIterator[Channel]:
+    """A channel for one errand: RabbitMQ closes a channel at the first refusal, so none is kept."""
+    channel = await Channel.open(link)
+    try:
+        yield channel
+    finally:
+        channel.close_soon()
+
+
+async def _declare(link: Link, queues: QueueArguments, bindings: set[str]) -> None:
+    as_they_are: set[str] = set()
+    while queues:
+        try:
+            return await _declare_all(link, queues, bindings, as_they_are)
+        except _OtherArguments as other:
+            is_ours_alone = other.queue not in bindings and "x-queue-type" not in queues[other.queue]
+            # RabbitMQ takes the condition "if it is empty" for a quorum queue as an offence and closes the connection
+            if not (is_ours_alone and await _delete_idle(link, other.queue)):
+                log.warning("queue has other arguments, used as it is", queue=other.queue)
+                as_they_are.add(other.queue)
+
+
+async def _declare_all(link: Link, queues: QueueArguments, bindings: set[str], as_they_are: set[str]) -> None:
+    async with _errand(link) as channel:
+        for name, arguments in queues.items():
+            try:
+                await channel.ask(
+                    amqp.Queue.Declare(
+                        queue=name, durable=True, passive=name in as_they_are, arguments=dict(arguments) or None
+                    )
+                )
+            except aiormq.exceptions.ChannelPreconditionFailed:
+                raise _OtherArguments(name) from None
+            if name in bindings:
+                await channel.ask(amqp.Queue.Bind(queue=name, exchange=names.EXCHANGE, routing_key=name))
+
+
+async def _delete_idle(link: Link, queue: str) -> bool:
+    """A queue that another version of Junebug declared with other arguments makes room if nothing is in it."""
+    try:
+        async with _errand(link) as channel:
+            await channel.ask(amqp.Queue.Delete(queue=queue, if_unused=True, if_empty=True))
+    except aiormq.exceptions.AMQPChannelError:
+        return False  # it holds messages, or somebody consumes it
+    return True
