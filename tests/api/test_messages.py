@@ -281,13 +281,13 @@ async def test_a_message_costs_redis_one_round_trip(api: Api, monkeypatch: pytes
     channel = await api.create()
     await send(api, channel, to="1")  # the channel's spec is at hand now
     trips: list[object] = []
-    run = api.stores._redis.run
+    exchange = api.stores._redis._exchange
 
-    async def counted(*commands: Any) -> Any:
-        trips.append(commands)
-        return await run(*commands)
+    async def counted(packed: bytes, commands: int) -> Any:
+        trips.append(packed)
+        return await exchange(packed, commands)
 
-    monkeypatch.setattr(api.stores._redis, "run", counted)
+    monkeypatch.setattr(api.stores._redis, "_exchange", counted)
     await send(api, channel, to="1", event_url="http://example.com/e")
     await api("GET", "/health")  # which is one more
     assert len(trips) == 2, trips

@@ -19,7 +19,8 @@ from tests.blackbox.traffic import everything_arrives, loopback_traffic, smpp_tr
 from tests.harness import Channel, eventually
 
 FLAGS = {"callback-retry-delays": "0.2,0.5,1", "callback-timeout": 1, "max-logs": 5000}
-PAUSE = 0.02
+PAUSE = 0.06
+"""Seconds between two messages of a channel: the traffic goes on for as long as servers take to come back."""
 CONCURRENCY = 50
 """callback_concurrency: calls under way to one host, for each channel."""
 MANY = 40

@@ -36,7 +36,7 @@ PHONES = 10
 CONCURRENCY = 50
 """callback_concurrency: calls of a channel under way to one host."""
 MESSAGES = 1_000 * THOROUGH
-PAUSE = 0.03
+PAUSE = 0.08
 UNKNOWN = 100
 """Callbacks that each kill may repeat at the most: those that the application had taken and RabbitMQ was not yet (or not
 durably) told of.

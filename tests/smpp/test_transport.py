@@ -325,7 +325,9 @@ async def test_a_message_that_waits_for_the_bind_goes_back_at_a_stop(
     await eventually(_async(lambda: smsc.counts["unanswered"]))
     await smsc.stop()
     await status(bench, created, "connection_lost")
-    log = setup_channel_logging(bench.settings, "under-test", Redactor())
+    log = setup_channel_logging(
+        bench.settings.channel_log_path("under-test"), "under-test", Redactor(), rotate_size=1_000_000, max_files=2
+    )
     try:
         assert await bench.stop(created) == 0
     finally:
