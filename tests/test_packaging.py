@@ -205,7 +205,6 @@ FLOORS = (
 )
 """DESIGN §2, from the ground up. A room may use those of its own floor and of the floors below."""
 CLIENT_LIBRARIES = {
-    "aio_pika": {"amqp"},
     "aiormq": {"amqp"},
     "pamqp": {"amqp"},
     "redis": {"stores"},

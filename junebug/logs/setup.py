@@ -19,7 +19,7 @@ from junebug.logs.files import LogFile
 from junebug.logs.redaction import Redactor
 from junebug.logs.writer import LogWriter, Sink
 
-_NOISY = ("aio_pika", "aiormq", "aiohttp", "asyncio", "supervisor")
+_NOISY = ("aiormq", "aiohttp", "asyncio", "supervisor")
 """Libraries that report at ERROR, with a traceback, what we expect and handle (a broken link)."""
 
 
