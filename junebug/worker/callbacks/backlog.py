@@ -156,7 +156,7 @@ class Backlog:
         for pending in aside:
             self._dispatch(pending)
         self._context.broker.forget([self.queue])
-        await self._close(source)
+        self._context.own("end of a backlog", self._close(source))  # whoever ends this watcher must not cut it off
 
     def _put_aside_back(self) -> None:
         aside, self._aside = self._aside, None

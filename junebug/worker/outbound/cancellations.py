@@ -6,6 +6,9 @@ the link to RabbitMQ was lost, over which the API tells of new ones. Neighbours:
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import structlog
 
 from junebug.errors import StoreUnavailable
@@ -14,32 +17,44 @@ from junebug.stores.cancellations import CancellationStore
 log = structlog.stdlib.get_logger("sender")
 
 MOST_REMEMBERED = 10_000
+RETRY = 5.0
+"""Seconds after which Redis is asked again when it was away."""
 
 
 class Cancellations:
     """Of one channel."""
 
-    def __init__(self, store: CancellationStore, channel: str) -> None:
+    def __init__(
+        self, store: CancellationStore, channel: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._channel = channel
+        self._clock = clock
         self._ids: set[str] = set()
         self._told: set[str] = set()
         """Those that were added since the last load began."""
         self._begun: dict[str, None] = {}
         """The last that were sent (or are being sent): they can be cancelled no more, though no event tells so yet."""
-        self.is_stale = True
+        self._may_miss_some = True
+        self._retry_at = 0.0
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether to `load` before the next message."""
+        return self._may_miss_some and self._clock() >= self._retry_at
 
     def may_have_missed_some(self) -> None:
-        self.is_stale = True
+        self._may_miss_some = True
 
     async def load(self) -> None:
         """Ask Redis; while that is away, messages go on with what is known."""
-        self.is_stale = False
+        self._may_miss_some = False
         self._told.clear()
         try:
             self._ids = await self._store.ids(self._channel) | self._told
         except StoreUnavailable as error:
             log.warning("cancelled messages not read", reason=str(error))
+            self._may_miss_some, self._retry_at = True, self._clock() + RETRY
 
     def __contains__(self, message_id: object) -> bool:
         return message_id in self._ids
@@ -50,7 +65,8 @@ class Cancellations:
             return False
         self._ids.add(message_id)
         self._told.add(message_id)
-        self.is_stale = self.is_stale or len(self._told) > MOST_REMEMBERED  # so that those that are done are forgotten
+        if len(self._told) > MOST_REMEMBERED:
+            self._may_miss_some = True  # those that are done are forgotten by it
         return True
 
     def begin(self, message_id: str) -> None:
