@@ -46,6 +46,8 @@ START_DEADLINE = 120.0
 STOP_DEADLINE = 15.0
 """Seconds within which everything ends at a SIGTERM: a promise (issue 2)."""
 POLL = 0.02
+LOG_DELAY = 0.1
+"""Seconds within which a process surely writes a line of its log."""
 THOROUGH = int(os.environ.get("JUNEBUG_TEST_THOROUGH", "1"))
 """How many times as much random and bulk work is to be done: `JUNEBUG_TEST_THOROUGH=10 make test` before a release."""
 ROOT = Path(__file__).parent.parent
@@ -257,9 +259,13 @@ class Channel:
         return dict(await eventually(found, timeout, f"event {event_type}"))
 
     async def logs(self, **parameters: Any) -> list[dict[str, Any]]:
-        answer = await self.api.get(f"{self.path}/logs", params=parameters)
-        assert answer.status == 200, answer
-        return list(answer.result)
+        """Once they stand still: lines are written a moment after they are said."""
+        before = None
+        while (answer := await self.api.get(f"{self.path}/logs", params=parameters)).result != before:
+            assert answer.status == 200, answer
+            before = answer.result
+            await asyncio.sleep(LOG_DELAY)
+        return list(before)
 
     async def running(self, other_than_pid: int = 0, timeout: float = START_DEADLINE) -> Self:
         """When the channel's worker runs; with `other_than_pid`: when another process than that one does."""

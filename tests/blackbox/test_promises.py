@@ -91,7 +91,7 @@ class Mishaps:
             each.forget_events()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(420)
 async def test_nothing_is_lost_while_everything_fails_in_turn(
     world: World, channels: Channels, application: Receiver
 ) -> None:
