@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-import uuid
 from collections.abc import Iterable
 
 _CHANNEL_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}")
@@ -84,11 +83,6 @@ def backlog_queue(channel: str, kind: str, destination: str) -> str:
     return f"{channel}.backlog.{hashlib.blake2s(f'{kind} {destination}'.encode(), digest_size=6).hexdigest()}"
 
 
-def another_queue(name: str) -> str:
-    """To be used in the stead of a retry queue that RabbitMQ has spoilt; each time another one."""
-    return f"{name}.{uuid.uuid4().hex[:8]}"
-
-
 def dead_queue(channel: str) -> str:
     """Dead letters: what could not be read or given to anybody, newest 10,000 kept."""
     return f"{channel}.dead"
@@ -118,21 +112,8 @@ def channel_queues(channel: str) -> dict[str, dict[str, object]]:
 
 
 def delay_arguments(channel: str, seconds: float) -> dict[str, object]:
-    """AMQP arguments of a retry queue that holds a message for `seconds` at the most.
-
-    What has waited goes back to the callback queue. A quorum queue, because only that keeps a message until the other
-    queue has it when RabbitMQ is killed meanwhile. It vanishes when nobody has declared it for a minute longer than
-    anything can be in it: whoever publishes to it declares it before, if that was longer ago than DELAY_LEASE.
-    """
-    return {
-        "x-queue-type": "quorum",
-        "x-message-ttl": round(seconds * 1000),
-        "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": callback_queue(channel),
-        "x-dead-letter-strategy": "at-least-once",
-        "x-overflow": "reject-publish",
-        "x-expires": round(seconds * 1000) + 60_000,
-    }
+    """AMQP arguments of a retry queue whose callbacks wait for `seconds` at the most."""
+    return _kept_arguments(channel, seconds + 3_600)
 
 
 LONGEST_TTL = 4_000_000_000
@@ -140,12 +121,15 @@ LONGEST_TTL = 4_000_000_000
 
 
 def backlog_arguments(channel: str, seconds: float) -> dict[str, object]:
-    """AMQP arguments of a backlog whose callbacks may be `seconds` old.
+    """AMQP arguments of a backlog whose callbacks may be `seconds` old."""
+    return _kept_arguments(channel, seconds + 86_400)
 
-    Its own worker takes all out of it before: only what everybody has forgotten (the note of it was lost with Redis, and
-    its destination is never called again) goes back to the callback queue by itself, a day later.
+
+def _kept_arguments(channel: str, seconds: float) -> dict[str, object]:
+    """The channel's worker takes all out of such a queue before this time: only what everybody has forgotten (the note of
+    it was lost with Redis) goes back to the callback queue by itself.
     """
-    lifetime = min(round((seconds + 86_400) * 1000), LONGEST_TTL)
+    lifetime = min(round(seconds * 1000), LONGEST_TTL)
     return {
         "x-message-ttl": lifetime,
         "x-dead-letter-exchange": "",
@@ -156,8 +140,8 @@ def backlog_arguments(channel: str, seconds: float) -> dict[str, object]:
 
 LONGEST_RETRY = 3600.0
 """Seconds of the retry queue for those that an application asks to be left alone for longer than any delay of ours."""
-DELAY_LEASE = 10.0
-"""Seconds for which a declared retry queue may be published to."""
+NOTE_TTL = 7 * 86_400
+"""Seconds for which the note of a retry queue is kept."""
 MAX_DEAD_LETTERS = 10_000
 
 

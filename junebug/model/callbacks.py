@@ -39,6 +39,8 @@ class Callback:
     auth_token: str | None = None
     since: float = field(default_factory=time.time)
     """When it was first to be delivered, in seconds since 1970."""
+    due: float = 0.0
+    """When it is to be tried again, likewise."""
     attempts: int = 0
     error: str = ""
     """How the last attempt failed, without secrets."""
@@ -56,6 +58,7 @@ class Callback:
             "url": self.url,
             "auth_token": self.auth_token,
             "since": self.since,
+            "due": self.due,
             "attempts": self.attempts,
             "error": self.error,
         }
@@ -79,6 +82,7 @@ class Callback:
                 url=fields.get("url"),
                 auth_token=fields.get("auth_token"),
                 since=float(fields["since"]),
+                due=float(fields.get("due", 0.0)),
                 attempts=int(fields["attempts"]),
                 error=str(fields["error"]),
             )

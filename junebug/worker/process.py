@@ -129,6 +129,7 @@ class ChannelWorker:
         self._use(spec)
         await self._declare_queues()
         self._dispatcher.start()
+        self._delay_queues.start()
         self._statuses.start(self._dispatcher)
         try:
             transport_class = self._registry.load_transport(spec.type)

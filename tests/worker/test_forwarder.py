@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from junebug.model.callbacks import Callback, DeadLetter
 from junebug.model.messages import Status, UserMessage, event_of
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
+from junebug.worker.callbacks.delay_queues import DelayQueues
 from tests.worker.conftest import Application, Bench, eventually
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -252,15 +254,24 @@ async def test_events_of_one_message_keep_their_order_for_a_whole_outage(quick: 
     assert [body["event_details"]["n"] for body in host.received] == [*range(30)]
 
 
-async def test_a_failed_callback_keeps_no_other_waiting_while_its_repeat_is_written(quick: Bench) -> None:
-    """The write takes its time: a new retry queue is trusted after two seconds only."""
+async def test_a_failed_callback_keeps_no_other_waiting_while_its_repeat_is_written(
+    quick: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing = asyncio.Event()
+
+    async def never_done(self: DelayQueues, callback: Callback, delay: Any) -> None:
+        writing.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(DelayQueues, "put", never_done)
     set_up(quick, callback_concurrency=1)
     quick.app.statuses = {"bad": 400}
     channel = await loopback(quick)
-    await receive(quick, channel, mo("bad", "+1"), mo("good", "+2"))
+    await receive(quick, channel, mo("bad", "+1"))
+    await asyncio.wait_for(writing.wait(), 10)
+    await receive(quick, channel, mo("good", "+2"))
     await quick.app.wait(2)
     assert quick.app.received[1]["content"] == "good"
-    assert await waiting(quick, channel, "retry") == 0
 
 
 async def test_a_short_retry_after_is_not_kept_up_by_a_long_one(quick: Bench) -> None:

@@ -1,32 +1,34 @@
-"""The queues where callbacks wait for a later attempt: declared when needed, noted so that others can count and remove them.
+"""The queues where callbacks wait for a later attempt, one for each length of time: what is due moves to the callback queue.
 
-Neighbour: attempts.py puts callbacks in; they come back by the callback queue. RabbitMQ removes each queue when nobody has
-used it for a while (names.delay_arguments); what it held has left it long before.
+RabbitMQ only keeps them; the worker moves what is due, and acknowledges it here only when it is confirmed there: RabbitMQ's
+own timers (a TTL with dead-lettering) lose messages of a classic queue when it is killed, and a quorum queue as a whole when
+it is killed soon after making it. In one queue all wait about as long, so only its head need be looked at.
+
+Neighbour: attempts.py puts callbacks in.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import time
+from collections.abc import Sequence
 
 import structlog
 
 from junebug import names
-from junebug.errors import BrokerUnavailable, StoreUnavailable, Unroutable
+from junebug.amqp.frames import Delivery
+from junebug.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable
 from junebug.model.callbacks import Callback
+from junebug.runtime.backoff import Backoff
 from junebug.worker.callbacks.retry_policy import Delay
 from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("forwarder")
 
-SETTLING = 2.0
-"""Seconds before a new queue is trusted: RabbitMQ 3.10, killed within half a second of making a quorum queue, forgets
-what it confirmed there. The queue is then a name without a queue behind it: whatever is published to it is never
-confirmed.
-"""
-CONFIRM_TIMEOUT = 20.0
-"""Seconds after which another queue is used in the stead of such a one."""
+BATCH = 200
 PAUSE = 0.1
-MOST_NAMES = 2000
+"""Seconds between two looks at one queue, at the least."""
 
 
 class DelayQueues:
@@ -34,79 +36,102 @@ class DelayQueues:
 
     def __init__(self, context: ChannelContext) -> None:
         self._context = context
-        self._declared: dict[str, float] = {}
-        """Name -> until when it may hold something, in the loop's time; the last declared at the end."""
-        self._leases: dict[str, float] = {}
-        self._trusted_at: dict[str, float] = {}
-        """Name of a new queue -> when it can be trusted."""
-        self._instead: dict[str, str] = {}
-        """Name of a queue that confirms nothing -> the one that is used in its stead."""
-        self._declaring = asyncio.Lock()
+        self._news: dict[str, asyncio.Event] = {}
+        """Name of a queue that is looked after -> something was put into it."""
+        self._opening = asyncio.Lock()
+
+    def start(self) -> None:
+        """Go on with what an earlier process left."""
+        self._context.own("retry queues", self._find())
 
     def names(self) -> list[str]:
         """Of the queues that may hold something."""
-        now = asyncio.get_running_loop().time()
-        return [name for name, until in self._declared.items() if until > now]
+        return list(self._news)
 
     async def put(self, callback: Callback, delay: Delay) -> None:
         """Have the callback come back to the callback queue after the delay; returns when RabbitMQ has confirmed it."""
-        loop = asyncio.get_running_loop()
-        due = loop.time() + delay.seconds
-        wanted = names.retry_queue(self._context.channel, delay.queue)
+        callback = dataclasses.replace(callback, due=time.time() + delay.seconds)
+        name = names.retry_queue(self._context.channel, delay.queue)
+        async with self._opening:
+            if name not in self._news:
+                await self._open(name, delay.queue)
+        await self._context.broker.publish_surely(name, (callback.to_wire(),))
+        self._news[name].set()
+
+    async def _open(self, name: str, seconds: float) -> None:
         while True:
-            name = self._instead.get(wanted, wanted)
-            begun = loop.time()
             try:
-                await self._declare(name, delay.queue)
-                begun = loop.time()
-                return await self._context.broker.publish_many(
-                    name,
-                    (callback.to_wire(),),
-                    expiration=max(0.0, due - begun),
-                    timeout=CONFIRM_TIMEOUT,
-                    apart=True,
-                )
-            except Unroutable:
-                self._leases.pop(name, None)  # somebody deleted it, or RabbitMQ lost its data
-                self._declared.pop(name, None)
+                await self._context.broker.declare({name: names.delay_arguments(self._context.channel, seconds)})
+                break
             except BrokerUnavailable:
-                if loop.time() >= begun + CONFIRM_TIMEOUT and self._context.broker.connected:
-                    self._replace(wanted, name)
                 await self._context.broker.wait_connected(None)
-            await asyncio.sleep(PAUSE)
-
-    def _replace(self, wanted: str, name: str) -> None:
-        """If the queue lives after all, what is in it comes by when its time is over."""
-        if self._instead.get(wanted, wanted) == name:
-            self._instead[wanted] = names.another_queue(wanted)
-            log.error("queue takes nothing: another is used", queue=name, instead=self._instead[wanted])
-
-    async def _declare(self, name: str, seconds: float) -> None:
-        """`seconds`: the longest that the queue holds anything."""
-        loop = asyncio.get_running_loop()
-        async with self._declaring:
-            if self._leases.get(name, 0.0) <= loop.time():
-                arguments = names.delay_arguments(self._context.channel, seconds)
-                await self._context.broker.declare({name: arguments}, remember=False)
-                if self._declared.get(name, 0.0) <= loop.time():
-                    self._trusted_at[name] = loop.time() + SETTLING
-                self._leases[name] = loop.time() + names.DELAY_LEASE
-                self._keep_name(name, loop.time() + seconds + 60.0)
-                self._context.own("delay queue note", self._note(name, seconds))
-        if name in self._trusted_at:
-            await asyncio.sleep(max(0.0, self._trusted_at[name] - loop.time()))
-            self._trusted_at.pop(name, None)
-
-    def _keep_name(self, name: str, until: float) -> None:
-        self._declared.pop(name, None)
-        self._declared[name] = until
-        while len(self._declared) > MOST_NAMES:
-            oldest = next(iter(self._declared))
-            del self._declared[oldest]
-            self._leases.pop(oldest, None)
-
-    async def _note(self, name: str, seconds: float) -> None:
+                await asyncio.sleep(PAUSE)
         try:
-            await self._context.stores.delay_queues.note(self._context.channel, name, "", seconds + 120.0)
-        except StoreUnavailable as error:  # the next declaration notes it again; what waits comes by in any case
+            await self._context.stores.delay_queues.note(self._context.channel, name, "", names.NOTE_TTL)
+        except StoreUnavailable as error:  # the delays of the settings are known anyway
             log.warning("a delay queue could not be noted", queue=name, reason=str(error))
+        self._look_after(name)
+
+    async def _find(self) -> None:
+        backoff = Backoff(1.0, 10.0)
+        channel = self._context.channel
+        while True:
+            try:
+                noted = await self._context.stores.delay_queues.noted(channel)
+                known = names.retry_queues(channel, self._context.settings.callback_retry_delays)
+                queues = {*known, *(name for name in noted if name.startswith(f"{channel}.retry."))}
+                lengths = await self._context.broker.queue_lengths(queues)
+                break
+            except (StoreUnavailable, BrokerUnavailable) as error:
+                log.warning("cannot see yet what waits for a repeat", reason=str(error))
+                await backoff.pause()
+        for name, length in lengths.items():
+            if length and name not in self._news:
+                self._look_after(name)
+
+    def _look_after(self, name: str) -> None:
+        self._news[name] = asyncio.Event()
+        self._context.own(f"repeats of {name}", self._move_forever(name))
+
+    async def _move_forever(self, name: str) -> None:
+        news = self._news[name]
+        while True:
+            news.clear()
+            try:
+                due = await self._move_due(name)
+            except BrokerUnavailable:
+                await self._context.broker.wait_connected(None)
+                due = 0.0
+            if due is None:
+                await news.wait()
+            await asyncio.sleep(max(PAUSE, (due or 0.0) - time.time()))
+
+    async def _move_due(self, name: str) -> float | None:
+        """When the next is due; None: there is none. Raises BrokerUnavailable."""
+        next_due: float | None = None
+        broker = self._context.broker
+
+        async def visit(deliveries: Sequence[Delivery]) -> bool:
+            nonlocal next_due
+            now, ready = time.time(), []
+            for delivery in deliveries:
+                if (due := _due(delivery)) > now:
+                    next_due = due
+                    break
+                ready.append(delivery)
+            if ready:
+                bodies = [delivery.body for delivery in ready]
+                await broker.publish_surely(names.callback_queue(self._context.channel), bodies)
+            for delivery in ready:
+                delivery.ack()
+            return next_due is None
+
+        seen = await broker.browse(name, visit, keeping=True, most=BATCH, exclusive=False)
+        return 0.0 if seen and next_due is None else next_due
+
+
+def _due(delivery: Delivery) -> float:
+    try:
+        return Callback.from_wire(delivery.body).due
+    except MalformedMessage:
+        return 0.0  # it is buried where it goes
