@@ -23,5 +23,5 @@ class ChannelContext:
     stores: Stores
     spec: Callable[[], ChannelSpec]
     """The channel's spec as it is now: a changed mo_url holds from the next attempt on."""
-    own: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]]
+    own: Callable[[str, Coroutine[Any, Any, Any]], asyncio.Task[Any]]
     """Runs a side task (its name, its work) that the worker lives and dies with."""

@@ -65,7 +65,7 @@ class Destination:
         self._delays = context.settings.callback_retry_delays
         self._breaker = CircuitBreaker(self._delays)
         self._queue: KeyedQueue[PendingCallback] = KeyedQueue(context.settings.callback_concurrency)
-        self._calls: dict[asyncio.Task[None], PendingCallback] = {}
+        self._calls: dict[asyncio.Task[Outcome | None], PendingCallback] = {}
         self._conclusions: set[asyncio.Task[None]] = set()
         self._failed: dict[PendingCallback, Outcome] = {}
         """What failed since the destination last showed life."""
@@ -144,17 +144,14 @@ class Destination:
         while not self._breaker.is_open and (pending := self._queue.begin()):
             task = self._context.own("callback", self._call(pending))
             self._calls[task] = pending
+            task.add_done_callback(self._on_called)  # it is called even if the task is cancelled before it begins
 
-    async def _call(self, pending: PendingCallback) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        outcome = None
-        try:
-            if pending.is_wanted:
-                outcome = await self._attempts.call(pending)
-        finally:
-            del self._calls[task]
-            self._learn(pending, outcome)
+    async def _call(self, pending: PendingCallback) -> Outcome | None:
+        return await self._attempts.call(pending) if pending.is_wanted else None
+
+    def _on_called(self, task: asyncio.Task[Outcome | None]) -> None:
+        pending = self._calls.pop(task)
+        self._learn(pending, None if task.cancelled() or task.exception() else task.result())
         self._begin_calls()
 
     def _learn(self, pending: PendingCallback, outcome: Outcome | None) -> None:
