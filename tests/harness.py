@@ -35,8 +35,8 @@ import aiohttp
 import yaml
 from aiohttp import web
 
-from junebug.embedded import free_ports
 from tests.forkserver import Forked, forkserver
+from tests.servers import free_port
 
 T = TypeVar("T")
 
@@ -100,23 +100,6 @@ def is_message_id(text: Any) -> bool:
 def is_timestamp(text: Any) -> bool:
     """`YYYY-MM-DD HH:MM:SS.ffffff`."""
     return isinstance(text, str) and bool(TIMESTAMP.fullmatch(text))
-
-
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-_given_ports: set[int] = set()
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on, and that no other test is given, in this process or another of xdist's.
-
-    Some time passes until somebody listens on it: chance alone would give one twice in every tenth run.
-    """
-    while True:
-        (port,) = free_ports(1)
-        if port % _WORKERS == _WORKER and port not in _given_ports:
-            _given_ports.add(port)
-            return port
 
 
 def unique(prefix: str) -> str:

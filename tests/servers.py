@@ -189,10 +189,28 @@ class RabbitmqServer(Server):
             return False
 
 
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_given_ports: set[int] = set()
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on, and that no other test or server of the tests is given, in this process or
+    another of xdist's.
+
+    Some time passes until somebody listens on it: chance alone would give one twice in every tenth run.
+    """
+    while True:
+        (port,) = free_ports(1)
+        if port % _WORKERS == _WORKER and port not in _given_ports:
+            _given_ports.add(port)
+            return port
+
+
 def redis_server(directory: Path | None = None) -> RedisServer:
-    return RedisServer(free_ports(1)[0], directory)
+    return RedisServer(free_port(), directory)
 
 
 def rabbitmq_server(directory: Path | None = None) -> RabbitmqServer:
-    first, second, third = free_ports(3)
+    first, second, third = free_port(), free_port(), free_port()
     return RabbitmqServer((first, second, third), directory)
