@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from junebug.embedded import free_ports
 from junebug.smpp import constants as c
 from junebug.smpp.bind import BindEvent, BindState, PersistentBind, TlsError
 from junebug.smpp.options import BindOptions, SessionOptions, TlsOptions
 from junebug.smpp.pdu import Bind, DeliverSm, SubmitSm, SubmitSmResp, Unbind
 from junebug.smpp.session import NotWritten, ResponseLost
+from tests.servers import free_port
 from tests.smpp.peer import Connection, Log, Peer, until
 
 
@@ -181,7 +181,7 @@ async def test_a_bind_that_cannot_be_sent_says_which_field(peer: Peer, link: Any
 
 
 async def test_nobody_listening_is_told_and_tried_again(link: Any) -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     its = link(port)
     event = await its.state(BindState.CONNECT_FAILED, 2)
     assert str(port) in event.message

@@ -10,11 +10,10 @@ import orjson
 
 from junebug import names
 from junebug.config.declaration import RedisSettings
-from junebug.embedded import free_ports
 from junebug.model.messages import Event, Status
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
-from tests.servers import RedisServer
+from tests.servers import RedisServer, free_port
 from tests.worker.conftest import Bench, eventually
 
 
@@ -41,7 +40,7 @@ async def test_loopback_returns_what_it_was_sent_with_events(bench: Bench) -> No
 
 
 async def test_a_telnet_session_goes_new_resume_close(bench: Bench) -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     channel = await bench.channel("telnet", {"twisted_endpoint": f"tcp:{port}:interface=127.0.0.1"})
     await bench.running(channel)
     reader, writer, address = await connect(port)
@@ -62,7 +61,7 @@ async def test_a_telnet_session_goes_new_resume_close(bench: Bench) -> None:
 
 
 async def test_an_unknown_telnet_address_is_shown_and_rejected(bench: Bench) -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     channel = await bench.channel("telnet", {"twisted_endpoint": f"tcp:{port}"})
     await bench.running(channel)
     reader, writer, _ = await connect(port)
@@ -76,7 +75,7 @@ async def test_an_unknown_telnet_address_is_shown_and_rejected(bench: Bench) -> 
 
 
 async def test_a_session_close_disconnects_after_writing(bench: Bench) -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     channel = await bench.channel("telnet", {"twisted_endpoint": f"tcp:{port}"})
     await bench.running(channel)
     reader, _, address = await connect(port)
@@ -118,7 +117,7 @@ async def test_malformed_json_goes_to_the_dead_letters(bench: Bench) -> None:
 
 
 async def test_changed_settings_are_applied_without_a_restart(bench: Bench) -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     channel = await bench.channel("telnet", {"twisted_endpoint": f"tcp:{port}"})
     await bench.running(channel)
     _, writer, _ = await connect(port)
@@ -162,7 +161,7 @@ async def test_rates_count_the_last_whole_window(bench: Bench) -> None:
 
 
 async def test_an_unroutable_publish_is_visible_and_repeated(bench: Bench) -> None:
-    queue = f"app-{free_ports(1)[0]}"
+    queue = f"app-{free_port()}"
     channel = await bench.channel("loopback", {"delivery_reports": False}, mo_url=None, amqp_queue=queue)
     await bench.running(channel)
     message_id = await bench.send(channel, "1", "to amqp")
@@ -197,7 +196,7 @@ async def test_an_unroutable_publish_is_visible_and_repeated(bench: Bench) -> No
 
 
 async def test_messages_of_the_app_queue_are_sent(bench: Bench) -> None:
-    queue = f"app-{free_ports(1)[0]}"
+    queue = f"app-{free_port()}"
     channel = await bench.channel("loopback", {}, amqp_queue=queue)
     await bench.running(channel)
     wire = {"message_type": "user_message", "to_addr": "1", "from_addr": "2", "content": "from amqp",

@@ -14,12 +14,12 @@ import pytest
 import standardwebhooks
 
 from junebug import names
-from junebug.embedded import free_ports
 from junebug.model.callbacks import Callback, DeadLetter
 from junebug.model.messages import Status, UserMessage, event_of
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
 from junebug.worker.callbacks.delay_queues import DelayQueues
+from tests.servers import free_port
 from tests.worker.conftest import Application, Bench, eventually
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -41,7 +41,7 @@ class Host(Application):
     """An application whose server comes and goes, always at the same port."""
 
     def __init__(self) -> None:
-        self.port = free_ports(1)[0]
+        self.port = free_port()
         super().__init__(self.port)
 
     def url(self, path: str = "/") -> str:
@@ -387,7 +387,7 @@ async def test_what_waits_for_an_old_url_goes_to_the_new_one(quick: Bench, host:
 
 
 async def test_what_waits_for_a_url_that_was_removed_is_done(quick: Bench, host: Host) -> None:
-    channel = await loopback(quick, mo_url=host.url(), amqp_queue=f"app-{free_ports(1)[0]}")
+    channel = await loopback(quick, mo_url=host.url(), amqp_queue=f"app-{free_port()}")
     await receive(quick, channel, *(mo(str(n)) for n in range(30)))
     await all_wait(quick, channel, 25)
     await change(quick, channel, mo_url=None, amqp_queue=None)
@@ -502,7 +502,7 @@ async def test_a_message_is_counted_once_however_often_it_is_repeated(quick: Ben
 
 
 async def test_a_dead_event_url_does_not_hold_up_the_queue(quick: Bench, host: Host) -> None:
-    queue = f"app-{free_ports(1)[0]}"
+    queue = f"app-{free_port()}"
     queues = [names.inbound_queue(queue), names.event_queue(queue)]
     await quick.broker.declare({name: {} for name in queues}, bind=True, remember=False)
     channel = await loopback(quick, amqp_queue=queue)
