@@ -11,8 +11,7 @@ from typing import Any
 from junebug import names
 from junebug.errors import MalformedMessage
 from junebug.logs.redaction import REDACTED, Redactor
-from junebug.model.callbacks import Callback, DeadLetter
-from junebug.model.messages import Content, Event, Status, UserMessage
+from junebug.model.callbacks import DeadLetter, content_of
 from junebug.model.presenter import body_of
 from junebug.model.spec import ChannelSpec
 
@@ -36,21 +35,10 @@ def letter_json(letter: DeadLetter, spec: ChannelSpec) -> dict[str, Any]:
     if callback is None:
         return {**shown, "queue": letter.queue, "body": _readable(letter.body, redactor)}
     try:
-        message = body_of(_content_of(callback), spec.id)
+        message = body_of(content_of(callback), spec.id)
     except MalformedMessage:
         return {**shown, "queue": names.callback_queue(spec.id), "body": _readable(callback.wire, redactor)}
     return {**shown, "to": callback.to, "kind": callback.kind, "attempts": callback.attempts, "message": message}
-
-
-def _content_of(callback: Callback) -> Content:
-    """Raises MalformedMessage."""
-    match callback.kind:
-        case "inbound":
-            return UserMessage.from_wire(callback.wire)
-        case "event":
-            return Event.from_wire(callback.wire)
-        case "status":
-            return Status.from_wire(callback.wire)
 
 
 def _readable(body: bytes, redactor: Redactor) -> str:

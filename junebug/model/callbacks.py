@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, get_args
 import orjson
 
 from junebug.errors import MalformedMessage
-from junebug.model.messages import load_object, new_id, timestamp_now
+from junebug.model.messages import Content, Event, Status, UserMessage, load_object, new_id, timestamp_now
 
 Destination = Literal["mo_url", "event_url", "status_url", "amqp_queue"]
 Kind = Literal["inbound", "event", "status"]
@@ -88,6 +88,17 @@ class Callback:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessage(f"no callback: {type(error).__name__} {error}") from None
+
+
+def content_of(callback: Callback) -> Content:
+    """Raises MalformedMessage."""
+    match callback.kind:
+        case "inbound":
+            return UserMessage.from_wire(callback.wire)
+        case "event":
+            return Event.from_wire(callback.wire)
+        case "status":
+            return Status.from_wire(callback.wire)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

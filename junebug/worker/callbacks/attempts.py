@@ -15,12 +15,12 @@ import structlog
 from junebug.amqp import dead_letters
 from junebug.amqp.frames import Delivery
 from junebug.errors import MalformedMessage
-from junebug.model.callbacks import Callback, DeadLetter, Reason
+from junebug.model.callbacks import Callback, DeadLetter, Reason, content_of
 from junebug.model.messages import Status
 from junebug.worker.callbacks import retry_policy
 from junebug.worker.callbacks.delay_queues import DelayQueues
 from junebug.worker.callbacks.health import CallbackHealth
-from junebug.worker.callbacks.pending_callback import PendingCallback, content_of
+from junebug.worker.callbacks.pending_callback import PendingCallback
 from junebug.worker.callbacks.target import Target, call, target_of
 from junebug.worker.callbacks.webhook import Outcome, Webhook
 from junebug.worker.context import ChannelContext

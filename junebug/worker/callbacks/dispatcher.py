@@ -114,9 +114,11 @@ class Dispatcher:
         backoff = Backoff(1.0, 10.0)
         while True:
             try:
-                noted = await self._context.stores.delay_queues.noted(self._context.channel)
+                notes = await self._context.stores.delay_queues.noted(self._context.channel)
+                noted = {queue: about for queue, about in notes.items() if about}  # retry queues have nothing to say
                 lengths = await self._context.broker.queue_lengths(noted)
-                if empty := [name for name, length in lengths.items() if not length]:
+                in_use = self.backlogs()
+                if empty := [queue for queue, length in lengths.items() if not length and queue not in in_use]:
                     await self._context.stores.delay_queues.forget(self._context.channel, empty)
                 break
             except (StoreUnavailable, BrokerUnavailable) as error:

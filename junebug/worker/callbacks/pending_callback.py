@@ -13,21 +13,8 @@ from typing import Any
 
 from junebug.amqp.frames import Delivery
 from junebug.model.callbacks import Callback
-from junebug.model.messages import Event, Status, UserMessage
+from junebug.model.messages import Content, Event, Status, UserMessage
 from junebug.worker.callbacks.source import Source
-
-Content = UserMessage | Event | Status
-
-
-def content_of(callback: Callback) -> Content:
-    """Raises MalformedMessage."""
-    match callback.kind:
-        case "inbound":
-            return UserMessage.from_wire(callback.wire)
-        case "event":
-            return Event.from_wire(callback.wire)
-        case "status":
-            return Status.from_wire(callback.wire)
 
 
 @dataclass(slots=True, eq=False)
