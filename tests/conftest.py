@@ -32,7 +32,7 @@ LONGEST = (
     "tests/blackbox/", "tests/supervisor/", "tests/worker/", "tests/amqp/", "tests/stores/", "tests/api/",
 )  # fmt: skip
 """What comes first, so that no process is left alone with something long at the end."""
-OF_A_MODULE = {"jb", "module_world"}
+OF_A_MODULE = {"jb", "module_world", "documented_junebug"}
 """Fixtures of which one serves a module: its tests stay in one process (xdist's `--dist loadgroup`)."""
 
 

@@ -36,16 +36,14 @@ import yaml
 from aiohttp import web
 
 from tests.forkserver import Forked, forkserver
+from tests.polling import DEADLINE, POLL, eventually
 from tests.servers import free_port
 
 T = TypeVar("T")
 
-DEADLINE = 30.0
-"""Seconds that anything may take in these tests: a machine under load is no failure."""
 START_DEADLINE = 120.0
 STOP_DEADLINE = 15.0
 """Seconds within which everything ends at a SIGTERM: a promise (issue 2)."""
-POLL = 0.02
 LOG_DELAY = 0.1
 """Seconds within which a process surely writes a line of its log."""
 THOROUGH = int(os.environ.get("JUNEBUG_TEST_THOROUGH", "1"))
@@ -57,28 +55,6 @@ LISTENING = re.compile(r"Junebug is listening on (http://\S+)")
 
 
 # --- waiting ----------------------------------------------------------------------------------------------------------
-
-
-async def eventually(check: Callable[[], Any], timeout: float = DEADLINE, what: str = "") -> Any:
-    """The first true answer of `check` (a function or a coroutine function), asked again and again.
-
-    An AssertionError of its own counts as not yet.
-    """
-    deadline = time.monotonic() + timeout
-    while True:
-        found: Any
-        problem: BaseException | None = None
-        try:
-            found = check()
-            if asyncio.iscoroutine(found):
-                found = await found
-        except AssertionError as error:
-            found, problem = None, error
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what or 'it'} did not come within {timeout:g} s (last: {found!r})") from problem
-        await asyncio.sleep(POLL)
 
 
 async def gather_limited(limit: int, work: Iterable[Awaitable[T]]) -> list[T]:

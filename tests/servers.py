@@ -19,6 +19,8 @@ from junebug.config.declaration import AmqpSettings
 from junebug.embedded import LOOPBACK, ServerProgram, free_ports, rabbitmq_programs, redis_program
 from tests.forkserver import Forked, forkserver
 
+PORTS = (10_000, 20_000)
+"""`jb --embedded` chooses others for its servers."""
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 10.0
 
@@ -195,13 +197,13 @@ _given_ports: set[int] = set()
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on, and that no other test or server of the tests is given, in this process or
-    another of xdist's.
+    """A loopback port that nobody listens on, and that no other test, server of the tests or `jb --embedded` is given, in this
+    process or another of xdist's.
 
     Some time passes until somebody listens on it: chance alone would give one twice in every tenth run.
     """
     while True:
-        (port,) = free_ports(1)
+        (port,) = free_ports(1, PORTS)
         if port % _WORKERS == _WORKER and port not in _given_ports:
             _given_ports.add(port)
             return port

@@ -8,7 +8,7 @@ import re
 import signal
 import socket
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from junebug.embedded import free_ports
+from tests.harness import command_path
+from tests.servers import free_port
 
 README = Path(__file__).parents[1] / "README.md"
 DEADLINE = 90.0
@@ -71,19 +72,20 @@ class Terminal:
         return code
 
 
-@pytest.fixture
-def ports() -> dict[str, int]:
-    """The README's ports, and those used in their place: the walk-through must run beside anything."""
-    return dict(zip(("8080", "8001", "9001", "2775"), free_ports(4), strict=True))
-
-
-@pytest.fixture
-def junebug(ports: dict[str, int], short_dir: Path) -> Iterator[Terminal]:
-    jb = str(Path(sys.executable).parent / "jb")
-    terminal = Terminal([jb, "--embedded", "--port", str(ports["8080"])], short_dir)
-    terminal.wait_for(lambda text: f"Junebug is listening on http://localhost:{ports['8080']}" in text, 90)
-    yield terminal
-    terminal.end(signal.SIGKILL)
+@pytest.fixture(scope="module")
+def documented_junebug() -> Iterator[dict[str, int]]:
+    """It runs. The README's ports, and those used in their place: the walk-through must run beside anything."""
+    ports = {documented: free_port() for documented in ("8080", "8001", "9001", "2775")}
+    with tempfile.TemporaryDirectory(prefix="jb-") as directory:
+        jb = Terminal([command_path("jb"), "--embedded", "--port", str(ports["8080"])], Path(directory))
+        try:
+            jb.wait_for(lambda text: f"Junebug is listening on http://localhost:{ports['8080']}" in text)
+            yield ports
+            jb.process.send_signal(signal.SIGTERM)
+            assert jb.process.wait(DEADLINE) == 0
+        finally:
+            jb.end(signal.SIGKILL)
+            print(*(log.read_text()[-5000:] for log in Path(directory, "logs").glob("*.log*")), sep="\n")
 
 
 def as_run(text: str, ports: dict[str, int]) -> str:
@@ -100,7 +102,8 @@ def shape(value: Any) -> Any:
 
 
 @pytest.mark.timeout(240)
-def test_the_walk_through_works_as_written(junebug: Terminal, ports: dict[str, int], short_dir: Path) -> None:
+def test_the_walk_through_works_as_written(documented_junebug: dict[str, int], short_dir: Path) -> None:
+    ports = documented_junebug
     typed = [as_run(command, ports) for block in blocks("console") for command in commands(block)]
     shown = [json.loads(as_run(block, ports)) for block in blocks("json")]
     sink_command, create, set_channel, telnet, set_address, send, set_message, reply, look, logs = typed
@@ -159,11 +162,11 @@ def test_the_walk_through_works_as_written(junebug: Terminal, ports: dict[str, i
     assert len(run(logs)["result"]) == 3
 
     sink.end()
-    assert _stop(junebug) == 0
 
 
 @pytest.mark.timeout(240)
-def test_smpp_without_an_smsc_works_as_written(junebug: Terminal, ports: dict[str, int], short_dir: Path) -> None:
+def test_smpp_without_an_smsc_works_as_written(documented_junebug: dict[str, int], short_dir: Path) -> None:
+    ports = documented_junebug
     sink_command = as_run(commands(blocks("console")[0])[0], ports)
     section = blocks("console", "SMPP without an SMSC")
     demo, smsc_command, create, set_channel, send = (command for block in section for command in commands(block))
@@ -171,7 +174,7 @@ def test_smpp_without_an_smsc_works_as_written(junebug: Terminal, ports: dict[st
     program, _, options = smsc_command.partition(" ")
     assert program == ".venv/bin/junebug-smsc"
     sink = Terminal(sink_command, short_dir)
-    smsc = Terminal([str(Path(sys.executable).parent / "junebug-smsc"), *as_run(options, ports).split()], short_dir)
+    smsc = Terminal([command_path("junebug-smsc"), *as_run(options, ports).split()], short_dir)
     _connect(ports["8001"]).close()
     _connect(ports["2775"]).close()
 
@@ -201,12 +204,6 @@ def test_smpp_without_an_smsc_works_as_written(junebug: Terminal, ports: dict[st
 
     smsc.end()
     sink.end()
-    assert _stop(junebug) == 0
-
-
-def _stop(junebug: Terminal) -> int:
-    junebug.process.send_signal(signal.SIGTERM)
-    return junebug.process.wait(DEADLINE)
 
 
 def _connect(port: int) -> socket.socket:

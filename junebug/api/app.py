@@ -44,7 +44,7 @@ PREFIXES = ("", "/jb")
 KEEPALIVE_TIMEOUT = 75.0
 LINGERING_TIME = 2.0
 """Seconds for which the rest of a refused body is read, so that its sender gets to read the answer."""
-WAIT_FOR_SERVERS, WAIT_FOR_EMBEDDED_SERVERS = 5.0, 30.0
+WAIT_FOR_SERVERS, WAIT_FOR_EMBEDDED_SERVERS = 5.0, 90.0
 ASK_AGAIN = 0.1
 CLOSE_TIMEOUT = 2.0
 

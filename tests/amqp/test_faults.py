@@ -15,7 +15,7 @@ from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Channel, Delivery
 from junebug.errors import BrokerUnavailable, Unroutable
-from tests.harness import eventually
+from tests.polling import eventually
 from tests.servers import RabbitmqServer
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,6 +19,7 @@ from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable
 from junebug.registry import ChannelType, Registry
 from junebug.stores import Stores
+from tests.polling import eventually
 
 TIMEOUT = 10.0
 
@@ -105,24 +105,12 @@ class Api:
         found: list[Delivery] = []
         consumer = self.broker.consume(queue, found.append, prefetch=count)
         try:
-            await until(lambda: len(found) >= count)
+            await eventually(lambda: len(found) >= count)
             for delivery in found:
                 delivery.ack()
         finally:
             await consumer.cancel()
         return found
-
-
-async def until(condition: Callable[[], Any], timeout: float = TIMEOUT) -> None:
-    """Poll until it holds; it may be a coroutine function."""
-    async with asyncio.timeout(timeout):
-        while True:
-            held = condition()
-            if isinstance(held, Awaitable):
-                held = await held
-            if held:
-                return
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

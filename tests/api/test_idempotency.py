@@ -15,7 +15,8 @@ from junebug.api.idempotency import body_digest
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, StoreUnavailable, Unroutable
 from junebug.model.messages import UserMessage
-from tests.api.conftest import Answer, Api, running_api, until
+from tests.api.conftest import Answer, Api, running_api
+from tests.polling import eventually
 
 MESSAGE = {"to": "+123", "content": "hello"}
 REPLAYED = "Idempotent-Replayed"
@@ -243,7 +244,7 @@ async def test_what_was_sent_but_could_not_be_noted_is_answered_and_keeps_its_id
         answers.append(await send(quick, channel))
         return answers[-1].status == 201
 
-    await until(answered)
+    await eventually(answered)
     assert answers[-1].body == first.body
     assert set(await sent(quick, channel)) == {first.result["message_id"]}
 

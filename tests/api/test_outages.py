@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
-from tests.api.conftest import Answer, Api, running_api, until
+from tests.api.conftest import Answer, Api, running_api
+from tests.polling import eventually
 from tests.servers import RabbitmqServer, RedisServer
 
 REQUEST_TIMEOUT = 1.0
@@ -82,7 +83,7 @@ async def sent_with_key(api: Api, one: str) -> Answer:
         answers.append(await api("POST", f"{one}/messages/", json=MESSAGE, headers=KEY))
         return answers[-1].status != 409
 
-    await until(answered)
+    await eventually(answered)
     return answers[-1]
 
 
@@ -123,7 +124,7 @@ async def test_without_redis_requests_are_503_in_time_and_go_on_when_it_is_back(
     assert [error["type"] for error in health.errors] == ["StoreUnavailable"]
 
     await bring_back(own_redis, way)
-    await until(lambda: healthy(api))
+    await eventually(lambda: healthy(api))
     assert (await api("POST", f"{one}/messages/", json=MESSAGE)).status == 201
     first = await sent_with_key(api, one)
     assert (await sent_with_key(api, one)).headers["Idempotent-Replayed"] == "true"
@@ -164,7 +165,7 @@ async def test_without_rabbitmq_sending_and_creating_are_503_in_time_and_reading
     assert (health.status, health.result["redis"], health.result["amqp"]) == (503, "ok", "down")
 
     await bring_back(own_rabbitmq, way)
-    await until(lambda: healthy(api), 30)
+    await eventually(lambda: healthy(api), 30)
     assert (await api("POST", f"{one}/messages/", json=MESSAGE)).status == 201
     assert (await sent_with_key(api, one)).status == 201
 
@@ -206,4 +207,4 @@ async def test_a_channel_that_cannot_be_stored_leaves_no_queues(
             await asyncio.sleep(0)
         return missing == len(declared)
 
-    await until(gone)
+    await eventually(gone)

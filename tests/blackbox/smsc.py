@@ -21,7 +21,8 @@ from typing import Any, Self
 
 import aiohttp
 
-from tests.harness import DEADLINE, clean_environment, command_path, eventually
+from tests.harness import clean_environment, command_path
+from tests.polling import DEADLINE, eventually
 
 BIND_RECEIVER, BIND_TRANSMITTER, SUBMIT_SM, DELIVER_SM, UNBIND = 0x01, 0x02, 0x04, 0x05, 0x06
 BIND_TRANSCEIVER, ENQUIRE_LINK, DATA_SM, GENERIC_NACK, RESPONSE = 0x09, 0x15, 0x103, 0x80000000, 0x80000000

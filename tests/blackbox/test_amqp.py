@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.blackbox.conftest import Channels
-from tests.harness import AppQueues, WebhookSink, eventually, is_message_id, is_timestamp, unique, vumi_message
+from tests.harness import AppQueues, WebhookSink, is_message_id, is_timestamp, unique, vumi_message
+from tests.polling import eventually
 
 USER_MESSAGE = {
     "message_id", "message_type", "message_version", "timestamp", "to_addr", "from_addr", "group", "in_reply_to",

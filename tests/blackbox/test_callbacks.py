@@ -9,17 +9,8 @@ from typing import Any
 import pytest
 
 from tests.blackbox.conftest import Channels
-from tests.harness import (
-    DEADLINE,
-    Reply,
-    WebhookSink,
-    basic_authorization,
-    eventually,
-    gather_limited,
-    is_message_id,
-    is_timestamp,
-    unique,
-)
+from tests.harness import Reply, WebhookSink, basic_authorization, gather_limited, is_message_id, is_timestamp, unique
+from tests.polling import DEADLINE, eventually
 
 MO = {"to", "from", "group", "message_id", "channel_id", "timestamp", "reply_to", "content", "channel_data"}
 EVENT = {"event_type", "message_id", "channel_id", "timestamp", "event_details"}

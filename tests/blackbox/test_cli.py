@@ -24,12 +24,12 @@ from tests.harness import (
     Channel,
     TelnetClient,
     WebhookSink,
-    eventually,
     free_port,
     is_alive,
     run_command,
     vumi_message,
 )
+from tests.polling import eventually
 from tests.servers import RabbitmqServer, RedisServer
 
 SPEC_FLAGS = {
@@ -427,22 +427,19 @@ async def test_embedded_keeps_channels_and_messages_between_runs(start_junebug: 
     assert channel_address in listening
     assert {address.rpartition(":")[0] for address in listening} <= {"127.0.0.1", "::1"}, "it is open to everybody"
     await unheard.modify(mo_url=sink.url("/mo"))
-    assert junebug.stop() == 0
-    assert [pid for pid in children if is_alive(pid)] == []
+    os.kill(junebug.pid, signal.SIGKILL)  # its servers, too, keep what they confirmed
+    await eventually(lambda: not [pid for pid in children if is_alive(pid)])
+    junebug.wait()
     junebug.start(wait=False)
     junebug.wait_listening(timeout=90)
     await sink.wait_content("/mo", "not yet heard")
     async with await TelnetClient.connect(channel.port) as client:
         await client.say("second run")
         await sink.wait_content("/mo", "second run")
-    os.kill(junebug.pid, signal.SIGKILL)  # its servers, too, keep what they confirmed
-    children = {**children, **junebug.children()}
-    await eventually(lambda: not [pid for pid in children if is_alive(pid)])
-    junebug.wait()
-    junebug.start(wait=False)
-    junebug.wait_listening(timeout=90)
+    children = junebug.children()
     assert set((await junebug.api.get("/channels/")).result) == {channel.id, unheard.id}
     assert junebug.stop() == 0
+    assert [pid for pid in children if is_alive(pid)] == []
     assert "Traceback" not in junebug.output()
 
 

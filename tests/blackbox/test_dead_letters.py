@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.blackbox.conftest import Channels
-from tests.harness import Api, AppQueues, Channel, Reply, WebhookSink, eventually, is_timestamp
+from tests.harness import Api, AppQueues, Channel, Reply, WebhookSink, is_timestamp
+from tests.polling import eventually
 
 FLAGS = {"callback-retry-delays": "0.1,0.2", "callback-max-age": 6}
 

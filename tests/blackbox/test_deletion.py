@@ -9,7 +9,8 @@ import redis
 from tests.blackbox import world as worlds
 from tests.blackbox.conftest import Channels, StartJunebug, own_database
 from tests.blackbox.world import World
-from tests.harness import START_DEADLINE, AppQueues, Channel, Reply, WebhookSink, eventually, unique, vumi_message
+from tests.harness import START_DEADLINE, AppQueues, Channel, Reply, WebhookSink, unique, vumi_message
+from tests.polling import eventually
 
 FLAGS = {"callback-retry-delays": "600"}
 """What fails waits for longer than any test."""

@@ -16,7 +16,8 @@ from tests.blackbox.receiver import WAYS, Receiver
 from tests.blackbox.smsc import WireSmsc
 from tests.blackbox.test_smpp import smpp
 from tests.blackbox.traffic import everything_arrives, loopback_traffic, smpp_traffic, telnet_traffic
-from tests.harness import Channel, eventually
+from tests.harness import Channel
+from tests.polling import eventually
 
 FLAGS = {"callback-retry-delays": "0.2,0.5,1", "callback-timeout": 1, "max-logs": 5000}
 PAUSE = 0.06

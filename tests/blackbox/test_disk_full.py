@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.blackbox.conftest import Channels, StartJunebug
-from tests.harness import Channel, JunebugProcess, TelnetClient, WebhookSink, eventually
+from tests.harness import Channel, JunebugProcess, TelnetClient, WebhookSink
+from tests.polling import eventually
 
 SIZE = 1_000_000
 Full = Callable[[JunebugProcess], AbstractContextManager[None]]

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.blackbox.conftest import Channels
-from tests.harness import DEADLINE, Api, JunebugProcess
+from tests.harness import Api, JunebugProcess
+from tests.polling import DEADLINE
 
 FLAGS = {"max-body-size": 20_000}
 UNKNOWN = "/channels/11111111-2222-3333-4444-555555555555"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from tests.blackbox.conftest import Channels
-from tests.harness import ROOT, AppQueues, WebhookSink, eventually
+from tests.harness import ROOT, AppQueues, WebhookSink
+from tests.polling import eventually
 
 FLAGS = {"channels": "reporting:tests.blackbox.channel_types.ReportingTransport"}
 ENVIRONMENT = {"PYTHONPATH": str(ROOT)}

@@ -28,7 +28,8 @@ from tests.blackbox.world import (
     load_on,
     server_of,
 )
-from tests.harness import START_DEADLINE, Channel, JunebugProcess, WebhookSink, eventually
+from tests.harness import START_DEADLINE, Channel, JunebugProcess, WebhookSink
+from tests.polling import eventually
 
 module_world = worlds.module_world
 world = worlds.world

@@ -13,7 +13,8 @@ from typing import Any
 import aiohttp
 
 from tests.blackbox.conftest import Channels
-from tests.harness import Answer, Api, Channel, JunebugProcess, WebhookSink, eventually
+from tests.harness import Answer, Api, Channel, JunebugProcess, WebhookSink
+from tests.polling import eventually
 
 FLAGS = {"workers": 2, "request-timeout": 2}
 CLIENTS = 10

@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 from tests.blackbox.conftest import Channels
-from tests.harness import AppQueues, Channel, TelnetClient, WebhookSink, eventually, free_port, vumi_message
+from tests.harness import AppQueues, Channel, TelnetClient, WebhookSink, free_port, vumi_message
+from tests.polling import eventually
 
 
 async def talk(client: TelnetClient, sink: WebhookSink, path: str, text: str) -> dict[str, Any]:

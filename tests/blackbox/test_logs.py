@@ -9,7 +9,8 @@ import time
 import pytest
 
 from tests.blackbox.conftest import Channels, StartJunebug
-from tests.harness import ROOT, Api, JunebugProcess, WebhookSink, eventually
+from tests.harness import ROOT, Api, JunebugProcess, WebhookSink
+from tests.polling import eventually
 
 FLAGS = {
     "max-logs": 30,

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.blackbox.conftest import Channels, StartJunebug
-from tests.harness import DEADLINE, Api, Channel, JunebugProcess, WebhookSink, eventually, is_message_id, is_timestamp
+from tests.harness import Api, Channel, JunebugProcess, WebhookSink, is_message_id, is_timestamp
+from tests.polling import DEADLINE, eventually
 
 ECHO = {"id", "message_id", "channel_id", "to", "from", "group", "reply_to", "content", "timestamp", "channel_data"}
 

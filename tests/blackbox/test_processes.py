@@ -23,11 +23,11 @@ from tests.harness import (
     Reply,
     TelnetClient,
     WebhookSink,
-    eventually,
     free_port,
     gather_limited,
     is_alive,
 )
+from tests.polling import eventually
 
 FLAGS = {"worker-timeout": 3}
 

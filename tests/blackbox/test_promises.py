@@ -28,7 +28,8 @@ from tests.blackbox.smsc import WireSmsc
 from tests.blackbox.test_smpp import smpp
 from tests.blackbox.traffic import Traffic, everything_arrives, loopback_traffic, smpp_traffic, telnet_traffic
 from tests.blackbox.world import World
-from tests.harness import START_DEADLINE, THOROUGH, Channel, TelnetClient, eventually, gather_limited
+from tests.harness import START_DEADLINE, THOROUGH, Channel, TelnetClient, gather_limited
+from tests.polling import eventually
 
 FLAGS = {"callback-retry-delays": "0.2,0.5,1", "callback-timeout": 1, "max-logs": 5000}
 MANY = 2_000 * THOROUGH

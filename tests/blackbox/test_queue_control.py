@@ -11,7 +11,8 @@ import pytest
 from tests.blackbox.conftest import Channels
 from tests.blackbox.smsc import WireSmsc
 from tests.blackbox.test_smpp import smpp
-from tests.harness import START_DEADLINE, Api, Channel, WebhookSink, eventually
+from tests.harness import START_DEADLINE, Api, Channel, WebhookSink
+from tests.polling import eventually
 
 
 async def paused(channel: Channel) -> Channel:

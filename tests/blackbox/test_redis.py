@@ -8,7 +8,8 @@ from typing import Any
 import redis
 
 from tests.blackbox.conftest import Channels, StartJunebug, own_database
-from tests.harness import AppQueues, Channel, JunebugProcess, TelnetClient, WebhookSink, eventually, free_port
+from tests.harness import AppQueues, Channel, JunebugProcess, TelnetClient, WebhookSink, free_port
+from tests.polling import eventually
 from tests.servers import RedisServer
 
 FLAGS = {"inbound-message-ttl": 300, "outbound-message-ttl": 500}

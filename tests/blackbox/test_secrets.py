@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from tests.blackbox.conftest import Channels
-from tests.harness import ROOT, Api, Channel, JunebugProcess, WebhookSink, eventually
+from tests.harness import ROOT, Api, Channel, JunebugProcess, WebhookSink
+from tests.polling import eventually
 
 FLAGS = {"channels": "secretive:tests.blackbox.channel_types.SecretiveTransport", "log-file": "junebug.log"}
 ENVIRONMENT = {"PYTHONPATH": str(ROOT)}

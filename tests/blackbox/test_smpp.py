@@ -44,7 +44,8 @@ from tests.blackbox.smsc import (
     receipt_text,
     udh,
 )
-from tests.harness import Api, Channel, JunebugProcess, WebhookSink, eventually, gather_limited
+from tests.harness import Api, Channel, JunebugProcess, WebhookSink, gather_limited
+from tests.polling import eventually
 
 PASSWORD = "pa55wOrd-long-tail"
 QUICK = {"initial_reconnect_delay": 0.1, "max_reconnect_delay": 0.5, "throttle_delay": 0.02, "retry_delay": 0.1}

@@ -20,7 +20,8 @@ from tests.blackbox.conftest import Channels
 from tests.blackbox.smsc import DELIVER_SM, CuttingProxy, Submit, WireSmsc, deliver_body
 from tests.blackbox.test_smpp import TO, config_for, smpp, until_status
 from tests.blackbox.world import World, each_has_its_event, killing, load_on, server_of
-from tests.harness import START_DEADLINE, THOROUGH, Channel, WebhookSink, eventually, gather_limited
+from tests.harness import START_DEADLINE, THOROUGH, Channel, WebhookSink, gather_limited
+from tests.polling import eventually
 
 module_world = worlds.module_world
 world = worlds.world

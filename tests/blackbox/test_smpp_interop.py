@@ -17,7 +17,8 @@ import pytest
 
 from tests.blackbox.conftest import Channels
 from tests.blackbox.test_smpp import FROM, TO, send, smpp, until_events, until_status
-from tests.harness import WebhookSink, eventually, free_port
+from tests.harness import WebhookSink, free_port
+from tests.polling import eventually
 
 HERE = Path(__file__).parent / "interop"
 PYTHON = os.environ.get("JUNEBUG_TEST_INTEROP_PYTHON", sys.executable)

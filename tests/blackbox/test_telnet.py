@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.blackbox.conftest import Channels
-from tests.harness import JunebugProcess, TelnetClient, WebhookSink, eventually, free_port, is_message_id, is_timestamp
+from tests.harness import JunebugProcess, TelnetClient, WebhookSink, free_port, is_message_id, is_timestamp
+from tests.polling import eventually
 
 
 def curl(url: str, data: str) -> dict[str, Any]:

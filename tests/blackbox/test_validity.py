@@ -10,7 +10,8 @@ from tests.blackbox.conftest import Channels
 from tests.blackbox.smsc import WireSmsc
 from tests.blackbox.test_queue_control import paused, resume
 from tests.blackbox.test_smpp import smpp
-from tests.harness import Api, AppQueues, WebhookSink, eventually, is_timestamp, vumi_message
+from tests.harness import Api, AppQueues, WebhookSink, is_timestamp, vumi_message
+from tests.polling import eventually
 
 SHORT = 0.3
 """Seconds: over before what waits for longer than that is sent."""

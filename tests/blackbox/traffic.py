@@ -18,7 +18,8 @@ import aiohttp
 
 from tests.blackbox.receiver import Key, Receiver
 from tests.blackbox.smsc import WireSmsc
-from tests.harness import START_DEADLINE, Api, Channel, TelnetClient, eventually
+from tests.harness import START_DEADLINE, Api, Channel, TelnetClient
+from tests.polling import eventually
 
 PHONE, NUMBER = "+27820001111", "8110"
 

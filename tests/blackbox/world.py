@@ -23,7 +23,8 @@ import pytest
 from tests.blackbox.conftest import QUICK, Channels, server_flags
 from tests.blackbox.receiver import Receiver
 from tests.blackbox.traffic import Listener, Load
-from tests.harness import START_DEADLINE, Api, Channel, JunebugProcess, WebhookSink, eventually
+from tests.harness import START_DEADLINE, Api, Channel, JunebugProcess, WebhookSink
+from tests.polling import eventually
 from tests.servers import RabbitmqServer, RedisServer, Server, redis_server
 
 REQUEST_TIMEOUT = 3.0

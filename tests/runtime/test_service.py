@@ -13,7 +13,7 @@ from junebug.runtime.heartbeat import beat
 from junebug.runtime.loop import is_transport_gone, run_async
 from junebug.runtime.service import EXIT_FAILED, EXIT_OK, ServiceLife, bounded
 from junebug.runtime.tasks import TaskOwner
-from tests.harness import eventually
+from tests.polling import eventually
 
 
 class Recorded:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable
 from typing import Any, Self
 
 from junebug.smpp.codec import decode, encode
@@ -12,15 +11,7 @@ from junebug.smpp.framing import PduReader
 from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import Pdu, response_to
 from junebug.smpp.session import Session
-
-DEADLINE = 10.0
-
-
-async def until(condition: Callable[[], Any], deadline: float = DEADLINE) -> None:
-    """Poll until true, or fail."""
-    async with asyncio.timeout(deadline):
-        while not condition():
-            await asyncio.sleep(0.002)
+from tests.polling import DEADLINE
 
 
 class Connection:

@@ -17,8 +17,9 @@ from junebug.smpp.bind import BindEvent, BindState, PersistentBind, TlsError
 from junebug.smpp.options import BindOptions, SessionOptions, TlsOptions
 from junebug.smpp.pdu import Bind, DeliverSm, SubmitSm, SubmitSmResp, Unbind
 from junebug.smpp.session import NotWritten, ResponseLost
+from tests.polling import eventually
 from tests.servers import free_port
-from tests.smpp.peer import Connection, Log, Peer, until
+from tests.smpp.peer import Connection, Log, Peer
 
 
 class Watched(PersistentBind):
@@ -45,10 +46,10 @@ class Watched(PersistentBind):
         return [event.state for event in self.events]
 
     async def wait_bound(self) -> None:
-        await until(lambda: self.bound)
+        await eventually(lambda: self.bound)
 
     async def state(self, state: BindState, times: int = 1) -> BindEvent:
-        await until(lambda: self.states.count(state) >= times)
+        await eventually(lambda: self.states.count(state) >= times)
         return [event for event in self.events if event.state == state][times - 1]
 
 

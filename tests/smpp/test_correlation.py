@@ -16,8 +16,8 @@ from junebug.transports.smpp import correlation
 from junebug.transports.smpp.config import SmppConfig
 from junebug.transports.smpp.correlation import ReceiptCorrelation, SentPart
 from junebug.transports.smpp.receipts import Receipt
+from tests.polling import eventually
 from tests.servers import RedisServer
-from tests.worker.conftest import eventually
 
 CONFIG = SmppConfig.from_config({"host": "h", "port": 1, "system_id": "me", "password": ""})
 TO = "27820001111"

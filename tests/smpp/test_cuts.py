@@ -17,7 +17,8 @@ from junebug.smpp.options import BindOptions
 from junebug.smpp.pdu import SubmitSm
 from junebug.smpp.session import NotWritten, ResponseLost
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
-from tests.smpp.peer import Log, until
+from tests.polling import eventually
+from tests.smpp.peer import Log
 
 MESSAGES = 500
 CUTS = 60
@@ -94,7 +95,7 @@ async def test_cut_at_any_byte_nothing_is_lost_and_only_the_unknown_is_doubled(s
         async def send(content: str) -> None:
             message = SubmitSm(destination_addr="27831234567", registered_delivery=1, short_message=content.encode())
             while True:
-                await until(lambda: bind.bound)
+                await eventually(lambda: bind.bound)
                 try:
                     await bind.request(message)
                 except NotWritten:
@@ -115,7 +116,7 @@ async def test_cut_at_any_byte_nothing_is_lost_and_only_the_unknown_is_doubled(s
 
         async with asyncio.timeout(60):
             await asyncio.gather(*(sender() for _ in range(10)))
-        await until(lambda: all(message.receipts for message in smsc.messages.values()), 30)
+        await eventually(lambda: all(message.receipts for message in smsc.messages.values()), 30)
         await bind.stop()
     arrived = Counter(message.content for message in smsc.messages.values())
     assert proxy.cut >= CUTS // 2

@@ -32,7 +32,8 @@ from junebug.smpp.pending import LAST_SEQUENCE, PendingRequests, Request
 from junebug.smpp.session import MAX_UNREAD, NotWritten, ResponseLost, Session
 from junebug.smpp.timers import Liveness
 from tests.harness import THOROUGH
-from tests.smpp.peer import Log, Peer, connect, frame, response, until
+from tests.polling import eventually
+from tests.smpp.peer import Log, Peer, connect, frame, response
 
 
 @pytest.fixture
@@ -317,7 +318,7 @@ async def test_unbinding_waits_for_what_is_in_flight(peer: Peer) -> None:
     written = asyncio.create_task(session.request(submit()))
     pdu = await connection.expect(SubmitSm)
     connection.send(DeliverSm(sequence_number=5))
-    await until(lambda: log.requests)
+    await eventually(lambda: log.requests)
     ending = asyncio.create_task(session.unbind())
     await asyncio.sleep(0)
     with pytest.raises(NotWritten):
@@ -377,7 +378,7 @@ async def test_an_alert_needs_no_answer(peer: Peer) -> None:
     connection = await peer.connection()
     connection.send(*(AlertNotification(sequence_number=number, source_addr="1") for number in (1, 2)))
     connection.send(DeliverSm(sequence_number=3))
-    await until(lambda: len(log.requests) == 3)
+    await eventually(lambda: len(log.requests) == 3)
 
 
 async def test_more_than_the_owner_can_keep_is_to_come_again(peer: Peer) -> None:
@@ -390,7 +391,7 @@ async def test_more_than_the_owner_can_keep_is_to_come_again(peer: Peer) -> None
     session.respond(DeliverSmResp(sequence_number=1))
     await connection.expect(DeliverSmResp)
     connection.send(DeliverSm(sequence_number=4))
-    await until(lambda: len(log.requests) == 3)
+    await eventually(lambda: len(log.requests) == 3)
 
 
 async def test_an_undecodable_body_is_answered_and_the_session_lives(peer: Peer) -> None:

@@ -22,7 +22,8 @@ from junebug.smpp.pdu import Bind, CancelSm, DataSm, DeliverSm, Pdu, QuerySm, Su
 from junebug.smpp.session import NotWritten, ResponseLost, Session
 from junebug.smpp.simulator.command import http_app
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
-from tests.smpp.peer import DEADLINE, Log, connect, response, until
+from tests.polling import DEADLINE, eventually
+from tests.smpp.peer import Log, connect, response
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ async def test_binds_end_with_unbind_and_are_forgotten(smsc: Any) -> None:
     smsc = await smsc()
     session = await bind(smsc)
     await session.unbind()
-    await until(lambda: not smsc.clients)
+    await eventually(lambda: not smsc.clients)
 
 
 # --- submits ----------------------------------------------------------------------------------------------------------
@@ -207,7 +208,7 @@ async def test_a_receipt_says_what_became_of_the_message(smsc: Any) -> None:
     session = await bind(smsc, phone)
     for number in (1, 2):
         await session.request(submit(number, registered_delivery=1))
-    await until(lambda: len(phone.requests) == 2)
+    await eventually(lambda: len(phone.requests) == 2)
     for pdu, state, delivered, err in zip(phone.requests, ("DELIVRD", "UNDELIV"), (1, 0), (0, 1), strict=True):
         assert isinstance(pdu, DeliverSm)
         assert pdu.esm_class == c.ESM_CLASS_DELIVERY_RECEIPT
@@ -220,7 +221,7 @@ async def test_a_receipt_says_what_became_of_the_message(smsc: Any) -> None:
         )
         assert pdu.tlvs[c.RECEIPTED_MESSAGE_ID] == b"%d\0" % number
         assert pdu.tlvs[c.MESSAGE_STATE] == (b"\2" if delivered else b"\5")
-    await until(lambda: [each.receipts for each in smsc.messages.values()] == [1, 1])
+    await eventually(lambda: [each.receipts for each in smsc.messages.values()] == [1, 1])
 
 
 @pytest.mark.parametrize(
@@ -240,7 +241,7 @@ async def test_receipts_are_for_those_who_ask(smsc: Any, registered_delivery: in
     session = await bind(smsc, phone)
     await session.request(submit(registered_delivery=registered_delivery))
     await smsc.deliver(DeliverSm(short_message=b"the end"))
-    await until(lambda: len(phone.requests) == wanted + 1)
+    await eventually(lambda: len(phone.requests) == wanted + 1)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +258,7 @@ async def test_ids_in_receipts_may_look_different(smsc: Any, options: dict[str, 
     session = await bind(await smsc(**options), phone)
     for number in range(1, 11):
         await session.request(submit(number, registered_delivery=1))
-    await until(lambda: len(phone.requests) == 10)
+    await eventually(lambda: len(phone.requests) == 10)
     assert phone.texts[-1].startswith(expected)
 
 
@@ -265,7 +266,7 @@ async def test_receipts_may_come_early_and_twice(smsc: Any) -> None:
     phone = Phone()
     session = await bind(await smsc(early_receipts=True, duplicate_receipts=True, latency=0.5), phone)
     asked = asyncio.create_task(session.request(submit(registered_delivery=1)))
-    await until(lambda: len(phone.requests) == 2)
+    await eventually(lambda: len(phone.requests) == 2)
     assert not asked.done()
     await asked
 
@@ -275,7 +276,7 @@ async def test_receipts_may_come_out_of_order(smsc: Any) -> None:
     session = await bind(await smsc(late_receipts=0.5, receipt_form="text"), phone)
     for number in (1, 2, 3):
         await session.request(submit(number, registered_delivery=1))
-    await until(lambda: len(phone.requests) == 3)
+    await eventually(lambda: len(phone.requests) == 3)
     assert [text[:4] for text in phone.texts] == ["id:1", "id:3", "id:2"]
     assert not any(pdu.tlvs for pdu in phone.requests)
 
@@ -284,7 +285,7 @@ async def test_receipts_by_tlv_alone(smsc: Any) -> None:
     phone = Phone()
     session = await bind(await smsc(receipt_form="tlv"), phone)
     await session.request(submit(registered_delivery=1))
-    await until(lambda: phone.requests)
+    await eventually(lambda: phone.requests)
     assert phone.texts == [""]
     assert phone.requests[0].tlvs[c.RECEIPTED_MESSAGE_ID] == b"1\0"
 
@@ -296,11 +297,11 @@ async def test_what_is_refused_for_now_or_not_answered_comes_again(smsc: Any) ->
     await smsc.deliver(DeliverSm(short_message=b"patience"))
     assert phone.texts == ["patience"] * 3
     session.abort()
-    await until(lambda: not smsc.clients)
+    await eventually(lambda: not smsc.clients)
     delivered = smsc.deliver(DeliverSm(short_message=b"while you were away"))
     mute = Log()
     await bind(smsc, mute)
-    await until(lambda: len(mute.requests) == 2)  # never answered: tried again
+    await eventually(lambda: len(mute.requests) == 2)  # never answered: tried again
     smsc.drop_connections()
     phone = Phone(c.ESME_RDELIVERYFAILURE)
     await bind(smsc, phone)
@@ -319,7 +320,7 @@ async def test_an_mo_waits_for_a_receiver_of_its_system_id(smsc: Any) -> None:
     await bind(smsc, Phone(), c.BIND_TRANSMITTER, system_id="you")
     assert smsc.mo("27831234567", "1234", "hello", "you") == 1
     await bind(smsc, phone, c.BIND_RECEIVER, system_id="you")
-    await until(lambda: phone.requests)
+    await eventually(lambda: phone.requests)
     assert phone.texts == ["hello"]
     pdu = phone.requests[0]
     assert isinstance(pdu, DeliverSm)
@@ -333,7 +334,7 @@ async def test_a_long_mo_comes_in_parts(smsc: Any) -> None:
     await bind(smsc, phone)
     content = "0123456789" * 30
     assert smsc.mo("1", "2", content) == 2
-    await until(lambda: len(phone.requests) == 2)
+    await eventually(lambda: len(phone.requests) == 2)
     parts: list[Any] = phone.requests
     assert [each.esm_class for each in parts] == [c.ESM_CLASS_UDHI] * 2
     assert [each.short_message[:6] for each in parts] == [b"\x05\0\3\1\2\1", b"\x05\0\3\1\2\2"]
@@ -358,7 +359,7 @@ async def test_http_control(smsc: Any) -> None:
             "/mo", json={"from": "1", "to": "2", "user_data": "00ff", "data_coding": 4, "tlvs": {"0x1401": "aa"}}
         )
         assert response.status == 201
-        await until(lambda: len(phone.requests) == 2)
+        await eventually(lambda: len(phone.requests) == 2)
         raw: Any = phone.requests[1]
         assert (raw.short_message, raw.data_coding, raw.tlvs) == (b"\0\xff", 4, {0x1401: b"\xaa"})
         shown = await (await client.get("/")).json()
@@ -428,7 +429,7 @@ async def test_the_command_listens_takes_lines_and_ends_when_asked() -> None:
         assert (await session.request(Bind(system_id="me", password="pass"))).command_status == c.ESME_ROK
         process.stdin.write(b"27831234567 1234 hello, everybody\nonly one\n")
         await line_with(process.stdout, "FROM TO TEXT")
-        await until(lambda: phone.requests)
+        await eventually(lambda: phone.requests)
         assert phone.texts == ["hello, everybody"]
         await session.request(submit())
         await line_with(process.stdout, "1234 -> 27831234567: 'number 1'")

@@ -22,7 +22,8 @@ from junebug.smpp.pdu import DeliverSm, SubmitSm
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
 from junebug.transports.smpp import transport
 from junebug.transports.smpp.transport import SmppTransport
-from tests.worker.conftest import Bench, eventually
+from tests.polling import eventually
+from tests.worker.conftest import Bench
 
 TO = "27820001111"
 LONG = "".join(f"{number:04}" for number in range(100))

@@ -24,7 +24,7 @@ from junebug.stores import Stores, channels, client
 from junebug.stores.outbound import EventTarget
 from junebug.stores.rates import RATES, RateStore
 from junebug.stores.statuses import ORPHAN_TTL
-from tests.harness import eventually
+from tests.polling import eventually
 from tests.servers import RedisServer
 
 

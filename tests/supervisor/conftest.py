@@ -9,8 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,22 +20,9 @@ from junebug.errors import Unavailable
 from junebug.supervisor.client import SupervisorClient
 from junebug.supervisor.reconcile import Running
 from tests.forkserver import ROOT, Forked, forkserver
+from tests.polling import DEADLINE, eventually_blocking
 
 T = TypeVar("T")
-DEADLINE = 15.0
-
-
-def eventually(check: Callable[[], T], timeout: float = DEADLINE) -> T:
-    """The first true answer of `check`, asked again and again."""
-    deadline = time.monotonic() + timeout
-    while True:
-        answer = check()
-        if answer or time.monotonic() > deadline:
-            assert answer, f"not within {timeout} s"
-            return answer
-        time.sleep(0.01)
-
-
 class FakeJunebug:
     """The supervisor's process and what can be seen of it."""
 
@@ -57,7 +43,7 @@ class FakeJunebug:
             "tests.supervisor.fake_junebug:main", [json.dumps(given)], cwd=ROOT, env=os.environ, stdout=out, stderr=out
         )
         if wait:
-            eventually(self.answers)
+            eventually_blocking(self.answers)
         return self
 
     def answers(self) -> bool:
@@ -80,7 +66,7 @@ class FakeJunebug:
             return {}
 
     def wait_launch(self, channel: str, other_than: int = 0) -> dict[str, Any]:
-        return eventually(lambda: ((told := self.launch(channel)).get("pid", 0) not in (0, other_than) and told) or {})
+        return eventually_blocking(lambda: ((told := self.launch(channel)).get("pid", 0) not in (0, other_than) and told) or {})
 
     def children(self) -> dict[int, str]:
         """pid -> title of what the supervisor has forked, zombies apart; they are remembered for the clean-up."""

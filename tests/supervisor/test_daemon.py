@@ -14,12 +14,13 @@ import pytest
 from junebug.config.declaration import Settings
 from junebug.errors import Unavailable
 from junebug.supervisor.daemon import RECONCILER_SILENCE
-from tests.supervisor.conftest import FakeJunebug, eventually, is_alive
+from tests.polling import eventually_blocking
+from tests.supervisor.conftest import FakeJunebug, is_alive
 
 
 def test_each_channel_is_a_process_whose_title_holds_its_id(fake: FakeJunebug) -> None:
     fake.client.start([(f"c{n}", 1) for n in range(30)])  # more than one chunk
-    eventually(lambda: all(fake.launch(f"c{n}") for n in range(30)))
+    eventually_blocking(lambda: all(fake.launch(f"c{n}") for n in range(30)))
     titles = set(fake.children().values())
     assert {f"junebug: channel:c{n}" for n in range(30)} <= titles
     assert {"junebug: reconciler", "junebug: api:1", "junebug: api:2"} <= titles
@@ -34,7 +35,7 @@ def test_a_channel_inherits_no_descriptor_and_is_told_its_launch(fake: FakeJuneb
 def test_a_killed_channel_is_started_again_at_once_and_told_why(fake: FakeJunebug) -> None:
     fake.client.start([("a", 1), ("b", 1)])
     first, other = fake.wait_launch("a")["pid"], fake.wait_launch("b")["pid"]
-    eventually(lambda: fake.running()["a"].state == "RUNNING")
+    eventually_blocking(lambda: fake.running()["a"].state == "RUNNING")
     killed_at = time.monotonic()
     os.kill(first, signal.SIGKILL)
     told = fake.wait_launch("a", other_than=first)
@@ -47,8 +48,8 @@ def test_a_killed_channel_is_started_again_at_once_and_told_why(fake: FakeJunebu
 
 def test_a_crash_loop_backs_off_and_never_gives_up(fake: FakeJunebug) -> None:
     fake.client.start([("crash", 1)])
-    eventually(lambda: fake.running()["crash"].deaths >= 4)
-    eventually(lambda: fake.running()["crash"].state == "BACKOFF")
+    eventually_blocking(lambda: fake.running()["crash"].deaths >= 4)
+    eventually_blocking(lambda: fake.running()["crash"].state == "BACKOFF")
     process = fake.running()["crash"]
     assert process.last_exit == "ended with exit code 70"
     assert process.backoff_until > process.died_at
@@ -61,7 +62,7 @@ def test_a_crash_loop_backs_off_and_never_gives_up(fake: FakeJunebug) -> None:
 def test_what_a_channel_prints_is_kept_apart(fake: FakeJunebug) -> None:
     fake.client.start([("print", 1), ("quiet", 1)])
     fake.wait_launch("quiet")
-    eventually((fake.settings.log_dir / "channel-print.log").exists)
+    eventually_blocking((fake.settings.log_dir / "channel-print.log").exists)
     assert "printed by a channel" in fake.ctl("tail", "channel:print")
     assert not (fake.settings.log_dir / "channel-quiet.log").exists()
 
@@ -83,7 +84,7 @@ def test_remove_is_repeated_until_the_channel_is_gone(fake: FakeJunebug) -> None
         fake.client.remove(["a", "unheard-of"])
         return "a" not in fake.running()
 
-    eventually(is_removed)
+    eventually_blocking(is_removed)
     assert not is_alive(pid)
 
 
@@ -105,14 +106,14 @@ def test_an_id_that_cannot_name_a_process_is_refused(fake: FakeJunebug, channel:
 def test_odd_but_safe_ids_work(fake: FakeJunebug) -> None:
     ids = ["a.b", "1-2_3", "A" * 128]
     fake.client.start([(channel, 1) for channel in ids])
-    eventually(lambda: all(fake.running()[channel].state == "RUNNING" for channel in ids))
+    eventually_blocking(lambda: all(fake.running()[channel].state == "RUNNING" for channel in ids))
     assert "channel:a.b: stopped" in fake.ctl("stop", "channel:a.b")
 
 
 def test_supervisorctl_sees_and_drives_channels(fake: FakeJunebug) -> None:
     fake.client.start([("a", 3)])
     first = fake.wait_launch("a")["pid"]
-    eventually(lambda: "RUNNING" in fake.ctl("status", "channel:a"))
+    eventually_blocking(lambda: "RUNNING" in fake.ctl("status", "channel:a"))
     assert "channel:a: started" in fake.ctl("restart", "channel:a")
     second = fake.wait_launch("a", other_than=first)
     assert second["generation"] == 3
@@ -129,14 +130,14 @@ def test_reload_forgets_no_channel_and_no_socket(fake: FakeJunebug) -> None:
     assert fake.process
     fake.process.send_signal(signal.SIGHUP)
     assert fake.wait_launch("a", other_than=first)["generation"] == 3
-    eventually(lambda: {"a", "b"} == fake.running().keys() if fake.answers() else None)
-    assert eventually(fake.ask_api) != api
+    eventually_blocking(lambda: {"a", "b"} == fake.running().keys() if fake.answers() else None)
+    assert eventually_blocking(fake.ask_api) != api
 
 
 def test_a_dead_api_process_never_loses_the_port(fake: FakeJunebug) -> None:
     for _ in range(5):
-        os.kill(eventually(fake.ask_api), signal.SIGKILL)
-    assert eventually(fake.ask_api)
+        os.kill(eventually_blocking(fake.ask_api), signal.SIGKILL)
+    assert eventually_blocking(fake.ask_api)
     assert "api 1 listens" in fake.out()
 
 
@@ -144,14 +145,14 @@ def test_sigkill_of_the_supervisor_leaves_no_process(nowhere: Settings) -> None:
     fake = FakeJunebug(nowhere, servers=True).start()
     try:
         fake.client.start([(f"c{n}", 1) for n in range(20)] + [("deaf", 1)])
-        eventually(lambda: all(fake.launch(f"c{n}") for n in range(20)))
+        eventually_blocking(lambda: all(fake.launch(f"c{n}") for n in range(20)))
         children = fake.children()
         assert "/bin/sleep 1000" in children.values()
         assert len(children) == 25
         os.kill(fake.launch("c0")["pid"], signal.SIGSTOP)
         assert fake.process
         fake.process.kill()
-        eventually(lambda: not any(is_alive(pid) for pid in children), timeout=3)
+        eventually_blocking(lambda: not any(is_alive(pid) for pid in children), timeout=3)
         fake.process.wait()
         fake.start()  # neither the lock nor the socket that is left over is in the way
         assert fake.terminate() == 0
@@ -200,7 +201,7 @@ def test_a_second_one_in_the_same_data_dir_is_refused(fake: FakeJunebug) -> None
     assert fake.answers()
     api_only = FakeJunebug(fake.settings, channels=False).start(wait=False)
     try:
-        eventually(lambda: sorted(api_only.children().values()) == ["junebug: api:1", "junebug: api:2"])
+        eventually_blocking(lambda: sorted(api_only.children().values()) == ["junebug: api:1", "junebug: api:2"])
         assert api_only.terminate() == 0
     finally:
         api_only.destroy()
@@ -221,6 +222,6 @@ def test_a_reconciler_that_hangs_is_replaced_by_supervisord(fake: FakeJunebug) -
         return next((pid for pid, title in fake.children().items() if title == "junebug: reconciler"), 0)
 
     hung = reconciler()
-    eventually(fake.settings.heartbeat_path("reconciler").exists)
+    eventually_blocking(fake.settings.heartbeat_path("reconciler").exists)
     os.kill(hung, signal.SIGSTOP)
-    assert eventually(lambda: (pid := reconciler()) not in (0, hung) and pid, timeout=RECONCILER_SILENCE + 15)
+    assert eventually_blocking(lambda: (pid := reconciler()) not in (0, hung) and pid, timeout=RECONCILER_SILENCE + 15)

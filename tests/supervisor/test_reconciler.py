@@ -7,7 +7,7 @@ import dataclasses
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,11 @@ from junebug.model.messages import Status
 from junebug.model.spec import ChannelSpec
 from junebug.plugin import JunebugPlugin
 from junebug.stores import Stores
+from tests.polling import DEADLINE, eventually
 from tests.servers import RedisServer
-from tests.supervisor.conftest import DEADLINE, FakeJunebug, is_alive
+from tests.supervisor.conftest import FakeJunebug, is_alive
 
 TYPES = {"fake": "junebug.transports.loopback:CHANNEL_TYPE"}
-
-
-async def until(check: Callable[[], Awaitable[Any]], timeout: float = DEADLINE) -> Any:
-    """The first true answer of `check`, asked again and again."""
-    deadline = time.monotonic() + timeout
-    while True:
-        answer = await check()
-        if answer or time.monotonic() > deadline:
-            assert answer, f"not within {timeout} s"
-            return answer
-        await asyncio.sleep(0.02)
 
 
 class House:
@@ -58,13 +48,13 @@ class House:
             told = self.fake.launch(channel)
             return told if told.get("pid", 0) not in (0, other_than) else {}
 
-        return dict(await until(look, timeout))
+        return dict(await eventually(look, timeout))
 
     async def gone(self, channel: str) -> None:
         async def look() -> bool:
             return channel not in self.fake.running()
 
-        await until(look)
+        await eventually(look)
 
     async def told(self, channel: str, type: str) -> dict[str, Any]:
         """The component `worker`, once it is of this type."""
@@ -73,7 +63,7 @@ class House:
             worker = (await self.stores.statuses.components(channel)).get("worker", {})
             return worker if worker.get("type") == type else None
 
-        return dict(await until(look))
+        return dict(await eventually(look))
 
     def reconciler(self) -> int:
         return next(pid for pid, title in self.fake.children().items() if title == "junebug: reconciler")
@@ -137,7 +127,7 @@ async def test_a_deleted_channel_leaves_nothing(house: House, settings: Settings
         async def is_forgotten() -> bool:
             return not await house.channels.deleted()
 
-        await until(is_forgotten)
+        await eventually(is_forgotten)
         assert not is_alive(pid)
         assert not any((await broker.queue_lengths([*names.channel_queues("a"), *delayed])).values())
         (keys,) = await house.stores._redis.run(("KEYS", "*a*"))
@@ -156,7 +146,7 @@ async def test_a_long_drain_keeps_nobody_waiting(house: House) -> None:
     await house.started("slow")
     await house.started("b")
     await house.channels.delete("slow")
-    await until(lambda: asyncio.to_thread(lambda: [each["label"] for each in house.fake.drains()] == ["old"]))
+    await eventually(lambda: asyncio.to_thread(lambda: [each["label"] for each in house.fake.drains()] == ["old"]))
     await house.create("c")
     await house.started("c")
     await house.channels.delete("b")
@@ -164,9 +154,9 @@ async def test_a_long_drain_keeps_nobody_waiting(house: House) -> None:
     async def deleted() -> list[str]:
         return await house.channels.deleted()
 
-    await until(lambda: _is(deleted(), ["slow"]))
+    await eventually(lambda: _is(deleted(), ["slow"]))
     (house.fake.data_dir / "go").touch()
-    await until(lambda: _is(deleted(), []))
+    await eventually(lambda: _is(deleted(), []))
     assert [each["channel"] for each in house.fake.drains()] == ["slow", "b"]
 
 
@@ -178,18 +168,18 @@ async def test_an_interrupted_drain_is_made_again(house: House) -> None:
     await house.create("slow")
     await house.started("slow")
     await house.channels.delete("slow")
-    await until(lambda: asyncio.to_thread(lambda: len(house.fake.drains()) == 1))
+    await eventually(lambda: asyncio.to_thread(lambda: len(house.fake.drains()) == 1))
     os.kill(house.reconciler(), signal.SIGKILL)
-    await until(lambda: asyncio.to_thread(lambda: len(house.fake.drains()) == 2))
+    await eventually(lambda: asyncio.to_thread(lambda: len(house.fake.drains()) == 2))
     (house.fake.data_dir / "go").touch()
-    await until(lambda: _is(house.channels.deleted(), []))
+    await eventually(lambda: _is(house.channels.deleted(), []))
 
 
 async def test_a_fault_in_a_drain_keeps_no_channel(house: House) -> None:
     await house.create("crash")
     await house.told("crash", "backoff")
     await house.channels.delete("crash")
-    await until(lambda: _is(house.channels.deleted(), []))
+    await eventually(lambda: _is(house.channels.deleted(), []))
     assert "a fault in the drain" in house.fake.out()
 
 
@@ -199,7 +189,7 @@ async def test_a_channel_deleted_while_no_supervisor_ran_is_drained(house: House
     await asyncio.to_thread(house.fake.terminate)
     await house.channels.delete("a")
     await asyncio.to_thread(house.fake.start)
-    await until(lambda: _is(house.channels.deleted(), []))
+    await eventually(lambda: _is(house.channels.deleted(), []))
     assert [each["label"] for each in house.fake.drains()] == ["kept"]
 
 
@@ -207,7 +197,7 @@ async def test_a_death_is_told_and_given_to_the_worker_to_be_posted(house: House
     await house.create("a", status_url="http://there/")
     await broker.declare({names.status_queue("a"): {}}, remember=False)
     pid = (await house.started("a"))["pid"]
-    await until(lambda: asyncio.to_thread(lambda: house.fake.running()["a"].state == "RUNNING"))
+    await eventually(lambda: asyncio.to_thread(lambda: house.fake.running()["a"].state == "RUNNING"))
     os.kill(pid, signal.SIGKILL)
     worker = await house.told("a", "died")
     assert worker["status"] == "down"
@@ -222,7 +212,7 @@ async def test_a_death_is_told_and_given_to_the_worker_to_be_posted(house: House
     async def is_given() -> bool:
         return bool(await broker.browse(names.status_queue("a"), visit, keeping=True))
 
-    await until(is_given)
+    await eventually(is_given)
     assert (given[0].channel_id, given[0].component, given[0].type) == ("a", "worker", "died")
 
 
@@ -295,7 +285,7 @@ async def test_plugins_hear_of_starts_and_stops(settings: Settings, short_dir: P
     house = House(dataclasses.replace(settings, channels=TYPES, replace_channels=True, plugins=plugins))
 
     async def heard(*lines: str) -> None:
-        await until(lambda: asyncio.to_thread(lambda: path.exists() and path.read_text().splitlines() == list(lines)))
+        await eventually(lambda: asyncio.to_thread(lambda: path.exists() and path.read_text().splitlines() == list(lines)))
 
     await house.create("a")
     await asyncio.to_thread(house.fake.start)
@@ -337,16 +327,16 @@ async def test_redis_away_emptied_and_back(own_redis: RedisServer, settings: Set
         async def is_restored() -> bool:
             return await house.channels.ids() == ["a", "b"]
 
-        await until(is_restored)
+        await eventually(is_restored)
         assert (await house.channels.get("a")).label == "kept"
         await asyncio.to_thread(own_redis.kill)
         os.kill(pids["a"], signal.SIGKILL)  # respawned without Redis
         again = await house.started("a", other_than=pids["a"])
-        await until(lambda: asyncio.to_thread(lambda: "what=redis" in house.fake.out()))  # it has looked
+        await eventually(lambda: asyncio.to_thread(lambda: "what=redis" in house.fake.out()))  # it has looked
         assert {c: p.pid for c, p in house.fake.running().items()} == {"a": again["pid"], "b": pids["b"]}
         await asyncio.to_thread(own_redis.restart)
         await house.stores._redis.run(("FLUSHALL",))
-        await until(is_restored)
+        await eventually(is_restored)
         await house.create("c")
         await house.started("c")
         assert {c: p.pid for c, p in house.fake.running().items() if c != "c"} == {"a": again["pid"], "b": pids["b"]}

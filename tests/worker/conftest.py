@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,19 +22,7 @@ from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec, Launch
 from junebug.stores import Stores
 from junebug.worker.process import ChannelWorker
-
-DEADLINE = 10.0
-
-
-async def eventually(check: Callable[[], Awaitable[Any]], timeout: float = DEADLINE) -> Any:
-    """The first true answer of `check`, asked again and again."""
-    deadline = asyncio.get_running_loop().time() + timeout
-    while True:
-        answer = await check()
-        if answer or asyncio.get_running_loop().time() > deadline:
-            assert answer, f"not within {timeout} s"
-            return answer
-        await asyncio.sleep(0.02)
+from tests.polling import DEADLINE, eventually
 
 
 class Application:

@@ -13,8 +13,9 @@ from junebug.config.declaration import RedisSettings
 from junebug.model.messages import Event, Status
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
+from tests.polling import eventually
 from tests.servers import RedisServer, free_port
-from tests.worker.conftest import Bench, eventually
+from tests.worker.conftest import Bench
 
 
 async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:

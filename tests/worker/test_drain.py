@@ -21,7 +21,8 @@ from junebug.model.messages import Event, UserMessage
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
 from junebug.worker.callbacks import drain
-from tests.harness import Reply, WebhookSink, eventually
+from tests.harness import Reply, WebhookSink
+from tests.polling import eventually
 from tests.servers import RabbitmqServer, RedisServer
 
 MO_URL, EVENT_URL = "/mo", "/event"

@@ -19,8 +19,9 @@ from junebug.model.messages import Status, UserMessage, event_of
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
 from junebug.worker.callbacks.delay_queues import DelayQueues
+from tests.polling import eventually
 from tests.servers import free_port
-from tests.worker.conftest import Application, Bench, eventually
+from tests.worker.conftest import Application, Bench
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 DELAYS = [0.2, 0.5]

@@ -12,8 +12,9 @@ from junebug import names
 from junebug.config.declaration import AmqpSettings
 from junebug.model.messages import event_of
 from junebug.worker.callbacks.forwarder import PREFETCH
+from tests.polling import eventually
 from tests.servers import RabbitmqServer
-from tests.worker.conftest import Bench, eventually
+from tests.worker.conftest import Bench
 from tests.worker.test_forwarder import DELAYS, Host, all_wait, loopback, mo, receive
 
 COUNT = 400

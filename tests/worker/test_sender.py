@@ -20,7 +20,8 @@ from junebug.model.messages import UserMessage, format_timestamp
 from junebug.model.spec import ChannelSpec
 from junebug.transports.base import Accepted, Report, Transport
 from junebug.worker import commands
-from tests.worker.conftest import Bench, eventually
+from tests.polling import eventually
+from tests.worker.conftest import Bench
 from tests.worker.scripted import ScriptedTransport
 
 
