@@ -20,11 +20,11 @@ from tests.harness import Channel
 from tests.polling import eventually
 
 FLAGS = {"callback-retry-delays": "0.2,0.5,1", "callback-timeout": 1, "max-logs": 5000}
-PAUSE = 0.06
+PAUSE = 0.1
 """Seconds between two messages of a channel: the traffic goes on for as long as servers take to come back."""
 CONCURRENCY = 50
 """callback_concurrency: calls under way to one host, for each channel."""
-MANY = 40
+MANY = 25
 """Messages of one channel in each phase of a test."""
 
 module_world = worlds.module_world

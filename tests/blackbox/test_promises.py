@@ -36,8 +36,8 @@ MANY = 2_000 * THOROUGH
 PHONES = 10
 CONCURRENCY = 50
 """callback_concurrency: calls of a channel under way to one host."""
-MESSAGES = 1_000 * THOROUGH
-PAUSE = 0.08
+MESSAGES = 600 * THOROUGH
+PAUSE = 0.15
 UNKNOWN = 100
 """Callbacks that each kill may repeat at the most: those that the application had taken and RabbitMQ was not yet (or not
 durably) told of.
@@ -92,7 +92,7 @@ class Mishaps:
             each.forget_events()
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 async def test_nothing_is_lost_while_everything_fails_in_turn(
     world: World, channels: Channels, application: Receiver
 ) -> None:
@@ -159,16 +159,16 @@ async def test_a_dead_mo_url_with_thousands_waiting_harms_nobody_and_all_arrive_
                 return int((await channel.status())["callbacks_waiting"])
 
             async def all_wait() -> bool:
-                return await waiting() >= MANY
+                return await waiting() >= MANY - CONCURRENCY
 
             began = time.monotonic()
-            await eventually(all_wait, START_DEADLINE, f"{MANY} waiting callbacks")
+            await eventually(all_wait, START_DEADLINE, f"{MANY} waiting callbacks")  # each but those being tried
             took = time.monotonic() - began
             memory = proportional_memory(await channel.pid())
             assert (await channel.component("callbacks"))["status"] == "degraded"
             await round_trips(await channels.loopback(), application)
             await heard_by(clients, channel, application)
-            assert await waiting() >= MANY
+            assert await all_wait()
             memory = max(memory, proportional_memory(await channel.pid()))
         began = time.monotonic()
         try:

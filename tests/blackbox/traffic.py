@@ -33,7 +33,7 @@ class Load:
     to: str
     event_url: str
     words: str = "text"
-    pause: float = 0.002
+    pause: float = 0.02
     """Seconds after each."""
     refusals: frozenset[int] = frozenset({503})
     """What may be answered instead of 201."""
@@ -64,7 +64,7 @@ class Load:
                     self.refused += 1
                 await asyncio.sleep(self.pause)
 
-    async def more(self, count: int = 100) -> None:
+    async def more(self, count: int = 50) -> None:
         """When so many more were accepted."""
         wanted = len(self.accepted) + count
         await eventually(lambda: len(self.accepted) >= wanted, START_DEADLINE, f"{count} more 201s")
