@@ -13,14 +13,7 @@ from typing import Any
 
 import yaml
 
-from junebug.config.declaration import (
-    LONGEST_SOCKET_PATH,
-    OPTIONS,
-    AmqpSettings,
-    Option,
-    RedisSettings,
-    Settings,
-)
+from junebug.config.declaration import LONGEST_SOCKET_PATH, OPTIONS, AmqpSettings, Option, RedisSettings, Settings
 from junebug.errors import ConfigError
 from junebug.model.signing import check_secret
 
@@ -28,9 +21,7 @@ MOST_DELAYS = 20
 
 
 def load(
-    given: Mapping[str, Any] | None = None,
-    environ: Mapping[str, str] | None = None,
-    config_path: str | None = None,
+    given: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None, config_path: str | None = None
 ) -> Settings:
     """The settings. `given`: option name -> text (a list of texts where it is repeatable) from the command line.
 
@@ -70,7 +61,6 @@ def _group(values: Mapping[str, Any], group: str) -> dict[str, Any]:
 
 
 
-
 def _read_file(path: str) -> dict[str, Any]:
     """Option name -> value as YAML has it."""
     try:
@@ -106,7 +96,6 @@ def _siblings(name: str, known: Mapping[str, Option]) -> list[str]:
     if dot and any(other.startswith(f"{group}.") for other in known):
         return [other for other in known if other.startswith(f"{group}.")]
     return list(dict.fromkeys(other.partition(".")[0] for other in known))
-
 
 
 _WANTED = {

@@ -16,10 +16,10 @@ import orjson
 
 from junebug.logs.files import LogFile
 from junebug.logs.redaction import Redactor
-from junebug.logs.writer import LogWriter
+from junebug.logs.writer import LogWriter, WrittenHandler
 
 
-class ChannelLog(logging.Handler):
+class ChannelLog(WrittenHandler):
     """A channel's log file: everything that its process logs, one JSON object a line (spec 1.7.1).
 
     `max_files` counts all files of the channel, the present one included; 0 keeps them all. A full or hanging disk loses
@@ -27,11 +27,9 @@ class ChannelLog(logging.Handler):
     """
 
     def __init__(self, path: Path, name: str, rotate_size: int, max_files: int, redactor: Redactor) -> None:
-        super().__init__(logging.DEBUG)
+        super().__init__(LogFile(path, rotate_size, max_files, 0o640), LogWriter())
         self._name = name
         self._redactor = redactor
-        self._writer = LogWriter()
-        self._file = LogFile(path, rotate_size, max_files, 0o640)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError:
@@ -39,21 +37,19 @@ class ChannelLog(logging.Handler):
 
     @property
     def lost_lines(self) -> int:
-        return self._file.lost_lines
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._writer.put(self._file, _json(self._entry(record)) + b"\n")
-        except Exception:
-            self.handleError(record)
-
-    def flush(self) -> None:
-        self._writer.flush()
+        return self.sink.lost_lines
 
     def close(self) -> None:
         """What was logged so far is written."""
-        self._writer.close()
+        self.writer.close()
         super().close()
+
+    def line(self, record: logging.LogRecord) -> bytes:
+        entry = self._entry(record)
+        try:
+            return orjson.dumps(entry)
+        except TypeError:  # half a surrogate pair, a number of more than 64 bits: rare, and to be logged all the same
+            return json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace")
 
     def _entry(self, record: logging.LogRecord) -> dict[str, Any]:
         fields: dict[str, Any] = {}
@@ -79,13 +75,6 @@ class ChannelLog(logging.Handler):
         return entry
 
 
-def _json(entry: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(entry)
-    except TypeError:  # half a surrogate pair, a number of more than 64 bits: rare, and to be logged all the same
-        return json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace")
-
-
 def _raised(exc_info: Any) -> BaseException | None:
     """The exception that a logging call's `exc_info` stands for."""
     if isinstance(exc_info, BaseException):
@@ -97,8 +86,4 @@ def _raised(exc_info: Any) -> BaseException | None:
 
 
 def _exception(error: BaseException) -> dict[str, Any]:
-    return {
-        "class": type(error).__name__,
-        "instance": repr(error),
-        "stack": traceback.format_exception(error),
-    }
+    return {"class": type(error).__name__, "instance": repr(error), "stack": traceback.format_exception(error)}

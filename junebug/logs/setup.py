@@ -17,7 +17,7 @@ import structlog
 from junebug.logs.channel_log import ChannelLog
 from junebug.logs.files import LogFile
 from junebug.logs.redaction import Redactor
-from junebug.logs.writer import LogWriter, Sink
+from junebug.logs.writer import LogWriter, Sink, WrittenHandler
 
 _NOISY = ("aiormq", "aiohttp", "asyncio", "supervisor")
 """Libraries that report at ERROR, with a traceback, what we expect and handle (a broken link)."""
@@ -36,28 +36,7 @@ class _Stdout:
             self.lost_lines += 1
 
 
-class _ProcessLog(logging.Handler):
-    """Formats here, and has it written."""
-
-    def __init__(self, writer: LogWriter, sink: Sink, formatter: logging.Formatter) -> None:
-        super().__init__()
-        self.setFormatter(formatter)
-        self._writer = writer
-        self._sink = sink
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._writer.put(self._sink, self.format(record).encode("utf-8", "replace") + b"\n")
-        except Exception:
-            self.handleError(record)
-
-    def flush(self) -> None:
-        self._writer.flush()
-
-
-def setup_channel_logging(
-    path: Path, channel: str, redactor: Redactor, *, rotate_size: int, max_files: int
-) -> ChannelLog:
+def setup_channel_logging(path: Path, channel: str, redactor: Redactor, *, rotate_size: int, max_files: int) -> ChannelLog:
     """Everything that this process logs goes to the channel's file; warnings of no channel go nowhere else.
 
     To be closed at the end: what was logged is then written.
@@ -77,14 +56,17 @@ def setup_process_logging(process: str, logfile: str | None, secrets: Iterable[s
         structlog.processors.TimeStamper("%Y-%m-%d %H:%M:%S"),
     ]
     writer = LogWriter()
-    handlers: list[logging.Handler] = []
+    sinks: list[tuple[Sink, structlog.typing.Processor]] = []
     if not logging_disabled():
-        plain = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
-        handlers.append(_ProcessLog(writer, _Stdout(), _formatter(shared, plain)))
+        sinks.append((_Stdout(), structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)))
     if logfile:
         file = LogFile(Path(logfile))
         file.open()
-        handlers.append(_ProcessLog(writer, file, _formatter(shared, structlog.processors.JSONRenderer())))
+        sinks.append((file, structlog.processors.JSONRenderer()))
+    handlers: list[logging.Handler] = []
+    for sink, renderer in sinks:
+        handlers.append(WrittenHandler(sink, writer))
+        handlers[-1].setFormatter(_formatter(shared, renderer))
     _install(handlers or [logging.NullHandler()])
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(process=process)

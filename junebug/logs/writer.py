@@ -6,6 +6,7 @@ the first line, so a process that forks before it logs has none.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable
 from queue import Empty, SimpleQueue
@@ -24,6 +25,27 @@ class Sink(Protocol):
     lost_lines: int
 
     def write(self, lines: Iterable[bytes]) -> None: ...
+
+
+class WrittenHandler(logging.Handler):
+    """Has the lines that `line` makes of records written by a LogWriter."""
+
+    def __init__(self, sink: Sink, writer: LogWriter) -> None:
+        super().__init__()
+        self.sink = sink
+        self.writer = writer
+
+    def line(self, record: logging.LogRecord) -> bytes:
+        return self.format(record).encode("utf-8", "replace")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.writer.put(self.sink, self.line(record) + b"\n")
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        self.writer.flush()
 
 
 class LogWriter:

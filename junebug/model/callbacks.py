@@ -22,6 +22,7 @@ Reason = Literal["too_old", "refused", "unreadable", "failed"]
 """Why a letter is dead: tried for too long, refused by the application, no message at all, a fault of ours."""
 
 _DESTINATIONS, _KINDS = get_args(Destination), get_args(Kind)
+_CALLBACK_FIELDS = ("to", "kind", "id", "url", "auth_token", "since", "due", "attempts", "error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,19 +50,8 @@ class Callback:
         return orjson.dumps(self._fields())
 
     def _fields(self) -> dict[str, Any]:
-        return {
-            "message_type": "callback",
-            "to": self.to,
-            "kind": self.kind,
-            "id": self.id,
-            "message": orjson.Fragment(self.wire),
-            "url": self.url,
-            "auth_token": self.auth_token,
-            "since": self.since,
-            "due": self.due,
-            "attempts": self.attempts,
-            "error": self.error,
-        }
+        fields = {name: getattr(self, name) for name in _CALLBACK_FIELDS}
+        return {"message_type": "callback", "message": orjson.Fragment(self.wire), **fields}
 
     @classmethod
     def from_wire(cls, body: bytes) -> Self:
@@ -114,19 +104,11 @@ class DeadLetter:
     timestamp: str = field(default_factory=timestamp_now)
 
     def to_wire(self) -> bytes:
-        letter: dict[str, Any] = {
-            "message_type": "dead_letter",
-            "id": self.id,
-            "timestamp": self.timestamp,
-            "reason": self.reason,
-            "error": self.error,
-        }
+        what: dict[str, Any] = {"queue": self.queue, "body": base64.b64encode(self.body).decode()}
         if self.callback:
-            letter["callback"] = self.callback._fields()
-        else:
-            letter["queue"] = self.queue
-            letter["body"] = base64.b64encode(self.body).decode()
-        return orjson.dumps(letter)
+            what = {"callback": self.callback._fields()}
+        fields = {name: getattr(self, name) for name in ("id", "timestamp", "reason", "error")}
+        return orjson.dumps({"message_type": "dead_letter", **fields, **what})
 
     @classmethod
     def from_wire(cls, body: bytes) -> Self:

@@ -94,6 +94,10 @@ def _time(wire: dict[str, Any], name: str) -> str | None:
         raise MalformedMessage(f"{name}: expected a timestamp, got {text!r:.100}") from None
 
 
+def _fields_of(message: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(message, name) for name in names}
+
+
 def _given(message: Any, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(message, name)) is not None}
 
@@ -105,6 +109,10 @@ def _dict(wire: dict[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MalformedMessage(f"{name}: expected an object, got {value!r:.100}")
     return value
+
+
+def _optional(wire: dict[str, Any], texts: tuple[str, ...], dicts: tuple[str, ...]) -> dict[str, Any]:
+    return {**{name: _text(wire, name) for name in texts}, **{name: _dict(wire, name) for name in dicts}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,28 +145,9 @@ class UserMessage:
 
     def to_wire(self) -> bytes:
         """Vumi's `user_message` as JSON bytes, every field of Vumi's present."""
+        given = _given(self, "expires_at", "event_url", "event_auth_token")
         return orjson.dumps(
-            {
-                "message_type": "user_message",
-                "message_version": MESSAGE_VERSION,
-                "message_id": self.message_id,
-                "timestamp": self.timestamp,
-                "to_addr": self.to_addr,
-                "from_addr": self.from_addr,
-                "group": self.group,
-                "in_reply_to": self.in_reply_to,
-                "provider": self.provider,
-                "session_event": self.session_event,
-                "content": self.content,
-                "transport_name": self.transport_name,
-                "transport_type": self.transport_type,
-                "to_addr_type": self.to_addr_type,
-                "from_addr_type": self.from_addr_type,
-                "transport_metadata": self.transport_metadata,
-                "helper_metadata": self.helper_metadata,
-                "routing_metadata": self.routing_metadata,
-                **_given(self, "expires_at", "event_url", "event_auth_token"),
-            }
+            {"message_type": "user_message", "message_version": MESSAGE_VERSION, **_fields_of(self, _MESSAGE_FIELDS), **given}
         )
 
     def has_expired(self, now: datetime) -> bool:
@@ -175,34 +164,28 @@ class UserMessage:
         return cls(
             message_id=_text(wire, "message_id") or new_id(),
             timestamp=normalise_timestamp(wire.get("timestamp")),
-            to_addr=_text(wire, "to_addr"),
-            from_addr=_text(wire, "from_addr"),
-            group=_text(wire, "group"),
-            in_reply_to=_text(wire, "in_reply_to"),
-            provider=_text(wire, "provider"),
             session_event=session_event,
-            content=_text(wire, "content"),
             transport_name=_text(wire, "transport_name") or "",
-            transport_type=_text(wire, "transport_type"),
-            to_addr_type=_text(wire, "to_addr_type"),
-            from_addr_type=_text(wire, "from_addr_type"),
-            transport_metadata=_dict(wire, "transport_metadata"),
-            helper_metadata=_dict(wire, "helper_metadata"),
-            routing_metadata=_dict(wire, "routing_metadata"),
             expires_at=_time(wire, "expires_at"),
-            event_url=_text(wire, "event_url"),
-            event_auth_token=_text(wire, "event_auth_token"),
             priority=priority,
+            **_optional(wire, _MESSAGE_TEXTS, _MESSAGE_DICTS),
         )
 
 
+_MESSAGE_TEXTS = (
+    "to_addr", "from_addr", "group", "in_reply_to", "provider", "content", "transport_type", "to_addr_type",
+    "from_addr_type", "event_url", "event_auth_token",
+)  # fmt: skip
+_MESSAGE_DICTS = ("transport_metadata", "helper_metadata", "routing_metadata")
+_MESSAGE_FIELDS = (
+    "message_id", "timestamp", "to_addr", "from_addr", "group", "in_reply_to", "provider", "session_event", "content",
+    "transport_name", "transport_type", "to_addr_type", "from_addr_type", *_MESSAGE_DICTS,
+)  # fmt: skip
+
 _API_EVENT_TYPES = {
-    "ack": "submitted",
-    "nack": "rejected",
-    "delivered": "delivery_succeeded",
-    "failed": "delivery_failed",
-    "pending": "delivery_pending",
-}
+    "ack": "submitted", "nack": "rejected",
+    "delivered": "delivery_succeeded", "failed": "delivery_failed", "pending": "delivery_pending",
+}  # fmt: skip
 EVENT_TYPES = ("ack", "nack", "delivery_report")
 DELIVERY_STATUSES = ("delivered", "failed", "pending")
 
@@ -231,25 +214,10 @@ class Event:
         """Vumi's `event` as JSON bytes; only the fields that its event_type has. The application's own queue gets it
         without what is not Vumi's (`without_url`).
         """
-        wire: dict[str, Any] = {
-            "message_type": "event",
-            "message_version": MESSAGE_VERSION,
-            "event_id": self.event_id,
-            "event_type": self.event_type,
-            "user_message_id": self.user_message_id,
-            "timestamp": self.timestamp,
-            "transport_name": self.transport_name,
-            "transport_metadata": self.transport_metadata,
-            "helper_metadata": self.helper_metadata,
-            **_given(self, "event_url", "event_auth_token", "message_timestamp"),
-        }
-        if self.event_type == "ack":
-            wire["sent_message_id"] = self.sent_message_id
-        elif self.event_type == "nack":
-            wire["nack_reason"] = self.nack_reason
-        else:
-            wire["delivery_status"] = self.delivery_status
-        return orjson.dumps(wire)
+        outcome = {"ack": "sent_message_id", "nack": "nack_reason"}.get(self.event_type, "delivery_status")
+        given = _given(self, "event_url", "event_auth_token", "message_timestamp")
+        fields = {**_fields_of(self, _EVENT_FIELDS), outcome: getattr(self, outcome), **given}
+        return orjson.dumps({"message_type": "event", "message_version": MESSAGE_VERSION, **fields})
 
     def without_url(self) -> Self:
         return replace(self, event_url=None, event_auth_token=None, message_timestamp=None)
@@ -277,15 +245,15 @@ class Event:
             user_message_id=_text(wire, "user_message_id") or "",
             timestamp=normalise_timestamp(wire.get("timestamp")),
             transport_name=_text(wire, "transport_name") or "",
-            sent_message_id=_text(wire, "sent_message_id"),
-            nack_reason=_text(wire, "nack_reason"),
             delivery_status=delivery_status,
-            event_url=_text(wire, "event_url"),
-            event_auth_token=_text(wire, "event_auth_token"),
             message_timestamp=_time(wire, "message_timestamp"),
-            transport_metadata=_dict(wire, "transport_metadata"),
-            helper_metadata=_dict(wire, "helper_metadata"),
+            **_optional(wire, _EVENT_TEXTS, _EVENT_DICTS),
         )
+
+
+_EVENT_TEXTS = ("sent_message_id", "nack_reason", "event_url", "event_auth_token")
+_EVENT_DICTS = ("transport_metadata", "helper_metadata")
+_EVENT_FIELDS = ("event_id", "event_type", "user_message_id", "timestamp", "transport_name", *_EVENT_DICTS)
 
 
 def event_of(message: UserMessage, channel: str, event_type: str, **fields: Any) -> Event:
@@ -328,16 +296,12 @@ class Status:
         status = wire.get("status")
         if status not in STATUS_LEVELS:
             raise MalformedMessage(f"status: expected one of {', '.join(STATUS_LEVELS)}, got {status!r:.100}")
-        return cls(
-            channel_id=_text(wire, "channel_id", required=True) or "",
-            component=_text(wire, "component", required=True) or "",
-            status=status,
-            type=_text(wire, "type", required=True) or "",
-            message=_text(wire, "message", required=True) or "",
-            details=_dict(wire, "details"),
-            timestamp=_text(wire, "timestamp") or timestamp_now(),
-        )
+        texts: dict[str, Any] = {name: _text(wire, name, required=True) for name in _STATUS_TEXTS}
+        timestamp = _text(wire, "timestamp") or timestamp_now()
+        return cls(**texts, status=status, details=_dict(wire, "details"), timestamp=timestamp)
 
+
+_STATUS_TEXTS = ("channel_id", "component", "type", "message")
 
 Content = UserMessage | Event | Status
 """What applications are told."""

@@ -59,14 +59,8 @@ def event_body(event: Event, channel: str) -> dict[str, Any]:
 
 def status_body(status: Status) -> dict[str, Any]:
     """A status (spec 1.7.3); the API shows it among a channel's components, too."""
-    return {
-        "channel_id": status.channel_id,
-        "component": status.component,
-        "status": status.status,
-        "type": status.type,
-        "message": status.message,
-        "details": status.details,
-    }
+    shown = ("channel_id", "component", "status", "type", "message", "details")
+    return {name: getattr(status, name) for name in shown}
 
 
 def submitted_json(message: UserMessage, channel: str) -> dict[str, Any]:

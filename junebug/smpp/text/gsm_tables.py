@@ -12,20 +12,9 @@ from typing import Final
 UNDEFINED: Final = "\ufffe"
 
 LANGUAGES: Final[Mapping[str, int]] = {
-    "turkish": 1,
-    "spanish": 2,
-    "portuguese": 3,
-    "bengali": 4,
-    "gujarati": 5,
-    "hindi": 6,
-    "kannada": 7,
-    "malayalam": 8,
-    "oriya": 9,
-    "punjabi": 10,
-    "tamil": 11,
-    "telugu": 12,
-    "urdu": 13,
-}
+    "turkish": 1, "spanish": 2, "portuguese": 3, "bengali": 4, "gujarati": 5, "hindi": 6, "kannada": 7,
+    "malayalam": 8, "oriya": 9, "punjabi": 10, "tamil": 11, "telugu": 12, "urdu": 13,
+}  # fmt: skip
 """National language identifiers (§6.2.1.2.4). 0 is the default."""
 
 _BASIC = (
@@ -36,17 +25,9 @@ _BASIC = (
     "\xbfabcdefghijklmnopqrstuvwxyz\xe4\xf6\xf1\xfc\xe0"
 )
 _EXTENSION = {
-    0x0A: "\f",
-    0x14: "^",
-    0x28: "{",
-    0x29: "}",
-    0x2F: "\\",
-    0x3C: "[",
-    0x3D: "~",
-    0x3E: "]",
-    0x40: "|",
+    0x0A: "\f", 0x14: "^", 0x28: "{", 0x29: "}", 0x2F: "\\", 0x3C: "[", 0x3D: "~", 0x3E: "]", 0x40: "|",
     0x65: "\u20ac",
-}
+}  # fmt: skip
 
 
 def _but(basic: str, changes: Mapping[int, str]) -> str:
