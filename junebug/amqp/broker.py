@@ -11,7 +11,7 @@ message. What was delivered and not acknowledged when a link broke comes again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -19,8 +19,8 @@ from junebug.amqp.browse import Visit, browse
 from junebug.amqp.connection import FAILURES, Connection, address, check
 from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
-from junebug.amqp.publisher import CONFIRM_TIMEOUT, Publisher
-from junebug.amqp.topology import QueueArguments, Topology
+from junebug.amqp.publisher import Publisher
+from junebug.amqp.topology import Topology
 from junebug.config.declaration import AmqpSettings
 from junebug.runtime.tasks import TaskOwner
 
@@ -32,21 +32,27 @@ log = structlog.stdlib.get_logger(__name__)
 class Broker:
     """One process's RabbitMQ."""
 
-    def __init__(
-        self, settings: AmqpSettings, name: str, on_state: Callable[[bool, str], None] | None = None
-    ) -> None:
+    def __init__(self, settings: AmqpSettings, name: str, on_state: Callable[[bool, str], None] | None = None) -> None:
         """`name` is shown by RabbitMQ; `on_state(usable, why)` is called at each change."""
         self._settings = settings
         self._on_state = on_state
         self.tasks = TaskOwner()
         """Whoever owns this Broker ends with them."""
-        self._topology = Topology()
-        self._connection = Connection(settings, name, self.tasks, self._topology.restore, self._on_connection)
-        self._topology.connection = self._connection
-        self._publisher = Publisher(self._connection, self._topology, self.tasks, self._report)
+        topology = Topology()
+        self._connection = Connection(settings, name, self.tasks, topology.restore, self._on_connection)
+        topology.connection = self._connection
+        self._topology = topology
+        self._publisher = publisher = Publisher(self._connection, topology, self.tasks, self._report)
         self._consumers: list[Consumer] = []
         self._last_state = (False, "")
         self._reported: tuple[bool, str] | None = None
+        # what the parts do themselves
+        self.wait_connected = self._connection.wait
+        self.declare, self.forget = topology.declare, topology.forget
+        self.delete_queues, self.delete_idle_queue = topology.delete, topology.delete_idle
+        self.queue_length, self.queue_lengths = topology.length, topology.lengths
+        self.publish, self.publish_many = publisher.publish, publisher.publish_many
+        self.publish_surely, self.ping = publisher.publish_surely, publisher.ping
 
     @property
     def connected(self) -> bool:
@@ -66,99 +72,12 @@ class Broker:
         if timeout is None or timeout > 0:
             await self.wait_connected(timeout)
 
-    async def wait_connected(self, timeout: float | None) -> None:
-        """Raises BrokerUnavailable."""
-        await self._connection.wait(timeout)
-
     async def close(self) -> None:
         """End consumers, then publishing, then the connection (late events still leave)."""
         for consumer in list(self._consumers):
             await consumer.cancel()
         await self._publisher.close()
         await self._connection.close()
-
-    # --- topology -----------------------------------------------------------------------------------------------------
-
-    async def declare(self, queues: QueueArguments, *, bind: bool = False, remember: bool = True) -> None:
-        """Declare durable queues; with `bind`, bind each to the exchange `vumi` under its own name.
-
-        With `remember` they are declared again after each reconnection (a RabbitMQ that lost its data gets them back).
-        Raises BrokerUnavailable.
-        """
-        await self._topology.declare(queues, bind=bind, remember=remember)
-
-    def forget(self, queues: Sequence[str]) -> None:
-        """Declare them no more at a reconnection."""
-        self._topology.forget(queues)
-
-    async def delete_queues(self, queues: Sequence[str]) -> None:
-        """Delete the queues with what is in them; one that is not there is fine. Raises BrokerUnavailable."""
-        await self._topology.delete(queues)
-
-    async def delete_idle_queue(self, queue: str) -> bool:
-        """Delete a queue that is empty and that nobody consumes; False when it is not. Raises BrokerUnavailable."""
-        return await self._topology.delete_idle(queue)
-
-    async def queue_length(self, queue: str) -> int:
-        """Messages that wait in the queue; 0 when there is none of that name. Raises BrokerUnavailable."""
-        return (await self.queue_lengths((queue,)))[queue]
-
-    async def queue_lengths(self, queues: Iterable[str]) -> dict[str, int]:
-        """Messages that wait in each; 0 where there is none of that name. Raises BrokerUnavailable."""
-        return await self._topology.lengths(queues)
-
-    # --- messages -----------------------------------------------------------------------------------------------------
-
-    async def publish(
-        self,
-        routing_key: str,
-        body: bytes,
-        *,
-        exchange: str = "",
-        expiration: float | None = None,
-        timeout: float = CONFIRM_TIMEOUT,
-    ) -> None:
-        """Publish one message (see `publish_many`); concurrent calls share one write."""
-        await self.publish_many(routing_key, (body,), exchange=exchange, expiration=expiration, timeout=timeout)
-
-    async def publish_many(
-        self,
-        routing_key: str,
-        bodies: Sequence[bytes],
-        *,
-        exchange: str = "",
-        expiration: float | None = None,
-        timeout: float = CONFIRM_TIMEOUT,
-        apart: bool = False,
-    ) -> None:
-        """Publish persistent messages; return when RabbitMQ has confirmed them.
-
-        `expiration`: seconds that they may wait in a queue. `apart`: over a channel of its own, a new one when that
-        confirms nothing. RabbitMQ 3.10 may spoil a quorum queue when it is killed, and hangs for ever in a channel on
-        which something is published to such a queue: nobody else's messages may be on that channel.
-
-        Raises Unroutable when no queue takes one, BrokerUnavailable when there is no confirmation (at once while
-        RabbitMQ is away or blocks): then each of those that were written may or may not have been taken, and publishing
-        again is right for those who can bear a repeat.
-        """
-        await self._publisher.publish_many(
-            routing_key, bodies, exchange=exchange, expiration=expiration, timeout=timeout, apart=apart
-        )
-
-    async def publish_surely(
-        self, routing_key: str, bodies: Sequence[bytes], *, exchange: str = "", expiration: float | None = None
-    ) -> None:
-        """Publish until RabbitMQ has confirmed, once more only when the channel ended before: repeats are possible, loss
-        is not.
-
-        A queue of those declared that somebody deleted is declared anew. Raises only Unroutable, for another; ends
-        otherwise when cancelled.
-        """
-        await self._publisher.publish_surely(routing_key, bodies, exchange=exchange, expiration=expiration)
-
-    async def ping(self, timeout: float) -> None:
-        """Publish something that no queue takes, and have it confirmed. Raises BrokerUnavailable."""
-        await self._publisher.ping(timeout)
 
     def consume(
         self,
@@ -198,14 +117,7 @@ class Broker:
         return consumer
 
     async def browse(
-        self,
-        queue: str,
-        visit: Visit,
-        *,
-        keeping: bool,
-        most: int | None = None,
-        skip: int = 0,
-        exclusive: bool = True,
+        self, queue: str, visit: Visit, *, keeping: bool, most: int | None = None, skip: int = 0, exclusive: bool = True
     ) -> int:
         """Go once through what waits in the queue, in its order; how many messages were seen.
 

@@ -2,7 +2,7 @@
 
     ConfirmChannel   writes what is published at the same time in one go, and matches confirms
     Publisher        a link of its own (opened with the first message, so that an alarm, which blocks links that publish,
-                     never keeps anybody from consuming) and the channels on it, opened anew on demand
+                     never keeps anybody from consuming) and the channel on it, opened anew on demand
 
 What is given up before it was written never leaves. While RabbitMQ blocks the link everything is refused at once.
 
@@ -180,15 +180,8 @@ class ConfirmChannel(Channel):
             self._take_off(batch)
             _fail(batch.done, error)
 
-    def give_up(self, error: Exception) -> None:
-        """RabbitMQ confirms nothing any more: nobody waits for it any longer."""
-        self.close_soon()
-        self._fail_all(error)
-
     def on_end(self) -> None:
-        self._fail_all(self._unavailable())
-
-    def _fail_all(self, error: Exception) -> None:
+        error = self._unavailable()
         self._news.set()
         self._room.set()
         self.refuse_unwritten(error)
@@ -243,13 +236,12 @@ class ConfirmChannel(Channel):
         except (TypeError, ValueError):
             log.error("a returned message without our tag", routing_key=method.routing_key)
             return
-        self._failed[tag] = Unroutable(
-            f"no queue is bound to exchange {method.exchange!r} with routing key {method.routing_key!r}"
-        )
+        where = f"exchange {method.exchange!r} with routing key {method.routing_key!r}"
+        self._failed[tag] = Unroutable(f"no queue is bound to {where}")
 
 
 class Publisher:
-    """What a process publishes. See `Broker` for the methods that others call."""
+    """What a process publishes; others call its methods as Broker's."""
 
     def __init__(
         self, connection: Connection, topology: Topology, tasks: TaskOwner, on_blocked: Callable[[], None]
@@ -259,45 +251,64 @@ class Publisher:
         self._tasks = tasks
         self._on_blocked = on_blocked
         self._link: Link | None = None
-        self._channels: dict[bool, ConfirmChannel] = {}
-        """By `apart`."""
-        self._opening: dict[bool, asyncio.Task[ConfirmChannel]] = {}
-        self._connecting = asyncio.Lock()
+        self._channel: ConfirmChannel | None = None
+        self._opening: asyncio.Task[ConfirmChannel] | None = None
 
     @property
     def blocked(self) -> str:
         """Why RabbitMQ takes no messages at the moment; empty: it does."""
         return self._link.blocked if self._link else ""
 
+    async def publish(
+        self,
+        routing_key: str,
+        body: bytes,
+        *,
+        exchange: str = "",
+        expiration: float | None = None,
+        timeout: float = CONFIRM_TIMEOUT,
+    ) -> None:
+        """Publish one message (see `publish_many`); concurrent calls share one write."""
+        await self.publish_many(routing_key, (body,), exchange=exchange, expiration=expiration, timeout=timeout)
+
     async def publish_many(
         self,
         routing_key: str,
         bodies: Sequence[bytes],
         *,
-        exchange: str,
-        expiration: float | None,
-        timeout: float | None,
-        apart: bool,
+        exchange: str = "",
+        expiration: float | None = None,
+        timeout: float | None = CONFIRM_TIMEOUT,
     ) -> None:
+        """Publish persistent messages; return when RabbitMQ has confirmed them.
+
+        `expiration`: seconds that they may wait in a queue.
+
+        Raises Unroutable when no queue takes one, BrokerUnavailable when there is no confirmation (at once while
+        RabbitMQ is away or blocks): then each of those that were written may or may not have been taken, and publishing
+        again is right for those who can bear a repeat.
+        """
         if not bodies:
             return
         milliseconds = None if expiration is None else max(0, round(expiration * 1000))
-        channel = None
         try:
             async with asyncio.timeout(timeout):
-                channel = await self._channel(apart)
+                channel = await self._usable_channel()
                 if self.blocked:
                     raise self._refusal()
                 await channel.publish(exchange, routing_key, bodies, milliseconds)
         except TimeoutError:
-            late = BrokerUnavailable(f"RabbitMQ did not confirm within {timeout:g} s")
-            if apart and channel:
-                channel.give_up(late)
-            raise late from None
+            raise BrokerUnavailable(f"RabbitMQ did not confirm within {timeout:g} s") from None
 
     async def publish_surely(
-        self, routing_key: str, bodies: Sequence[bytes], *, exchange: str, expiration: float | None
+        self, routing_key: str, bodies: Sequence[bytes], *, exchange: str = "", expiration: float | None = None
     ) -> None:
+        """Publish until RabbitMQ has confirmed, once more only when the channel ended before: repeats are possible, loss
+        is not.
+
+        A queue of those declared that somebody deleted is declared anew. Raises only Unroutable, for another; ends
+        otherwise when cancelled.
+        """
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             await self._connection.wait(None)
@@ -305,7 +316,7 @@ class Publisher:
                 await self._link.unblocked.wait()
             try:
                 return await self.publish_many(
-                    routing_key, bodies, exchange=exchange, expiration=expiration, timeout=None, apart=False
+                    routing_key, bodies, exchange=exchange, expiration=expiration, timeout=None
                 )
             except Unroutable:
                 if exchange or not self._topology.remembers(routing_key):
@@ -322,32 +333,29 @@ class Publisher:
             pass  # the caller tries again, as does the next connection
 
     async def ping(self, timeout: float) -> None:
+        """Publish something that no queue takes, and have it confirmed. Raises BrokerUnavailable."""
         try:
-            await self.publish_many(
-                "junebug.ping", (b"{}",), exchange="", expiration=None, timeout=timeout, apart=False
-            )
+            await self.publish("junebug.ping", b"{}", timeout=timeout)
         except Unroutable:
             pass  # as it should be: RabbitMQ has read it, looked for a queue and confirmed
 
     async def close(self) -> None:
-        for task in list(self._opening.values()):
-            await end_task(task)
+        if self._opening:
+            await end_task(self._opening)
         link, self._link = self._link, None
         if link:
             await link.end()
 
-    # --- the link and its channels ------------------------------------------------------------------------------------
+    # --- the link and its channel -------------------------------------------------------------------------------------
 
-    async def _channel(self, apart: bool) -> ConfirmChannel:
+    async def _usable_channel(self) -> ConfirmChannel:
         """Opened anew if need be, by one task for all who need it at the same time. Raises BrokerUnavailable."""
-        channel = self._channels.get(apart)
-        if channel and channel.usable:
-            return channel
+        if self._channel and self._channel.usable:
+            return self._channel
         self._connection.link  # noqa: B018 - raises at once while RabbitMQ is away
-        if apart not in self._opening:
-            self._opening[apart] = task = asyncio.create_task(self._open(apart))
-            task.add_done_callback(lambda _: self._opening.pop(apart, None))
-        opening = self._opening[apart]
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open())
+        opening = self._opening
         await asyncio.wait([opening])  # whoever gives up waiting leaves it alone
         try:
             return opening.result()
@@ -356,27 +364,23 @@ class Publisher:
         except FAILURES as error:
             raise self._connection.unavailable(error) from None
 
-    async def _open(self, apart: bool) -> ConfirmChannel:
+    async def _open(self) -> ConfirmChannel:
         """Raises FAILURES, BrokerUnavailable."""
-        async with self._connecting:
-            if self._link is None or self._link.is_lost:
-                self._link = await self._connection.another("publishing")
-                self._link.on_blocked = self._blocked_or_not
-            link = self._link
-        before = self._channels.get(apart)
-        if before and before.link is link:
-            log.warning("publishing channel opened anew", reason=str(before.ended_by or "it confirmed nothing"))
+        if self._link is None or self._link.is_lost:
+            self._link = await self._connection.another("publishing")
+            self._link.on_blocked = self._blocked_or_not
+        elif self._channel:
+            log.warning("publishing channel opened anew", reason=str(self._channel.ended_by or "it confirmed nothing"))
             await self._topology.restore_all()  # RabbitMQ closed it: perhaps somebody deleted the exchange
-        channel = await ConfirmChannel.open(link)
+        channel = await ConfirmChannel.open(self._link)
         await channel.ask(amqp.Confirm.Select())
         self._tasks.own("amqp publishing", channel.write_forever())
-        self._channels[apart] = channel
+        self._channel = channel
         return channel
 
     def _blocked_or_not(self) -> None:
-        if self.blocked:
-            for channel in self._channels.values():
-                channel.refuse_unwritten(self._refusal())
+        if self.blocked and self._channel:
+            self._channel.refuse_unwritten(self._refusal())
         self._on_blocked()
 
     def _refusal(self) -> BrokerUnavailable:

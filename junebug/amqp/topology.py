@@ -25,7 +25,7 @@ QueueArguments = Mapping[str, Mapping[str, Any]]
 
 
 class Topology:
-    """What of it is to be there, and how it is made. Its methods raise BrokerUnavailable."""
+    """What of it is to be there, and how it is made. Its methods raise BrokerUnavailable; others call them as Broker's."""
 
     def __init__(self) -> None:
         self.connection: Connection
@@ -36,14 +36,17 @@ class Topology:
         """The exchange and all that is remembered, on a new link (or when somebody deleted some). Raises FAILURES."""
         async with _errand(link) as channel:
             try:
-                await channel.ask(
-                    amqp.Exchange.Declare(exchange=names.EXCHANGE, exchange_type=names.EXCHANGE_TYPE, durable=True)
-                )
+                kind = names.EXCHANGE_TYPE
+                await channel.ask(amqp.Exchange.Declare(exchange=names.EXCHANGE, exchange_type=kind, durable=True))
             except aiormq.exceptions.ChannelPreconditionFailed as error:
                 log.error("exchange has other properties, used as it is", exchange=names.EXCHANGE, reason=str(error))
         await _declare(link, dict(self._queues), set(self._bindings))
 
-    async def declare(self, queues: QueueArguments, *, bind: bool, remember: bool) -> None:
+    async def declare(self, queues: QueueArguments, *, bind: bool = False, remember: bool = True) -> None:
+        """Declare durable queues; with `bind`, bind each to the exchange `vumi` under its own name.
+
+        With `remember` they are declared again after each reconnection (a RabbitMQ that lost its data gets them back).
+        """
         if remember:
             self._queues.update(queues)
             self._bindings.update(queues if bind else ())
@@ -64,11 +67,13 @@ class Topology:
             await self.restore(link)
 
     def forget(self, queues: Iterable[str]) -> None:
+        """Declare them no more at a reconnection."""
         for name in queues:
             self._queues.pop(name, None)
             self._bindings.discard(name)
 
     async def delete(self, queues: Sequence[str]) -> None:
+        """Delete the queues with what is in them; one that is not there is fine."""
         self.forget(queues)
         async with self._link() as link:
             for name in queues:
@@ -76,10 +81,16 @@ class Topology:
                     await channel.ask(amqp.Queue.Delete(queue=name))
 
     async def delete_idle(self, queue: str) -> bool:
+        """Delete a queue that is empty and that nobody consumes; False when it is not."""
         async with self._link() as link:
             return await _delete_idle(link, queue)
 
+    async def length(self, queue: str) -> int:
+        """Messages that wait in the queue; 0 when there is none of that name."""
+        return (await self.lengths((queue,)))[queue]
+
     async def lengths(self, queues: Iterable[str]) -> dict[str, int]:
+        """Messages that wait in each; 0 where there is none of that name."""
         lengths: dict[str, int] = {}
         left = deque(queues)
         async with self._link() as link:
@@ -136,10 +147,9 @@ async def _declare_all(link: Link, queues: QueueArguments, bindings: set[str], a
     async with _errand(link) as channel:
         for name, arguments in queues.items():
             try:
+                passive = name in as_they_are
                 await channel.ask(
-                    amqp.Queue.Declare(
-                        queue=name, durable=True, passive=name in as_they_are, arguments=dict(arguments) or None
-                    )
+                    amqp.Queue.Declare(queue=name, durable=True, passive=passive, arguments=dict(arguments) or None)
                 )
             except aiormq.exceptions.ChannelPreconditionFailed:
                 raise _OtherArguments(name) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import signal
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -175,27 +174,6 @@ async def test_a_fault_in_one_handler_leaves_the_connection_alive(broker: Broker
     await consumer.cancel()
     assert await broker.queue_length(queue) == 1
     assert broker.connected
-
-
-async def test_a_channel_apart_that_confirms_nothing_is_given_up_and_holds_up_no_other(own_rabbitmq: RabbitmqServer) -> None:
-    broker = Broker(own_rabbitmq.settings, "test")
-    await broker.start(timeout=10)
-    await broker.declare({"test.outbound": {}})
-    await broker.publish_many("test.outbound", [b"1"], apart=True)
-    own_rabbitmq.signal(signal.SIGSTOP)
-    try:
-        other = asyncio.create_task(broker.publish_many("test.outbound", [b"2"]))
-        behind = asyncio.create_task(broker.publish_many("test.outbound", [b"3"], apart=True))
-        with pytest.raises(BrokerUnavailable, match="did not confirm"):
-            await broker.publish_many("test.outbound", [b"3"], apart=True, timeout=0.2)
-        with pytest.raises(BrokerUnavailable):
-            await behind
-        assert not other.done()
-    finally:
-        own_rabbitmq.signal(signal.SIGCONT)
-    await broker.publish_many("test.outbound", [b"4"], apart=True)
-    await other
-    await broker.close()
 
 
 async def test_everything_comes_back_after_a_kill_of_rabbitmq(own_rabbitmq: RabbitmqServer) -> None:

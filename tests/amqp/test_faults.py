@@ -77,7 +77,7 @@ async def test_publishing_goes_on_after_somebody_deleted_the_exchange(own_rabbit
 
 async def test_health_publishes(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     await broker.ping(5)
-    channel = broker._publisher._channels[False]
+    channel = broker._publisher._channel
     before = channel._confirmed
     await broker.ping(5)
     assert channel._confirmed == before + 1
@@ -140,7 +140,7 @@ async def test_what_rabbitmq_does_not_read_is_bounded_and_never_leaves_once_give
     await broker.start(timeout=10)
     await broker.declare({"q": {}, "given up": {}})
     await broker.publish("q", b"x")
-    link, channel = broker._publisher._link, broker._publisher._channels[False]
+    link, channel = broker._publisher._link, broker._publisher._channel
     assert link is not None
     own_rabbitmq.signal(signal.SIGSTOP)
     try:
