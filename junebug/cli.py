@@ -21,6 +21,7 @@ import click
 from junebug import embedded, names
 from junebug.amqp import broker
 from junebug.api import app as api_app
+from junebug.api.sockets import bind
 from junebug.config.declaration import OPTIONS, Option, Settings
 from junebug.config.load import load
 from junebug.errors import ConfigError, JunebugError, StartupError
@@ -100,7 +101,7 @@ def _announce_environment(command: str) -> None:
 def jb(settings: Settings) -> int:
     """The API, the supervisor and every channel in one process tree (with --embedded Redis and RabbitMQ, too)."""
     servers: tuple[embedded.ServerProgram, ...] = ()
-    sockets = api_app.bind(settings)
+    sockets = bind(settings)
     if settings.embedded:
         settings, servers = embedded.embed(settings)
     else:
@@ -110,7 +111,7 @@ def jb(settings: Settings) -> int:
 
 @_command("junebug-api", "The API of Junebug alone; junebug-supervisor runs the channels.")
 def api(settings: Settings) -> int:
-    sockets = api_app.bind(settings)
+    sockets = bind(settings)
     _check_servers(settings)
     if settings.workers > 1:
         return _supervise(settings, sockets=sockets, channels=False)
