@@ -33,8 +33,7 @@ from junebug.supervisor import daemon
 from junebug.worker import process as worker_process
 from junebug.worker.callbacks.drain import drain
 
-OPEN_FILES = 65_536
-FEW_FILES = 8_192
+OPEN_FILES, FEW_FILES = 65_536, 8_192
 CHECK_TIMEOUT = 10.0
 
 
@@ -150,13 +149,12 @@ def _supervise(
 ) -> int:
     _prepare(settings)
     programs = daemon.Programs(
-        run_channel=worker_process.run,
+        run_channel=worker_process.run if channels else None,
         run_api=functools.partial(_run_api, sockets=sockets) if sockets else None,
         drain=drain,
         preload=functools.partial(_preload, settings),
         keep_descriptors=tuple(each.fileno() for each in sockets or ()),
         servers=servers,
-        channels=channels,
     )
     return daemon.run(settings, programs)
 
@@ -167,18 +165,25 @@ def _run_api(settings: Settings, number: int, sockets: list[Any]) -> int:
 
 def _prepare(settings: Settings) -> None:
     """What every command needs before it works: limits, a directory to run in."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
-    if soft < wanted:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError):
-            pass  # not ours to raise: the limit stays as the system gave it
-    for setting, directory in (("data_dir", settings.run_dir), ("data_dir", settings.log_dir)):
-        try:
+    _raise_descriptor_limit()
+    try:
+        for directory in (settings.run_dir, settings.log_dir, settings.heartbeat_path("reconciler").parent):
             directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StartupError(f"{setting}: cannot make {directory}: {error.strerror}") from None
+        settings.run_dir.chmod(0o700)
+    except OSError as error:
+        raise StartupError(f"data_dir: cannot use {settings.data_dir!r}: {error.strerror}") from None
+
+
+def _raise_descriptor_limit() -> None:
+    """As far as we may: the supervisor needs a pipe for each channel, and the embedded RabbitMQ inherits the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in ((OPEN_FILES, max(hard, OPEN_FILES)), (min(hard, OPEN_FILES), hard)):
+        if soft == resource.RLIM_INFINITY or soft >= wanted[0]:
+            return
+        try:
+            return resource.setrlimit(resource.RLIMIT_NOFILE, wanted)
+        except (OSError, ValueError):
+            continue  # it is not permitted: what there is must do
 
 
 def _check_classes(settings: Settings) -> None:

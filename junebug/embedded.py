@@ -12,7 +12,6 @@ import os
 import random
 import re
 import shutil
-import signal
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -31,17 +30,13 @@ _MISSING = "{program} is missing, which --embedded starts: install it with `apt-
 
 @dataclass(frozen=True)
 class ServerProgram:
-    """A server to be exec'd beside our own processes. Times are in seconds."""
+    """A server to be exec'd beside our own processes."""
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str]
     priority: int
     """Started from low to high, stopped from high to low."""
-    stop_timeout: float = 10.0
-    stop_signal: int = signal.SIGTERM
-    parent_death_signal: int = signal.SIGKILL
-    """What a killed supervisor sends it. Both servers keep what they confirmed through a kill."""
 
 
 def embed(settings: Settings) -> tuple[Settings, tuple[ServerProgram, ...]]:
@@ -111,7 +106,7 @@ def rabbitmq_programs(directory: Path, port: int, dist_port: int, epmd_port: int
     }
     return (
         ServerProgram("epmd", (epmd, "-port", str(epmd_port), "-address", LOOPBACK), erlang, priority=10),
-        ServerProgram("rabbitmq", (RABBITMQ_SCRIPT,), node, priority=20, stop_timeout=10.0),
+        ServerProgram("rabbitmq", (RABBITMQ_SCRIPT,), node, priority=20),
     )
 
 

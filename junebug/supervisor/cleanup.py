@@ -18,7 +18,7 @@ from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, StoreUnavailable
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
-from junebug.supervisor.processes.crash_log import crash_log
+from junebug.supervisor.processes.channel import crash_log
 
 log = structlog.stdlib.get_logger("reconciler")
 
