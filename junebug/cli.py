@@ -13,7 +13,8 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from socket import socket
 from typing import Any, NoReturn
 
 import click
@@ -99,13 +100,13 @@ def _announce_environment(command: str) -> None:
 @_command("jb", "Junebug. A system for managing text messaging transports via a RESTful HTTP interface.")
 def jb(settings: Settings) -> int:
     """The API, the supervisor and every channel in one process tree (with --embedded Redis and RabbitMQ, too)."""
-    servers: tuple[embedded.ServerProgram, ...] = ()
+    servers: Sequence[embedded.ServerProgram] = ()
     sockets = bind(settings)
     if settings.embedded:
         settings, servers = embedded.embed(settings)
     else:
         _check_servers(settings)
-    return _supervise(settings, sockets=sockets, servers=servers)
+    return _supervise(settings, sockets, servers)
 
 
 @_command("junebug-api", "The API of Junebug alone; junebug-supervisor runs the channels.")
@@ -113,7 +114,7 @@ def api(settings: Settings) -> int:
     sockets = bind(settings)
     _check_servers(settings)
     if settings.workers > 1:
-        return _supervise(settings, sockets=sockets, channels=False)
+        return _supervise(settings, sockets, channels=False)
     _prepare(settings)
     return api_app.run(settings, sockets)
 
@@ -141,26 +142,18 @@ def worker(settings: Settings, channel_id: str) -> int:
 
 
 def _supervise(
-    settings: Settings,
-    *,
-    sockets: list[Any] | None = None,
-    servers: tuple[embedded.ServerProgram, ...] = (),
-    channels: bool = True,
+    settings: Settings, sockets: Sequence[socket] = (), servers: Sequence[embedded.ServerProgram] = (), channels: bool = True
 ) -> int:
     _prepare(settings)
     programs = daemon.Programs(
         run_channel=worker_process.run if channels else None,
-        run_api=functools.partial(_run_api, sockets=sockets) if sockets else None,
+        run_api=(lambda settings, number: api_app.run(settings, sockets, f"api:{number}")) if sockets else None,
         drain=drain,
         preload=functools.partial(_preload, settings),
-        keep_descriptors=tuple(each.fileno() for each in sockets or ()),
+        keep_descriptors=tuple(each.fileno() for each in sockets),
         servers=servers,
     )
     return daemon.run(settings, programs)
-
-
-def _run_api(settings: Settings, number: int, sockets: list[Any]) -> int:
-    return api_app.run(settings, sockets, f"api:{number}")
 
 
 def _prepare(settings: Settings) -> None:

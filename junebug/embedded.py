@@ -13,10 +13,11 @@ import random
 import re
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from junebug.config.declaration import Settings
 from junebug.errors import StartupError
@@ -64,15 +65,9 @@ def redis_program(directory: Path, port: int) -> ServerProgram:
         raise StartupError(_MISSING.format(program="redis-server", package="redis-server"))
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     options = {
-        "port": str(port),
-        "bind": LOOPBACK,
-        "dir": str(directory),
-        "appendonly": "yes",
-        "appendfsync": "everysec",
-        "save": "",
-        "daemonize": "no",
-        "maxmemory-policy": "noeviction",
-    }
+        "port": str(port), "bind": LOOPBACK, "dir": str(directory), "daemonize": "no",
+        "appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction",
+    }  # fmt: skip
     command = [program, *(part for name, value in options.items() for part in (f"--{name}", value))]
     return ServerProgram("redis", tuple(command), {}, priority=10)
 
@@ -144,8 +139,7 @@ def _listening_inodes(port: int) -> set[str]:
 
 def free_ports(count: int, among: tuple[int, int] = PORTS) -> list[int]:
     """Loopback ports that nobody listens on, below those that the kernel gives to outgoing connections."""
-    with ExitStack() as stack:
-        return [next(_candidates(stack, None, among)) for _ in range(count)]
+    return _find_ports([None] * count, among)
 
 
 def _ports(remembered: Path, names: tuple[str, ...]) -> dict[str, int]:
@@ -154,24 +148,26 @@ def _ports(remembered: Path, names: tuple[str, ...]) -> dict[str, int]:
         before = json.loads(remembered.read_text())
     except (OSError, ValueError):
         before = {}
-    with ExitStack() as stack:
-        ports = {name: next(_candidates(stack, before.get(name))) for name in names}
+    ports = dict(zip(names, _find_ports([before.get(name) for name in names], PORTS), strict=True))
     remembered.parent.mkdir(parents=True, exist_ok=True)
     remembered.write_text(json.dumps(ports))
     return ports
 
 
-def _candidates(stack: ExitStack, preferred: int | None, among: tuple[int, int] = PORTS) -> Iterator[int]:
-    while True:
-        try:
-            yield _probe(stack, preferred or random.randrange(*among))
-        except (OSError, TypeError, OverflowError):
-            preferred = None
-
-
-def _probe(stack: ExitStack, port: int) -> int:
-    probe = stack.enter_context(socket.socket())
-    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no obstacle
-    probe.bind((LOOPBACK, port))
-    probe.listen()  # else another could be bound to it as well
-    return int(probe.getsockname()[1])
+def _find_ports(preferred: list[Any], among: tuple[int, int]) -> list[int]:
+    """As many: each the preferred one (of a file that may hold anything) while it is free, else any."""
+    found: list[int] = []
+    with ExitStack() as stack:
+        for port in preferred:
+            while True:
+                probe = stack.enter_context(socket.socket())
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no obstacle
+                try:
+                    probe.bind((LOOPBACK, port or random.randrange(*among)))
+                    probe.listen()  # else another could be bound to it as well
+                except (OSError, TypeError, OverflowError):
+                    port = None
+                    continue
+                found.append(int(probe.getsockname()[1]))
+                break
+    return found

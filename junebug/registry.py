@@ -140,21 +140,20 @@ def load_object(path: str, setting: str) -> Any:
 
 @functools.cache  # the supervisor makes it before it forks: its schemas are compiled once, in memory that all share
 def _registry(channels: tuple[tuple[str, str], ...], replace_channels: bool) -> Registry:
-    types = {} if replace_channels else dict(_installed_types())
+    types = {} if replace_channels else _installed_types()
     for name, path in channels:
         types[name] = _type_of_class(name, path)
     return Registry(types.values())
 
 
-def _installed_types() -> tuple[tuple[str, ChannelType], ...]:
-    found = []
+def _installed_types() -> dict[str, ChannelType]:
+    found = {}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         try:
-            loaded = load_object(entry.value, f"entry point {ENTRY_POINT_GROUP}:{entry.name}")
-            found.append((entry.name, loaded))
+            found[entry.name] = load_object(entry.value, f"entry point {ENTRY_POINT_GROUP}:{entry.name}")
         except ConfigError as error:
             log.error("channel type left out", reason=str(error))  # a broken package must not stop the other channels
-    return tuple(found)
+    return found
 
 
 def _type_of_class(name: str, path: str) -> ChannelType:

@@ -62,19 +62,12 @@ def is_timestamp(text: str) -> bool:
 
 def url_problem(text: str, variables: Collection[str]) -> str:
     """What is wrong with a URL that may hold expressions (RFC 6570) of these variables; empty: nothing."""
-    try:
-        templates.check(text, variables)
-    except ValueError as error:
-        return str(error)
-    return "" if is_http_url(_EXPRESSION.sub("", text)) else NO_URL
+    return _raised(templates.check, text, variables) or FORMATS["http-url"](_EXPRESSION.sub("", text))
 
 
-def secret_problem(text: str) -> str:
-    """What is wrong with a callback_secret; the mask is taken here, views.py sees what it stands for."""
-    if text == REDACTED:
-        return ""
+def _raised(check: Callable[..., object], *arguments: object) -> str:
     try:
-        signing.check_secret(text)
+        check(*arguments)
     except ValueError as error:
         return str(error)
     return ""
@@ -84,9 +77,8 @@ def _unless(accepts: Callable[[str], bool], problem: str) -> Callable[[str], str
     return lambda text: "" if accepts(text) else problem
 
 
-NO_URL = "expected an http:// or https:// URL"
 FORMATS: dict[str, Callable[[str], str]] = {
-    "http-url": _unless(is_http_url, NO_URL),
+    "http-url": _unless(is_http_url, "expected an http:// or https:// URL"),
     "mo-url": lambda text: url_problem(text, templates.MO_VARIABLES),
     "event-url": lambda text: url_problem(text, templates.EVENT_VARIABLES) if text else "",
     "amqp-queue": _unless(
@@ -94,7 +86,8 @@ FORMATS: dict[str, Callable[[str], str]] = {
         f"expected 1 to {LONGEST_AMQP_QUEUE} bytes without control characters that do not begin with 'amq.'",
     ),
     "token": _unless(str.isprintable, "expected a text without control characters"),
-    "callback-secret": secret_problem,
+    # the mask is taken here, views.py sees what it stands for
+    "callback-secret": lambda text: "" if text == REDACTED else _raised(signing.check_secret, text),
     "timestamp": _unless(is_timestamp, "expected a timestamp, for example 2026-11-24 08:30:00 (UTC)"),
 }
 """Name -> what is wrong with a text; empty: nothing."""
@@ -149,38 +142,32 @@ MESSAGE_SEND: dict[str, Any] = {
         ),
         "event_auth_token": _text("Sent as `Authorization: Token ...` with them.", format="token"),
         "priority": {
-            "enum": [None, 1, 2, 3, 4, 5, "1", "2", "3", "4", "5"],
-            "description": "1 (the default) to 5; 5 goes first.",
+            "enum": [None, 1, 2, 3, 4, 5, "1", "2", "3", "4", "5"], "description": "1 (the default) to 5; 5 goes first.",
         },
         "expires_at": _text(
             "It is not sent after this time: a timestamp, in UTC unless it says otherwise.", format="timestamp"
         ),
         "validity": {
-            "type": ["number", "null"],
-            "exclusiveMinimum": 0,
-            "maximum": LONGEST_VALIDITY,
+            "type": ["number", "null"], "exclusiveMinimum": 0, "maximum": LONGEST_VALIDITY,
             "description": "The same, in seconds from now.",
         },
         "channel_data": {
-            "type": ["object", "null"],
+            "type": ["object", "null"], "description": "What the channel's type understands besides.",
             "properties": {
                 "session_event": {"enum": [None, "new", "resume", "close"]},
                 "continue_session": {"type": ["boolean", "null"]},
             },
-            "description": "What the channel's type understands besides.",
         },
     },
     "required": ["content"],
     "additionalProperties": False,
-}
+}  # fmt: skip
 
 REPLAY: dict[str, Any] = {
     "type": "object",
     "properties": {
         "ids": {
-            "type": "array",
-            "items": {"type": "string", "minLength": 1},
-            "minItems": 1,
+            "type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1,
             "description": "Of the dead letters to give to the application again; without it: all.",
         },
     },

@@ -22,7 +22,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -73,7 +73,7 @@ class Programs:
     """Imports what the children need: once, and shared by all."""
     keep_descriptors: tuple[int, ...] = ()
     """Listening sockets of the API."""
-    servers: tuple[ServerProgram, ...] = ()
+    servers: Sequence[ServerProgram] = ()
 
     @property
     def name(self) -> str:
@@ -216,41 +216,20 @@ class _Options(ServerOptions):  # type: ignore[misc]
             self._groups = list(self._make_groups())
         section = self.configroot.supervisord
         vars(section).update(
-            nodaemon=True,
-            silent=True,
-            user=None,
-            umask=0o022,
-            directory=None,
-            logfile=str(log_dir / f"{name}.log"),
-            logfile_maxbytes=LOG_SIZE,
-            logfile_backups=LOG_BACKUPS,
-            loglevel=LevelsByName.INFO,
+            nodaemon=True, silent=True, user=None, umask=0o022, directory=None, environment={}, identifier="junebug",
+            logfile=str(log_dir / f"{name}.log"), logfile_maxbytes=LOG_SIZE, logfile_backups=LOG_BACKUPS,
+            loglevel=LevelsByName.INFO, childlogdir=str(log_dir), nocleanup=True, strip_ansi=False,
             pidfile=str((self._settings.run_dir / f"{name}.pid").absolute()),
-            identifier="junebug",
-            childlogdir=str(log_dir),
-            nocleanup=True,
-            minfds=1024,
-            minprocs=1,
-            strip_ansi=False,
-            profile_options=None,
-            environment={},
+            minfds=1024, minprocs=1, profile_options=None,
             process_group_configs=self._groups,
             rpcinterface_factories=[("supervisor", make_main_rpcinterface, {})],
-            server_configs=[
-                {
-                    "name": None,
-                    "section": "unix_http_server",
-                    "family": socket.AF_UNIX,
-                    "file": str(_socket(self._settings, self._programs)),
-                    "chmod": 0o700,
-                    "chown": (-1, -1),
-                    "username": None,
-                    "password": None,
-                }
-            ],
-        )
-        if self._channels is not None:
-            channels = self._channels
+            server_configs=[{
+                "name": None, "section": "unix_http_server", "username": None, "password": None,
+                "family": socket.AF_UNIX, "file": str(_socket(self._settings, self._programs)),
+                "chmod": 0o700, "chown": (-1, -1),
+            }],
+        )  # fmt: skip
+        if channels := self._channels:
             section.rpcinterface_factories.append(
                 ("channels", lambda supervisord: ChannelsInterface(supervisord, channels), {})
             )

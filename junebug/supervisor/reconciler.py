@@ -287,13 +287,13 @@ class Reconciler:
             if not is_same or channel in leaving:
                 del self._announced[channel]
                 for each in self._plugins:
-                    each.channel_stopped(spec)
+                    each.tell("channel_stopped", spec)
         for channel, process in running.items():
             is_up = process.state == "RUNNING" and channel not in leaving
             if is_up and channel in self._specs and channel not in self._announced:
                 self._announced[channel] = spec = self._specs[channel]
                 for each in self._plugins:
-                    each.channel_started(spec)
+                    each.tell("channel_started", spec)
 
     def _trouble(self, what: str, error: JunebugError | None) -> None:
         """Log that something is away, or is there again: on change only."""

@@ -36,12 +36,13 @@ class ChannelsInterface:
         self._refuse_when_stopping()
         processes = self._processes()
         for channel, generation in _with_generations(channels):
-            if channel in processes:
-                self._start_again(processes[channel], generation)
-                continue
-            config = self._config.add(channel, generation)
-            processes[channel] = process = config.make_process(self._supervisord.process_groups[names.CHANNEL_GROUP])
-            process.spawn()
+            process = processes.get(channel)
+            if process is None:
+                config, group = self._config.add(channel, generation), self._supervisord.process_groups[names.CHANNEL_GROUP]
+                processes[channel] = process = config.make_process(group)
+                process.spawn()
+            elif process.config.generation != generation or not process.pid:
+                self._renew(process, generation)
         return True
 
     def restart(self, channels: str) -> bool:
@@ -50,8 +51,7 @@ class ChannelsInterface:
         processes = self._processes()
         for channel, generation in _with_generations(channels):
             if channel in processes:
-                self._config.renew(processes[channel].config, generation)
-                processes[channel].restart()
+                self._renew(processes[channel], generation)
         return True
 
     def kill(self, channels: str) -> bool:
@@ -85,12 +85,9 @@ class ChannelsInterface:
         processes = self._processes()
         return [processes[channel] for channel in map(str, _parsed(channels)) if channel in processes]
 
-    def _start_again(self, process: WarmProcess, generation: int) -> None:
-        if process.config.generation != generation:
-            self._config.renew(process.config, generation)
-            process.restart()
-        elif not process.pid:
-            process.restart()
+    def _renew(self, process: WarmProcess, generation: int) -> None:
+        self._config.renew(process.config, generation)
+        process.restart()
 
     def _refuse_when_stopping(self) -> None:
         if self._supervisord.options.mood < SupervisorStates.RUNNING:
