@@ -47,7 +47,7 @@ def _command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Cal
     def decorate(run: Callable[..., int]) -> click.Command:
         def callback(config: str | None, **given: Any) -> NoReturn:
             own = {argument.name: given.pop(str(argument.name)) for argument in arguments}
-            texts = {option.name: given[_parameter(option)] for option in OPTIONS if option.flag}
+            texts = {option.name: given[_parameter(option)] for option in _FLAGS}
             try:
                 settings = load(texts, os.environ, config)
                 _check_classes(settings)
@@ -61,7 +61,7 @@ def _command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Cal
 
         return click.Command(
             name,
-            params=[*arguments, _CONFIG, *map(_flag, (option for option in OPTIONS if option.flag))],
+            params=[*arguments, _CONFIG, *map(_flag, _FLAGS)],
             callback=callback,
             help=help,
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -70,6 +70,7 @@ def _command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Cal
     return decorate
 
 
+_FLAGS = [option for option in OPTIONS if option.flag]
 _CONFIG = click.Option(
     ["--config", "-c"], metavar="FILE", envvar="JUNEBUG_CONFIG", help="Path to a YAML config file. Flags override it."
 )
@@ -84,12 +85,8 @@ def _flag(option: Option) -> click.Option:
     names = [_parameter(option), option.flag, *filter(None, [option.short])]
     if option.kind == "switch":
         return click.Option(names, is_flag=True, flag_value="true", default=None, type=str, help=option.help)
-    return click.Option(
-        names,
-        metavar=option.path[-1].upper(),
-        multiple=option.repeatable,
-        help=option.help.replace("`", "") + default,
-    )
+    help, metavar = option.help.replace("`", "") + default, option.path[-1].upper()
+    return click.Option(names, metavar=metavar, multiple=option.repeatable, help=help)
 
 
 def _announce_environment(command: str) -> None:

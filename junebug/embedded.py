@@ -13,7 +13,7 @@ import random
 import re
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,28 +137,14 @@ def _listening_inodes(port: int) -> set[str]:
     return found
 
 
-def free_ports(count: int, among: tuple[int, int] = PORTS) -> list[int]:
-    """Loopback ports that nobody listens on, below those that the kernel gives to outgoing connections."""
-    return _find_ports([None] * count, among)
+def free_ports(count: int, among: tuple[int, int] = PORTS, preferred: Sequence[Any] = ()) -> list[int]:
+    """Loopback ports that nobody listens on, below those that the kernel gives to outgoing connections.
 
-
-def _ports(remembered: Path, names: tuple[str, ...]) -> dict[str, int]:
-    """A port for each name: that of the last run while it is still free."""
-    try:
-        before = json.loads(remembered.read_text())
-    except (OSError, ValueError):
-        before = {}
-    ports = dict(zip(names, _find_ports([before.get(name) for name in names], PORTS), strict=True))
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    remembered.write_text(json.dumps(ports))
-    return ports
-
-
-def _find_ports(preferred: list[Any], among: tuple[int, int]) -> list[int]:
-    """As many: each the preferred one (of a file that may hold anything) while it is free, else any."""
+    `preferred`: taken where they are free; from a file, so they may be anything.
+    """
     found: list[int] = []
     with ExitStack() as stack:
-        for port in preferred:
+        for port in preferred or [None] * count:
             while True:
                 probe = stack.enter_context(socket.socket())
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no obstacle
@@ -171,3 +157,15 @@ def _find_ports(preferred: list[Any], among: tuple[int, int]) -> list[int]:
                 found.append(int(probe.getsockname()[1]))
                 break
     return found
+
+
+def _ports(remembered: Path, names: tuple[str, ...]) -> dict[str, int]:
+    """A port for each name: that of the last run while it is still free."""
+    try:
+        before = json.loads(remembered.read_text())
+    except (OSError, ValueError):
+        before = {}
+    ports = dict(zip(names, free_ports(len(names), preferred=[before.get(name) for name in names]), strict=True))
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    remembered.write_text(json.dumps(ports))
+    return ports

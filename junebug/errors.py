@@ -20,14 +20,9 @@ class JunebugError(Exception):
         """Those of the class that it is derived from, where it has none of its own."""
         cls.status, cls.description = status or cls.status, description or cls.description
 
-    @property
-    def type(self) -> str:
-        """Name of the error as clients see it in `result.errors[].type`."""
-        return type(self).__name__
-
     def errors(self) -> list[dict[str, Any]]:
         """The envelope's `result.errors`: dicts with `type`, `message` and what else describes the problem."""
-        return [{"type": self.type, "message": str(self)}]
+        return [{"type": type(self).__name__, "message": str(self)}]
 
 
 # --- what a caller of the API did ------------------------------------------------------------------------------------
@@ -84,9 +79,8 @@ class InvalidChannelConfig(JunebugError, status=400, description="invalid channe
         self.problems = tuple(problems)
 
     def errors(self) -> list[dict[str, Any]]:
-        return [
-            {"type": self.type, "message": f"{field}: {message}", "field": field} for field, message in self.problems
-        ]
+        name = type(self).__name__
+        return [{"type": name, "message": f"{field}: {message}", "field": field} for field, message in self.problems]
 
 
 # --- what stands behind us and may be away ---------------------------------------------------------------------------

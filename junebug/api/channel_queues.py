@@ -39,9 +39,7 @@ T = TypeVar("T")
 class ChannelQueues:
     """Those of all channels. Each of these raises BrokerUnavailable in time."""
 
-    def __init__(
-        self, settings: Settings, stores: Stores, broker: Broker, specs: SpecCache, asking: RpcClient
-    ) -> None:
+    def __init__(self, settings: Settings, stores: Stores, broker: Broker, specs: SpecCache, asking: RpcClient) -> None:
         self._patience = settings.request_timeout * PATIENCE
         self.timeout = min(COUNT_TIMEOUT, self._patience)
         self._delay_queues = stores.delay_queues

@@ -81,6 +81,9 @@ class Page(NamedTuple):
     limit: int
     offset: int
 
+    def result(self, name: str, items: list[dict[str, Any]], total: int) -> dict[str, Any]:
+        return {name: items, "limit": self.limit, "offset": self.offset, "total": total}
+
 
 def read_page(query: Mapping[str, str]) -> Page:
     """Raises ApiUsageError."""

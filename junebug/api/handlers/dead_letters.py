@@ -57,13 +57,8 @@ class DeadLetters:
             return True
 
         total = await self._browse(spec.id, visit, most=page.offset + page.limit, skip=page.offset)
-        letters = map(DeadLetter.from_wire, bodies)
-        return reply(200, "dead letters listed", {
-            "dead_letters": [letter_json(letter, spec) for letter in letters],
-            "limit": page.limit,
-            "offset": page.offset,
-            "total": total,
-        })  # fmt: skip
+        letters = [letter_json(DeadLetter.from_wire(body), spec) for body in bodies]
+        return reply(200, "dead letters listed", page.result("dead_letters", letters, total))
 
     @long_work
     async def replay(self, request: web.Request) -> web.Response:

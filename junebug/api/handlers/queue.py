@@ -63,13 +63,8 @@ class QueueControl:
         page = read_page(request.query)
         spec = await self.specs.fetch(channel_id(request))
         counts = await self.queues.count(spec)
-        messages = await until_free(lambda: self._list(spec, page))
-        return reply(200, "messages listed", {
-            "messages": [presenter.queued_json(message, spec.id) for message in messages],
-            "limit": page.limit,
-            "offset": page.offset,
-            "total": sum(counts.queued.values()),
-        })  # fmt: skip
+        messages = [presenter.queued_json(each, spec.id) for each in await until_free(lambda: self._list(spec, page))]
+        return reply(200, "messages listed", page.result("messages", messages, sum(counts.queued.values())))
 
     @long_work
     async def cancel_all(self, request: web.Request) -> web.Response:

@@ -89,7 +89,7 @@ class RespawningProcess(Subprocess):  # type: ignore[misc]
         super().finish(pid, sts)
         if self.state == ProcessStates.EXITED:
             self.change_state(ProcessStates.BACKOFF)
-        if self.start_when_stopped and self._may_start():
+        if self.start_when_stopped and self.config.options.mood == SupervisorStates.RUNNING:
             self.spawn()
         self.transition()
 
@@ -99,9 +99,6 @@ class RespawningProcess(Subprocess):  # type: ignore[misc]
             self.failures += 1
             self.backoff = respawn_pause(self.failures)
             self.delay = time.time() + self.backoff if self.backoff else 0
-
-    def _may_start(self) -> bool:
-        return bool(self.config.options.mood == SupervisorStates.RUNNING)
 
 
 def exit_text(status: int) -> str:
