@@ -159,7 +159,6 @@ def _prepare(settings: Settings) -> None:
     try:
         for directory in (settings.run_dir, settings.log_dir, settings.heartbeat_path("reconciler").parent):
             directory.mkdir(parents=True, exist_ok=True)
-        settings.run_dir.chmod(0o700)
     except OSError as error:
         raise StartupError(f"data_dir: cannot use {settings.data_dir!r}: {error.strerror}") from None
 

@@ -135,7 +135,7 @@ class DeadLetters:
         """How many letters there were. Raises QueueBusy, BrokerUnavailable."""
         queue = names.dead_queue(channel)
         total = await self.queues.length(queue)  # tells in time when RabbitMQ is away
-        if skip == 0 or skip < total:
+        if most is None or skip < total:
             await until_free(lambda: self.broker.browse(queue, visit, keeping=keeping, most=most, skip=skip))
         return total
 
