@@ -77,17 +77,17 @@ class Reconciler:
         self._broker = Broker(settings.amqp, "reconciler", self._on_broker_state)
         self._supervisor = SupervisorClient(settings.supervisor_socket)
         self._life = ServiceLife()
-        self._cleanup = Cleanup(
-            settings, self._broker, self._stores, drain, functools.partial(self._trouble, "clean-up")
-        )
+        on_trouble = functools.partial(self._trouble, "clean-up")
+        self._cleanup = Cleanup(settings, self._broker, self._stores, drain, on_trouble)
         self._silence = SilenceWatch(settings.worker_timeout)
         self._plugins = _load_plugins(settings)
         self._wake = asyncio.Event()
         self._changed: set[str] = set()
         self._specs: dict[str, ChannelSpec] = {}
         """Remembered specs: written back when Redis is emptied. A channel in it was wanted at an earlier look."""
-        self._plan, self._before = Plan(), dict[str, Running]()
+        self._plan = Plan()
         """Of the last look. What it removes is leaving until supervisord has it no more."""
+        self._before: dict[str, Running] = {}
         self._killed: dict[str, int] = {}
         """Channel -> pid that was killed for its silence."""
         self._unsaved: dict[str, Status] = {}
