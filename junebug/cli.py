@@ -13,7 +13,8 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from socket import socket
 from typing import Any, NoReturn
 
 import click
@@ -21,6 +22,7 @@ import click
 from junebug import embedded, names
 from junebug.amqp import broker
 from junebug.api import app as api_app
+from junebug.api.sockets import bind
 from junebug.config.declaration import OPTIONS, Option, Settings
 from junebug.config.load import load
 from junebug.errors import ConfigError, JunebugError, StartupError
@@ -32,8 +34,7 @@ from junebug.supervisor import daemon
 from junebug.worker import process as worker_process
 from junebug.worker.callbacks.drain import drain
 
-OPEN_FILES = 65_536
-FEW_FILES = 8_192
+OPEN_FILES, FEW_FILES = 65_536, 8_192
 CHECK_TIMEOUT = 10.0
 
 
@@ -46,7 +47,7 @@ def _command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Cal
     def decorate(run: Callable[..., int]) -> click.Command:
         def callback(config: str | None, **given: Any) -> NoReturn:
             own = {argument.name: given.pop(str(argument.name)) for argument in arguments}
-            texts = {option.name: given[_parameter(option)] for option in OPTIONS if option.flag}
+            texts = {option.name: given[_parameter(option)] for option in _FLAGS}
             try:
                 settings = load(texts, os.environ, config)
                 _check_classes(settings)
@@ -60,7 +61,7 @@ def _command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Cal
 
         return click.Command(
             name,
-            params=[*arguments, _CONFIG, *map(_flag, (option for option in OPTIONS if option.flag))],
+            params=[*arguments, _CONFIG, *map(_flag, _FLAGS)],
             callback=callback,
             help=help,
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -69,6 +70,7 @@ def _command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Cal
     return decorate
 
 
+_FLAGS = [option for option in OPTIONS if option.flag]
 _CONFIG = click.Option(
     ["--config", "-c"], metavar="FILE", envvar="JUNEBUG_CONFIG", help="Path to a YAML config file. Flags override it."
 )
@@ -83,12 +85,8 @@ def _flag(option: Option) -> click.Option:
     names = [_parameter(option), option.flag, *filter(None, [option.short])]
     if option.kind == "switch":
         return click.Option(names, is_flag=True, flag_value="true", default=None, type=str, help=option.help)
-    return click.Option(
-        names,
-        metavar=option.path[-1].upper(),
-        multiple=option.repeatable,
-        help=option.help.replace("`", "") + default,
-    )
+    help, metavar = option.help.replace("`", "") + default, option.path[-1].upper()
+    return click.Option(names, metavar=metavar, multiple=option.repeatable, help=help)
 
 
 def _announce_environment(command: str) -> None:
@@ -99,21 +97,21 @@ def _announce_environment(command: str) -> None:
 @_command("jb", "Junebug. A system for managing text messaging transports via a RESTful HTTP interface.")
 def jb(settings: Settings) -> int:
     """The API, the supervisor and every channel in one process tree (with --embedded Redis and RabbitMQ, too)."""
-    servers: tuple[embedded.ServerProgram, ...] = ()
-    sockets = api_app.bind(settings)
+    servers: Sequence[embedded.ServerProgram] = ()
+    sockets = bind(settings)
     if settings.embedded:
         settings, servers = embedded.embed(settings)
     else:
         _check_servers(settings)
-    return _supervise(settings, sockets=sockets, servers=servers)
+    return _supervise(settings, sockets, servers)
 
 
 @_command("junebug-api", "The API of Junebug alone; junebug-supervisor runs the channels.")
 def api(settings: Settings) -> int:
-    sockets = api_app.bind(settings)
+    sockets = bind(settings)
     _check_servers(settings)
     if settings.workers > 1:
-        return _supervise(settings, sockets=sockets, channels=False)
+        return _supervise(settings, sockets, channels=False)
     _prepare(settings)
     return api_app.run(settings, sockets)
 
@@ -141,43 +139,40 @@ def worker(settings: Settings, channel_id: str) -> int:
 
 
 def _supervise(
-    settings: Settings,
-    *,
-    sockets: list[Any] | None = None,
-    servers: tuple[embedded.ServerProgram, ...] = (),
-    channels: bool = True,
+    settings: Settings, sockets: Sequence[socket] = (), servers: Sequence[embedded.ServerProgram] = (), channels: bool = True
 ) -> int:
     _prepare(settings)
     programs = daemon.Programs(
-        run_channel=worker_process.run,
-        run_api=functools.partial(_run_api, sockets=sockets) if sockets else None,
+        run_channel=worker_process.run if channels else None,
+        run_api=(lambda settings, number: api_app.run(settings, sockets, f"api:{number}")) if sockets else None,
         drain=drain,
         preload=functools.partial(_preload, settings),
-        keep_descriptors=tuple(each.fileno() for each in sockets or ()),
+        keep_descriptors=tuple(each.fileno() for each in sockets),
         servers=servers,
-        channels=channels,
     )
     return daemon.run(settings, programs)
 
 
-def _run_api(settings: Settings, number: int, sockets: list[Any]) -> int:
-    return api_app.run(settings, sockets, f"api:{number}")
-
-
 def _prepare(settings: Settings) -> None:
     """What every command needs before it works: limits, a directory to run in."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
-    if soft < wanted:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError):
-            pass  # not ours to raise: the limit stays as the system gave it
-    for setting, directory in (("data_dir", settings.run_dir), ("data_dir", settings.log_dir)):
-        try:
+    _raise_descriptor_limit()
+    try:
+        for directory in (settings.run_dir, settings.log_dir, settings.heartbeat_path("reconciler").parent):
             directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StartupError(f"{setting}: cannot make {directory}: {error.strerror}") from None
+    except OSError as error:
+        raise StartupError(f"data_dir: cannot use {settings.data_dir!r}: {error.strerror}") from None
+
+
+def _raise_descriptor_limit() -> None:
+    """As far as we may: the supervisor needs a pipe for each channel, and the embedded RabbitMQ inherits the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in ((OPEN_FILES, max(hard, OPEN_FILES)), (min(hard, OPEN_FILES), hard)):
+        if soft == resource.RLIM_INFINITY or soft >= wanted[0]:
+            return
+        try:
+            return resource.setrlimit(resource.RLIMIT_NOFILE, wanted)
+        except (OSError, ValueError):
+            continue  # it is not permitted: what there is must do
 
 
 def _check_classes(settings: Settings) -> None:

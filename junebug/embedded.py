@@ -12,12 +12,12 @@ import os
 import random
 import re
 import shutil
-import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from junebug.config.declaration import Settings
 from junebug.errors import StartupError
@@ -31,17 +31,13 @@ _MISSING = "{program} is missing, which --embedded starts: install it with `apt-
 
 @dataclass(frozen=True)
 class ServerProgram:
-    """A server to be exec'd beside our own processes. Times are in seconds."""
+    """A server to be exec'd beside our own processes."""
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str]
     priority: int
     """Started from low to high, stopped from high to low."""
-    stop_timeout: float = 10.0
-    stop_signal: int = signal.SIGTERM
-    parent_death_signal: int = signal.SIGKILL
-    """What a killed supervisor sends it. Both servers keep what they confirmed through a kill."""
 
 
 def embed(settings: Settings) -> tuple[Settings, tuple[ServerProgram, ...]]:
@@ -69,15 +65,9 @@ def redis_program(directory: Path, port: int) -> ServerProgram:
         raise StartupError(_MISSING.format(program="redis-server", package="redis-server"))
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     options = {
-        "port": str(port),
-        "bind": LOOPBACK,
-        "dir": str(directory),
-        "appendonly": "yes",
-        "appendfsync": "everysec",
-        "save": "",
-        "daemonize": "no",
-        "maxmemory-policy": "noeviction",
-    }
+        "port": str(port), "bind": LOOPBACK, "dir": str(directory), "daemonize": "no",
+        "appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction",
+    }  # fmt: skip
     command = [program, *(part for name, value in options.items() for part in (f"--{name}", value))]
     return ServerProgram("redis", tuple(command), {}, priority=10)
 
@@ -111,7 +101,7 @@ def rabbitmq_programs(directory: Path, port: int, dist_port: int, epmd_port: int
     }
     return (
         ServerProgram("epmd", (epmd, "-port", str(epmd_port), "-address", LOOPBACK), erlang, priority=10),
-        ServerProgram("rabbitmq", (RABBITMQ_SCRIPT,), node, priority=20, stop_timeout=10.0),
+        ServerProgram("rabbitmq", (RABBITMQ_SCRIPT,), node, priority=20),
     )
 
 
@@ -147,10 +137,26 @@ def _listening_inodes(port: int) -> set[str]:
     return found
 
 
-def free_ports(count: int, among: tuple[int, int] = PORTS) -> list[int]:
-    """Loopback ports that nobody listens on, below those that the kernel gives to outgoing connections."""
+def free_ports(count: int, among: tuple[int, int] = PORTS, preferred: Sequence[Any] = ()) -> list[int]:
+    """Loopback ports that nobody listens on, below those that the kernel gives to outgoing connections.
+
+    `preferred`: taken where they are free; from a file, so they may be anything.
+    """
+    found: list[int] = []
     with ExitStack() as stack:
-        return [next(_candidates(stack, None, among)) for _ in range(count)]
+        for port in preferred or [None] * count:
+            while True:
+                probe = stack.enter_context(socket.socket())
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no obstacle
+                try:
+                    probe.bind((LOOPBACK, port or random.randrange(*among)))
+                    probe.listen()  # else another could be bound to it as well
+                except (OSError, TypeError, OverflowError):
+                    port = None
+                    continue
+                found.append(int(probe.getsockname()[1]))
+                break
+    return found
 
 
 def _ports(remembered: Path, names: tuple[str, ...]) -> dict[str, int]:
@@ -159,24 +165,7 @@ def _ports(remembered: Path, names: tuple[str, ...]) -> dict[str, int]:
         before = json.loads(remembered.read_text())
     except (OSError, ValueError):
         before = {}
-    with ExitStack() as stack:
-        ports = {name: next(_candidates(stack, before.get(name))) for name in names}
+    ports = dict(zip(names, free_ports(len(names), preferred=[before.get(name) for name in names]), strict=True))
     remembered.parent.mkdir(parents=True, exist_ok=True)
     remembered.write_text(json.dumps(ports))
     return ports
-
-
-def _candidates(stack: ExitStack, preferred: int | None, among: tuple[int, int] = PORTS) -> Iterator[int]:
-    while True:
-        try:
-            yield _probe(stack, preferred or random.randrange(*among))
-        except (OSError, TypeError, OverflowError):
-            preferred = None
-
-
-def _probe(stack: ExitStack, port: int) -> int:
-    probe = stack.enter_context(socket.socket())
-    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no obstacle
-    probe.bind((LOOPBACK, port))
-    probe.listen()  # else another could be bound to it as well
-    return int(probe.getsockname()[1])

@@ -16,22 +16,46 @@ class JunebugError(Exception):
     status = 500
     description = "generic error"
 
-    @property
-    def type(self) -> str:
-        """Name of the error as clients see it in `result.errors[].type`."""
-        return type(self).__name__
+    def __init_subclass__(cls, status: int = 0, description: str = "") -> None:
+        """Those of the class that it is derived from, where it has none of its own."""
+        cls.status, cls.description = status or cls.status, description or cls.description
 
     def errors(self) -> list[dict[str, Any]]:
         """The envelope's `result.errors`: dicts with `type`, `message` and what else describes the problem."""
-        return [{"type": self.type, "message": str(self)}]
+        return [{"type": type(self).__name__, "message": str(self)}]
 
 
 # --- what a caller of the API did ------------------------------------------------------------------------------------
 
 
-class ApiUsageError(JunebugError):
-    status = 400
-    description = "api usage error"
+class ApiUsageError(JunebugError, status=400, description="api usage error"): ...
+class JsonDecodeError(JunebugError, status=400, description="json decode error"): ...
+class InvalidChannelType(JunebugError, status=400, description="invalid channel type"): ...
+class MessageNotFound(JunebugError, status=400, description="message not found"): ...
+class MessageTooLong(JunebugError, status=400, description="message too long"): ...
+class ChannelNotFound(JunebugError, status=404, description="channel not found"): ...
+class DeadLetterNotFound(JunebugError, status=404, description="dead letter not found"): ...
+class PayloadTooLarge(JunebugError, status=413, description="payload too large"): ...
+
+
+class MessageNotQueued(JunebugError, status=404, description="message not queued"):
+    """There is no such message, or it is being sent, or was sent already."""
+
+
+class ChannelChanged(JunebugError, status=409, description="channel changed"):
+    """Somebody else changed the channel between our reading and our writing it."""
+
+
+class TooManyCancelled(JunebugError, status=409, description="too many cancelled"):
+    """So many single messages are cancelled and have not come to be sent yet that no more are noted."""
+
+
+class RequestInProgress(JunebugError, status=409, description="request in progress"):
+    """Another request with the same Idempotency-Key is still under way. Trying again is right."""
+
+
+class IdempotencyKeyReused(JunebugError, status=422, description="idempotency key reused"):
+    """The same Idempotency-Key came with another body."""
 
 
 class InvalidBody(ApiUsageError):
@@ -46,38 +70,8 @@ class InvalidBody(ApiUsageError):
         return [{"type": "invalid_body", "message": message, "schema_path": path} for message, path in self.problems]
 
 
-class JsonDecodeError(JunebugError):
-    status = 400
-    description = "json decode error"
-
-
-class PayloadTooLarge(JunebugError):
-    status = 413
-    description = "payload too large"
-
-
-class ChannelNotFound(JunebugError):
-    status = 404
-    description = "channel not found"
-
-
-class ChannelChanged(JunebugError):
-    """Somebody else changed the channel between our reading and our writing it."""
-
-    status = 409
-    description = "channel changed"
-
-
-class InvalidChannelType(JunebugError):
-    status = 400
-    description = "invalid channel type"
-
-
-class InvalidChannelConfig(JunebugError):
+class InvalidChannelConfig(JunebugError, status=400, description="invalid channel config"):
     """A channel's `config` that its type's schema refuses; each entry names the field (spec 1.10.6)."""
-
-    status = 400
-    description = "invalid channel config"
 
     def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
         """`problems`: pairs of (field, what is wrong with it)."""
@@ -85,62 +79,15 @@ class InvalidChannelConfig(JunebugError):
         self.problems = tuple(problems)
 
     def errors(self) -> list[dict[str, Any]]:
-        return [
-            {"type": self.type, "message": f"{field}: {message}", "field": field} for field, message in self.problems
-        ]
-
-
-class MessageNotFound(JunebugError):
-    status = 400
-    description = "message not found"
-
-
-class MessageTooLong(JunebugError):
-    status = 400
-    description = "message too long"
-
-
-class MessageNotQueued(JunebugError):
-    """There is no such message, or it is being sent, or was sent already."""
-
-    status = 404
-    description = "message not queued"
-
-
-class TooManyCancelled(JunebugError):
-    """So many single messages are cancelled and have not come to be sent yet that no more are noted."""
-
-    status = 409
-    description = "too many cancelled"
-
-
-class DeadLetterNotFound(JunebugError):
-    status = 404
-    description = "dead letter not found"
-
-
-class RequestInProgress(JunebugError):
-    """Another request with the same Idempotency-Key is still under way. Trying again is right."""
-
-    status = 409
-    description = "request in progress"
-
-
-class IdempotencyKeyReused(JunebugError):
-    """The same Idempotency-Key came with another body."""
-
-    status = 422
-    description = "idempotency key reused"
+        name = type(self).__name__
+        return [{"type": name, "message": f"{field}: {message}", "field": field} for field, message in self.problems]
 
 
 # --- what stands behind us and may be away ---------------------------------------------------------------------------
 
 
-class Unavailable(JunebugError):
+class Unavailable(JunebugError, status=503, description="service unavailable"):
     """Something that Junebug needs did not answer in time. Trying again later is right."""
-
-    status = 503
-    description = "service unavailable"
 
 
 class BrokerUnavailable(Unavailable):
@@ -151,40 +98,26 @@ class StoreUnavailable(Unavailable):
     """Redis is away, or did not answer in time."""
 
 
-class QueueBusy(JunebugError):
-    """Somebody else is going through the same queue. Trying again is right."""
-
-    status = 409
-    description = "queue busy"
-
-
-class NotRunning(JunebugError):
+class NotRunning(JunebugError, status=503, description="channel not running"):
     """The channel has no process at the moment."""
 
-    status = 503
-    description = "channel not running"
+
+class QueueBusy(JunebugError, status=409, description="queue busy"):
+    """Somebody else is going through the same queue. Trying again is right."""
 
 
-class Unroutable(JunebugError):
+class Unroutable(JunebugError, description="unroutable message"):
     """RabbitMQ returned a mandatory message: no queue is bound for its routing key."""
 
-    description = "unroutable message"
 
-
-class MalformedMessage(JunebugError):
+class MalformedMessage(JunebugError, description="malformed message"):
     """Bytes on a queue that are no Vumi message: dead-lettered, never retried."""
-
-    description = "malformed message"
 
 
 # --- what a transport says of a message it could not send (DESIGN §3) ------------------------------------------------
 
 
-class SendError(JunebugError):
-    """Root of a transport's outcomes other than success; `Transport.send` raises one of those below."""
-
-
-class Rejected(SendError):
+class Rejected(JunebugError):
     """The provider or the transport refuses the message for good: the event is `rejected` with this reason."""
 
     def __init__(self, reason: str) -> None:
@@ -192,11 +125,11 @@ class Rejected(SendError):
         self.reason = reason
 
 
-class Expired(SendError):
+class Expired(JunebugError):
     """Its `expires_at` passed before it could leave: final, the event is `delivery_failed` with reason `expired`."""
 
 
-class NotSent(SendError):
+class NotSent(JunebugError):
     """Nothing left the house (no link, throttled): the message is kept and tried again in `retry_after` seconds."""
 
     def __init__(self, reason: str, retry_after: float = 1.0) -> None:
@@ -204,7 +137,7 @@ class NotSent(SendError):
         self.retry_after = retry_after
 
 
-class UnknownOutcome(SendError):
+class UnknownOutcome(JunebugError):
     """The link died after the message left: nobody knows. Sent again, unless the channel says `on_unknown: fail`."""
 
 

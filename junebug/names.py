@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 _CHANNEL_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}")
 
@@ -18,13 +18,39 @@ def is_channel_id(text: str) -> bool:
     return _CHANNEL_ID.fullmatch(text) is not None
 
 
+def _one(suffix: str) -> Callable[[str], str]:
+    """channel -> name of what it has one of."""
+    return lambda channel: channel + suffix
+
+
+def _many(middle: str) -> Callable[[str, str | int], str]:
+    """channel, which -> name of what it has many of."""
+    return lambda channel, which: f"{channel}{middle}{which}"
+
 
 # --- AMQP -------------------------------------------------------------------------------------------------------------
 
-EXCHANGE = "vumi"
-EXCHANGE_TYPE = "direct"
-
+EXCHANGE, EXCHANGE_TYPE = "vumi", "direct"
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 1, 5
+MAX_DEAD_LETTERS = 10_000
+LONGEST_TTL = 4_000_000_000  # milliseconds: RabbitMQ takes no more than 32 bits
+LONGEST_RETRY = 3600.0
+"""Seconds of the retry queue for those that an application asks to be left alone for longer than any delay of ours."""
+NOTE_TTL = 7 * 86_400
+"""Seconds for which the note of a retry queue is kept."""
+
+# inbound, outbound and event are those of `{amqp_queue}`, too
+inbound_queue = _one(".inbound")  # MO messages on their way to the application
+event_queue = _one(".event")  # ack, nack and delivery reports on their way to the application
+status_queue = _one(".status")  # statuses of the channel's components on their way to the store and the status_url
+callback_queue = _one(".callbacks")  # callbacks that failed and whose time to be tried again has come
+dead_queue = _one(".dead")  # dead letters: what could not be read or given to anybody, newest 10,000 kept
+control_queue = _one(".control")  # what an API process asks the channel's worker; its own, gone with it
+
+
+def reply_queue(process: str) -> str:
+    """Where an API process gets answers; its own, gone with it."""
+    return f"junebug.replies.{process}"
 
 
 def outbound_queue(channel: str, priority: int = LOWEST_PRIORITY) -> str:
@@ -48,26 +74,6 @@ def priority_of(outbound: str, given: int) -> int:
     return min(max(priority, LOWEST_PRIORITY), HIGHEST_PRIORITY)
 
 
-def inbound_queue(channel: str) -> str:
-    """MO messages on their way to the application; also `{amqp_queue}.inbound`."""
-    return f"{channel}.inbound"
-
-
-def event_queue(channel: str) -> str:
-    """ack, nack and delivery reports on their way to the application; also `{amqp_queue}.event`."""
-    return f"{channel}.event"
-
-
-def status_queue(channel: str) -> str:
-    """Statuses of the channel's components on their way to the store and the status_url."""
-    return f"{channel}.status"
-
-
-def callback_queue(channel: str) -> str:
-    """Callbacks that failed and whose time to be tried again has come."""
-    return f"{channel}.callbacks"
-
-
 def retry_queue(channel: str, seconds: float) -> str:
     """Callbacks that wait up to so long before they go back to the callback queue; there only while needed."""
     return f"{channel}.retry.{round(seconds * 1000)}"
@@ -81,21 +87,6 @@ def retry_queues(channel: str, delays: Iterable[float]) -> list[str]:
 def backlog_queue(channel: str, kind: str, destination: str) -> str:
     """Callbacks of one kind (`mo_url` ...) for a host (or a queue) that fails, in their order; there only while needed."""
     return f"{channel}.backlog.{hashlib.blake2s(f'{kind} {destination}'.encode(), digest_size=6).hexdigest()}"
-
-
-def dead_queue(channel: str) -> str:
-    """Dead letters: what could not be read or given to anybody, newest 10,000 kept."""
-    return f"{channel}.dead"
-
-
-def control_queue(channel: str) -> str:
-    """What an API process asks the channel's worker; its own, gone with it."""
-    return f"{channel}.control"
-
-
-def reply_queue(process: str) -> str:
-    """Where an API process gets answers; its own, gone with it."""
-    return f"junebug.replies.{process}"
 
 
 def channel_queues(channel: str) -> dict[str, dict[str, object]]:
@@ -116,10 +107,6 @@ def delay_arguments(channel: str, seconds: float) -> dict[str, object]:
     return _kept_arguments(channel, seconds + 3_600)
 
 
-LONGEST_TTL = 4_000_000_000
-"""Milliseconds: RabbitMQ takes no more than 32 bits."""
-
-
 def backlog_arguments(channel: str, seconds: float) -> dict[str, object]:
     """AMQP arguments of a backlog whose callbacks may be `seconds` old."""
     return _kept_arguments(channel, seconds + 86_400)
@@ -138,30 +125,24 @@ def _kept_arguments(channel: str, seconds: float) -> dict[str, object]:
     }
 
 
-LONGEST_RETRY = 3600.0
-"""Seconds of the retry queue for those that an application asks to be left alone for longer than any delay of ours."""
-NOTE_TTL = 7 * 86_400
-"""Seconds for which the note of a retry queue is kept."""
-MAX_DEAD_LETTERS = 10_000
-
-
 # --- Redis ------------------------------------------------------------------------------------------------------------
 
-CHANNELS = "channels"
-"""Set of the ids of all channels."""
-
-GENERATIONS = "channel_generations"
-"""Hash channel id -> generation, raised whenever the channel must be started afresh."""
-
-DELETED_CHANNELS = "deleted_channels"
-"""Set of the ids of channels that are deleted and whose queues and keys are still to be removed."""
-
-EPOCH = "channel_epoch"
-"""Written by the reconciler when it starts: gone means that Redis was emptied under us."""
-
+CHANNELS = "channels"  # set of the ids of all channels
+GENERATIONS = "channel_generations"  # hash channel id -> generation, raised whenever the channel must be started afresh
+DELETED_CHANNELS = "deleted_channels"  # set of the ids of deleted channels whose queues and keys are still to be removed
+EPOCH = "channel_epoch"  # written by the reconciler when it starts: gone means that Redis was emptied under us
 CHANGES = "channel_changes:"
-ALL_CHANGES = f"{CHANGES}*"
-"""Pattern of all pub/sub topics that `change_topic` makes."""
+ALL_CHANGES = f"{CHANGES}*"  # pattern of all pub/sub topics that `change_topic` makes
+
+channel_properties = _one(":properties")  # string: the channel's properties as JSON
+deleted_properties = _one(":deleted_properties")  # string: those of a deleted channel, until what it leaves is removed
+channel_status = _one(":status")  # hash component -> last status as JSON, and `component@` -> its timestamp
+cancelled_messages = _one(":cancelled_messages")  # sorted set: id of an MT that may still come -> until when, Unix time
+delay_queues = _one(":delay_queues")  # hash: name of a retry queue or backlog -> kind and destination it waits for
+inbound_message = _many(":inbound_messages:")  # hash: an MO, by its id, that may still be replied to
+outbound_message = _many(":outbound_messages:")  # hash: an MT: where events go that may still come, and what has happened
+rate_bucket = _many(":rates:")  # hash label -> count of one metric window, by its number
+transport_key = _many(":transport:")  # what the channel's transport keeps for itself, by a name of its own; with a TTL
 
 
 def change_topic(channel: str) -> str:
@@ -169,54 +150,9 @@ def change_topic(channel: str) -> str:
     return f"{CHANGES}{channel}"
 
 
-def channel_properties(channel: str) -> str:
-    """String: the channel's properties as JSON."""
-    return f"{channel}:properties"
-
-
-def deleted_properties(channel: str) -> str:
-    """String: the properties of a deleted channel, until what it leaves is removed."""
-    return f"{channel}:deleted_properties"
-
-
-def channel_status(channel: str) -> str:
-    """Hash component -> last status as JSON, and `component@` -> its timestamp."""
-    return f"{channel}:status"
-
-
-def inbound_message(channel: str, message_id: str) -> str:
-    """Hash: an MO that may still be replied to."""
-    return f"{channel}:inbound_messages:{message_id}"
-
-
-def outbound_message(channel: str, message_id: str) -> str:
-    """Hash: an MT for which events may still arrive: where they go, and what has happened."""
-    return f"{channel}:outbound_messages:{message_id}"
-
-
-def cancelled_messages(channel: str) -> str:
-    """Sorted set: id of a cancelled MT that may still come to be sent -> until when, in seconds since 1970."""
-    return f"{channel}:cancelled_messages"
-
-
-def rate_bucket(channel: str, bucket: int) -> str:
-    """Hash label -> count of one metric window."""
-    return f"{channel}:rates:{bucket}"
-
-
-def delay_queues(channel: str) -> str:
-    """Hash: name of a retry queue or backlog -> kind and destination that a backlog's callbacks wait for."""
-    return f"{channel}:delay_queues"
-
-
 def idempotency_key(channel: str, key: str) -> str:
     """Hash: what was sent with this Idempotency-Key."""
     return f"{channel}:idempotency:{hashlib.sha256(key.encode()).hexdigest()}"
-
-
-def transport_key(channel: str, name: str) -> str:
-    """What a channel's transport keeps for itself, by a name of its own; with a TTL."""
-    return f"{channel}:transport:{name}"
 
 
 def shared_transport_key(word: str, name: str) -> str:

@@ -102,15 +102,14 @@ class Registry:
         if name not in self._types:
             return dict.fromkeys(config, REDACTED)
         redacted = config
-        for secret in self._types[name].secrets:
-            redacted = _replace(redacted, secret.split("."), lambda _: REDACTED)
+        for path in self._secrets(name):
+            redacted = _replace(redacted, path, lambda _: REDACTED)
         return redacted
 
     def restore_redacted(self, name: str, new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
         """`new` with each masked secret taken from `old`: what was read from the API can be sent back."""
         restored = new
-        for secret in self._types[name].secrets if name in self._types else ():
-            path = secret.split(".")
+        for path in self._secrets(name):
             stored = _lookup(old, path)
             if stored is not None:
                 restored = _replace(restored, path, lambda value, s=stored: s if value == REDACTED else value)
@@ -118,10 +117,11 @@ class Registry:
 
     def secret_values(self, name: str, config: dict[str, Any]) -> list[str]:
         """The secrets themselves, for a log that must mask them wherever they turn up."""
-        if name not in self._types:
-            return []
-        found = (_lookup(config, secret.split(".")) for secret in self._types[name].secrets)
+        found = (_lookup(config, path) for path in self._secrets(name))
         return [value for value in found if isinstance(value, str) and value]
+
+    def _secrets(self, name: str) -> list[list[str]]:
+        return [secret.split(".") for secret in self._types[name].secrets] if name in self._types else []
 
     def load_transport(self, name: str) -> type:
         """Import the type's Transport class: only in the process that runs it."""
@@ -140,21 +140,20 @@ def load_object(path: str, setting: str) -> Any:
 
 @functools.cache  # the supervisor makes it before it forks: its schemas are compiled once, in memory that all share
 def _registry(channels: tuple[tuple[str, str], ...], replace_channels: bool) -> Registry:
-    types = {} if replace_channels else dict(_installed_types())
+    types = {} if replace_channels else _installed_types()
     for name, path in channels:
         types[name] = _type_of_class(name, path)
     return Registry(types.values())
 
 
-def _installed_types() -> tuple[tuple[str, ChannelType], ...]:
-    found = []
+def _installed_types() -> dict[str, ChannelType]:
+    found = {}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         try:
-            loaded = load_object(entry.value, f"entry point {ENTRY_POINT_GROUP}:{entry.name}")
-            found.append((entry.name, loaded))
+            found[entry.name] = load_object(entry.value, f"entry point {ENTRY_POINT_GROUP}:{entry.name}")
         except ConfigError as error:
             log.error("channel type left out", reason=str(error))  # a broken package must not stop the other channels
-    return tuple(found)
+    return found
 
 
 def _type_of_class(name: str, path: str) -> ChannelType:

@@ -1,7 +1,7 @@
 """The API put together: its routes, and its life as a process.
 
-Neighbours: handlers/ has a file a resource, middleware.py what stands around each handler; cli.py calls `bind`
-(sockets.py) and `run`.
+Neighbours: handlers/ has a file a resource, middleware.py what stands around each handler; cli.py calls `run` with
+what sockets.py has bound.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from junebug.api.handlers.logs import Logs
 from junebug.api.handlers.messages import Messages
 from junebug.api.handlers.queue import QueueControl
 from junebug.api.http import PATIENCE, http_error_reply
+from junebug.api.idempotency import Idempotency
 from junebug.api.middleware import Handler, Protocol, middleware
-from junebug.api.sockets import BACKLOG, bind
+from junebug.api.sockets import BACKLOG
 from junebug.api.spec_cache import SpecCache
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, StoreUnavailable
@@ -48,8 +49,6 @@ WAIT_FOR_SERVERS, WAIT_FOR_EMBEDDED_SERVERS = 5.0, 90.0
 ASK_AGAIN = 0.1
 CLOSE_TIMEOUT = 2.0
 
-__all__ = ["bind", "make_app", "run", "serving"]
-
 
 # --- the application --------------------------------------------------------------------------------------------------
 
@@ -58,11 +57,11 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
     """The API; whoever gives it `stores` and `broker` starts and closes them."""
     specs = SpecCache(stores.channels)
     asking = RpcClient(broker)
-    queues = ChannelQueues(settings, stores, broker, asking)
-    channels = Channels(settings, stores, broker, registry, specs, queues)
+    queues = ChannelQueues(settings, stores, broker, specs, asking)
+    channels = Channels(stores, registry, specs, queues)
     queue = QueueControl(broker, stores, specs, queues, asking)
-    dead_letters = DeadLetters(settings, broker, specs, queues)
-    messages = Messages(settings, stores, broker, specs)
+    dead_letters = DeadLetters(broker, specs, queues)
+    messages = Messages(settings, stores, specs, queues, Idempotency(settings, stores.idempotency))
     logs = Logs(settings, stores)
     health = Health(settings, stores, broker)
 
@@ -147,19 +146,14 @@ async def serving(
         await runner.cleanup()
 
 
-def run(
-    settings: Settings, sockets: Sequence[socket.socket], process: str = "api", *, announce: bool | None = None
-) -> int:
+def run(settings: Settings, sockets: Sequence[socket.socket], process: str = "api") -> int:
     """Answer requests on the sockets until SIGTERM or SIGINT; blocking. Returns the exit code: 0 = asked to stop.
 
-    `process` names it in logs and for its heartbeat; `announce`: print where Junebug listens (default: the first of
-    several processes does).
+    `process` names it in logs and for its heartbeat; the first one (`api`, or `api:1` of several) says where it listens.
     """
     logs = setup_process_logging(process, settings.logfile, settings.server_passwords)
-    if announce is None:
-        announce = process.partition(":")[2] in ("", "1")  # the supervisor numbers them from 1
     try:
-        return run_async(_run(settings, sockets, process, announce))
+        return run_async(_run(settings, sockets, process))
     except Exception:
         log.exception("the API failed")
         return EXIT_FAILED
@@ -167,7 +161,7 @@ def run(
         logs.close()
 
 
-async def _run(settings: Settings, sockets: Sequence[socket.socket], process: str, announce: bool) -> int:
+async def _run(settings: Settings, sockets: Sequence[socket.socket], process: str) -> int:
     registry = Registry.from_settings(settings.channels, settings.replace_channels)
     stores = Stores(settings, settings.request_timeout * PATIENCE)
     broker = Broker(settings.amqp, process)
@@ -180,7 +174,7 @@ async def _run(settings: Settings, sockets: Sequence[socket.socket], process: st
         await _servers_answer(settings, stores, broker)
         app = make_app(settings, stores, broker, registry)
         await served.enter_async_context(serving(app, sockets, shutdown_timeout))
-        if announce and not life.is_stopping:
+        if process in ("api", "api:1") and not life.is_stopping:
             print(f"Junebug is listening on {_url(settings, sockets)}", flush=True)
 
     async def stop() -> None:

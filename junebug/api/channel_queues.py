@@ -1,51 +1,80 @@
-"""A channel's queues as the API sees them: declared for its worker, and what is in them and in the worker's hands counted.
+"""A channel's queues as the API uses them: declared for its worker, published to, and what waits there counted.
 
-Neighbours: handlers/ declares and shows; handlers/queue.py asks the worker for more (amqp/rpc.py).
+Neighbours: handlers/ has the endpoints; handlers/queue.py asks the worker for more (amqp/rpc.py).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, TypeVar
 
+import structlog
 from aiohttp import web
 
 from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.amqp.outbound_queue import queues_of
 from junebug.amqp.rpc import Answer, RpcClient
-from junebug.api.http import PATIENCE, bounded, broker_is_late
+from junebug.api.http import PATIENCE, bounded
+from junebug.api.spec_cache import SpecCache
 from junebug.api.views import QueueCounts
 from junebug.config.declaration import Settings
-from junebug.errors import BrokerUnavailable, JunebugError
+from junebug.errors import BrokerUnavailable, JunebugError, Unroutable
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
+
+log = structlog.stdlib.get_logger("api")
 
 COUNT_TIMEOUT = 1.5
 """Seconds after which a channel is shown without what its queues hold."""
 LOOK_SHARE = 0.6
 """Share of that for which the worker is waited for: a hung one does not hide what RabbitMQ tells."""
+CLEAN_UP_TIMEOUT = 10.0
 
-
-async def declare_queues(broker: Broker, channel: str, timeout: float) -> None:
-    """The channel's queues exist when this returns. Raises BrokerUnavailable within `timeout` seconds."""
-    await bounded(broker.declare(names.channel_queues(channel), remember=False), timeout, broker_is_late)
+T = TypeVar("T")
 
 
 class ChannelQueues:
-    """Counts."""
+    """Those of all channels. Each of these raises BrokerUnavailable in time."""
 
-    def __init__(self, settings: Settings, stores: Stores, broker: Broker, asking: RpcClient) -> None:
-        self.timeout = min(COUNT_TIMEOUT, settings.request_timeout * PATIENCE)
+    def __init__(self, settings: Settings, stores: Stores, broker: Broker, specs: SpecCache, asking: RpcClient) -> None:
+        self._patience = settings.request_timeout * PATIENCE
+        self.timeout = min(COUNT_TIMEOUT, self._patience)
         self._delay_queues = stores.delay_queues
         self._broker = broker
+        self._specs = specs
         self._asking = asking
+        self._cleaning: set[asyncio.Task[None]] = set()
 
     async def asking(self, _: web.Application) -> AsyncIterator[None]:
         """For `cleanup_ctx`: workers can be asked while the application runs."""
         self._asking.start()
         yield
         await self._asking.stop()
+
+    async def declare(self, channel: str) -> None:
+        """The channel's queues exist when this returns."""
+        await self._bounded(self._broker.declare(names.channel_queues(channel), remember=False), self._patience)
+
+    async def publish(self, channel: str, queue: str, bodies: Sequence[bytes]) -> None:
+        """RabbitMQ has them in this queue of the channel's when this returns. Raises ChannelNotFound, too."""
+        try:
+            return await self._broker.publish_many(queue, bodies, timeout=self._patience)
+        except Unroutable:
+            await self._specs.fetch(channel)  # is it deleted, or has RabbitMQ lost its queues?
+        await self.declare(channel)
+        try:
+            await self._broker.publish_many(queue, bodies, timeout=self._patience)
+        except Unroutable as error:
+            raise BrokerUnavailable(f"RabbitMQ does not keep the channel's queue: {error}") from None
+
+    def remove_later(self, channel: str) -> None:
+        """Those of a channel that could not be stored. (If it was after all, its worker declares them again.)"""
+        task = asyncio.create_task(self._remove(channel))
+        self._cleaning.add(task)
+        task.add_done_callback(self._cleaning.discard)
 
     async def counts(self, spec: ChannelSpec) -> QueueCounts | None:
         """None while RabbitMQ does not tell. Raises StoreUnavailable."""
@@ -55,12 +84,14 @@ class ChannelQueues:
             return None
 
     async def count(self, spec: ChannelSpec) -> QueueCounts:
-        """Raises BrokerUnavailable in time, StoreUnavailable."""
-        return await bounded(self._count(spec), self.timeout, broker_is_late)
+        """Raises StoreUnavailable, too."""
+        return await self._bounded(self._count(spec), self.timeout)
 
     async def length(self, queue: str) -> int:
-        """Raises BrokerUnavailable in time."""
-        return await bounded(self._broker.queue_length(queue), self.timeout, broker_is_late)
+        return await self._bounded(self._broker.queue_length(queue), self.timeout)
+
+    async def _bounded(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
+        return await bounded(work, seconds, BrokerUnavailable("RabbitMQ does not answer"))
 
     async def _count(self, spec: ChannelSpec) -> QueueCounts:
         channel = spec.id
@@ -73,12 +104,8 @@ class ChannelQueues:
         queued = _by_priority(seen["held"])
         for queue in outbound:
             queued[names.priority_of(queue, names.LOWEST_PRIORITY)] += lengths[queue]
-        return QueueCounts(
-            queued,
-            _by_priority(seen["sending"]),
-            sum(lengths[queue] for queue in callbacks) + sum(delayed.values()),
-            lengths[dead],
-        )
+        waiting = sum(lengths[queue] for queue in callbacks) + sum(delayed.values())
+        return QueueCounts(queued, _by_priority(seen["sending"]), waiting, lengths[dead])
 
     async def _look(self, channel: str) -> Answer:
         """What the worker has; nothing when there is none, or it hangs. Raises StoreUnavailable."""
@@ -86,6 +113,12 @@ class ChannelQueues:
             return await self._asking.ask(channel, "look", self.timeout * LOOK_SHARE)
         except JunebugError:
             return {"held": {}, "sending": {}, "delay_queues": list(await self._delay_queues.noted(channel))}
+
+    async def _remove(self, channel: str) -> None:
+        try:
+            await self._bounded(self._broker.delete_queues(list(names.channel_queues(channel))), CLEAN_UP_TIMEOUT)
+        except JunebugError as error:
+            log.warning("queues left behind", channel_id=channel, reason=str(error))
 
 
 def _by_priority(told: dict[str, int]) -> Counter[int]:

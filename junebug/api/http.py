@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from aiohttp import web
 
 from junebug import names
-from junebug.errors import ApiUsageError, BrokerUnavailable, ChannelNotFound, JsonDecodeError, JunebugError
+from junebug.errors import ApiUsageError, ChannelNotFound, JsonDecodeError, JunebugError, Unavailable
 
 DEEPEST_BODY = 100
 """Levels of nesting; orjson writes 254 at the most, and a message goes through several hands."""
@@ -39,27 +38,13 @@ def long_work(handler: H) -> H:
     return handler
 
 
-def reply(
-    status: int, description: str, result: Any, headers: Mapping[str, str] | None = None
-) -> web.Response:
+def reply(status: int, description: str, result: Any, headers: Mapping[str, str] | None = None) -> web.Response:
     """The envelope `{status, code, description, result}`; `code` is the reason phrase."""
-    return web.Response(
-        status=status,
-        body=envelope(status, description, result),
-        content_type="application/json",
-        headers=headers,
-    )
+    envelope = {"status": status, "code": _phrase(status), "description": description, "result": result}
+    return web.Response(status=status, body=orjson.dumps(envelope), content_type="application/json", headers=headers)
 
 
-def envelope(status: int, description: str, result: Any) -> bytes:
-    """The JSON of every answer."""
-    return orjson.dumps(
-        {"status": status, "code": phrase(status), "description": description, "result": result}
-    )
-
-
-def phrase(status: int) -> str:
-    """The HTTP reason phrase."""
+def _phrase(status: int) -> str:
     return _PHRASES.get(status, "Unknown")
 
 
@@ -76,8 +61,9 @@ _HTTP_DESCRIPTIONS = {
 
 def http_error_reply(status: int, headers: Mapping[str, str] | None = None, **more: str) -> web.Response:
     """An answer about the request itself rather than about channels: its error has `code`, `type` and `message`."""
-    error = {"code": status, "type": phrase(status), "message": f"{status}: {phrase(status)}", **more}
-    description = _HTTP_DESCRIPTIONS.get(status, phrase(status).lower())
+    phrase = _phrase(status)
+    error = {"code": status, "type": phrase, "message": f"{status}: {phrase}", **more}
+    description = _HTTP_DESCRIPTIONS.get(status, phrase.lower())
     return reply(status, description, {"errors": [error]}, headers)
 
 
@@ -89,12 +75,14 @@ def channel_id(request: web.Request) -> str:
     return name
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """The part of a long list that a query asks for."""
 
     limit: int
     offset: int
+
+    def result(self, name: str, items: list[dict[str, Any]], total: int) -> dict[str, Any]:
+        return {name: items, "limit": self.limit, "offset": self.offset, "total": total}
 
 
 def read_page(query: Mapping[str, str]) -> Page:
@@ -114,13 +102,12 @@ def _whole_number(query: Mapping[str, str], name: str, default: int, least: int,
     return int(text)
 
 
-async def read_json(request: web.Request) -> Any:
-    """The body, whatever its Content-Type says. Raises JsonDecodeError, ApiUsageError."""
-    return parse_json(await request.read())
+async def read_json(request: web.Request, empty: bytes = b"") -> Any:
+    """The body, whatever its Content-Type says; `empty`: what one of no bytes stands for.
 
-
-def parse_json(body: bytes) -> Any:
-    """Raises JsonDecodeError, ApiUsageError."""
+    Raises JsonDecodeError, ApiUsageError.
+    """
+    body = await request.read() or empty
     try:
         loaded = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -138,8 +125,8 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return levels == 0 or any(_is_deeper(item, levels - 1) for item in value)
 
 
-async def bounded(work: Coroutine[Any, Any, T], seconds: float, late: Callable[[], JunebugError]) -> T:
-    """The outcome of `work`, or `late()` raised when it takes longer: also when it is slow to be cancelled."""
+async def bounded(work: Coroutine[Any, Any, T], seconds: float, late: Unavailable) -> T:
+    """The outcome of `work`, or `late` raised when it takes longer: also when it is slow to be cancelled."""
     task = asyncio.create_task(work)
     try:
         await asyncio.wait([task], timeout=seconds)
@@ -149,12 +136,8 @@ async def bounded(work: Coroutine[Any, Any, T], seconds: float, late: Callable[[
             _abandoned.add(task)
             task.add_done_callback(_forget)
     if not task.done():
-        raise late()
+        raise late
     return task.result()
-
-
-def broker_is_late() -> JunebugError:
-    return BrokerUnavailable("RabbitMQ does not answer")
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +20,7 @@ from aiohttp import web
 
 from junebug.api.http import PATIENCE, bounded
 from junebug.config.declaration import Settings
-from junebug.errors import (
-    ApiUsageError,
-    IdempotencyKeyReused,
-    JunebugError,
-    RequestInProgress,
-    StoreUnavailable,
-)
+from junebug.errors import ApiUsageError, IdempotencyKeyReused, JunebugError, RequestInProgress, StoreUnavailable
 from junebug.model.messages import UserMessage
 from junebug.stores.idempotency import IdempotencyStore
 
@@ -65,11 +59,7 @@ class Idempotency:
         self._note_timeout = min(NOTE_TIMEOUT, settings.request_timeout * PATIENCE)
 
     async def reserve(
-        self,
-        channel: str,
-        key: str,
-        body: Mapping[str, Any],
-        message: UserMessage | None,
+        self, channel: str, key: str, body: Mapping[str, Any], message: UserMessage | None
     ) -> Reservation | None:
         """`message`: what the body asks for; None when it cannot be sent as things are: then None is the answer, too,
         unless an earlier request with this key could.
@@ -101,7 +91,7 @@ class Idempotency:
     async def done(self, reservation: Reservation) -> None:
         """It is published. Returns whether or not that can be noted: a repeat sends again where it cannot."""
         try:
-            await bounded(self._store.done(reservation.channel, reservation.key), self._note_timeout, _redis_is_late)
+            await self._note(self._store.done(reservation.channel, reservation.key))
         except StoreUnavailable as error:
             log.warning("idempotency key not noted", message_id=reservation.message.message_id, reason=str(error))
 
@@ -109,12 +99,14 @@ class Idempotency:
         """It was not published, or nobody knows whether it was."""
         try:
             if error.status < 500:
-                work = self._store.forget(reservation.channel, reservation.key, reservation.message.message_id)
+                await self._note(self._store.forget(reservation.channel, reservation.key, reservation.message.message_id))
             else:
-                work = self._store.give_up(reservation.channel, reservation.key, reservation.lease)
-            await bounded(work, self._note_timeout, _redis_is_late)
+                await self._note(self._store.give_up(reservation.channel, reservation.key, reservation.lease))
         except StoreUnavailable:
             pass  # the key is free again when its lease ends
+
+    async def _note(self, work: Coroutine[Any, Any, None]) -> None:
+        await bounded(work, self._note_timeout, StoreUnavailable("Redis does not answer"))
 
 
 def key_of(request: web.Request) -> str | None:
@@ -130,7 +122,3 @@ def key_of(request: web.Request) -> str | None:
 def body_digest(body: Mapping[str, Any]) -> str:
     """The same for bodies that say the same."""
     return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-def _redis_is_late() -> JunebugError:
-    return StoreUnavailable("Redis does not answer")

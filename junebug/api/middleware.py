@@ -29,7 +29,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def middleware(settings: Settings) -> Any:
     """The middleware that bounds every request and turns whatever is raised into the envelope."""
-
     told_at = -UNAVAILABLE_PAUSE
 
     def tell_unavailable(reason: str) -> None:
@@ -51,26 +50,23 @@ def middleware(settings: Settings) -> Any:
         except web.HTTPException as error:
             return http_reply(error)
         except JunebugError as error:
-            if isinstance(error, Unavailable):
-                tell_unavailable(str(error))
-            elif error.status >= 500:
-                log.error("request failed", method=request.method, path=request.path, reason=str(error))
-            return error_reply(error)
-        except TimeoutError:
-            if not limit.expired():
-                return _unexpected(request)
-            late = Unavailable(f"Redis or RabbitMQ did not answer within {seconds:g} s")
-            tell_unavailable(str(late))
-            return error_reply(late)
-        except Exception:
-            return _unexpected(request)
+            problem = error
+        except Exception as error:
+            if not isinstance(error, TimeoutError) or not limit.expired():
+                return _unexpected(request, error)
+            problem = Unavailable(f"Redis or RabbitMQ did not answer within {seconds:g} s")
+        if isinstance(problem, Unavailable):
+            tell_unavailable(str(problem))
+        elif problem.status >= 500:
+            log.error("request failed", method=request.method, path=request.path, reason=str(problem))
+        return error_reply(problem)
 
     return answer
 
 
-def _unexpected(request: web.BaseRequest) -> web.Response:
+def _unexpected(request: web.BaseRequest, error: BaseException | None) -> web.Response:
     """A fault of ours: the log tells, the answer does not."""
-    log.exception("request failed", method=request.method, path=request.path)
+    log.error("request failed", method=request.method, path=request.path, exc_info=error)
     return error_reply(JunebugError("An unexpected error occurred: see Junebug's log"))
 
 
@@ -104,20 +100,12 @@ class Protocol(web.RequestHandler):
     __slots__ = ()
 
     def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """No HTTP at all, a header that is too long, ...; the connection is closed afterwards."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was under way already")
-        if status < 500:
-            answer = http_error_reply(status)
-        else:
-            log.error("request failed", method=request.method, path=request.path, exc_info=exc)
-            answer = error_reply(JunebugError("An unexpected error occurred: see Junebug's log"))
+        answer = http_error_reply(status) if status < 500 else _unexpected(request, exc)
         answer.force_close()
         return answer
 

@@ -62,19 +62,12 @@ def is_timestamp(text: str) -> bool:
 
 def url_problem(text: str, variables: Collection[str]) -> str:
     """What is wrong with a URL that may hold expressions (RFC 6570) of these variables; empty: nothing."""
-    try:
-        templates.check(text, variables)
-    except ValueError as error:
-        return str(error)
-    return "" if is_http_url(_EXPRESSION.sub("", text)) else NO_URL
+    return _raised(templates.check, text, variables) or FORMATS["http-url"](_EXPRESSION.sub("", text))
 
 
-def secret_problem(text: str) -> str:
-    """What is wrong with a callback_secret; the mask is taken here, views.py sees what it stands for."""
-    if text == REDACTED:
-        return ""
+def _raised(check: Callable[..., object], *arguments: object) -> str:
     try:
-        signing.check_secret(text)
+        check(*arguments)
     except ValueError as error:
         return str(error)
     return ""
@@ -84,9 +77,8 @@ def _unless(accepts: Callable[[str], bool], problem: str) -> Callable[[str], str
     return lambda text: "" if accepts(text) else problem
 
 
-NO_URL = "expected an http:// or https:// URL"
 FORMATS: dict[str, Callable[[str], str]] = {
-    "http-url": _unless(is_http_url, NO_URL),
+    "http-url": _unless(is_http_url, "expected an http:// or https:// URL"),
     "mo-url": lambda text: url_problem(text, templates.MO_VARIABLES),
     "event-url": lambda text: url_problem(text, templates.EVENT_VARIABLES) if text else "",
     "amqp-queue": _unless(
@@ -94,47 +86,44 @@ FORMATS: dict[str, Callable[[str], str]] = {
         f"expected 1 to {LONGEST_AMQP_QUEUE} bytes without control characters that do not begin with 'amq.'",
     ),
     "token": _unless(str.isprintable, "expected a text without control characters"),
-    "callback-secret": secret_problem,
+    # the mask is taken here, views.py sees what it stands for
+    "callback-secret": lambda text: "" if text == REDACTED else _raised(signing.check_secret, text),
     "timestamp": _unless(is_timestamp, "expected a timestamp, for example 2026-11-24 08:30:00 (UTC)"),
 }
 """Name -> what is wrong with a text; empty: nothing."""
 
-_TEXT = {"type": ["string", "null"]}
-_OBJECT = {"type": ["object", "null"]}
-_COUNT = {"type": ["integer", "null"], "minimum": 0, "maximum": LARGEST_INTEGER}
-_URL = {"type": ["string", "null"], "format": "http-url"}
-_TOKEN = {"type": ["string", "null"], "format": "token"}
-_ADDRESS = {"type": ["string", "null"], "minLength": 1}
+
+def _text(description: str, **rules: Any) -> dict[str, Any]:
+    return {"type": ["string", "null"], **rules, "description": description}
+
+
+def _count(description: str) -> dict[str, Any]:
+    return {"type": ["integer", "null"], "minimum": 0, "maximum": LARGEST_INTEGER, "description": description}
+
+
+_IGNORED = {"description": "Ignored: what was read can be sent back.", "readOnly": True}
 
 CHANNEL_UPDATE: dict[str, Any] = {
     "type": "object",
     "properties": {
         "type": {"type": "string", "description": "The channel's type."},
-        "label": {**_TEXT, "description": "A name for people."},
+        "label": _text("A name for people."),
         "config": {"type": "object", "description": "The channel's settings, after its type's own schema."},
-        "metadata": {**_OBJECT, "description": "Anything that the user wants to keep with the channel."},
-        "status_url": {**_URL, "description": "Where statuses are posted to; null: nowhere."},
-        "mo_url": {
-            "type": ["string", "null"],
-            "format": "mo-url",
-            "description": "Where inbound messages are posted to, maybe a URI template (RFC 6570); null: nowhere.",
-        },
-        "mo_url_auth_token": {**_TOKEN, "description": "Sent as `Authorization: Token ...` with them."},
-        "callback_secret": {
-            "type": ["string", "null"],
-            "format": "callback-secret",
-            "description": "Signs what is posted: `whsec_` and base64; null: the setting of that name does.",
-        },
-        "amqp_queue": {
-            "type": ["string", "null"],
-            "format": "amqp-queue",
-            "description": "Messages and events go to and come from RabbitMQ under this name.",
-        },
-        "rate_limit_count": {**_COUNT, "description": "Messages in a window; 0 or null: no limit."},
-        "rate_limit_window": {**_COUNT, "description": "The window's size, in seconds."},
-        "character_limit": {**_COUNT, "description": "Characters in a message; 0 or null: no limit."},
-        "id": {"description": "Ignored: what was read can be sent back.", "readOnly": True},
-        "status": {"description": "Ignored: what was read can be sent back.", "readOnly": True},
+        "metadata": {"type": ["object", "null"], "description": "Anything that the user wants to keep with the channel."},
+        "status_url": _text("Where statuses are posted to; null: nowhere.", format="http-url"),
+        "mo_url": _text(
+            "Where inbound messages are posted to, maybe a URI template (RFC 6570); null: nowhere.", format="mo-url"
+        ),
+        "mo_url_auth_token": _text("Sent as `Authorization: Token ...` with them.", format="token"),
+        "callback_secret": _text(
+            "Signs what is posted: `whsec_` and base64; null: the setting of that name does.", format="callback-secret"
+        ),
+        "amqp_queue": _text("Messages and events go to and come from RabbitMQ under this name.", format="amqp-queue"),
+        "rate_limit_count": _count("Messages in a window; 0 or null: no limit."),
+        "rate_limit_window": _count("The window's size, in seconds."),
+        "character_limit": _count("Characters in a message; 0 or null: no limit."),
+        "id": _IGNORED,
+        "status": _IGNORED,
     },
     "additionalProperties": False,
 }
@@ -143,52 +132,42 @@ CHANNEL_CREATE: dict[str, Any] = {**CHANNEL_UPDATE, "required": ["type", "config
 MESSAGE_SEND: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "to": {**_ADDRESS, "description": "Whom it is for; not with `reply_to`."},
-        "from": {**_TEXT, "description": "Whom it is from, where the channel has a choice."},
-        "group": {**_TEXT, "description": "The group or room it is for."},
-        "reply_to": {**_ADDRESS, "description": "The id of the inbound message that it answers."},
-        "content": {**_TEXT, "description": "The text."},
-        "event_url": {
-            "type": ["string", "null"],
-            "format": "event-url",
-            "description": "Where its events are posted to, maybe a URI template (RFC 6570); null or empty: nowhere.",
-        },
-        "event_auth_token": {**_TOKEN, "description": "Sent as `Authorization: Token ...` with them."},
+        "to": _text("Whom it is for; not with `reply_to`.", minLength=1),
+        "from": _text("Whom it is from, where the channel has a choice."),
+        "group": _text("The group or room it is for."),
+        "reply_to": _text("The id of the inbound message that it answers.", minLength=1),
+        "content": _text("The text."),
+        "event_url": _text(
+            "Where its events are posted to, maybe a URI template (RFC 6570); null or empty: nowhere.", format="event-url"
+        ),
+        "event_auth_token": _text("Sent as `Authorization: Token ...` with them.", format="token"),
         "priority": {
-            "enum": [None, 1, 2, 3, 4, 5, "1", "2", "3", "4", "5"],
-            "description": "1 (the default) to 5; 5 goes first.",
+            "enum": [None, 1, 2, 3, 4, 5, "1", "2", "3", "4", "5"], "description": "1 (the default) to 5; 5 goes first.",
         },
-        "expires_at": {
-            "type": ["string", "null"],
-            "format": "timestamp",
-            "description": "It is not sent after this time: a timestamp, in UTC unless it says otherwise.",
-        },
+        "expires_at": _text(
+            "It is not sent after this time: a timestamp, in UTC unless it says otherwise.", format="timestamp"
+        ),
         "validity": {
-            "type": ["number", "null"],
-            "exclusiveMinimum": 0,
-            "maximum": LONGEST_VALIDITY,
+            "type": ["number", "null"], "exclusiveMinimum": 0, "maximum": LONGEST_VALIDITY,
             "description": "The same, in seconds from now.",
         },
         "channel_data": {
-            "type": ["object", "null"],
+            "type": ["object", "null"], "description": "What the channel's type understands besides.",
             "properties": {
                 "session_event": {"enum": [None, "new", "resume", "close"]},
                 "continue_session": {"type": ["boolean", "null"]},
             },
-            "description": "What the channel's type understands besides.",
         },
     },
     "required": ["content"],
     "additionalProperties": False,
-}
+}  # fmt: skip
 
 REPLAY: dict[str, Any] = {
     "type": "object",
     "properties": {
         "ids": {
-            "type": "array",
-            "items": {"type": "string", "minLength": 1},
-            "minItems": 1,
+            "type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1,
             "description": "Of the dead letters to give to the application again; without it: all.",
         },
     },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import ExitStack
 
 from junebug.config.declaration import Settings
 from junebug.errors import StartupError
@@ -23,7 +24,7 @@ def bind(settings: Settings) -> list[socket.socket]:
     while True:
         attempts -= 1
         try:
-            return _bind_all(settings, addresses)
+            return _bind_all(settings.port, addresses)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or attempts <= 0:
                 raise StartupError(_bind_problem(settings, error)) from None
@@ -33,46 +34,28 @@ def _addresses(settings: Settings) -> list[tuple[socket.AddressFamily, str]]:
     if settings.interface == "localhost":
         return [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
     try:
-        found = socket.getaddrinfo(
-            settings.interface or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        found = socket.getaddrinfo(settings.interface or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise StartupError(f"interface: {settings.interface!r} is no address of this machine: {error}") from None
     return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
 
 
-def _bind_all(settings: Settings, addresses: list[tuple[socket.AddressFamily, str]]) -> list[socket.socket]:
+def _bind_all(port: int, addresses: list[tuple[socket.AddressFamily, str]]) -> list[socket.socket]:
     sockets: list[socket.socket] = []
-    port = settings.port
-    try:
+    dual = len(addresses) == 1 and addresses[0][0] == socket.AF_INET6 and socket.has_dualstack_ipv6()
+    with ExitStack() as opened:
         for family, address in addresses:
             try:
-                sockets.append(_listen(family, address, port, alone=len(addresses) == 1))
+                one = socket.create_server((address, port), family=family, backlog=BACKLOG, dualstack_ipv6=dual)
             except OSError as error:
                 if sockets and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     continue  # no IPv6 here: the first one will do
                 raise
-            port = sockets[0].getsockname()[1]
-    except OSError:
-        for each in sockets:
-            each.close()
-        raise
+            sockets.append(opened.enter_context(one))
+            one.setblocking(False)
+            port = one.getsockname()[1]
+        opened.pop_all()
     return sockets
-
-
-def _listen(family: socket.AddressFamily, address: str, port: int, *, alone: bool) -> socket.socket:
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6 and not alone:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listening.bind((address, port))
-        listening.listen(BACKLOG)
-        listening.setblocking(False)
-    except OSError:
-        listening.close()
-        raise
-    return listening
 
 
 def _bind_problem(settings: Settings, error: OSError) -> str:

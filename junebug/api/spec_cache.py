@@ -39,17 +39,17 @@ class SpecCache:
 
     def peek(self, channel: str) -> ChannelSpec | None:
         """The spec, if it is at hand."""
-        known = self._known.get(channel)
-        if known is None or self._clock() >= known[1]:
-            return None
-        return known[0]
+        spec, ends = self._known.get(channel, (None, 0.0))
+        return spec if self._clock() < ends else None
 
     async def fetch(self, channel: str) -> ChannelSpec:
         """The spec as Redis has it now. Raises ChannelNotFound, StoreUnavailable."""
         before, changes = self._clock(), self._changes
         spec = await self._store.get(channel)
         if changes == self._changes:  # else what was read may be older than what somebody wrote meanwhile
-            self._keep(spec, before)
+            if len(self._known) >= MAX_SPECS:
+                self._known.clear()
+            self._known[channel] = (spec, before + MAX_AGE)
         return spec
 
     async def change(
@@ -60,35 +60,29 @@ class SpecCache:
         Whoever changes the channel at the same time loses nothing by it. Raises ChannelNotFound, StoreUnavailable, what
         `change` raises, and ChannelChanged when others were faster too often.
         """
-        attempts = 0
+        attempt = 1
         while True:
             old = await self._store.get(channel)
             new = change(old)
             if not views.is_changed(old, new):
                 return old, old
-            attempts += 1
             try:
                 stored = await self._store.update(old, new, restart=views.needs_restart(old, new))
             except ChannelChanged:
-                if attempts == UPDATE_ATTEMPTS:
+                if attempt == UPDATE_ATTEMPTS:
                     raise
-                continue
-            self.drop(channel)
-            return old, stored
+                attempt += 1
+            else:
+                self.drop(channel)
+                return old, stored
 
     def drop(self, channel: str) -> None:
-        """It was changed or deleted, by this process or another."""
+        """It was changed or deleted, by this process or another; "": any of them may have been."""
         self._changes += 1
-        self._known.pop(channel, None)
-
-    def _keep(self, spec: ChannelSpec, now: float) -> None:
-        if len(self._known) >= MAX_SPECS:
+        if channel:
+            self._known.pop(channel, None)
+        else:
             self._known.clear()
-        self._known[spec.id] = (spec, now + MAX_AGE)
-
-    def _drop_all(self) -> None:
-        self._changes += 1
-        self._known.clear()
 
     async def listening(self, _: web.Application) -> AsyncIterator[None]:
         """For `cleanup_ctx`: hear of other processes' changes while the application runs."""
@@ -100,11 +94,8 @@ class SpecCache:
         while True:
             try:
                 async for channel in self._store.all_changes():
-                    if channel:
-                        self.drop(channel)
-                    else:
-                        self._drop_all()
+                    self.drop(channel)
             except Exception:
                 log.exception("listening for changed channels failed: trying again")
-            self._drop_all()
+            self.drop("")
             await asyncio.sleep(LISTEN_AGAIN)

@@ -1,7 +1,7 @@
 """What a request's JSON asks for, and how a channel is shown: pure functions (COMPAT §1).
 
-Bodies come in here already checked by schemas.py. Neighbours: handlers/ does the I/O, dead_letter_views.py shows dead
-letters, model/presenter.py shows messages and events, as the worker posts them.
+Bodies come in here already checked by schemas.py. Neighbours: handlers/ does the I/O, model/presenter.py shows messages and
+events, as the worker posts them.
 """
 
 from __future__ import annotations
@@ -189,8 +189,16 @@ def expiry(body: Mapping[str, Any], now: datetime) -> str | None:
 
 
 def new_message(body: Mapping[str, Any], channel: str, expires_at: str | None = None) -> UserMessage:
-    """The outbound message that a body with `to` asks for."""
-    session_event, helper_metadata = _session(body)
+    """The outbound message that a body with `to` asks for.
+
+    `channel_data` is its helper_metadata, without what says the session_event: `session_event` does so outright; else
+    `continue_session` true is resume, false is close; else it is null.
+    """
+    helper_metadata = dict(body.get("channel_data") or {})
+    session_event = helper_metadata.pop("session_event", None)
+    continue_session = helper_metadata.pop("continue_session", None)
+    if session_event is None and continue_session is not None:
+        session_event = "resume" if continue_session else "close"
     return UserMessage(
         to_addr=body.get("to"),
         from_addr=body.get("from"),
@@ -210,26 +218,18 @@ def new_reply(
     body: Mapping[str, Any], channel: str, inbound: UserMessage, expires_at: str | None = None
 ) -> UserMessage:
     """The outbound message that answers `inbound`: its addresses swapped; `from` and `group` override."""
-    session_event, helper_metadata = _session(body)
-    sender, group = body.get("from"), body.get("group")
-    return UserMessage(
+    message = new_message(body, channel, expires_at)
+    return dataclasses.replace(
+        message,
         to_addr=inbound.from_addr,
-        from_addr=inbound.to_addr if sender is None else sender,
-        group=inbound.group if group is None else group,
-        content=body["content"],
+        from_addr=inbound.to_addr if message.from_addr is None else message.from_addr,
+        group=inbound.group if message.group is None else message.group,
         in_reply_to=inbound.message_id,
-        session_event=session_event,
         provider=inbound.provider,
-        transport_name=channel,
         transport_type=inbound.transport_type,
         to_addr_type=inbound.from_addr_type,
         from_addr_type=inbound.to_addr_type,
         transport_metadata=inbound.transport_metadata,
-        helper_metadata=helper_metadata,
-        expires_at=expires_at,
-        event_url=body.get("event_url") or None,
-        event_auth_token=body.get("event_auth_token"),
-        priority=priority(body),
     )
 
 
@@ -240,19 +240,6 @@ def with_event_url(message: UserMessage) -> UserMessage:
     said = {"from": message.from_addr, "to": message.to_addr, "content": message.content, "group": message.group,
             "reply_to": message.in_reply_to}  # fmt: skip
     return dataclasses.replace(message, event_url=templates.expand_message(message.event_url, said))
-
-
-def _session(body: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """The session_event, and the helper_metadata: channel_data without what says the former.
-
-    `session_event` says it outright; else `continue_session` true is resume, false is close; else it is null.
-    """
-    helper_metadata = dict(body.get("channel_data") or {})
-    session_event = helper_metadata.pop("session_event", None)
-    continue_session = helper_metadata.pop("continue_session", None)
-    if session_event is None and continue_session is not None:
-        session_event = "resume" if continue_session else "close"
-    return session_event, helper_metadata
 
 
 def priority(body: Mapping[str, Any]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -18,7 +19,7 @@ from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, StoreUnavailable
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
-from junebug.supervisor.processes.crash_log import crash_log
+from junebug.supervisor.processes.channel import crash_log
 
 log = structlog.stdlib.get_logger("reconciler")
 
@@ -35,26 +36,19 @@ DRAIN_TIMEOUT = 60.0
 """Seconds after which a drain that does not keep its own time is over."""
 
 
+@dataclass
 class Cleanup:
     """A few channels at a time; `run` is its life."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        broker: Broker,
-        stores: Stores,
-        drain: Drain | None,
-        on_trouble: Callable[[BrokerUnavailable | StoreUnavailable | None], None],
-    ) -> None:
-        """`on_trouble` is told what hinders, and None when nothing does any more."""
-        self._settings = settings
-        self._broker = broker
-        self._stores = stores
-        self._drain = drain
-        self._on_trouble = on_trouble
-        self._waiting: list[str] = []
-        self._under_way: set[str] = set()
-        self._news = asyncio.Event()
+    settings: Settings
+    broker: Broker
+    stores: Stores
+    drain: Drain | None
+    on_trouble: Callable[[BrokerUnavailable | StoreUnavailable | None], None]
+    """Is told what hinders, and None when nothing does any more."""
+    _waiting: list[str] = field(default_factory=list)
+    _under_way: set[str] = field(default_factory=set)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, channels: Iterable[str]) -> None:
         """All the deleted channels whose processes are gone."""
@@ -78,24 +72,24 @@ class Cleanup:
             self._under_way.add(channel)
             try:
                 await self._clean_up(channel)
-                self._on_trouble(None)
+                self.on_trouble(None)
             except (BrokerUnavailable, StoreUnavailable) as error:
                 self._waiting.clear()  # the others would fare no better: the next look brings them again
-                self._on_trouble(error)
+                self.on_trouble(error)
             finally:
                 self._under_way.discard(channel)
 
     async def _clean_up(self, channel: str) -> None:
-        channels = self._stores.channels
+        channels = self.stores.channels
         if channel not in await channels.deleted():
             return  # it is done: that look was an old one
-        await self._broker.wait_connected(CONNECT_PATIENCE)
+        await self.broker.wait_connected(CONNECT_PATIENCE)
         spec = await channels.deleted_spec(channel)
-        noted = await self._stores.delay_queues.noted(channel)
-        delayed = {*names.retry_queues(channel, self._settings.callback_retry_delays), *noted}
-        if self._drain and spec:
-            await self._bounded(self._drain, spec, sorted(delayed))
-        await self._broker.delete_queues([*names.channel_queues(channel), *delayed])
+        noted = await self.stores.delay_queues.noted(channel)
+        delayed = {*names.retry_queues(channel, self.settings.callback_retry_delays), *noted}
+        if self.drain and spec:
+            await self._bounded(self.drain, spec, sorted(delayed))
+        await self.broker.delete_queues([*names.channel_queues(channel), *delayed])
         self._remove_files(channel)
         await channels.forget(channel)
         log.info("deleted", channel_id=channel)
@@ -103,7 +97,7 @@ class Cleanup:
     async def _bounded(self, drain: Drain, spec: ChannelSpec, delayed: Sequence[str]) -> None:
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT):
-                await drain(self._settings, self._broker, self._stores, spec, delayed)
+                await drain(self.settings, self.broker, self.stores, spec, delayed)
         except TimeoutError:
             log.error("the drain took too long", channel_id=spec.id)
         except (BrokerUnavailable, StoreUnavailable):
@@ -114,7 +108,7 @@ class Cleanup:
     def _remove_files(self, channel: str) -> None:
         if not names.is_channel_id(channel):
             return
-        crashes = crash_log(self._settings, channel)
-        heartbeat = self._settings.heartbeat_path(names.channel_program(channel))
+        crashes = crash_log(self.settings, channel)
+        heartbeat = self.settings.heartbeat_path(names.channel_program(channel))
         for path in (crashes, crashes.with_name(f"{crashes.name}.1"), heartbeat):
             path.unlink(missing_ok=True)

@@ -9,17 +9,15 @@ import http.client
 import json
 import socket
 import xmlrpc.client
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from xml.parsers.expat import ExpatError
 
 from junebug.errors import Unavailable
 from junebug.supervisor.reconcile import CHUNK, Running
 
 TIMEOUT = 10.0
-
-T = TypeVar("T")
 
 
 class SupervisorClient:
@@ -37,27 +35,24 @@ class SupervisorClient:
 
     def start(self, channels: Iterable[tuple[str, int]]) -> None:
         """Add and start them, as (id, generation)."""
-        for chunk in _chunks(channels):
-            self._call(self._server.channels.start, _with_generations(chunk))
+        self._tell(self._server.channels.start, channels)
 
     def restart(self, channels: Iterable[tuple[str, int]]) -> None:
         """Stop them and start them again in the given generation; returns before that is done."""
-        for chunk in _chunks(channels):
-            self._call(self._server.channels.restart, _with_generations(chunk))
-
-    def stop(self, channels: Iterable[str]) -> None:
-        for chunk in _chunks(channels):
-            self._call(self._server.channels.stop, json.dumps(chunk))
+        self._tell(self._server.channels.restart, channels)
 
     def kill(self, channels: Iterable[str]) -> None:
         """SIGKILL; they are started again as if they had crashed."""
-        for chunk in _chunks(channels):
-            self._call(self._server.channels.kill, json.dumps(chunk))
+        self._tell(self._server.channels.kill, channels)
 
     def remove(self, channels: Iterable[str]) -> None:
         """Stop the running, drop the stopped: to be called until they are gone."""
-        for chunk in _chunks(channels):
-            self._call(self._server.channels.remove, json.dumps(chunk))
+        self._tell(self._server.channels.remove, channels)
+
+    def _tell(self, method: Callable[[str], Any], channels: Iterable[Any]) -> None:
+        every = list(channels)
+        for start in range(0, len(every), CHUNK):
+            self._call(method, json.dumps(every[start : start + CHUNK]))
 
     def _call(self, method: Callable[..., Any], *arguments: str) -> str:
         try:
@@ -75,25 +70,9 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._timeout = timeout
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return _UnixConnection(self._path, self._timeout)  # one for each call: nothing to find broken later
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def _chunks(items: Iterable[T]) -> Iterator[Sequence[T]]:
-    every = list(items)
-    for start in range(0, len(every), CHUNK):
-        yield every[start : start + CHUNK]
-
-
-def _with_generations(channels: Sequence[tuple[str, int]]) -> str:
-    return json.dumps([{"id": channel, "generation": generation} for channel, generation in channels])
+        """One for each call: nothing to find broken later."""
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(self._timeout)
+        connection.sock.connect(str(self._path))
+        return connection

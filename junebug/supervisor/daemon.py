@@ -18,12 +18,11 @@ import fcntl
 import gc
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -46,7 +45,7 @@ from junebug.supervisor import reconciler
 from junebug.supervisor.cleanup import Drain
 from junebug.supervisor.processes.channel import ChannelGroupConfig, RunChannel
 from junebug.supervisor.processes.servers import ServerConfig
-from junebug.supervisor.processes.warm_fork import ApiConfig, ReconcilerConfig, WarmProcess
+from junebug.supervisor.processes.warm_fork import ReconcilerConfig, WarmConfig, WarmProcess
 from junebug.supervisor.rpc import ChannelsInterface
 
 API_PRIORITY = RECONCILER_PRIORITY = 200
@@ -56,11 +55,8 @@ STOP_MARGIN = 4.0
 """Seconds beyond the channels' stop_timeout after which whatever is left is killed."""
 EVENT_BUFFER = 10_000
 """Events that wait while the reconciler is away; 10, the default, overflow when hundreds of channels start."""
-API_SILENCE = 30.0
-RECONCILER_SILENCE = 15.0
-WANTED_DESCRIPTORS = 65_536
-LOG_SIZE = 5_000_000
-LOG_BACKUPS = 2
+API_SILENCE, RECONCILER_SILENCE = 30.0, 15.0
+LOG_SIZE, LOG_BACKUPS = 5_000_000, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +64,7 @@ class Programs:
     """What the supervisor runs; cli.py composes it, so that no package here imports another."""
 
     run_channel: RunChannel | None = None
+    """None: API processes only, no reconciler and no channels."""
     run_api: Callable[[Settings, int], int | None] | None = None
     """Blocking; the number counts from 1. None: no API here."""
     drain: Drain | None = None
@@ -76,27 +73,23 @@ class Programs:
     """Imports what the children need: once, and shared by all."""
     keep_descriptors: tuple[int, ...] = ()
     """Listening sockets of the API."""
-    servers: tuple[ServerProgram, ...] = ()
-    channels: bool = True
-    """False: API processes only, no reconciler and no channels."""
+    servers: Sequence[ServerProgram] = ()
 
     @property
     def name(self) -> str:
         """Of this supervisor's own files in data_dir: one with channels and one without may share it."""
-        return "supervisor" if self.channels else "api-supervisor"
+        return "supervisor" if self.run_channel else "api-supervisor"
 
 
 def run(settings: Settings, programs: Programs) -> int:
-    """Run everything until SIGTERM or SIGINT. Returns the exit code.
+    """Run everything until SIGTERM or SIGINT. Returns the exit code. The settings' directories are there already.
 
     Raises StartupError when another supervisor uses the same data_dir.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stopped_early)  # until supervisord takes them over
-    _make_directories(settings)
     lock = _lock(settings, programs)  # held until this process ends
     _write_ctl_config(settings, programs)
-    _raise_descriptor_limit()
     setproctitle.setproctitle(f"junebug: {programs.name.replace('-', ' ')}")
     programs.preload()
     _become_forkable()
@@ -128,19 +121,11 @@ def _stopped_early(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(0)
 
 
-def _make_directories(settings: Settings) -> None:
-    try:
-        for directory in (settings.run_dir, settings.log_dir, settings.heartbeat_path("reconciler").parent):
-            directory.mkdir(parents=True, exist_ok=True)
-        settings.run_dir.chmod(0o700)
-    except OSError as error:
-        raise StartupError(f"data_dir: cannot use {settings.data_dir!r}: {error.strerror}") from None
-
-
 def _lock(settings: Settings, programs: Programs) -> int:
     """The lock file's descriptor. Children close it at once, so it never outlives this process."""
     path = settings.run_dir / f"{programs.name}.lock"
     try:
+        settings.run_dir.chmod(0o700)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StartupError(f"data_dir: cannot write {path}: {error.strerror}") from None
@@ -164,19 +149,7 @@ def _write_ctl_config(settings: Settings, programs: Programs) -> None:
 
 
 def _socket(settings: Settings, programs: Programs) -> Path:
-    return (settings.supervisor_socket if programs.channels else settings.run_dir / f"{programs.name}.sock").absolute()
-
-
-def _raise_descriptor_limit() -> None:
-    """As far as we may: each channel needs a pipe here, and the embedded RabbitMQ inherits the limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for wanted in ((WANTED_DESCRIPTORS, max(hard, WANTED_DESCRIPTORS)), (min(hard, WANTED_DESCRIPTORS), hard)):
-        if soft == resource.RLIM_INFINITY or soft >= wanted[0]:
-            return
-        try:
-            return resource.setrlimit(resource.RLIMIT_NOFILE, wanted)
-        except (OSError, ValueError):
-            continue  # it is not permitted: what there is must do
+    return (settings.supervisor_socket if programs.run_channel else settings.run_dir / f"{programs.name}.sock").absolute()
 
 
 def _become_forkable() -> None:
@@ -244,41 +217,20 @@ class _Options(ServerOptions):  # type: ignore[misc]
             self._groups = list(self._make_groups())
         section = self.configroot.supervisord
         vars(section).update(
-            nodaemon=True,
-            silent=True,
-            user=None,
-            umask=0o022,
-            directory=None,
-            logfile=str(log_dir / f"{name}.log"),
-            logfile_maxbytes=LOG_SIZE,
-            logfile_backups=LOG_BACKUPS,
-            loglevel=LevelsByName.INFO,
+            nodaemon=True, silent=True, user=None, umask=0o022, directory=None, environment={}, identifier="junebug",
+            logfile=str(log_dir / f"{name}.log"), logfile_maxbytes=LOG_SIZE, logfile_backups=LOG_BACKUPS,
+            loglevel=LevelsByName.INFO, childlogdir=str(log_dir), nocleanup=True, strip_ansi=False,
             pidfile=str((self._settings.run_dir / f"{name}.pid").absolute()),
-            identifier="junebug",
-            childlogdir=str(log_dir),
-            nocleanup=True,
-            minfds=1024,
-            minprocs=1,
-            strip_ansi=False,
-            profile_options=None,
-            environment={},
+            minfds=1024, minprocs=1, profile_options=None,
             process_group_configs=self._groups,
             rpcinterface_factories=[("supervisor", make_main_rpcinterface, {})],
-            server_configs=[
-                {
-                    "name": None,
-                    "section": "unix_http_server",
-                    "family": socket.AF_UNIX,
-                    "file": str(_socket(self._settings, self._programs)),
-                    "chmod": 0o700,
-                    "chown": (-1, -1),
-                    "username": None,
-                    "password": None,
-                }
-            ],
-        )
-        if self._channels is not None:
-            channels = self._channels
+            server_configs=[{
+                "name": None, "section": "unix_http_server", "username": None, "password": None,
+                "family": socket.AF_UNIX, "file": str(_socket(self._settings, self._programs)),
+                "chmod": 0o700, "chown": (-1, -1),
+            }],
+        )  # fmt: skip
+        if channels := self._channels:
             section.rpcinterface_factories.append(
                 ("channels", lambda supervisord: ChannelsInterface(supervisord, channels), {})
             )
@@ -289,48 +241,50 @@ class _Options(ServerOptions):  # type: ignore[misc]
         for server in programs.servers:
             config = ServerConfig(self, server, settings.log_dir)
             yield ProcessGroupConfig(self, server.name, server.priority, [config])
-        if programs.channels and programs.run_channel:
+        if programs.run_channel:
             self._channels = ChannelGroupConfig(self, settings, programs.run_channel, self._kept)
             yield self._channels
-            yield self._reconciler()
-        if run_api := programs.run_api:
-            yield ProcessGroupConfig(
-                self, "api", API_PRIORITY, [self._api(run_api, number + 1) for number in range(settings.workers)]
+            yield EventListenerPoolConfig(
+                self,
+                "reconciler",
+                RECONCILER_PRIORITY,
+                [self._watched(ReconcilerConfig, "reconciler", self._run_reconciler, RECONCILER_SILENCE)],
+                EVENT_BUFFER,
+                [events.ProcessStateEvent],
+                default_handler,
             )
+        if programs.run_api:
+            apis = [self._api(programs.run_api, number + 1) for number in range(settings.workers)]
+            yield ProcessGroupConfig(self, "api", API_PRIORITY, apis)
 
-    def _api(self, run_api: Callable[[Settings, int], int | None], number: int) -> ApiConfig:
-        config = ApiConfig(
-            self,
-            name=str(number),
-            title=f"junebug: api:{number}",
-            main=lambda process: run_api(self._settings, number),
-            stop_timeout=min(API_STOP_TIMEOUT, self._settings.stop_timeout),
+    def _api(self, run_api: Callable[[Settings, int], int | None], number: int) -> WarmConfig:
+        return self._watched(
+            WarmConfig,
+            f"api:{number}",
+            lambda process: run_api(self._settings, number),
+            API_SILENCE,
             kept=self._programs.keep_descriptors,
         )
-        config.heartbeat, config.silence_timeout = self._settings.heartbeat_path(f"api:{number}"), API_SILENCE
-        return config
 
-    def _reconciler(self) -> EventListenerPoolConfig:
-        config = ReconcilerConfig(
+    def _watched(
+        self, kind: type[WarmConfig], program: str, main: Callable[[Any], int | None], silence: float, **more: Any
+    ) -> WarmConfig:
+        return kind(
             self,
-            name="reconciler",
-            title="junebug: reconciler",
-            main=self._run_reconciler,
-            stop_timeout=min(API_STOP_TIMEOUT, self._settings.stop_timeout),
-        )
-        config.heartbeat, config.silence_timeout = self._settings.heartbeat_path("reconciler"), RECONCILER_SILENCE
-        return EventListenerPoolConfig(
-            self, "reconciler", RECONCILER_PRIORITY, [config], EVENT_BUFFER, [events.ProcessStateEvent], default_handler
+            program.rpartition(":")[2],
+            f"junebug: {program}",
+            main,
+            min(API_STOP_TIMEOUT, self._settings.stop_timeout),
+            heartbeat=self._settings.heartbeat_path(program),
+            silence_timeout=silence,
+            **more,
         )
 
     def _run_reconciler(self, process: WarmProcess) -> int:
         events_in, answers_out = process.pipes["child_stdin"], process.pipes["child_stdout"]
         assert events_in is not None
         assert answers_out is not None
-        programs = self._programs
-        return reconciler.run(
-            self._settings, programs.drain, protocol_in=events_in, protocol_out=answers_out
-        )
+        return reconciler.run(self._settings, self._programs.drain, events_in, answers_out)
 
     def usage(self, msg: Any) -> NoReturn:
         """supervisord cannot go on; for us that is an error like others."""

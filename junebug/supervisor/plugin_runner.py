@@ -11,7 +11,7 @@ import inspect
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
@@ -29,17 +29,15 @@ MAX_WAITING = 5_000
 
 def load_plugins(settings: Settings) -> list[PluginRunner]:
     """A runner for each plugin of the settings. Raises ConfigError that names the one which cannot be loaded."""
-    return [_load(number, config, settings) for number, config in enumerate(settings.plugins)]
-
-
-def _load(number: int, config: dict[str, Any], settings: Settings) -> PluginRunner:
-    where = f"plugins[{number}]"
-    loaded = load_object(config["type"], where)
-    try:
-        plugin = loaded()
-    except Exception as error:
-        raise ConfigError(f"{where}: {config['type']!r} cannot be made: {type(error).__name__}: {error}") from None
-    return PluginRunner(config["type"], plugin, config, settings)
+    runners = []
+    for number, config in enumerate(settings.plugins):
+        where, name = f"plugins[{number}]", config["type"]
+        loaded = load_object(name, where)
+        try:
+            runners.append(PluginRunner(name, loaded(), config, settings))
+        except Exception as error:
+            raise ConfigError(f"{where}: {name!r} cannot be made: {type(error).__name__}: {error}") from None
+    return runners
 
 
 class PluginRunner:
@@ -48,48 +46,28 @@ class PluginRunner:
     def __init__(
         self, name: str, plugin: Any, config: dict[str, Any], settings: Settings, timeout: float = CALL_TIMEOUT
     ) -> None:
-        self._name = name
-        self._plugin = plugin
-        self._config = config
-        self._settings = settings
-        self._timeout = timeout
-        self._started = self._busy = False
+        self._name, self._plugin, self._timeout = name, plugin, timeout
+        self._config, self._settings = config, settings
         self._calls: asyncio.Queue[tuple[str, ChannelSpec]] = asyncio.Queue(MAX_WAITING)
         # a thread of its own: a plain method that hangs keeps nothing but this plugin waiting
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="plugin")
 
-    def channel_started(self, channel: ChannelSpec) -> None:
+    def tell(self, method: Literal["channel_started", "channel_stopped"], channel: ChannelSpec) -> None:
         """Returns at once; the plugin is called soon."""
-        self._put("channel_started", channel)
-
-    def channel_stopped(self, channel: ChannelSpec) -> None:
-        """Returns at once; the plugin is called soon."""
-        self._put("channel_stopped", channel)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether all that was put in has been called."""
-        return self._started and not self._busy and self._calls.empty()
-
-    async def run(self) -> None:
-        """Start the plugin and call it, until cancelled; then stop it."""
-        await self._call("start_plugin", self._config, self._settings)
-        self._started = True
-        try:
-            while True:
-                method, channel = await self._calls.get()
-                self._busy = True
-                await self._call(method, channel)
-                self._busy = False
-        finally:
-            await self._call("stop_plugin")
-            self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _put(self, method: str, channel: ChannelSpec) -> None:
         try:
             self._calls.put_nowait((method, channel))
         except asyncio.QueueFull:
             log.error("plugin is too slow, call left out", plugin=self._name, method=method, channel_id=channel.id)
+
+    async def run(self) -> None:
+        """Start the plugin and call it, until cancelled; then stop it."""
+        await self._call("start_plugin", self._config, self._settings)
+        try:
+            while True:
+                await self._call(*await self._calls.get())
+        finally:
+            await self._call("stop_plugin")
+            self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _call(self, method: str, *arguments: Any) -> None:
         call: Callable[..., Any] | None = getattr(self._plugin, method, None)
@@ -110,4 +88,3 @@ class PluginRunner:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{frame.filename}:{frame.lineno}"
             log.error("plugin failed", plugin=self._name, method=method, error=type(error).__name__, where=where)
-

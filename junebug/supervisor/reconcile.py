@@ -56,10 +56,9 @@ class Plan:
     orphans: tuple[str, ...] = ()
     """Running, without a spec, and nobody said that they were deleted: left alone."""
 
-
-def is_mine(channel: str) -> bool:
-    """Whether this host is to run the channel. The seam for leases: today there is one host, and all are its own."""
-    return bool(channel)
+    @property
+    def leaving(self) -> set[str]:
+        return {*self.remove, *(channel for channel, _ in self.restart)}
 
 
 def plan(
@@ -78,8 +77,6 @@ def plan(
     start, restart, remove, orphans = [], [], [], []
     refused: dict[str, tuple[str, str]] = {}
     for channel, spec in wanted.items():
-        if not is_mine(channel):
-            continue
         reason = _refusal(spec, known_types)
         if reason:
             refused[channel] = reason
@@ -89,7 +86,7 @@ def plan(
             restart.append((channel, spec.generation))
     for channel in running:
         if channel in wanted:
-            if channel in refused or not is_mine(channel):
+            if channel in refused:
                 remove.append(channel)
         elif channel in deleted or channel in seen:
             remove.append(channel)

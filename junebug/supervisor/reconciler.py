@@ -12,7 +12,9 @@ afresh when it dies or its loop hangs, and everything it must know it finds by l
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
+import os
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -34,7 +36,6 @@ from junebug.stores import Stores
 from junebug.supervisor import reconcile
 from junebug.supervisor.cleanup import Cleanup, Drain
 from junebug.supervisor.client import SupervisorClient
-from junebug.supervisor.event_listener import listen
 from junebug.supervisor.liveness import Pulse, SilenceWatch, touched_at
 from junebug.supervisor.plugin_runner import PluginRunner, load_plugins
 from junebug.supervisor.reconcile import Notice, Plan, Running
@@ -48,15 +49,10 @@ SUSPICIOUS_INTERVAL = 1.0
 PUBLISH_TIMEOUT = 10.0
 STOP_TIMEOUT = 2.0
 MOST_LOGGED = 10
+MAX_EVENT = 64 * 1024
 
 
-def run(
-    settings: Settings,
-    drain: Drain | None,
-    *,
-    protocol_in: int,
-    protocol_out: int,
-) -> int:
+def run(settings: Settings, drain: Drain | None, protocol_in: int, protocol_out: int) -> int:
     """Reconcile until SIGTERM; blocking. Returns the exit code.
 
     `protocol_in`, `protocol_out`: descriptors that supervisord's event listener protocol is spoken on.
@@ -81,25 +77,22 @@ class Reconciler:
         self._broker = Broker(settings.amqp, "reconciler", self._on_broker_state)
         self._supervisor = SupervisorClient(settings.supervisor_socket)
         self._life = ServiceLife()
-        self._cleanup = Cleanup(
-            settings, self._broker, self._stores, drain, functools.partial(self._trouble, "clean-up")
-        )
+        on_trouble = functools.partial(self._trouble, "clean-up")
+        self._cleanup = Cleanup(settings, self._broker, self._stores, drain, on_trouble)
         self._silence = SilenceWatch(settings.worker_timeout)
         self._plugins = _load_plugins(settings)
         self._wake = asyncio.Event()
         self._changed: set[str] = set()
         self._specs: dict[str, ChannelSpec] = {}
         """Remembered specs: written back when Redis is emptied. A channel in it was wanted at an earlier look."""
-        self._leaving: frozenset[str] = frozenset()
-        """Channels that are being removed, until supervisord has them no more."""
+        self._plan = Plan()
+        """Of the last look. What it removes is leaving until supervisord has it no more."""
         self._before: dict[str, Running] = {}
         self._killed: dict[str, int] = {}
         """Channel -> pid that was killed for its silence."""
-        self._refused: dict[str, tuple[str, str]] = {}
         self._unsaved: dict[str, Status] = {}
         self._announced: dict[str, ChannelSpec] = {}
         """Channels that the plugins were told to be started."""
-        self._orphans: frozenset[str] = frozenset()
         self._troubles: dict[str, str] = {}
 
     async def run(self, protocol_in: int, protocol_out: int) -> int:
@@ -111,7 +104,7 @@ class Reconciler:
 
         async def start() -> None:
             await self._broker.start()
-            life.tasks.own("events", listen(protocol_in, protocol_out, self._wake.set))
+            life.tasks.own("events", self._hear_events(protocol_in, protocol_out))
             life.tasks.own("changes", self._hear_changes())
             life.tasks.own("cleanup", self._cleanup.run())
             life.tasks.own("looks", self._look_forever())
@@ -157,10 +150,11 @@ class Reconciler:
             self._trouble("redis", None)
         except StoreUnavailable as error:
             return self._trouble("redis", error)  # nothing is started or stopped; what happens is told later
-        plan = reconcile.plan(wanted, deleted, running, self._types, self._specs.keys() | self._leaving)
-        self._specs, self._leaving = wanted, frozenset(plan.remove)
+        plan = reconcile.plan(wanted, deleted, running, self._types, self._specs.keys() | {*self._plan.remove})
+        self._specs = wanted
         await self._tell(running, plan)
         self._tell_plugins(running, plan)
+        self._plan, self._before = plan, running
         try:
             await asyncio.to_thread(self._carry_out, plan)
         except Unavailable as error:
@@ -189,16 +183,14 @@ class Reconciler:
         if found.lost:
             log.warning("Redis was emptied: writing the channels back", channels=len(self._specs))
             await channels.restore(self._specs.values())
-            self._refused.clear()  # those statuses are lost with it
+            self._plan = dataclasses.replace(self._plan, refused={})  # those statuses are lost with it
             found = await channels.wanted()
         told, self._changed = self._changed, set()
+        known = self._specs
         changed = [
             channel
             for channel, generation in found.generations.items()
-            if thorough
-            or channel in told
-            or channel not in self._specs
-            or self._specs[channel].generation != generation
+            if thorough or channel in told or channel not in known or known[channel].generation != generation
         ]
         try:
             read = await channels.get_many(changed) if changed else {}
@@ -206,13 +198,8 @@ class Reconciler:
         except StoreUnavailable:
             self._changed |= told
             raise
-        specs = {}
-        for channel in found.generations:
-            if channel in read:
-                specs[channel] = read[channel]
-            elif channel in self._specs and channel not in changed:
-                specs[channel] = self._specs[channel]
-        return specs, deleted
+        kept = {channel: known[channel] for channel in found.generations.keys() - changed}
+        return kept | read, deleted
 
     # --- acting -------------------------------------------------------------------------------------------------------
 
@@ -254,30 +241,22 @@ class Reconciler:
         for channel, status in list(self._unsaved.items()):
             await self._save(channel, status)
         for channel, (type, message) in plan.refused.items():
-            if self._refused.get(channel) != (type, message):
+            if self._plan.refused.get(channel) != (type, message):
                 await self._say(channel, Notice("down", type, message))
-        self._refused = dict(plan.refused)
-        leaving = {*plan.remove, *(channel for channel, _ in plan.restart)}
+        leaving = plan.leaving
         for channel, process in running.items():
             found = reconcile.notice(self._before.get(channel), process, self._killed.get(channel, 0))
             if found and channel not in leaving:
                 await self._say(channel, found)
-        self._before = running
-        if orphans := frozenset(plan.orphans) - self._orphans:
+        if orphans := {*plan.orphans} - {*self._plan.orphans}:
             log.warning("channels run that have no spec, and that nobody deleted: left alone", channels=_some(sorted(orphans)))
-        self._orphans = frozenset(plan.orphans)
 
     async def _say(self, channel: str, found: Notice) -> None:
         at = datetime.now(UTC) if found.at is None else datetime.fromtimestamp(found.at, UTC)
         status = Status(
-            channel_id=channel,
-            component=COMPONENT,
-            status=found.status,
-            type=found.type,
-            message=found.message,
-            details=found.details,
-            timestamp=format_timestamp(at),
-        )
+            channel_id=channel, component=COMPONENT, status=found.status, type=found.type, message=found.message,
+            details=found.details, timestamp=format_timestamp(at),
+        )  # fmt: skip
         log.warning("status", channel_id=channel, type=found.type, reason=found.message)
         await self._save(channel, status)
 
@@ -301,21 +280,20 @@ class Reconciler:
             log.warning("a status could not be passed on", channel_id=status.channel_id, reason=str(error))
 
     def _tell_plugins(self, running: dict[str, Running], plan: Plan) -> None:
-        leaving = {*plan.remove, *(channel for channel, _ in plan.restart)}
+        leaving = plan.leaving
         for channel, spec in list(self._announced.items()):
-            process = running.get(channel)
-            is_stopped = process is None or process.state in ("STOPPED", "STOPPING")
-            if is_stopped or channel in leaving or (process and process.generation != spec.generation):
+            now = running.get(channel)
+            is_same = now and now.state not in ("STOPPED", "STOPPING") and now.generation == spec.generation
+            if not is_same or channel in leaving:
                 del self._announced[channel]
                 for each in self._plugins:
-                    each.channel_stopped(spec)
+                    each.tell("channel_stopped", spec)
         for channel, process in running.items():
-            spec_now = self._specs.get(channel)
             is_up = process.state == "RUNNING" and channel not in leaving
-            if is_up and spec_now and channel not in self._announced:
-                self._announced[channel] = spec_now
+            if is_up and channel in self._specs and channel not in self._announced:
+                self._announced[channel] = spec = self._specs[channel]
                 for each in self._plugins:
-                    each.channel_started(spec_now)
+                    each.tell("channel_started", spec)
 
     def _trouble(self, what: str, error: JunebugError | None) -> None:
         """Log that something is away, or is there again: on change only."""
@@ -336,6 +314,19 @@ class Reconciler:
         async for channel in self._stores.channels.all_changes():
             self._changed.add(channel)
             self._wake.set()
+
+    async def _hear_events(self, protocol_in: int, protocol_out: int) -> None:
+        """supervisord's event listener protocol: take each event as a hint and say so at once."""
+        reader = asyncio.StreamReader(MAX_EVENT)
+        pipe = os.fdopen(protocol_in, "rb", buffering=0)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        os.write(protocol_out, b"READY\n")
+        while header := await reader.readline():
+            fields = dict(part.split(":", 1) for part in header.decode().split())
+            await reader.readexactly(int(fields["len"]))
+            self._wake.set()
+            os.write(protocol_out, b"RESULT 2\nOKREADY\n")
+        raise ConnectionError("supervisord has closed the event pipe")
 
 
 def _some(channels: Sequence[str]) -> str:

@@ -16,124 +16,85 @@ from supervisor.supervisord import Supervisor
 from supervisor.xmlrpc import Faults, RPCError
 
 from junebug import names
-from junebug.supervisor.processes.channel import ChannelGroupConfig, ChannelProcess
+from junebug.supervisor.processes.channel import ChannelGroupConfig
+from junebug.supervisor.processes.warm_fork import WarmProcess
 
 
 class ChannelsInterface:
-    """Each method takes and gives JSON text. Ids that are not there are passed over: callers are level-triggered."""
+    """Each method takes JSON text. Ids that are not there are passed over: callers are level-triggered."""
 
     def __init__(self, supervisord: Supervisor, config: ChannelGroupConfig) -> None:
         self._supervisord = supervisord
         self._config = config
 
     def running(self) -> str:
-        """All channels, whatever their state, as {id: fields of reconcile.Running}
-
-        @return string json
-        """
+        """All channels, whatever their state, as JSON: {id: fields of reconcile.Running}"""
         return json.dumps({channel: _describe(process) for channel, process in self._processes().items()})
 
-    def start(self, channels: str) -> str:
-        """Add and start channels
+    def start(self, channels: str) -> bool:
+        """Add and start channels: a list of [id, generation]"""
+        self._refuse_when_stopping()
+        processes = self._processes()
+        for channel, generation in _with_generations(channels):
+            process = processes.get(channel)
+            if process is None:
+                config, group = self._config.add(channel, generation), self._supervisord.process_groups[names.CHANNEL_GROUP]
+                processes[channel] = process = config.make_process(group)
+                process.spawn()
+            elif process.config.generation != generation or not process.pid:
+                self._renew(process, generation)
+        return True
 
-        @param string channels  JSON list of {id, generation}
-        @return string json     How many there are now
-        """
+    def restart(self, channels: str) -> bool:
+        """Stop channels and start them in the given generation: a list of [id, generation]"""
         self._refuse_when_stopping()
         processes = self._processes()
         for channel, generation in _with_generations(channels):
             if channel in processes:
-                self._start_again(processes[channel], generation)
-                continue
-            config = self._config.add(channel, generation)
-            processes[channel] = process = config.make_process(self._supervisord.process_groups[names.CHANNEL_GROUP])
-            process.spawn()
-        return json.dumps(len(processes))
+                self._renew(processes[channel], generation)
+        return True
 
-    def restart(self, channels: str) -> str:
-        """Stop channels and start them in the given generation
-
-        @param string channels  JSON list of {id, generation}
-        @return string json     How many there are now
-        """
-        self._refuse_when_stopping()
-        processes = self._processes()
-        for channel, generation in _with_generations(channels):
-            if channel in processes:
-                self._config.renew(processes[channel].config, generation)
-                processes[channel].restart()
-        return json.dumps(len(processes))
-
-    def stop(self, channels: str) -> str:
-        """Stop channels; they stay stopped until somebody starts them
-
-        @param string channels  JSON list of ids
-        @return string json     How many there are now
-        """
-        for process in self._named(channels):
-            _stop(process)
-        return json.dumps(len(self._processes()))
-
-    def kill(self, channels: str) -> str:
-        """Send SIGKILL to the processes of channels; they are started again as after a crash
-
-        @param string channels  JSON list of ids
-        @return string json     How many there are now
-        """
+    def kill(self, channels: str) -> bool:
+        """Send SIGKILL to the processes of channels, a list of ids; they are started again as after a crash"""
         for process in self._named(channels):
             if process.pid:
                 process.signal(signal.SIGKILL)
-        return json.dumps(len(self._processes()))
+        return True
 
-    def remove(self, channels: str) -> str:
-        """Stop channels that run, forget those that are stopped: to be called until they are gone
-
-        @param string channels  JSON list of ids
-        @return string json     How many there are now
-        """
-        processes = self._processes()
+    def remove(self, channels: str) -> bool:
+        """Stop the channels that run, forget the stopped: a list of ids; to be called until they are gone"""
         for process in self._named(channels):
-            _stop(process)
+            process.start_when_stopped = False
+            if process.get_state() in (ProcessStates.STARTING, ProcessStates.RUNNING, ProcessStates.BACKOFF):
+                process.stop()
             if process.get_state() in STOPPED_STATES:
-                del processes[process.config.name]
+                del self._processes()[process.config.name]
                 self._config.remove(process.config)
-        return json.dumps(len(processes))
+        return True
 
-    def _processes(self) -> dict[str, ChannelProcess]:
+    def _processes(self) -> dict[str, WarmProcess]:
         """The live group's; an operator's `supervisorctl remove channel` is undone."""
         group = self._supervisord.process_groups.get(names.CHANNEL_GROUP)
         if group is None:
             self._supervisord.add_process_group(self._config)
             group = self._supervisord.process_groups[names.CHANNEL_GROUP]
-        processes: dict[str, ChannelProcess] = group.processes
+        processes: dict[str, WarmProcess] = group.processes
         return processes
 
-    def _named(self, channels: str) -> Iterable[ChannelProcess]:
+    def _named(self, channels: str) -> Iterable[WarmProcess]:
         processes = self._processes()
-        ids = _parsed(channels)
-        if not all(isinstance(channel, str) for channel in ids):
-            raise RPCError(Faults.BAD_ARGUMENTS, "expected a JSON list of ids")
-        return [processes[channel] for channel in ids if channel in processes]
+        return [processes[channel] for channel in map(str, _parsed(channels)) if channel in processes]
 
-    def _start_again(self, process: ChannelProcess, generation: int) -> None:
-        if process.config.generation != generation:
-            self._config.renew(process.config, generation)
-            process.restart()
-        elif not process.pid:
-            process.restart()
+    def _renew(self, process: WarmProcess, generation: int) -> None:
+        self._config.renew(process.config, generation)
+        process.restart()
 
     def _refuse_when_stopping(self) -> None:
         if self._supervisord.options.mood < SupervisorStates.RUNNING:
             raise RPCError(Faults.SHUTDOWN_STATE)
 
 
-def _stop(process: ChannelProcess) -> None:
-    process.start_when_stopped = False
-    if process.get_state() in (ProcessStates.STARTING, ProcessStates.RUNNING, ProcessStates.BACKOFF):
-        process.stop()
-
-
-def _describe(process: ChannelProcess) -> dict[str, Any]:
+def _describe(process: WarmProcess) -> dict[str, Any]:
     return {
         "state": getProcessStateDescription(process.get_state()),
         "pid": process.pid,
@@ -163,8 +124,8 @@ def _with_generations(text: str) -> list[tuple[str, int]]:
     found = []
     for entry in _parsed(text):
         match entry:
-            case {"id": str(channel), "generation": int(generation)} if names.is_channel_id(channel):
+            case [str(channel), int(generation)] if names.is_channel_id(channel):
                 found.append((channel, generation))
             case _:
-                raise RPCError(Faults.BAD_ARGUMENTS, "expected {id, generation}, the id fit to name a process")
+                raise RPCError(Faults.BAD_ARGUMENTS, "expected [id, generation], the id fit to name a process")
     return found

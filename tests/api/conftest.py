@@ -13,8 +13,9 @@ import pytest
 from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
-from junebug.api.app import bind, make_app, serving
+from junebug.api.app import make_app, serving
 from junebug.api.http import PATIENCE
+from junebug.api.sockets import bind
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable
 from junebug.registry import ChannelType, Registry

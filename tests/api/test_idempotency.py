@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import orjson
@@ -150,16 +150,16 @@ async def test_while_the_first_is_under_way_others_wait_and_then_are_told_409(
 ) -> None:
     channel = await quick.create()
     begun, go_on = asyncio.Event(), asyncio.Event()
-    publish = quick.broker.publish
+    publish = quick.broker.publish_many
 
     async def slow(*arguments: Any, **options: Any) -> None:
         begun.set()
         await go_on.wait()
         await publish(*arguments, **options)
 
-    monkeypatch.setattr(quick.broker, "publish", slow)
+    monkeypatch.setattr(quick.broker, "publish_many", slow)
     async with running_api(dataclasses.replace(quick.settings, request_timeout=30)) as patient:
-        monkeypatch.setattr(patient.broker, "publish", slow)
+        monkeypatch.setattr(patient.broker, "publish_many", slow)
         first = asyncio.create_task(send(patient, channel))
         await begun.wait()
         waiting = asyncio.create_task(send(patient, channel))
@@ -197,15 +197,15 @@ async def test_a_message_whose_publishing_nobody_confirmed_is_sent_again_with_th
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     channel = await api.create()
-    publish, lost = api.broker.publish, []
+    publish, lost = api.broker.publish_many, []
 
-    async def unconfirmed(queue: str, body: bytes, **options: Any) -> None:
-        await publish(queue, body, **options)
+    async def unconfirmed(queue: str, bodies: Sequence[bytes], **options: Any) -> None:
+        await publish(queue, bodies, **options)
         if not lost:
-            lost.append(orjson.loads(body)["message_id"])
+            lost.append(orjson.loads(bodies[0])["message_id"])
             raise BrokerUnavailable("RabbitMQ did not confirm")
 
-    monkeypatch.setattr(api.broker, "publish", unconfirmed)
+    monkeypatch.setattr(api.broker, "publish_many", unconfirmed)
     assert (await send(api, channel)).status == 503
     answer = await send(api, channel)
     assert (answer.status, answer.result["message_id"]) == (201, lost[0])
@@ -220,7 +220,7 @@ async def test_without_rabbitmq_a_repeat_sends_once(api: Api, monkeypatch: pytes
         raise BrokerUnavailable("there is no connection to RabbitMQ")
 
     with monkeypatch.context() as without:
-        without.setattr(api.broker, "publish", away)
+        without.setattr(api.broker, "publish_many", away)
         assert [(await send(api, channel)).status for _ in range(2)] == [503, 503]
     answer = await send(api, channel)
     assert (answer.status, await sent(api, channel)) == (201, [answer.result["message_id"]])
@@ -256,7 +256,7 @@ async def test_a_channel_deleted_meanwhile_leaves_no_key(api: Api, monkeypatch: 
         await api.stores.channels.delete(channel)
         raise Unroutable("no queue")
 
-    monkeypatch.setattr(api.broker, "publish", delete_and_fail)
+    monkeypatch.setattr(api.broker, "publish_many", delete_and_fail)
     assert (await send(api, channel)).status == 404
     for kind in ("idempotency", "outbound_messages"):
         (keys,) = await api.stores._redis.run(("KEYS", f"{channel}:{kind}:*"))

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from junebug.api.app import bind
+from junebug.api.sockets import bind
 from junebug.config.declaration import Settings
 from junebug.errors import StartupError
 
 PROGRAM = """
 import sys
-from junebug.api.app import bind, run
+from junebug.api.app import run
+from junebug.api.sockets import bind
 from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
 redis_port, amqp_port, directory, process = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 settings = Settings(interface="127.0.0.1", port=0, redis=RedisSettings(port=redis_port),

@@ -1,7 +1,8 @@
 """A supervisor as `jb` would start it, with channels and an API that do nothing: `python -m` with the settings as JSON.
 
-A channel touches its heartbeat, writes what it was told to `<data_dir>/launch/<id>` and lives until SIGTERM. Ids that
-begin with a word of BEHAVIOURS behave badly.
+A channel touches its heartbeat, writes what it was told to `<data_dir>/launch/<id>` and lives until SIGTERM: whoever
+reads that knows a process that has shown life, and whose silence counts. Ids that begin with a word of BEHAVIOURS behave
+badly.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ def run_channel(settings: Settings, channel: str, launch: Launch) -> int:
     heartbeat = settings.heartbeat_path(names.channel_program(channel))
     told = Path(settings.data_dir) / "launch" / channel
     open_files = sorted(int(number) for number in os.listdir("/proc/self/fd"))[:-1]
+    heartbeat.touch()
+    now = time.time()
+    os.utime(heartbeat, (now, now))  # the kernel's own clock of files is some ms behind: before the fork, maybe
     told.write_text(json.dumps({"pid": os.getpid(), "fds": open_files, **dataclasses.asdict(launch)}))
     if channel.startswith("crash"):
         raise RuntimeError(f"{channel} crashed on purpose")
@@ -69,7 +73,8 @@ def main() -> int:
     settings = Settings(
         redis=RedisSettings(**given.pop("redis")), amqp=AmqpSettings(**given.pop("amqp")), **given.pop("settings")
     )
-    (Path(settings.data_dir) / "launch").mkdir(parents=True, exist_ok=True)
+    for directory in (Path(settings.data_dir) / "launch", settings.log_dir, settings.heartbeat_path("reconciler").parent):
+        directory.mkdir(parents=True, exist_ok=True)
     listener = socket.create_server(("127.0.0.1", 0))
     os.environ["FAKE_LISTENER"] = str(listener.fileno())
     (Path(settings.data_dir) / "port").write_text(str(listener.getsockname()[1]))
@@ -77,11 +82,10 @@ def main() -> int:
     return daemon.run(
         settings,
         daemon.Programs(
-            run_channel=run_channel,
+            run_channel=run_channel if given.get("channels", True) else None,
             run_api=run_api,
             drain=drain,
             keep_descriptors=(listener.fileno(),),
             servers=servers,
-            channels=given.get("channels", True),
         ),
     )

@@ -55,7 +55,7 @@ def test_a_crash_loop_backs_off_and_never_gives_up(fake: FakeJunebug) -> None:
     assert process.backoff_until > process.died_at
     assert "RuntimeError: crash crashed on purpose" in (fake.settings.log_dir / "channel-crash.log").read_text()
     assert "entered FATAL" not in fake.log()
-    fake.client.stop(["crash"])
+    fake.ctl("stop", "channel:crash")
     assert fake.running()["crash"].state == "STOPPED"
 
 
@@ -211,7 +211,7 @@ def test_limits_that_may_not_be_raised_are_no_obstacle(nowhere: Settings) -> Non
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 300))\n"
         "resource.setrlimit = lambda *_: (_ for _ in ()).throw(ValueError('not permitted'))\n"
-        "from junebug.supervisor.daemon import _raise_descriptor_limit; _raise_descriptor_limit(); print('goes on')"
+        "from junebug.cli import _raise_descriptor_limit; _raise_descriptor_limit(); print('goes on')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "goes on\n"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import CapturingLogger
 
 from junebug.config.declaration import Settings
 from junebug.errors import ConfigError
 from junebug.model.spec import ChannelSpec
 from junebug.plugin import JunebugPlugin
+from junebug.supervisor import plugin_runner
 from junebug.supervisor.plugin_runner import PluginRunner, load_plugins
 
 HERE = "tests.supervisor.test_plugin_runner"
@@ -48,13 +50,14 @@ class Bad(Recorder):
 
 def recorder(kind: type[Recorder], timeout: float = 5.0) -> tuple[Recorder, PluginRunner]:
     made = kind()
+    made.heard = []
     return made, PluginRunner(kind.__name__, made, {"colour": "red"}, Settings(port=1), timeout)
 
 
-async def run_to_the_end(runner: PluginRunner) -> None:
+async def run(runner: PluginRunner, until: Callable[[], bool]) -> None:
     task = asyncio.create_task(runner.run())
     async with asyncio.timeout(5):
-        while not runner.is_idle:
+        while not until():
             await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -62,20 +65,22 @@ async def run_to_the_end(runner: PluginRunner) -> None:
 
 async def test_all_methods_are_called_in_order() -> None:
     made, runner = recorder(Recorder)
-    runner.channel_started(CHANNEL)
-    runner.channel_stopped(CHANNEL)
-    await run_to_the_end(runner)
+    runner.tell("channel_started", CHANNEL)
+    runner.tell("channel_stopped", CHANNEL)
+    await run(runner, until=lambda: len(made.heard) == 3)
     assert made.heard == [("start", "red", 1), ("started", "a", "hush-hush"), ("stopped", "a"), ("stop",)]
 
 
-async def test_errors_and_hanging_are_logged_without_the_config(caplog: pytest.LogCaptureFixture) -> None:
+async def test_errors_and_hanging_are_logged_without_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = CapturingLogger()
+    monkeypatch.setattr(plugin_runner, "log", log)
     made, runner = recorder(Bad, timeout=0.1)
-    runner.channel_started(CHANNEL)
-    runner.channel_stopped(CHANNEL)
-    with caplog.at_level(logging.INFO):
-        await run_to_the_end(runner)
+    runner.tell("channel_started", CHANNEL)
+    runner.tell("channel_stopped", CHANNEL)
+    await run(runner, until=lambda: len(log.calls) == 2)
     assert made.heard[0] == ("start", "red", 1)
-    assert "hush-hush" not in caplog.text
+    assert [call.args for call in log.calls[:2]] == [("plugin failed",), ("plugin did not return in time",)]
+    assert "hush-hush" not in str(log.calls)
 
 
 def test_what_cannot_be_loaded_is_named() -> None:

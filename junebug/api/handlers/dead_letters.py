@@ -7,8 +7,11 @@ through it, from the oldest on; nobody else may meanwhile, so that each letter i
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -18,52 +21,49 @@ from junebug.amqp.broker import Broker
 from junebug.amqp.browse import Visit
 from junebug.amqp.frames import Delivery
 from junebug.api import schemas
-from junebug.api.channel_queues import ChannelQueues, declare_queues
-from junebug.api.dead_letter_views import letter_json
+from junebug.api.channel_queues import ChannelQueues
 from junebug.api.handlers.queue import until_free
-from junebug.api.http import PATIENCE, channel_id, long_work, parse_json, read_page, reply
+from junebug.api.http import channel_id, long_work, read_json, read_page, reply
 from junebug.api.spec_cache import SpecCache
-from junebug.config.declaration import Settings
-from junebug.errors import BrokerUnavailable, DeadLetterNotFound, Unroutable
-from junebug.model.callbacks import DeadLetter
+from junebug.errors import DeadLetterNotFound, MalformedMessage
+from junebug.logs.redaction import REDACTED, Redactor
+from junebug.model.callbacks import DeadLetter, content_of
+from junebug.model.presenter import body_of
+from junebug.model.spec import ChannelSpec
 
 log = structlog.stdlib.get_logger("api")
 
+LONGEST_BODY = 10_000
+"""Characters that are shown of a dead letter which is no message."""
+_TOKEN = re.compile(r'("[^"]*(?:token|secret|password)"\s*:\s*")(?:[^"\\]|\\.)*')
 
+
+@dataclass(frozen=True)
 class DeadLetters:
     """The handlers, and what they need."""
 
-    def __init__(self, settings: Settings, broker: Broker, specs: SpecCache, queues: ChannelQueues) -> None:
-        self._patience = settings.request_timeout * PATIENCE
-        self._broker = broker
-        self._specs = specs
-        self._queues = queues
+    broker: Broker
+    specs: SpecCache
+    queues: ChannelQueues
 
     @long_work
     async def list_letters(self, request: web.Request) -> web.Response:
         page = read_page(request.query)
-        spec = await self._specs.fetch(channel_id(request))
+        spec = await self.specs.fetch(channel_id(request))
         bodies: list[bytes] = []
 
         async def visit(batch: Sequence[Delivery]) -> bool:
             bodies.extend(delivery.body for delivery in batch)
             return True
 
-        total = await self._queues.length(names.dead_queue(spec.id))
-        if page.offset < total:
-            await self._browse(spec.id, visit, keeping=True, most=page.offset + page.limit, skip=page.offset)
-        letters = map(DeadLetter.from_wire, bodies)
-        return reply(200, "dead letters listed", {
-            "dead_letters": [letter_json(letter, spec) for letter in letters],
-            "limit": page.limit,
-            "offset": page.offset,
-            "total": total,
-        })  # fmt: skip
+        total = await self._browse(spec.id, visit, most=page.offset + page.limit, skip=page.offset)
+        letters = [letter_json(DeadLetter.from_wire(body), spec) for body in bodies]
+        return reply(200, "dead letters listed", page.result("dead_letters", letters, total))
 
     @long_work
     async def replay(self, request: web.Request) -> web.Response:
-        body = schemas.replay.check(parse_json(await request.read() or b"{}"))
-        spec = await self._specs.fetch(channel_id(request))
+        body = schemas.replay.check(await read_json(request, empty=b"{}"))
+        spec = await self.specs.fetch(channel_id(request))
         wanted = body.get("ids")
         replayed, skipped = await self._replay(spec.id, None if wanted is None else set(wanted))
         if wanted is not None and not replayed and not skipped:
@@ -73,12 +73,12 @@ class DeadLetters:
 
     @long_work
     async def delete_all(self, request: web.Request) -> web.Response:
-        spec = await self._specs.fetch(channel_id(request))
+        spec = await self.specs.fetch(channel_id(request))
         return reply(200, "dead letters deleted", {"deleted": await self._delete(spec.id, None)})
 
     @long_work
     async def delete_one(self, request: web.Request) -> web.Response:
-        spec = await self._specs.fetch(channel_id(request))
+        spec = await self.specs.fetch(channel_id(request))
         letter_id = request.match_info["letter_id"]
         deleted = await self._delete(spec.id, letter_id)
         if not deleted:
@@ -104,27 +104,14 @@ class DeadLetters:
                 chosen.append(delivery)
                 bodies.append(callback.to_wire())
             if bodies:
-                await self._publish(channel, bodies)
+                await self.queues.publish(channel, names.callback_queue(channel), bodies)
             for delivery in chosen:
                 delivery.ack()  # only now: a crash before repeats it, with the same id
             replayed += len(chosen)
             return wanted is None or replayed + skipped < len(wanted)
 
-        await self._go_through(channel, visit, keeping=True)
+        await self._browse(channel, visit)
         return replayed, skipped
-
-    async def _publish(self, channel: str, bodies: Sequence[bytes]) -> None:
-        """RabbitMQ has them when this returns. Raises BrokerUnavailable, ChannelNotFound."""
-        queue = names.callback_queue(channel)
-        try:
-            return await self._broker.publish_many(queue, bodies, timeout=self._patience)
-        except Unroutable:
-            await self._specs.fetch(channel)  # is it deleted, or has RabbitMQ lost its queues?
-        await declare_queues(self._broker, channel, self._patience)
-        try:
-            await self._broker.publish_many(queue, bodies, timeout=self._patience)
-        except Unroutable as error:
-            raise BrokerUnavailable(f"RabbitMQ does not keep the channel's queue: {error}") from None
 
     async def _delete(self, channel: str, letter_id: str | None) -> int:
         """How many were deleted; `letter_id` None: all."""
@@ -138,17 +125,41 @@ class DeadLetters:
                     deleted += 1
             return letter_id is None or not deleted
 
-        await self._go_through(channel, visit, keeping=letter_id is not None)
+        await self._browse(channel, visit, keeping=letter_id is not None)
         log.info("dead letters deleted", channel_id=channel, deleted=deleted)
         return deleted
 
-    async def _go_through(self, channel: str, visit: Visit, *, keeping: bool) -> None:
-        await self._queues.length(names.dead_queue(channel))  # tells in time when RabbitMQ is away
-        await self._browse(channel, visit, keeping=keeping)
-
     async def _browse(
-        self, channel: str, visit: Visit, *, keeping: bool, most: int | None = None, skip: int = 0
-    ) -> None:
-        """Raises QueueBusy, BrokerUnavailable."""
+        self, channel: str, visit: Visit, *, keeping: bool = True, most: int | None = None, skip: int = 0
+    ) -> int:
+        """How many letters there were. Raises QueueBusy, BrokerUnavailable."""
         queue = names.dead_queue(channel)
-        await until_free(lambda: self._broker.browse(queue, visit, keeping=keeping, most=most, skip=skip))
+        total = await self.queues.length(queue)  # tells in time when RabbitMQ is away
+        if most is None or skip < total:
+            await until_free(lambda: self.broker.browse(queue, visit, keeping=keeping, most=most, skip=skip))
+        return total
+
+
+def letter_json(letter: DeadLetter, spec: ChannelSpec) -> dict[str, Any]:
+    """A dead letter, without secrets: `message` as the application would have got it, or the `body` that is none."""
+    callback = letter.callback
+    secrets = (spec.callback_secret, spec.mo_url_auth_token, callback.auth_token if callback else None)
+    redactor = Redactor(filter(None, secrets))
+    shown = {
+        "id": letter.id,
+        "timestamp": letter.timestamp,
+        "reason": letter.reason,
+        "error": redactor.text(letter.error),
+    }
+    if callback is None:
+        return {**shown, "queue": letter.queue, "body": _readable(letter.body, redactor)}
+    try:
+        message = body_of(content_of(callback), spec.id)
+    except MalformedMessage:
+        return {**shown, "queue": names.callback_queue(spec.id), "body": _readable(callback.wire, redactor)}
+    return {**shown, "to": callback.to, "kind": callback.kind, "attempts": callback.attempts, "message": message}
+
+
+def _readable(body: bytes, redactor: Redactor) -> str:
+    text = redactor.text(body[: LONGEST_BODY * 4].decode(errors="replace"))
+    return _TOKEN.sub(rf"\1{REDACTED}", text)[:LONGEST_BODY]

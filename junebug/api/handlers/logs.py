@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -13,20 +14,19 @@ from junebug.logs import tail
 from junebug.stores import Stores
 
 
+@dataclass(frozen=True)
 class Logs:
     """The handler, and what it needs."""
 
-    def __init__(self, settings: Settings, stores: Stores) -> None:
-        self._settings = settings
-        self._stores = stores
+    settings: Settings
+    stores: Stores
 
     async def get(self, request: web.Request) -> web.Response:
         channel = channel_id(request)
-        count = parse_count(request.query.get("n"), self._settings.max_logs)
-        await self._stores.channels.get(channel)
-        entries = await asyncio.to_thread(
-            tail.tail, self._settings.logging_path, channel, count, request.query.get("message_id")
-        )
+        count = parse_count(request.query.get("n"), self.settings.max_logs)
+        await self.stores.channels.get(channel)
+        message_id = request.query.get("message_id")
+        entries = await asyncio.to_thread(tail.tail, self.settings.logging_path, channel, count, message_id)
         return reply(200, "logs retrieved", entries)
 
 

@@ -10,47 +10,46 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
 from junebug import names
-from junebug.amqp.broker import Broker
 from junebug.api import schemas, views
-from junebug.api.channel_queues import declare_queues
-from junebug.api.http import PATIENCE, channel_id, read_json, reply
+from junebug.api.channel_queues import ChannelQueues
+from junebug.api.http import channel_id, read_json, reply
 from junebug.api.idempotency import REPLAYED_HEADER, Idempotency, key_of
 from junebug.api.spec_cache import SpecCache
 from junebug.config.declaration import Settings
-from junebug.errors import BrokerUnavailable, JunebugError, MessageNotFound, Unroutable
+from junebug.errors import JunebugError, MessageNotFound
 from junebug.model import presenter
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
 
 
+@dataclass(frozen=True)
 class Messages:
     """The handlers, and what they need."""
 
-    def __init__(self, settings: Settings, stores: Stores, broker: Broker, specs: SpecCache) -> None:
-        self._patience = settings.request_timeout * PATIENCE
-        self._allow_expired_replies = settings.allow_expired_replies
-        self._stores = stores
-        self._broker = broker
-        self._specs = specs
-        self._idempotency = Idempotency(settings, stores.idempotency)
+    settings: Settings
+    stores: Stores
+    specs: SpecCache
+    queues: ChannelQueues
+    idempotency: Idempotency
 
     async def send(self, request: web.Request) -> web.Response:
         body = schemas.message_send.check(await read_json(request))
-        views.check_addressing(body, self._allow_expired_replies)
+        views.check_addressing(body, self.settings.allow_expired_replies)
         channel = channel_id(request)
-        spec = self._specs.peek(channel) or await self._specs.fetch(channel)
+        spec = self.specs.peek(channel) or await self.specs.fetch(channel)
         key = key_of(request)
         if key is not None:
             return await self._send_once(key, body, spec)
         message = await self._message(body, spec)
-        await self._stores.outbound.put(channel, message.message_id, message.event_url, message.event_auth_token)
+        await self.stores.outbound.put(channel, message.message_id, message.event_url, message.event_auth_token)
         await self._publish(channel, message)
         return _submitted(channel, message)
 
@@ -64,7 +63,7 @@ class Messages:
             if error.status >= 500:
                 raise
             problem = error  # of this moment; an earlier request with this key may have been in time
-        reservation = await self._idempotency.reserve(channel, key, body, message)
+        reservation = await self.idempotency.reserve(channel, key, body, message)
         if reservation is None:
             assert problem is not None
             raise problem
@@ -73,16 +72,16 @@ class Messages:
         try:
             await self._publish(channel, dataclasses.replace(reservation.message, priority=views.priority(body)))
         except JunebugError as error:
-            await self._idempotency.failed(reservation, error)
+            await self.idempotency.failed(reservation, error)
             raise
-        await self._idempotency.done(reservation)
+        await self.idempotency.done(reservation)
         return _submitted(channel, reservation.message)
 
     async def status(self, request: web.Request) -> web.Response:
         channel, message_id = channel_id(request), request.match_info["message_id"]
-        if self._specs.peek(channel) is None:
-            await self._specs.fetch(channel)
-        events = await self._stores.outbound.events(channel, message_id)
+        if self.specs.peek(channel) is None:
+            await self.specs.fetch(channel)
+        events = await self.stores.outbound.events(channel, message_id)
         return reply(200, "message status", presenter.message_status_json(message_id, channel, events))
 
     async def _message(self, body: Mapping[str, Any], spec: ChannelSpec) -> UserMessage:
@@ -92,7 +91,7 @@ class Messages:
         views.check_sendable(body, spec)
         expires_at = views.expiry(body, datetime.now(UTC))
         reply_to = body.get("reply_to")
-        inbound = await self._stores.inbound.get(spec.id, reply_to) if reply_to is not None else None
+        inbound = await self.stores.inbound.get(spec.id, reply_to) if reply_to is not None else None
         if inbound is not None:
             return views.with_event_url(views.new_reply(body, spec.id, inbound, expires_at))
         if body.get("to") is None:  # beside a reply_to it is there only where allow_expired_replies lets both be given
@@ -101,16 +100,8 @@ class Messages:
 
     async def _publish(self, channel: str, message: UserMessage) -> None:
         """RabbitMQ has it when this returns. Raises BrokerUnavailable, ChannelNotFound."""
-        queue, wire = names.outbound_queue(channel, message.priority), message.to_wire()
-        try:
-            return await self._broker.publish(queue, wire, timeout=self._patience)
-        except Unroutable:
-            await self._specs.fetch(channel)  # is it deleted, or has RabbitMQ lost its queues?
-        await declare_queues(self._broker, channel, self._patience)
-        try:
-            await self._broker.publish(queue, wire, timeout=self._patience)
-        except Unroutable as error:
-            raise BrokerUnavailable(f"RabbitMQ does not keep the channel's queue: {error}") from None
+        queue = names.outbound_queue(channel, message.priority)
+        await self.queues.publish(channel, queue, (message.to_wire(),))
 
 
 def _submitted(channel: str, message: UserMessage, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import orjson
 import structlog
@@ -44,18 +45,15 @@ BUSY_PAUSE = 0.1
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
 class QueueControl:
     """The handlers, and what they need."""
 
-    def __init__(
-        self, broker: Broker, stores: Stores, specs: SpecCache, queues: ChannelQueues, asking: RpcClient
-    ) -> None:
-        self._broker = broker
-        self._outbound = stores.outbound
-        self._cancellations = stores.cancellations
-        self._specs = specs
-        self._queues = queues
-        self._asking = asking
+    broker: Broker
+    stores: Stores
+    specs: SpecCache
+    queues: ChannelQueues
+    asking: RpcClient
 
     @long_work
     async def list_messages(self, request: web.Request) -> web.Response:
@@ -63,30 +61,25 @@ class QueueControl:
         if state != "queued":
             raise ApiUsageError(f"state: expected 'queued', got {state[:50]!r}")
         page = read_page(request.query)
-        spec = await self._specs.fetch(channel_id(request))
-        counts = await self._queues.count(spec)
-        messages = await until_free(lambda: self._list(spec, page))
-        return reply(200, "messages listed", {
-            "messages": [presenter.queued_json(message, spec.id) for message in messages],
-            "limit": page.limit,
-            "offset": page.offset,
-            "total": sum(counts.queued.values()),
-        })  # fmt: skip
+        spec = await self.specs.fetch(channel_id(request))
+        counts = await self.queues.count(spec)
+        messages = [presenter.queued_json(each, spec.id) for each in await until_free(lambda: self._list(spec, page))]
+        return reply(200, "messages listed", page.result("messages", messages, sum(counts.queued.values())))
 
     @long_work
     async def cancel_all(self, request: web.Request) -> web.Response:
-        spec = await self._specs.fetch(channel_id(request))
-        return self._cancelled(await self._cancel_all(spec))
+        spec = await self.specs.fetch(channel_id(request))
+        return _cancelled(await self._cancel_all(spec))
 
     async def cancel_one(self, request: web.Request) -> web.Response:
-        spec = await self._specs.fetch(channel_id(request))
+        spec = await self.specs.fetch(channel_id(request))
         message_id = request.match_info["message_id"]
         if not await self._cancel_one(spec.id, message_id):
             raise MessageNotQueued(
                 f"No message with id {message_id[:100]!r} waits to be sent: it is unknown, being sent, or sent already"
             )
         log.info("message cancelled", channel_id=spec.id, message_id=message_id)
-        return self._cancelled(Cancelled(1, 0))
+        return _cancelled(Cancelled(1, 0))
 
     async def pause(self, request: web.Request) -> web.Response:
         return await self._set_paused(request, True, "sending paused")
@@ -97,61 +90,58 @@ class QueueControl:
     async def _set_paused(self, request: web.Request, paused: bool, description: str) -> web.Response:
         """The running worker applies it, and keeps its links to the provider."""
         channel = channel_id(request)
-
-        def change(spec: ChannelSpec) -> ChannelSpec:
-            return dataclasses.replace(spec, paused=paused or None, given=spec.given - {"paused"})
-
-        old, spec = await self._specs.change(channel, change)
+        old, spec = await self.specs.change(
+            channel, lambda spec: dataclasses.replace(spec, paused=paused or None, given=spec.given - {"paused"})
+        )
         if spec is not old:
             log.info(description, channel_id=channel)
-        return reply(200, description, views.queue_json(spec.paused, await self._queues.counts(spec)))
+        return reply(200, description, views.queue_json(spec.paused, await self.queues.counts(spec)))
 
     async def _list(self, spec: ChannelSpec, page: Page) -> list[UserMessage]:
         try:
-            told = await self._asking.ask(spec.id, "list", ANSWER_TIMEOUT, offset=page.offset, limit=page.limit)
+            told = await self.asking.ask(spec.id, "list", ANSWER_TIMEOUT, offset=page.offset, limit=page.limit)
         except NotRunning:
             queues = queues_of(spec.id, spec.amqp_queue)
-            cancelled = await self._cancellations.ids(spec.id)
-            return await list_queued(self._broker, spec.id, queues, page.offset, page.limit, cancelled=cancelled)
+            cancelled = await self.stores.cancellations.ids(spec.id)
+            return await list_queued(self.broker, spec.id, queues, page.offset, page.limit, cancelled=cancelled)
         return [UserMessage.from_wire(orjson.dumps(each["message"]), each["priority"]) for each in told["messages"]]
 
     async def _cancel_one(self, channel: str, message_id: str) -> bool:
         """False when it does not wait. Raises BrokerUnavailable, StoreUnavailable: then it is not cancelled."""
-        await self._queues.length(names.outbound_queue(channel))  # tells in time when RabbitMQ is away
-        if not await self._outbound.may_wait(channel, message_id):
+        await self.queues.length(names.outbound_queue(channel))  # tells in time when RabbitMQ is away
+        if not await self.stores.outbound.may_wait(channel, message_id):
             return False
-        if await self._cancellations.count(channel) >= MOST:
+        if await self.stores.cancellations.count(channel) >= MOST:
             raise TooManyCancelled(f"{MOST} cancelled messages of channel {channel!r} wait already: cancel all, or let it send")
-        if not await self._cancellations.note(channel, message_id):
+        if not await self.stores.cancellations.note(channel, message_id):
             return False
         try:
-            told = await self._asking.ask(channel, "cancel", self._queues.timeout, message_id=message_id)
+            told = await self.asking.ask(channel, "cancel", self.queues.timeout, message_id=message_id)
         except NotRunning:
             return True  # the next worker finds it noted
         except JunebugError:
-            await self._cancellations.withdraw(channel, message_id)
+            await self.stores.cancellations.withdraw(channel, message_id)
             raise
         if not told["cancelled"]:
-            await self._cancellations.withdraw(channel, message_id)
+            await self.stores.cancellations.withdraw(channel, message_id)
         return bool(told["cancelled"])
 
     async def _cancel_all(self, spec: ChannelSpec) -> Cancelled:
         """Raises QueueBusy, BrokerUnavailable."""
-        await self._queues.count(spec)  # tells in time when RabbitMQ is away
+        await self.queues.count(spec)  # tells in time when RabbitMQ is away
 
         async def attempt() -> Cancelled:
             try:
-                told = await self._asking.ask(spec.id, "cancel_all", ANSWER_TIMEOUT)
+                told = await self.asking.ask(spec.id, "cancel_all", ANSWER_TIMEOUT)
             except NotRunning:
-                return await cancel_all(self._broker, spec.id, queues_of(spec.id, spec.amqp_queue), CANCEL_TIME)
+                return await cancel_all(self.broker, spec.id, queues_of(spec.id, spec.amqp_queue), CANCEL_TIME)
             return Cancelled(told["cancelled"], told["remaining"])
 
         return await until_free(attempt)
 
-    @staticmethod
-    def _cancelled(cancelled: Cancelled) -> web.Response:
-        result: dict[str, Any] = {"cancelled": cancelled.cancelled, "remaining": cancelled.remaining}
-        return reply(200, "messages cancelled", result)
+
+def _cancelled(found: Cancelled) -> web.Response:
+    return reply(200, "messages cancelled", {"cancelled": found.cancelled, "remaining": found.remaining})
 
 
 async def until_free(work: Callable[[], Awaitable[T]]) -> T:

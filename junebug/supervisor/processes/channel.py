@@ -1,23 +1,26 @@
-"""A channel's process, and the one group that all of them are in.
+"""A channel's process, the one group that all of them are in, and what they print.
 
-Neighbours: warm_fork.py is how it is forked, crash_log.py where its output goes; rpc.py makes channels come and go.
+Neighbours: warm_fork.py is how it is forked; rpc.py makes channels come and go.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from supervisor import events
+from supervisor.dispatchers import PDispatcher
 from supervisor.options import ProcessGroupConfig
 
 from junebug import names
 from junebug.config.declaration import Settings
 from junebug.model.spec import Launch
-from junebug.supervisor.processes.crash_log import CrashOutput, crash_log
-from junebug.supervisor.processes.warm_fork import PIPES, WarmConfig, WarmProcess
+from junebug.supervisor.processes.warm_fork import PIPES, WarmConfig
 
 CHANNEL_PRIORITY = 100
+CRASH_LOG_SIZE = 100_000
 
 RunChannel = Callable[[Settings, str, Launch], int]
 
@@ -31,16 +34,11 @@ class ChannelConfig(WarmConfig):
             options,
             channel,
             f"junebug: {program}",
-            lambda process: run(settings, channel, process.launch),
+            lambda process: run(settings, channel, Launch(self.generation, process.restarts, process.last_exit)),
             settings.stop_timeout,
             stdout_logfile=str(crash_log(settings, channel).absolute()),
         )
         self.generation = generation
-
-    def make_process(self, group: Any = None) -> ChannelProcess:
-        process = ChannelProcess(self)
-        process.group = group
-        return process
 
     def make_dispatchers(self, process: Any) -> tuple[dict[int, Any], dict[str, int | None]]:
         """One pipe, and no open file until something is printed: there may be a thousand of us."""
@@ -51,13 +49,6 @@ class ChannelConfig(WarmConfig):
 
     def output_descriptor(self, pipes: Mapping[str, int | None]) -> int | None:
         return pipes["child_stdout"]
-
-
-class ChannelProcess(WarmProcess):
-    @property
-    def launch(self) -> Launch:
-        """What the new process is told of itself."""
-        return Launch(self.config.generation, self.restarts, self.last_exit)
 
 
 class ChannelGroupConfig(ProcessGroupConfig):  # type: ignore[misc]
@@ -85,3 +76,47 @@ class ChannelGroupConfig(ProcessGroupConfig):  # type: ignore[misc]
     def remove(self, config: ChannelConfig) -> None:
         self._kept.pop(config.name, None)
         self.process_configs[:] = [each for each in self.process_configs if each is not config]
+
+
+# --- what they print --------------------------------------------------------------------------------------------------
+
+
+def crash_log(settings: Settings, channel: str) -> Path:
+    """What a channel's processes printed; the one before it has `.1` appended."""
+    return settings.log_dir / f"channel-{channel}.log"
+
+
+class CrashOutput(PDispatcher):  # type: ignore[misc]
+    """Appends what comes out of a pipe to the process's log file, opened only then."""
+
+    event_type = events.ProcessLogStdoutEvent
+
+    def readable(self) -> bool:
+        return not self.closed
+
+    def writable(self) -> bool:
+        return False
+
+    def handle_read_event(self) -> None:
+        data = self.process.config.options.readfd(self.fd)
+        if not data:
+            self.close()
+            return
+        try:
+            self._append(Path(self.process.config.stdout_logfile), data)
+        except OSError as error:  # a full disk loses the text, never the channel
+            self.process.config.options.logger.warn(f"cannot write {self.process.config.stdout_logfile}: {error}")
+
+    def _append(self, path: Path, data: bytes) -> None:
+        with path.open("ab") as file:
+            file.write(data)
+            size = file.tell()
+        if size > CRASH_LOG_SIZE:
+            path.replace(path.with_name(f"{path.name}.1"))
+
+    def removelogs(self) -> None:
+        """supervisorctl clear."""
+        Path(self.process.config.stdout_logfile).unlink(missing_ok=True)
+
+    def reopenlogs(self) -> None:
+        """Nothing is kept open."""

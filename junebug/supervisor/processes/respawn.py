@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from supervisor.datatypes import RestartUnconditionally
-from supervisor.options import signame
+from supervisor.options import ProcessConfig, signame
 from supervisor.process import Subprocess
 from supervisor.states import ProcessStates, SupervisorStates
 
@@ -89,7 +89,7 @@ class RespawningProcess(Subprocess):  # type: ignore[misc]
         super().finish(pid, sts)
         if self.state == ProcessStates.EXITED:
             self.change_state(ProcessStates.BACKOFF)
-        if self.start_when_stopped and self._may_start():
+        if self.start_when_stopped and self.config.options.mood == SupervisorStates.RUNNING:
             self.spawn()
         self.transition()
 
@@ -100,9 +100,6 @@ class RespawningProcess(Subprocess):  # type: ignore[misc]
             self.backoff = respawn_pause(self.failures)
             self.delay = time.time() + self.backoff if self.backoff else 0
 
-    def _may_start(self) -> bool:
-        return bool(self.config.options.mood == SupervisorStates.RUNNING)
-
 
 def exit_text(status: int) -> str:
     """How a process ended, from waitpid's status: `killed by SIGKILL`, `ended with exit code 1`."""
@@ -111,39 +108,28 @@ def exit_text(status: int) -> str:
     return f"ended with exit code {os.waitstatus_to_exitcode(status)}"
 
 
-def config_fields(name: str, command: str, stop_timeout: float, **more: Any) -> dict[str, Any]:
-    """supervisord's settings of one program, as its configuration file would have them."""
-    return {
-        "name": name,
-        "command": command,
-        "uid": None,
-        "directory": None,
-        "umask": None,
-        "priority": 999,
-        "autostart": True,
-        "autorestart": RestartUnconditionally,
-        "startsecs": 1,
-        "startretries": sys.maxsize,
-        "stopsignal": signal.SIGTERM,
-        "stopwaitsecs": stop_timeout,
-        "stopasgroup": False,
-        "killasgroup": True,
-        "exitcodes": [0],
-        "redirect_stderr": True,
-        "environment": {},
-        **{f"{stream}_{key}": value for stream in ("stdout", "stderr") for key, value in _NO_LOG.items()},
-        **more,
-    }
+class RespawningConfig(ProcessConfig):  # type: ignore[misc]
+    """supervisord's settings of one program; `more`: those that differ, named as in its configuration file."""
 
+    process: type[RespawningProcess]
 
-_NO_LOG = {
-    "logfile": None,
-    "logfile_maxbytes": 0,
-    "logfile_backups": 0,
-    "capture_maxbytes": 0,
-    "events_enabled": False,
-    "syslog": False,
-}
+    def __init__(self, options: Any, name: str, command: str, stop_timeout: float, **more: Any) -> None:
+        settings = {
+            "name": name, "command": command, "uid": None, "directory": None, "umask": None, "environment": {},
+            "priority": 999, "autostart": True, "autorestart": RestartUnconditionally, "exitcodes": [0],
+            "startsecs": 1, "startretries": sys.maxsize,
+            "stopsignal": signal.SIGTERM, "stopwaitsecs": stop_timeout, "stopasgroup": False, "killasgroup": True,
+            "redirect_stderr": True,
+        }  # fmt: skip
+        no_log = {"logfile": None, "logfile_maxbytes": 0, "logfile_backups": 0, "capture_maxbytes": 0,
+                  "events_enabled": False, "syslog": False}  # fmt: skip
+        no_logs = {f"{stream}_{key}": value for stream in ("stdout", "stderr") for key, value in no_log.items()}
+        super().__init__(options, **settings | no_logs | more)
+
+    def make_process(self, group: Any = None) -> Any:
+        process = self.process(self)
+        process.group = group
+        return process
 
 
 # --- in the child -----------------------------------------------------------------------------------------------------

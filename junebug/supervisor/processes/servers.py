@@ -7,46 +7,43 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from supervisor.options import ProcessConfig
-
 from junebug.embedded import ServerProgram
-from junebug.supervisor.processes.respawn import RespawningProcess, config_fields, default_signals, die_with_parent
+from junebug.supervisor.processes.respawn import (
+    RespawningConfig,
+    RespawningProcess,
+    default_signals,
+    die_with_parent,
+)
 
-LOG_SIZE = 5_000_000
-LOG_BACKUPS = 2
-
-
-class ServerConfig(ProcessConfig):  # type: ignore[misc]
-    """A program that is exec'd, its output kept in a rotated file."""
-
-    def __init__(self, options: Any, program: ServerProgram, log_dir: Path) -> None:
-        super().__init__(
-            options,
-            **config_fields(
-                program.name,
-                shlex.join(program.command),
-                program.stop_timeout,
-                stopsignal=program.stop_signal,
-                environment=dict(program.environment),
-                stdout_logfile=str(log_dir.absolute() / f"{program.name}.log"),
-                stdout_logfile_maxbytes=LOG_SIZE,
-                stdout_logfile_backups=LOG_BACKUPS,
-            ),
-        )
-        self.parent_death_signal = program.parent_death_signal
-
-    def make_process(self, group: Any = None) -> ServerProcess:
-        process = ServerProcess(self)
-        process.group = group
-        return process
+LOG_SIZE, LOG_BACKUPS = 5_000_000, 2
+SERVER_STOP_TIMEOUT = 10.0
 
 
 class ServerProcess(RespawningProcess):
     def set_uid(self) -> str | None:
         """supervisord calls this in the child, shortly before the exec: the last moment to say what becomes of it."""
         message: str | None = super().set_uid()
-        if message is None and not die_with_parent(self._parent, self.config.parent_death_signal):
+        # both servers keep what they confirmed through a kill
+        if message is None and not die_with_parent(self._parent, signal.SIGKILL):
             message = "the supervisor is gone"
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and an exec'd program would inherit that
         default_signals()
         return message
+
+
+class ServerConfig(RespawningConfig):
+    """A program that is exec'd, its output kept in a rotated file."""
+
+    process = ServerProcess
+
+    def __init__(self, options: Any, program: ServerProgram, log_dir: Path) -> None:
+        super().__init__(
+            options,
+            program.name,
+            shlex.join(program.command),
+            SERVER_STOP_TIMEOUT,
+            environment=dict(program.environment),
+            stdout_logfile=str(log_dir.absolute() / f"{program.name}.log"),
+            stdout_logfile_maxbytes=LOG_SIZE,
+            stdout_logfile_backups=LOG_BACKUPS,
+        )

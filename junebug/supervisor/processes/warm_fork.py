@@ -20,46 +20,19 @@ from typing import Any, NoReturn
 
 import setproctitle
 from supervisor.dispatchers import PEventListenerDispatcher, PInputDispatcher
-from supervisor.options import ProcessConfig
 from supervisor.states import ProcessStates
 
 from junebug.supervisor.liveness import Pulse, SilenceWatch, touched_at
-from junebug.supervisor.processes.respawn import RespawningProcess, config_fields, default_signals, die_with_parent
+from junebug.supervisor.processes.respawn import (
+    RespawningConfig,
+    RespawningProcess,
+    default_signals,
+    die_with_parent,
+)
 
 EXIT_CRASHED = 70
 EXIT_ORPHANED = 71
 _HIGHEST_DESCRIPTOR = 1 << 20
-
-
-class WarmConfig(ProcessConfig):  # type: ignore[misc]
-    """A process that is forked from the supervisor and calls `main(process)`, whose result is the exit code."""
-
-    def __init__(
-        self, options: Any, name: str, title: str, main: Callable[[Any], int | None], stop_timeout: float, **more: Any
-    ) -> None:
-        super().__init__(options, **config_fields(name, f"[{title}]", stop_timeout, **more))
-        self.title = title
-        self.main = main
-        self.heartbeat: Path | None = None
-        """Watched by supervisord itself, where nobody else does."""
-        self.silence_timeout = 0.0
-
-    def make_process(self, group: Any = None) -> WarmProcess:
-        process = WarmProcess(self)
-        process.group = group
-        return process
-
-    def make_dispatchers(self, process: Any) -> tuple[dict[int, Any], dict[str, int | None]]:
-        """No pipes: the output goes where the supervisor's goes."""
-        return {}, dict.fromkeys(PIPES)
-
-    def output_descriptor(self, pipes: Mapping[str, int | None]) -> int | None:
-        """What becomes the child's stdout and stderr; None: they stay the supervisor's."""
-        return None
-
-    def kept_descriptors(self, pipes: Mapping[str, int | None]) -> Sequence[int]:
-        """What else stays open in the child."""
-        return ()
 
 
 PIPES = ("stdin", "stdout", "stderr", "child_stdin", "child_stdout", "child_stderr")
@@ -145,14 +118,42 @@ class WarmProcess(RespawningProcess):
         )
 
 
-class ApiConfig(WarmConfig):
-    """An API process: keeps the listening sockets open."""
+class WarmConfig(RespawningConfig):
+    """A process that is forked from the supervisor and calls `main(process)`, whose result is the exit code.
 
-    def __init__(self, options: Any, *, kept: Sequence[int], **common: Any) -> None:
-        super().__init__(options, **common)
-        self._kept = kept
+    `heartbeat`: a file that supervisord itself watches, where nobody else does. `kept`: descriptors that stay open in the
+    child.
+    """
+
+    process = WarmProcess
+
+    def __init__(
+        self,
+        options: Any,
+        name: str,
+        title: str,
+        main: Callable[[Any], int | None],
+        stop_timeout: float,
+        *,
+        heartbeat: Path | None = None,
+        silence_timeout: float = 0.0,
+        kept: Sequence[int] = (),
+        **more: Any,
+    ) -> None:
+        super().__init__(options, name, f"[{title}]", stop_timeout, **more)
+        self.title, self.main = title, main
+        self.heartbeat, self.silence_timeout, self._kept = heartbeat, silence_timeout, kept
+
+    def make_dispatchers(self, process: Any) -> tuple[dict[int, Any], dict[str, int | None]]:
+        """No pipes: the output goes where the supervisor's goes."""
+        return {}, dict.fromkeys(PIPES)
+
+    def output_descriptor(self, pipes: Mapping[str, int | None]) -> int | None:
+        """What becomes the child's stdout and stderr; None: they stay the supervisor's."""
+        return None
 
     def kept_descriptors(self, pipes: Mapping[str, int | None]) -> Sequence[int]:
+        """What else stays open in the child."""
         return self._kept
 
 
