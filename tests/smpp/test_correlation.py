@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from typing import Any
 
@@ -99,6 +100,34 @@ async def test_a_parked_receipt_is_kept_until_it_is_reported(store: TransportSto
     await accepted.on_reported()
     assert await store.fields("parked:1") == [{}]
     await tracked.received(receipt("1"))
+    assert tracked.reports == []
+
+
+@pytest.mark.parametrize("accepted_first", [True, False])
+async def test_a_receipt_that_comes_with_its_response_is_reported_once(store: TransportStore, accepted_first: bool) -> None:
+    """It was parked when the id was saved, and looks again afterwards: both have it now."""
+    tracked = Tracked(store)
+    find, parked, go_on = tracked.correlation._find, asyncio.Event(), asyncio.Event()
+
+    async def find_later(receipt: Receipt, *, learn: bool = True) -> Any:
+        if not learn:
+            parked.set()
+            await go_on.wait()
+        return await find(receipt, learn=learn)
+
+    tracked.correlation._find = find_later  # type: ignore[method-assign]
+    receiving = asyncio.create_task(tracked.received(receipt("1")))
+    await parked.wait()
+    await tracked.sent("1", sent("m1"))
+    if not accepted_first:
+        go_on.set()
+        await receiving
+    accepted = tracked.accepted("m1", "1")
+    go_on.set()
+    assert await receiving == "m1"
+    assert [report.status for report in accepted.reports] == ["delivered"]
+    assert accepted.on_reported
+    await accepted.on_reported()
     assert tracked.reports == []
 
 

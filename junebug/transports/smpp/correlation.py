@@ -120,7 +120,7 @@ class ReceiptCorrelation:
         self._report = report
         self._forms = IdForms()
         self._partial: set[str] = set()
-        """Messages of which some parts were accepted and not all: nothing is reported of them yet."""
+        """Messages of which some parts were accepted and not all, or whose id is being saved: nothing is reported yet."""
         self._early: dict[str, list[_Match]] = {}
         """What receipts said of messages that `accepted` has not been told of."""
         self._returned: dict[str, str] = {}
@@ -145,8 +145,7 @@ class ReceiptCorrelation:
         """The SMSC accepted this under that id. Never raises: while Redis is away it is kept here."""
         key = receipts.key(provider_id)
         self._forms.seen(key, "sent")
-        if sent.parts > 1:
-            self._partial.add(sent.message_id)
+        self._partial.add(sent.message_id)
         try:
             for match in await self._save(key, sent):
                 if sent.parts > 1:
@@ -159,6 +158,9 @@ class ReceiptCorrelation:
                 self._unsaved.popitem(last=False)
             if self._saver is None or self._saver.done():
                 self._saver = asyncio.create_task(self._keep_saving())
+        finally:
+            if sent.parts == 1:
+                self._partial.discard(sent.message_id)
 
     def accepted(self, message_id: str, provider_id: str | None) -> Accepted:
         """The whole of a message was accepted: with what receipts have said of it already.
@@ -242,7 +244,8 @@ class ReceiptCorrelation:
                 log.info("receipt of an unknown message kept", sent_message_id=receipt.provider_id)
                 return None
             await self._advance(match)
-            await self._unpark(match)
+            if match.sent.message_id not in self._early:
+                await self._unpark(match)
         elif match:
             await self._advance(match)
         return match.sent.message_id if match else None
@@ -300,7 +303,7 @@ class ReceiptCorrelation:
                 (fields,) = await self._store.fields(f"sent:{match.key}")
                 # an id of long ago that comes again (counters wrap) must not inherit the status that it had then
                 before = fields.get("status") if fields.get("of") == sent.message_id else None
-            if sent.message_id in self._partial:
+            if sent.message_id in self._partial or sent.message_id in self._early:
                 return self._early.setdefault(sent.message_id, []).append(match)
             before = self._returned.get(sent.message_id, before)
             if status is None or not receipts.moves_forward(before, status):
