@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import importlib
 import json
 import os
@@ -31,7 +32,11 @@ import setproctitle
 
 ROOT = Path(__file__).parent.parent
 POLL = 0.01
-PRELOADED = ("junebug.cli", "junebug.smpp.simulator.command")
+PRELOADED = (
+    "junebug.cli", "junebug.api.app", "junebug.worker.process", "junebug.supervisor.daemon", "junebug.supervisor.reconciler",
+    "junebug.transports.smpp.transport", "junebug.transports.telnet.transport", "junebug.transports.loopback.transport",
+    "junebug.smpp.simulator.command",
+)  # fmt: skip
 
 
 class Forked:
@@ -180,6 +185,8 @@ if __name__ == "__main__":
     setproctitle.getproctitle()  # it finds its place now: in a child the environment has moved
     for preloaded in PRELOADED:
         importlib.import_module(preloaded)
+    gc.collect()
+    gc.freeze()  # no child need go through all this again
     main = serve()
     if main:
         sys.exit(main())
