@@ -99,19 +99,11 @@ class Broker:
         link breaks: what was not acknowledged will be delivered again.
         """
         consumer = Consumer(
-            self._connection,
-            self._topology,
-            self.tasks,
-            (queue,) if isinstance(queue, str) else tuple(queue),
-            on_delivery,
-            prefetch=prefetch,
-            exclusive=exclusive,
-            temporary=temporary,
-            halted=halted,
-            on_lost=on_lost,
-            on_begun=on_begun,
+            connection=self._connection, topology=self._topology, tasks=self.tasks,
+            queues=(queue,) if isinstance(queue, str) else tuple(queue), on_delivery=on_delivery, prefetch=prefetch,
+            exclusive=exclusive, temporary=temporary, halted=halted, on_lost=on_lost, on_begun=on_begun,
             on_end=self._consumers.remove,
-        )
+        )  # fmt: skip
         self._consumers.append(consumer)
         consumer.resume()
         return consumer

@@ -59,19 +59,8 @@ class ChannelStore:
 
         Raises ChannelNotFound when it was deleted meanwhile, ChannelChanged when somebody else changed it.
         """
-        (outcome,) = await self._redis.run(
-            (
-                "EVAL",
-                _UPDATE,
-                2,
-                names.channel_properties(new.id),
-                names.GENERATIONS,
-                old.stored,
-                _properties(new),
-                new.id,
-                int(restart),
-            )
-        )
+        keys, arguments = _spec_keys(new.id), (old.stored, _properties(new), new.id, int(restart))
+        (outcome,) = await self._redis.run(("EVAL", _UPDATE, 2, *keys, *arguments))
         if outcome == -1:
             raise ChannelNotFound(f"There is no channel with id {new.id!r}")
         if outcome == -2:
@@ -81,9 +70,7 @@ class ChannelStore:
 
     async def request_restart(self, channel: str) -> None:
         """Have the reconciler start it afresh. Raises ChannelNotFound."""
-        (outcome,) = await self._redis.run(
-            ("EVAL", _RESTART, 2, names.channel_properties(channel), names.GENERATIONS, channel)
-        )
+        (outcome,) = await self._redis.run(("EVAL", _RESTART, 2, *_spec_keys(channel), channel))
         if outcome == -1:
             raise ChannelNotFound(f"There is no channel with id {channel!r}")
         await self.notify_changed(channel)
@@ -223,6 +210,10 @@ class Wanted:
 
     generations: dict[str, int]
     lost: bool = False
+
+
+def _spec_keys(channel: str) -> tuple[str, str]:
+    return names.channel_properties(channel), names.GENERATIONS
 
 
 def _properties(spec: ChannelSpec) -> str:
