@@ -15,7 +15,6 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -35,12 +34,8 @@ from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
 from junebug.transports.base import Transport, TransportContext
 from junebug.worker.callbacks.attempts import Attempts
-from junebug.worker.callbacks.delay_queues import DelayQueues
 from junebug.worker.callbacks.dispatcher import Dispatcher
 from junebug.worker.callbacks.forwarder import Forwarder
-from junebug.worker.callbacks.health import CallbackHealth
-from junebug.worker.callbacks.retry_policy import LONGEST_RETRY_AFTER
-from junebug.worker.callbacks.webhook import Webhook
 from junebug.worker.commands import Commands
 from junebug.worker.context import ChannelContext
 from junebug.worker.outbound.cancellations import Cancellations
@@ -88,16 +83,13 @@ class ChannelWorker:
         self._spec = ChannelSpec(id=channel, type="", config={})
         self._stores = Stores(settings)
         self._broker = Broker(settings.amqp, names.channel_program(channel), self._on_broker_state)
-        self._webhook = Webhook(settings.callback_timeout)
         context = ChannelContext(
             channel, settings, self._broker, self._stores, lambda: self._spec, self._life.tasks.own
         )
         self._statuses = StatusReceiver(context)
-        self._delay_queues = DelayQueues(context)
-        self._health = CallbackHealth(2 * max(*settings.callback_retry_delays, LONGEST_RETRY_AFTER), self._on_callbacks)
-        attempts = Attempts(context, self._webhook, self._delay_queues, self._health, self._statuses.is_superseded)
-        self._dispatcher = Dispatcher(context, attempts)
-        self._forwarder = Forwarder(context, attempts, self._dispatcher, self._count)
+        self._attempts = Attempts(context, self._statuses.is_superseded, self._on_callbacks)
+        self._dispatcher = Dispatcher(context, self._attempts)
+        self._forwarder = Forwarder(context, self._attempts, self._dispatcher, self._count)
         self._rate_limit = RateLimit()
         self._counts: Counter[str] = Counter()
         self._levels: dict[str, tuple[str, str]] = {}
@@ -122,14 +114,14 @@ class ChannelWorker:
 
     async def _start(self) -> int | None:
         """In this order, so that nothing arrives before there is somebody to take it. An exit code ends the worker."""
-        spec = await self._until_stored(lambda: self._stores.channels.get(self._channel))
-        if spec is None:
+        try:
+            spec = await self._stored_spec()
+        except ChannelNotFound:
             log.error("there is no such channel")
             return EXIT_FAILED
         self._use(spec)
-        await self._declare_queues()
+        await self._broker.declare_surely(names.channel_queues(self._channel))
         self._dispatcher.start()
-        self._delay_queues.start()
         self._statuses.start(self._dispatcher)
         try:
             transport_class = self._registry.load_transport(spec.type)
@@ -177,7 +169,7 @@ class ChannelWorker:
             self._sender,
             cancellations,
             lambda: self._spec,
-            lambda: [*self._delay_queues.names(), *self._dispatcher.backlogs()],
+            self._dispatcher.delay_queues,
         )
         self._commands.start()
         self._life.tasks.own("spec", self._watch_spec())
@@ -193,24 +185,13 @@ class ChannelWorker:
         log.info("worker running", **details)
         self._tell("worker", "ok", "running", message, details)
 
-    async def _until_stored(self, call: Callable[[], Awaitable[ChannelSpec]]) -> ChannelSpec | None:
+    async def _stored_spec(self) -> ChannelSpec:
         while True:
             try:
-                return await call()
-            except ChannelNotFound:
-                return None
+                return await self._stores.channels.get(self._channel)
             except StoreUnavailable as error:
                 self._tell("redis", "down", "connection_lost", str(error))
                 await asyncio.sleep(WAIT_FOR_STORE)
-
-    async def _declare_queues(self) -> None:
-        queues = names.channel_queues(self._channel)
-        while True:
-            try:
-                return await self._broker.declare(queues)
-            except BrokerUnavailable:
-                await self._broker.wait_connected(None)
-                await asyncio.sleep(0.05)
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 
@@ -229,12 +210,11 @@ class ChannelWorker:
         if self._transport:
             await bounded("transport", self._transport.stop(), left(0.5))
         await bounded("forwarder", self._forwarder.stop(left(0.6)), left(0.7))
-        self._health.close()
         await self._life.tasks.end()
+        await self._attempts.close()
         await self._flush_counts()
         await self._statuses.drain(left(0.5))
         await bounded("broker", self._broker.close(), left(0.8))
-        await self._webhook.close()
         await bounded("stores", self._stores.close(), left(0.8))
         log.info("worker stopped")
 
@@ -279,7 +259,6 @@ class ChannelWorker:
             self._use(spec)
             log.info("changed settings applied")
             self._dispatcher.on_changed_spec()
-            self._health.forget(self._dispatcher.is_current)
             await self._consume_app_queue(before.amqp_queue, spec.amqp_queue)
             await self._apply_pause(was_paused=bool(before.paused))
 

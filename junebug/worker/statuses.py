@@ -21,7 +21,7 @@ from junebug.model.callbacks import Callback
 from junebug.model.messages import Status
 from junebug.runtime.backoff import Backoff
 from junebug.worker.callbacks.dispatcher import Dispatcher
-from junebug.worker.callbacks.pending_callback import PendingCallback
+from junebug.worker.callbacks.source import PendingCallback
 from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("status")

@@ -6,6 +6,7 @@ says when. A callback is finished only when its destination has it or RabbitMQ h
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -19,8 +20,7 @@ from junebug.model.callbacks import Callback, DeadLetter, Reason, content_of
 from junebug.model.messages import Status
 from junebug.worker.callbacks import retry_policy
 from junebug.worker.callbacks.delay_queues import DelayQueues
-from junebug.worker.callbacks.health import CallbackHealth
-from junebug.worker.callbacks.pending_callback import PendingCallback
+from junebug.worker.callbacks.source import PendingCallback
 from junebug.worker.callbacks.target import Target, call, target_of
 from junebug.worker.callbacks.webhook import Outcome, Webhook
 from junebug.worker.context import ChannelContext
@@ -28,6 +28,8 @@ from junebug.worker.context import ChannelContext
 log = structlog.stdlib.get_logger("forwarder")
 
 STATUS_MAX_AGE = 3600.0
+MOST_FAILING = 1000
+FORGET_INTERVAL = 10.0
 
 
 class Attempts:
@@ -39,17 +41,21 @@ class Attempts:
     def __init__(
         self,
         context: ChannelContext,
-        webhook: Webhook,
-        delay_queues: DelayQueues,
-        health: CallbackHealth,
         is_superseded: Callable[[Status], bool],
+        on_failing: Callable[[dict[str, str]], None],
     ) -> None:
-        """`is_superseded(status)`: a newer one of its component is known."""
+        """`is_superseded(status)`: a newer one of its component is known. `on_failing`: see CallbackHealth."""
+        self.delay_queues = DelayQueues(context)
+        memory = 2 * max(*context.settings.callback_retry_delays, retry_policy.LONGEST_RETRY_AFTER)
+        self.health = CallbackHealth(memory, on_failing)
         self._context = context
-        self._webhook = webhook
-        self._delay_queues = delay_queues
-        self._health = health
+        self._webhook = Webhook(context.settings.callback_timeout)
         self._is_superseded = is_superseded
+
+    async def close(self) -> None:
+        """No call is made any more."""
+        self.health.close()
+        await self._webhook.close()
 
     def target(self, callback: Callback) -> Target | None:
         """Where it is to go now; None when nobody wants it any more."""
@@ -86,10 +92,10 @@ class Attempts:
             return None
         if outcome.ok:
             log.info("forwarded", **pending.fields())
-            self._health.worked(pending.callback.to, target.destination)
+            self.health.worked(pending.callback.to, target.destination)
         else:
             log.warning("forwarding failed", reason=outcome.reason, **pending.fields())
-            self._health.failed(pending.callback.to, target.destination, outcome.reason)
+            self.health.failed(pending.callback.to, target.destination, outcome.reason)
         return outcome
 
     async def conclude(self, pending: PendingCallback, outcome: Outcome) -> None:
@@ -108,14 +114,10 @@ class Attempts:
             self._context.settings.callback_retry_delays,
         )
         if isinstance(step, retry_policy.Delay):
-            await self.postpone(pending, step)
+            await self.delay_queues.put(pending.callback, step)
+            pending.finish()
         else:
             await self._bury(pending, step, outcome.reason)
-
-    async def postpone(self, pending: PendingCallback, delay: retry_policy.Delay) -> None:
-        """It comes back through the callback queue."""
-        await self._delay_queues.put(pending.callback, delay)
-        pending.finish()
 
     def skip(self, pending: PendingCallback) -> None:
         """Where nothing may wait, and its destination does not answer: it is not called."""
@@ -147,3 +149,58 @@ class Attempts:
                 return self._context.settings.outbound_message_ttl
             case "status":
                 return STATUS_MAX_AGE
+
+
+class CallbackHealth:
+    """Which destinations fail at the moment, for the component `callbacks`: tells when other kinds of them do than before."""
+
+    def __init__(
+        self, memory: float, on_change: Callable[[dict[str, str]], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`memory`: seconds after which a failure counts no more when no other call was made since (nothing waits).
+
+        `on_change` is given kind -> reason; nothing when all is well.
+        """
+        self._memory = memory
+        self._on_change = on_change
+        self._clock = clock
+        self._failing: dict[tuple[str, str], tuple[str, float]] = {}
+        """(destination's kind, destination) -> reason and when."""
+        self._told: dict[str, str] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def failed(self, kind: str, destination: str, reason: str) -> None:
+        self._failing[kind, destination] = (reason, self._clock())
+        if len(self._failing) > MOST_FAILING:
+            del self._failing[next(iter(self._failing))]
+        self._tell()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FORGET_INTERVAL, self._age)
+
+    def worked(self, kind: str, destination: str) -> None:
+        if (kind, destination) in self._failing:
+            del self._failing[kind, destination]
+            self._tell()
+
+    def forget(self, is_wanted: Callable[[str, str], bool] = lambda kind, destination: True) -> None:
+        """Drop what is long ago, and what is no destination (kind, destination) of the channel any more."""
+        for key, (_, when) in list(self._failing.items()):
+            if when + self._memory < self._clock() or not is_wanted(*key):
+                del self._failing[key]
+        self._tell()
+
+    def _age(self) -> None:
+        self._timer = None
+        self.forget()
+        if self._failing:
+            self._timer = asyncio.get_running_loop().call_later(FORGET_INTERVAL, self._age)
+
+    def _tell(self) -> None:
+        failing = {kind: reason for (kind, _), (reason, _) in self._failing.items()}
+        if failing.keys() != self._told.keys():
+            self._told = failing
+            self._on_change(failing)
+
+    def close(self) -> None:
+        if self._timer:
+            self._timer.cancel()

@@ -11,17 +11,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import structlog
-
 from junebug import names
 from junebug.amqp.frames import Delivery
 from junebug.errors import BrokerUnavailable, StoreUnavailable
 from junebug.worker.callbacks.attempts import Attempts
-from junebug.worker.callbacks.pending_callback import PendingCallback
-from junebug.worker.callbacks.source import Source
+from junebug.worker.callbacks.delay_queues import open_queue
+from junebug.worker.callbacks.source import PendingCallback, Source
 from junebug.worker.context import ChannelContext
-
-log = structlog.stdlib.get_logger("forwarder")
 
 BATCH = 100
 PAUSE = 0.1
@@ -42,7 +38,7 @@ class Backlog:
         self.queue = names.backlog_queue(context.channel, kind, destination)
         self.in_use = False
         """Something may be in the queue: what comes goes there, too."""
-        self.source: Source[PendingCallback] | None = None
+        self.source: Source | None = None
         self._context = context
         self._attempts = attempts
         self._about = f"{kind} {destination}"
@@ -69,9 +65,8 @@ class Backlog:
 
     def find(self) -> None:
         """Something is in the queue since before this process."""
-        if not self.in_use:
-            self.in_use = True
-            self._writer = self._context.own("backlog writer", self._write())
+        self.in_use = True
+        self._writer = self._context.own("backlog writer", self._write())
 
     @property
     def is_writing(self) -> bool:
@@ -92,18 +87,8 @@ class Backlog:
         if self.source:
             return
         lifetime = max(self._context.settings.callback_max_age, self._context.settings.outbound_message_ttl)
-        while True:
-            try:
-                await self._context.broker.declare({self.queue: names.backlog_arguments(self._context.channel, lifetime)})
-                break
-            except BrokerUnavailable:
-                await self._context.broker.wait_connected(None)
-                await asyncio.sleep(PAUSE)
-        try:
-            store = self._context.stores.delay_queues
-            await store.note(self._context.channel, self.queue, self._about, lifetime)
-        except StoreUnavailable as error:  # it is found all the same when its destination is called next
-            log.warning("a backlog could not be noted", queue=self.queue, reason=str(error))
+        arguments = names.backlog_arguments(self._context.channel, lifetime)
+        await open_queue(self._context, self.queue, arguments, self._about, lifetime)
         room = self._context.settings.callback_concurrency
         self.source = Source(
             self._context, self.queue, self._read, self._dispatch, prefetch=2 * room, on_lost=self._on_lost
@@ -163,7 +148,7 @@ class Backlog:
         for pending in aside or ():
             self.append(pending)
 
-    async def _close(self, source: Source[PendingCallback]) -> None:
+    async def _close(self, source: Source) -> None:
         await source.stop()
         try:
             if await self._context.broker.delete_idle_queue(self.queue):

@@ -26,8 +26,7 @@ from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.backlog import Backlog
 from junebug.worker.callbacks.circuit_breaker import CircuitBreaker
 from junebug.worker.callbacks.keyed_queue import KeyedQueue
-from junebug.worker.callbacks.pending_callback import PendingCallback
-from junebug.worker.callbacks.source import Source
+from junebug.worker.callbacks.source import PendingCallback, Source
 from junebug.worker.callbacks.webhook import Outcome
 from junebug.worker.context import ChannelContext
 
@@ -69,7 +68,7 @@ class Destination:
         self._conclusions: set[asyncio.Task[None]] = set()
         self._failed: dict[PendingCallback, Outcome] = {}
         """What failed since the destination last showed life."""
-        self._homes: set[Source[PendingCallback]] = set()
+        self._homes: set[Source] = set()
         """Queues that are for it alone, besides its backlog."""
         self._is_standing_still = False
         """All has gone home; what comes goes there, too."""
@@ -127,9 +126,10 @@ class Destination:
 
     def find_backlog(self) -> None:
         """Something waits there since before this process: ask before anything else."""
-        self._breaker.suspect(_now())
-        self.backlog.find()
-        self._stand_still()
+        if not self.backlog.in_use:
+            self._breaker.suspect(_now())
+            self.backlog.find()
+            self._stand_still()
 
     def release(self) -> None:
         """The channel's settings changed: what has not begun may be meant for others now."""
@@ -241,7 +241,7 @@ class Destination:
         self._recovery = None
         self._begin_calls()
 
-    def _all_homes(self) -> list[Source[PendingCallback]]:
+    def _all_homes(self) -> list[Source]:
         return [*([self.backlog.source] if self.backlog.source else []), *self._homes]
 
     async def _until_probe(self) -> None:

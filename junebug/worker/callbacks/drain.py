@@ -24,12 +24,10 @@ from junebug.model.spec import ChannelSpec
 from junebug.runtime.tasks import TaskOwner
 from junebug.stores import Stores
 from junebug.worker.callbacks.attempts import Attempts
-from junebug.worker.callbacks.delay_queues import DelayQueues
 from junebug.worker.callbacks.dispatcher import Dispatcher
 from junebug.worker.callbacks.forwarder import Forwarder
-from junebug.worker.callbacks.health import CallbackHealth
-from junebug.worker.callbacks.pending_callback import PendingCallback
-from junebug.worker.callbacks.webhook import Outcome, Webhook
+from junebug.worker.callbacks.source import PendingCallback
+from junebug.worker.callbacks.webhook import Outcome
 from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("drain")
@@ -145,9 +143,7 @@ class _Drain:
         if not await self._until(are_free, self._ends):
             log.warning("a queue is left as it is: somebody else consumes it", channel_id=self._channel)
             return
-        webhook = Webhook(self._context.settings.callback_timeout)
-        health = CallbackHealth(0.0, lambda _: None)
-        attempts = LastAttempts(self._context, webhook, DelayQueues(self._context), health, lambda _: False)
+        attempts = LastAttempts(self._context, lambda _: False, lambda _: None)
         attempts.counts = self._counts
         dispatcher = Dispatcher(self._context, attempts)
         forwarder = Forwarder(self._context, attempts, dispatcher, self._count, await self._existing(self._delayed))
@@ -162,8 +158,7 @@ class _Drain:
             await self._until(are_empty, self._ends)
         finally:
             await forwarder.stop(STOP_TIMEOUT)
-            health.close()
-            await webhook.close()
+            await attempts.close()
 
     async def _existing(self, queues: Sequence[str]) -> list[str]:
         return [queue for queue, length in (await self._broker.queue_lengths(queues)).items() if length]

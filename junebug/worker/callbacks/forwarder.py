@@ -22,8 +22,7 @@ from junebug.runtime.backoff import Backoff
 from junebug.stores.outbound import EventTarget
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.dispatcher import Dispatcher
-from junebug.worker.callbacks.pending_callback import PendingCallback
-from junebug.worker.callbacks.source import Source
+from junebug.worker.callbacks.source import PendingCallback, Source
 from junebug.worker.callbacks.target import event_callbacks
 from junebug.worker.context import ChannelContext
 
@@ -67,7 +66,7 @@ class Forwarder:
 
     def _source(
         self, queue: str, read: Callable[[Sequence[Delivery]], Awaitable[list[PendingCallback]]]
-    ) -> Source[PendingCallback]:
+    ) -> Source:
         dispatcher = self._dispatcher
         return Source(
             self._context, queue, read, dispatcher.dispatch, prefetch=PREFETCH, on_lost=dispatcher.drop_dead

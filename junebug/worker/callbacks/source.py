@@ -1,35 +1,94 @@
-"""One of the channel's queues whose messages become callbacks: read batch by batch, in its order; halted at will.
+"""A callback in a worker's hands, until its destination has it or another queue has; and the queue that it came from.
 
-Neighbours: forwarder.py has one for each queue that a channel always has, backlog.py one for its own. destination.py halts
-those that are for it alone while it fails: what is in hand goes back to its place, and a few are looked at to probe.
+Such a queue is read batch by batch, in its order, and halted at will. Neighbours: forwarder.py has a Source for each queue that
+a channel always has, backlog.py one for its own. destination.py halts those that are for it alone while it fails: what is in
+hand goes back to its place, and a few are looked at to probe.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
 from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
+from junebug.model.callbacks import Callback
+from junebug.model.messages import Content, Event, Status, UserMessage
 from junebug.runtime.loop import end_task
 from junebug.worker.context import ChannelContext
 
 BATCH = 100
 
-C = TypeVar("C")
+
+@dataclass(slots=True, eq=False)
+class PendingCallback:
+    """One callback until it is finished: its destination has it, or RabbitMQ has confirmed it elsewhere."""
+
+    callback: Callback
+    content: Content
+    delivery: Delivery | None
+    """Where it came from; None for what was not on RabbitMQ."""
+    on_finished: Callable[[], None]
+    """Lets its queue forget it."""
+    home: Source | None = None
+    """The queue that it came from, if that is its destination's alone: there it may go back to its place."""
+    since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    number: int = field(default_factory=itertools.count().__next__)
+    is_finished: bool = False
+
+    @property
+    def key(self) -> str:
+        """What has one key is called in order: the messages of one address, the events of one message, a component."""
+        match self.content:
+            case UserMessage():
+                return f"inbound {self.content.from_addr}"
+            case Event():
+                return f"event {self.content.user_message_id}"
+            case Status():
+                return f"status {self.content.component}"
+
+    @property
+    def is_wanted(self) -> bool:
+        """False when its link is gone: it has been or will be delivered again."""
+        return not self.is_finished and (self.delivery is None or self.delivery.alive)
+
+    def finish(self) -> None:
+        """It needs no more care."""
+        if not self.is_finished:
+            self.is_finished = True
+            self.on_finished()
+
+    def give_back(self) -> None:
+        """It goes back to its place in its home, and comes again from there."""
+        assert self.delivery is not None
+        self.is_finished = True
+        self.delivery.requeue()
+
+    def fields(self) -> dict[str, Any]:
+        """For the log."""
+        match self.content:
+            case UserMessage():
+                about = {"message_id": self.content.message_id}
+            case Event():
+                about = {"message_id": self.content.user_message_id, "event_type": self.content.api_type}
+            case Status():
+                about = {"component": self.content.component, "status": self.content.status}
+        return {"to": self.callback.to, **about}
 
 
-class Source(Generic[C]):
+class Source:
     """`read` makes callbacks of deliveries and may take its time; each is then given to `dispatch`."""
 
     def __init__(
         self,
         context: ChannelContext,
         queue: str,
-        read: Callable[[Sequence[Delivery]], Awaitable[list[C]]],
-        dispatch: Callable[[C], None],
+        read: Callable[[Sequence[Delivery]], Awaitable[list[PendingCallback]]],
+        dispatch: Callable[[PendingCallback], None],
         *,
         prefetch: int,
         on_lost: Callable[[], None],
@@ -70,7 +129,7 @@ class Source(Generic[C]):
         if self._consumer:
             await self._consumer.go_on()
 
-    async def browse(self, most: int, visit: Callable[[list[C]], Awaitable[None]]) -> int:
+    async def browse(self, most: int, visit: Callable[[list[PendingCallback]], Awaitable[None]]) -> int:
         """Show the first of what waits; what is not finished then keeps its place. How many there were.
 
         Raises BrokerUnavailable.

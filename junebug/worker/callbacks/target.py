@@ -17,7 +17,7 @@ from junebug.model.messages import Event, seconds_of
 from junebug.model.presenter import body_of
 from junebug.model.spec import ChannelSpec
 from junebug.stores.outbound import EventTarget
-from junebug.worker.callbacks.pending_callback import PendingCallback
+from junebug.worker.callbacks.source import PendingCallback
 from junebug.worker.callbacks.webhook import Outcome, Webhook
 from junebug.worker.context import ChannelContext
 
