@@ -109,7 +109,9 @@ class StatusReceiver:
             self._save_now.set()
 
     def _pending(self, status: Status, delivery: Delivery | None, on_finished: Callable[[], None]) -> PendingCallback:
-        callback = Callback(to="status_url", kind="status", id=_webhook_id(status), wire=status.to_wire())
+        wire = status.to_wire()
+        id = hashlib.blake2s(wire, digest_size=16).hexdigest()  # the same whenever it is posted
+        callback = Callback(to="status_url", kind="status", id=id, wire=wire)
         return PendingCallback(callback, status, delivery, on_finished)
 
     async def run(self) -> None:
@@ -137,8 +139,3 @@ class StatusReceiver:
         for call in on_saved:
             call()
         return True
-
-
-def _webhook_id(status: Status) -> str:
-    """The same whenever it is posted."""
-    return hashlib.blake2s(status.to_wire(), digest_size=16).hexdigest()

@@ -1,7 +1,7 @@
 """One attempt to give a callback to its destination, and what comes after it: done, a later one, or the dead letters.
 
-Neighbours: target.py makes the call, retry_policy.py decides, delay_queues.py keeps what is tried again; destination.py
-says when. A callback is finished only when its destination has it or RabbitMQ has confirmed it elsewhere.
+Neighbours: target.py says where, webhook.py posts, retry_policy.py decides, delay_queues.py keeps what is tried again;
+destination.py says when. A callback is finished only when its destination has it or RabbitMQ has confirmed it elsewhere.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from junebug import names
 from junebug.amqp import dead_letters
 from junebug.amqp.frames import Delivery
-from junebug.errors import MalformedMessage
+from junebug.errors import MalformedMessage, Unroutable
+from junebug.model import templates
 from junebug.model.callbacks import Callback, DeadLetter, Reason, content_of
 from junebug.model.messages import Status
+from junebug.model.presenter import body_of
 from junebug.worker.callbacks import retry_policy
 from junebug.worker.callbacks.delay_queues import DelayQueues
 from junebug.worker.callbacks.source import PendingCallback
-from junebug.worker.callbacks.target import Target, call, target_of
+from junebug.worker.callbacks.target import Target, target_of
 from junebug.worker.callbacks.webhook import Outcome, Webhook
 from junebug.worker.context import ChannelContext
 
@@ -33,8 +36,6 @@ FORGET_INTERVAL = 10.0
 
 
 class Attempts:
-    """Those of one channel."""
-
     may_wait = True
     """Whether a callback may be tried later: not at the end of a channel."""
 
@@ -46,11 +47,13 @@ class Attempts:
     ) -> None:
         """`is_superseded(status)`: a newer one of its component is known. `on_failing`: see CallbackHealth."""
         self.delay_queues = DelayQueues(context)
-        memory = 2 * max(*context.settings.callback_retry_delays, retry_policy.LONGEST_RETRY_AFTER)
+        memory = 2 * max(*context.settings.callback_retry_delays, names.LONGEST_RETRY)
         self.health = CallbackHealth(memory, on_failing)
         self._context = context
         self._webhook = Webhook(context.settings.callback_timeout)
         self._is_superseded = is_superseded
+        ages = (context.settings.callback_max_age, context.settings.outbound_message_ttl, STATUS_MAX_AGE)
+        self._max_ages = dict(zip(("inbound", "event", "status"), ages, strict=True))
 
     async def close(self) -> None:
         """No call is made any more."""
@@ -85,7 +88,7 @@ class Attempts:
             if target is None:
                 pending.finish()
                 return None
-            outcome = await call(self._context, self._webhook, target, pending)
+            outcome = await self._call(target, pending)
         except Exception:
             log.exception("forwarding failed: moved to the dead letters", **pending.fields())
             await self._bury(pending, "failed", "see the channel's log")
@@ -97,6 +100,20 @@ class Attempts:
             log.warning("forwarding failed", reason=outcome.reason, **pending.fields())
             self.health.failed(pending.callback.to, target.destination, outcome.reason)
         return outcome
+
+    async def _call(self, target: Target, pending: PendingCallback) -> Outcome:
+        """While RabbitMQ is away, none for a queue is made."""
+        callback, spec = pending.callback, self._context.spec()
+        if target.routing_key:
+            try:
+                await self._context.broker.publish_surely(target.routing_key, (callback.wire,), exchange=names.EXCHANGE)
+            except Unroutable as error:
+                return Outcome(False, None, str(error))
+            return Outcome(True)
+        body = body_of(pending.content, spec.id)
+        url = templates.expand(target.url, {**body.get("event_details", {}), **body})
+        secret = spec.callback_secret or self._context.settings.callback_secret
+        return await self._webhook.post(url, body, target.auth_token, id=callback.id, secret=secret)
 
     async def conclude(self, pending: PendingCallback, outcome: Outcome) -> None:
         """After an attempt that says nothing of its destination's other callbacks: finished, to be tried later, or dead."""
@@ -110,7 +127,7 @@ class Attempts:
             outcome.status,
             outcome.retry_after,
             time.time() - before.since,
-            self._max_age(pending),
+            self._max_ages[pending.callback.kind],
             self._context.settings.callback_retry_delays,
         )
         if isinstance(step, retry_policy.Delay):
@@ -125,7 +142,7 @@ class Attempts:
 
     async def is_given_up(self, pending: PendingCallback, error: str) -> bool:
         """Whether it has waited for too long, and is a dead letter now."""
-        if time.time() - pending.callback.since <= self._max_age(pending):
+        if time.time() - pending.callback.since <= self._max_ages[pending.callback.kind]:
             return False
         await self._bury(pending, "too_old", pending.callback.error or error)
         return True
@@ -140,15 +157,6 @@ class Attempts:
         await dead_letters.bury(self._context.broker, self._context.channel, letter)
         log.error("given up: moved to the dead letters", why=reason, reason=error, **pending.fields())
         pending.finish()
-
-    def _max_age(self, pending: PendingCallback) -> float:
-        match pending.callback.kind:
-            case "inbound":
-                return self._context.settings.callback_max_age
-            case "event":
-                return self._context.settings.outbound_message_ttl
-            case "status":
-                return STATUS_MAX_AGE
 
 
 class CallbackHealth:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from junebug import names
 from junebug.amqp.frames import Delivery
 from junebug.errors import BrokerUnavailable, StoreUnavailable
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.delay_queues import open_queue
-from junebug.worker.callbacks.source import PendingCallback, Source
+from junebug.worker.callbacks.source import Dispatch, OnLost, PendingCallback, Source
 from junebug.worker.context import ChannelContext
 
 BATCH = 100
@@ -24,16 +24,8 @@ PAUSE = 0.1
 
 
 class Backlog:
-    """One destination's."""
-
     def __init__(
-        self,
-        context: ChannelContext,
-        attempts: Attempts,
-        kind: str,
-        destination: str,
-        dispatch: Callable[[PendingCallback], None],
-        on_lost: Callable[[], None],
+        self, context: ChannelContext, attempts: Attempts, kind: str, destination: str, dispatch: Dispatch, on_lost: OnLost
     ) -> None:
         self.queue = names.backlog_queue(context.channel, kind, destination)
         self.in_use = False
@@ -90,10 +82,10 @@ class Backlog:
         arguments = names.backlog_arguments(self._context.channel, lifetime)
         await open_queue(self._context, self.queue, arguments, self._about, lifetime)
         room = self._context.settings.callback_concurrency
+        halted = not self._is_draining
         self.source = Source(
-            self._context, self.queue, self._read, self._dispatch, prefetch=2 * room, on_lost=self._on_lost
+            self._context, self.queue, self._read, self._dispatch, prefetch=2 * room, on_lost=self._on_lost, halted=halted
         )
-        self.source.start(halted=not self._is_draining)
         if self._is_draining:
             self._watch()
 

@@ -33,8 +33,6 @@ PAUSE = 0.1
 
 
 class DelayQueues:
-    """Those of one channel."""
-
     def __init__(self, context: ChannelContext) -> None:
         self._context = context
         self._news: dict[str, asyncio.Event] = {}

@@ -29,8 +29,6 @@ MOST = 1000
 
 
 class Dispatcher:
-    """One channel's."""
-
     def __init__(self, context: ChannelContext, attempts: Attempts) -> None:
         self._context = context
         self._attempts = attempts

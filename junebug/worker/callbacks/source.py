@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
 from junebug.model.callbacks import Callback
 from junebug.model.messages import Content, Event, Status, UserMessage
@@ -36,7 +36,7 @@ class PendingCallback:
     """Lets its queue forget it."""
     home: Source | None = None
     """The queue that it came from, if that is its destination's alone: there it may go back to its place."""
-    since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    since: float = field(default_factory=time.monotonic)
     number: int = field(default_factory=itertools.count().__next__)
     is_finished: bool = False
 
@@ -80,6 +80,10 @@ class PendingCallback:
         return {"to": self.callback.to, **about}
 
 
+Dispatch = Callable[[PendingCallback], None]
+OnLost = Callable[[], None]
+
+
 class Source:
     """`read` makes callbacks of deliveries and may take its time; each is then given to `dispatch`."""
 
@@ -88,46 +92,38 @@ class Source:
         context: ChannelContext,
         queue: str,
         read: Callable[[Sequence[Delivery]], Awaitable[list[PendingCallback]]],
-        dispatch: Callable[[PendingCallback], None],
+        dispatch: Dispatch,
         *,
         prefetch: int,
-        on_lost: Callable[[], None],
+        on_lost: OnLost,
+        halted: bool = False,
     ) -> None:
-        """`prefetch`: in hand at the most. `on_lost`: the link broke, what is in hand will come again."""
+        """`prefetch`: in hand at the most. `on_lost`: the link broke, what is in hand will come again. `halted`: it begins
+        with `go_on`.
+        """
         self.queue = queue
         self.read = read
         self._context = context
         self._dispatch = dispatch
-        self._prefetch = prefetch
         self._on_lost = on_lost
         self._arrived: deque[Delivery] = deque()
         self._news = asyncio.Event()
-        self._consumer: Consumer | None = None
-        self._reader: asyncio.Task[None] | None = None
-
-    def start(self, *, halted: bool = False) -> None:
-        self._reader = self._context.own(f"reader of {self.queue}", self._read_forever())
-        self._consumer = self._context.broker.consume(
-            self.queue, self._on_delivery, prefetch=self._prefetch, halted=halted, on_lost=self._lost
+        self._reader = context.own(f"reader of {queue}", self._read_forever())
+        self._consumer = consumer = context.broker.consume(
+            queue, self._on_delivery, prefetch=prefetch, halted=halted, on_lost=self._lost
         )
+        self.waiting = consumer.waiting
+        """How many messages wait in the queue; all that it has delivered is in hand then. Raises BrokerUnavailable."""
+        self.go_on = consumer.go_on
 
     @property
     def in_hand(self) -> int:
         """Messages that came and are not acknowledged."""
-        return self._consumer.in_hand if self._consumer else 0
+        return self._consumer.in_hand
 
-    async def waiting(self) -> int:
-        """Messages that wait in the queue; all that it has delivered is in hand then. Raises BrokerUnavailable."""
-        return await self._consumer.waiting() if self._consumer else 0
-
-    async def halt(self, not_begun: Callable[[], Iterable[Delivery]] = tuple) -> None:
+    async def halt(self) -> None:
         """Take no more until `go_on`; what nobody has begun with goes back to its place."""
-        if self._consumer:
-            await self._consumer.halt(lambda: [*self._give_back(), *not_begun()])
-
-    async def go_on(self) -> None:
-        if self._consumer:
-            await self._consumer.go_on()
+        await self._consumer.halt(self._give_back)
 
     async def browse(self, most: int, visit: Callable[[list[PendingCallback]], Awaitable[None]]) -> int:
         """Show the first of what waits; what is not finished then keeps its place. How many there were.
@@ -143,16 +139,13 @@ class Source:
 
     async def stop_deliveries(self) -> None:
         """Take no more; what is in hand can still be acknowledged."""
-        if self._consumer:
-            await self._consumer.stop_deliveries()
+        await self._consumer.stop_deliveries()
         self._arrived.clear()
 
     async def stop(self) -> None:
         """What is not acknowledged goes back."""
-        if self._reader:
-            await end_task(self._reader)
-        if self._consumer:
-            await self._consumer.cancel()
+        await end_task(self._reader)
+        await self._consumer.cancel()
 
     def _on_delivery(self, delivery: Delivery) -> None:
         self._arrived.append(delivery)
