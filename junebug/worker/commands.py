@@ -14,11 +14,9 @@ from dataclasses import asdict, dataclass, field
 import orjson
 
 from junebug import names
-from junebug.amqp.broker import Broker
 from junebug.amqp.outbound_queue import cancel_all, list_queued, queues_of
 from junebug.amqp.rpc import Answer, Arguments, RpcServer
-from junebug.model.spec import ChannelSpec
-from junebug.worker.outbound.cancellations import Cancellations
+from junebug.worker.context import ChannelContext
 from junebug.worker.outbound.sender import BROWSING, CANCELLING, Sender
 
 CANCEL_TIMEOUT = 30.0
@@ -27,41 +25,39 @@ CANCEL_TIMEOUT = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    broker: Broker
+    context: ChannelContext
     sender: Sender
-    cancellations: Cancellations
-    spec: Callable[[], ChannelSpec]
     delay_queues: Callable[[], list[str]]
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def server(self) -> RpcServer:
         """Answers while it runs."""
         answers = {"look": self._look, "list": self._list, "cancel": self._cancel, "cancel_all": self._cancel_all}
-        return RpcServer(self.broker, self.spec().id, answers, self.cancellations.may_have_missed_some)
+        return RpcServer(self.context.broker, self.context.channel, answers, self.sender.cancellations.may_have_missed_some)
 
     async def _look(self, _: Arguments) -> Answer:
         return {
-            "paused": bool(self.spec().paused),
+            "paused": bool(self.context.spec().paused),
             "held": _by_priority(self.sender.held()),
             "sending": _by_priority(self.sender.sending()),
             "delay_queues": self.delay_queues(),
         }
 
     async def _list(self, asked: Arguments) -> Answer:
-        spec = self.spec()
+        spec = self.context.spec()
         async with self.one_at_a_time, self.sender.holding(BROWSING):
             queues, offset, limit = queues_of(spec.id, spec.amqp_queue), int(asked["offset"]), int(asked["limit"])
-            in_hand, cancelled = self.sender.in_hand(), self.cancellations
-            found = await list_queued(self.broker, spec.id, queues, offset, limit, in_hand=in_hand, cancelled=cancelled)
+            in_hand, cancelled = self.sender.in_hand(), self.sender.cancellations
+            found = await list_queued(self.context.broker, spec.id, queues, offset, limit, in_hand=in_hand, cancelled=cancelled)
         return {"messages": [{"priority": each.priority, "message": orjson.Fragment(each.to_wire())} for each in found]}
 
     async def _cancel(self, asked: Arguments) -> Answer:
         return {"cancelled": await self.sender.cancel(str(asked["message_id"]))}
 
     async def _cancel_all(self, _: Arguments) -> Answer:
-        spec = self.spec()
+        spec = self.context.spec()
         async with self.one_at_a_time, self.sender.holding(CANCELLING):
-            done = await cancel_all(self.broker, spec.id, queues_of(spec.id, spec.amqp_queue), CANCEL_TIMEOUT)
+            done = await cancel_all(self.context.broker, spec.id, queues_of(spec.id, spec.amqp_queue), CANCEL_TIMEOUT)
         return {**asdict(done), "sending": self.sender.sending().total()}
 
 

@@ -40,7 +40,6 @@ from junebug.worker.callbacks.dispatcher import Dispatcher
 from junebug.worker.callbacks.forwarder import Forwarder
 from junebug.worker.commands import Commands
 from junebug.worker.context import ChannelContext
-from junebug.worker.outbound.cancellations import Cancellations
 from junebug.worker.outbound.rate_limit import RateLimit
 from junebug.worker.outbound.sender import PAUSED, Sender
 from junebug.worker.statuses import StatusReceiver
@@ -84,6 +83,7 @@ class ChannelWorker:
         self._broker = Broker(settings.amqp, names.channel_program(channel), self._on_broker_state)
         own = self._life.tasks.own
         context = ChannelContext(channel, settings, self._broker, self._stores, lambda: self._spec, own)
+        self._context = context
         self._statuses = StatusReceiver(context)
         self._attempts = Attempts(context, self._statuses.is_superseded, self._on_callbacks)
         self._dispatcher = Dispatcher(context, self._attempts)
@@ -136,17 +136,12 @@ class ChannelWorker:
         if not context.has_reported(spec.type):
             await context.status(spec.type, "ok", "started", "The channel's transport is running")
         self._forwarder.start()
-        cancellations = Cancellations(self._stores.cancellations, self._channel)
-        resend, paused = spec.config.get("on_unknown", "resend") != "fail", bool(spec.paused)
-        self._sender = Sender(
-            self._broker, self._channel, self._transport, self._counts, cancellations, resend_unknown=resend, paused=paused
-        )
+        self._sender = Sender(self._context, self._transport, self._counts)
         self._sender.consume(names.outbound_queues(self._channel).values(), exclusive=True)
         self._life.tasks.own("sender", self._sender.run())
         await self._consume_app_queue(None, spec.amqp_queue)
         await self._apply_pause(was_paused=False)
-        delay_queues = self._dispatcher.delay_queues
-        self._answers = Commands(self._broker, self._sender, cancellations, lambda: self._spec, delay_queues).server()
+        self._answers = Commands(self._context, self._sender, self._dispatcher.delay_queues).server()
         self._answers.start()
         self._life.tasks.own("spec", self._watch_spec())
         self._life.tasks.own("rates", self._save_rates())

@@ -21,7 +21,7 @@ from junebug.model.callbacks import Callback
 from junebug.model.messages import Status
 from junebug.runtime.backoff import Backoff
 from junebug.worker.callbacks.dispatcher import Dispatcher
-from junebug.worker.callbacks.source import PendingCallback
+from junebug.worker.callbacks.source import PendingCallback, at_last
 from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("status")
@@ -50,9 +50,8 @@ class StatusReceiver:
         self._dispatcher = dispatcher
         for pending in self._posts:
             dispatcher.dispatch(pending)
-        self._context.broker.consume(
-            names.status_queue(self._context.channel), self._on_delivery, prefetch=PREFETCH, on_lost=dispatcher.drop_dead
-        )
+        queue = names.status_queue(self._context.channel)
+        self._context.broker.consume(queue, self._on_delivery, prefetch=PREFETCH, on_lost=dispatcher.drop_dead)
 
     def receive(self, status: Status) -> None:
         """Take a status of the worker's own; it is saved and posted soon."""
@@ -89,18 +88,12 @@ class StatusReceiver:
             log.error("unreadable status dropped", reason=str(error))
             delivery.ack()
             return
-        left = {"saved", "posted"}
-
-        def done(what: str) -> None:
-            left.discard(what)
-            if not left:
-                delivery.ack()
-
+        done = at_last(2, delivery.ack)  # saved, and posted
         self._keep(status)
-        self._on_saved.append(lambda: done("saved"))
+        self._on_saved.append(done)
         self._save_now.set()
         assert self._dispatcher is not None
-        self._dispatcher.dispatch(self._pending(status, delivery, lambda: done("posted")))
+        self._dispatcher.dispatch(self._pending(status, delivery, done))
 
     def _keep(self, status: Status) -> None:
         if not self.is_superseded(status):

@@ -40,10 +40,7 @@ class Attempts:
     """Whether a callback may be tried later: not at the end of a channel."""
 
     def __init__(
-        self,
-        context: ChannelContext,
-        is_superseded: Callable[[Status], bool],
-        on_failing: Callable[[dict[str, str]], None],
+        self, context: ChannelContext, is_superseded: Callable[[Status], bool], on_failing: Callable[[dict[str, str]], None]
     ) -> None:
         """`is_superseded(status)`: a newer one of its component is known. `on_failing`: see CallbackHealth."""
         self.delay_queues = DelayQueues(context)
@@ -52,8 +49,8 @@ class Attempts:
         self._context = context
         self._webhook = Webhook(context.settings.callback_timeout)
         self._is_superseded = is_superseded
-        ages = (context.settings.callback_max_age, context.settings.outbound_message_ttl, STATUS_MAX_AGE)
-        self._max_ages = dict(zip(("inbound", "event", "status"), ages, strict=True))
+        inbound, event = context.settings.callback_max_age, context.settings.outbound_message_ttl
+        self._max_ages = {"inbound": inbound, "event": event, "status": STATUS_MAX_AGE}
 
     async def close(self) -> None:
         """No call is made any more."""
@@ -118,18 +115,11 @@ class Attempts:
     async def conclude(self, pending: PendingCallback, outcome: Outcome) -> None:
         """After an attempt that says nothing of its destination's other callbacks: finished, to be tried later, or dead."""
         if outcome.ok:
-            pending.finish()
-            return
-        before = pending.callback
-        pending.callback = dataclasses.replace(before, attempts=before.attempts + 1, error=outcome.reason)
-        step = retry_policy.next_step(
-            pending.callback.attempts,
-            outcome.status,
-            outcome.retry_after,
-            time.time() - before.since,
-            self._max_ages[pending.callback.kind],
-            self._context.settings.callback_retry_delays,
-        )
+            return pending.finish()
+        before, delays = pending.callback, self._context.settings.callback_retry_delays
+        attempts, age, max_age = before.attempts + 1, time.time() - before.since, self._max_ages[before.kind]
+        pending.callback = dataclasses.replace(before, attempts=attempts, error=outcome.reason)
+        step = retry_policy.next_step(attempts, outcome.status, outcome.retry_after, age, max_age, delays)
         if isinstance(step, retry_policy.Delay):
             await self.delay_queues.put(pending.callback, step)
             pending.finish()

@@ -50,13 +50,12 @@ class Backlog:
         if self._aside is not None:
             self._aside.append(pending)
             return
-        self.in_use = True
         self._outbox.append(pending)
         if not self.is_writing:
-            self._writer = self._context.own("backlog writer", self._write())
+            self.begin()
 
-    def find(self) -> None:
-        """Something is in the queue since before this process."""
+    def begin(self) -> None:
+        """Something is in the queue since before this process, or will be."""
         self.in_use = True
         self._writer = self._context.own("backlog writer", self._write())
 

@@ -120,7 +120,7 @@ class Destination:
         """Something waits there since before this process: ask before anything else."""
         if not self.backlog.in_use:
             self._breaker.suspect(time.monotonic())
-            self.backlog.find()
+            self.backlog.begin()
             self._stand_still()
 
     def release(self) -> None:

@@ -91,15 +91,10 @@ class Dispatcher:
             if self._attempts.may_wait:
                 self._context.own("look for a backlog", self._find_backlog(found))
             if len(self._destinations) > MOST:
-                self._forget_one(found)
+                idle = (key for key, each in self._destinations.items() if each.is_idle and each is not found)
+                self._destinations.pop(next(idle, ("", "")), None)
         self._destinations.move_to_end((kind, name))
         return found
-
-    def _forget_one(self, new: Destination) -> None:
-        for key, each in self._destinations.items():
-            if each.is_idle and each is not new:
-                del self._destinations[key]
-                return
 
     async def _find_backlog(self, destination: Destination) -> None:
         """An earlier process may have left something for it, and Redis have lost the note of that."""

@@ -24,7 +24,7 @@ from junebug.runtime.backoff import Backoff
 from junebug.stores.outbound import EventTarget
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.dispatcher import Dispatcher
-from junebug.worker.callbacks.source import PendingCallback, Source
+from junebug.worker.callbacks.source import PendingCallback, Source, at_last
 from junebug.worker.callbacks.target import event_callbacks
 from junebug.worker.context import ChannelContext
 
@@ -144,18 +144,14 @@ class Forwarder:
 
     def _finish(self, delivery: Delivery, label: str, callbacks: int) -> Callable[[], None]:
         """To be called at the end of each of its callbacks: the last one acknowledges, and it is counted."""
-        left = callbacks
 
         def finish() -> None:
-            nonlocal left
-            left -= 1
-            if left <= 0:
-                self._counts[label] += 1
-                delivery.ack()
+            self._counts[label] += 1
+            delivery.ack()
 
         if not callbacks:
             finish()
-        return finish
+        return at_last(callbacks, finish)
 
     async def _until_stored(self, call: Callable[[], Awaitable[list[R]]]) -> list[R]:
         """The store's answers, however long Redis is away."""

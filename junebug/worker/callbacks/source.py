@@ -80,6 +80,19 @@ class PendingCallback:
         return {"to": self.callback.to, **about}
 
 
+def at_last(times: int, act: Callable[[], None]) -> Callable[[], None]:
+    """To be called so many times, the last of which acts."""
+    left = times
+
+    def finish() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            act()
+
+    return finish
+
+
 Dispatch = Callable[[PendingCallback], None]
 OnLost = Callable[[], None]
 

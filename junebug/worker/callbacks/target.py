@@ -35,8 +35,8 @@ def origin(url: str) -> str:
     if not found:
         return "no URL"
     scheme, host = found[1].lower(), found[2].lower()
-    has_port = re.search(r":\d+$", host)
-    return f"{scheme}://{host}" if has_port else f"{scheme}://{host}:{443 if scheme == 'https' else 80}"
+    port = "" if re.search(r":\d+$", host) else ":443" if scheme == "https" else ":80"
+    return f"{scheme}://{host}{port}"
 
 
 def target_of(callback: Callback, spec: ChannelSpec) -> Target | None:

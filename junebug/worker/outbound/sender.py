@@ -21,7 +21,6 @@ from datetime import UTC, datetime
 import structlog
 
 from junebug import names
-from junebug.amqp.broker import Broker
 from junebug.amqp.consumer import Consumer
 from junebug.amqp.dead_letters import bury_unreadable
 from junebug.amqp.frames import Delivery
@@ -29,6 +28,7 @@ from junebug.amqp.outbound_queue import CANCELLED
 from junebug.errors import Expired, MalformedMessage, NotSent, Rejected, UnknownOutcome
 from junebug.model.messages import UserMessage
 from junebug.transports.base import Accepted, Transport
+from junebug.worker.context import ChannelContext
 from junebug.worker.outbound.cancellations import Cancellations
 from junebug.worker.outbound.outcomes import InHand, Outcomes
 
@@ -49,31 +49,21 @@ FAULTY_PAUSE = 0.5
 class Sender:
     """Sends what the channel's outbound queues hold."""
 
-    def __init__(
-        self,
-        broker: Broker,
-        channel: str,
-        transport: Transport,
-        counts: Counter[str],
-        cancellations: Cancellations,
-        *,
-        resend_unknown: bool = True,
-        paused: bool = False,
-    ) -> None:
-        """`counts["outbound_message"]`: messages that are done with (for the rates). `paused`: it begins so."""
-        self._broker = broker
-        self._channel = channel
+    def __init__(self, context: ChannelContext, transport: Transport, counts: Counter[str]) -> None:
+        """`counts["outbound_message"]`: messages that are done with (for the rates)."""
+        spec = context.spec()
+        self.cancellations = Cancellations(context.stores.cancellations, context.channel)
+        self._context = context
         self._transport = transport
         self._counts = counts
-        self._resend_unknown = resend_unknown
-        self._cancellations = cancellations
+        self._resend_unknown = spec.config.get("on_unknown", "resend") != "fail"
         self._waiting: list[tuple[int, int, Delivery]] = []
         """A heap: the most urgent first, those of one priority in the order of their coming."""
         self._numbers = itertools.count()
         self._choosing = asyncio.Lock()
         self._permitted = False
         self._arrived = asyncio.Event()
-        self._outcomes = Outcomes(broker, channel, transport.acks, self._on_published)
+        self._outcomes = Outcomes(context.broker, context.channel, transport.acks, self._on_published)
         self.report = self._outcomes.report
         """Publish a delivery report, in its place."""
         self._idle = asyncio.Event()
@@ -81,21 +71,21 @@ class Sender:
         self._sending: Counter[int] = Counter()
         self._stopping = asyncio.Event()
         self._consumers: dict[str, Consumer] = {}
-        self._holds: set[str] = {PAUSED} if paused else set()
-        self._halted = paused
+        self._holds: set[str] = {PAUSED} if spec.paused else set()
+        self._halted = bool(spec.paused)
         self._halting = asyncio.Lock()
 
     def consume(self, queues: Iterable[str], *, exclusive: bool) -> None:
         """Take messages from these queues too. `exclusive`: nobody else may (a second owner of the channel)."""
         queues = tuple(queues)
-        self._consumers[queues[0]] = self._broker.consume(
+        self._consumers[queues[0]] = self._context.broker.consume(
             queues,
             self._on_delivery,
             prefetch=max(PREFETCH, 2 * self._transport.window),
             exclusive=exclusive,
             halted=self._halted,
             on_lost=self._on_lost,
-            on_begun=self._cancellations.may_have_missed_some,
+            on_begun=self.cancellations.may_have_missed_some,
         )
 
     async def release(self, queue: str) -> None:
@@ -173,7 +163,7 @@ class Sender:
 
     async def cancel(self, message_id: str) -> bool:
         """Do not send it when its turn comes; at once, if it is here already. False when it has been begun."""
-        if not self._cancellations.add(message_id):
+        if not self.cancellations.add(message_id):
             return False
         for entry in [entry for entry in self._waiting if message_id.encode() in entry[2].body]:
             try:
@@ -243,8 +233,8 @@ class Sender:
                         continue
                     self._permitted = True  # for whichever is the most urgent now
                     continue
-                if self._cancellations.is_stale:
-                    await self._cancellations.load()
+                if self.cancellations.is_stale:
+                    await self.cancellations.load()
                     continue
                 urgency, _, delivery = heapq.heappop(self._waiting)
                 if not delivery.alive:
@@ -253,17 +243,17 @@ class Sender:
                     message = UserMessage.from_wire(delivery.body, priority=-urgency)
                 except MalformedMessage as error:
                     log.error("unreadable message on the outbound queue: moved to the dead letters", reason=str(error))
-                    await bury_unreadable(self._broker, self._channel, delivery, str(error))
+                    await bury_unreadable(self._context.broker, self._context.channel, delivery, str(error))
                     continue
                 held = InHand(delivery, message)
                 if message.has_expired(datetime.now(UTC)):
                     self._outcomes.expired(held)
                     continue
-                if message.message_id in self._cancellations:
+                if message.message_id in self.cancellations:
                     self._reject_cancelled(held)
                     continue
                 self._permitted = False
-                self._cancellations.begin(message.message_id)
+                self.cancellations.begin(message.message_id)
                 return held
 
     def _check_idle(self) -> None:
@@ -333,10 +323,10 @@ class Sender:
         if not self._stopping.is_set():
             await self.hold(NOT_SENT)
         held.delivery.requeue()
-        self._cancellations.not_begun(held.message.message_id)
+        self.cancellations.not_begun(held.message.message_id)
         if is_first:
             held.pause = pause
 
     def _reject_cancelled(self, held: InHand) -> None:
-        held.on_reported = functools.partial(self._cancellations.done, held.message.message_id)
+        held.on_reported = functools.partial(self.cancellations.done, held.message.message_id)
         self._outcomes.rejected(held, CANCELLED)
