@@ -48,7 +48,7 @@ class Broker:
         self._reported: tuple[bool, str] | None = None
         # what the parts do themselves
         self.wait_connected = self._connection.wait
-        self.declare, self.forget = topology.declare, topology.forget
+        self.declare, self.declare_surely, self.forget = topology.declare, topology.declare_surely, topology.forget
         self.delete_queues, self.delete_idle_queue = topology.delete, topology.delete_idle
         self.queue_length, self.queue_lengths = topology.length, topology.lengths
         self.publish, self.publish_many = publisher.publish, publisher.publish_many
