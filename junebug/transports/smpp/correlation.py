@@ -12,6 +12,7 @@ StoreUnavailable: nothing was reported then, and the same may be asked again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
@@ -83,19 +84,20 @@ class IdForms:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._letters = {"sent": False, "received": False}
+        self._letters: set[str] = set()
 
     @property
     def usual(self) -> str | None:
         """None while nothing is known. The plainer form wins a tie."""
-        hint = {(True, False): "hex", (False, True): "decimal"}.get((self._letters["sent"], self._letters["received"]))
-        scores = self._counts + Counter({hint: HINT} if hint else {})
+        scores = self._counts
+        if len(self._letters) == 1:
+            scores = scores + Counter({"hex" if "sent" in self._letters else "decimal": HINT})
         return max(receipts.FORMS, key=scores.__getitem__) if scores else None
 
     def seen(self, key: str, where: str) -> None:
         """An id as it was `sent` to us in a response, or `received` in a receipt: only one in base 16 has letters."""
-        if not self._letters[where] and not key.isdigit() and set(key) <= _HEX_DIGITS:
-            self._letters[where] = True
+        if where not in self._letters and not key.isdigit() and set(key) <= _HEX_DIGITS:
+            self._letters.add(where)
 
     def count(self, form: str, times: int = 1) -> None:
         """It fitted, the number that the message went to being right as well."""
@@ -205,10 +207,11 @@ class ReceiptCorrelation:
         fields = {"message": orjson.dumps(sent).decode()}
         parked = await self._store.put_fields_beside(f"sent:{key}", fields, self._config.sent_ttl, f"parked:{key}")
         matches = []
-        for receipt in sorted(map(_receipt, parked.values()), key=lambda receipt: receipt.status != "pending"):
+        told = [Receipt(**orjson.loads(each)) for each in parked.values()]
+        for receipt in sorted(told, key=lambda receipt: receipt.status != "pending"):
             candidates = receipts.candidate_keys(receipt.provider_id)
             await self._learn(candidates, receipt, {key: sent})
-            if self._forms.allow(candidates.get(key, set()), same_number=_same_number(receipt, sent)):
+            if self._forms.allow(candidates[key], same_number=_same_number(receipt, sent)):
                 log.info("early receipt matched", message_id=sent.message_id, sent_message_id=receipt.provider_id)
                 matches.append(_Match(key, sent, receipt))
         return matches
@@ -216,10 +219,8 @@ class ReceiptCorrelation:
     async def _keep_saving(self) -> None:
         while self._unsaved:
             await asyncio.sleep(SAVE_PAUSE)
-            try:
+            with contextlib.suppress(StoreUnavailable):
                 await self._save_all()
-            except StoreUnavailable:
-                continue
 
     async def _save_all(self) -> None:
         while self._unsaved:
@@ -234,7 +235,8 @@ class ReceiptCorrelation:
     async def received(self, receipt: Receipt) -> str | None:
         """Report it, or park it. Returns the message's id, None when it is not known (yet)."""
         match = await self._find(receipt)
-        if match is None and receipt.certain:
+        parked = match is None and receipt.certain
+        if parked:
             ttl = min(self._config.parked_receipt_ttl, PARK_TTL)
             told = {receipt.state: orjson.dumps(receipt).decode()}
             names = [f"parked:{key}" for key in receipts.candidate_keys(receipt.provider_id)]
@@ -242,13 +244,12 @@ class ReceiptCorrelation:
             match = await self._find(receipt, learn=False)  # it may have been saved between our look and our parking
             if match is None:
                 log.info("receipt of an unknown message kept", sent_message_id=receipt.provider_id)
-                return None
-            await self._advance(match)
-            if match.sent.message_id not in self._early:
-                await self._unpark(match)
-        elif match:
-            await self._advance(match)
-        return match.sent.message_id if match else None
+        if match is None:
+            return None
+        await self._advance(match)
+        if parked and match.sent.message_id not in self._early:
+            await self._unpark(match)
+        return match.sent.message_id
 
     async def _unpark(self, match: _Match) -> None:
         """It is reported: what is kept of it for that is needed no more."""
@@ -280,14 +281,12 @@ class ReceiptCorrelation:
                 self._forms.count(form, REMEMBERED)
         before = self._forms.usual
         self._forms.seen(receipts.key(receipt.provider_id), "received")
-        counted = False
-        for key, sent in known.items():
-            if len(candidates[key]) == 1 and _same_number(receipt, sent):
-                (form,) = candidates[key]
-                self._forms.count(form)
-                counted = True
+        fitting = [candidates[key] for key, sent in known.items() if _same_number(receipt, sent)]
+        certain = [form for forms in fitting if len(forms) == 1 for form in forms]
+        for form in certain:
+            self._forms.count(form)
         usual = self._forms.usual
-        if counted and usual is not None and usual != before:  # a hint alone is not worth remembering
+        if certain and usual is not None and usual != before:  # a hint alone is not worth remembering
             await self._store.put("receipt_form", usual, self._config.sent_ttl)
 
     # --- how far each got ---------------------------------------------------------------------------------------------
@@ -346,11 +345,3 @@ def message_status(parts: list[str | None]) -> str | None:
 
 def _same_number(receipt: Receipt, sent: SentPart) -> bool:
     return any(receipts.same_number(address, sent.to_addr) for address in receipt.addresses)
-
-
-def _receipt(told: str) -> Receipt:
-    fields = orjson.loads(told)
-    fields["addresses"] = tuple(fields["addresses"])
-    if fields["network_error"]:
-        fields["network_error"] = tuple(fields["network_error"])
-    return Receipt(**fields)

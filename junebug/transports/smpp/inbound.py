@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from junebug.errors import StoreUnavailable
 from junebug.model.messages import new_id
@@ -25,8 +25,6 @@ from junebug.transports.smpp.correlation import ReceiptCorrelation
 from junebug.transports.smpp.pdu_log import PduLog
 from junebug.transports.smpp.reassembly import Reassembly, Whole
 from junebug.transports.smpp.receipts import Receipt, ReceiptReader, UnreadableReceipt
-
-T = TypeVar("T")
 
 STORE_PATIENCE = 10.0
 """Seconds that an inbound PDU waits for Redis before the SMSC is told to send it again later."""
@@ -74,9 +72,8 @@ class Inbound:
         entry = _Entry(lambda message_id: self._pdu_log("in", pdu.raw, pdu, message_id))
         status = c.ESME_ROK
         try:
-            receipt = self._receipts.read(
-                pdu.esm_class, pdu.tlvs, mo.receipt_text(pdu), (pdu.source_addr, pdu.destination_addr)
-            )
+            addresses = (pdu.source_addr, pdu.destination_addr)
+            receipt = self._receipts.read(pdu.esm_class, pdu.tlvs, mo.receipt_text(pdu), addresses)
             if receipt is None or not await self._match(receipt, entry):
                 await self._deliver(pdu, entry)
         except UnreadableReceipt as error:
@@ -136,7 +133,7 @@ class Inbound:
         )
 
     @staticmethod
-    async def _with_store(call: Callable[[], Awaitable[T]]) -> T:
+    async def _with_store(call: Callable[[], Awaitable[str | None]]) -> str | None:
         """Its result; tried again for a while when Redis is away. Raises StoreUnavailable."""
         ends = asyncio.get_running_loop().time() + STORE_PATIENCE
         while True:

@@ -6,7 +6,8 @@ Neighbours: smpp/text (what octets mean, user data headers), reassembly.py (part
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,10 @@ class Octets:
     data_coding: int
     locking_shift: int = 0
     single_shift: int = 0
+
+    @property
+    def coding(self) -> tuple[int, int, int]:
+        return self.data_coding, self.locking_shift, self.single_shift
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,29 +87,21 @@ def read(pdu: Carrier) -> Inbound:
 def decode(octets: Octets, overrides: Mapping[int, str], errors: str = "strict") -> str:
     """Raises codecs.UndecodableText; with errors="replace" only for a data_coding that is of no text."""
     return codecs.decode_text(
-        octets.data,
-        octets.data_coding,
-        overrides,
-        locking_shift=octets.locking_shift,
-        single_shift=octets.single_shift,
-        errors=errors,
-    )
+        octets.data, octets.data_coding, overrides,
+        locking_shift=octets.locking_shift, single_shift=octets.single_shift, errors=errors,
+    )  # fmt: skip
 
 
-def decode_whole(parts: Iterable[Octets], overrides: Mapping[int, str]) -> str:
+def decode_whole(parts: Collection[Octets], overrides: Mapping[int, str]) -> str:
     """The text of a message in parts: together where they are alike, since a part may end within a character.
 
     What cannot be decoded shows as replacement characters.
     """
-    told = list(parts)
-    kinds = {(each.data_coding, each.locking_shift, each.single_shift) for each in told}
-    if len(kinds) == 1:
-        try:
-            data = b"".join(each.data for each in told)
-            return decode(Octets(data, told[0].data_coding, told[0].locking_shift, told[0].single_shift), overrides)
-        except codecs.UndecodableText:
-            pass
-    return "".join(_decode_anyway(each, overrides) for each in told)
+    codings = {each.coding for each in parts}
+    if len(codings) == 1:
+        with contextlib.suppress(codecs.UndecodableText):
+            return decode(Octets(b"".join(each.data for each in parts), *codings.pop()), overrides)
+    return "".join(_decode_anyway(each, overrides) for each in parts)
 
 
 def _decode_anyway(octets: Octets, overrides: Mapping[int, str]) -> str:

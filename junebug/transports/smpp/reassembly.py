@@ -63,7 +63,8 @@ class Reassembly:
 
     async def add(self, inbound: Inbound, part: Concatenation) -> str:
         """Returns the message's id when the part is safe, and the message delivered where this was the last missing."""
-        name = _name(inbound, part)
+        where = f"{inbound.source_addr}\0{inbound.destination_addr}\0{part.reference}\0{part.total}"
+        name = f"mo:{hashlib.blake2s(where.encode(), digest_size=16).hexdigest()}"
         async with self._lock(name):
             return await self._add(name, inbound, part)
 
@@ -71,7 +72,8 @@ class Reassembly:
         return self._locks[hash(name) % LOCKS]
 
     async def _add(self, name: str, inbound: Inbound, part: Concatenation) -> str:
-        told = _told(inbound.octets)
+        octets = inbound.octets
+        told = orjson.dumps([octets.data.hex(), *octets.coding]).decode()
         (known,) = await self._store.fields(name)
         if known and known.get(str(part.number), told) != told:
             # the same reference for another message: phones count to 255 and then begin again, some always say 0
@@ -111,32 +113,12 @@ class Reassembly:
 
     async def _finish(self, name: str, fields: dict[str, str]) -> None:
         total = int(fields["total"])
-        numbers = range(1, total + 1)
-        whole = Whole(
-            message_id=fields["id"],
-            source_addr=fields["source"],
-            destination_addr=fields["destination"],
-            texts=tuple(_read(fields[str(number)]) for number in numbers if str(number) in fields),
-            parts=total,
-            missing=tuple(number for number in numbers if str(number) not in fields),
-        )
-        await self._deliver(whole)
+        told = {number: orjson.loads(fields[str(number)]) for number in range(1, total + 1) if str(number) in fields}
+        texts = tuple(Octets(bytes.fromhex(data), *coding) for data, *coding in told.values())
+        missing = tuple(number for number in range(1, total + 1) if number not in told)
+        await self._deliver(Whole(fields["id"], fields["source"], fields["destination"], texts, total, missing))
         try:
             await self._store.put_fields(name, {"delivered": "1"}, REPEAT_TTL)
             await self._store.remove_fields(WAITING, name)
         except StoreUnavailable as error:
             log.warning("a whole message is delivered, but not marked so", message_id=fields["id"], reason=str(error))
-
-
-def _told(octets: Octets) -> str:
-    return orjson.dumps([octets.data.hex(), octets.data_coding, octets.locking_shift, octets.single_shift]).decode()
-
-
-def _read(told: str) -> Octets:
-    data, data_coding, locking_shift, single_shift = orjson.loads(told)
-    return Octets(bytes.fromhex(data), data_coding, locking_shift, single_shift)
-
-
-def _name(inbound: Inbound, part: Concatenation) -> str:
-    where = f"{inbound.source_addr}\0{inbound.destination_addr}\0{part.reference}\0{part.total}"
-    return f"mo:{hashlib.blake2s(where.encode(), digest_size=16).hexdigest()}"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from junebug.smpp import constants as c
@@ -31,45 +31,18 @@ _NAMED = re.compile(
     r"\b(id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat(?:us)?|err(?:or)?|text)\s*[:=]\s*([^\s,;\0]*)", re.IGNORECASE
 )
 
-MESSAGE_STATES: Mapping[int, str] = {
-    0: "SCHEDULED",  # SMPP 5.0
-    1: "ENROUTE",
-    2: "DELIVERED",
-    3: "EXPIRED",
-    4: "DELETED",
-    5: "UNDELIVERABLE",
-    6: "ACCEPTED",
-    7: "UNKNOWN",
-    8: "REJECTED",
-    9: "SKIPPED",  # SMPP 5.0
-}
-
 STATUS_MAPPING: Mapping[str, str] = {
-    # message_state (SMPP 3.4 §5.2.28, 5.0 §4.7.15)
-    "SCHEDULED": "pending",
-    "ENROUTE": "pending",
-    "DELIVERED": "delivered",
-    "EXPIRED": "failed",
-    "DELETED": "failed",
-    "UNDELIVERABLE": "failed",
-    "ACCEPTED": "delivered",  # "read on behalf of the subscriber by customer service": final; Vumi's meaning, too
-    "UNKNOWN": "pending",
-    "REJECTED": "failed",
-    "SKIPPED": "failed",
+    # message_state (SMPP 3.4 §5.2.28, 5.0 §4.7.15); accepted is "read on behalf of the subscriber by customer service":
+    # final, as it is for Vumi
+    "SCHEDULED": "pending", "ENROUTE": "pending", "DELIVERED": "delivered", "EXPIRED": "failed", "DELETED": "failed",
+    "UNDELIVERABLE": "failed", "ACCEPTED": "delivered", "UNKNOWN": "pending", "REJECTED": "failed", "SKIPPED": "failed",
     # the text's own spellings (appendix B)
-    "DELIVRD": "delivered",
-    "UNDELIV": "failed",
-    "ACCEPTD": "delivered",
-    "REJECTD": "failed",
+    "DELIVRD": "delivered", "UNDELIV": "failed", "ACCEPTD": "delivered", "REJECTD": "failed",
     # Vumi's
-    "0": "delivered",
-    "PENDING": "pending",
+    "0": "delivered", "PENDING": "pending",
     # seen elsewhere
-    "UNDELIVERED": "failed",
-    "FAILED": "failed",
-    "BUFFRED": "pending",
-    "BUFFERED": "pending",
-}
+    "UNDELIVERED": "failed", "FAILED": "failed", "BUFFRED": "pending", "BUFFERED": "pending",
+}  # fmt: skip
 """State of a receipt -> status of the delivery event. One that is not here is pending: it ends nothing."""
 
 _RANKS = {"pending": 1, "delivered": 2, "failed": 2}
@@ -87,17 +60,16 @@ class Receipt:
     error_code: str | None = None
     submit_date: str | None = None
     done_date: str | None = None
-    network_error: tuple[int, int] | None = None
+    network_error: Sequence[int] | None = None
     """(network type, code), SMPP 3.4 §5.3.2.31."""
-    addresses: tuple[str, ...] = ()
+    addresses: Sequence[str] = ()
     """Of the receipt, from and to: the first should be whom the message went to, but some SMSCs swap them."""
 
     def details(self) -> dict[str, Any]:
         """For event_details; the dates are as the SMSC wrote them, in its own time zone."""
         details: dict[str, Any] = {"sent_message_id": self.provider_id, "state": self.state}
         for name in ("error_code", "submit_date", "done_date"):
-            value = getattr(self, name)
-            if value:
+            if value := getattr(self, name):
                 details[name] = value
         if self.network_error:
             details["network_type"], details["network_error_code"] = self.network_error
@@ -108,33 +80,32 @@ class UnreadableReceipt(Exception):
     """esm_class says that it is a receipt, but neither its TLVs nor its text say of what."""
 
 
+@dataclass(frozen=True, slots=True)
 class ReceiptReader:
     """Reads receipts as a channel's config wants them read."""
 
-    def __init__(
-        self,
-        regex: re.Pattern[str] = DEFAULT_REGEX,
-        statuses: Mapping[str, str] = STATUS_MAPPING,
-        use_esm_class: bool = True,
-    ) -> None:
-        self._regex = regex
-        self._statuses = statuses
-        self._use_esm_class = use_esm_class
+    regex: re.Pattern[str] = DEFAULT_REGEX
+    statuses: Mapping[str, str] = field(default_factory=lambda: STATUS_MAPPING)
+    use_esm_class: bool = True
 
-    def read(
-        self, esm_class: int, tlvs: Mapping[int, bytes], text: str, addresses: tuple[str, ...] = ()
-    ) -> Receipt | None:
+    def read(self, esm_class: int, tlvs: Mapping[int, bytes], text: str, addresses: Sequence[str] = ()) -> Receipt | None:
         """None: not a receipt. Raises UnreadableReceipt. `text`: the short_message or payload as Latin-1 text."""
         kind = esm_class & c.ESM_CLASS_TYPE_MASK
         by_tlvs = c.RECEIPTED_MESSAGE_ID in tlvs
-        fields = self._fields(text, lenient=bool(kind) or by_tlvs)
+        found = self.regex.search(text)
+        if found:
+            fields = {name: value.strip("\0 ") for name, value in found.groupdict().items() if value}
+        else:
+            fields = _by_names(text) if kind or by_tlvs else {}
         provider_id = _c_string(tlvs.get(c.RECEIPTED_MESSAGE_ID, b"")) or fields.get("id", "")
-        state = self._state(tlvs.get(c.MESSAGE_STATE, b""), fields)
+        # the TLV's state, by its name; the text's where there is none, or one that no specification knows
+        numbers = tlvs.get(c.MESSAGE_STATE)
+        state = (c.MESSAGE_STATE_NAMES.get(numbers[-1]) if numbers else None) or fields.get("stat", "")
         if not provider_id or not state:
-            if kind & (c.ESM_CLASS_DELIVERY_RECEIPT | c.ESM_CLASS_INTERMEDIATE) and self._use_esm_class:
+            if kind & (c.ESM_CLASS_DELIVERY_RECEIPT | c.ESM_CLASS_INTERMEDIATE) and self.use_esm_class:
                 raise UnreadableReceipt(f"esm_class 0x{esm_class:02x} says receipt, but there is no id or state in it")
             return None
-        status = self._statuses.get(state.upper(), "pending")
+        status = self.statuses.get(state.upper(), "pending")
         if kind == c.ESM_CLASS_INTERMEDIATE and status == "delivered":
             status = "pending"  # an intermediate notification ends nothing
         error = tlvs.get(c.NETWORK_ERROR_CODE, b"")
@@ -142,25 +113,13 @@ class ReceiptReader:
             provider_id=provider_id,
             state=state,
             status=status,
-            certain=by_tlvs or (bool(kind) if self._use_esm_class else True),
+            certain=by_tlvs or (bool(kind) if self.use_esm_class else True),
             error_code=fields.get("err") or None,
             submit_date=fields.get("submit_date") or None,
             done_date=fields.get("done_date") or None,
             network_error=(error[0], int.from_bytes(error[1:3], "big")) if len(error) >= 3 else None,
             addresses=addresses,
         )
-
-    def _fields(self, text: str, *, lenient: bool) -> dict[str, str]:
-        found = self._regex.search(text)
-        if found:
-            return {name: value.strip("\0 ") for name, value in found.groupdict().items() if value}
-        return _by_names(text) if lenient else {}
-
-    @staticmethod
-    def _state(message_state: bytes, fields: Mapping[str, str]) -> str:
-        """The TLV's, by its name; the text's where there is none, or one that no specification knows."""
-        name = MESSAGE_STATES.get(message_state[-1]) if message_state else None
-        return name or fields.get("stat", "")
 
 
 def _by_names(text: str) -> dict[str, str]:

@@ -12,26 +12,15 @@ CONFIG_SCHEMA: dict[str, Any] = {
             "pattern": r"^tcp:(port=)?[0-9]{1,5}(:interface=[^:]*|:interface=\[[0-9a-fA-F:]+\])?$",
             "description": "Where to listen: tcp:9001 or tcp:port=9001:interface=127.0.0.1.",
         },
-        "telnet_host": {
-            "type": "string",
-            "default": "0.0.0.0",
-            "description": "Address to listen on, beside telnet_port.",
-        },
+        "telnet_host": {"type": "string", "default": "0.0.0.0", "description": "Address to listen on, beside telnet_port."},
         "telnet_port": {
             "type": "integer",
             "minimum": 1,
             "maximum": 65535,
             "description": "Port to listen on, instead of twisted_endpoint.",
         },
-        "to_addr": {
-            "type": "string",
-            "description": "The to address of inbound messages; by default host:port listened on.",
-        },
-        "transport_type": {
-            "type": "string",
-            "default": "telnet",
-            "description": "The transport_type of messages on AMQP.",
-        },
+        "to_addr": {"type": "string", "description": "The to address of inbound messages; by default host:port listened on."},
+        "transport_type": {"type": "string", "default": "telnet", "description": "The transport_type of messages on AMQP."},
         "max_connections": {
             "type": "integer",
             "minimum": 1,
