@@ -74,6 +74,8 @@ class Sender:
         self._holds: set[str] = {PAUSED} if spec.paused else set()
         self._halted = bool(spec.paused)
         self._halting = asyncio.Lock()
+        self._faults: Counter[str] = Counter()
+        """Message id -> how often `send` failed on it, also before it went back to its queue."""
 
     def consume(self, queues: Iterable[str], *, exclusive: bool) -> None:
         """Take messages from these queues too. `exclusive`: nobody else may (a second owner of the channel)."""
@@ -272,7 +274,7 @@ class Sender:
 
     async def _send(self, held: InHand) -> None:
         """Until it is finished, or back in its queue."""
-        message, attempt, faults = held.message, 0, 0
+        message, attempt = held.message, 0
         while held.delivery.alive:
             attempt += 1
             if attempt > 1 and message.has_expired(datetime.now(UTC)):
@@ -297,9 +299,13 @@ class Sender:
                 if not self._resend_unknown:
                     return self._outcomes.rejected(held, f"Outcome unknown: {error}")
             except Exception:
-                faults += 1
+                if len(self._faults) > 1000:
+                    self._faults.clear()
+                self._faults[message.message_id] += 1
+                faults = self._faults[message.message_id]
                 log.exception("send failed", message_id=message.message_id, attempt=faults)
                 if faults >= FAULTY_ATTEMPTS:
+                    del self._faults[message.message_id]
                     return self._outcomes.rejected(held, "The channel failed on this message, see its log")
                 await self._pause(FAULTY_PAUSE * faults)
             else:
