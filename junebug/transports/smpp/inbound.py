@@ -99,7 +99,7 @@ class Inbound:
 
     async def _deliver(self, pdu: DeliverSm | DataSm, entry: _Entry) -> None:
         inbound = mo.read(pdu)
-        overrides = self._config.data_coding_overrides
+        overrides = self._config.codecs_of_data_codings
         if inbound.part:
             # its end may be half a character: only an alphabet that is none is refused
             mo.decode(inbound.octets, overrides, errors="replace")
@@ -126,7 +126,7 @@ class Inbound:
         await self._context.inbound(
             to_addr=whole.destination_addr,
             from_addr=whole.source_addr,
-            content=mo.decode_whole(whole.texts, self._config.data_coding_overrides),
+            content=mo.decode_whole(whole.texts, self._config.codecs_of_data_codings),
             transport_type=self._config.transport_type,
             message_id=whole.message_id,
             helper_metadata=metadata,
