@@ -38,36 +38,27 @@ class Accepted:
     """Called once RabbitMQ holds all of these: what is kept of the reports for a crash may go now."""
 
 
+@dataclass(eq=False, repr=False)
 class TransportContext:
     """A channel's side of the house, as its transport sees it."""
 
-    def __init__(
-        self,
-        channel_id: str,
-        channel_type: str,
-        config: dict[str, Any],
-        publish_inbound: Callable[[UserMessage], Awaitable[None]],
-        publish_event: Callable[[Event], Awaitable[None]],
-        publish_status: Callable[[Status], Awaitable[None]],
-        store: TransportStore,
-        permit: Callable[[int], Awaitable[None]],
-    ) -> None:
-        """`publish_event` gives an event to the channel that is its `transport_name`."""
-        self.channel_id = channel_id
-        self.channel_type = channel_type
-        self.config = config
-        self.store = store
-        """What the transport keeps beyond its own life. Its calls raise StoreUnavailable while Redis is away."""
-        self.permit = permit
-        """Returns when the channel's rate limit lets one more of that priority leave; the urgent do not wait for others.
-        Each `send` has one permit already: this is for what leaves besides (the further parts of a message).
-        Raises NotSent when the channel stops meanwhile.
-        """
-        self.log = structlog.stdlib.get_logger("transport")
-        self._publish_inbound = publish_inbound
-        self._publish_event = publish_event
-        self._publish_status = publish_status
-        self._last_statuses: dict[str, tuple[str, str, str]] = {}
+    channel_id: str
+    channel_type: str
+    config: dict[str, Any]
+    publish_inbound: Callable[[UserMessage], Awaitable[None]]
+    """This and the next two are what the calls below are made of: a transport has no use for them."""
+    publish_event: Callable[[Event], Awaitable[None]]
+    """Gives it to the channel that is its `transport_name`."""
+    publish_status: Callable[[Status], Awaitable[None]]
+    store: TransportStore
+    """What the transport keeps beyond its own life. Its calls raise StoreUnavailable while Redis is away."""
+    permit: Callable[[int], Awaitable[None]]
+    """Returns when the channel's rate limit lets one more of that priority leave; the urgent do not wait for others.
+    Each `send` has one permit already: this is for what leaves besides (the further parts of a message).
+    Raises NotSent when the channel stops meanwhile.
+    """
+    log: structlog.stdlib.BoundLogger = field(default_factory=lambda: structlog.stdlib.get_logger("transport"))
+    _last_statuses: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
     async def inbound(
         self,
@@ -93,7 +84,7 @@ class TransportContext:
             transport_type=transport_type or self.channel_type,
             **fields,
         )
-        await self._publish_inbound(message)
+        await self.publish_inbound(message)
         self.log.info(
             "inbound message received",
             message_id=message.message_id,
@@ -112,7 +103,7 @@ class TransportContext:
         Returns once RabbitMQ holds it, which is not before it holds the message's ack: what `send` itself learns, it
         returns (Accepted).
         """
-        await self._publish_event(
+        await self.publish_event(
             Event(
                 event_type="delivery_report",
                 user_message_id=message_id,
@@ -124,12 +115,7 @@ class TransportContext:
         self.log.info("delivery report", message_id=message_id, delivery_status=status)
 
     async def status(
-        self,
-        component: str,
-        status: StatusLevel,
-        type: str,
-        message: str,
-        details: dict[str, Any] | None = None,
+        self, component: str, status: StatusLevel, type: str, message: str, details: dict[str, Any] | None = None
     ) -> None:
         """How a component does (spec 1.7.3). Said again unchanged, it is not sent again."""
         present = (status, type, message)
@@ -138,16 +124,9 @@ class TransportContext:
         self._last_statuses[component] = present
         level = {"ok": self.log.info, "degraded": self.log.warning, "down": self.log.error}[status]
         level("status", component=component, status=status, type=type, reason=message)
-        await self._publish_status(
-            Status(
-                channel_id=self.channel_id,
-                component=component,
-                status=status,
-                type=type,
-                message=message,
-                details=details or {},
-            )
-        )
+        await self.publish_status(Status(
+            channel_id=self.channel_id, component=component, status=status, type=type, message=message, details=details or {}
+        ))  # fmt: skip
 
     def has_reported(self, component: str) -> bool:
         """Whether the transport ever told the status of this component."""

@@ -93,18 +93,16 @@ def decode(octets: Octets, overrides: Mapping[int, str], errors: str = "strict")
 
 
 def decode_whole(parts: Collection[Octets], overrides: Mapping[int, str]) -> str:
-    """The text of a message in parts: together where they are alike, since a part may end within a character.
-
-    What cannot be decoded shows as replacement characters.
-    """
+    """The text of a message in parts: together where they are alike, since a part may end within a character."""
     codings = {each.coding for each in parts}
     if len(codings) == 1:
         with contextlib.suppress(codecs.UndecodableText):
             return decode(Octets(b"".join(each.data for each in parts), *codings.pop()), overrides)
-    return "".join(_decode_anyway(each, overrides) for each in parts)
+    return "".join(decode_anyway(each, overrides) for each in parts)
 
 
-def _decode_anyway(octets: Octets, overrides: Mapping[int, str]) -> str:
+def decode_anyway(octets: Octets, overrides: Mapping[int, str]) -> str:
+    """What cannot be decoded shows as replacement characters."""
     try:
         return decode(octets, overrides, errors="replace")
     except codecs.UndecodableText:

@@ -38,8 +38,8 @@ def build(message: UserMessage, config: SmppConfig, reference: int, now: datetim
     """One or more, in order; `reference` is what the parts have in common. Raises Rejected, naming what is wrong."""
     options = _options(message.helper_metadata.get("smpp"))
     content = message.content or ""
-    encoding, data_coding = _encoding(content, options, config)
     try:
+        encoding, data_coding = _encoding(content, options, config)
         parts = _parts(content, encoding, reference, config)
     except codecs.UnencodableText as error:
         raise Rejected(f"Cannot encode the content: {error}") from None
@@ -84,10 +84,7 @@ def _encoding(content: str, options: Mapping[str, Any], config: SmppConfig) -> t
         except LookupError:
             raise Rejected(f"channel_data.smpp.encoding: there is no codec {encoding!r}") from None
     else:
-        try:
-            encoding, data_coding = codecs.choose_encoding(content, config.national_language)
-        except codecs.UnencodableText as error:
-            raise Rejected(f"Cannot encode the content: {error}") from None
+        encoding, data_coding = codecs.choose_encoding(content, config.national_language)
     if config.data_coding is not None:
         data_coding = config.data_coding
     return encoding, options.get("data_coding", data_coding)

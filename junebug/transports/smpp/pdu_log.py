@@ -6,6 +6,7 @@ A password never shows; texts do unless the channel's config says `redact_conten
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,6 @@ from junebug.logs.redaction import REDACTED
 from junebug.smpp import constants as c
 from junebug.smpp.pdu import Pdu
 from junebug.smpp.session import Direction
-from junebug.smpp.text.codecs import UndecodableText
 from junebug.transports.smpp import mo
 
 _NOT_SHOWN = frozenset(("tlvs", "raw", "command_id", "command_status", "sequence_number", "short_message", "password"))
@@ -23,10 +23,6 @@ _RENAMED = {"message_id": "smsc_message_id"}
 """message_id is ours in each line of the log."""
 _WITH_PASSWORD = (c.BIND_RECEIVER, c.BIND_TRANSMITTER, c.BIND_TRANSCEIVER, c.OUTBIND)
 _WITH_CONTENT = (c.SUBMIT_SM, c.DELIVER_SM, c.DATA_SM, c.SUBMIT_MULTI, c.REPLACE_SM)
-
-
-_shown: dict[type[Pdu], tuple[tuple[str, Any], ...]] = {}
-"""One entry for each kind of PDU."""
 
 
 class PduLog:
@@ -49,12 +45,13 @@ class PduLog:
         entry["sequence_number"] = pdu.sequence_number
         if command_id & c.RESPONSE:
             entry["command_status"] = pdu.status_name
-        for name, default in _shown_fields(type(pdu)):
+        kind: Any = type(pdu)  # to mypy it is as unhashable as its instances are
+        for name, default in _shown_fields(kind):
             value = getattr(pdu, name)
             if value != default:
                 entry[_RENAMED.get(name, name)] = value if isinstance(value, int | str) else repr(value)
         if isinstance(pdu, mo.Carrier):
-            entry["content"] = REDACTED if self._redact else self._content(pdu)
+            entry["content"] = REDACTED if self._redact else mo.decode_anyway(mo.read(pdu).octets, self._overrides)
         tlvs = {
             c.tlv_name(tag): REDACTED if tag == c.MESSAGE_PAYLOAD and self._redact else value.hex()
             for tag, value in pdu.tlvs.items()
@@ -62,13 +59,6 @@ class PduLog:
         if tlvs:
             entry["tlvs"] = tlvs
         self._log.info("PDU", **entry, hex=self._hex(raw, command_id))
-
-    def _content(self, pdu: mo.Carrier) -> str:
-        octets = mo.read(pdu).octets
-        try:
-            return mo.decode(octets, self._overrides)
-        except UndecodableText:
-            return mo.decode_whole([octets], self._overrides)
 
     def _hex(self, raw: bytes, command_id: int) -> str:
         if command_id in _WITH_CONTENT and self._redact:
@@ -85,10 +75,7 @@ def without_password(raw: bytes) -> bytes:
     return raw[:16] + system_id + b"\0" + b"*" * len(password) + end + rest
 
 
+@functools.cache  # one entry for each kind of PDU
 def _shown_fields(kind: type[Pdu]) -> tuple[tuple[str, Any], ...]:
     """(name, default) of the parameters that are shown where they are not the default."""
-    shown = _shown.get(kind)
-    if shown is None:
-        shown = tuple((each.name, each.default) for each in dataclasses.fields(kind) if each.name not in _NOT_SHOWN)
-        _shown[kind] = shown
-    return shown
+    return tuple((each.name, each.default) for each in dataclasses.fields(kind) if each.name not in _NOT_SHOWN)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -26,14 +25,15 @@ class Ticket:
     urgency: int
     """The less, the more urgent."""
     message: int
+    """Its number, in the order of their coming."""
     part: int
-    may_leave: asyncio.Future[None] | None = field(default=None, compare=False)
-    round: int = field(default=0, compare=False)
+    may_leave: asyncio.Future[None] = field(init=False, compare=False)
+    round: int = field(init=False, compare=False)
     """In which it left."""
 
 
 class SubmitScheduler:
-    """Messages are numbered in the order of their coming; each of their tickets waits in the line for its `turn`."""
+    """Each ticket waits in the line for its `turn`."""
 
     def __init__(self, window: Window, on_throttled: Callable[[bool], None], room: int = 1) -> None:
         """`on_throttled` is told when throttling begins and ends; with less than `room` in the line `has_room` returns."""
@@ -41,15 +41,10 @@ class SubmitScheduler:
         self._room = room
         self._may_come = asyncio.Event()
         self._on_throttled = on_throttled
-        self._numbers = itertools.count(1)
         self._line: list[Ticket] = []
         self._timer: asyncio.Handle | None = None
         self._open = False
         self._closed: str | None = None
-
-    def next_number(self) -> int:
-        """Of a message that is to be sent: higher than that of every one before."""
-        return next(self._numbers)
 
     async def has_room(self) -> None:
         """Return when who comes now would not wait for long; or at once when there is no bind for long, to be told so."""
@@ -72,7 +67,6 @@ class SubmitScheduler:
 
     async def turn(self, ticket: Ticket) -> None:
         """Return when it may leave. Exactly one call of `taken`, `throttled` or `lost` is to follow. Raises SchedulerClosed."""
-        assert ticket.may_leave is not None
         try:
             await ticket.may_leave
         except asyncio.CancelledError:
@@ -82,7 +76,7 @@ class SubmitScheduler:
     def withdraw(self, ticket: Ticket) -> None:
         """It will not be sent after all."""
         waiting = ticket.may_leave
-        if waiting and not waiting.cancel() and not waiting.cancelled() and waiting.exception() is None:
+        if not waiting.cancel() and not waiting.cancelled() and waiting.exception() is None:
             self.lost()  # it was let go a moment ago
 
     def taken(self, ticket: Ticket) -> None:
@@ -122,7 +116,7 @@ class SubmitScheduler:
         self._open, self._closed = False, reason
         line, self._line = self._line, []
         for ticket in line:
-            if ticket.may_leave and not ticket.may_leave.done():
+            if not ticket.may_leave.done():
                 ticket.may_leave.set_exception(SchedulerClosed(reason))
         self._tell_room()
 
@@ -137,8 +131,7 @@ class SubmitScheduler:
             self._timer.cancel()
             self._timer = None
         while self._line and self._open:
-            waiting = self._line[0].may_leave
-            if waiting is None or waiting.done():  # withdrawn
+            if self._line[0].may_leave.done():  # withdrawn
                 heapq.heappop(self._line)
                 continue
             now = _now()
@@ -149,7 +142,7 @@ class SubmitScheduler:
                 break
             ticket = heapq.heappop(self._line)
             ticket.round = self._window.leave(now)
-            waiting.set_result(None)
+            ticket.may_leave.set_result(None)
         self._tell_room()
 
 

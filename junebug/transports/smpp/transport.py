@@ -8,6 +8,7 @@ Neighbour: inbound.py has what comes in.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -96,8 +97,9 @@ class SmppTransport(Transport):
         self._bind = PersistentBind(config.bind, on_state=self._on_state, on_request=self._on_request, on_pdu=self._on_pdu)
         self._correlation = ReceiptCorrelation(config, context.store, self._report)
         self._inbound = Inbound(context, config, self._correlation, self._pdu_log)
-        self._unfinished: OrderedDict[str, Progress] = OrderedDict()
+        self._unfinished: dict[str, Progress] = {}
         self._accepted: OrderedDict[str, str | None] = OrderedDict()
+        self._numbers = itertools.count(1)
         self._reference = int(new_id()[:4], 16)
         self._statuses: asyncio.Queue[tuple[StatusLevel, str, str, dict[str, Any]]] = asyncio.Queue()
         self._was_bound = False
@@ -174,7 +176,7 @@ class SmppTransport(Transport):
         if progress is None:
             self._reference = (self._reference + 1) % self._config.reference_rollover
             pdus = mt.build(message, self._config, self._reference, datetime.now(UTC))
-            progress = self._unfinished[message.message_id] = Progress(self._scheduler.next_number(), pdus)
+            progress = self._unfinished[message.message_id] = Progress(next(self._numbers), pdus)
         progress.in_send = True
         if len(self._unfinished) > MAX_REMEMBERED + self.window:
             self._forget(next(each for each, progress in self._unfinished.items() if not progress.in_send))
@@ -201,8 +203,9 @@ class SmppTransport(Transport):
         while True:
             try:
                 await self._scheduler.turn(ticket)
-            except SchedulerClosed as error:
-                raise self._not_sent(str(error)) from None
+            except SchedulerClosed as error:  # to be tried again when the bind has been
+                left = self._next_attempt - asyncio.get_running_loop().time()
+                raise NotSent(str(error), max(self.shortest_pause, left + 0.2)) from None
             try:
                 if progress.refused:
                     raise NotSent("another part of the message was refused")
@@ -222,7 +225,8 @@ class SmppTransport(Transport):
                 if isinstance(error, ResponseLost):
                     raise UnknownOutcome(str(error)) from None
                 raise
-            meaning = self._meaning(response)
+            status = response.command_status
+            meaning = self._config.status_meanings.get(status, "reject") if status != c.ESME_ROK else "accepted"
             if meaning == "throttled":
                 self._scheduler.throttled(ticket)
                 continue
@@ -230,28 +234,15 @@ class SmppTransport(Transport):
             if meaning == "retry" and progress.attempts < MAX_ATTEMPTS:
                 progress.attempts += 1
                 raise NotSent(f"refused for now: {response.status_name}", self._config.retry_delay)
-            if meaning != "accepted":
+            if meaning != "accepted" or not isinstance(response, SubmitSmResp):
                 progress.refused = True
-                raise Rejected(response.status_name if response.command_status else response.command_name)
-            assert isinstance(response, SubmitSmResp)
-            return await self._keep_id(message, progress, ticket.part, response.message_id.strip())
-
-    def _meaning(self, response: Pdu) -> str:
-        if response.command_status == c.ESME_ROK:
-            return "accepted" if isinstance(response, SubmitSmResp) else "reject"
-        return self._config.status_meanings.get(response.command_status, "reject")
-
-    async def _keep_id(self, message: UserMessage, progress: Progress, part: int, provider_id: str) -> None:
-        progress.ids[part] = provider_id
-        if provider_id:
-            channel, parts = self.context.channel_id, len(progress.pdus)
-            sent = SentPart(message.message_id, channel, message.to_addr or "", part, parts)
-            await self._correlation.sent(provider_id, sent)
-
-    def _not_sent(self, reason: str) -> NotSent:
-        """To be tried again when the bind has been."""
-        left = self._next_attempt - asyncio.get_running_loop().time()
-        return NotSent(reason, max(self.shortest_pause, left + 0.2))
+                raise Rejected(response.status_name if status else response.command_name)
+            progress.ids[ticket.part] = provider_id = response.message_id.strip()
+            if provider_id:
+                parts, to_addr = len(progress.pdus), message.to_addr or ""
+                sent = SentPart(message.message_id, self.context.channel_id, to_addr, ticket.part, parts)
+                await self._correlation.sent(provider_id, sent)
+            return
 
     async def _report(self, message_id: str, status: str, details: dict[str, Any], sent_by: str) -> None:
         if self._config.disable_delivery_report:
@@ -303,17 +294,16 @@ class SmppTransport(Transport):
 
     def _on_throttled(self, throttled: bool) -> None:
         if throttled:
-            message = "The SMSC says that we send too fast: sending slower"
-            self._statuses.put_nowait(("degraded", "throttled", message, {}))
+            self._statuses.put_nowait(("degraded", "throttled", "The SMSC says that we send too fast: sending slower", {}))
         else:
             self._statuses.put_nowait(("ok", "throttled_end", "The SMSC takes messages again", {}))
 
     async def _tell_statuses(self) -> None:
         """One after the other, in the order in which they came to be."""
         while True:
-            level, type, message, details = await self._statuses.get()
+            told = await self._statuses.get()
             try:
-                await self.context.status("smpp", level, type, message, details)
+                await self.context.status("smpp", *told)
             except Exception:
                 self.context.log.exception("a status could not be told")
             finally:
