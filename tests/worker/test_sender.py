@@ -81,7 +81,7 @@ async def test_a_message_on_which_the_channel_fails_is_rejected_also_when_it_was
     await bench.send(channel, "1", "faulty", bench.app.url())
     (event,) = await bench.app.wait(1)
     assert event["event_details"] == {"reason": "The channel failed on this message, see its log"}
-    assert (scripted.outcomes, scripted.sent) == ([], [])
+    assert (list(scripted.outcomes), scripted.sent) == ([], [])
 
 
 async def test_what_is_being_sent_meanwhile_is_sent_once(bench: Bench, scripted: type[ScriptedTransport]) -> None:
