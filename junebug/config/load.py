@@ -60,7 +60,6 @@ def _group(values: Mapping[str, Any], group: str) -> dict[str, Any]:
     return {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{group}.")}
 
 
-
 def _read_file(path: str) -> dict[str, Any]:
     """Option name -> value as YAML has it."""
     try:

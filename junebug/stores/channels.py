@@ -197,9 +197,7 @@ class ChannelStore:
             found = await self._redis.run(*(("LRANGE", each, 0, FORGET_CHUNK - 1) for each in lists))
             full = [(each, keys) for each, keys in zip(lists, found, strict=True) if keys]
             for each, keys in full:
-                await self._redis.run(
-                    ("UNLINK", *(f"{channel}:{key}" for key in keys)), ("LTRIM", each, len(keys), -1)
-                )
+                await self._redis.run(("UNLINK", *(f"{channel}:{key}" for key in keys)), ("LTRIM", each, len(keys), -1))
             lists = [each for each, _ in full]
         await self._redis.run(("SREM", names.DELETED_CHANNELS, channel))
 

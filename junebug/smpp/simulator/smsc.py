@@ -19,14 +19,7 @@ from junebug.smpp.fields import EncodeError
 from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import Bind, CancelSm, DataSm, Pdu, QuerySm, ReplaceSm, SubmitMulti, SubmitSm, response_to
 from junebug.smpp.session import Direction, NotWritten, ResponseLost, Session
-from junebug.smpp.simulator.messages import (
-    MESSAGE_IDS,
-    MESSAGE_STATES,
-    Message,
-    mo_parts,
-    receipt_of,
-    wants_receipt,
-)
+from junebug.smpp.simulator.messages import MESSAGE_IDS, MESSAGE_STATES, Message, mo_parts, receipt_of, wants_receipt
 
 MAX_UNANSWERED = 1_000_000
 """Silence and latency are options here: a submit is never refused because others wait."""

@@ -8,12 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from junebug.embedded import ServerProgram
-from junebug.supervisor.processes.respawn import (
-    RespawningConfig,
-    RespawningProcess,
-    default_signals,
-    die_with_parent,
-)
+from junebug.supervisor.processes.respawn import RespawningConfig, RespawningProcess, default_signals, die_with_parent
 
 LOG_SIZE, LOG_BACKUPS = 5_000_000, 2
 SERVER_STOP_TIMEOUT = 10.0

@@ -34,7 +34,5 @@ CONFIG_SCHEMA: dict[str, Any] = {
 }
 
 CHANNEL_TYPE = ChannelType(
-    name="telnet",
-    transport="junebug.transports.telnet.transport:TelnetTransport",
-    config_schema=CONFIG_SCHEMA,
+    name="telnet", transport="junebug.transports.telnet.transport:TelnetTransport", config_schema=CONFIG_SCHEMA
 )
