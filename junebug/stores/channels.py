@@ -82,17 +82,9 @@ class ChannelStore:
         """
         (existed,) = await self._redis.run(
             (
-                "EVAL",
-                _DELETE,
-                5,
-                names.channel_properties(channel),
-                names.CHANNELS,
-                names.GENERATIONS,
-                names.DELETED_CHANNELS,
-                names.deleted_properties(channel),
-                channel,
-                DELETED_TTL,
-            )
+                "EVAL", _DELETE, 5, names.channel_properties(channel), names.CHANNELS, names.GENERATIONS,
+                names.DELETED_CHANNELS, names.deleted_properties(channel), channel, DELETED_TTL,
+            )  # fmt: skip
         )
         if not existed:
             raise ChannelNotFound(f"There is no channel with id {channel!r}")

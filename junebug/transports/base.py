@@ -76,14 +76,9 @@ class TransportContext:
         takes no more from its provider than it can keep.
         """
         message = UserMessage(
-            to_addr=to_addr,
-            from_addr=from_addr,
-            content=content,
-            session_event=session_event,
-            transport_name=self.channel_id,
-            transport_type=transport_type or self.channel_type,
-            **fields,
-        )
+            to_addr=to_addr, from_addr=from_addr, content=content, session_event=session_event,
+            transport_name=self.channel_id, transport_type=transport_type or self.channel_type, **fields,
+        )  # fmt: skip
         await self.publish_inbound(message)
         self.log.info(
             "inbound message received",

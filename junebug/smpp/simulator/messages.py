@@ -65,21 +65,14 @@ class Message:
         """As JSON."""
         pdu = self.pdu
         return {
-            "message_id": self.message_id,
-            "system_id": self.system_id,
-            "command": pdu.command_name,
-            "from": pdu.source_addr,
-            "to": self.destination_addr,
-            "content": self.content,
-            "data_coding": pdu.data_coding,
-            "esm_class": pdu.esm_class,
-            "registered_delivery": pdu.registered_delivery,
-            "user_data": user_data(pdu).hex(),
+            "message_id": self.message_id, "system_id": self.system_id, "command": pdu.command_name,
+            "from": pdu.source_addr, "to": self.destination_addr, "content": self.content,
+            "data_coding": pdu.data_coding, "esm_class": pdu.esm_class,
+            "registered_delivery": pdu.registered_delivery, "user_data": user_data(pdu).hex(),
             "tlvs": {c.tlv_name(tag): value.hex() for tag, value in pdu.tlvs.items() if tag != c.MESSAGE_PAYLOAD},
-            "state": self.state,
-            "receipts_acknowledged": self.receipts,
+            "state": self.state, "receipts_acknowledged": self.receipts,
             "submitted": self.submitted.strftime("%Y-%m-%d %H:%M:%S.%f"),
-        }
+        }  # fmt: skip
 
 
 def user_data(pdu: Pdu) -> bytes:
@@ -121,14 +114,9 @@ def mo_parts(from_addr: str, to_addr: str, content: str, reference: int) -> list
     parts = multipart.parts(content, encoding, reference)
     return [
         DeliverSm(
-            source_addr_ton=c.TON_INTERNATIONAL,
-            source_addr_npi=c.NPI_ISDN,
-            source_addr=from_addr,
-            destination_addr=to_addr,
-            esm_class=c.ESM_CLASS_UDHI if part.udhi else 0,
-            data_coding=data_coding,
-            short_message=part.short_message,
-            sequence_number=1,
-        )
+            source_addr_ton=c.TON_INTERNATIONAL, source_addr_npi=c.NPI_ISDN, source_addr=from_addr,
+            destination_addr=to_addr, esm_class=c.ESM_CLASS_UDHI if part.udhi else 0, data_coding=data_coding,
+            short_message=part.short_message, sequence_number=1,
+        )  # fmt: skip
         for part in parts
     ]

@@ -33,12 +33,7 @@ class ServerConfig(RespawningConfig):
 
     def __init__(self, options: Any, program: ServerProgram, log_dir: Path) -> None:
         super().__init__(
-            options,
-            program.name,
-            shlex.join(program.command),
-            SERVER_STOP_TIMEOUT,
-            environment=dict(program.environment),
-            stdout_logfile=str(log_dir.absolute() / f"{program.name}.log"),
-            stdout_logfile_maxbytes=LOG_SIZE,
-            stdout_logfile_backups=LOG_BACKUPS,
-        )
+            options, program.name, shlex.join(program.command), SERVER_STOP_TIMEOUT,
+            environment=dict(program.environment), stdout_logfile=str(log_dir.absolute() / f"{program.name}.log"),
+            stdout_logfile_maxbytes=LOG_SIZE, stdout_logfile_backups=LOG_BACKUPS,
+        )  # fmt: skip

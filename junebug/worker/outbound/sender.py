@@ -81,14 +81,9 @@ class Sender:
         """Take messages from these queues too. `exclusive`: nobody else may (a second owner of the channel)."""
         queues = tuple(queues)
         self._consumers[queues[0]] = self._context.broker.consume(
-            queues,
-            self._on_delivery,
-            prefetch=max(PREFETCH, 2 * self._transport.window),
-            exclusive=exclusive,
-            halted=self._halted,
-            on_lost=self._on_lost,
-            on_begun=self.cancellations.may_have_missed_some,
-        )
+            queues, self._on_delivery, prefetch=max(PREFETCH, 2 * self._transport.window), exclusive=exclusive,
+            halted=self._halted, on_lost=self._on_lost, on_begun=self.cancellations.may_have_missed_some,
+        )  # fmt: skip
 
     async def release(self, queue: str) -> None:
         """Take no more from this queue (and those named with it)."""
