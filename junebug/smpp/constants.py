@@ -256,7 +256,3 @@ MESSAGE_STATE_NAMES: Final[Mapping[int, str]] = dict(enumerate((
     "SCHEDULED", "ENROUTE", "DELIVERED", "EXPIRED", "DELETED", "UNDELIVERABLE", "ACCEPTED", "UNKNOWN", "REJECTED",
     "SKIPPED",
 )))  # fmt: skip
-RECEIPT_STATES: Final[Mapping[int, str]] = dict(enumerate((
-    "SCHEDLD", "ENROUTE", "DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "ACCEPTD", "UNKNOWN", "REJECTD", "SKIPPED",
-)))  # fmt: skip
-"""The same as a receipt's text abbreviates them (3.4 Appendix B)."""

@@ -38,35 +38,27 @@ class Accepted:
     """Called once RabbitMQ holds all of these: what is kept of the reports for a crash may go now."""
 
 
+@dataclass(eq=False, repr=False)  # its config holds passwords
 class TransportContext:
     """A channel's side of the house, as its transport sees it."""
 
-    def __init__(
-        self,
-        channel_id: str,
-        channel_type: str,
-        config: dict[str, Any],
-        publish_inbound: Callable[[UserMessage], Awaitable[None]],
-        publish_event: Callable[[Event], Awaitable[None]],
-        publish_status: Callable[[Status], Awaitable[None]],
-        store: TransportStore,
-        permit: Callable[[int], Awaitable[None]],
-    ) -> None:
-        """`publish_event` gives an event to the channel that is its `transport_name`."""
-        self.channel_id = channel_id
-        self.channel_type = channel_type
-        self.config = config
-        self.store = store
-        """What the transport keeps beyond its own life. Its calls raise StoreUnavailable while Redis is away."""
-        self.permit = permit
-        """Returns when the channel's rate limit lets one more of that priority leave; the urgent do not wait for others.
-        Each `send` has one permit already: this is for what leaves besides (the further parts of a message).
-        Raises NotSent when the channel stops meanwhile.
-        """
+    channel_id: str
+    channel_type: str
+    config: dict[str, Any]
+    _publish_inbound: Callable[[UserMessage], Awaitable[None]]
+    _publish_event: Callable[[Event], Awaitable[None]]
+    """Gives an event to the channel that is its `transport_name`."""
+    _publish_status: Callable[[Status], Awaitable[None]]
+    store: TransportStore
+    """What the transport keeps beyond its own life. Its calls raise StoreUnavailable while Redis is away."""
+    permit: Callable[[int], Awaitable[None]]
+    """Returns when the channel's rate limit lets one more of that priority leave; the urgent do not wait for others.
+    Each `send` has one permit already: this is for what leaves besides (the further parts of a message).
+    Raises NotSent when the channel stops meanwhile.
+    """
+
+    def __post_init__(self) -> None:
         self.log = structlog.stdlib.get_logger("transport")
-        self._publish_inbound = publish_inbound
-        self._publish_event = publish_event
-        self._publish_status = publish_status
         self._last_statuses: dict[str, tuple[str, str, str]] = {}
 
     async def inbound(
@@ -85,20 +77,12 @@ class TransportContext:
         takes no more from its provider than it can keep.
         """
         message = UserMessage(
-            to_addr=to_addr,
-            from_addr=from_addr,
-            content=content,
-            session_event=session_event,
-            transport_name=self.channel_id,
-            transport_type=transport_type or self.channel_type,
-            **fields,
+            to_addr=to_addr, from_addr=from_addr, content=content, session_event=session_event,
+            transport_name=self.channel_id, transport_type=transport_type or self.channel_type, **fields,
         )
         await self._publish_inbound(message)
         self.log.info(
-            "inbound message received",
-            message_id=message.message_id,
-            from_addr=from_addr,
-            to_addr=to_addr,
+            "inbound message received", message_id=message.message_id, from_addr=from_addr, to_addr=to_addr,
             session_event=session_event,
         )
         return message
@@ -112,24 +96,15 @@ class TransportContext:
         Returns once RabbitMQ holds it, which is not before it holds the message's ack: what `send` itself learns, it
         returns (Accepted).
         """
-        await self._publish_event(
-            Event(
-                event_type="delivery_report",
-                user_message_id=message_id,
-                delivery_status=status,
-                transport_name=sent_by or self.channel_id,
-                transport_metadata=details or {},
-            )
+        event = Event(
+            event_type="delivery_report", user_message_id=message_id, delivery_status=status,
+            transport_name=sent_by or self.channel_id, transport_metadata=details or {},
         )
+        await self._publish_event(event)
         self.log.info("delivery report", message_id=message_id, delivery_status=status)
 
     async def status(
-        self,
-        component: str,
-        status: StatusLevel,
-        type: str,
-        message: str,
-        details: dict[str, Any] | None = None,
+        self, component: str, status: StatusLevel, type: str, message: str, details: dict[str, Any] | None = None
     ) -> None:
         """How a component does (spec 1.7.3). Said again unchanged, it is not sent again."""
         present = (status, type, message)
@@ -138,16 +113,10 @@ class TransportContext:
         self._last_statuses[component] = present
         level = {"ok": self.log.info, "degraded": self.log.warning, "down": self.log.error}[status]
         level("status", component=component, status=status, type=type, reason=message)
-        await self._publish_status(
-            Status(
-                channel_id=self.channel_id,
-                component=component,
-                status=status,
-                type=type,
-                message=message,
-                details=details or {},
-            )
+        told = Status(
+            channel_id=self.channel_id, component=component, status=status, type=type, message=message, details=details or {}
         )
+        await self._publish_status(told)
 
     def has_reported(self, component: str) -> bool:
         """Whether the transport ever told the status of this component."""

@@ -31,45 +31,18 @@ _NAMED = re.compile(
     r"\b(id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat(?:us)?|err(?:or)?|text)\s*[:=]\s*([^\s,;\0]*)", re.IGNORECASE
 )
 
-MESSAGE_STATES: Mapping[int, str] = {
-    0: "SCHEDULED",  # SMPP 5.0
-    1: "ENROUTE",
-    2: "DELIVERED",
-    3: "EXPIRED",
-    4: "DELETED",
-    5: "UNDELIVERABLE",
-    6: "ACCEPTED",
-    7: "UNKNOWN",
-    8: "REJECTED",
-    9: "SKIPPED",  # SMPP 5.0
-}
-
 STATUS_MAPPING: Mapping[str, str] = {
     # message_state (SMPP 3.4 §5.2.28, 5.0 §4.7.15)
-    "SCHEDULED": "pending",
-    "ENROUTE": "pending",
-    "DELIVERED": "delivered",
-    "EXPIRED": "failed",
-    "DELETED": "failed",
-    "UNDELIVERABLE": "failed",
+    "SCHEDULED": "pending", "ENROUTE": "pending", "DELIVERED": "delivered", "EXPIRED": "failed", "DELETED": "failed",
+    "UNDELIVERABLE": "failed", "UNKNOWN": "pending", "REJECTED": "failed", "SKIPPED": "failed",
     "ACCEPTED": "delivered",  # "read on behalf of the subscriber by customer service": final; Vumi's meaning, too
-    "UNKNOWN": "pending",
-    "REJECTED": "failed",
-    "SKIPPED": "failed",
     # the text's own spellings (appendix B)
-    "DELIVRD": "delivered",
-    "UNDELIV": "failed",
-    "ACCEPTD": "delivered",
-    "REJECTD": "failed",
+    "DELIVRD": "delivered", "UNDELIV": "failed", "ACCEPTD": "delivered", "REJECTD": "failed",
     # Vumi's
-    "0": "delivered",
-    "PENDING": "pending",
+    "0": "delivered", "PENDING": "pending",
     # seen elsewhere
-    "UNDELIVERED": "failed",
-    "FAILED": "failed",
-    "BUFFRED": "pending",
-    "BUFFERED": "pending",
-}
+    "UNDELIVERED": "failed", "FAILED": "failed", "BUFFRED": "pending", "BUFFERED": "pending",
+}  # fmt: skip
 """State of a receipt -> status of the delivery event. One that is not here is pending: it ends nothing."""
 
 _RANKS = {"pending": 1, "delivered": 2, "failed": 2}
@@ -112,10 +85,7 @@ class ReceiptReader:
     """Reads receipts as a channel's config wants them read."""
 
     def __init__(
-        self,
-        regex: re.Pattern[str] = DEFAULT_REGEX,
-        statuses: Mapping[str, str] = STATUS_MAPPING,
-        use_esm_class: bool = True,
+        self, regex: re.Pattern[str] = DEFAULT_REGEX, statuses: Mapping[str, str] = STATUS_MAPPING, use_esm_class: bool = True
     ) -> None:
         self._regex = regex
         self._statuses = statuses
@@ -159,7 +129,7 @@ class ReceiptReader:
     @staticmethod
     def _state(message_state: bytes, fields: Mapping[str, str]) -> str:
         """The TLV's, by its name; the text's where there is none, or one that no specification knows."""
-        name = MESSAGE_STATES.get(message_state[-1]) if message_state else None
+        name = c.MESSAGE_STATE_NAMES.get(message_state[-1]) if message_state else None
         return name or fields.get("stat", "")
 
 

@@ -17,7 +17,5 @@ class AddressedTelnetTransport(TelnetTransport):
                 return False
             answers.append(answer.strip())
         client.to_addr, client.from_addr = answers
-        await client.write(
-            f"[Sending all messages to: {client.to_addr} and from: {client.from_addr}]\n".encode()
-        )
+        await client.write(f"[Sending all messages to: {client.to_addr} and from: {client.from_addr}]\n".encode())
         return True
