@@ -74,9 +74,8 @@ class Inbound:
         entry = _Entry(lambda message_id: self._pdu_log("in", pdu.raw, pdu, message_id))
         status = c.ESME_ROK
         try:
-            receipt = self._receipts.read(
-                pdu.esm_class, pdu.tlvs, mo.receipt_text(pdu), (pdu.source_addr, pdu.destination_addr)
-            )
+            addresses = (pdu.source_addr, pdu.destination_addr)
+            receipt = self._receipts.read(pdu.esm_class, pdu.tlvs, mo.receipt_text(pdu), addresses)
             if receipt is None or not await self._match(receipt, entry):
                 await self._deliver(pdu, entry)
         except UnreadableReceipt as error:
@@ -114,12 +113,8 @@ class Inbound:
         message_id = new_id()
         entry.write(message_id)
         await self._context.inbound(
-            to_addr=inbound.destination_addr,
-            from_addr=inbound.source_addr,
-            content=content,
-            transport_type=self._config.transport_type,
-            message_id=message_id,
-            helper_metadata=inbound.metadata(),
+            to_addr=inbound.destination_addr, from_addr=inbound.source_addr, content=content,
+            transport_type=self._config.transport_type, message_id=message_id, helper_metadata=inbound.metadata(),
         )
 
     async def _deliver_whole(self, whole: Whole) -> None:
@@ -127,12 +122,9 @@ class Inbound:
         if whole.missing:
             metadata = {"incomplete": True, "smpp": {"parts": whole.parts, "missing_parts": list(whole.missing)}}
         await self._context.inbound(
-            to_addr=whole.destination_addr,
-            from_addr=whole.source_addr,
+            to_addr=whole.destination_addr, from_addr=whole.source_addr,
             content=mo.decode_whole(whole.texts, self._config.codecs_of_data_codings),
-            transport_type=self._config.transport_type,
-            message_id=whole.message_id,
-            helper_metadata=metadata,
+            transport_type=self._config.transport_type, message_id=whole.message_id, helper_metadata=metadata,
         )
 
     @staticmethod

@@ -6,6 +6,7 @@ Neighbours: smpp/text (what octets mean, user data headers), reassembly.py (part
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,25 +71,16 @@ def read(pdu: Carrier) -> Inbound:
         except multipart.BadUserDataHeader:
             pass
     part = header.concatenation or multipart.parse_sar(pdu.tlvs)
-    return Inbound(
-        source_addr=pdu.source_addr,
-        destination_addr=pdu.destination_addr,
-        octets=Octets(octets, pdu.data_coding, header.locking_shift, header.single_shift),
-        part=part if part and part.total > 1 else None,
-        tlvs=pdu.tlvs,
-    )
+    told = Octets(octets, pdu.data_coding, header.locking_shift, header.single_shift)
+    return Inbound(pdu.source_addr, pdu.destination_addr, told, part if part and part.total > 1 else None, pdu.tlvs)
 
 
 def decode(octets: Octets, overrides: Mapping[int, str], errors: str = "strict") -> str:
     """Raises codecs.UndecodableText; with errors="replace" only for a data_coding that is of no text."""
     return codecs.decode_text(
-        octets.data,
-        octets.data_coding,
-        overrides,
-        locking_shift=octets.locking_shift,
-        single_shift=octets.single_shift,
-        errors=errors,
-    )
+        octets.data, octets.data_coding, overrides,
+        locking_shift=octets.locking_shift, single_shift=octets.single_shift, errors=errors,
+    )  # fmt: skip
 
 
 def decode_whole(parts: Iterable[Octets], overrides: Mapping[int, str]) -> str:
@@ -100,8 +92,7 @@ def decode_whole(parts: Iterable[Octets], overrides: Mapping[int, str]) -> str:
     kinds = {(each.data_coding, each.locking_shift, each.single_shift) for each in told}
     if len(kinds) == 1:
         try:
-            data = b"".join(each.data for each in told)
-            return decode(Octets(data, told[0].data_coding, told[0].locking_shift, told[0].single_shift), overrides)
+            return decode(dataclasses.replace(told[0], data=b"".join(each.data for each in told)), overrides)
         except codecs.UndecodableText:
             pass
     return "".join(_decode_anyway(each, overrides) for each in told)

@@ -13,20 +13,21 @@ import structlog
 
 from junebug.logs.redaction import REDACTED
 from junebug.smpp import constants as c
-from junebug.smpp.pdu import Pdu
+from junebug.smpp.pdu import BINDS, KINDS, Pdu, UnknownPdu
 from junebug.smpp.session import Direction
 from junebug.smpp.text.codecs import UndecodableText
 from junebug.transports.smpp import mo
 
 _NOT_SHOWN = frozenset(("tlvs", "raw", "command_id", "command_status", "sequence_number", "short_message", "password"))
+_SHOWN = {
+    kind: [(each.name, each.default) for each in dataclasses.fields(kind) if each.name not in _NOT_SHOWN]
+    for kind in (*KINDS.values(), UnknownPdu)
+}
+"""(name, default) of the parameters of each kind of PDU that are shown where they are not the default."""
 _RENAMED = {"message_id": "smsc_message_id"}
 """message_id is ours in each line of the log."""
-_WITH_PASSWORD = (c.BIND_RECEIVER, c.BIND_TRANSMITTER, c.BIND_TRANSCEIVER, c.OUTBIND)
+_WITH_PASSWORD = (*BINDS, c.OUTBIND)
 _WITH_CONTENT = (c.SUBMIT_SM, c.DELIVER_SM, c.DATA_SM, c.SUBMIT_MULTI, c.REPLACE_SM)
-
-
-_shown: dict[type[Pdu], tuple[tuple[str, Any], ...]] = {}
-"""One entry for each kind of PDU."""
 
 
 class PduLog:
@@ -49,7 +50,7 @@ class PduLog:
         entry["sequence_number"] = pdu.sequence_number
         if command_id & c.RESPONSE:
             entry["command_status"] = pdu.status_name
-        for name, default in _shown_fields(type(pdu)):
+        for name, default in _SHOWN[type(pdu)]:
             value = getattr(pdu, name)
             if value != default:
                 entry[_RENAMED.get(name, name)] = value if isinstance(value, int | str) else repr(value)
@@ -83,12 +84,3 @@ def without_password(raw: bytes) -> bytes:
     system_id, _, rest = raw[16:].partition(b"\0")
     password, end, rest = rest.partition(b"\0")
     return raw[:16] + system_id + b"\0" + b"*" * len(password) + end + rest
-
-
-def _shown_fields(kind: type[Pdu]) -> tuple[tuple[str, Any], ...]:
-    """(name, default) of the parameters that are shown where they are not the default."""
-    shown = _shown.get(kind)
-    if shown is None:
-        shown = tuple((each.name, each.default) for each in dataclasses.fields(kind) if each.name not in _NOT_SHOWN)
-        _shown[kind] = shown
-    return shown
