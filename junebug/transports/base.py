@@ -81,10 +81,7 @@ class TransportContext:
         )  # fmt: skip
         await self.publish_inbound(message)
         self.log.info(
-            "inbound message received",
-            message_id=message.message_id,
-            from_addr=from_addr,
-            to_addr=to_addr,
+            "inbound message received", message_id=message.message_id, from_addr=from_addr, to_addr=to_addr,
             session_event=session_event,
         )
         return message
@@ -107,6 +104,7 @@ class TransportContext:
                 transport_metadata=details or {},
             )
         )
+        await self._publish_event(event)
         self.log.info("delivery report", message_id=message_id, delivery_status=status)
 
     async def status(

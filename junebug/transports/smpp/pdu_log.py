@@ -14,14 +14,19 @@ import structlog
 
 from junebug.logs.redaction import REDACTED
 from junebug.smpp import constants as c
-from junebug.smpp.pdu import Pdu
+from junebug.smpp.pdu import BINDS, KINDS, Pdu, UnknownPdu
 from junebug.smpp.session import Direction
 from junebug.transports.smpp import mo
 
 _NOT_SHOWN = frozenset(("tlvs", "raw", "command_id", "command_status", "sequence_number", "short_message", "password"))
+_SHOWN = {
+    kind: [(each.name, each.default) for each in dataclasses.fields(kind) if each.name not in _NOT_SHOWN]
+    for kind in (*KINDS.values(), UnknownPdu)
+}
+"""(name, default) of the parameters of each kind of PDU that are shown where they are not the default."""
 _RENAMED = {"message_id": "smsc_message_id"}
 """message_id is ours in each line of the log."""
-_WITH_PASSWORD = (c.BIND_RECEIVER, c.BIND_TRANSMITTER, c.BIND_TRANSCEIVER, c.OUTBIND)
+_WITH_PASSWORD = (*BINDS, c.OUTBIND)
 _WITH_CONTENT = (c.SUBMIT_SM, c.DELIVER_SM, c.DATA_SM, c.SUBMIT_MULTI, c.REPLACE_SM)
 
 
