@@ -84,7 +84,7 @@ class ChannelStore:
             (
                 "EVAL", _DELETE, 5, names.channel_properties(channel), names.CHANNELS, names.GENERATIONS,
                 names.DELETED_CHANNELS, names.deleted_properties(channel), channel, DELETED_TTL,
-            )  # fmt: skip
+            )
         )
         if not existed:
             raise ChannelNotFound(f"There is no channel with id {channel!r}")

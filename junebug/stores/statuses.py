@@ -31,7 +31,7 @@ class StatusStore:
                 "EVAL", _PUT_STATUS, 2, names.channel_status(status.channel_id),
                 names.channel_properties(status.channel_id), status.component, orjson.dumps(status_body(status)),
                 normalise_timestamp(status.timestamp), ORPHAN_TTL,
-            )  # fmt: skip
+            )
         )
         return bool(kept)
 

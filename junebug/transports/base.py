@@ -104,7 +104,6 @@ class TransportContext:
                 transport_metadata=details or {},
             )
         )
-        await self._publish_event(event)
         self.log.info("delivery report", message_id=message_id, delivery_status=status)
 
     async def status(

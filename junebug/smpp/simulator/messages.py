@@ -117,6 +117,6 @@ def mo_parts(from_addr: str, to_addr: str, content: str, reference: int) -> list
             source_addr_ton=c.TON_INTERNATIONAL, source_addr_npi=c.NPI_ISDN, source_addr=from_addr,
             destination_addr=to_addr, esm_class=c.ESM_CLASS_UDHI if part.udhi else 0, data_coding=data_coding,
             short_message=part.short_message, sequence_number=1,
-        )  # fmt: skip
+        )
         for part in parts
     ]

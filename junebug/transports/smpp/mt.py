@@ -62,7 +62,7 @@ def build(message: UserMessage, config: SmppConfig, reference: int, now: datetim
             validity_period=validity,
             registered_delivery=int(options.get("registered_delivery", config.registered_delivery)),
             data_coding=data_coding, short_message=part.short_message, tlvs={**tlvs, **part.tlvs},
-        )  # fmt: skip
+        )
         for part in parts
     ]
 
