@@ -6,6 +6,7 @@ session.py is one connection of it. Who owns a bind hears of its states, and mak
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import ssl
 from collections.abc import Callable
@@ -26,10 +27,8 @@ from junebug.smpp.session import Direction, NotWritten, ResponseLost, Session
 log = structlog.stdlib.get_logger("smpp")
 
 _COMMANDS: dict[BindMode, int] = {
-    "transceiver": c.BIND_TRANSCEIVER,
-    "transmitter": c.BIND_TRANSMITTER,
-    "receiver": c.BIND_RECEIVER,
-}
+    "transceiver": c.BIND_TRANSCEIVER, "transmitter": c.BIND_TRANSMITTER, "receiver": c.BIND_RECEIVER,
+}  # fmt: skip
 
 
 class TlsError(Exception):
@@ -145,10 +144,8 @@ class PersistentBind:
                 if self._stopping:
                     return
                 delay = backoff.next()
-                self._tell(
-                    BindState.CONNECTION_LOST, f"{reason.message} ({self._where})", kind=reason.kind,
-                    retry_after=round(delay, 2),
-                )  # fmt: skip
+                message, retry_after = f"{reason.message} ({self._where})", round(delay, 2)
+                self._tell(BindState.CONNECTION_LOST, message, kind=reason.kind, retry_after=retry_after)
             await asyncio.sleep(delay)
 
     async def _attempt(self) -> Session:
@@ -169,32 +166,25 @@ class PersistentBind:
         options = self._options
         loop = asyncio.get_running_loop()
         server_name = (options.tls.server_name or options.host) if options.tls else None
+        new = functools.partial(Session, "esme", options.session, on_request=self._on_request, on_pdu=self._on_pdu)
         try:
             async with asyncio.timeout(options.bind_timeout):
                 _, session = await loop.create_connection(
-                    self._new_session, options.host, options.port, ssl=self._tls, server_hostname=server_name
+                    new, options.host, options.port, ssl=self._tls, server_hostname=server_name
                 )
         except TimeoutError:
-            message = f"no connection to {self._where} within {options.bind_timeout:g} seconds"
-            raise _Failed(BindState.CONNECT_FAILED, message) from None
+            problem = f"no connection to {self._where} within {options.bind_timeout:g} seconds"
+            raise _Failed(BindState.CONNECT_FAILED, problem) from None
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; names that no resolver takes are ValueErrors
             raise _Failed(BindState.CONNECT_FAILED, f"cannot connect to {self._where}: {_say(error)}") from None
         return session
 
-    def _new_session(self) -> Session:
-        return Session("esme", self._options.session, on_request=self._on_request, on_pdu=self._on_pdu)
-
     async def _bind(self, session: Session) -> None:
         options = self._options
         bind = Bind(
-            command_id=_COMMANDS[options.bind_mode],
-            system_id=options.system_id,
-            password=options.password,
-            system_type=options.system_type,
-            interface_version=options.interface_version,
-            addr_ton=options.addr_ton,
-            addr_npi=options.addr_npi,
-            address_range=options.address_range,
+            command_id=_COMMANDS[options.bind_mode], system_id=options.system_id, password=options.password,
+            system_type=options.system_type, interface_version=options.interface_version,
+            addr_ton=options.addr_ton, addr_npi=options.addr_npi, address_range=options.address_range,
         )
         try:
             response = await session.request(bind, timeout=options.bind_timeout)

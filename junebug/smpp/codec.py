@@ -15,25 +15,7 @@ from typing import Final, get_type_hints
 from junebug.errors import JunebugError
 from junebug.smpp import constants as c
 from junebug.smpp.fields import LONGEST_TEXT, BadBody, EncodeError, Field, Octets
-from junebug.smpp.pdu import (
-    KINDS,
-    AlertNotification,
-    Bind,
-    BindResp,
-    CancelSm,
-    DataSm,
-    DataSmResp,
-    DeliverSm,
-    Outbind,
-    Pdu,
-    QuerySm,
-    ReplaceSm,
-    SubmitMulti,
-    SubmitMultiResp,
-    SubmitSm,
-    SubmitSmResp,
-    UnknownPdu,
-)
+from junebug.smpp.pdu import KINDS, Bind, BindResp, Pdu, ShortMessagePdu, UnknownPdu
 
 
 class DecodeError(JunebugError):
@@ -57,23 +39,6 @@ def _layout(kind: type[Pdu]) -> tuple[tuple[str, Field], ...]:
 
 _LAYOUTS: Final[dict[type[Pdu], tuple[tuple[str, Field], ...]]] = {kind: _layout(kind) for kind in KINDS.values()}
 
-_LAST_NEEDED: Final[dict[type[Pdu], str]] = {
-    # A request's body may end after this parameter; the rest keeps its defaults. A response's may be empty altogether.
-    Bind: "system_id",
-    Outbind: "system_id",
-    SubmitSm: "data_coding",
-    DeliverSm: "data_coding",
-    SubmitMulti: "data_coding",
-    DataSm: "destination_addr",
-    QuerySm: "message_id",
-    CancelSm: "message_id",
-    ReplaceSm: "message_id",
-    AlertNotification: "source_addr",
-}
-_MESSAGES: Final = (SubmitSm, DeliverSm)
-_BODILESS_ERRORS: Final = frozenset((BindResp, SubmitSmResp, SubmitMultiResp, DataSmResp))
-"""Their body is left out when command_status is not 0 (3.4 §4.1.2, §4.4.2): some peers mistake the NUL for garbage."""
-
 # --- encode ---------------------------------------------------------------------------------------------------------------
 
 _HEADER = Struct(">4I")
@@ -82,14 +47,14 @@ _TLV = Struct(">HH")
 
 def encode(pdu: Pdu) -> bytes:
     """The frame of a PDU. Raises EncodeError for what the specification forbids, naming the field."""
-    if isinstance(pdu, _MESSAGES):
+    if isinstance(pdu, ShortMessagePdu):
         frame = _encode_sm(pdu)
         if frame is not None:
             return frame
     parts = [b""]
     if isinstance(pdu, UnknownPdu):
         parts.append(pdu.body)
-    elif not (pdu.command_status and type(pdu) in _BODILESS_ERRORS and not pdu.tlvs and _is_blank(pdu)):
+    elif not (pdu.command_status and pdu.bodiless_error and not pdu.tlvs and _is_blank(pdu)):
         parts += (field.write(name, getattr(pdu, name)) for name, field in _LAYOUTS[type(pdu)])
     if pdu.tlvs:
         _write_tlvs(pdu, parts)
@@ -99,7 +64,7 @@ def encode(pdu: Pdu) -> bytes:
 _sm_structs: dict[tuple[int, int, int], Struct] = {}
 
 
-def _encode_sm(pdu: SubmitSm | DeliverSm) -> bytes | None:
+def _encode_sm(pdu: ShortMessagePdu) -> bytes | None:
     """The fast way. None: something is wrong, or unusual; the general way tells.
 
     Everything up to sm_length is one struct, by the lengths of the three texts: "9s" of 8 octets writes their NUL too.
@@ -129,27 +94,11 @@ def _encode_sm(pdu: SubmitSm | DeliverSm) -> bytes | None:
             _sm_structs[lengths] = struct  # 2,646 at most
         return (
             struct.pack(
-                struct.size + len(short_message),
-                pdu.command_id,
-                0,
-                sequence_number,
-                service_type.encode("latin-1"),
-                pdu.source_addr_ton,
-                pdu.source_addr_npi,
-                source_addr.encode("latin-1"),
-                pdu.dest_addr_ton,
-                pdu.dest_addr_npi,
-                destination_addr.encode("latin-1"),
-                pdu.esm_class,
-                pdu.protocol_id,
-                pdu.priority_flag,
-                0,
-                0,
-                pdu.registered_delivery,
-                pdu.replace_if_present_flag,
-                pdu.data_coding,
-                pdu.sm_default_msg_id,
-                len(short_message),
+                struct.size + len(short_message), pdu.command_id, 0, sequence_number, service_type.encode("latin-1"),
+                pdu.source_addr_ton, pdu.source_addr_npi, source_addr.encode("latin-1"),
+                pdu.dest_addr_ton, pdu.dest_addr_npi, destination_addr.encode("latin-1"),
+                pdu.esm_class, pdu.protocol_id, pdu.priority_flag, 0, 0, pdu.registered_delivery,
+                pdu.replace_if_present_flag, pdu.data_coding, pdu.sm_default_msg_id, len(short_message),
             )
             + short_message
         )
@@ -213,7 +162,7 @@ def decode(frame: bytes) -> Pdu:
     kind = KINDS.get(command_id, UnknownPdu)
     pdu = kind(command_status=command_status, sequence_number=sequence_number, raw=frame)
     try:
-        if isinstance(pdu, _MESSAGES):
+        if isinstance(pdu, ShortMessagePdu):
             end = _read_sm(pdu, frame) or _read_body(pdu, frame)
         elif isinstance(pdu, UnknownPdu):
             pdu.command_id, pdu.body, end = command_id, frame[16:], len(frame)
@@ -229,7 +178,7 @@ def decode(frame: bytes) -> Pdu:
     return pdu
 
 
-def _read_sm(pdu: SubmitSm | DeliverSm, frame: bytes) -> int:
+def _read_sm(pdu: ShortMessagePdu, frame: bytes) -> int:
     """The fast way: the offset after short_message, or 0 when something is odd; the general way tells what it means."""
     find = frame.find
     # where the NULs of service_type, source_addr, destination_addr, schedule_delivery_time and validity_period are
@@ -271,7 +220,7 @@ def _read_sm(pdu: SubmitSm | DeliverSm, frame: bytes) -> int:
 
 def _read_body(pdu: Pdu, frame: bytes) -> int:
     offset, end = 16, len(frame)
-    needed = None if pdu.command_id >= c.RESPONSE else _LAST_NEEDED.get(type(pdu))
+    needed = None if pdu.command_id >= c.RESPONSE else pdu.last_needed
     for name, field in _LAYOUTS[type(pdu)]:
         if offset == end and needed is None:
             break

@@ -69,6 +69,8 @@ class CString:
     """C-octet string: text (Latin-1) that ends with a NUL. `size` is the most octets with its NUL."""
 
     size: int
+    status: int = c.ESME_RINVCMDLEN
+    """command_status that refuses one that is too long to be read."""
     time: bool = False
     """It is empty or a time of exactly 16 characters."""
 
@@ -97,7 +99,7 @@ class CString:
         if self.time and end - offset > 16 and _TIME.match(frame, offset):
             end = after = offset + 16  # some SMSCs take "fixed length" to mean no NUL
         if end - offset > LONGEST_TEXT:
-            raise BadBody(f"{name} is {end - offset} octets long", _STATUS_OF_FIELD.get(name, c.ESME_RINVCMDLEN))
+            raise BadBody(f"{name} is {end - offset} octets long", self.status)
         return frame[offset:end].decode("latin-1"), after
 
 
@@ -154,7 +156,7 @@ class Destinations:
         for number, destination in enumerate(value):
             path = f"{name}[{number}]."
             if destination.dl_name:
-                parts += b"\2", _ADDRESS.write(path + "dl_name", destination.dl_name)
+                parts += b"\2", _LIST.write(path + "dl_name", destination.dl_name)
             else:
                 parts += b"\1", _write_address(path, destination)
         return b"".join(parts)
@@ -168,7 +170,7 @@ class Destinations:
             if flag == 1:
                 offset = _read_address(destination, frame, offset)
             elif flag == 2:
-                destination.dl_name, offset = _ADDRESS.read("dl_name", frame, offset)
+                destination.dl_name, offset = _LIST.read("dl_name", frame, offset)
             else:
                 raise BadBody(f"dest_flag is {flag}", c.ESME_RINVDESTFLAG)
             destinations.append(destination)
@@ -197,7 +199,8 @@ class Failures:
         return failures, offset
 
 
-_OCTET, _STATUS, _ADDRESS = Octets(1), Octets(4), CString(21)
+_OCTET, _STATUS = Octets(1), Octets(4)
+_ADDRESS, _LIST = CString(21, c.ESME_RINVDSTADR), CString(21, c.ESME_RINVDLNAME)
 
 
 def _write_address(path: str, of: DestAddress | UnsuccessSme) -> bytes:
@@ -213,17 +216,3 @@ def _read_address(into: DestAddress | UnsuccessSme, frame: bytes, offset: int) -
     into.dest_addr_npi, offset = _OCTET.read("dest_addr_npi", frame, offset)
     into.destination_addr, offset = _ADDRESS.read("destination_addr", frame, offset)
     return offset
-
-
-_STATUS_OF_FIELD = {
-    "service_type": c.ESME_RINVSERTYP,
-    "system_id": c.ESME_RINVSYSID,
-    "password": c.ESME_RINVPASWD,
-    "system_type": c.ESME_RINVSYSTYP,
-    "source_addr": c.ESME_RINVSRCADR,
-    "destination_addr": c.ESME_RINVDSTADR,
-    "dl_name": c.ESME_RINVDLNAME,
-    "message_id": c.ESME_RINVMSGID,
-    "schedule_delivery_time": c.ESME_RINVSCHED,
-    "validity_period": c.ESME_RINVEXPIRY,
-}

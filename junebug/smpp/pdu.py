@@ -14,12 +14,16 @@ from junebug.smpp import constants as c
 from junebug.smpp.fields import CString, DestAddress, Destinations, Failures, Octets, Sized, UnsuccessSme
 
 Octet: TypeAlias = Annotated[int, Octets(1)]
-ServiceType: TypeAlias = Annotated[str, CString(6)]
-SystemId: TypeAlias = Annotated[str, CString(16)]
-Address: TypeAlias = Annotated[str, CString(21)]
-LongAddress: TypeAlias = Annotated[str, CString(65)]
-MessageId: TypeAlias = Annotated[str, CString(65)]
-Time: TypeAlias = Annotated[str, CString(17, time=True)]
+ServiceType: TypeAlias = Annotated[str, CString(6, c.ESME_RINVSERTYP)]
+SystemId: TypeAlias = Annotated[str, CString(16, c.ESME_RINVSYSID)]
+Password: TypeAlias = Annotated[str, CString(9, c.ESME_RINVPASWD)]
+Source: TypeAlias = Annotated[str, CString(21, c.ESME_RINVSRCADR)]
+Destination: TypeAlias = Annotated[str, CString(21, c.ESME_RINVDSTADR)]
+LongSource: TypeAlias = Annotated[str, CString(65, c.ESME_RINVSRCADR)]
+LongDestination: TypeAlias = Annotated[str, CString(65, c.ESME_RINVDSTADR)]
+MessageId: TypeAlias = Annotated[str, CString(65, c.ESME_RINVMSGID)]
+Schedule: TypeAlias = Annotated[str, CString(17, c.ESME_RINVSCHED, time=True)]
+Validity: TypeAlias = Annotated[str, CString(17, c.ESME_RINVEXPIRY, time=True)]
 ShortMessage: TypeAlias = Annotated[bytes, Sized()]
 
 # --- PDUs ---------------------------------------------------------------------------------------------------------------
@@ -35,6 +39,11 @@ class Pdu:
     """Optional parameters by tag; of a repeated tag the first. Unknown tags are kept."""
     raw: bytes = field(default=b"", compare=False, repr=False)
     """The frame as received; empty for a PDU of ours. May hold a password."""
+    last_needed: ClassVar[str | None] = None
+    """A request's body may end after this parameter; the rest keeps its defaults. A response's may be empty altogether."""
+    bodiless_error: ClassVar[bool] = False
+    """Whether its body, where it says nothing, is left out when command_status is not 0 (3.4 §4.1.2, §4.4.2): some peers
+    mistake the NUL for garbage."""
 
     @property
     def command_id(self) -> int:
@@ -55,10 +64,11 @@ class Pdu:
 class Bind(Pdu):
     """bind_transmitter, bind_receiver or bind_transceiver, by `command_id`."""
 
+    last_needed = "system_id"
     command_id: int = c.BIND_TRANSCEIVER
     system_id: SystemId = ""
-    password: Annotated[str, CString(9)] = field(default="", repr=False)
-    system_type: Annotated[str, CString(13)] = ""
+    password: Password = field(default="", repr=False)
+    system_type: Annotated[str, CString(13, c.ESME_RINVSYSTYP)] = ""
     interface_version: Octet = 0x34
     addr_ton: Octet = 0
     addr_npi: Octet = 0
@@ -68,14 +78,16 @@ class Bind(Pdu):
 @dataclass(slots=True)
 class BindResp(Pdu):
     command_id: int = c.BIND_TRANSCEIVER_RESP
+    bodiless_error = True
     system_id: SystemId = ""
 
 
 @dataclass(slots=True)
 class Outbind(Pdu):
     command_id: ClassVar[int] = c.OUTBIND
+    last_needed = "system_id"
     system_id: SystemId = ""
-    password: Annotated[str, CString(9)] = field(default="", repr=False)
+    password: Password = field(default="", repr=False)
 
 
 @dataclass(slots=True)
@@ -107,18 +119,19 @@ class EnquireLinkResp(Pdu):
 class ShortMessagePdu(Pdu):
     """The parameters that submit_sm and deliver_sm have in common: all."""
 
+    last_needed = "data_coding"
     service_type: ServiceType = ""
     source_addr_ton: Octet = 0
     source_addr_npi: Octet = 0
-    source_addr: Address = ""
+    source_addr: Source = ""
     dest_addr_ton: Octet = 0
     dest_addr_npi: Octet = 0
-    destination_addr: Address = ""
+    destination_addr: Destination = ""
     esm_class: Octet = 0
     protocol_id: Octet = 0
     priority_flag: Octet = 0
-    schedule_delivery_time: Time = ""
-    validity_period: Time = ""
+    schedule_delivery_time: Schedule = ""
+    validity_period: Validity = ""
     registered_delivery: Octet = 0
     replace_if_present_flag: Octet = 0
     data_coding: Octet = 0
@@ -141,6 +154,7 @@ class DeliverSm(ShortMessagePdu):
 @dataclass(slots=True)
 class SubmitSmResp(Pdu):
     command_id: ClassVar[int] = c.SUBMIT_SM_RESP
+    bodiless_error = True
     message_id: MessageId = ""
 
 
@@ -153,16 +167,17 @@ class DeliverSmResp(Pdu):
 @dataclass(slots=True)
 class SubmitMulti(Pdu):
     command_id: ClassVar[int] = c.SUBMIT_MULTI
+    last_needed = "data_coding"
     service_type: ServiceType = ""
     source_addr_ton: Octet = 0
     source_addr_npi: Octet = 0
-    source_addr: Address = ""
+    source_addr: Source = ""
     dest_addresses: Annotated[list[DestAddress], Destinations()] = field(default_factory=list)
     esm_class: Octet = 0
     protocol_id: Octet = 0
     priority_flag: Octet = 0
-    schedule_delivery_time: Time = ""
-    validity_period: Time = ""
+    schedule_delivery_time: Schedule = ""
+    validity_period: Validity = ""
     registered_delivery: Octet = 0
     replace_if_present_flag: Octet = 0
     data_coding: Octet = 0
@@ -173,6 +188,7 @@ class SubmitMulti(Pdu):
 @dataclass(slots=True)
 class SubmitMultiResp(Pdu):
     command_id: ClassVar[int] = c.SUBMIT_MULTI_RESP
+    bodiless_error = True
     message_id: MessageId = ""
     unsuccess_smes: Annotated[list[UnsuccessSme], Failures()] = field(default_factory=list)
 
@@ -180,13 +196,14 @@ class SubmitMultiResp(Pdu):
 @dataclass(slots=True)
 class DataSm(Pdu):
     command_id: ClassVar[int] = c.DATA_SM
+    last_needed = "destination_addr"
     service_type: ServiceType = ""
     source_addr_ton: Octet = 0
     source_addr_npi: Octet = 0
-    source_addr: LongAddress = ""
+    source_addr: LongSource = ""
     dest_addr_ton: Octet = 0
     dest_addr_npi: Octet = 0
-    destination_addr: LongAddress = ""
+    destination_addr: LongDestination = ""
     esm_class: Octet = 0
     registered_delivery: Octet = 0
     data_coding: Octet = 0
@@ -195,23 +212,25 @@ class DataSm(Pdu):
 @dataclass(slots=True)
 class DataSmResp(Pdu):
     command_id: ClassVar[int] = c.DATA_SM_RESP
+    bodiless_error = True
     message_id: MessageId = ""
 
 
 @dataclass(slots=True)
 class QuerySm(Pdu):
     command_id: ClassVar[int] = c.QUERY_SM
+    last_needed = "message_id"
     message_id: MessageId = ""
     source_addr_ton: Octet = 0
     source_addr_npi: Octet = 0
-    source_addr: Address = ""
+    source_addr: Source = ""
 
 
 @dataclass(slots=True)
 class QuerySmResp(Pdu):
     command_id: ClassVar[int] = c.QUERY_SM_RESP
     message_id: MessageId = ""
-    final_date: Time = ""
+    final_date: Annotated[str, CString(17, time=True)] = ""
     message_state: Octet = 0
     error_code: Octet = 0
 
@@ -219,14 +238,15 @@ class QuerySmResp(Pdu):
 @dataclass(slots=True)
 class CancelSm(Pdu):
     command_id: ClassVar[int] = c.CANCEL_SM
+    last_needed = "message_id"
     service_type: ServiceType = ""
     message_id: MessageId = ""
     source_addr_ton: Octet = 0
     source_addr_npi: Octet = 0
-    source_addr: Address = ""
+    source_addr: Source = ""
     dest_addr_ton: Octet = 0
     dest_addr_npi: Octet = 0
-    destination_addr: Address = ""
+    destination_addr: Destination = ""
 
 
 @dataclass(slots=True)
@@ -237,12 +257,13 @@ class CancelSmResp(Pdu):
 @dataclass(slots=True)
 class ReplaceSm(Pdu):
     command_id: ClassVar[int] = c.REPLACE_SM
+    last_needed = "message_id"
     message_id: MessageId = ""
     source_addr_ton: Octet = 0
     source_addr_npi: Octet = 0
-    source_addr: Address = ""
-    schedule_delivery_time: Time = ""
-    validity_period: Time = ""
+    source_addr: Source = ""
+    schedule_delivery_time: Schedule = ""
+    validity_period: Validity = ""
     registered_delivery: Octet = 0
     sm_default_msg_id: Octet = 0
     short_message: ShortMessage = b""
@@ -256,12 +277,13 @@ class ReplaceSmResp(Pdu):
 @dataclass(slots=True)
 class AlertNotification(Pdu):
     command_id: ClassVar[int] = c.ALERT_NOTIFICATION
+    last_needed = "source_addr"
     source_addr_ton: Octet = 0
     source_addr_npi: Octet = 0
-    source_addr: LongAddress = ""
+    source_addr: LongSource = ""
     esme_addr_ton: Octet = 0
     esme_addr_npi: Octet = 0
-    esme_addr: LongAddress = ""
+    esme_addr: Annotated[str, CString(65)] = ""
 
 
 @dataclass(slots=True)

@@ -1,17 +1,13 @@
-"""The requests of ours that wait for their answers, by sequence number. Pure: no socket, no loop, deadlines are given.
-
-session.py owns one; its loop's clock is the source of every deadline.
-"""
+"""What a session waits for: answers to its requests, and any sign that its peer lives. Pure: `now` is an argument."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from junebug.smpp.constants import MAX_SEQUENCE_NUMBER
 from junebug.smpp.pdu import Pdu
-
-LAST_SEQUENCE = 0x7FFFFFFF
 
 
 @dataclass(slots=True, eq=False)
@@ -25,48 +21,59 @@ class Request:
     deadline: float = 0.0
 
 
-class PendingRequests:
-    """Numbers run from 1 to 0x7FFFFFFF and then from 1 again (SMPP 3.4, 5.1.4)."""
+class PendingRequests(dict[int, Request]):
+    """By sequence number; these run from 1 to 0x7FFFFFFF and then from 1 again (SMPP 3.4, 5.1.4)."""
 
-    def __init__(self) -> None:
-        self._last_sequence = 0
-        self._requests: dict[int, Request] = {}
-
-    def __len__(self) -> int:
-        return len(self._requests)
+    last_sequence = 0
 
     def next_sequence(self) -> int:
         """A number that no waiting request bears."""
-        sequence = self._last_sequence % LAST_SEQUENCE + 1
-        while sequence in self._requests:
-            sequence = sequence % LAST_SEQUENCE + 1
-        self._last_sequence = sequence
+        sequence = self.last_sequence % MAX_SEQUENCE_NUMBER + 1
+        while sequence in self:
+            sequence = sequence % MAX_SEQUENCE_NUMBER + 1
+        self.last_sequence = sequence
         return sequence
 
-    def add(self, request: Request) -> None:
-        """Under its PDU's sequence_number."""
-        self._requests[request.pdu.sequence_number] = request
-
-    def get(self, sequence: int) -> Request | None:
-        return self._requests.get(sequence)
-
-    def pop(self, sequence: int) -> Request | None:
-        """The request that this response answers; None when nobody waits for it (any more)."""
-        return self._requests.pop(sequence, None)
-
     def pop_expired(self, now: float) -> list[Request]:
-        late = [sequence for sequence, request in self._requests.items() if request.deadline <= now]
-        return [self._requests.pop(sequence) for sequence in late]
-
-    def pop_all(self) -> list[Request]:
-        requests = list(self._requests.values())
-        self._requests.clear()
-        return requests
+        return [self.pop(sequence) for sequence, request in list(self.items()) if request.deadline <= now]
 
     @property
     def awaited(self) -> bool:
         """Whether somebody waits for one of the answers."""
-        return any(request.answer and not request.answer.done() for request in self._requests.values())
+        return any(request.answer and not request.answer.done() for request in self.values())
 
     def earliest_deadline(self) -> float | None:
-        return min((request.deadline for request in self._requests.values()), default=None)
+        return min((request.deadline for request in self.values()), default=None)
+
+
+class Liveness:
+    """A peer from which nothing came for `interval` seconds is asked (enquire_link); silent for `timeout` more it is dead.
+
+    Any PDU counts as life. An interval of None or 0: nobody asks.
+    """
+
+    def __init__(self, interval: float | None, timeout: float, now: float) -> None:
+        self._interval = interval or None
+        self._timeout = timeout
+        self._asked: float | None = None
+        self.heard(now)
+
+    def heard(self, now: float) -> None:
+        self._heard = now
+        self._asked = None
+
+    def check(self, now: float) -> Literal["ask", "dead"] | None:
+        """What is due. After "ask" the question counts as asked."""
+        deadline = self.deadline()
+        if deadline is None or now < deadline:
+            return None
+        if self._asked is not None:
+            return "dead"
+        self._asked = now
+        return "ask"
+
+    def deadline(self) -> float | None:
+        """When `check` has something to say next."""
+        if self._asked is not None:
+            return self._asked + self._timeout
+        return None if self._interval is None else self._heard + self._interval

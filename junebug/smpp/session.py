@@ -1,6 +1,6 @@
 """Session: one SMPP connection, as ESME or as SMSC: requests matched with responses, timers, flow control.
 
-Composed of pending.py and timers.py (pure) over the codec. bind.py keeps one connected and bound; the simulator uses the
+Composed of pending.py (pure) over the codec. bind.py keeps one connected and bound; the simulator uses the
 same class from the other side. Whoever makes requests bounds how many there are (window.py).
 """
 
@@ -18,8 +18,7 @@ from junebug.smpp.codec import DecodeError, decode, encode
 from junebug.smpp.framing import BadLength, PduReader
 from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import BINDS, EnquireLink, Pdu, Unbind, may_answer, response_to
-from junebug.smpp.pending import PendingRequests, Request
-from junebug.smpp.timers import Liveness
+from junebug.smpp.pending import Liveness, PendingRequests, Request
 
 log = structlog.stdlib.get_logger("smpp")
 
@@ -40,7 +39,6 @@ _ACCEPTED: dict[Role, frozenset[int]] = {
 }
 _BUSY: dict[Role, int] = {"esme": c.ESME_RX_T_APPN, "smsc": c.ESME_RMSGQFUL}
 """What more inbound requests than the owner can keep are answered with: both make the peer try again later."""
-
 
 
 class NotWritten(Exception):
@@ -91,10 +89,8 @@ class Session(asyncio.Protocol):
         self._reader = PduReader()
         self._pending = PendingRequests()
         self._unanswered = 0
-        interval = options.enquire_link_interval or options.response_timeout
-        self._liveness = Liveness(
-            options.enquire_link_interval, min(interval, options.response_timeout), self._loop.time()
-        )
+        interval, timeout = options.enquire_link_interval, options.response_timeout
+        self._liveness = Liveness(interval, min(interval or timeout, timeout), self._loop.time())
         self._timer: asyncio.TimerHandle | None = None
         self._unflushed: list[bytes] = []
         self._unflushed_requests: list[Request] = []
@@ -177,8 +173,9 @@ class Session(asyncio.Protocol):
         unflushed = set(map(id, self._unflushed_requests))
         self._unflushed.clear()
         self._unflushed_requests.clear()
-        for request in self._pending.pop_all():
-            self._fail(request, NotWritten(message) if id(request) in unflushed else ResponseLost(message))
+        for request in self._pending.values():
+            _fail(request, NotWritten(message) if id(request) in unflushed else ResponseLost(message))
+        self._pending.clear()
         if not self.closed.done():
             self.closed.set_result(self._reason)
 
@@ -196,7 +193,7 @@ class Session(asyncio.Protocol):
         except BadLength as error:
             self._read_frames(error.frames)
             # where the next PDU begins is anybody's guess: say so and hang up
-            self._answer_status(0, 0, c.ESME_RINVCMDLEN)
+            self._answer(0, 0, c.ESME_RINVCMDLEN)
             self._end(CloseReason("bad_length", str(error)))
 
     # --- in -----------------------------------------------------------------------------------------------------------
@@ -229,32 +226,32 @@ class Session(asyncio.Protocol):
         self._tell("in", frame, pdu, request and request.tag)
         if request is None:
             return  # it came too late, or was never asked for: the log has it
-        self._pending.pop(pdu.sequence_number)
+        del self._pending[pdu.sequence_number]
         if request.answer and not request.answer.done():
             request.answer.set_result(pdu)
         self._check_drained()
 
     def _on_inbound_request(self, frame: bytes, pdu: Pdu) -> None:
         self._tell("in", frame, pdu, None)
-        command_id = pdu.command_id
+        command_id, sequence = pdu.command_id, pdu.sequence_number
         if command_id == c.ENQUIRE_LINK:
-            self._answer(pdu, c.ESME_ROK)
+            self._answer(command_id, sequence, c.ESME_ROK)
         elif command_id == c.UNBIND:
-            self._answer(pdu, c.ESME_ROK)
+            self._answer(command_id, sequence, c.ESME_ROK)
             self._end(CloseReason("unbound", "the peer unbound"))
         elif command_id not in self._accepted:
-            self._answer(pdu, c.ESME_RINVCMDID)
+            self._answer(command_id, sequence, c.ESME_RINVCMDID)
         elif command_id in _UNANSWERABLE:
             self._on_request(self, pdu)
         elif self._unanswered >= self._options.max_unanswered:
-            self._answer(pdu, self._busy_status)
+            self._answer(command_id, sequence, self._busy_status)
         else:
             self._unanswered += 1
             try:
                 self._on_request(self, pdu)
             except Exception:
                 self._count_answered()
-                self._answer(pdu, c.ESME_RSYSERR)
+                self._answer(command_id, sequence, c.ESME_RSYSERR)
                 raise
 
     def _count_answered(self) -> None:
@@ -265,14 +262,11 @@ class Session(asyncio.Protocol):
     def _on_undecodable(self, frame: bytes, error: DecodeError) -> None:
         """Its length was right, so the stream is in step: this PDU is answered with what is wrong, the session lives."""
         if error.command_id & c.RESPONSE:
-            return self._on_response(frame, decode(_without_body(frame)))
+            return self._on_response(frame, decode(b"\0\0\0\x10" + frame[4:16]))  # without its body
         self._tell("in", frame, None, None)
-        self._answer_status(error.command_id, error.sequence_number, error.command_status)
+        self._answer(error.command_id, error.sequence_number, error.command_status)
 
-    def _answer(self, request: Pdu, status: int) -> None:
-        self._answer_status(request.command_id, request.sequence_number, status)
-
-    def _answer_status(self, command_id: int, sequence: int, status: int) -> None:
+    def _answer(self, command_id: int, sequence: int, status: int) -> None:
         pdu = response_to(command_id, sequence, status)
         self._write_pdu(pdu, encode(pdu), None)
 
@@ -284,7 +278,7 @@ class Session(asyncio.Protocol):
         pdu.sequence_number = self._pending.next_sequence()
         raw = encode(pdu)
         request.deadline = self._loop.time() + request.timeout
-        self._pending.add(request)
+        self._pending[pdu.sequence_number] = request
         self._unflushed_requests.append(request)
         self._wake_at(request.deadline)
         self._write_pdu(pdu, raw, request.tag)
@@ -326,7 +320,7 @@ class Session(asyncio.Protocol):
         self._timer = None
         now = self._loop.time() + CLOCK_RESOLUTION
         for request in self._pending.pop_expired(now):
-            self._fail(request, ResponseLost(f"no response within {request.timeout:g} seconds"))
+            _fail(request, ResponseLost(f"no response within {request.timeout:g} seconds"))
         self._check_drained()
         due = self._liveness.check(now)
         if due == "dead":
@@ -361,14 +355,11 @@ class Session(asyncio.Protocol):
             # close() waits for a peer that may never read again
             self._timer = self._loop.call_later(CLOSE_TIMEOUT, transport.abort)
 
-    def _fail(self, request: Request, error: Exception) -> None:
-        if request.answer and not request.answer.done():
-            request.answer.set_exception(error)
-
     def _check_drained(self) -> None:
         if self._drained and not self._drained.done() and not self._pending.awaited and not self._unanswered:
             self._drained.set_result(None)
 
 
-def _without_body(frame: bytes) -> bytes:
-    return b"\0\0\0\x10" + frame[4:16]
+def _fail(request: Request, error: Exception) -> None:
+    if request.answer and not request.answer.done():
+        request.answer.set_exception(error)

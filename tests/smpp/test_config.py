@@ -9,8 +9,7 @@ import pytest
 from junebug.errors import InvalidChannelConfig, TransportStartError
 from junebug.registry import Registry
 from junebug.smpp import constants as c
-from junebug.smpp.text.gsm_tables import LANGUAGES
-from junebug.transports.smpp import CHANNEL_TYPE, NATIONAL_LANGUAGES
+from junebug.transports.smpp import CHANNEL_TYPE
 from junebug.transports.smpp.config import Numbering, SmppConfig, parse_endpoint
 
 MINIMAL = {"host": "smsc.example.com", "port": 2775, "system_id": "me", "password": "sesame"}
@@ -53,10 +52,6 @@ def test_every_option_is_described() -> None:
     assert all(schema.get("description") for schema in CHANNEL_TYPE.config_schema["properties"].values())
 
 
-def test_the_languages_are_those_that_there_are_tables_of() -> None:
-    assert tuple(LANGUAGES) == NATIONAL_LANGUAGES
-
-
 @pytest.mark.parametrize(
     ("endpoint", "expected"),
     [
@@ -92,7 +87,7 @@ def test_processor_configs_and_the_top_level_are_one() -> None:
     assert config.receipt_statuses["UNDELIV"] == "pending"
     assert config.receipt_statuses["ODD"] == "failed"
     assert config.receipt_statuses["DELIVRD"] == "delivered"
-    assert config.data_coding_overrides == {0: "iso8859-1", 4: "utf-8"}
+    assert config.codecs_of_data_codings == {0: "iso8859-1", 4: "utf-8"}
     assert (config.encoding, config.data_coding, config.long_messages) == ("utf-8", 7, "sar")
     assert config.allow_empty_messages
 

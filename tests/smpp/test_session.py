@@ -28,9 +28,8 @@ from junebug.smpp.pdu import (
     Unbind,
     UnbindResp,
 )
-from junebug.smpp.pending import LAST_SEQUENCE, PendingRequests, Request
+from junebug.smpp.pending import Liveness, PendingRequests, Request
 from junebug.smpp.session import MAX_UNREAD, NotWritten, ResponseLost, Session
-from junebug.smpp.timers import Liveness
 from tests.harness import THOROUGH
 from tests.polling import eventually
 from tests.smpp.peer import Log, Peer, connect, frame, response
@@ -53,19 +52,17 @@ def request(pending: PendingRequests, deadline: float = 1.0) -> Request:
     pdu = submit()
     pdu.sequence_number = pending.next_sequence()
     each = Request(pdu, None, None, 1.0, deadline)
-    pending.add(each)
+    pending[pdu.sequence_number] = each
     return each
 
 
 def test_sequence_numbers_wrap_after_the_last_and_skip_those_that_wait() -> None:
     pending = PendingRequests()
     first = request(pending)
-    pending._last_sequence = LAST_SEQUENCE - 1
-    assert [request(pending).pdu.sequence_number for _ in range(3)] == [LAST_SEQUENCE, 2, 3]
+    pending.last_sequence = c.MAX_SEQUENCE_NUMBER - 1
+    assert [request(pending).pdu.sequence_number for _ in range(3)] == [c.MAX_SEQUENCE_NUMBER, 2, 3]
     assert pending.pop(1) is first
-    assert pending.pop(1) is None
-    assert len(pending.pop_all()) == 3
-    assert len(pending) == 0
+    assert sorted(pending) == [2, 3, c.MAX_SEQUENCE_NUMBER]
 
 
 def test_expired_requests_wait_no_more() -> None:
@@ -530,7 +527,7 @@ def mutated(chance: random.Random) -> bytes:
             body[at:at] = chance.randbytes(chance.randint(1, 20))
         else:
             del body[at:]
-    sequence = chance.choice([0, 1, 2, 3, LAST_SEQUENCE, 0xFFFFFFFF, chance.getrandbits(32)])
+    sequence = chance.choice([0, 1, 2, 3, c.MAX_SEQUENCE_NUMBER, 0xFFFFFFFF, chance.getrandbits(32)])
     return frame(command_id, sequence, bytes(body), chance.choice([0, 0, 0x58, chance.getrandbits(32)]))
 
 

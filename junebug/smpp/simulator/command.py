@@ -62,10 +62,7 @@ def argument_parser() -> argparse.ArgumentParser:
     add("--refuse-status", type=_status, default="ESME_RSUBMITFAIL", metavar="STATUS", help="what with (%(default)s)")
     add("--no-receipts", dest="receipts", action="store_false", help="send no receipts to those who ask for them")
     add(
-        "--receipt-delay",
-        type=seconds,
-        default=default.receipt_delay,
-        metavar="SECONDS",
+        "--receipt-delay", type=seconds, default=default.receipt_delay, metavar="SECONDS",
         help="before a receipt (%(default)s)",
     )
     add(
@@ -234,15 +231,8 @@ def http_app(smsc: Smsc) -> web.Application:
         return answer({})
 
     app = web.Application()
-    app.add_routes(
-        [
-            web.get("/", show),
-            web.get("/messages", messages),
-            web.post("/mo", mo),
-            web.post("/drop", drop),
-            web.post("/unbind", unbind),
-        ]
-    )
+    app.add_routes([web.get("/", show), web.get("/messages", messages)])
+    app.add_routes([web.post("/mo", mo), web.post("/drop", drop), web.post("/unbind", unbind)])
     return app
 
 

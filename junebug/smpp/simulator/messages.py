@@ -65,16 +65,10 @@ class Message:
         """As JSON."""
         pdu = self.pdu
         return {
-            "message_id": self.message_id,
-            "system_id": self.system_id,
-            "command": pdu.command_name,
-            "from": pdu.source_addr,
-            "to": self.destination_addr,
-            "content": self.content,
-            "data_coding": pdu.data_coding,
-            "esm_class": pdu.esm_class,
-            "registered_delivery": pdu.registered_delivery,
-            "user_data": user_data(pdu).hex(),
+            "message_id": self.message_id, "system_id": self.system_id, "command": pdu.command_name,
+            "from": pdu.source_addr, "to": self.destination_addr, "content": self.content,
+            "data_coding": pdu.data_coding, "esm_class": pdu.esm_class,
+            "registered_delivery": pdu.registered_delivery, "user_data": user_data(pdu).hex(),
             "tlvs": {c.tlv_name(tag): value.hex() for tag, value in pdu.tlvs.items() if tag != c.MESSAGE_PAYLOAD},
             "state": self.state,
             "receipts_acknowledged": self.receipts,
@@ -121,13 +115,8 @@ def mo_parts(from_addr: str, to_addr: str, content: str, reference: int) -> list
     parts = multipart.parts(content, encoding, reference)
     return [
         DeliverSm(
-            source_addr_ton=c.TON_INTERNATIONAL,
-            source_addr_npi=c.NPI_ISDN,
-            source_addr=from_addr,
-            destination_addr=to_addr,
-            esm_class=c.ESM_CLASS_UDHI if part.udhi else 0,
-            data_coding=data_coding,
-            short_message=part.short_message,
+            source_addr_ton=c.TON_INTERNATIONAL, source_addr_npi=c.NPI_ISDN, source_addr=from_addr, destination_addr=to_addr,
+            esm_class=c.ESM_CLASS_UDHI if part.udhi else 0, data_coding=data_coding, short_message=part.short_message,
             sequence_number=1,
         )
         for part in parts

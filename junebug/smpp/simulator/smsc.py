@@ -19,14 +19,7 @@ from junebug.smpp.fields import EncodeError
 from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import Bind, CancelSm, DataSm, Pdu, QuerySm, ReplaceSm, SubmitMulti, SubmitSm, response_to
 from junebug.smpp.session import Direction, NotWritten, ResponseLost, Session
-from junebug.smpp.simulator.messages import (
-    MESSAGE_IDS,
-    MESSAGE_STATES,
-    Message,
-    mo_parts,
-    receipt_of,
-    wants_receipt,
-)
+from junebug.smpp.simulator.messages import MESSAGE_IDS, MESSAGE_STATES, Message, mo_parts, receipt_of, wants_receipt
 
 MAX_UNANSWERED = 1_000_000
 """Silence and latency are options here: a submit is never refused because others wait."""
@@ -210,16 +203,8 @@ class Smsc:
 
     def _new_session(self) -> Session:
         options = self.options
-        session = Session(
-            "smsc",
-            SessionOptions(
-                response_timeout=options.response_timeout,
-                enquire_link_interval=options.enquire_link_interval,
-                max_unanswered=MAX_UNANSWERED,
-            ),
-            on_request=lambda _, pdu: self._on_request(client, pdu),
-            on_pdu=self._on_pdu,
-        )
+        timers = SessionOptions(options.response_timeout, options.enquire_link_interval, MAX_UNANSWERED)
+        session = Session("smsc", timers, on_request=lambda _, pdu: self._on_request(client, pdu), on_pdu=self._on_pdu)
         client = Client(session, asyncio.Semaphore(options.window_size))
         loop = asyncio.get_running_loop()
         client.deadline = loop.call_later(options.bind_timeout, session.close, "no bind")
@@ -310,26 +295,19 @@ class Smsc:
 
     def _accept(self, client: Client, pdu: SubmitSm | DataSm | SubmitMulti) -> Message:
         number = next(self._numbers)
-        message = Message(
-            message_id=MESSAGE_IDS[self.options.message_ids](number),
-            system_id=client.system_id,
-            pdu=pdu,
-            destination_addr=(
-                ",".join(each.destination_addr or each.dl_name for each in pdu.dest_addresses)
-                if isinstance(pdu, SubmitMulti)
-                else pdu.destination_addr
-            ),
-            submitted=datetime.now(UTC),
-            state=self.options.receipt_status[(number - 1) % len(self.options.receipt_status)],
-        )
+        if isinstance(pdu, SubmitMulti):
+            destination = ",".join(each.destination_addr or each.dl_name for each in pdu.dest_addresses)
+        else:
+            destination = pdu.destination_addr
+        state = self.options.receipt_status[(number - 1) % len(self.options.receipt_status)]
+        message_id = MESSAGE_IDS[self.options.message_ids](number)
+        message = Message(message_id, client.system_id, pdu, destination, datetime.now(UTC), state)
         self.messages[message.message_id] = message
         if len(self.messages) > self.options.keep:
             del self.messages[next(iter(self.messages))]
         if self._on_event:
-            self._say(
-                f"{pdu.command_name} {message.message_id} from {client.system_id}: {pdu.source_addr} -> "
-                f"{message.destination_addr}: {message.content!r}"
-            )
+            what = f"{pdu.source_addr} -> {message.destination_addr}: {message.content!r}"
+            self._say(f"{pdu.command_name} {message.message_id} from {client.system_id}: {what}")
         return message
 
     def _receipt(self, message: Message, delay: float) -> None:
@@ -341,11 +319,8 @@ class Smsc:
 
     async def _send_receipt(self, message: Message, delay: float) -> None:
         await asyncio.sleep(delay)
-        await self._deliver(
-            receipt_of(message, datetime.now(UTC), self.options.receipt_form, self.options.receipt_ids),
-            message.system_id,
-            message,
-        )
+        receipt = receipt_of(message, datetime.now(UTC), self.options.receipt_form, self.options.receipt_ids)
+        await self._deliver(receipt, message.system_id, message)
 
     def _look_up(self, client: Client, pdu: QuerySm | CancelSm | ReplaceSm) -> None:
         message = self.messages.get(pdu.message_id)
@@ -364,8 +339,7 @@ class Smsc:
         """Answer after the latency."""
         if not self.options.latency:
             return self._answer(client, pdu, status, **fields)
-        loop = asyncio.get_running_loop()
-        loop.call_later(self.options.latency, lambda: self._answer(client, pdu, status, **fields))
+        asyncio.get_running_loop().call_later(self.options.latency, lambda: self._answer(client, pdu, status, **fields))
 
     def _answer(self, client: Client, pdu: Pdu, status: int, **fields: Any) -> None:
         response = response_to(pdu.command_id, pdu.sequence_number, status)

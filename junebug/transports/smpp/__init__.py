@@ -7,94 +7,100 @@ are those of Vumi's SmppTransceiverTransport, which Junebug 0.1 ran, and ours be
 from typing import Any
 
 from junebug.registry import ChannelType
+from junebug.smpp.text.gsm_tables import LANGUAGES
 
 WHOLE = r"^[0-9]+$"
 DECIMAL = r"^[0-9]+(\.[0-9]+)?$"
+"""Digits in a string do as well as a number, since they did for Vumi."""
 
 
-NATIONAL_LANGUAGES = (
-    "turkish", "spanish", "portuguese", "bengali", "gujarati", "hindi", "kannada", "malayalam", "oriya", "punjabi", "tamil",
-    "telugu", "urdu",
-)  # fmt: skip
-"""Those with shift tables of their own, in the order of their identifiers, from 1 (3GPP TS 23.038 §6.2.1.2.4)."""
+def _option(default: Any, description: str, **schema: Any) -> dict[str, Any]:
+    """`default` None: there is none."""
+    return schema | ({} if default is None else {"default": default}) | {"description": description}
 
 
 def _whole(default: int | None, description: str, minimum: int = 0, maximum: int | None = None) -> dict[str, Any]:
-    """An integer; digits in a string do as well, since they did for Vumi."""
-    schema: dict[str, Any] = {"type": ["integer", "string"], "pattern": WHOLE, "minimum": minimum}
-    if maximum is not None:
-        schema["maximum"] = maximum
-    return {**schema, **({} if default is None else {"default": default}), "description": description}
+    bounds = {"minimum": minimum} if maximum is None else {"minimum": minimum, "maximum": maximum}
+    return _option(default, description, type=["integer", "string"], pattern=WHOLE, **bounds)
+
+
+def _octet(default: int | None, description: str) -> dict[str, Any]:
+    return _whole(default, description, maximum=255)
 
 
 def _seconds(default: float, description: str, minimum: float = 0) -> dict[str, Any]:
-    return {
-        "type": ["number", "string"],
-        "pattern": DECIMAL,
-        "minimum": minimum,
-        "default": default,
-        "description": description,
-    }
+    return _option(default, description, type=["number", "string"], pattern=DECIMAL, minimum=minimum)
 
 
 def _flag(default: bool, description: str) -> dict[str, Any]:
-    return {"type": "boolean", "default": default, "description": description}
+    return _option(default, description, type="boolean")
 
 
-def _text(default: str | None, longest: int, description: str) -> dict[str, Any]:
-    schema = {"type": "string", "maxLength": longest, "description": description}
-    return schema if default is None else {**schema, "default": default}
+def _text(default: str | None, description: str, **schema: Any) -> dict[str, Any]:
+    return _option(default, description, type="string", **schema)
 
 
-def _vumi_class(name: str) -> dict[str, Any]:
+def _map(description: str, values: dict[str, Any], keys: str | None = None) -> dict[str, Any]:
+    """An object; `keys`: a pattern."""
+    names = {"propertyNames": {"pattern": keys}} if keys else {}
+    return _option(None, description, type="object", **names, additionalProperties=values)
+
+
+def _group(default: Any, description: str, options: dict[str, Any], **schema: Any) -> dict[str, Any]:
+    return _option(default, description, **{"type": "object", **schema}, properties=options, additionalProperties=False)
+
+
+def _processor_config(options: dict[str, Any], **rules: Any) -> dict[str, Any]:
+    return _group(None, f"May hold these options: {', '.join(options)}.", options, **rules)
+
+
+def _vumi_class(*paths: str) -> dict[str, Any]:
     """A class path of the original's: only its default is there, as our built-in."""
-    module = "vumi.transports.smpp.processors"
-    return {
-        "enum": [f"{module}.{name}", f"{module}.default.{name}"],
-        "description": "Taken for the sake of an older Junebug's configs: what it names is built in.",
-    }
+    return _option(None, "Taken for the sake of an older Junebug's configs: what it names is built in.", enum=[*paths])
+
+
+def _vumi_processor(name: str) -> dict[str, Any]:
+    return _vumi_class(f"vumi.transports.smpp.processors.{name}", f"vumi.transports.smpp.processors.default.{name}")
 
 
 DELIVERY_REPORT_OPTIONS: dict[str, Any] = {
-    "delivery_report_regex": {
-        "type": "string",
-        "minLength": 1,
-        "description": "Python regular expression searched for in a receipt's text, with the groups id and stat, "
+    "delivery_report_regex": _text(
+        None,
+        "Python regular expression searched for in a receipt's text, with the groups id and stat, "
         "and where there are such err, submit_date, done_date, text. By default SMPP 3.4's appendix B, read leniently.",
-    },
-    "delivery_report_status_mapping": {
-        "type": "object",
-        "additionalProperties": {"enum": ["delivered", "failed", "pending"]},
-        "description": "State of a receipt, in text (UNDELIV) or as a message_state (UNDELIVERABLE), to the event "
+        minLength=1,
+    ),
+    "delivery_report_status_mapping": _map(
+        "State of a receipt, in text (UNDELIV) or as a message_state (UNDELIVERABLE), to the event "
         "that it makes; over and above the default, which knows every state of the specification.",
-    },
+        {"enum": ["delivered", "failed", "pending"]},
+    ),
     "delivery_report_use_esm_class": _flag(
         True, "Whether esm_class tells what is a receipt. If not, whatever text fits the regex is one."
     ),
 }
 
 INBOUND_OPTIONS: dict[str, Any] = {
-    "data_coding_overrides": {
-        "type": "object",
-        "propertyNames": {"pattern": r"^([0-9]{1,3}|0x[0-9a-fA-F]{1,2})$"},
-        "additionalProperties": {"type": "string", "minLength": 1},
-        "description": 'data_coding of inbound messages to the codec they are really in, e.g. {"0": "latin-1"}: '
+    "data_coding_overrides": _map(
+        'data_coding of inbound messages to the codec they are really in, e.g. {"0": "latin-1"}: '
         "a Python codec, gsm0338 or ucs2.",
-    },
+        {"type": "string", "minLength": 1},
+        keys=r"^([0-9]{1,3}|0x[0-9a-fA-F]{1,2})$",
+    ),
     "allow_empty_messages": _flag(
         False, "Whether an inbound message without any text is given to the application (as an empty text)."
     ),
 }
 
 OUTBOUND_OPTIONS: dict[str, Any] = {
-    "submit_sm_encoding": {
-        "type": "string",
-        "minLength": 1,
-        "description": "Codec of outbound texts: a Python codec, gsm0338 or ucs2. "
+    "submit_sm_encoding": _text(
+        None,
+        "Codec of outbound texts: a Python codec, gsm0338 or ucs2. "
         "By default GSM 03.38 where the text fits it, UCS2 otherwise.",
-    },
-    "submit_sm_data_coding": _whole(
-        None, "data_coding of outbound messages; by default the one that goes with the encoding.", maximum=255
+        minLength=1,
+    ),
+    "submit_sm_data_coding": _octet(
+        None, "data_coding of outbound messages; by default the one that goes with the encoding."
     ),
     "send_long_messages": _flag(False, "Send what exceeds 254 octets in the message_payload parameter."),
     "send_multipart_sar": _flag(False, "Send what exceeds one SMS in parts that bear the sar_* parameters."),
@@ -118,70 +124,44 @@ EXCLUSIVE: dict[str, Any] = {
 }
 """At most one way for long messages, said so that the error names an option."""
 
-
-def _processor_config(options: dict[str, Any], **rules: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": options,
-        "additionalProperties": False,
-        "description": f"May hold these options: {', '.join(options)}.",
-        **rules,
-    }
-
-
-_IGNORED = "Vumi's own; taken and not used."
+TLS_OPTIONS: dict[str, Any] = {
+    "server_name": _text(None, "Name to ask for (SNI) and to find in the certificate, where it is not the host's."),
+    "ca_file": _text(None, "PEM file of the authorities to trust; else the system's."),
+    "certificate_file": _text(None, "PEM file of our certificate."),
+    "key_file": _text(None, "PEM file of its key, where not in certificate_file."),
+    "key_passphrase": _text(None, "What key_file is encrypted with."),
+    "verify": _flag(True, "Whether the SMSC's certificate must be trusted and fit its name."),
+}
 
 CONFIG_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
         # --- where and who
-        "host": {"type": "string", "minLength": 1, "description": "The SMSC's host name or address."},
+        "host": _text(None, "The SMSC's host name or address.", minLength=1),
         "port": _whole(None, "The SMSC's port, beside host.", 1, 65535),
-        "twisted_endpoint": {
-            "type": "string",
-            "pattern": r"^(tcp|ssl|tls):(host=)?(\[[0-9a-fA-F:.]+\]|[^:\[\]]+):(port=)?[0-9]{1,5}(:.*)?$",
-            "description": "Instead of host and port: tcp:host=smsc.example.com:port=2775.",
-        },
-        "system_id": _text(None, 15, "The user name to bind with."),
-        "password": _text(None, 255, "The password to bind with; SMPP carries its first 8 characters."),
-        "system_type": _text("", 12, "system_type of the bind."),
-        "interface_version": {
-            "type": ["string", "integer"],
-            "enum": ["33", "34", "50", 33, 34, 50],
-            "default": "34",
-            "description": "SMPP's version as the bind states it: 33, 34 or 50.",
-        },
-        "address_range": _text("", 40, "address_range of the bind."),
-        "addr_ton": _whole(0, "Type of number of address_range.", maximum=255),
-        "addr_npi": _whole(0, "Numbering plan of address_range.", maximum=255),
-        "bind_mode": {
-            "enum": ["transceiver", "transmitter", "receiver"],
-            "default": "transceiver",
-            "description": "Which bind to make; a transmitter receives nothing, a receiver sends nothing.",
-        },
-        "split_bind_prefix": {
-            "type": "string",
-            "default": "",
-            "description": "Two channels, a transmitter and a receiver, that have the same word here share the ids of "
+        "twisted_endpoint": _text(
+            None, "Instead of host and port: tcp:host=smsc.example.com:port=2775.",
+            pattern=r"^(tcp|ssl|tls):(host=)?(\[[0-9a-fA-F:.]+\]|[^:\[\]]+):(port=)?[0-9]{1,5}(:.*)?$",
+        ),
+        "system_id": _text(None, "The user name to bind with.", maxLength=15),
+        "password": _text(None, "The password to bind with; SMPP carries its first 8 characters.", maxLength=255),
+        "system_type": _text("", "system_type of the bind.", maxLength=12),
+        "interface_version": _option(
+            "34", "SMPP's version as the bind states it: 33, 34 or 50.", type=["string", "integer"],
+            enum=["33", "34", "50", 33, 34, 50],
+        ),
+        "address_range": _text("", "address_range of the bind.", maxLength=40),
+        "addr_ton": _octet(0, "Type of number of address_range."),
+        "addr_npi": _octet(0, "Numbering plan of address_range."),
+        "bind_mode": _option(
+            "transceiver", "Which bind to make; a transmitter receives nothing, a receiver sends nothing.",
+            enum=["transceiver", "transmitter", "receiver"],
+        ),
+        "split_bind_prefix": _text(
+            "", "Two channels, a transmitter and a receiver, that have the same word here share the ids of "
             "what was sent: a receipt that reaches the receiver becomes an event of the channel that sent.",
-        },
-        "tls": {
-            "type": ["boolean", "object"],
-            "properties": {
-                "server_name": {
-                    "type": "string",
-                    "description": "Name to ask for (SNI) and to find in the certificate, where it is not the host's.",
-                },
-                "ca_file": {"type": "string", "description": "PEM file of the authorities to trust; else the system's."},
-                "certificate_file": {"type": "string", "description": "PEM file of our certificate."},
-                "key_file": {"type": "string", "description": "PEM file of its key, where not in certificate_file."},
-                "key_passphrase": {"type": "string", "description": "What key_file is encrypted with."},
-                "verify": _flag(True, "Whether the SMSC's certificate must be trusted and fit its name."),
-            },
-            "additionalProperties": False,
-            "default": False,
-            "description": "Talk TLS: true, or an object with options.",
-        },
+        ),
+        "tls": _group(False, "Talk TLS: true, or an object with options.", TLS_OPTIONS, type=["boolean", "object"]),
         # --- the link
         "smpp_bind_timeout": _seconds(30, "How long to wait for the connection, and then for the bind's answer."),
         "smpp_enquire_link_interval": _seconds(
@@ -193,58 +173,47 @@ CONFIG_SCHEMA: dict[str, Any] = {
         "response_timeout": _seconds(
             60, "How long to wait for a response before the outcome counts as unknown.", minimum=0.01
         ),
-        "on_unknown": {
-            "enum": ["resend", "fail"],
-            "default": "resend",
-            "description": "A message of which nobody knows whether it arrived: send it again (it may arrive twice), "
-            "or report it as rejected (it may have arrived).",
-        },
+        "on_unknown": _option(
+            "resend", "A message of which nobody knows whether it arrived: send it again (it may arrive twice), "
+            "or report it as rejected (it may have arrived).", enum=["resend", "fail"],
+        ),
         # --- sending
-        "service_type": _text("", 5, "service_type of outbound messages."),
-        "source_addr_ton": _whole(0, "Type of number of the from address.", maximum=255),
-        "source_addr_npi": _whole(0, "Numbering plan of the from address.", maximum=255),
-        "dest_addr_ton": _whole(0, "Type of number of the to address.", maximum=255),
-        "dest_addr_npi": _whole(1, "Numbering plan of the to address.", maximum=255),
-        "ton_npi": {
-            "enum": ["configured", "auto"],
-            "default": "configured",
-            "description": "auto: guess type and plan from each address (+27... international, a name alphanumeric, "
-            "few digits a short code); the four options above then count for nothing.",
-        },
-        "default_source_addr": _text("", 20, "The from address of messages that have none."),
-        "registered_delivery": {
-            "type": ["boolean", "integer"],
-            "minimum": 0,
-            "maximum": 255,
-            "default": True,
-            "description": "Whether to ask for receipts; a number is sent as it is.",
-        },
+        "service_type": _text("", "service_type of outbound messages.", maxLength=5),
+        "source_addr_ton": _octet(0, "Type of number of the from address."),
+        "source_addr_npi": _octet(0, "Numbering plan of the from address."),
+        "dest_addr_ton": _octet(0, "Type of number of the to address."),
+        "dest_addr_npi": _octet(1, "Numbering plan of the to address."),
+        "ton_npi": _option(
+            "configured", "auto: guess type and plan from each address (+27... international, a name alphanumeric, "
+            "few digits a short code); the four options above then count for nothing.", enum=["configured", "auto"],
+        ),
+        "default_source_addr": _text("", "The from address of messages that have none.", maxLength=20),
+        "registered_delivery": _option(
+            True, "Whether to ask for receipts; a number is sent as it is.", type=["boolean", "integer"], minimum=0,
+            maximum=255,
+        ),
         "validity_period": _whole(
             None, "Seconds after which the SMSC gives up on a message; by default it decides itself.", 1
         ),
-        "gsm_national_language": {
-            "enum": [*NATIONAL_LANGUAGES],
-            "description": "Also use this language's shift tables of GSM 03.38 (3GPP TS 23.038) before UCS2.",
-        },
+        "gsm_national_language": _option(
+            None, "Also use this language's shift tables of GSM 03.38 (3GPP TS 23.038) before UCS2.", enum=[*LANGUAGES]
+        ),
         "mt_tps": _seconds(0, "At most so many submit_sm a second, each part counted; 0: no limit."),
         "throttle_delay": _seconds(0.1, "Pause before sending again after ESME_RTHROTTLED or ESME_RMSGQFUL."),
-        "command_status_mapping": {
-            "type": "object",
-            "propertyNames": {"pattern": r"^(ESME_R[A-Z_]+|[0-9]+|0x[0-9a-fA-F]{1,8})$"},
-            "additionalProperties": {"enum": ["throttled", "retry", "reject"]},
-            "description": "What a command_status (ESME_ name or number) in answer to a submit_sm means: throttled (pause, "
+        "command_status_mapping": _map(
+            "What a command_status (ESME_ name or number) in answer to a submit_sm means: throttled (pause, "
             "try again in order), retry (try again later), reject (for good); over and above the default.",
-        },
+            {"enum": ["throttled", "retry", "reject"]},
+            keys=r"^(ESME_R[A-Z_]+|[0-9]+|0x[0-9a-fA-F]{1,8})$",
+        ),
         "retry_delay": _seconds(1, "Pause before sending again after another command_status that is temporary.", 0.01),
         **OUTBOUND_OPTIONS,
         "submit_short_message_processor_config": _processor_config(OUTBOUND_OPTIONS, **EXCLUSIVE),
         # --- receiving
-        "deliver_sm_decoding_error": {
-            "type": "string",
-            "pattern": r"^ESME_R[A-Z_]+$",
-            "default": "ESME_RDELIVERYFAILURE",
-            "description": "command_status that answers a message whose text cannot be decoded.",
-        },
+        "deliver_sm_decoding_error": _text(
+            "ESME_RDELIVERYFAILURE", "command_status that answers a message whose text cannot be decoded.",
+            pattern=r"^ESME_R[A-Z_]+$",
+        ),
         "mo_multipart_timeout": _seconds(
             3600, "How long to wait for the missing parts of an inbound message before it is delivered without them.", 1
         ),
@@ -260,19 +229,16 @@ CONFIG_SCHEMA: dict[str, Any] = {
         "final_dr_third_party_id_expiry": _seconds(3600, "The same after a final receipt (to know it from a repeat).", 1),
         "completed_multipart_info_expiry": _seconds(3600, "The same after the final receipts of all of its parts.", 1),
         # --- the rest
-        "transport_type": {"type": "string", "default": "sms", "description": "transport_type of messages on AMQP."},
+        "transport_type": _text("sms", "transport_type of messages on AMQP."),
         "redact_content": _flag(False, "Keep the texts of messages out of the channel's log."),
-        "codec_class": {
-            "enum": ["vumi.codecs.VumiCodec", "vumi.codecs.vumi_codecs.VumiCodec"],
-            "description": "Taken for the sake of an older Junebug's configs: what it names is built in.",
+        "codec_class": _vumi_class("vumi.codecs.VumiCodec", "vumi.codecs.vumi_codecs.VumiCodec"),
+        "delivery_report_processor": _vumi_processor("DeliveryReportProcessor"),
+        "deliver_short_message_processor": _vumi_processor("DeliverShortMessageProcessor"),
+        "submit_short_message_processor": _vumi_processor("SubmitShortMessageProcessor"),
+        **{
+            name: _option(None, "Vumi's own; taken and not used.")
+            for name in ("transport_name", "redis_manager", "worker_name", "publish_status")
         },
-        "delivery_report_processor": _vumi_class("DeliveryReportProcessor"),
-        "deliver_short_message_processor": _vumi_class("DeliverShortMessageProcessor"),
-        "submit_short_message_processor": _vumi_class("SubmitShortMessageProcessor"),
-        "transport_name": {"description": _IGNORED},
-        "redis_manager": {"description": _IGNORED},
-        "worker_name": {"description": _IGNORED},
-        "publish_status": {"description": _IGNORED},
     },
     "required": ["system_id", "password"],
     # not anyOf: its error would not name the field that is missing

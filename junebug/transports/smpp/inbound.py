@@ -99,7 +99,7 @@ class Inbound:
 
     async def _deliver(self, pdu: DeliverSm | DataSm, entry: _Entry) -> None:
         inbound = mo.read(pdu)
-        overrides = self._config.data_coding_overrides
+        overrides = self._config.codecs_of_data_codings
         if inbound.part:
             # its end may be half a character: only an alphabet that is none is refused
             mo.decode(inbound.octets, overrides, errors="replace")
@@ -111,12 +111,8 @@ class Inbound:
         message_id = new_id()
         entry.write(message_id)
         await self._context.inbound(
-            to_addr=inbound.destination_addr,
-            from_addr=inbound.source_addr,
-            content=content,
-            transport_type=self._config.transport_type,
-            message_id=message_id,
-            helper_metadata=inbound.metadata(),
+            to_addr=inbound.destination_addr, from_addr=inbound.source_addr, content=content,
+            transport_type=self._config.transport_type, message_id=message_id, helper_metadata=inbound.metadata(),
         )
 
     async def _deliver_whole(self, whole: Whole) -> None:
@@ -124,12 +120,9 @@ class Inbound:
         if whole.missing:
             metadata = {"incomplete": True, "smpp": {"parts": whole.parts, "missing_parts": list(whole.missing)}}
         await self._context.inbound(
-            to_addr=whole.destination_addr,
-            from_addr=whole.source_addr,
-            content=mo.decode_whole(whole.texts, self._config.data_coding_overrides),
-            transport_type=self._config.transport_type,
-            message_id=whole.message_id,
-            helper_metadata=metadata,
+            to_addr=whole.destination_addr, from_addr=whole.source_addr,
+            content=mo.decode_whole(whole.texts, self._config.codecs_of_data_codings),
+            transport_type=self._config.transport_type, message_id=whole.message_id, helper_metadata=metadata,
         )
 
     @staticmethod

@@ -75,13 +75,8 @@ def read(pdu: Carrier) -> Inbound:
         except multipart.BadUserDataHeader:
             pass
     part = header.concatenation or multipart.parse_sar(pdu.tlvs)
-    return Inbound(
-        source_addr=pdu.source_addr,
-        destination_addr=pdu.destination_addr,
-        octets=Octets(octets, pdu.data_coding, header.locking_shift, header.single_shift),
-        part=part if part and part.total > 1 else None,
-        tlvs=pdu.tlvs,
-    )
+    told = Octets(octets, pdu.data_coding, header.locking_shift, header.single_shift)
+    return Inbound(pdu.source_addr, pdu.destination_addr, told, part if part and part.total > 1 else None, pdu.tlvs)
 
 
 def decode(octets: Octets, overrides: Mapping[int, str], errors: str = "strict") -> str:

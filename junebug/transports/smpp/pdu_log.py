@@ -6,7 +6,6 @@ A password never shows; texts do unless the channel's config says `redact_conten
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,14 +13,19 @@ import structlog
 
 from junebug.logs.redaction import REDACTED
 from junebug.smpp import constants as c
-from junebug.smpp.pdu import Pdu
+from junebug.smpp.pdu import BINDS, KINDS, Pdu, UnknownPdu
 from junebug.smpp.session import Direction
 from junebug.transports.smpp import mo
 
 _NOT_SHOWN = frozenset(("tlvs", "raw", "command_id", "command_status", "sequence_number", "short_message", "password"))
+_SHOWN = {
+    kind: [(each.name, each.default) for each in dataclasses.fields(kind) if each.name not in _NOT_SHOWN]
+    for kind in (*KINDS.values(), UnknownPdu)
+}
+"""(name, default) of the parameters of each kind of PDU that are shown where they are not the default."""
 _RENAMED = {"message_id": "smsc_message_id"}
 """message_id is ours in each line of the log."""
-_WITH_PASSWORD = (c.BIND_RECEIVER, c.BIND_TRANSMITTER, c.BIND_TRANSCEIVER, c.OUTBIND)
+_WITH_PASSWORD = (*BINDS, c.OUTBIND)
 _WITH_CONTENT = (c.SUBMIT_SM, c.DELIVER_SM, c.DATA_SM, c.SUBMIT_MULTI, c.REPLACE_SM)
 
 
@@ -45,8 +49,7 @@ class PduLog:
         entry["sequence_number"] = pdu.sequence_number
         if command_id & c.RESPONSE:
             entry["command_status"] = pdu.status_name
-        kind: Any = type(pdu)  # to mypy it is as unhashable as its instances are
-        for name, default in _shown_fields(kind):
+        for name, default in _SHOWN[type(pdu)]:
             value = getattr(pdu, name)
             if value != default:
                 entry[_RENAMED.get(name, name)] = value if isinstance(value, int | str) else repr(value)
@@ -73,9 +76,3 @@ def without_password(raw: bytes) -> bytes:
     system_id, _, rest = raw[16:].partition(b"\0")
     password, end, rest = rest.partition(b"\0")
     return raw[:16] + system_id + b"\0" + b"*" * len(password) + end + rest
-
-
-@functools.cache  # one entry for each kind of PDU
-def _shown_fields(kind: type[Pdu]) -> tuple[tuple[str, Any], ...]:
-    """(name, default) of the parameters that are shown where they are not the default."""
-    return tuple((each.name, each.default) for each in dataclasses.fields(kind) if each.name not in _NOT_SHOWN)

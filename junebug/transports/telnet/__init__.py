@@ -14,17 +14,14 @@ CONFIG_SCHEMA: dict[str, Any] = {
         },
         "telnet_host": {"type": "string", "default": "0.0.0.0", "description": "Address to listen on, beside telnet_port."},
         "telnet_port": {
-            "type": "integer",
-            "minimum": 1,
-            "maximum": 65535,
-            "description": "Port to listen on, instead of twisted_endpoint.",
+            "type": "integer", "minimum": 1, "maximum": 65535, "description": "Port to listen on, instead of twisted_endpoint.",
         },
-        "to_addr": {"type": "string", "description": "The to address of inbound messages; by default host:port listened on."},
+        "to_addr": {
+            "type": "string", "description": "The to address of inbound messages; by default host:port listened on.",
+        },
         "transport_type": {"type": "string", "default": "telnet", "description": "The transport_type of messages on AMQP."},
         "max_connections": {
-            "type": "integer",
-            "minimum": 1,
-            "default": 1000,
+            "type": "integer", "minimum": 1, "default": 1000,
             "description": "Clients at the same time; one more is told so and cut off.",
         },
     },

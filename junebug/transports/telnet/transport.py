@@ -88,9 +88,8 @@ class TelnetTransport(Transport):
             raise TransportStartError(
                 f"cannot listen on {self._host}:{self._port}: {_problem(error)}; choose another port"
             ) from None
-        await self.context.status(
-            self.context.channel_type, "ok", "listening", f"Listening on {self._host}:{self._port}"
-        )
+        where = f"Listening on {self._host}:{self._port}"
+        await self.context.status(self.context.channel_type, "ok", "listening", where)
 
     async def stop(self) -> None:
         """Cut every client off; each gets its session_event close before this returns."""
@@ -138,10 +137,8 @@ class TelnetTransport(Transport):
                 await client.write(b"Too many connections.\n")
             elif await self.introduce(client):
                 await self._session(client)
-        except OSError:
-            pass  # it went away: that is what a session ends with
-        except asyncio.CancelledError:
-            pass  # stop() ends us; `_session` has told the application
+        except (OSError, asyncio.CancelledError):
+            pass  # it went away: that is what a session ends with; or stop() ends us, and `_session` has told of it
         finally:
             await client.close()
 
@@ -165,12 +162,8 @@ class TelnetTransport(Transport):
 
     async def _inbound(self, client: Client, content: str | None, session_event: str) -> None:
         await self.context.inbound(
-            to_addr=client.to_addr,
-            from_addr=client.from_addr,
-            content=content,
-            session_event=session_event,
-            transport_type=self._transport_type,
-            helper_metadata={"session_event": session_event},
+            to_addr=client.to_addr, from_addr=client.from_addr, content=content, session_event=session_event,
+            transport_type=self._transport_type, helper_metadata={"session_event": session_event},
         )
 
 
