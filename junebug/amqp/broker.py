@@ -48,7 +48,7 @@ class Broker:
         self._reported: tuple[bool, str] | None = None
         # what the parts do themselves
         self.wait_connected = self._connection.wait
-        self.declare, self.forget = topology.declare, topology.forget
+        self.declare, self.declare_surely, self.forget = topology.declare, topology.declare_surely, topology.forget
         self.delete_queues, self.delete_idle_queue = topology.delete, topology.delete_idle
         self.queue_length, self.queue_lengths = topology.length, topology.lengths
         self.publish, self.publish_many = publisher.publish, publisher.publish_many
@@ -99,19 +99,11 @@ class Broker:
         link breaks: what was not acknowledged will be delivered again.
         """
         consumer = Consumer(
-            self._connection,
-            self._topology,
-            self.tasks,
-            (queue,) if isinstance(queue, str) else tuple(queue),
-            on_delivery,
-            prefetch=prefetch,
-            exclusive=exclusive,
-            temporary=temporary,
-            halted=halted,
-            on_lost=on_lost,
-            on_begun=on_begun,
+            connection=self._connection, topology=self._topology, tasks=self.tasks,
+            queues=(queue,) if isinstance(queue, str) else tuple(queue), on_delivery=on_delivery, prefetch=prefetch,
+            exclusive=exclusive, temporary=temporary, halted=halted, on_lost=on_lost, on_begun=on_begun,
             on_end=self._consumers.remove,
-        )
+        )  # fmt: skip
         self._consumers.append(consumer)
         consumer.resume()
         return consumer

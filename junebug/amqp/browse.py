@@ -39,14 +39,7 @@ async def browse(
 
 
 async def _browse(
-    channel: DeliveryChannel,
-    queue: str,
-    visit: Visit,
-    *,
-    keeping: bool,
-    most: int | None,
-    skip: int,
-    exclusive: bool,
+    channel: DeliveryChannel, queue: str, visit: Visit, *, keeping: bool, most: int | None, skip: int, exclusive: bool
 ) -> int:
     waiting, consumers = await channel.length(queue)
     expected = waiting if most is None else min(waiting, most)

@@ -58,13 +58,9 @@ class Link(aiormq.Connection):
     def __init__(self, settings: AmqpSettings, name: str) -> None:
         self._stream = _Stream()
         url = URL.build(
-            scheme="amqp",
-            user=settings.username,
-            password=settings.password or "",
-            host=settings.hostname,
-            port=settings.port,
-            query={"heartbeat": str(HEARTBEAT)},
-        )
+            scheme="amqp", user=settings.username, password=settings.password or "", host=settings.hostname,
+            port=settings.port, query={"heartbeat": str(HEARTBEAT)},
+        )  # fmt: skip
         super().__init__(url, transport_factory=self._stream, client_properties={"connection_name": name})
         self.vhost = settings.vhost
         self.blocked = ""

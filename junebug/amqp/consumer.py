@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import InitVar, dataclass
 
 import structlog
 from pamqp import commands as amqp
@@ -24,36 +25,24 @@ log = structlog.stdlib.get_logger(__name__)
 _FAILURES = (*FAILURES, BrokerUnavailable)
 
 
+@dataclass(eq=False, kw_only=True)
 class Consumer:
     """See `Broker.consume`."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        topology: Topology,
-        tasks: TaskOwner,
-        queues: tuple[str, ...],
-        on_delivery: Callable[[Delivery], None],
-        *,
-        prefetch: int,
-        exclusive: bool,
-        temporary: bool,
-        halted: bool,
-        on_lost: Callable[[], None] | None,
-        on_begun: Callable[[], None] | None,
-        on_end: Callable[[Consumer], None],
-    ) -> None:
-        self.queues = queues
-        self._connection = connection
-        self._topology = topology
-        self._tasks = tasks
-        self._on_delivery = on_delivery
-        self._on_lost = on_lost
-        self._on_begun = on_begun
-        self._on_end: Callable[[Consumer], None] | None = on_end
-        self._prefetch = prefetch
-        self._exclusive = exclusive
-        self._temporary = temporary
+    connection: Connection
+    topology: Topology
+    tasks: TaskOwner
+    queues: tuple[str, ...]
+    on_delivery: Callable[[Delivery], None]
+    prefetch: int
+    exclusive: bool
+    temporary: bool
+    halted: InitVar[bool]
+    on_lost: Callable[[], None] | None
+    on_begun: Callable[[], None] | None
+    on_end: Callable[[Consumer], None] | None
+
+    def __post_init__(self, halted: bool) -> None:
         self._channel: DeliveryChannel | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
@@ -67,7 +56,7 @@ class Consumer:
     def resume(self) -> None:
         """Consume (again)."""
         if self._keeper is None or self._keeper.done():
-            self._keeper = self._tasks.own("amqp consumer", self._keep_consuming())
+            self._keeper = self.tasks.own("amqp consumer", self._keep_consuming())
 
     async def pause(self) -> None:
         """Give back to the queue, in its order, all that is not acknowledged, and take no more until `resume`."""
@@ -141,13 +130,13 @@ class Consumer:
                 raise ConnectionError("there is no connection to RabbitMQ")
             waiting, _ = await self._channel.length(self.queues[0])
         except FAILURES as error:
-            raise self._connection.unavailable(error) from None
+            raise self.connection.unavailable(error) from None
         return waiting
 
     async def cancel(self) -> None:
         """End for good. What is acknowledged leaves first, the rest goes back to the queue."""
         await self.pause()
-        on_end, self._on_end = self._on_end, None
+        on_end, self.on_end = self.on_end, None
         if on_end:
             on_end(self)
 
@@ -162,14 +151,14 @@ class Consumer:
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         is_missing = False
         while True:
-            await self._connection.wait(None)
+            await self.connection.wait(None)
             await self._wanted.wait()
             try:
                 async with self._switching:
                     channel, ended = await self._begin(declare=is_missing)
             except _FAILURES as error:
                 is_missing = True
-                log.warning("cannot consume", queue=self.queues[0], reason=self._connection.reason(error))
+                log.warning("cannot consume", queue=self.queues[0], reason=self.connection.reason(error))
                 await self._close_channel()
                 await backoff.pause()
                 continue
@@ -179,27 +168,27 @@ class Consumer:
             await ended.wait()
             is_missing = channel.usable  # RabbitMQ ended the consumer, not the link: its queue was deleted
             await self._close_channel()
-            if self._on_lost:
-                self._on_lost()
+            if self.on_lost:
+                self.on_lost()
 
     async def _begin(self, declare: bool) -> tuple[DeliveryChannel, asyncio.Event]:
         """The channel, and what is set when it or a consumer on it ends."""
         if declare:
-            await self._topology.declare_again(self.queues)
-        channel = self._channel = await DeliveryChannel.open(self._connection.link)
+            await self.topology.declare_again(self.queues)
+        channel = self._channel = await DeliveryChannel.open(self.connection.link)
         ended = asyncio.Event()
         channel.on_cancelled = ended.set
-        await channel.set_prefetch(self._prefetch)
-        if self._temporary:
+        await channel.set_prefetch(self.prefetch)
+        if self.temporary:
             for queue in self.queues:
                 await channel.ask(amqp.Queue.Declare(queue=queue, exclusive=True))
         await self._consume_on(channel)
         return channel, ended
 
     async def _consume_on(self, channel: DeliveryChannel) -> None:
-        channel.on_delivery = self._on_delivery
+        channel.on_delivery = self.on_delivery
         for queue in self.queues:
-            await channel.consume(queue, exclusive=self._exclusive)
+            await channel.consume(queue, exclusive=self.exclusive)
         self.consuming.set()
-        if self._on_begun:
-            self._on_begun()
+        if self.on_begun:
+            self.on_begun()

@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Self
 
 import pamqp.frame
@@ -162,20 +163,16 @@ class Channel:
             log.exception("handling a frame failed")
 
 
+@dataclass(slots=True, eq=False)
 class Delivery:
     """One message from a queue. Exactly one of `ack` and `requeue` is to be called, any time later."""
 
-    __slots__ = ("_channel", "body", "priority", "queue", "redelivered", "tag")
-
-    def __init__(
-        self, channel: DeliveryChannel, queue: str, tag: int, body: bytes, redelivered: bool, priority: int
-    ) -> None:
-        self._channel = channel
-        self.queue = queue
-        self.tag = tag
-        self.body = body
-        self.redelivered = redelivered
-        self.priority = priority
+    _channel: DeliveryChannel
+    queue: str
+    tag: int
+    body: bytes
+    redelivered: bool
+    priority: int
 
     def ack(self) -> None:
         """Done with it: RabbitMQ may forget it. After the link was lost this does nothing (it comes again)."""

@@ -5,6 +5,7 @@ Neighbours: names.py names them and says their arguments; connection.py keeps th
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,8 +18,11 @@ from pamqp import commands as amqp
 from junebug import names
 from junebug.amqp.connection import FAILURES, Connection, Link
 from junebug.amqp.frames import Channel
+from junebug.errors import BrokerUnavailable
 
 log = structlog.stdlib.get_logger(__name__)
+
+PAUSE = 0.1
 
 QueueArguments = Mapping[str, Mapping[str, Any]]
 """Queue name -> its AMQP arguments."""
@@ -52,6 +56,15 @@ class Topology:
             self._bindings.update(queues if bind else ())
         async with self._link() as link:
             await _declare(link, queues, set(queues) if bind else set())
+
+    async def declare_surely(self, queues: QueueArguments) -> None:
+        """Likewise, however long RabbitMQ is away."""
+        while True:
+            try:
+                return await self.declare(queues)
+            except BrokerUnavailable:
+                await self.connection.wait(None)
+                await asyncio.sleep(PAUSE)
 
     def remembers(self, queue: str) -> bool:
         return queue in self._queues

@@ -200,18 +200,11 @@ def new_message(body: Mapping[str, Any], channel: str, expires_at: str | None = 
     if session_event is None and continue_session is not None:
         session_event = "resume" if continue_session else "close"
     return UserMessage(
-        to_addr=body.get("to"),
-        from_addr=body.get("from"),
-        group=body.get("group"),
-        content=body["content"],
-        session_event=session_event,
-        transport_name=channel,
-        helper_metadata=helper_metadata,
-        expires_at=expires_at,
-        event_url=body.get("event_url") or None,
-        event_auth_token=body.get("event_auth_token"),
+        to_addr=body.get("to"), from_addr=body.get("from"), group=body.get("group"), content=body["content"],
+        session_event=session_event, transport_name=channel, helper_metadata=helper_metadata, expires_at=expires_at,
+        event_url=body.get("event_url") or None, event_auth_token=body.get("event_auth_token"),
         priority=priority(body),
-    )
+    )  # fmt: skip
 
 
 def new_reply(
@@ -220,17 +213,12 @@ def new_reply(
     """The outbound message that answers `inbound`: its addresses swapped; `from` and `group` override."""
     message = new_message(body, channel, expires_at)
     return dataclasses.replace(
-        message,
-        to_addr=inbound.from_addr,
+        message, to_addr=inbound.from_addr,
         from_addr=inbound.to_addr if message.from_addr is None else message.from_addr,
-        group=inbound.group if message.group is None else message.group,
-        in_reply_to=inbound.message_id,
-        provider=inbound.provider,
-        transport_type=inbound.transport_type,
-        to_addr_type=inbound.from_addr_type,
-        from_addr_type=inbound.to_addr_type,
-        transport_metadata=inbound.transport_metadata,
-    )
+        group=inbound.group if message.group is None else message.group, in_reply_to=inbound.message_id,
+        provider=inbound.provider, transport_type=inbound.transport_type, to_addr_type=inbound.from_addr_type,
+        from_addr_type=inbound.to_addr_type, transport_metadata=inbound.transport_metadata,
+    )  # fmt: skip
 
 
 def with_event_url(message: UserMessage) -> UserMessage:

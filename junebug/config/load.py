@@ -60,7 +60,6 @@ def _group(values: Mapping[str, Any], group: str) -> dict[str, Any]:
     return {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{group}.")}
 
 
-
 def _read_file(path: str) -> dict[str, Any]:
     """Option name -> value as YAML has it."""
     try:
@@ -99,15 +98,10 @@ def _siblings(name: str, known: Mapping[str, Option]) -> list[str]:
 
 
 _WANTED = {
-    "str": "a text",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "switch": "true or false",
-    "delays": "numbers that do not fall",
-    "mapping": "channel types as `type: python.Class`",
+    "str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "switch": "true or false",
+    "delays": "numbers that do not fall", "mapping": "channel types as `type: python.Class`",
     "plugins": "a list of objects, each with a `type`",
-}
+}  # fmt: skip
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 

@@ -65,17 +65,10 @@ class Callback:
             if to not in _DESTINATIONS or kind not in _KINDS or not isinstance(message, dict):
                 raise MalformedMessage("no callback: `to`, `kind` or `message` is wrong")
             return cls(
-                to=to,
-                kind=kind,
-                id=str(fields["id"]),
-                wire=orjson.dumps(message),
-                url=fields.get("url"),
-                auth_token=fields.get("auth_token"),
-                since=float(fields["since"]),
-                due=float(fields.get("due", 0.0)),
-                attempts=int(fields["attempts"]),
-                error=str(fields["error"]),
-            )
+                to=to, kind=kind, id=str(fields["id"]), wire=orjson.dumps(message), url=fields.get("url"),
+                auth_token=fields.get("auth_token"), since=float(fields["since"]), due=float(fields.get("due", 0.0)),
+                attempts=int(fields["attempts"]), error=str(fields["error"]),
+            )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessage(f"no callback: {type(error).__name__} {error}") from None
 
@@ -119,13 +112,9 @@ class DeadLetter:
                 raise MalformedMessage("not ours")
             callback = fields.get("callback")
             return cls(
-                id=str(fields["id"]),
-                timestamp=str(fields["timestamp"]),
-                reason=fields["reason"],
-                error=str(fields["error"]),
-                callback=Callback._from_fields(callback) if callback else None,
-                queue=str(fields.get("queue", "")),
-                body=base64.b64decode(fields.get("body", "")),
-            )
+                id=str(fields["id"]), timestamp=str(fields["timestamp"]), reason=fields["reason"],
+                error=str(fields["error"]), callback=Callback._from_fields(callback) if callback else None,
+                queue=str(fields.get("queue", "")), body=base64.b64decode(fields.get("body", "")),
+            )  # fmt: skip
         except (MalformedMessage, KeyError, ValueError):
             return cls(id="", timestamp="", reason="unreadable", error="not written by this Junebug", body=body)

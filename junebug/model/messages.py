@@ -259,14 +259,10 @@ _EVENT_FIELDS = ("event_id", "event_type", "user_message_id", "timestamp", "tran
 def event_of(message: UserMessage, channel: str, event_type: str, **fields: Any) -> Event:
     """What became of an MT on this channel."""
     return Event(
-        event_type=event_type,
-        user_message_id=message.message_id,
-        transport_name=channel,
-        event_url=message.event_url,
-        event_auth_token=message.event_auth_token,
-        message_timestamp=message.timestamp,
+        event_type=event_type, user_message_id=message.message_id, transport_name=channel,
+        event_url=message.event_url, event_auth_token=message.event_auth_token, message_timestamp=message.timestamp,
         **fields,
-    )
+    )  # fmt: skip
 
 
 def rejected(message: UserMessage, channel: str, reason: str) -> Event:

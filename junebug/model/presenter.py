@@ -28,16 +28,10 @@ def message_body(message: UserMessage, channel: str) -> dict[str, Any]:
     if message.session_event is not None:
         channel_data["session_event"] = message.session_event
     body = {
-        "to": message.to_addr,
-        "from": message.from_addr,
-        "group": message.group,
-        "message_id": message.message_id,
-        "channel_id": channel,
-        "timestamp": message.timestamp,
-        "reply_to": message.in_reply_to,
-        "content": message.content,
-        "channel_data": channel_data,
-    }
+        "to": message.to_addr, "from": message.from_addr, "group": message.group, "message_id": message.message_id,
+        "channel_id": channel, "timestamp": message.timestamp, "reply_to": message.in_reply_to,
+        "content": message.content, "channel_data": channel_data,
+    }  # fmt: skip
     return body if message.expires_at is None else {**body, "expires_at": message.expires_at}
 
 

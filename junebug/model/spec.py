@@ -53,9 +53,7 @@ class ChannelSpec:
     def to_properties(self) -> dict[str, Any]:
         """The properties that the user gave, ready for JSON, in their documented order."""
         return {
-            name: getattr(self, name)
-            for name in PROPERTIES
-            if name in self.given or getattr(self, name) is not None
+            name: getattr(self, name) for name in PROPERTIES if name in self.given or getattr(self, name) is not None
         }
 
     @property

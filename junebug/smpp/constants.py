@@ -256,3 +256,4 @@ MESSAGE_STATE_NAMES: Final[Mapping[int, str]] = dict(enumerate((
     "SCHEDULED", "ENROUTE", "DELIVERED", "EXPIRED", "DELETED", "UNDELIVERABLE", "ACCEPTED", "UNKNOWN", "REJECTED",
     "SKIPPED",
 )))  # fmt: skip
+"""SCHEDULED and SKIPPED are 5.0's."""

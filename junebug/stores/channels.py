@@ -59,19 +59,8 @@ class ChannelStore:
 
         Raises ChannelNotFound when it was deleted meanwhile, ChannelChanged when somebody else changed it.
         """
-        (outcome,) = await self._redis.run(
-            (
-                "EVAL",
-                _UPDATE,
-                2,
-                names.channel_properties(new.id),
-                names.GENERATIONS,
-                old.stored,
-                _properties(new),
-                new.id,
-                int(restart),
-            )
-        )
+        keys, arguments = _spec_keys(new.id), (old.stored, _properties(new), new.id, int(restart))
+        (outcome,) = await self._redis.run(("EVAL", _UPDATE, 2, *keys, *arguments))
         if outcome == -1:
             raise ChannelNotFound(f"There is no channel with id {new.id!r}")
         if outcome == -2:
@@ -81,9 +70,7 @@ class ChannelStore:
 
     async def request_restart(self, channel: str) -> None:
         """Have the reconciler start it afresh. Raises ChannelNotFound."""
-        (outcome,) = await self._redis.run(
-            ("EVAL", _RESTART, 2, names.channel_properties(channel), names.GENERATIONS, channel)
-        )
+        (outcome,) = await self._redis.run(("EVAL", _RESTART, 2, *_spec_keys(channel), channel))
         if outcome == -1:
             raise ChannelNotFound(f"There is no channel with id {channel!r}")
         await self.notify_changed(channel)
@@ -95,16 +82,8 @@ class ChannelStore:
         """
         (existed,) = await self._redis.run(
             (
-                "EVAL",
-                _DELETE,
-                5,
-                names.channel_properties(channel),
-                names.CHANNELS,
-                names.GENERATIONS,
-                names.DELETED_CHANNELS,
-                names.deleted_properties(channel),
-                channel,
-                DELETED_TTL,
+                "EVAL", _DELETE, 5, names.channel_properties(channel), names.CHANNELS, names.GENERATIONS,
+                names.DELETED_CHANNELS, names.deleted_properties(channel), channel, DELETED_TTL,
             )
         )
         if not existed:
@@ -210,9 +189,7 @@ class ChannelStore:
             found = await self._redis.run(*(("LRANGE", each, 0, FORGET_CHUNK - 1) for each in lists))
             full = [(each, keys) for each, keys in zip(lists, found, strict=True) if keys]
             for each, keys in full:
-                await self._redis.run(
-                    ("UNLINK", *(f"{channel}:{key}" for key in keys)), ("LTRIM", each, len(keys), -1)
-                )
+                await self._redis.run(("UNLINK", *(f"{channel}:{key}" for key in keys)), ("LTRIM", each, len(keys), -1))
             lists = [each for each, _ in full]
         await self._redis.run(("SREM", names.DELETED_CHANNELS, channel))
 
@@ -223,6 +200,10 @@ class Wanted:
 
     generations: dict[str, int]
     lost: bool = False
+
+
+def _spec_keys(channel: str) -> tuple[str, str]:
+    return names.channel_properties(channel), names.GENERATIONS
 
 
 def _properties(spec: ChannelSpec) -> str:

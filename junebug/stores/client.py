@@ -164,9 +164,7 @@ class RedisClient:
             if isinstance(error, TimeoutError):
                 outcome = self._too_late()
             else:
-                outcome = (
-                    StoreUnavailable(f"{self._where} cannot be used: {self._reason(error)}") if is_failure(error) else error
-                )
+                outcome = self._unusable(error) if is_failure(error) else error
         else:
             start = len(notes)
             for call in calls:
@@ -204,13 +202,13 @@ class RedisClient:
             return error
 
     def _translate(self, error: Exception) -> Exception:
-        if isinstance(error, _AWAY_ERRORS) or str(error).startswith(_AWAY_REPLIES):
-            return StoreUnavailable(f"{self._where} cannot be used: {self._reason(error)}")
-        return error
+        is_away = isinstance(error, _AWAY_ERRORS) or str(error).startswith(_AWAY_REPLIES)
+        return self._unusable(error) if is_away else error
 
-    def _reason(self, error: Exception) -> str:
+    def _unusable(self, error: Exception) -> StoreUnavailable:
         text = " ".join(str(error).split()) or type(error).__name__
-        return text.replace(self._password, "********") if self._password else text
+        text = text.replace(self._password, "********") if self._password else text
+        return StoreUnavailable(f"{self._where} cannot be used: {text}")
 
     @staticmethod
     def culprit(error: StoreUnavailable) -> str:
@@ -244,11 +242,7 @@ def _notes(calls: Iterable[_Call]) -> list[Command]:
         if call.made:
             name, ttl, keys = call.made
             lists.setdefault((name, ttl), []).extend(keys)
-    return [
-        command
-        for (name, ttl), keys in lists.items()
-        for command in (("RPUSH", name, *keys), ("EXPIRE", name, ttl))
-    ]
+    return [each for (name, ttl), keys in lists.items() for each in (("RPUSH", name, *keys), ("EXPIRE", name, ttl))]
 
 
 def _set(future: asyncio.Future[list[Any]], outcome: list[Any] | Exception) -> None:

@@ -38,14 +38,7 @@ class IdempotencyStore:
         self._redis = redis
         self._ttl = ttl
 
-    async def claim(
-        self,
-        channel: str,
-        key: str,
-        body: str,
-        lease: float,
-        message: UserMessage | None,
-    ) -> Claim:
+    async def claim(self, channel: str, key: str, body: str, lease: float, message: UserMessage | None) -> Claim:
         """Be the one who sends, for `lease` seconds, unless another is or was; without a `message` it sends nothing new.
 
         For `new` this does OutboundStore.put's work in the same step, so that a crash leaves both or neither.
@@ -53,22 +46,9 @@ class IdempotencyStore:
         message_id = message.message_id if message else ""
         event = (message.event_url, message.event_auth_token) if message else (None, None)
         keys = (names.idempotency_key(channel, key), names.outbound_message(channel, message_id))
-        ((state, *rest),) = await self._redis.make(
-            channel,
-            self._ttl,
-            keys,
-            (
-                "EVAL",
-                _CLAIM,
-                2,
-                *keys,
-                body,
-                message.to_wire() if message else b"",
-                milliseconds(lease),
-                self._ttl,
-                *outbound_fields(message_id, *event),
-            ),
-        )
+        wire = message.to_wire() if message else b""
+        arguments = (body, wire, milliseconds(lease), self._ttl, *outbound_fields(message_id, *event))
+        ((state, *rest),) = await self._redis.make(channel, self._ttl, keys, ("EVAL", _CLAIM, 2, *keys, *arguments))
         return Claim(state, *(each.encode() if n == 0 else each for n, each in enumerate(rest)))
 
     async def done(self, channel: str, key: str) -> None:
@@ -81,9 +61,7 @@ class IdempotencyStore:
 
     async def forget(self, channel: str, key: str, message_id: str) -> None:
         """Nothing was sent, and nothing will be: as if the request had never been there."""
-        await self._redis.run(
-            ("DEL", names.idempotency_key(channel, key), names.outbound_message(channel, message_id))
-        )
+        await self._redis.run(("DEL", names.idempotency_key(channel, key), names.outbound_message(channel, message_id)))
 
 
 _CLAIM = """

@@ -28,15 +28,9 @@ class StatusStore:
         """
         (kept,) = await self._redis.run(
             (
-                "EVAL",
-                _PUT_STATUS,
-                2,
-                names.channel_status(status.channel_id),
-                names.channel_properties(status.channel_id),
-                status.component,
-                orjson.dumps(status_body(status)),
-                normalise_timestamp(status.timestamp),
-                ORPHAN_TTL,
+                "EVAL", _PUT_STATUS, 2, names.channel_status(status.channel_id),
+                names.channel_properties(status.channel_id), status.component, orjson.dumps(status_body(status)),
+                normalise_timestamp(status.timestamp), ORPHAN_TTL,
             )
         )
         return bool(kept)

@@ -33,9 +33,8 @@ class TransportStore:
         """Keep it; False when it was there already and `only_if_absent`."""
         condition = ("NX",) if only_if_absent else ()
         name = self._key(key)
-        (kept,) = await self._redis.make(
-            self._channel, ttl, (name,), ("SET", name, value, "PX", milliseconds(ttl), *condition)
-        )
+        command = ("SET", name, value, "PX", milliseconds(ttl), *condition)
+        (kept,) = await self._redis.make(self._channel, ttl, (name,), command)
         return kept is not None
 
     async def take(self, key: str) -> str | None:
@@ -50,32 +49,15 @@ class TransportStore:
 
     async def put_fields(self, key: str, fields: Mapping[str, str], ttl: float) -> dict[str, str]:
         """Add or replace these fields of a hash, which from now on lives for `ttl`; all its fields then."""
-        name = self._key(key)
-        flat = [part for item in fields.items() for part in item]
-        found: dict[str, str]
-        *_, found = await self._redis.make(
-            self._channel,
-            ttl,
-            (name,),
-            ("HSET", name, *flat),
-            ("PEXPIRE", name, milliseconds(ttl)),
-            ("HGETALL", name),
-        )
-        return found
+        return await self.put_fields_beside(key, fields, ttl, key)
 
     async def put_fields_beside(self, key: str, fields: Mapping[str, str], ttl: float, other: str) -> dict[str, str]:
         """As put_fields of `key`; returns all fields that `other` has at that moment."""
         name = self._key(key)
         flat = [part for item in fields.items() for part in item]
         found: dict[str, str]
-        *_, found = await self._redis.make(
-            self._channel,
-            ttl,
-            (name,),
-            ("HSET", name, *flat),
-            ("PEXPIRE", name, milliseconds(ttl)),
-            ("HGETALL", self._key(other)),
-        )
+        commands = ("HSET", name, *flat), ("PEXPIRE", name, milliseconds(ttl)), ("HGETALL", self._key(other))
+        *_, found = await self._redis.make(self._channel, ttl, (name,), *commands)
         return found
 
     async def remove_fields(self, key: str, *fields: str) -> None:

@@ -245,14 +245,10 @@ class _Options(ServerOptions):  # type: ignore[misc]
             self._channels = ChannelGroupConfig(self, settings, programs.run_channel, self._kept)
             yield self._channels
             yield EventListenerPoolConfig(
-                self,
-                "reconciler",
-                RECONCILER_PRIORITY,
+                self, "reconciler", RECONCILER_PRIORITY,
                 [self._watched(ReconcilerConfig, "reconciler", self._run_reconciler, RECONCILER_SILENCE)],
-                EVENT_BUFFER,
-                [events.ProcessStateEvent],
-                default_handler,
-            )
+                EVENT_BUFFER, [events.ProcessStateEvent], default_handler,
+            )  # fmt: skip
         if programs.run_api:
             apis = [self._api(programs.run_api, number + 1) for number in range(settings.workers)]
             yield ProcessGroupConfig(self, "api", API_PRIORITY, apis)
@@ -270,15 +266,10 @@ class _Options(ServerOptions):  # type: ignore[misc]
         self, kind: type[WarmConfig], program: str, main: Callable[[Any], int | None], silence: float, **more: Any
     ) -> WarmConfig:
         return kind(
-            self,
-            program.rpartition(":")[2],
-            f"junebug: {program}",
-            main,
-            min(API_STOP_TIMEOUT, self._settings.stop_timeout),
-            heartbeat=self._settings.heartbeat_path(program),
-            silence_timeout=silence,
-            **more,
-        )
+            self, program.rpartition(":")[2], f"junebug: {program}", main,
+            min(API_STOP_TIMEOUT, self._settings.stop_timeout), heartbeat=self._settings.heartbeat_path(program),
+            silence_timeout=silence, **more,
+        )  # fmt: skip
 
     def _run_reconciler(self, process: WarmProcess) -> int:
         events_in, answers_out = process.pipes["child_stdin"], process.pipes["child_stdout"]

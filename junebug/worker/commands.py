@@ -9,79 +9,56 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 
 import orjson
 
 from junebug import names
-from junebug.amqp.broker import Broker
 from junebug.amqp.outbound_queue import cancel_all, list_queued, queues_of
 from junebug.amqp.rpc import Answer, Arguments, RpcServer
-from junebug.model.spec import ChannelSpec
-from junebug.worker.outbound.cancellations import Cancellations
-from junebug.worker.outbound.sender import Sender
+from junebug.worker.context import ChannelContext
+from junebug.worker.outbound.sender import BROWSING, CANCELLING, Sender
 
 CANCEL_TIMEOUT = 30.0
 """Seconds in which what is queued is cancelled; of an endless queue the rest is told."""
 
 
+@dataclass(frozen=True, slots=True)
 class Commands:
-    """Answers while it runs."""
+    context: ChannelContext
+    sender: Sender
+    delay_queues: Callable[[], list[str]]
+    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def __init__(
-        self,
-        broker: Broker,
-        sender: Sender,
-        cancellations: Cancellations,
-        spec: Callable[[], ChannelSpec],
-        delay_queues: Callable[[], list[str]],
-    ) -> None:
-        self._broker = broker
-        self._sender = sender
-        self._cancellations = cancellations
-        self._spec = spec
-        self._delay_queues = delay_queues
-        self._one_at_a_time = asyncio.Lock()
+    def server(self) -> RpcServer:
+        """Answers while it runs."""
         answers = {"look": self._look, "list": self._list, "cancel": self._cancel, "cancel_all": self._cancel_all}
-        self._server = RpcServer(broker, spec().id, answers, cancellations.may_have_missed_some)
-
-    def start(self) -> None:
-        self._server.start()
-
-    async def stop(self) -> None:
-        await self._server.stop()
+        return RpcServer(self.context.broker, self.context.channel, answers, self.sender.cancellations.may_have_missed_some)
 
     async def _look(self, _: Arguments) -> Answer:
         return {
-            "paused": bool(self._spec().paused),
-            "held": _by_priority(self._sender.held()),
-            "sending": _by_priority(self._sender.sending()),
-            "delay_queues": self._delay_queues(),
+            "paused": bool(self.context.spec().paused),
+            "held": _by_priority(self.sender.held()),
+            "sending": _by_priority(self.sender.sending()),
+            "delay_queues": self.delay_queues(),
         }
 
     async def _list(self, asked: Arguments) -> Answer:
-        spec = self._spec()
-        async with self._one_at_a_time, self._sender.taking_nothing():
-            found = await list_queued(
-                self._broker,
-                spec.id,
-                queues_of(spec.id, spec.amqp_queue),
-                int(asked["offset"]),
-                int(asked["limit"]),
-                in_hand=self._sender.in_hand(),
-                cancelled=self._cancellations,
-            )
-        messages = [{"priority": each.priority, "message": orjson.Fragment(each.to_wire())} for each in found]
-        return {"messages": messages}
+        spec = self.context.spec()
+        async with self.one_at_a_time, self.sender.holding(BROWSING):
+            queues, offset, limit = queues_of(spec.id, spec.amqp_queue), int(asked["offset"]), int(asked["limit"])
+            in_hand, cancelled = self.sender.in_hand(), self.sender.cancellations
+            found = await list_queued(self.context.broker, spec.id, queues, offset, limit, in_hand=in_hand, cancelled=cancelled)
+        return {"messages": [{"priority": each.priority, "message": orjson.Fragment(each.to_wire())} for each in found]}
 
     async def _cancel(self, asked: Arguments) -> Answer:
-        return {"cancelled": await self._sender.cancel(str(asked["message_id"]))}
+        return {"cancelled": await self.sender.cancel(str(asked["message_id"]))}
 
     async def _cancel_all(self, _: Arguments) -> Answer:
-        spec = self._spec()
-        async with self._one_at_a_time, self._sender.standing_still():
-            done = await cancel_all(self._broker, spec.id, queues_of(spec.id, spec.amqp_queue), CANCEL_TIMEOUT)
-        return {**asdict(done), "sending": self._sender.sending().total()}
+        spec = self.context.spec()
+        async with self.one_at_a_time, self.sender.holding(CANCELLING):
+            done = await cancel_all(self.context.broker, spec.id, queues_of(spec.id, spec.amqp_queue), CANCEL_TIMEOUT)
+        return {**asdict(done), "sending": self.sender.sending().total()}
 
 
 def _by_priority(counted: Counter[int]) -> dict[str, int]:

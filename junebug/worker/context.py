@@ -15,8 +15,6 @@ from junebug.stores import Stores
 
 @dataclass(frozen=True, slots=True)
 class ChannelContext:
-    """Of one channel."""
-
     channel: str
     settings: Settings
     broker: Broker

@@ -12,16 +12,17 @@ that dies ends the process: the supervisor starts it afresh, which is better tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
 
 from junebug import names
 from junebug.amqp.broker import Broker
+from junebug.amqp.rpc import RpcServer
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, ChannelNotFound, JunebugError, StoreUnavailable
 from junebug.logs.redaction import Redactor
@@ -35,17 +36,12 @@ from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
 from junebug.transports.base import Transport, TransportContext
 from junebug.worker.callbacks.attempts import Attempts
-from junebug.worker.callbacks.delay_queues import DelayQueues
 from junebug.worker.callbacks.dispatcher import Dispatcher
 from junebug.worker.callbacks.forwarder import Forwarder
-from junebug.worker.callbacks.health import CallbackHealth
-from junebug.worker.callbacks.retry_policy import LONGEST_RETRY_AFTER
-from junebug.worker.callbacks.webhook import Webhook
 from junebug.worker.commands import Commands
 from junebug.worker.context import ChannelContext
-from junebug.worker.outbound.cancellations import Cancellations
 from junebug.worker.outbound.rate_limit import RateLimit
-from junebug.worker.outbound.sender import Sender
+from junebug.worker.outbound.sender import PAUSED, Sender
 from junebug.worker.statuses import StatusReceiver
 
 log = structlog.stdlib.get_logger("worker")
@@ -59,13 +55,8 @@ MAX_UNCOUNTED = 100_000
 def run(settings: Settings, channel: str, launch: Launch) -> int:
     """Run the channel in this process until SIGTERM or SIGINT; blocking. Returns the exit code: 0 = asked to stop."""
     redactor = Redactor(settings.server_passwords)
-    channel_log = setup_channel_logging(
-        settings.channel_log_path(channel),
-        channel,
-        redactor,
-        rotate_size=settings.log_rotate_size,
-        max_files=settings.max_log_files,
-    )
+    path, size, files = settings.channel_log_path(channel), settings.log_rotate_size, settings.max_log_files
+    channel_log = setup_channel_logging(path, channel, redactor, rotate_size=size, max_files=files)
     try:
         return run_async(ChannelWorker(settings, channel, launch, redactor).run())
     except Exception:
@@ -85,26 +76,24 @@ class ChannelWorker:
         self._redactor = redactor
         self._registry = Registry.from_settings(settings.channels, settings.replace_channels)
         self._life = ServiceLife()
+        self.stop = self._life.stop
+        """Have `run` end, as SIGTERM does."""
         self._spec = ChannelSpec(id=channel, type="", config={})
         self._stores = Stores(settings)
         self._broker = Broker(settings.amqp, names.channel_program(channel), self._on_broker_state)
-        self._webhook = Webhook(settings.callback_timeout)
-        context = ChannelContext(
-            channel, settings, self._broker, self._stores, lambda: self._spec, self._life.tasks.own
-        )
+        own = self._life.tasks.own
+        context = ChannelContext(channel, settings, self._broker, self._stores, lambda: self._spec, own)
+        self._context = context
         self._statuses = StatusReceiver(context)
-        self._delay_queues = DelayQueues(context)
-        self._health = CallbackHealth(2 * max(*settings.callback_retry_delays, LONGEST_RETRY_AFTER), self._on_callbacks)
-        attempts = Attempts(context, self._webhook, self._delay_queues, self._health, self._statuses.is_superseded)
-        self._dispatcher = Dispatcher(context, attempts)
-        self._forwarder = Forwarder(context, attempts, self._dispatcher, self._count)
-        self._rate_limit = RateLimit()
+        self._attempts = Attempts(context, self._statuses.is_superseded, self._on_callbacks)
+        self._dispatcher = Dispatcher(context, self._attempts)
         self._counts: Counter[str] = Counter()
+        self._forwarder = Forwarder(context, self._attempts, self._dispatcher, self._counts)
+        self._rate_limit = RateLimit()
         self._levels: dict[str, tuple[str, str]] = {}
-        self._context: TransportContext | None = None
         self._transport: Transport | None = None
         self._sender: Sender | None = None
-        self._commands: Commands | None = None
+        self._answers: RpcServer | None = None
 
     async def run(self) -> int:
         """Start everything, wait for the end, stop everything in reverse. Returns the exit code."""
@@ -114,22 +103,18 @@ class ChannelWorker:
         await self._broker.start()
         return await self._life.run(self._start, self._shut_down)
 
-    def stop(self) -> None:
-        """Have `run` end, as SIGTERM does."""
-        self._life.stop()
-
     # --- starting -----------------------------------------------------------------------------------------------------
 
     async def _start(self) -> int | None:
         """In this order, so that nothing arrives before there is somebody to take it. An exit code ends the worker."""
-        spec = await self._until_stored(lambda: self._stores.channels.get(self._channel))
-        if spec is None:
+        try:
+            spec = await self._stored_spec()
+        except ChannelNotFound:
             log.error("there is no such channel")
             return EXIT_FAILED
         self._use(spec)
-        await self._declare_queues()
+        await self._broker.declare_surely(names.channel_queues(self._channel))
         self._dispatcher.start()
-        self._delay_queues.start()
         self._statuses.start(self._dispatcher)
         try:
             transport_class = self._registry.load_transport(spec.type)
@@ -137,17 +122,10 @@ class ChannelWorker:
             if left_out := sorted(option for option in spec.config.keys() - config.keys() if spec.config[option] is not None):
                 log.warning("unknown options left out", options=left_out)
             self._registry.validate_config(spec.type, config)
-            self._context = TransportContext(
-                self._channel,
-                spec.type,
-                config,
-                self._publish_inbound,
-                self._publish_event,
-                self._publish_status,
-                self._stores.transport(self._channel),
-                self._rate_limit.permit,
-            )
-            self._transport = transport_class(self._context)
+            publish = (self._publish_inbound, self._publish_event, self._publish_status)
+            store = self._stores.transport(self._channel)
+            context = TransportContext(self._channel, spec.type, config, *publish, store, self._rate_limit.permit)
+            self._transport = transport_class(context)
             async with asyncio.timeout(TRANSPORT_START_TIMEOUT):
                 await self._transport.start()
         except (JunebugError, TimeoutError, OSError) as error:
@@ -155,86 +133,56 @@ class ChannelWorker:
             log.error("cannot start", reason=reason)
             self._tell(spec.type or "transport", "down", "cannot_start", self._redactor.text(reason))
             return EXIT_FAILED
-        if not self._context.has_reported(spec.type):
-            await self._context.status(spec.type, "ok", "started", "The channel's transport is running")
+        if not context.has_reported(spec.type):
+            await context.status(spec.type, "ok", "started", "The channel's transport is running")
         self._forwarder.start()
-        cancellations = Cancellations(self._stores.cancellations, self._channel)
-        self._sender = Sender(
-            self._broker,
-            self._channel,
-            self._transport,
-            lambda n: self._count("outbound_message", n),
-            cancellations,
-            resend_unknown=spec.config.get("on_unknown", "resend") != "fail",
-            paused=bool(spec.paused),
-        )
+        self._sender = Sender(self._context, self._transport, self._counts)
         self._sender.consume(names.outbound_queues(self._channel).values(), exclusive=True)
         self._life.tasks.own("sender", self._sender.run())
         await self._consume_app_queue(None, spec.amqp_queue)
         await self._apply_pause(was_paused=False)
-        self._commands = Commands(
-            self._broker,
-            self._sender,
-            cancellations,
-            lambda: self._spec,
-            lambda: [*self._delay_queues.names(), *self._dispatcher.backlogs()],
-        )
-        self._commands.start()
+        self._answers = Commands(self._context, self._sender, self._dispatcher.delay_queues).server()
+        self._answers.start()
         self._life.tasks.own("spec", self._watch_spec())
         self._life.tasks.own("rates", self._save_rates())
         self._tell("redis", "ok", "connected", "Connected to Redis")
-        self._tell_running()
-        return None
-
-    def _tell_running(self) -> None:
         launch = self._launch
         message = f"Running again (before: {launch.last_exit})" if launch.last_exit else "Running"
         details = {"pid": os.getpid(), "restarts": launch.restarts, "last_exit": launch.last_exit}
         log.info("worker running", **details)
         self._tell("worker", "ok", "running", message, details)
+        return None
 
-    async def _until_stored(self, call: Callable[[], Awaitable[ChannelSpec]]) -> ChannelSpec | None:
+    async def _stored_spec(self) -> ChannelSpec:
         while True:
             try:
-                return await call()
-            except ChannelNotFound:
-                return None
+                return await self._stores.channels.get(self._channel)
             except StoreUnavailable as error:
                 self._tell("redis", "down", "connection_lost", str(error))
                 await asyncio.sleep(WAIT_FOR_STORE)
-
-    async def _declare_queues(self) -> None:
-        queues = names.channel_queues(self._channel)
-        while True:
-            try:
-                return await self._broker.declare(queues)
-            except BrokerUnavailable:
-                await self._broker.wait_connected(None)
-                await asyncio.sleep(0.05)
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 
     async def _shut_down(self) -> None:
         """In reverse, consumers before publishers, bounded: late messages and events still leave."""
-        ends = asyncio.get_running_loop().time() + self._settings.stop_timeout * 0.8
+        ends = time.monotonic() + self._settings.stop_timeout * 0.8
 
         def left(share: float) -> float:
-            return max(0.1, (ends - asyncio.get_running_loop().time()) * share)
+            return max(0.1, (ends - time.monotonic()) * share)
 
         self._rate_limit.close()
-        if self._commands:
-            await bounded("answers", self._commands.stop(), left(0.2))
+        if self._answers:
+            await bounded("answers", self._answers.stop(), left(0.2))
         if self._sender:
             await bounded("sender", self._sender.stop(left(0.5)), left(0.6))
         if self._transport:
             await bounded("transport", self._transport.stop(), left(0.5))
         await bounded("forwarder", self._forwarder.stop(left(0.6)), left(0.7))
-        self._health.close()
         await self._life.tasks.end()
+        await self._attempts.close()
         await self._flush_counts()
         await self._statuses.drain(left(0.5))
         await bounded("broker", self._broker.close(), left(0.8))
-        await self._webhook.close()
         await bounded("stores", self._stores.close(), left(0.8))
         log.info("worker stopped")
 
@@ -246,11 +194,9 @@ class ChannelWorker:
         listener = asyncio.create_task(self._listen(changed))
         try:
             while True:
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._settings.reconcile_interval):
                         await changed.wait()
-                except TimeoutError:
-                    pass
                 changed.clear()
                 if listener.done():
                     listener.result()
@@ -269,8 +215,7 @@ class ChannelWorker:
         except ChannelNotFound:
             return  # deleted (the reconciler stops us), or Redis was emptied (it writes the spec back)
         except StoreUnavailable as error:
-            self._tell("redis", "down", "connection_lost", str(error))
-            return
+            return self._tell("redis", "down", "connection_lost", str(error))
         self._tell("redis", "ok", "connected", "Connected to Redis")
         if "worker" not in known:
             self._statuses.say_again()
@@ -279,22 +224,15 @@ class ChannelWorker:
             self._use(spec)
             log.info("changed settings applied")
             self._dispatcher.on_changed_spec()
-            self._health.forget(self._dispatcher.is_current)
             await self._consume_app_queue(before.amqp_queue, spec.amqp_queue)
             await self._apply_pause(was_paused=bool(before.paused))
 
     def _use(self, spec: ChannelSpec) -> None:
         self._spec = spec
         self._rate_limit.set(spec.rate_limit_count, spec.rate_limit_window)
-        secrets = self._registry.secret_values(spec.type, spec.config)
-        more = (
-            self._settings.redis.password,
-            self._settings.amqp.password,
-            self._settings.callback_secret,
-            spec.callback_secret,
-            spec.mo_url_auth_token,
-        )
-        self._redactor.replace([*secrets, *filter(None, more)])
+        others = (self._settings.callback_secret, spec.callback_secret, spec.mo_url_auth_token)
+        of_config = self._registry.secret_values(spec.type, spec.config)
+        self._redactor.replace([*of_config, *self._settings.server_passwords, *filter(None, others)])
 
     async def _consume_app_queue(self, before: str | None, now: str | None) -> None:
         """Take outbound messages from `{amqp_queue}.outbound` too (COMPAT §3)."""
@@ -314,10 +252,10 @@ class ChannelWorker:
     async def _apply_pause(self, *, was_paused: bool) -> None:
         assert self._sender is not None
         if self._spec.paused:
-            await self._sender.pause()
+            await self._sender.hold(PAUSED)
             self._tell("outbound", "degraded", "paused", "Paused: messages wait until somebody resumes the channel")
         elif was_paused:
-            await self._sender.resume()
+            await self._sender.let_go(PAUSED)
             self._tell("outbound", "ok", "resumed", "Messages are sent again")
 
     # --- what the transport says --------------------------------------------------------------------------------------
@@ -347,15 +285,9 @@ class ChannelWorker:
         self._levels[component] = (status, type)
         if status != "ok":
             log.warning("status", component=component, status=status, type=type, reason=message)
+        details, channel = details or {}, self._channel
         self._statuses.receive(
-            Status(
-                channel_id=self._channel,
-                component=component,
-                status=status,
-                type=type,
-                message=message,
-                details=details or {},
-            )
+            Status(channel_id=channel, component=component, status=status, type=type, message=message, details=details)
         )
 
     def _on_broker_state(self, connected: bool, why: str) -> None:
@@ -376,16 +308,14 @@ class ChannelWorker:
 
     # --- side tasks ---------------------------------------------------------------------------------------------------
 
-    def _count(self, label: str, n: int = 1) -> None:
-        self._counts[label] += n
-
     async def _save_rates(self) -> None:
         while True:
             await asyncio.sleep(RATE_INTERVAL)
             await self._flush_counts()
 
     async def _flush_counts(self) -> None:
-        counts, self._counts = self._counts, Counter()
+        counts = self._counts.copy()
+        self._counts.clear()
         try:
             await self._stores.rates.add(self._channel, counts, time.time())
         except StoreUnavailable:

@@ -21,7 +21,7 @@ from junebug.model.callbacks import Callback
 from junebug.model.messages import Status
 from junebug.runtime.backoff import Backoff
 from junebug.worker.callbacks.dispatcher import Dispatcher
-from junebug.worker.callbacks.pending_callback import PendingCallback
+from junebug.worker.callbacks.source import PendingCallback, at_last
 from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("status")
@@ -50,9 +50,8 @@ class StatusReceiver:
         self._dispatcher = dispatcher
         for pending in self._posts:
             dispatcher.dispatch(pending)
-        self._context.broker.consume(
-            names.status_queue(self._context.channel), self._on_delivery, prefetch=PREFETCH, on_lost=dispatcher.drop_dead
-        )
+        queue = names.status_queue(self._context.channel)
+        self._context.broker.consume(queue, self._on_delivery, prefetch=PREFETCH, on_lost=dispatcher.drop_dead)
 
     def receive(self, status: Status) -> None:
         """Take a status of the worker's own; it is saved and posted soon."""
@@ -89,18 +88,12 @@ class StatusReceiver:
             log.error("unreadable status dropped", reason=str(error))
             delivery.ack()
             return
-        left = {"saved", "posted"}
-
-        def done(what: str) -> None:
-            left.discard(what)
-            if not left:
-                delivery.ack()
-
+        done = at_last(2, delivery.ack)  # saved, and posted
         self._keep(status)
-        self._on_saved.append(lambda: done("saved"))
+        self._on_saved.append(done)
         self._save_now.set()
         assert self._dispatcher is not None
-        self._dispatcher.dispatch(self._pending(status, delivery, lambda: done("posted")))
+        self._dispatcher.dispatch(self._pending(status, delivery, done))
 
     def _keep(self, status: Status) -> None:
         if not self.is_superseded(status):
@@ -109,7 +102,9 @@ class StatusReceiver:
             self._save_now.set()
 
     def _pending(self, status: Status, delivery: Delivery | None, on_finished: Callable[[], None]) -> PendingCallback:
-        callback = Callback(to="status_url", kind="status", id=_webhook_id(status), wire=status.to_wire())
+        wire = status.to_wire()
+        id = hashlib.blake2s(wire, digest_size=16).hexdigest()  # the same whenever it is posted
+        callback = Callback(to="status_url", kind="status", id=id, wire=wire)
         return PendingCallback(callback, status, delivery, on_finished)
 
     async def run(self) -> None:
@@ -137,8 +132,3 @@ class StatusReceiver:
         for call in on_saved:
             call()
         return True
-
-
-def _webhook_id(status: Status) -> str:
-    """The same whenever it is posted."""
-    return hashlib.blake2s(status.to_wire(), digest_size=16).hexdigest()

@@ -47,7 +47,7 @@ async def claimed_by_the_dead(api: Api, channel: str, lease: float, **fields: An
 @pytest.fixture
 async def quick(settings: Settings) -> AsyncIterator[Api]:
     """An API that waits for nobody for long."""
-    async with running_api(dataclasses.replace(settings, request_timeout=0.6)) as running:
+    async with running_api(dataclasses.replace(settings, request_timeout=2.0)) as running:
         yield running
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from junebug.worker.callbacks.attempts import CallbackHealth
 from junebug.worker.callbacks.circuit_breaker import FAILURES, CircuitBreaker
-from junebug.worker.callbacks.health import CallbackHealth
 from junebug.worker.callbacks.keyed_queue import KeyedQueue
 from junebug.worker.callbacks.retry_policy import SHORTEST, Delay, next_step
 

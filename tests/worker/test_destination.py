@@ -12,7 +12,7 @@ from junebug.model.callbacks import Callback
 from junebug.model.messages import UserMessage
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.destination import Destination
-from junebug.worker.callbacks.pending_callback import PendingCallback
+from junebug.worker.callbacks.source import PendingCallback
 from junebug.worker.callbacks.webhook import Outcome
 from junebug.worker.context import ChannelContext
 

@@ -72,6 +72,18 @@ async def test_what_was_not_sent_is_kept_and_sent_in_order(
     assert scripted.sent == ["0", "1", "2", "3", "4"]
 
 
+async def test_a_message_on_which_the_channel_fails_is_rejected_also_when_it_was_in_its_queue_between(
+    bench: Bench, scripted: type[ScriptedTransport]
+) -> None:
+    """Else one that breaks the bind each time would block the channel for ever."""
+    scripted.outcomes.extend([ValueError("a bug"), NotSent("no bind", 1.1), ValueError("a bug"), ValueError("a bug")])
+    channel = await channel_of(bench)
+    await bench.send(channel, "1", "faulty", bench.app.url())
+    (event,) = await bench.app.wait(1)
+    assert event["event_details"] == {"reason": "The channel failed on this message, see its log"}
+    assert (list(scripted.outcomes), scripted.sent) == ([], [])
+
+
 async def test_what_is_being_sent_meanwhile_is_sent_once(bench: Bench, scripted: type[ScriptedTransport]) -> None:
     scripted.window = 5
     release = asyncio.Event()

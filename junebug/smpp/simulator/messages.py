@@ -70,10 +70,9 @@ class Message:
             "data_coding": pdu.data_coding, "esm_class": pdu.esm_class,
             "registered_delivery": pdu.registered_delivery, "user_data": user_data(pdu).hex(),
             "tlvs": {c.tlv_name(tag): value.hex() for tag, value in pdu.tlvs.items() if tag != c.MESSAGE_PAYLOAD},
-            "state": self.state,
-            "receipts_acknowledged": self.receipts,
+            "state": self.state, "receipts_acknowledged": self.receipts,
             "submitted": self.submitted.strftime("%Y-%m-%d %H:%M:%S.%f"),
-        }
+        }  # fmt: skip
 
 
 def user_data(pdu: Pdu) -> bytes:
@@ -115,9 +114,9 @@ def mo_parts(from_addr: str, to_addr: str, content: str, reference: int) -> list
     parts = multipart.parts(content, encoding, reference)
     return [
         DeliverSm(
-            source_addr_ton=c.TON_INTERNATIONAL, source_addr_npi=c.NPI_ISDN, source_addr=from_addr, destination_addr=to_addr,
-            esm_class=c.ESM_CLASS_UDHI if part.udhi else 0, data_coding=data_coding, short_message=part.short_message,
-            sequence_number=1,
+            source_addr_ton=c.TON_INTERNATIONAL, source_addr_npi=c.NPI_ISDN, source_addr=from_addr,
+            destination_addr=to_addr, esm_class=c.ESM_CLASS_UDHI if part.udhi else 0, data_coding=data_coding,
+            short_message=part.short_message, sequence_number=1,
         )
         for part in parts
     ]

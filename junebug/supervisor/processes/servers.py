@@ -8,12 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from junebug.embedded import ServerProgram
-from junebug.supervisor.processes.respawn import (
-    RespawningConfig,
-    RespawningProcess,
-    default_signals,
-    die_with_parent,
-)
+from junebug.supervisor.processes.respawn import RespawningConfig, RespawningProcess, default_signals, die_with_parent
 
 LOG_SIZE, LOG_BACKUPS = 5_000_000, 2
 SERVER_STOP_TIMEOUT = 10.0
@@ -38,12 +33,7 @@ class ServerConfig(RespawningConfig):
 
     def __init__(self, options: Any, program: ServerProgram, log_dir: Path) -> None:
         super().__init__(
-            options,
-            program.name,
-            shlex.join(program.command),
-            SERVER_STOP_TIMEOUT,
-            environment=dict(program.environment),
-            stdout_logfile=str(log_dir.absolute() / f"{program.name}.log"),
-            stdout_logfile_maxbytes=LOG_SIZE,
-            stdout_logfile_backups=LOG_BACKUPS,
-        )
+            options, program.name, shlex.join(program.command), SERVER_STOP_TIMEOUT,
+            environment=dict(program.environment), stdout_logfile=str(log_dir.absolute() / f"{program.name}.log"),
+            stdout_logfile_maxbytes=LOG_SIZE, stdout_logfile_backups=LOG_BACKUPS,
+        )  # fmt: skip

@@ -23,12 +23,7 @@ from supervisor.dispatchers import PEventListenerDispatcher, PInputDispatcher
 from supervisor.states import ProcessStates
 
 from junebug.supervisor.liveness import Pulse, SilenceWatch, touched_at
-from junebug.supervisor.processes.respawn import (
-    RespawningConfig,
-    RespawningProcess,
-    default_signals,
-    die_with_parent,
-)
+from junebug.supervisor.processes.respawn import RespawningConfig, RespawningProcess, default_signals, die_with_parent
 
 EXIT_CRASHED = 70
 EXIT_ORPHANED = 71

@@ -53,20 +53,15 @@ def build(message: UserMessage, config: SmppConfig, reference: int, now: datetim
         SubmitSm(
             service_type=str(options.get("service_type", config.service_type)),
             source_addr_ton=options.get("source_addr_ton", source.ton),
-            source_addr_npi=options.get("source_addr_npi", source.npi),
-            source_addr=from_addr,
+            source_addr_npi=options.get("source_addr_npi", source.npi), source_addr=from_addr,
             dest_addr_ton=options.get("dest_addr_ton", destination.ton),
-            dest_addr_npi=options.get("dest_addr_npi", destination.npi),
-            destination_addr=to_addr,
-            esm_class=c.ESM_CLASS_UDHI if part.udhi else 0,
-            protocol_id=options.get("protocol_id", 0),
+            dest_addr_npi=options.get("dest_addr_npi", destination.npi), destination_addr=to_addr,
+            esm_class=c.ESM_CLASS_UDHI if part.udhi else 0, protocol_id=options.get("protocol_id", 0),
             priority_flag=options.get("priority_flag", 0),
             schedule_delivery_time=_time("schedule_delivery_time", options.get("schedule_delivery_time")),
             validity_period=validity,
             registered_delivery=int(options.get("registered_delivery", config.registered_delivery)),
-            data_coding=data_coding,
-            short_message=part.short_message,
-            tlvs={**tlvs, **part.tlvs},
+            data_coding=data_coding, short_message=part.short_message, tlvs={**tlvs, **part.tlvs},
         )
         for part in parts
     ]

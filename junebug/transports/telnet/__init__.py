@@ -16,9 +16,7 @@ CONFIG_SCHEMA: dict[str, Any] = {
         "telnet_port": {
             "type": "integer", "minimum": 1, "maximum": 65535, "description": "Port to listen on, instead of twisted_endpoint.",
         },
-        "to_addr": {
-            "type": "string", "description": "The to address of inbound messages; by default host:port listened on.",
-        },
+        "to_addr": {"type": "string", "description": "The to address of inbound messages; by default host:port listened on."},
         "transport_type": {"type": "string", "default": "telnet", "description": "The transport_type of messages on AMQP."},
         "max_connections": {
             "type": "integer", "minimum": 1, "default": 1000,
@@ -31,7 +29,5 @@ CONFIG_SCHEMA: dict[str, Any] = {
 }
 
 CHANNEL_TYPE = ChannelType(
-    name="telnet",
-    transport="junebug.transports.telnet.transport:TelnetTransport",
-    config_schema=CONFIG_SCHEMA,
+    name="telnet", transport="junebug.transports.telnet.transport:TelnetTransport", config_schema=CONFIG_SCHEMA
 )

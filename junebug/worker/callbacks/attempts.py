@@ -1,55 +1,61 @@
 """One attempt to give a callback to its destination, and what comes after it: done, a later one, or the dead letters.
 
-Neighbours: target.py makes the call, retry_policy.py decides, delay_queues.py keeps what is tried again; destination.py
-says when. A callback is finished only when its destination has it or RabbitMQ has confirmed it elsewhere.
+Neighbours: target.py says where, webhook.py posts, retry_policy.py decides, delay_queues.py keeps what is tried again;
+destination.py says when. A callback is finished only when its destination has it or RabbitMQ has confirmed it elsewhere.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
 
 import structlog
 
+from junebug import names
 from junebug.amqp import dead_letters
 from junebug.amqp.frames import Delivery
-from junebug.errors import MalformedMessage
+from junebug.errors import MalformedMessage, Unroutable
+from junebug.model import templates
 from junebug.model.callbacks import Callback, DeadLetter, Reason, content_of
 from junebug.model.messages import Status
+from junebug.model.presenter import body_of
 from junebug.worker.callbacks import retry_policy
 from junebug.worker.callbacks.delay_queues import DelayQueues
-from junebug.worker.callbacks.health import CallbackHealth
-from junebug.worker.callbacks.pending_callback import PendingCallback
-from junebug.worker.callbacks.target import Target, call, target_of
+from junebug.worker.callbacks.source import PendingCallback
+from junebug.worker.callbacks.target import Target, target_of
 from junebug.worker.callbacks.webhook import Outcome, Webhook
 from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("forwarder")
 
 STATUS_MAX_AGE = 3600.0
+MOST_FAILING = 1000
+FORGET_INTERVAL = 10.0
 
 
 class Attempts:
-    """Those of one channel."""
-
     may_wait = True
     """Whether a callback may be tried later: not at the end of a channel."""
 
     def __init__(
-        self,
-        context: ChannelContext,
-        webhook: Webhook,
-        delay_queues: DelayQueues,
-        health: CallbackHealth,
-        is_superseded: Callable[[Status], bool],
+        self, context: ChannelContext, is_superseded: Callable[[Status], bool], on_failing: Callable[[dict[str, str]], None]
     ) -> None:
-        """`is_superseded(status)`: a newer one of its component is known."""
+        """`is_superseded(status)`: a newer one of its component is known. `on_failing`: see CallbackHealth."""
+        self.delay_queues = DelayQueues(context)
+        memory = 2 * max(*context.settings.callback_retry_delays, names.LONGEST_RETRY)
+        self.health = CallbackHealth(memory, on_failing)
         self._context = context
-        self._webhook = webhook
-        self._delay_queues = delay_queues
-        self._health = health
+        self._webhook = Webhook(context.settings.callback_timeout)
         self._is_superseded = is_superseded
+        inbound, event = context.settings.callback_max_age, context.settings.outbound_message_ttl
+        self._max_ages = {"inbound": inbound, "event": event, "status": STATUS_MAX_AGE}
+
+    async def close(self) -> None:
+        """No call is made any more."""
+        self.health.close()
+        await self._webhook.close()
 
     def target(self, callback: Callback) -> Target | None:
         """Where it is to go now; None when nobody wants it any more."""
@@ -79,43 +85,46 @@ class Attempts:
             if target is None:
                 pending.finish()
                 return None
-            outcome = await call(self._context, self._webhook, target, pending)
+            outcome = await self._call(target, pending)
         except Exception:
             log.exception("forwarding failed: moved to the dead letters", **pending.fields())
             await self._bury(pending, "failed", "see the channel's log")
             return None
         if outcome.ok:
             log.info("forwarded", **pending.fields())
-            self._health.worked(pending.callback.to, target.destination)
+            self.health.worked(pending.callback.to, target.destination)
         else:
             log.warning("forwarding failed", reason=outcome.reason, **pending.fields())
-            self._health.failed(pending.callback.to, target.destination, outcome.reason)
+            self.health.failed(pending.callback.to, target.destination, outcome.reason)
         return outcome
+
+    async def _call(self, target: Target, pending: PendingCallback) -> Outcome:
+        """While RabbitMQ is away, none for a queue is made."""
+        callback, spec = pending.callback, self._context.spec()
+        if target.routing_key:
+            try:
+                await self._context.broker.publish_surely(target.routing_key, (callback.wire,), exchange=names.EXCHANGE)
+            except Unroutable as error:
+                return Outcome(False, None, str(error))
+            return Outcome(True)
+        body = body_of(pending.content, spec.id)
+        url = templates.expand(target.url, {**body.get("event_details", {}), **body})
+        secret = spec.callback_secret or self._context.settings.callback_secret
+        return await self._webhook.post(url, body, target.auth_token, id=callback.id, secret=secret)
 
     async def conclude(self, pending: PendingCallback, outcome: Outcome) -> None:
         """After an attempt that says nothing of its destination's other callbacks: finished, to be tried later, or dead."""
         if outcome.ok:
-            pending.finish()
-            return
-        before = pending.callback
-        pending.callback = dataclasses.replace(before, attempts=before.attempts + 1, error=outcome.reason)
-        step = retry_policy.next_step(
-            pending.callback.attempts,
-            outcome.status,
-            outcome.retry_after,
-            time.time() - before.since,
-            self._max_age(pending),
-            self._context.settings.callback_retry_delays,
-        )
+            return pending.finish()
+        before, delays = pending.callback, self._context.settings.callback_retry_delays
+        attempts, age, max_age = before.attempts + 1, time.time() - before.since, self._max_ages[before.kind]
+        pending.callback = dataclasses.replace(before, attempts=attempts, error=outcome.reason)
+        step = retry_policy.next_step(attempts, outcome.status, outcome.retry_after, age, max_age, delays)
         if isinstance(step, retry_policy.Delay):
-            await self.postpone(pending, step)
+            await self.delay_queues.put(pending.callback, step)
+            pending.finish()
         else:
             await self._bury(pending, step, outcome.reason)
-
-    async def postpone(self, pending: PendingCallback, delay: retry_policy.Delay) -> None:
-        """It comes back through the callback queue."""
-        await self._delay_queues.put(pending.callback, delay)
-        pending.finish()
 
     def skip(self, pending: PendingCallback) -> None:
         """Where nothing may wait, and its destination does not answer: it is not called."""
@@ -123,7 +132,7 @@ class Attempts:
 
     async def is_given_up(self, pending: PendingCallback, error: str) -> bool:
         """Whether it has waited for too long, and is a dead letter now."""
-        if time.time() - pending.callback.since <= self._max_age(pending):
+        if time.time() - pending.callback.since <= self._max_ages[pending.callback.kind]:
             return False
         await self._bury(pending, "too_old", pending.callback.error or error)
         return True
@@ -139,11 +148,57 @@ class Attempts:
         log.error("given up: moved to the dead letters", why=reason, reason=error, **pending.fields())
         pending.finish()
 
-    def _max_age(self, pending: PendingCallback) -> float:
-        match pending.callback.kind:
-            case "inbound":
-                return self._context.settings.callback_max_age
-            case "event":
-                return self._context.settings.outbound_message_ttl
-            case "status":
-                return STATUS_MAX_AGE
+
+class CallbackHealth:
+    """Which destinations fail at the moment, for the component `callbacks`: tells when other kinds of them do than before."""
+
+    def __init__(
+        self, memory: float, on_change: Callable[[dict[str, str]], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`memory`: seconds after which a failure counts no more when no other call was made since (nothing waits).
+
+        `on_change` is given kind -> reason; nothing when all is well.
+        """
+        self._memory = memory
+        self._on_change = on_change
+        self._clock = clock
+        self._failing: dict[tuple[str, str], tuple[str, float]] = {}
+        """(destination's kind, destination) -> reason and when."""
+        self._told: dict[str, str] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def failed(self, kind: str, destination: str, reason: str) -> None:
+        self._failing[kind, destination] = (reason, self._clock())
+        if len(self._failing) > MOST_FAILING:
+            del self._failing[next(iter(self._failing))]
+        self._tell()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FORGET_INTERVAL, self._age)
+
+    def worked(self, kind: str, destination: str) -> None:
+        if (kind, destination) in self._failing:
+            del self._failing[kind, destination]
+            self._tell()
+
+    def forget(self, is_wanted: Callable[[str, str], bool] = lambda kind, destination: True) -> None:
+        """Drop what is long ago, and what is no destination (kind, destination) of the channel any more."""
+        for key, (_, when) in list(self._failing.items()):
+            if when + self._memory < self._clock() or not is_wanted(*key):
+                del self._failing[key]
+        self._tell()
+
+    def _age(self) -> None:
+        self._timer = None
+        self.forget()
+        if self._failing:
+            self._timer = asyncio.get_running_loop().call_later(FORGET_INTERVAL, self._age)
+
+    def _tell(self) -> None:
+        failing = {kind: reason for (kind, _), (reason, _) in self._failing.items()}
+        if failing.keys() != self._told.keys():
+            self._told = failing
+            self._on_change(failing)
+
+    def close(self) -> None:
+        if self._timer:
+            self._timer.cancel()

@@ -9,40 +9,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-
-import structlog
+from collections.abc import Sequence
 
 from junebug import names
 from junebug.amqp.frames import Delivery
 from junebug.errors import BrokerUnavailable, StoreUnavailable
 from junebug.worker.callbacks.attempts import Attempts
-from junebug.worker.callbacks.pending_callback import PendingCallback
-from junebug.worker.callbacks.source import Source
+from junebug.worker.callbacks.delay_queues import open_queue
+from junebug.worker.callbacks.source import Dispatch, OnLost, PendingCallback, Source
 from junebug.worker.context import ChannelContext
-
-log = structlog.stdlib.get_logger("forwarder")
 
 BATCH = 100
 PAUSE = 0.1
 
 
 class Backlog:
-    """One destination's."""
-
     def __init__(
-        self,
-        context: ChannelContext,
-        attempts: Attempts,
-        kind: str,
-        destination: str,
-        dispatch: Callable[[PendingCallback], None],
-        on_lost: Callable[[], None],
+        self, context: ChannelContext, attempts: Attempts, kind: str, destination: str, dispatch: Dispatch, on_lost: OnLost
     ) -> None:
         self.queue = names.backlog_queue(context.channel, kind, destination)
         self.in_use = False
         """Something may be in the queue: what comes goes there, too."""
-        self.source: Source[PendingCallback] | None = None
+        self.source: Source | None = None
         self._context = context
         self._attempts = attempts
         self._about = f"{kind} {destination}"
@@ -62,16 +50,14 @@ class Backlog:
         if self._aside is not None:
             self._aside.append(pending)
             return
-        self.in_use = True
         self._outbox.append(pending)
         if not self.is_writing:
-            self._writer = self._context.own("backlog writer", self._write())
+            self.begin()
 
-    def find(self) -> None:
-        """Something is in the queue since before this process."""
-        if not self.in_use:
-            self.in_use = True
-            self._writer = self._context.own("backlog writer", self._write())
+    def begin(self) -> None:
+        """Something is in the queue since before this process, or will be."""
+        self.in_use = True
+        self._writer = self._context.own("backlog writer", self._write())
 
     @property
     def is_writing(self) -> bool:
@@ -92,23 +78,13 @@ class Backlog:
         if self.source:
             return
         lifetime = max(self._context.settings.callback_max_age, self._context.settings.outbound_message_ttl)
-        while True:
-            try:
-                await self._context.broker.declare({self.queue: names.backlog_arguments(self._context.channel, lifetime)})
-                break
-            except BrokerUnavailable:
-                await self._context.broker.wait_connected(None)
-                await asyncio.sleep(PAUSE)
-        try:
-            store = self._context.stores.delay_queues
-            await store.note(self._context.channel, self.queue, self._about, lifetime)
-        except StoreUnavailable as error:  # it is found all the same when its destination is called next
-            log.warning("a backlog could not be noted", queue=self.queue, reason=str(error))
+        arguments = names.backlog_arguments(self._context.channel, lifetime)
+        await open_queue(self._context, self.queue, arguments, self._about, lifetime)
         room = self._context.settings.callback_concurrency
+        halted = not self._is_draining
         self.source = Source(
-            self._context, self.queue, self._read, self._dispatch, prefetch=2 * room, on_lost=self._on_lost
+            self._context, self.queue, self._read, self._dispatch, prefetch=2 * room, on_lost=self._on_lost, halted=halted
         )
-        self.source.start(halted=not self._is_draining)
         if self._is_draining:
             self._watch()
 
@@ -163,7 +139,7 @@ class Backlog:
         for pending in aside or ():
             self.append(pending)
 
-    async def _close(self, source: Source[PendingCallback]) -> None:
+    async def _close(self, source: Source) -> None:
         await source.stop()
         try:
             if await self._context.broker.delete_idle_queue(self.queue):

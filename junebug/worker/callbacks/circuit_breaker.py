@@ -16,8 +16,6 @@ LONGEST_PAUSE = 30.0
 
 
 class CircuitBreaker:
-    """Of one destination."""
-
     def __init__(self, delays: Sequence[float]) -> None:
         """`delays`: pauses before each probe; the last one repeats."""
         self._delays = delays

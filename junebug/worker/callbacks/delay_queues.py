@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import structlog
 
@@ -20,7 +22,6 @@ from junebug import names
 from junebug.amqp.frames import Delivery
 from junebug.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable
 from junebug.model.callbacks import Callback
-from junebug.runtime.backoff import Backoff
 from junebug.worker.callbacks.retry_policy import Delay
 from junebug.worker.context import ChannelContext
 
@@ -32,17 +33,11 @@ PAUSE = 0.1
 
 
 class DelayQueues:
-    """Those of one channel."""
-
     def __init__(self, context: ChannelContext) -> None:
         self._context = context
         self._news: dict[str, asyncio.Event] = {}
         """Name of a queue that is looked after -> something was put into it."""
         self._opening = asyncio.Lock()
-
-    def start(self) -> None:
-        """Go on with what an earlier process left."""
-        self._context.own("retry queues", self._find())
 
     def names(self) -> list[str]:
         """Of the queues that may hold something."""
@@ -54,44 +49,16 @@ class DelayQueues:
         name = names.retry_queue(self._context.channel, delay.queue)
         async with self._opening:
             if name not in self._news:
-                await self._open(name, delay.queue)
+                await open_queue(self._context, name, names.delay_arguments(self._context.channel, delay.queue))
+                self.look_after(name)
         await self._context.broker.publish_surely(name, (callback.to_wire(),))
         self._news[name].set()
 
-    async def _open(self, name: str, seconds: float) -> None:
-        while True:
-            try:
-                await self._context.broker.declare({name: names.delay_arguments(self._context.channel, seconds)})
-                break
-            except BrokerUnavailable:
-                await self._context.broker.wait_connected(None)
-                await asyncio.sleep(PAUSE)
-        try:
-            await self._context.stores.delay_queues.note(self._context.channel, name, "", names.NOTE_TTL)
-        except StoreUnavailable as error:  # the delays of the settings are known anyway
-            log.warning("a delay queue could not be noted", queue=name, reason=str(error))
-        self._look_after(name)
-
-    async def _find(self) -> None:
-        backoff = Backoff(1.0, 10.0)
-        channel = self._context.channel
-        while True:
-            try:
-                noted = await self._context.stores.delay_queues.noted(channel)
-                known = names.retry_queues(channel, self._context.settings.callback_retry_delays)
-                queues = {*known, *(name for name in noted if name.startswith(f"{channel}.retry."))}
-                lengths = await self._context.broker.queue_lengths(queues)
-                break
-            except (StoreUnavailable, BrokerUnavailable) as error:
-                log.warning("cannot see yet what waits for a repeat", reason=str(error))
-                await backoff.pause()
-        for name, length in lengths.items():
-            if length and name not in self._news:
-                self._look_after(name)
-
-    def _look_after(self, name: str) -> None:
-        self._news[name] = asyncio.Event()
-        self._context.own(f"repeats of {name}", self._move_forever(name))
+    def look_after(self, name: str) -> None:
+        """Something is in this queue, or will be soon."""
+        if name not in self._news:
+            self._news[name] = asyncio.Event()
+            self._context.own(f"repeats of {name}", self._move_forever(name))
 
     async def _move_forever(self, name: str) -> None:
         news = self._news[name]
@@ -113,21 +80,31 @@ class DelayQueues:
 
         async def visit(deliveries: Sequence[Delivery]) -> bool:
             nonlocal next_due
-            now, ready = time.time(), []
-            for delivery in deliveries:
-                if (due := _due(delivery)) > now:
-                    next_due = due
-                    break
-                ready.append(delivery)
+            now = time.time()
+            ready = list(itertools.takewhile(lambda delivery: _due(delivery) <= now, deliveries))
+            if len(ready) < len(deliveries):
+                next_due = _due(deliveries[len(ready)])
             if ready:
-                bodies = [delivery.body for delivery in ready]
-                await broker.publish_surely(names.callback_queue(self._context.channel), bodies)
+                callback_queue = names.callback_queue(self._context.channel)
+                await broker.publish_surely(callback_queue, [delivery.body for delivery in ready])
             for delivery in ready:
                 delivery.ack()
             return next_due is None
 
         seen = await broker.browse(name, visit, keeping=True, most=BATCH, exclusive=False)
         return 0.0 if seen and next_due is None else next_due
+
+
+async def open_queue(
+    context: ChannelContext, name: str, arguments: Mapping[str, Any], destination: str = "", ttl: float = names.NOTE_TTL
+) -> None:
+    """Declare a queue where callbacks wait, and note it for the process after this one (see DelayQueueStore.note)."""
+    await context.broker.declare_surely({name: arguments})
+    try:
+        await context.stores.delay_queues.note(context.channel, name, destination, ttl)
+    except StoreUnavailable as error:  # the settings' delays are known, a backlog is found when its destination is called next
+        what = "a backlog" if destination else "a delay queue"
+        log.warning(f"{what} could not be noted", queue=name, reason=str(error))
 
 
 def _due(delivery: Delivery) -> float:

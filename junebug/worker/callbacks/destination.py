@@ -15,8 +15,9 @@ Neighbours: circuit_breaker.py and keyed_queue.py decide, attempts.py makes the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+import contextlib
+import time
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -26,8 +27,7 @@ from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.backlog import Backlog
 from junebug.worker.callbacks.circuit_breaker import CircuitBreaker
 from junebug.worker.callbacks.keyed_queue import KeyedQueue
-from junebug.worker.callbacks.pending_callback import PendingCallback
-from junebug.worker.callbacks.source import Source
+from junebug.worker.callbacks.source import Dispatch, PendingCallback, Source
 from junebug.worker.callbacks.webhook import Outcome
 from junebug.worker.context import ChannelContext
 
@@ -45,16 +45,7 @@ PAUSE = 0.1
 
 
 class Destination:
-    """One destination's."""
-
-    def __init__(
-        self,
-        context: ChannelContext,
-        attempts: Attempts,
-        kind: str,
-        name: str,
-        dispatch: Callable[[PendingCallback], None],
-    ) -> None:
+    def __init__(self, context: ChannelContext, attempts: Attempts, kind: str, name: str, dispatch: Dispatch) -> None:
         """`kind`: what a callback is `to`; `name`: see Target.destination. `dispatch` takes what may be for others now."""
         self.kind = kind
         self.name = name
@@ -69,7 +60,7 @@ class Destination:
         self._conclusions: set[asyncio.Task[None]] = set()
         self._failed: dict[PendingCallback, Outcome] = {}
         """What failed since the destination last showed life."""
-        self._homes: set[Source[PendingCallback]] = set()
+        self._homes: set[Source] = set()
         """Queues that are for it alone, besides its backlog."""
         self._is_standing_still = False
         """All has gone home; what comes goes there, too."""
@@ -127,9 +118,10 @@ class Destination:
 
     def find_backlog(self) -> None:
         """Something waits there since before this process: ask before anything else."""
-        self._breaker.suspect(_now())
-        self.backlog.find()
-        self._stand_still()
+        if not self.backlog.in_use:
+            self._breaker.suspect(time.monotonic())
+            self.backlog.begin()
+            self._stand_still()
 
     def release(self) -> None:
         """The channel's settings changed: what has not begun may be meant for others now."""
@@ -166,7 +158,7 @@ class Destination:
             return
         if _shows_life(outcome):
             self._on_life()
-        elif self._breaker.failed(_now(), pending.callback.id, outcome.reason, outcome.retry_after):
+        elif self._breaker.failed(time.monotonic(), pending.callback.id, outcome.reason, outcome.retry_after):
             self._on_open()
         elif self._verdict is None and self._failed:
             self._verdict = asyncio.get_running_loop().call_later(self._delays[0], self._suspect)
@@ -184,7 +176,7 @@ class Destination:
         self._verdict = None
         if self._failed and not self._breaker.is_open:
             retry_after = max(outcome.retry_after or 0.0 for outcome in self._failed.values())
-            self._breaker.suspect(_now() + max(0.0, retry_after - self._delays[0]))
+            self._breaker.suspect(time.monotonic() + max(0.0, retry_after - self._delays[0]))
             self._on_open()
 
     def _on_open(self) -> None:
@@ -197,12 +189,8 @@ class Destination:
 
     def _conclude(self, pending: PendingCallback, outcome: Outcome) -> None:
         if outcome.ok:
-            pending.finish()  # at once: no task a callback
-        else:
-            self._background(self._attempts.conclude(pending, outcome))
-
-    def _background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._context.own("callback", work)
+            return pending.finish()  # at once: no task a callback
+        task = self._context.own("callback", self._attempts.conclude(pending, outcome))
         self._conclusions.add(task)
         task.add_done_callback(self._conclusions.discard)
 
@@ -241,17 +229,15 @@ class Destination:
         self._recovery = None
         self._begin_calls()
 
-    def _all_homes(self) -> list[Source[PendingCallback]]:
+    def _all_homes(self) -> list[Source]:
         return [*([self.backlog.source] if self.backlog.source else []), *self._homes]
 
     async def _until_probe(self) -> None:
         self._wake.clear()
-        if (left := self._breaker.probe_at - _now()) > 0:
-            try:
+        if (left := self._breaker.probe_at - time.monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._wake.wait()
-            except TimeoutError:
-                pass
 
     async def _probe(self) -> None:
         """A call with what waits for longest; it keeps its place when the host does not answer."""
@@ -290,7 +276,7 @@ class Destination:
             await self._attempts.conclude(first, outcome)
             self._on_life()
         else:
-            self._breaker.probe_failed(_now(), outcome.reason, outcome.retry_after)
+            self._breaker.probe_failed(time.monotonic(), outcome.reason, outcome.retry_after)
 
     def _other(self, sample: Sequence[PendingCallback]) -> PendingCallback | None:
         """The last that overtakes nobody of its own key but the first one."""
@@ -309,7 +295,7 @@ class Destination:
         waiting = [pending for pending in self._queue if pending.home is None]
         if not waiting:
             return
-        if min(pending.since for pending in waiting) > _now() - PATIENCE:
+        if min(pending.since for pending in waiting) > time.monotonic() - PATIENCE:
             return self._be_patient()
         for pending in self._take_all(lambda pending: pending.home is None):
             self.backlog.append(pending)
@@ -332,20 +318,15 @@ class Destination:
         if self._recovery:
             self._recovery.cancel()
         self._queue.leave(lambda pending: pending.delivery is not None)
-        ends = _now() + timeout
-        while self._calls and _now() < ends:
-            await asyncio.wait(list(self._calls), timeout=ends - _now())
-        await self.backlog.stop(max(0.0, ends - _now()))
+        ends = time.monotonic() + timeout
+        while self._calls and time.monotonic() < ends:
+            await asyncio.wait(list(self._calls), timeout=ends - time.monotonic())
+        await self.backlog.stop(max(0.0, ends - time.monotonic()))
         if self._conclusions:
-            await asyncio.wait(list(self._conclusions), timeout=max(0.0, ends - _now()))
+            await asyncio.wait(list(self._conclusions), timeout=max(0.0, ends - time.monotonic()))
         for task in (*self._calls, *self._conclusions):
             task.cancel()
 
 
 def _shows_life(outcome: Outcome) -> bool:
     return outcome.ok or retry_policy.is_clients_error(outcome.status)
-
-
-def _now() -> float:
-    """The loop's time, in seconds."""
-    return asyncio.get_running_loop().time()

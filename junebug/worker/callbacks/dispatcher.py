@@ -18,7 +18,7 @@ from junebug.errors import BrokerUnavailable, StoreUnavailable
 from junebug.runtime.backoff import Backoff
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.destination import Destination
-from junebug.worker.callbacks.pending_callback import PendingCallback
+from junebug.worker.callbacks.source import PendingCallback
 from junebug.worker.callbacks.target import origin
 from junebug.worker.context import ChannelContext
 
@@ -29,8 +29,6 @@ MOST = 1000
 
 
 class Dispatcher:
-    """One channel's."""
-
     def __init__(self, context: ChannelContext, attempts: Attempts) -> None:
         self._context = context
         self._attempts = attempts
@@ -38,7 +36,7 @@ class Dispatcher:
 
     def start(self) -> None:
         """Go on with what an earlier process left; from then on what comes is put behind it."""
-        self._context.own("backlogs", self._find_backlogs())
+        self._context.own("retry queues and backlogs", self._find_waiting())
 
     async def stop(self, timeout: float) -> None:
         """Finish what is under way within `timeout` seconds; all else goes back to its queue."""
@@ -62,23 +60,24 @@ class Dispatcher:
         for each in list(self._destinations.values()):
             if each.kind != "event_url":  # which belongs to the message
                 each.release()
+        self._attempts.health.forget(self._is_current)
 
-    def is_current(self, kind: str, destination: str) -> bool:
+    def _is_current(self, kind: str, destination: str) -> bool:
         """Whether callbacks of this kind may still go there."""
         spec = self._context.spec()
         match kind:
-            case "mo_url":
-                return bool(spec.mo_url) and origin(spec.mo_url or "") == destination
-            case "status_url":
-                return bool(spec.status_url) and origin(spec.status_url or "") == destination
+            case "mo_url" | "status_url":
+                url = spec.mo_url if kind == "mo_url" else spec.status_url
+                return bool(url) and origin(url or "") == destination
             case "amqp_queue":
                 queue = spec.amqp_queue or ""
                 return destination in (f"amqp:{names.inbound_queue(queue)}", f"amqp:{names.event_queue(queue)}")
         return True
 
-    def backlogs(self) -> list[str]:
-        """Names of the backlogs that may hold something."""
-        return [each.backlog.queue for each in self._destinations.values() if each.backlog.in_use]
+    def delay_queues(self) -> list[str]:
+        """Names of the retry queues and backlogs that may hold something."""
+        backlogs = (each.backlog for each in self._destinations.values())
+        return [*self._attempts.delay_queues.names(), *(each.queue for each in backlogs if each.in_use)]
 
     @property
     def is_idle(self) -> bool:
@@ -92,41 +91,38 @@ class Dispatcher:
             if self._attempts.may_wait:
                 self._context.own("look for a backlog", self._find_backlog(found))
             if len(self._destinations) > MOST:
-                self._forget_one(found)
+                idle = (key for key, each in self._destinations.items() if each.is_idle and each is not found)
+                self._destinations.pop(next(idle, ("", "")), None)
         self._destinations.move_to_end((kind, name))
         return found
-
-    def _forget_one(self, new: Destination) -> None:
-        for key, each in self._destinations.items():
-            if each.is_idle and each is not new:
-                del self._destinations[key]
-                return
 
     async def _find_backlog(self, destination: Destination) -> None:
         """An earlier process may have left something for it, and Redis have lost the note of that."""
         try:
-            if await self._context.broker.queue_length(destination.backlog.queue) and not destination.backlog.in_use:
+            if await self._context.broker.queue_length(destination.backlog.queue):
                 destination.find_backlog()
         except BrokerUnavailable:
             pass  # the next process finds it, by its note
 
-    async def _find_backlogs(self) -> None:
+    async def _find_waiting(self) -> None:
+        """In retry queues and backlogs, by their notes."""
+        channel, broker, store = self._context.channel, self._context.broker, self._context.stores.delay_queues
         backoff = Backoff(1.0, 10.0)
         while True:
             try:
-                notes = await self._context.stores.delay_queues.noted(self._context.channel)
-                noted = {queue: about for queue, about in notes.items() if about}  # retry queues have nothing to say
-                lengths = await self._context.broker.queue_lengths(noted)
-                in_use = self.backlogs()
-                if empty := [queue for queue, length in lengths.items() if not length and queue not in in_use]:
-                    await self._context.stores.delay_queues.forget(self._context.channel, empty)
+                noted = await store.noted(channel)
+                known = names.retry_queues(channel, self._context.settings.callback_retry_delays)
+                lengths = await broker.queue_lengths({*known, *noted})
+                kept = {*self.delay_queues(), *(queue for queue, about in noted.items() if not about or lengths[queue])}
+                if empty := noted.keys() - kept:  # backlogs
+                    await store.forget(channel, empty)
                 break
             except (StoreUnavailable, BrokerUnavailable) as error:
                 log.warning("cannot see yet what waits for a repeat", reason=str(error))
                 await backoff.pause()
-        for queue, about in noted.items():
-            kind, _, name = about.partition(" ")
-            if lengths[queue] and names.backlog_queue(self._context.channel, kind, name) == queue:
-                destination = self._destination(kind, name)
-                if not destination.backlog.in_use:
-                    destination.find_backlog()
+        for queue in filter(lengths.__getitem__, lengths):
+            kind, _, name = noted.get(queue, "").partition(" ")
+            if not kind:
+                self._attempts.delay_queues.look_after(queue)
+            elif names.backlog_queue(channel, kind, name) == queue:
+                self._destination(kind, name).find_backlog()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -24,12 +25,10 @@ from junebug.model.spec import ChannelSpec
 from junebug.runtime.tasks import TaskOwner
 from junebug.stores import Stores
 from junebug.worker.callbacks.attempts import Attempts
-from junebug.worker.callbacks.delay_queues import DelayQueues
 from junebug.worker.callbacks.dispatcher import Dispatcher
 from junebug.worker.callbacks.forwarder import Forwarder
-from junebug.worker.callbacks.health import CallbackHealth
-from junebug.worker.callbacks.pending_callback import PendingCallback
-from junebug.worker.callbacks.webhook import Outcome, Webhook
+from junebug.worker.callbacks.source import PendingCallback
+from junebug.worker.callbacks.webhook import Outcome
 from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("drain")
@@ -90,7 +89,7 @@ class _Drain:
         self._channel = context.channel
         self._delayed = delayed
         self._broker = context.broker
-        self._ends = _now() + LONGEST
+        self._ends = time.monotonic() + LONGEST
         self._counts: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -124,11 +123,11 @@ class _Drain:
 
     async def _cancel(self, queues: Sequence[str]) -> None:
         """Each gets its event, by way of the event queue."""
-        ends = _now() + CANCELLING
+        ends = time.monotonic() + CANCELLING
 
         async def cancel() -> bool:
             try:
-                done = await outbound_queue.cancel_all(self._broker, self._channel, queues, ends - _now())
+                done = await outbound_queue.cancel_all(self._broker, self._channel, queues, ends - time.monotonic())
             except QueueBusy:
                 return False  # the dead worker's link has it yet, or an API process
             self._counts["cancelled"] += done.cancelled
@@ -145,12 +144,11 @@ class _Drain:
         if not await self._until(are_free, self._ends):
             log.warning("a queue is left as it is: somebody else consumes it", channel_id=self._channel)
             return
-        webhook = Webhook(self._context.settings.callback_timeout)
-        health = CallbackHealth(0.0, lambda _: None)
-        attempts = LastAttempts(self._context, webhook, DelayQueues(self._context), health, lambda _: False)
+        attempts = LastAttempts(self._context, lambda _: False, lambda _: None)
         attempts.counts = self._counts
         dispatcher = Dispatcher(self._context, attempts)
-        forwarder = Forwarder(self._context, attempts, dispatcher, self._count, await self._existing(self._delayed))
+        existing = [queue for queue, length in (await self._broker.queue_lengths(self._delayed)).items() if length]
+        forwarder = Forwarder(self._context, attempts, dispatcher, Counter(), existing)  # nobody asks for its rates
         forwarder.start()
 
         async def are_empty() -> bool:
@@ -162,11 +160,7 @@ class _Drain:
             await self._until(are_empty, self._ends)
         finally:
             await forwarder.stop(STOP_TIMEOUT)
-            health.close()
-            await webhook.close()
-
-    async def _existing(self, queues: Sequence[str]) -> list[str]:
-        return [queue for queue, length in (await self._broker.queue_lengths(queues)).items() if length]
+            await attempts.close()
 
     async def _is_busy(self, queue: str) -> bool:
         """Whether somebody consumes it."""
@@ -180,15 +174,8 @@ class _Drain:
             return True
         return False
 
-    def _count(self, _: str) -> None:
-        """Nobody asks for the rates of a channel that is gone."""
-
     async def _until(self, work: Callable[[], Awaitable[bool]], ends: float) -> bool:
         while True:
-            if await work() or _now() >= ends:
-                return _now() < ends
+            if await work() or time.monotonic() >= ends:
+                return time.monotonic() < ends
             await asyncio.sleep(PAUSE)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -7,7 +7,9 @@ Neighbours: dispatcher.py brings callbacks to their destinations; what is tried 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -22,8 +24,7 @@ from junebug.runtime.backoff import Backoff
 from junebug.stores.outbound import EventTarget
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.dispatcher import Dispatcher
-from junebug.worker.callbacks.pending_callback import PendingCallback
-from junebug.worker.callbacks.source import Source
+from junebug.worker.callbacks.source import PendingCallback, Source, at_last
 from junebug.worker.callbacks.target import event_callbacks
 from junebug.worker.context import ChannelContext
 
@@ -44,38 +45,26 @@ class Forwarder:
     """Hands a channel's MO messages and events to its application."""
 
     def __init__(
-        self,
-        context: ChannelContext,
-        attempts: Attempts,
-        dispatcher: Dispatcher,
-        count: Callable[[str], None],
-        more_queues: Iterable[str] = (),
+        self, context: ChannelContext, attempts: Attempts, dispatcher: Dispatcher, counts: Counter[str], more: Iterable[str] = ()
     ) -> None:
-        """`count(rate label)` counts a message or an event, once. `more_queues`: other ones that hold callbacks."""
+        """`counts`: rate label -> messages or events, each once. `more`: other queues that hold callbacks."""
         self._context = context
         self._attempts = attempts
         self._dispatcher = dispatcher
-        self._count = count
-        channel = context.channel
-        self._inbound = self._source(names.inbound_queue(channel), self._read_messages)
-        callbacks = (names.callback_queue(channel), *more_queues)
-        self._sources = [
-            self._inbound,
-            self._source(names.event_queue(channel), self._read_events),
-            *(self._source(queue, attempts.read_callbacks) for queue in callbacks),
-        ]
-
-    def _source(
-        self, queue: str, read: Callable[[Sequence[Delivery]], Awaitable[list[PendingCallback]]]
-    ) -> Source[PendingCallback]:
-        dispatcher = self._dispatcher
-        return Source(
-            self._context, queue, read, dispatcher.dispatch, prefetch=PREFETCH, on_lost=dispatcher.drop_dead
-        )
+        self._counts = counts
+        self._callback_queues = (names.callback_queue(context.channel), *more)
+        self._inbound: Source | None = None
+        self._sources: list[Source] = []
 
     def start(self) -> None:
-        for source in self._sources:
-            source.start()
+        channel, dispatcher = self._context.channel, self._dispatcher
+        source = functools.partial(
+            Source, self._context, dispatch=dispatcher.dispatch, prefetch=PREFETCH, on_lost=dispatcher.drop_dead
+        )
+        self._inbound = source(names.inbound_queue(channel), self._read_messages)
+        events = source(names.event_queue(channel), self._read_events)
+        callbacks = (source(queue, self._attempts.read_callbacks) for queue in self._callback_queues)
+        self._sources = [self._inbound, events, *callbacks]
 
     @property
     def in_hand(self) -> int:
@@ -155,18 +144,14 @@ class Forwarder:
 
     def _finish(self, delivery: Delivery, label: str, callbacks: int) -> Callable[[], None]:
         """To be called at the end of each of its callbacks: the last one acknowledges, and it is counted."""
-        left = callbacks
 
         def finish() -> None:
-            nonlocal left
-            left -= 1
-            if left <= 0:
-                self._count(label)
-                delivery.ack()
+            self._counts[label] += 1
+            delivery.ack()
 
         if not callbacks:
             finish()
-        return finish
+        return at_last(callbacks, finish)
 
     async def _until_stored(self, call: Callable[[], Awaitable[list[R]]]) -> list[R]:
         """The store's answers, however long Redis is away."""

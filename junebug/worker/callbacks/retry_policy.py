@@ -13,7 +13,6 @@ from junebug import names
 CLIENT_ERROR_ATTEMPTS = 5
 """A 4xx says that the request itself is refused: it is repeated this often only."""
 TEMPORARY_CLIENT_ERRORS = frozenset({408, 425, 429})
-LONGEST_RETRY_AFTER = names.LONGEST_RETRY
 SHORTEST = 0.8
 """A jittered delay is at the least this share of its queue's. So nothing waits long behind what came before it: RabbitMQ
 takes what has expired from the head only.
@@ -48,20 +47,12 @@ def next_step(
     if age > max_age:
         return "too_old"
     own = delays[min(attempts, len(delays)) - 1]
-    wanted = min(retry_after or 0.0, LONGEST_RETRY_AFTER)
-    return delay_of(wanted) if wanted > own else jittered(own, jitter=jitter)
-
-
-def jittered(seconds: float, *, jitter: float | None = None) -> Delay:
-    """Up to a fifth shorter."""
+    wanted = min(retry_after or 0.0, names.LONGEST_RETRY)
+    if wanted > own:  # exactly so long, in a queue for those that wait about as long
+        step = math.ceil(math.log(max(wanted, 1.0), 1 / SHORTEST) - 1e-9)
+        return Delay(min((1 / SHORTEST) ** step, names.LONGEST_RETRY), wanted)
     step = round((random.random() if jitter is None else jitter) * JITTER_STEPS)
-    return Delay(seconds, seconds * (SHORTEST + (1 - SHORTEST) * step / JITTER_STEPS))
-
-
-def delay_of(seconds: float) -> Delay:
-    """Exactly so many, in a queue for those that wait about as long."""
-    step = math.ceil(math.log(max(seconds, 1.0), 1 / SHORTEST) - 1e-9)
-    return Delay(min((1 / SHORTEST) ** step, LONGEST_RETRY_AFTER), seconds)
+    return Delay(own, own * (SHORTEST + (1 - SHORTEST) * step / JITTER_STEPS))  # up to a fifth shorter
 
 
 def is_clients_error(status: int | None) -> bool:

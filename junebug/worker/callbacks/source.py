@@ -1,76 +1,144 @@
-"""One of the channel's queues whose messages become callbacks: read batch by batch, in its order; halted at will.
+"""A callback in a worker's hands, until its destination has it or another queue has; and the queue that it came from.
 
-Neighbours: forwarder.py has one for each queue that a channel always has, backlog.py one for its own. destination.py halts
-those that are for it alone while it fails: what is in hand goes back to its place, and a few are looked at to probe.
+Such a queue is read batch by batch, in its order, and halted at will. Neighbours: forwarder.py has a Source for each queue that
+a channel always has, backlog.py one for its own. destination.py halts those that are for it alone while it fails: what is in
+hand goes back to its place, and a few are looked at to probe.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
+from junebug.model.callbacks import Callback
+from junebug.model.messages import Content, Event, Status, UserMessage
 from junebug.runtime.loop import end_task
 from junebug.worker.context import ChannelContext
 
 BATCH = 100
 
-C = TypeVar("C")
+
+@dataclass(slots=True, eq=False)
+class PendingCallback:
+    """One callback until it is finished: its destination has it, or RabbitMQ has confirmed it elsewhere."""
+
+    callback: Callback
+    content: Content
+    delivery: Delivery | None
+    """Where it came from; None for what was not on RabbitMQ."""
+    on_finished: Callable[[], None]
+    """Lets its queue forget it."""
+    home: Source | None = None
+    """The queue that it came from, if that is its destination's alone: there it may go back to its place."""
+    since: float = field(default_factory=time.monotonic)
+    number: int = field(default_factory=itertools.count().__next__)
+    is_finished: bool = False
+
+    @property
+    def key(self) -> str:
+        """What has one key is called in order: the messages of one address, the events of one message, a component."""
+        match self.content:
+            case UserMessage():
+                return f"inbound {self.content.from_addr}"
+            case Event():
+                return f"event {self.content.user_message_id}"
+            case Status():
+                return f"status {self.content.component}"
+
+    @property
+    def is_wanted(self) -> bool:
+        """False when its link is gone: it has been or will be delivered again."""
+        return not self.is_finished and (self.delivery is None or self.delivery.alive)
+
+    def finish(self) -> None:
+        """It needs no more care."""
+        if not self.is_finished:
+            self.is_finished = True
+            self.on_finished()
+
+    def give_back(self) -> None:
+        """It goes back to its place in its home, and comes again from there."""
+        assert self.delivery is not None
+        self.is_finished = True
+        self.delivery.requeue()
+
+    def fields(self) -> dict[str, Any]:
+        """For the log."""
+        match self.content:
+            case UserMessage():
+                about = {"message_id": self.content.message_id}
+            case Event():
+                about = {"message_id": self.content.user_message_id, "event_type": self.content.api_type}
+            case Status():
+                about = {"component": self.content.component, "status": self.content.status}
+        return {"to": self.callback.to, **about}
 
 
-class Source(Generic[C]):
+def at_last(times: int, act: Callable[[], None]) -> Callable[[], None]:
+    """To be called so many times, the last of which acts."""
+    left = times
+
+    def finish() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            act()
+
+    return finish
+
+
+Dispatch = Callable[[PendingCallback], None]
+OnLost = Callable[[], None]
+
+
+class Source:
     """`read` makes callbacks of deliveries and may take its time; each is then given to `dispatch`."""
 
     def __init__(
         self,
         context: ChannelContext,
         queue: str,
-        read: Callable[[Sequence[Delivery]], Awaitable[list[C]]],
-        dispatch: Callable[[C], None],
+        read: Callable[[Sequence[Delivery]], Awaitable[list[PendingCallback]]],
+        dispatch: Dispatch,
         *,
         prefetch: int,
-        on_lost: Callable[[], None],
+        on_lost: OnLost,
+        halted: bool = False,
     ) -> None:
-        """`prefetch`: in hand at the most. `on_lost`: the link broke, what is in hand will come again."""
+        """`prefetch`: in hand at the most. `on_lost`: the link broke, what is in hand will come again. `halted`: it begins
+        with `go_on`.
+        """
         self.queue = queue
         self.read = read
         self._context = context
         self._dispatch = dispatch
-        self._prefetch = prefetch
         self._on_lost = on_lost
         self._arrived: deque[Delivery] = deque()
         self._news = asyncio.Event()
-        self._consumer: Consumer | None = None
-        self._reader: asyncio.Task[None] | None = None
-
-    def start(self, *, halted: bool = False) -> None:
-        self._reader = self._context.own(f"reader of {self.queue}", self._read_forever())
-        self._consumer = self._context.broker.consume(
-            self.queue, self._on_delivery, prefetch=self._prefetch, halted=halted, on_lost=self._lost
+        self._reader = context.own(f"reader of {queue}", self._read_forever())
+        self._consumer = consumer = context.broker.consume(
+            queue, self._on_delivery, prefetch=prefetch, halted=halted, on_lost=self._lost
         )
+        self.waiting = consumer.waiting
+        """How many messages wait in the queue; all that it has delivered is in hand then. Raises BrokerUnavailable."""
+        self.go_on = consumer.go_on
 
     @property
     def in_hand(self) -> int:
         """Messages that came and are not acknowledged."""
-        return self._consumer.in_hand if self._consumer else 0
+        return self._consumer.in_hand
 
-    async def waiting(self) -> int:
-        """Messages that wait in the queue; all that it has delivered is in hand then. Raises BrokerUnavailable."""
-        return await self._consumer.waiting() if self._consumer else 0
-
-    async def halt(self, not_begun: Callable[[], Iterable[Delivery]] = tuple) -> None:
+    async def halt(self) -> None:
         """Take no more until `go_on`; what nobody has begun with goes back to its place."""
-        if self._consumer:
-            await self._consumer.halt(lambda: [*self._give_back(), *not_begun()])
+        await self._consumer.halt(self._give_back)
 
-    async def go_on(self) -> None:
-        if self._consumer:
-            await self._consumer.go_on()
-
-    async def browse(self, most: int, visit: Callable[[list[C]], Awaitable[None]]) -> int:
+    async def browse(self, most: int, visit: Callable[[list[PendingCallback]], Awaitable[None]]) -> int:
         """Show the first of what waits; what is not finished then keeps its place. How many there were.
 
         Raises BrokerUnavailable.
@@ -84,16 +152,13 @@ class Source(Generic[C]):
 
     async def stop_deliveries(self) -> None:
         """Take no more; what is in hand can still be acknowledged."""
-        if self._consumer:
-            await self._consumer.stop_deliveries()
+        await self._consumer.stop_deliveries()
         self._arrived.clear()
 
     async def stop(self) -> None:
         """What is not acknowledged goes back."""
-        if self._reader:
-            await end_task(self._reader)
-        if self._consumer:
-            await self._consumer.cancel()
+        await end_task(self._reader)
+        await self._consumer.cancel()
 
     def _on_delivery(self, delivery: Delivery) -> None:
         self._arrived.append(delivery)

@@ -1,7 +1,4 @@
-"""Where a callback goes, and one call there.
-
-Neighbours: attempts.py calls, and knows what comes after; webhook.py posts.
-"""
+"""Where a callback goes. Pure. Neighbour: attempts.py calls."""
 
 from __future__ import annotations
 
@@ -10,16 +7,10 @@ import re
 from dataclasses import dataclass
 
 from junebug import names
-from junebug.errors import Unroutable
-from junebug.model import templates
 from junebug.model.callbacks import Callback
 from junebug.model.messages import Event, seconds_of
-from junebug.model.presenter import body_of
 from junebug.model.spec import ChannelSpec
 from junebug.stores.outbound import EventTarget
-from junebug.worker.callbacks.pending_callback import PendingCallback
-from junebug.worker.callbacks.webhook import Outcome, Webhook
-from junebug.worker.context import ChannelContext
 
 _ORIGIN = re.compile(r"(https?)://(?:[^/?#{}@]*@)?([^/?#{}@]+)", re.IGNORECASE)
 
@@ -44,8 +35,8 @@ def origin(url: str) -> str:
     if not found:
         return "no URL"
     scheme, host = found[1].lower(), found[2].lower()
-    has_port = re.search(r":\d+$", host)
-    return f"{scheme}://{host}" if has_port else f"{scheme}://{host}:{443 if scheme == 'https' else 80}"
+    port = "" if re.search(r":\d+$", host) else ":443" if scheme == "https" else ":80"
+    return f"{scheme}://{host}{port}"
 
 
 def target_of(callback: Callback, spec: ChannelSpec) -> Target | None:
@@ -75,22 +66,3 @@ def event_callbacks(event: Event, wire: bytes, kept: EventTarget | None) -> list
     since = seconds_of(event.timestamp)
     to_queue = Callback(to="amqp_queue", kind="event", id=event.event_id, wire=wire, since=since)
     return [dataclasses.replace(to_queue, to="event_url", url=url, auth_token=auth_token), to_queue] if url else [to_queue]
-
-
-async def call(context: ChannelContext, webhook: Webhook, target: Target, pending: PendingCallback) -> Outcome:
-    """One attempt; while RabbitMQ is away, none for a queue is made."""
-    callback, content, spec = pending.callback, pending.content, context.spec()
-    if target.routing_key:
-        try:
-            await context.broker.publish_surely(target.routing_key, (callback.wire,), exchange=names.EXCHANGE)
-        except Unroutable as error:
-            return Outcome(False, None, str(error))
-        return Outcome(True)
-    body = body_of(content, spec.id)
-    return await webhook.post(
-        templates.expand(target.url, {**body.get("event_details", {}), **body}),
-        body,
-        target.auth_token,
-        id=callback.id,
-        secret=spec.callback_secret or context.settings.callback_secret,
-    )

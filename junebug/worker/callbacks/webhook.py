@@ -66,8 +66,7 @@ class Webhook:
         now = int(time.time())
         headers = {"Content-Type": "application/json"}
         if id:
-            headers["Webhook-Id"] = id
-            headers["Webhook-Timestamp"] = str(now)
+            headers |= {"Webhook-Id": id, "Webhook-Timestamp": str(now)}
         own_headers = {"Authorization": authorization} if authorization else {}
         if id and secret:
             own_headers["Webhook-Signature"] = sign(secret, id, now, payload)
@@ -82,9 +81,8 @@ class Webhook:
     async def _post(self, url: URL, body: bytes, headers: dict[str, str], own_headers: dict[str, str]) -> Outcome:
         """`own_headers` are for the first host only."""
         for _ in range(MAX_REDIRECTS + 1):
-            async with self._client().post(
-                url, data=body, headers=headers | own_headers, allow_redirects=False
-            ) as answer:
+            all_headers = headers | own_headers
+            async with self._client().post(url, data=body, headers=all_headers, allow_redirects=False) as answer:
                 location = answer.headers.get("Location")
                 await _drain(answer)
                 if answer.status in _REDIRECTS and location:

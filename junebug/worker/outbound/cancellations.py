@@ -22,11 +22,7 @@ RETRY = 5.0
 
 
 class Cancellations:
-    """Of one channel."""
-
-    def __init__(
-        self, store: CancellationStore, channel: str, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, store: CancellationStore, channel: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._channel = channel
         self._clock = clock

@@ -38,8 +38,6 @@ class InHand:
 
 
 class Outcomes:
-    """One channel's."""
-
     def __init__(self, broker: Broker, channel: str, acks: bool, on_published: Callable[[int], None]) -> None:
         """`acks`: whether the application hears of what was accepted. `on_published(n)`: n messages are done with."""
         self._broker = broker

@@ -15,13 +15,12 @@ import functools
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 
 import structlog
 
 from junebug import names
-from junebug.amqp.broker import Broker
 from junebug.amqp.consumer import Consumer
 from junebug.amqp.dead_letters import bury_unreadable
 from junebug.amqp.frames import Delivery
@@ -29,6 +28,7 @@ from junebug.amqp.outbound_queue import CANCELLED
 from junebug.errors import Expired, MalformedMessage, NotSent, Rejected, UnknownOutcome
 from junebug.model.messages import UserMessage
 from junebug.transports.base import Accepted, Transport
+from junebug.worker.context import ChannelContext
 from junebug.worker.outbound.cancellations import Cancellations
 from junebug.worker.outbound.outcomes import InHand, Outcomes
 
@@ -38,7 +38,8 @@ PREFETCH = 50
 """Of each priority. Few, because they are in memory; enough to batch acknowledgements."""
 PAUSE_IN_PLACE = 1.0
 """Up to so many seconds a message that was not sent waits here; for longer all goes back to the queue."""
-BROWSING = "browsing"
+PAUSED, CANCELLING, BROWSING, NOT_SENT = "paused", "cancelling", "browsing", "not sent"
+"""Why nothing is taken."""
 FAULTY_ATTEMPTS = 3
 """A message on which `send` fails with an unforeseen error so often is rejected: it must not block the channel."""
 FAULTY_PAUSE = 0.5
@@ -48,31 +49,21 @@ FAULTY_PAUSE = 0.5
 class Sender:
     """Sends what the channel's outbound queues hold."""
 
-    def __init__(
-        self,
-        broker: Broker,
-        channel: str,
-        transport: Transport,
-        on_sent: Callable[[int], None],
-        cancellations: Cancellations,
-        *,
-        resend_unknown: bool = True,
-        paused: bool = False,
-    ) -> None:
-        """`on_sent(n)` is told of every n messages that are done with (for the rates). `paused`: until `resume`."""
-        self._broker = broker
-        self._channel = channel
+    def __init__(self, context: ChannelContext, transport: Transport, counts: Counter[str]) -> None:
+        """`counts["outbound_message"]`: messages that are done with (for the rates)."""
+        spec = context.spec()
+        self.cancellations = Cancellations(context.stores.cancellations, context.channel)
+        self._context = context
         self._transport = transport
-        self._on_sent = on_sent
-        self._resend_unknown = resend_unknown
-        self._cancellations = cancellations
+        self._counts = counts
+        self._resend_unknown = spec.config.get("on_unknown", "resend") != "fail"
         self._waiting: list[tuple[int, int, Delivery]] = []
         """A heap: the most urgent first, those of one priority in the order of their coming."""
         self._numbers = itertools.count()
         self._choosing = asyncio.Lock()
         self._permitted = False
         self._arrived = asyncio.Event()
-        self._outcomes = Outcomes(broker, channel, transport.acks, self._on_published)
+        self._outcomes = Outcomes(context.broker, context.channel, transport.acks, self._on_published)
         self.report = self._outcomes.report
         """Publish a delivery report, in its place."""
         self._idle = asyncio.Event()
@@ -80,23 +71,19 @@ class Sender:
         self._sending: Counter[int] = Counter()
         self._stopping = asyncio.Event()
         self._consumers: dict[str, Consumer] = {}
-        self._holds: set[str] = {"pause"} if paused else set()
-        self._halted = paused
+        self._holds: set[str] = {PAUSED} if spec.paused else set()
+        self._halted = bool(spec.paused)
         self._halting = asyncio.Lock()
-        self._failures: dict[str, int] = {}
+        self._faults: Counter[str] = Counter()
+        """Message id -> how often `send` failed on it, also before it went back to its queue."""
 
     def consume(self, queues: Iterable[str], *, exclusive: bool) -> None:
         """Take messages from these queues too. `exclusive`: nobody else may (a second owner of the channel)."""
         queues = tuple(queues)
-        self._consumers[queues[0]] = self._broker.consume(
-            queues,
-            self._on_delivery,
-            prefetch=max(PREFETCH, 2 * self._transport.window),
-            exclusive=exclusive,
-            halted=self._halted,
-            on_lost=self._on_lost,
-            on_begun=self._cancellations.may_have_missed_some,
-        )
+        self._consumers[queues[0]] = self._context.broker.consume(
+            queues, self._on_delivery, prefetch=max(PREFETCH, 2 * self._transport.window), exclusive=exclusive,
+            halted=self._halted, on_lost=self._on_lost, on_begun=self.cancellations.may_have_missed_some,
+        )  # fmt: skip
 
     async def release(self, queue: str) -> None:
         """Take no more from this queue (and those named with it)."""
@@ -107,10 +94,9 @@ class Sender:
 
     async def run(self) -> None:
         """Send and publish until cancelled."""
-        window = self._transport.window
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._outcomes.publish_forever())
-            for _ in range(window):
+            for _ in range(self._transport.window):
                 tasks.create_task(self._send_forever())
 
     async def stop(self, timeout: float) -> None:
@@ -131,32 +117,20 @@ class Sender:
 
     # --- holding ------------------------------------------------------------------------------------------------------
 
-    async def pause(self) -> None:
-        """Send nothing more until `resume`; what waits goes back to its queue, what is being sent is finished."""
-        await self._hold("pause")
-
-    async def resume(self) -> None:
-        await self._let_go("pause")
-
     @contextlib.asynccontextmanager
-    async def standing_still(self) -> AsyncIterator[None]:
-        """Meanwhile all that waits is in the queues, where it can be cancelled."""
-        await self._hold("cancelling")
+    async def holding(self, reason: str) -> AsyncIterator[None]:
+        """Hold meanwhile."""
+        await self.hold(reason)
         try:
             yield
         finally:
-            await self._let_go("cancelling")
+            await self.let_go(reason)
 
-    @contextlib.asynccontextmanager
-    async def taking_nothing(self) -> AsyncIterator[None]:
-        """Meanwhile only what is in hand already is sent, and others may go through the rest without harm to its order."""
-        await self._hold(BROWSING)
-        try:
-            yield
-        finally:
-            await self._let_go(BROWSING)
+    async def hold(self, reason: str) -> None:
+        """Send no more until each reason is let go; what waits goes back to its queue, what is being sent is finished.
 
-    async def _hold(self, reason: str) -> None:
+        While BROWSING what is in hand already is sent: others may go through the rest without harm to its order.
+        """
         self._holds.add(reason)
         async with self._halting:
             self._halted = True
@@ -164,7 +138,7 @@ class Sender:
                 gives_back = self._holds - {BROWSING}
                 await consumer.halt(functools.partial(self._take_back, consumer.queues) if gives_back else tuple)
 
-    async def _let_go(self, reason: str) -> None:
+    async def let_go(self, reason: str) -> None:
         self._holds.discard(reason)
         async with self._halting:
             if self._halted and not self._holds and not self._stopping.is_set():
@@ -186,7 +160,7 @@ class Sender:
 
     async def cancel(self, message_id: str) -> bool:
         """Do not send it when its turn comes; at once, if it is here already. False when it has been begun."""
-        if not self._cancellations.add(message_id):
+        if not self.cancellations.add(message_id):
             return False
         for entry in [entry for entry in self._waiting if message_id.encode() in entry[2].body]:
             try:
@@ -236,7 +210,7 @@ class Sender:
                 self._check_idle()
             if held.pause:
                 await self._pause(held.pause)
-                await self._let_go("not sent")
+                await self.let_go(NOT_SENT)
 
     async def _next(self) -> InHand:
         """The most urgent message that is to be sent, once it may leave."""
@@ -256,8 +230,8 @@ class Sender:
                         continue
                     self._permitted = True  # for whichever is the most urgent now
                     continue
-                if self._cancellations.is_stale:
-                    await self._cancellations.load()
+                if self.cancellations.is_stale:
+                    await self.cancellations.load()
                     continue
                 urgency, _, delivery = heapq.heappop(self._waiting)
                 if not delivery.alive:
@@ -265,17 +239,18 @@ class Sender:
                 try:
                     message = UserMessage.from_wire(delivery.body, priority=-urgency)
                 except MalformedMessage as error:
-                    await self._bury(delivery, error)
+                    log.error("unreadable message on the outbound queue: moved to the dead letters", reason=str(error))
+                    await bury_unreadable(self._context.broker, self._context.channel, delivery, str(error))
                     continue
                 held = InHand(delivery, message)
                 if message.has_expired(datetime.now(UTC)):
                     self._outcomes.expired(held)
                     continue
-                if message.message_id in self._cancellations:
+                if message.message_id in self.cancellations:
                     self._reject_cancelled(held)
                     continue
                 self._permitted = False
-                self._cancellations.begin(message.message_id)
+                self.cancellations.begin(message.message_id)
                 return held
 
     def _check_idle(self) -> None:
@@ -283,12 +258,8 @@ class Sender:
             self._idle.set()
 
     def _on_published(self, n: int) -> None:
-        self._on_sent(n)
+        self._counts["outbound_message"] += n
         self._check_idle()
-
-    async def _bury(self, delivery: Delivery, error: MalformedMessage) -> None:
-        log.error("unreadable message on the outbound queue: moved to the dead letters", reason=str(error))
-        await bury_unreadable(self._broker, self._channel, delivery, str(error))
 
     async def _pause(self, seconds: float) -> None:
         """Which a stop ends."""
@@ -323,8 +294,15 @@ class Sender:
                 if not self._resend_unknown:
                     return self._outcomes.rejected(held, f"Outcome unknown: {error}")
             except Exception:
-                if await self._is_hopeless(message):
+                if len(self._faults) > 1000:
+                    self._faults.clear()
+                self._faults[message.message_id] += 1
+                faults = self._faults[message.message_id]
+                log.exception("send failed", message_id=message.message_id, attempt=faults)
+                if faults >= FAULTY_ATTEMPTS:
+                    del self._faults[message.message_id]
                     return self._outcomes.rejected(held, "The channel failed on this message, see its log")
+                await self._pause(FAULTY_PAUSE * faults)
             else:
                 return self._outcomes.accepted(held, accepted if isinstance(accepted, Accepted) else Accepted(accepted))
 
@@ -342,26 +320,14 @@ class Sender:
 
     async def _send_back(self, held: InHand, pause: float) -> None:
         """To its queue. The first of those that go back at the same time says how long nothing is fetched."""
-        is_first = "not sent" not in self._holds
+        is_first = NOT_SENT not in self._holds
         if not self._stopping.is_set():
-            await self._hold("not sent")
+            await self.hold(NOT_SENT)
         held.delivery.requeue()
-        self._cancellations.not_begun(held.message.message_id)
+        self.cancellations.not_begun(held.message.message_id)
         if is_first:
             held.pause = pause
 
-    async def _is_hopeless(self, message: UserMessage) -> bool:
-        attempts = self._failures.get(message.message_id, 0) + 1
-        log.exception("send failed", message_id=message.message_id, attempt=attempts)
-        if attempts >= FAULTY_ATTEMPTS:
-            self._failures.pop(message.message_id, None)
-            return True
-        if len(self._failures) > 1000:
-            self._failures.clear()
-        self._failures[message.message_id] = attempts
-        await self._pause(FAULTY_PAUSE * attempts)
-        return False
-
     def _reject_cancelled(self, held: InHand) -> None:
-        held.on_reported = functools.partial(self._cancellations.done, held.message.message_id)
+        held.on_reported = functools.partial(self.cancellations.done, held.message.message_id)
         self._outcomes.rejected(held, CANCELLED)
