@@ -525,7 +525,7 @@ async def test_a_send_under_way_at_a_stop_is_finished(bench: Bench, scripted: ty
     queued = [await bench.broker.queue_length(queue(channel)) for queue in (names.outbound_queue, names.event_queue)]
     events = await bench.stores.outbound.events(channel, message_id)
     assert queued[0] == 1
-    assert queued[1] + len(events) == 1
+    assert (queued[1], len(events)) in [(1, 0), (0, 1), (1, 1)]  # both: the forwarder stopped before it took it off its queue
 
 
 async def test_a_send_that_never_ends_does_not_hold_up_the_stop(
