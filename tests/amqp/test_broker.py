@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Channel, Delivery
 from junebug.config.declaration import AmqpSettings
 from junebug.errors import BrokerUnavailable, QueueBusy, StartupError, Unroutable
+from tests.polling import eventually
 from tests.servers import RabbitmqServer
 
 
@@ -26,13 +27,6 @@ async def queue(broker: Broker) -> AsyncIterator[str]:
     await broker.declare({name: {}})
     yield name
     await broker.delete_queues([name])
-
-
-async def collect(take: Callable[[], int], count: int, timeout: float = 10) -> None:
-    deadline = asyncio.get_running_loop().time() + timeout
-    while take() < count:
-        assert asyncio.get_running_loop().time() < deadline, f"{take()} of {count}"
-        await asyncio.sleep(0.01)
 
 
 async def deleted_by_somebody(broker: Broker, queue: str) -> None:
@@ -53,7 +47,7 @@ async def test_what_is_confirmed_is_delivered_once_and_in_order(broker: Broker, 
         delivery.ack()
 
     consumer = broker.consume(queue, take, prefetch=100)
-    await collect(lambda: len(got), 3000)
+    await eventually(lambda: len(got) == 3000)
     await consumer.cancel()
     assert got == bodies
     assert await broker.queue_length(queue) == 0
@@ -63,13 +57,13 @@ async def test_what_is_not_acknowledged_comes_again(broker: Broker, queue: str) 
     await broker.publish_many(queue, [b"1", b"2", b"3"])
     got: list[Delivery] = []
     consumer = broker.consume(queue, got.append, prefetch=10)
-    await collect(lambda: len(got), 3)
+    await eventually(lambda: len(got) == 3)
     got[1].ack()
     await consumer.pause()
     assert not got[0].alive
     got[0].ack()  # too late: it does nothing
     consumer.resume()
-    await collect(lambda: len(got), 5)
+    await eventually(lambda: len(got) == 5)
     assert [delivery.body for delivery in got[3:]] == [b"1", b"3"]
     assert all(delivery.redelivered for delivery in got[3:])
     await consumer.cancel()
@@ -79,7 +73,7 @@ async def test_stopped_deliveries_can_still_be_acknowledged(broker: Broker, queu
     await broker.publish_many(queue, [b"1", b"2"])
     got: list[Delivery] = []
     consumer = broker.consume(queue, got.append, prefetch=1)
-    await collect(lambda: len(got), 1)
+    await eventually(lambda: len(got) == 1)
     await consumer.stop_deliveries()
     got[0].ack()
     await consumer.cancel()
@@ -102,7 +96,7 @@ async def test_a_message_larger_than_a_frame_arrives_whole(broker: Broker, queue
     await broker.publish(queue, body)
     got: list[Delivery] = []
     consumer = broker.consume(queue, got.append, prefetch=1)
-    await collect(lambda: len(got), 1)
+    await eventually(lambda: len(got) == 1)
     assert got[0].body == body
     await consumer.cancel()
 
@@ -111,7 +105,7 @@ async def test_an_empty_body_arrives(broker: Broker, queue: str) -> None:
     await broker.publish_many(queue, [b"", b"x"])
     got: list[Delivery] = []
     consumer = broker.consume(queue, got.append, prefetch=2)
-    await collect(lambda: len(got), 2)
+    await eventually(lambda: len(got) == 2)
     assert [delivery.body for delivery in got] == [b"", b"x"]
     await consumer.cancel()
 
@@ -140,15 +134,16 @@ async def test_a_consumer_of_a_deleted_queue_gets_it_back(broker: Broker, queue:
     consumer = broker.consume(queue, take, prefetch=1)
     await asyncio.wait_for(consumer.consuming.wait(), 10)
     await deleted_by_somebody(broker, queue)
-    deadline = asyncio.get_running_loop().time() + 10
-    while not got:
-        assert asyncio.get_running_loop().time() < deadline
+
+    async def is_back() -> bool:
         try:
             await broker.publish(queue, b"x")
         except Unroutable:
-            await asyncio.sleep(0.05)
-            continue
-        await asyncio.sleep(0.05)
+            return False
+        return True
+
+    await eventually(is_back)
+    await eventually(lambda: got == [b"x"])
     await consumer.cancel()
 
 
@@ -178,9 +173,7 @@ async def test_a_fault_in_one_handler_leaves_the_connection_alive(broker: Broker
 
 async def test_everything_comes_back_after_a_kill_of_rabbitmq(own_rabbitmq: RabbitmqServer) -> None:
     states: list[bool] = []
-    broker = Broker(
-        own_rabbitmq.settings, "test", lambda up, why: states.append(up)
-    )
+    broker = Broker(own_rabbitmq.settings, "test", lambda up, why: states.append(up))
     await broker.start(timeout=10)
     await broker.declare({"q": {}})
     got: set[bytes] = set()
@@ -194,14 +187,13 @@ async def test_everything_comes_back_after_a_kill_of_rabbitmq(own_rabbitmq: Rabb
     await asyncio.wait_for(consumer.consuming.wait(), 10)
     await broker.publish(queue := "q", b"before")
     own_rabbitmq.kill()
-    while broker.connected:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: not broker.connected)
     with pytest.raises(BrokerUnavailable):
         await broker.publish(queue, b"away")
     surely = asyncio.create_task(broker.publish_surely(queue, [b"surely"]))
     own_rabbitmq.start(wait=False)
     await asyncio.wait_for(surely, 60)
-    await collect(lambda: len(got & {b"before", b"surely"}), 2, 30)
+    await eventually(lambda: len(got & {b"before", b"surely"}) == 2)
     assert lost
     assert states[0]
     assert states[-1]
@@ -254,7 +246,7 @@ async def test_a_queue_of_another_junebug_is_taken_over(broker: Broker, messages
     await broker.publish(other, b"declared, too")
     got: list[bytes] = []
     consumer = broker.consume(old, lambda delivery: got.append(delivery.body), prefetch=10)
-    await collect(lambda: len(got), 1 + messages)
+    await eventually(lambda: len(got) == 1 + messages)
     assert got == [b"x"] * messages + [b"y"]
     await consumer.cancel()
     await broker.delete_queues([old, other])
@@ -283,11 +275,9 @@ async def test_a_message_that_has_waited_too_long_is_dropped(broker: Broker, que
     async def brief_is_gone() -> bool:
         return await broker.queue_length(queue) == 1
 
-    deadline = asyncio.get_running_loop().time() + 10
-    while not await brief_is_gone():
-        assert asyncio.get_running_loop().time() < deadline
+    await eventually(brief_is_gone)
     consumer = broker.consume(queue, got.append, prefetch=10)
-    await collect(lambda: len(got), 1)
+    await eventually(lambda: len(got) == 1)
     assert got[0].body == b"lasting"
     await consumer.cancel()
 
@@ -299,11 +289,11 @@ async def test_several_queues_share_a_consumer(broker: Broker, queue: str) -> No
     await broker.publish_many(other, [b"2"] * 3)
     got: list[Delivery] = []
     consumer = broker.consume([queue, other], got.append, prefetch=2)
-    await collect(lambda: len(got), 4)
+    await eventually(lambda: len(got) == 4)
     assert sorted((delivery.queue, delivery.body) for delivery in got) == [(queue, b"1")] * 2 + [(other, b"2")] * 2
     for delivery in got:
         delivery.ack()
-    await collect(lambda: len(got), 6)
+    await eventually(lambda: len(got) == 6)
     await consumer.cancel()
     await broker.delete_queues([other])
 
@@ -315,7 +305,7 @@ async def test_a_halted_consumer_gives_back_what_is_not_begun_and_keeps_the_rest
     await broker.publish_many(queue, [str(number).encode() for number in range(6)])
     got: list[Delivery] = []
     consumer = broker.consume(queue, got.append, prefetch=4, exclusive=True)
-    await collect(lambda: len(got), 4)
+    await eventually(lambda: len(got) == 4)
     begun, waiting = got[1], [got[0], *got[2:]]
     await consumer.halt(lambda: waiting)
     seen = await bodies(broker, queue)
@@ -323,7 +313,7 @@ async def test_a_halted_consumer_gives_back_what_is_not_begun_and_keeps_the_rest
     begun.ack()
     got.clear()
     await consumer.go_on()
-    await collect(lambda: len(got), 4)
+    await eventually(lambda: len(got) == 4)
     assert [delivery.body for delivery in got][:4] == [b"0", b"2", b"3", b"4"]
     await consumer.cancel()
     assert await bodies(broker, queue) == seen
@@ -348,13 +338,12 @@ async def test_a_halted_consumer_stays_so_when_the_link_is_lost(broker: Broker, 
     await consumer.halt()
     link = broker._connection.link
     await link.close()
-    while not broker.connected or broker._connection.link is link:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: broker.connected and broker._connection.link is not link)
     await broker.publish(queue, b"x")
     assert await broker.queue_length(queue) == 1
     assert not consumer.consuming.is_set()
     await consumer.go_on()
-    await collect(lambda: len(got), 1)
+    await eventually(lambda: len(got) == 1)
     await consumer.cancel()
 
 
@@ -422,7 +411,7 @@ async def test_a_temporary_queue_is_there_as_long_as_its_consumer_is_connected(
     consumer = other.consume(name, got.append, prefetch=1, temporary=True)
     await asyncio.wait_for(consumer.consuming.wait(), 10)
     await broker.publish(name, b"x")
-    await collect(lambda: len(got), 1)
+    await eventually(lambda: len(got) == 1)
     await other.close()
     with pytest.raises(Unroutable):
         await broker.publish(name, b"y")
@@ -444,7 +433,7 @@ async def test_a_consumer_may_be_halted_and_go_on_at_any_moment(broker: Broker, 
             await asyncio.sleep(0)
         await asyncio.gather(consumer.halt(taken_back), consumer.go_on(), consumer.halt(taken_back))
         await consumer.go_on()
-        await collect(lambda: len(got), 10)
+        await eventually(lambda: len(got) == 10)
         await consumer.cancel()
         got.clear()
     assert broker._connection.link is link, "the connection was lost"

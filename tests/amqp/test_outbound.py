@@ -61,12 +61,12 @@ async def test_a_page_is_listed_in_the_order_of_sending(broker: Broker, channel:
 
 async def test_cancelling_all_empties_every_queue_and_tells_each(broker: Broker, channel: str) -> None:
     ids = await queue(broker, channel, *map(str, range(700)))
-    ids += await queue(broker, channel, "urgent", priority=5)
+    urgent = await queue(broker, channel, "urgent", priority=5)
     done = await cancel_all(broker, channel, queues_of(channel, None), 30)
     assert done == Cancelled(701, 0)
     assert await listed(broker, channel) == []
     events = [Event.from_wire(wire) for wire in await taken(broker, names.event_queue(channel))]
-    assert sorted(event.user_message_id for event in events) == sorted(ids)
+    assert [event.user_message_id for event in events] == [*urgent, *ids]
     assert {(event.api_type, event.nack_reason) for event in events} == {("rejected", "cancelled")}
 
 
