@@ -11,12 +11,13 @@ message. What was delivered and not acknowledged when a link broke comes again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 
 import structlog
 
-from junebug.amqp.browse import Visit, browse
-from junebug.amqp.connection import FAILURES, Connection, address, check
+from junebug.amqp.browse import browse
+from junebug.amqp.connection import Connection, address, check
 from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
 from junebug.amqp.publisher import Publisher
@@ -41,9 +42,8 @@ class Broker:
         topology = Topology()
         self._connection = Connection(settings, name, self.tasks, topology.restore, self._on_connection)
         topology.connection = self._connection
-        self._topology = topology
         self._publisher = publisher = Publisher(self._connection, topology, self.tasks, self._report)
-        self._consumers: list[Consumer] = []
+        self._consumers: set[Consumer] = set()
         self._last_state = (False, "")
         self._reported: tuple[bool, str] | None = None
         # what the parts do themselves
@@ -53,6 +53,8 @@ class Broker:
         self.queue_length, self.queue_lengths = topology.length, topology.lengths
         self.publish, self.publish_many = publisher.publish, publisher.publish_many
         self.publish_surely, self.ping = publisher.publish_surely, publisher.ping
+        self.consume = functools.partial(Consumer, self._connection, topology, self.tasks, self._consumers)
+        self.browse = functools.partial(browse, self._connection)
 
     @property
     def connected(self) -> bool:
@@ -78,53 +80,6 @@ class Broker:
             await consumer.cancel()
         await self._publisher.close()
         await self._connection.close()
-
-    def consume(
-        self,
-        queue: str | Sequence[str],
-        on_delivery: Callable[[Delivery], None],
-        *,
-        prefetch: int,
-        exclusive: bool = False,
-        temporary: bool = False,
-        halted: bool = False,
-        on_lost: Callable[[], None] | None = None,
-        on_begun: Callable[[], None] | None = None,
-    ) -> Consumer:
-        """Have `on_delivery` called (in the event loop, must not block) for each message, until cancelled.
-
-        Of several queues each has its own `prefetch`. They must be among those declared, unless they are `temporary`:
-        made by this consumer, for it alone, gone with its connection. `exclusive`: RabbitMQ lets nobody else consume
-        them meanwhile. `halted`: it begins with `go_on`. `on_begun` is called when it consumes (again), `on_lost` when the
-        link breaks: what was not acknowledged will be delivered again.
-        """
-        consumer = Consumer(
-            connection=self._connection, topology=self._topology, tasks=self.tasks,
-            queues=(queue,) if isinstance(queue, str) else tuple(queue), on_delivery=on_delivery, prefetch=prefetch,
-            exclusive=exclusive, temporary=temporary, halted=halted, on_lost=on_lost, on_begun=on_begun,
-            on_end=self._consumers.remove,
-        )  # fmt: skip
-        self._consumers.append(consumer)
-        consumer.resume()
-        return consumer
-
-    async def browse(
-        self, queue: str, visit: Visit, *, keeping: bool, most: int | None = None, skip: int = 0, exclusive: bool = True
-    ) -> int:
-        """Go once through what waits in the queue, in its order; how many messages were seen.
-
-        `visit` gets them in batches and answers whether to go on. What it acknowledges is gone; the rest is back in its
-        place when this returns. `keeping`: it leaves many there (else they come as fast as it acknowledges). `most`: see
-        no more than so many, the first `skip` of which are left out. `exclusive`: nobody else may consume the queue
-        meanwhile.
-
-        Raises QueueBusy when somebody consumes it already, BrokerUnavailable.
-        """
-        link = self._connection.link
-        try:
-            return await browse(link, queue, visit, keeping=keeping, most=most, skip=skip, exclusive=exclusive)
-        except FAILURES as error:
-            raise self._connection.unavailable(error) from None
 
     # --- what is told -------------------------------------------------------------------------------------------------
 

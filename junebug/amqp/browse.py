@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import aiormq.exceptions
 
-from junebug.amqp.connection import FAILURES, Link
+from junebug.amqp.connection import FAILURES, Connection
 from junebug.amqp.frames import Delivery, DeliveryChannel
 from junebug.errors import QueueBusy
 
@@ -26,20 +26,31 @@ Visit = Callable[[Sequence[Delivery]], Awaitable[bool]]
 
 
 async def browse(
-    link: Link, queue: str, visit: Visit, *, keeping: bool, most: int | None, skip: int, exclusive: bool
-) -> int:
-    """See `Broker.browse`. Raises QueueBusy, FAILURES."""
-    channel = await DeliveryChannel.open(link)
+    connection: Connection, queue: str, visit: Visit, *, keeping: bool, most: int | None = None, skip: int = 0,
+    exclusive: bool = True,
+) -> int:  # fmt: skip
+    """Go once through what waits in the queue, in its order; how many messages were seen.
+
+    `visit` gets them in batches and answers whether to go on. What it acknowledges is gone; the rest is back in its place
+    when this returns. `keeping`: it leaves many there (else they come as fast as it acknowledges). `most`: see no more than
+    so many, the first `skip` of which are left out. `exclusive`: nobody else may consume the queue meanwhile.
+
+    Raises QueueBusy when somebody consumes it already, BrokerUnavailable.
+    """
     try:
-        return await _browse(channel, queue, visit, keeping=keeping, most=most, skip=skip, exclusive=exclusive)
-    except aiormq.exceptions.ChannelNotFoundEntity:
-        return 0
-    finally:
-        channel.close_soon()
+        channel = await DeliveryChannel.open(connection.link)
+        try:
+            return await _browse(channel, queue, visit, keeping, most, skip, exclusive)
+        except aiormq.exceptions.ChannelNotFoundEntity:
+            return 0
+        finally:
+            channel.close_soon()
+    except FAILURES as error:
+        raise connection.unavailable(error) from None
 
 
 async def _browse(
-    channel: DeliveryChannel, queue: str, visit: Visit, *, keeping: bool, most: int | None, skip: int, exclusive: bool
+    channel: DeliveryChannel, queue: str, visit: Visit, keeping: bool, most: int | None, skip: int, exclusive: bool
 ) -> int:
     waiting, consumers = await channel.length(queue)
     expected = waiting if most is None else min(waiting, most)

@@ -86,10 +86,6 @@ class Link(aiormq.Connection):
         link.closing.add_done_callback(lambda _: link._on_lost())
         return link
 
-    @property
-    def is_lost(self) -> bool:
-        return self.is_closed
-
     def write(self, data: bytes) -> None:
         """Whole frames, now. On a link that is being lost it does nothing: who waits for an answer is told by `lost`."""
         try:

@@ -6,8 +6,8 @@ Neighbours: broker.py makes a Consumer (`Broker.consume`); frames.py has its cha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from dataclasses import InitVar, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass
 
 import structlog
 from pamqp import commands as amqp
@@ -22,29 +22,35 @@ from junebug.runtime.tasks import TaskOwner
 
 log = structlog.stdlib.get_logger(__name__)
 
-_FAILURES = (*FAILURES, BrokerUnavailable)
 
-
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False)
 class Consumer:
-    """See `Broker.consume`."""
+    """Has `on_delivery` called (in the event loop, must not block) for each message, until cancelled.
+
+    Of several queues each has its own `prefetch`. They must be among those declared, unless they are `temporary`: made by
+    this consumer, for it alone, gone with its connection. `exclusive`: RabbitMQ lets nobody else consume them meanwhile.
+    `halted`: it begins with `go_on`. `on_begun` is called when it consumes (again), `on_lost` when the link breaks: what
+    was not acknowledged will be delivered again.
+    """
 
     connection: Connection
     topology: Topology
     tasks: TaskOwner
-    queues: tuple[str, ...]
+    all_consumers: set[Consumer]
+    """Where it stands until it is cancelled."""
+    queue: InitVar[str | Sequence[str]]
     on_delivery: Callable[[Delivery], None]
+    _: KW_ONLY
     prefetch: int
-    exclusive: bool
-    temporary: bool
-    halted: InitVar[bool]
-    on_lost: Callable[[], None] | None
-    on_begun: Callable[[], None] | None
-    on_end: Callable[[Consumer], None] | None
+    exclusive: bool = False
+    temporary: bool = False
+    halted: InitVar[bool] = False
+    on_lost: Callable[[], None] | None = None
+    on_begun: Callable[[], None] | None = None
 
-    def __post_init__(self, halted: bool) -> None:
+    def __post_init__(self, queue: str | Sequence[str], halted: bool) -> None:
+        self.queues = (queue,) if isinstance(queue, str) else tuple(queue)
         self._channel: DeliveryChannel | None = None
-        self._keeper: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         self._switching = asyncio.Lock()
         """A consumer that is begun twice on one channel costs the whole connection."""
@@ -52,18 +58,8 @@ class Consumer:
         if not halted:
             self._wanted.set()
         self.consuming = asyncio.Event()
-
-    def resume(self) -> None:
-        """Consume (again)."""
-        if self._keeper is None or self._keeper.done():
-            self._keeper = self.tasks.own("amqp consumer", self._keep_consuming())
-
-    async def pause(self) -> None:
-        """Give back to the queue, in its order, all that is not acknowledged, and take no more until `resume`."""
-        if self._keeper:
-            await end_task(self._keeper)
-            self._keeper = None
-        await self._close_channel()
+        self._keeper = self.tasks.own("amqp consumer", self._keep_consuming())
+        self.all_consumers.add(self)
 
     async def halt(self, waiting: Callable[[], Iterable[Delivery]] = tuple) -> None:
         """Take no more until `go_on`, and put back in its place what `waiting` then says has not been begun.
@@ -135,10 +131,9 @@ class Consumer:
 
     async def cancel(self) -> None:
         """End for good. What is acknowledged leaves first, the rest goes back to the queue."""
-        await self.pause()
-        on_end, self.on_end = self.on_end, None
-        if on_end:
-            on_end(self)
+        await end_task(self._keeper)
+        await self._close_channel()
+        self.all_consumers.discard(self)
 
     async def _close_channel(self) -> None:
         channel, self._channel = self._channel, None
@@ -156,7 +151,7 @@ class Consumer:
             try:
                 async with self._switching:
                     channel, ended = await self._begin(declare=is_missing)
-            except _FAILURES as error:
+            except (*FAILURES, BrokerUnavailable) as error:
                 is_missing = True
                 log.warning("cannot consume", queue=self.queues[0], reason=self.connection.reason(error))
                 await self._close_channel()

@@ -24,7 +24,7 @@ from pamqp.base import Frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from junebug.amqp.connection import FAILURES, Link
+from junebug.amqp.connection import Link
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Channel:
     @classmethod
     async def open(cls, link: Link) -> Self:
         """Raises FAILURES."""
-        if link.is_lost:
+        if link.is_closed:
             raise ConnectionError("the connection to RabbitMQ was lost")
         channel = cls(link)
         await channel.ask(amqp.Channel.Open())
@@ -283,6 +283,3 @@ class DeliveryChannel(Channel):
             self._ack_timer = None
         if self.on_cancelled:
             self.on_cancelled()
-
-
-__all__ = ["FAILURES", "RPC_TIMEOUT", "Channel", "Delivery", "DeliveryChannel"]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -321,23 +322,16 @@ class Publisher:
             except Unroutable:
                 if exchange or not self._topology.remembers(routing_key):
                     raise
-                await self._bring_back(routing_key)
+                with suppress(BrokerUnavailable):  # tried again here, and by the next connection
+                    await self._topology.declare_again((routing_key,))
             except BrokerUnavailable:
                 pass
             await backoff.pause()
 
-    async def _bring_back(self, queue: str) -> None:
-        try:
-            await self._topology.declare_again((queue,))
-        except BrokerUnavailable:
-            pass  # the caller tries again, as does the next connection
-
     async def ping(self, timeout: float) -> None:
         """Publish something that no queue takes, and have it confirmed. Raises BrokerUnavailable."""
-        try:
+        with suppress(Unroutable):  # as it should be: RabbitMQ has read it, looked for a queue and confirmed
             await self.publish("junebug.ping", b"{}", timeout=timeout)
-        except Unroutable:
-            pass  # as it should be: RabbitMQ has read it, looked for a queue and confirmed
 
     async def close(self) -> None:
         if self._opening:
@@ -366,7 +360,7 @@ class Publisher:
 
     async def _open(self) -> ConfirmChannel:
         """Raises FAILURES, BrokerUnavailable."""
-        if self._link is None or self._link.is_lost:
+        if self._link is None or self._link.is_closed:
             self._link = await self._connection.another("publishing")
             self._link.on_blocked = self._blocked_or_not
         elif self._channel:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -55,7 +55,7 @@ class Topology:
             self._queues.update(queues)
             self._bindings.update(queues if bind else ())
         async with self._link() as link:
-            await _declare(link, queues, set(queues) if bind else set())
+            await _declare(link, queues, queues if bind else ())
 
     async def declare_surely(self, queues: QueueArguments) -> None:
         """Likewise, however long RabbitMQ is away."""
@@ -125,14 +125,6 @@ class Topology:
             raise self.connection.unavailable(error) from None
 
 
-class _OtherArguments(Exception):
-    """A queue is there with other arguments than ours."""
-
-    def __init__(self, queue: str) -> None:
-        super().__init__(queue)
-        self.queue = queue
-
-
 @asynccontextmanager
 async def _errand(link: Link) -> AsyncIterator[Channel]:
     """A channel for one errand: RabbitMQ closes a channel at the first refusal, so none is kept."""
@@ -143,31 +135,28 @@ async def _errand(link: Link) -> AsyncIterator[Channel]:
         channel.close_soon()
 
 
-async def _declare(link: Link, queues: QueueArguments, bindings: set[str]) -> None:
-    as_they_are: set[str] = set()
-    while queues:
+async def _declare(link: Link, queues: QueueArguments, bindings: Collection[str]) -> None:
+    left = deque(queues)
+    is_passive = False
+    while left:
         try:
-            return await _declare_all(link, queues, bindings, as_they_are)
-        except _OtherArguments as other:
-            is_ours_alone = other.queue not in bindings and "x-queue-type" not in queues[other.queue]
+            async with _errand(link) as channel:
+                while left:
+                    name = left[0]
+                    arguments = dict(queues[name]) or None
+                    await channel.ask(
+                        amqp.Queue.Declare(queue=name, durable=True, passive=is_passive, arguments=arguments)
+                    )
+                    if name in bindings:
+                        await channel.ask(amqp.Queue.Bind(queue=name, exchange=names.EXCHANGE, routing_key=name))
+                    left.popleft()
+                    is_passive = False
+        except aiormq.exceptions.ChannelPreconditionFailed:  # it is there with other arguments than ours
+            is_ours_alone = name not in bindings and "x-queue-type" not in queues[name]
             # RabbitMQ takes the condition "if it is empty" for a quorum queue as an offence and closes the connection
-            if not (is_ours_alone and await _delete_idle(link, other.queue)):
-                log.warning("queue has other arguments, used as it is", queue=other.queue)
-                as_they_are.add(other.queue)
-
-
-async def _declare_all(link: Link, queues: QueueArguments, bindings: set[str], as_they_are: set[str]) -> None:
-    async with _errand(link) as channel:
-        for name, arguments in queues.items():
-            try:
-                passive = name in as_they_are
-                await channel.ask(
-                    amqp.Queue.Declare(queue=name, durable=True, passive=passive, arguments=dict(arguments) or None)
-                )
-            except aiormq.exceptions.ChannelPreconditionFailed:
-                raise _OtherArguments(name) from None
-            if name in bindings:
-                await channel.ask(amqp.Queue.Bind(queue=name, exchange=names.EXCHANGE, routing_key=name))
+            if not (is_ours_alone and await _delete_idle(link, name)):
+                log.warning("queue has other arguments, used as it is", queue=name)
+                is_passive = True
 
 
 async def _delete_idle(link: Link, queue: str) -> bool:

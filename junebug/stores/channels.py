@@ -41,7 +41,7 @@ class ChannelStore:
             ("GET", names.channel_properties(channel)), ("HGET", names.GENERATIONS, channel)
         )
         if stored is None:
-            raise ChannelNotFound(f"There is no channel with id {channel!r}")
+            raise _missing(channel)
         return _spec(channel, stored, generation)
 
     async def create(self, spec: ChannelSpec) -> None:
@@ -62,7 +62,7 @@ class ChannelStore:
         keys, arguments = _spec_keys(new.id), (old.stored, _properties(new), new.id, int(restart))
         (outcome,) = await self._redis.run(("EVAL", _UPDATE, 2, *keys, *arguments))
         if outcome == -1:
-            raise ChannelNotFound(f"There is no channel with id {new.id!r}")
+            raise _missing(new.id)
         if outcome == -2:
             raise ChannelChanged(f"Channel {new.id!r} was changed at the same time: read it and try again")
         await self.notify_changed(new.id)
@@ -72,7 +72,7 @@ class ChannelStore:
         """Have the reconciler start it afresh. Raises ChannelNotFound."""
         (outcome,) = await self._redis.run(("EVAL", _RESTART, 2, *_spec_keys(channel), channel))
         if outcome == -1:
-            raise ChannelNotFound(f"There is no channel with id {channel!r}")
+            raise _missing(channel)
         await self.notify_changed(channel)
 
     async def delete(self, channel: str) -> None:
@@ -87,7 +87,7 @@ class ChannelStore:
             )
         )
         if not existed:
-            raise ChannelNotFound(f"There is no channel with id {channel!r}")
+            raise _missing(channel)
         await self.notify_changed(channel)
 
     async def notify_changed(self, channel: str) -> None:
@@ -202,6 +202,10 @@ class Wanted:
     lost: bool = False
 
 
+def _missing(channel: str) -> ChannelNotFound:
+    return ChannelNotFound(f"There is no channel with id {channel!r}")
+
+
 def _spec_keys(channel: str) -> tuple[str, str]:
     return names.channel_properties(channel), names.GENERATIONS
 
@@ -214,9 +218,9 @@ def _spec(channel: str, stored: str, generation: Any) -> ChannelSpec:
     try:
         properties = orjson.loads(stored)
     except orjson.JSONDecodeError:
-        properties = {}  # a spec that nobody can read has no type: shown as such, never started
+        properties = None
     if not isinstance(properties, dict):
-        properties = {}
+        properties = {}  # a spec that nobody can read has no type: shown as such, never started
     return ChannelSpec.from_properties(channel, properties, int(generation or 0), stored)
 
 

@@ -104,19 +104,8 @@ class RedisClient:
         """A client of its own, for pub/sub."""
         return redis_asyncio.Redis.from_pool(redis_asyncio.ConnectionPool(**self._options))
 
-    async def run(self, *commands: Command) -> list[Any]:
-        """The replies, in order. Raises StoreUnavailable within the timeout."""
-        return await self._call(commands)
-
-    async def make(self, channel: str, ttl: float, keys: Iterable[str], *commands: Command) -> list[Any]:
-        """As `run`, of commands that make these keys of a channel, which live for `ttl` seconds: by this they are found
-        when the channel is deleted. Costs one command more for each list and pipeline, and no trip.
-        """
-        prefix = f"{channel}:"
-        own = [key[len(prefix) :] for key in keys if key.startswith(prefix)]
-        return await self._call(commands, (*names.key_list(channel, ttl, time.time()), own) if own else None)
-
-    async def _call(self, commands: tuple[Command, ...], made: tuple[str, int, list[str]] | None = None) -> list[Any]:
+    async def run(self, *commands: Command, made: tuple[str, int, list[str]] | None = None) -> list[Any]:
+        """The replies, in order. Raises StoreUnavailable within the timeout. `made`: see `make`."""
         if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable(f"{self._where} does not keep up")
         loop = asyncio.get_running_loop()
@@ -131,6 +120,14 @@ class RedisClient:
         if self._runner is None or self._runner.done():
             self._runner = asyncio.create_task(self._run_waiting())
         return await call.replies
+
+    async def make(self, channel: str, ttl: float, keys: Iterable[str], *commands: Command) -> list[Any]:
+        """As `run`, of commands that make these keys of a channel, which live for `ttl` seconds: by this they are found
+        when the channel is deleted. Costs one command more for each list and pipeline, and no trip.
+        """
+        prefix = f"{channel}:"
+        own = [key[len(prefix) :] for key in keys if key.startswith(prefix)]
+        return await self.run(*commands, made=(*names.key_list(channel, ttl, time.time()), own) if own else None)
 
     def _end_overdue(self) -> None:
         loop = asyncio.get_running_loop()

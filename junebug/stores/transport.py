@@ -47,16 +47,14 @@ class TransportStore:
         """All fields of each of these hashes; empty where there is none."""
         return await self._redis.run(*(("HGETALL", self._key(key)) for key in keys))
 
-    async def put_fields(self, key: str, fields: Mapping[str, str], ttl: float) -> dict[str, str]:
-        """Add or replace these fields of a hash, which from now on lives for `ttl`; all its fields then."""
-        return await self.put_fields_beside(key, fields, ttl, key)
-
-    async def put_fields_beside(self, key: str, fields: Mapping[str, str], ttl: float, other: str) -> dict[str, str]:
-        """As put_fields of `key`; returns all fields that `other` has at that moment."""
+    async def put_fields(
+        self, key: str, fields: Mapping[str, str], ttl: float, other: str | None = None
+    ) -> dict[str, str]:
+        """Add or replace these fields of a hash, which from now on lives for `ttl`; all its fields (`other`'s) then."""
         name = self._key(key)
         flat = [part for item in fields.items() for part in item]
         found: dict[str, str]
-        commands = ("HSET", name, *flat), ("PEXPIRE", name, milliseconds(ttl)), ("HGETALL", self._key(other))
+        commands = ("HSET", name, *flat), ("PEXPIRE", name, milliseconds(ttl)), ("HGETALL", self._key(other or key))
         *_, found = await self._redis.make(self._channel, ttl, (name,), *commands)
         return found
 

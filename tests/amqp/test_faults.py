@@ -215,7 +215,7 @@ async def test_errands_that_are_given_up_at_any_moment_cost_nobody_the_connectio
         await asyncio.gather(*(give_up(errand, moments) for errand in errands))
     assert await broker.queue_length(queue) == 0
     assert broker._connection.link is link
-    assert not link.is_lost
+    assert not link.is_closed
 
 
 async def nothing(_: Any) -> bool:
@@ -238,7 +238,7 @@ async def test_a_close_that_rabbitmq_answers_late_is_sent_once(own_rabbitmq: Rab
         own_rabbitmq.signal(signal.SIGCONT)
     assert await broker.queue_lengths(["q"] * 20) == {"q": 0}
     assert broker._connection.link is link
-    assert not link.is_lost
+    assert not link.is_closed
     await broker.close()
 
 

@@ -133,7 +133,7 @@ async def test_a_deleted_channels_keys_are_removed_by_their_names(own_redis: Red
         transport = store.transport(channel)
         await transport.put("text", "x", 604_800)
         await transport.put_fields("fields", {"x": "y"}, 60)
-        await transport.put_fields_beside("sent", {"x": "y"}, 3600, "parked")
+        await transport.put_fields("sent", {"x": "y"}, 3600, "parked")
         await transport.shared("word").put("text", "x", 60)
     (before,) = await store._redis.run(("KEYS", "gone:*"))
     assert len(before) > 2510

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from junebug import names
-from junebug.amqp.broker import Broker
 from junebug.amqp.outbound_queue import list_queued
 from junebug.amqp.rpc import RpcClient
 from junebug.errors import NotSent, Rejected, UnknownOutcome
@@ -367,7 +366,7 @@ async def test_one_of_many_is_cancelled_without_going_through_them(
 
     await eventually(is_paused)
     ids = [await bench.send(channel, "1", str(number), bench.app.url()) for number in range(300)]
-    monkeypatch.setattr(Broker, "browse", None)
+    monkeypatch.setattr("junebug.amqp.browse._browse", None)
     assert await bench.stores.cancellations.note(channel, ids[250])
     assert await ask(bench, channel, "cancel", message_id=ids[250]) == {"cancelled": True}
     await change(bench, channel, paused=False)

@@ -205,7 +205,7 @@ class ReceiptCorrelation:
     async def _save(self, key: str, sent: SentPart) -> list[_Match]:
         """Returns the receipts that are parked under this id."""
         fields = {"message": orjson.dumps(sent).decode()}
-        parked = await self._store.put_fields_beside(f"sent:{key}", fields, self._config.sent_ttl, f"parked:{key}")
+        parked = await self._store.put_fields(f"sent:{key}", fields, self._config.sent_ttl, f"parked:{key}")
         matches = []
         told = [Receipt(**orjson.loads(each)) for each in parked.values()]
         for receipt in sorted(told, key=lambda receipt: receipt.status != "pending"):
