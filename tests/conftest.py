@@ -118,7 +118,8 @@ def settings(redis_settings: RedisSettings, amqp_settings: AmqpSettings, short_d
 async def broker(amqp_settings: AmqpSettings) -> AsyncIterator[Broker]:
     """A connection to RabbitMQ."""
     opened = Broker(amqp_settings, "test")
-    await opened.start(timeout=10)
+    opened.start()
+    await opened.wait_connected(10)
     yield opened
     await opened.close()
 

@@ -47,7 +47,7 @@ class Broker:
         self._last_state = (False, "")
         self._reported: tuple[bool, str] | None = None
         # what the parts do themselves
-        self.wait_connected = self._connection.wait
+        self.start, self.wait_connected = self._connection.start, self._connection.wait
         self.declare, self.declare_surely, self.forget = topology.declare, topology.declare_surely, topology.forget
         self.delete_queues, self.delete_idle_queue = topology.delete, topology.delete_idle
         self.queue_length, self.queue_lengths = topology.length, topology.lengths
@@ -57,22 +57,9 @@ class Broker:
         self.browse = functools.partial(browse, self._connection)
 
     @property
-    def connected(self) -> bool:
-        return self._connection.connected
-
-    @property
     def blocked(self) -> str:
         """Why RabbitMQ takes no messages at the moment (low on memory, on disk space); empty: it does."""
         return self._publisher.blocked
-
-    async def start(self, timeout: float | None = 0) -> None:
-        """Begin to connect; wait up to `timeout` seconds (None: for ever, 0: not at all) for the first connection.
-
-        Raises BrokerUnavailable when that time is over; the Broker goes on trying until it is closed.
-        """
-        self._connection.start()
-        if timeout is None or timeout > 0:
-            await self.wait_connected(timeout)
 
     async def close(self) -> None:
         """End consumers, then publishing, then the connection (late events still leave)."""

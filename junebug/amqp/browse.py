@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import aiormq.exceptions
 
@@ -104,12 +105,10 @@ async def _browse(
 
 async def _give_back(channel: DeliveryChannel, queue: str) -> None:
     """All is in its place again when this returns, unless the link is lost (then RabbitMQ does it in its own time)."""
-    try:
+    with suppress(*FAILURES):
         await channel.stop_consuming(queue)
         channel.requeue_all()
         await channel.length(queue)
-    except FAILURES:
-        pass
 
 
 def _busy(queue: str) -> QueueBusy:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Protocol
 
 import aiormq
@@ -122,11 +123,9 @@ class Link(aiormq.Connection):
         """Close it, in bounded time."""
         if self.blocked:
             self._stream.writer.transport.abort()  # RabbitMQ does not read our farewell
-        try:
+        with suppress(*FAILURES):  # it was gone already
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self.close()
-        except FAILURES:
-            pass  # it was gone already
 
     def _set_blocked(self, reason: str) -> None:
         if reason == self.blocked:
@@ -177,6 +176,7 @@ class Connection:
         return self._link
 
     def start(self) -> None:
+        """Begin to connect, and go on trying until it is closed."""
         self._keeper = self._tasks.own("amqp connection", self._keep())
 
     async def wait(self, timeout: float | None) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, InitVar, dataclass
 
 import structlog
@@ -77,7 +78,7 @@ class Consumer:
                 return
             late: list[Delivery] = []
             channel.on_delivery = late.append
-            try:
+            with suppress(*FAILURES):  # the link is gone, and with it the deliveries
                 if self.consuming.is_set():
                     self.consuming.clear()
                     for queue in self.queues:
@@ -86,8 +87,6 @@ class Consumer:
                     delivery.requeue()
                 for queue in self.queues:
                     await channel.length(queue)  # its answer says that what was put back is back
-            except FAILURES:
-                pass  # the link is gone, and with it the deliveries
 
     async def go_on(self) -> None:
         """After `halt`: consume again."""
@@ -105,11 +104,9 @@ class Consumer:
         channel = self._channel
         if channel and channel.usable:
             channel.on_delivery = None
-            try:
+            with suppress(*FAILURES):  # the link is gone, and with it the deliveries
                 for queue in self.queues:
                     await channel.stop_consuming(queue)
-            except FAILURES:
-                pass  # the link is gone, and with it the deliveries
 
     @property
     def in_hand(self) -> int:

@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -93,11 +94,9 @@ class Channel:
     async def close(self) -> None:
         """The same; return when RabbitMQ has answered, in bounded time."""
         self.close_soon()
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(RPC_TIMEOUT):
                 await self.over.wait()
-        except TimeoutError:
-            pass
 
     def lost(self) -> None:
         self._end(ConnectionError("the connection to RabbitMQ was lost"))
@@ -132,14 +131,22 @@ class Channel:
         frame = item[1]
         if isinstance(frame, (amqp.Basic.Deliver, amqp.Basic.Return)):
             self._method, self._header, self._body = frame, None, b""
-        elif isinstance(frame, ContentHeader):
+            return
+        if isinstance(frame, ContentHeader):
             self._header = frame
-            self._finish_if_complete()
         elif isinstance(frame, ContentBody):
             self._body += frame.value
-            self._finish_if_complete()
         else:
-            self.on_method(frame)
+            return self.on_method(frame)
+        header, method = self._header, self._method
+        if method is None or header is None or len(self._body) < (header.body_size or 0):
+            return
+        self._method = None
+        try:
+            self.on_content(method, header, self._body)
+        except Exception:
+            # a fault in one handler must not end the connection's reader, which serves the others too
+            log.exception("handling a frame failed")
 
     def on_method(self, frame: Any) -> None:
         if isinstance(frame, amqp.Channel.Close):
@@ -150,17 +157,6 @@ class Channel:
             self._end(ConnectionError("the channel was closed"))
         elif self._answer and not self._answer.done():
             self._answer.set_result(frame)
-
-    def _finish_if_complete(self) -> None:
-        header, method = self._header, self._method
-        if method is None or header is None or len(self._body) < (header.body_size or 0):
-            return
-        self._method = None
-        try:
-            self.on_content(method, header, self._body)
-        except Exception:
-            # a fault in one handler must not end the connection's reader, which serves the others too
-            log.exception("handling a frame failed")
 
 
 @dataclass(slots=True, eq=False)

@@ -40,15 +40,9 @@ def queues_of(channel: str, amqp_queue: str | None) -> list[str]:
 
 
 async def list_queued(
-    broker: Broker,
-    channel: str,
-    queues: Sequence[str],
-    offset: int,
-    limit: int,
-    *,
-    in_hand: Iterable[Delivery] = (),
-    cancelled: Container[str] = (),
-) -> list[UserMessage]:
+    broker: Broker, channel: str, queues: Sequence[str], offset: int, limit: int, *,
+    in_hand: Iterable[Delivery] = (), cancelled: Container[str] = (),
+) -> list[UserMessage]:  # fmt: skip
     """A page of what waits, in the order in which it is going to be sent; less what is `cancelled`.
 
     `in_hand`: what the sender has taken and not begun, in its order. Raises QueueBusy, BrokerUnavailable.

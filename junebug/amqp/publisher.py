@@ -261,26 +261,16 @@ class Publisher:
         return self._link.blocked if self._link else ""
 
     async def publish(
-        self,
-        routing_key: str,
-        body: bytes,
-        *,
-        exchange: str = "",
-        expiration: float | None = None,
+        self, routing_key: str, body: bytes, *, exchange: str = "", expiration: float | None = None,
         timeout: float = CONFIRM_TIMEOUT,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Publish one message (see `publish_many`); concurrent calls share one write."""
         await self.publish_many(routing_key, (body,), exchange=exchange, expiration=expiration, timeout=timeout)
 
     async def publish_many(
-        self,
-        routing_key: str,
-        bodies: Sequence[bytes],
-        *,
-        exchange: str = "",
-        expiration: float | None = None,
+        self, routing_key: str, bodies: Sequence[bytes], *, exchange: str = "", expiration: float | None = None,
         timeout: float | None = CONFIRM_TIMEOUT,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Publish persistent messages; return when RabbitMQ has confirmed them.
 
         `expiration`: seconds that they may wait in a queue.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
 from junebug.errors import BrokerUnavailable, JunebugError, NotRunning, Unroutable
 from junebug.model.messages import new_id
+from junebug.runtime.tasks import TaskOwner
 
 log = structlog.stdlib.get_logger("control")
 
@@ -48,31 +50,24 @@ class RpcServer:
         self._channel = channel
         self._answers = answers
         self._on_listening = on_listening
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskOwner()
         self._consumer: Consumer | None = None
 
     def start(self) -> None:
+        queue = names.control_queue(self._channel)
         self._consumer = self._broker.consume(
-            names.control_queue(self._channel),
-            self._on_question,
-            prefetch=PREFETCH,
-            temporary=True,
-            on_begun=self._on_listening,
+            queue, self._on_question, prefetch=PREFETCH, temporary=True, on_begun=self._on_listening
         )
 
     async def stop(self) -> None:
         """What is being answered is given up: whoever asked sees that nobody is there."""
         if self._consumer:
             await self._consumer.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.end()
 
     def _on_question(self, delivery: Delivery) -> None:
         delivery.ack()  # an answer after a crash would come too late
-        task = asyncio.create_task(self._answer(delivery.body))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.own("answer", self._answer(delivery.body))
 
     async def _answer(self, body: bytes) -> None:
         try:
@@ -89,10 +84,8 @@ class RpcServer:
         except Exception:
             log.exception("no answer to a question", question=name)
             reply["error"] = {"status": 500, "description": "generic error", "message": "See the channel's log"}
-        try:
+        with suppress(BrokerUnavailable, Unroutable):  # whoever asked is gone
             await self._broker.publish(reply_to, orjson.dumps(reply), expiration=REPLY_LIFETIME)
-        except (BrokerUnavailable, Unroutable):
-            pass  # whoever asked is gone
 
 
 class RpcClient:
@@ -119,7 +112,7 @@ class RpcClient:
         """
         number = new_id()
         body = orjson.dumps({"id": number, "reply_to": self._queue, "question": question, "arguments": arguments})
-        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        answer = self._waiting[number] = asyncio.Future()
         try:
             async with asyncio.timeout(timeout):
                 try:
@@ -128,10 +121,9 @@ class RpcClient:
                     await self._broker.publish(names.control_queue(channel), body, expiration=timeout, timeout=timeout)
                 except Unroutable:
                     raise NotRunning(f"Channel {channel!r} has no process that runs") from None
-                answered: Answer = await answer
-                return answered
+                return await answer
         except TimeoutError:
-            raise NotResponding(f"The process of channel {channel!r} did not answer within {timeout:g} s") from None
+            raise BrokerUnavailable(f"The process of channel {channel!r} did not answer within {timeout:g} s") from None
         finally:
             self._waiting.pop(number, None)
 
@@ -141,17 +133,9 @@ class RpcClient:
         waiting = self._waiting.get(reply["id"])
         if waiting is None or waiting.done():
             return
-        if "error" in reply:
-            waiting.set_exception(_error(reply["error"]))
+        if told := reply.get("error"):
+            error = JunebugError(str(told["message"]))
+            error.status, error.description = int(told["status"]), str(told["description"])
+            waiting.set_exception(error)
         else:
             waiting.set_result(reply["answer"])
-
-
-class NotResponding(BrokerUnavailable):
-    """The worker has the question and does not answer."""
-
-
-def _error(told: Mapping[str, Any]) -> JunebugError:
-    error = JunebugError(str(told["message"]))
-    error.status, error.description = int(told["status"]), str(told["description"])
-    return error

@@ -170,7 +170,7 @@ async def _run(settings: Settings, sockets: Sequence[socket.socket], process: st
     shutdown_timeout = min(settings.request_timeout, settings.stop_timeout * 0.6)
 
     async def start() -> None:
-        await broker.start()
+        broker.start()
         await _servers_answer(settings, stores, broker)
         app = make_app(settings, stores, broker, registry)
         await served.enter_async_context(serving(app, sockets, shutdown_timeout))

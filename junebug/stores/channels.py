@@ -24,8 +24,6 @@ DELETED_TTL = 86_400
 
 
 class ChannelStore:
-    """Channel specs, their generations, and what is left to clean up."""
-
     def __init__(self, redis: RedisClient, metric_window: float) -> None:
         self._redis = redis
         self._metric_window = metric_window
@@ -175,15 +173,11 @@ class ChannelStore:
         bucket = int(now // self._metric_window)
         await self._redis.run(
             (
-                "UNLINK",
-                names.channel_properties(channel),
-                names.deleted_properties(channel),
-                names.channel_status(channel),
-                names.delay_queues(channel),
-                names.cancelled_messages(channel),
+                "UNLINK", names.channel_properties(channel), names.deleted_properties(channel),
+                names.channel_status(channel), names.delay_queues(channel), names.cancelled_messages(channel),
                 *(names.rate_bucket(channel, each) for each in range(bucket - rates.KEPT_WINDOWS, bucket + 2)),
             )
-        )
+        )  # fmt: skip
         lists = names.key_lists(channel, now)
         while lists:
             found = await self._redis.run(*(("LRANGE", each, 0, FORGET_CHUNK - 1) for each in lists))

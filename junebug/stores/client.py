@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import hiredis
@@ -80,18 +81,12 @@ class RedisClient:
         self._password = settings.password
         self._timeout = timeout
         self._options: dict[str, Any] = {
-            "host": settings.host,
-            "port": settings.port,
-            "db": settings.db,
-            "password": settings.password,
-            "protocol": 3,
-            "decode_responses": True,
-            "encoding_errors": "replace",
-            "socket_connect_timeout": min(CONNECT_TIMEOUT, timeout),
-            "retry": Retry(NoBackoff(), 0),
+            "host": settings.host, "port": settings.port, "db": settings.db, "password": settings.password,
+            "protocol": 3, "decode_responses": True, "encoding_errors": "replace",
+            "socket_connect_timeout": min(CONNECT_TIMEOUT, timeout), "retry": Retry(NoBackoff(), 0),
             "driver_info": None,  # reading its own version takes redis-py longer than connecting
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-        }
+        }  # fmt: skip
         # _run_calls bounds all of it, and wait_for, which a timeout of redis-py's own uses, may swallow a cancellation
         self._connection = redis_asyncio.Connection(**self._options, socket_timeout=None)
         self._waiting: deque[_Call] = deque()
@@ -151,7 +146,6 @@ class RedisClient:
                 await self._run_calls(calls)
 
     async def _run_calls(self, calls: list[_Call]) -> None:
-        outcome: Exception
         notes = _notes(calls)  # first: no key is there without its note
         packed = b"".join([*map(hiredis.pack_command, notes), *(call.packed for call in calls)])
         try:
@@ -159,19 +153,17 @@ class RedisClient:
                 replies = await self._exchange(packed, len(notes) + sum(call.commands for call in calls))
         except Exception as error:
             if isinstance(error, TimeoutError):
-                outcome = self._too_late()
-            else:
-                outcome = self._unusable(error) if is_failure(error) else error
-        else:
-            start = len(notes)
+                error = self._too_late()
+            elif is_failure(error):
+                error = self._unusable(error)
             for call in calls:
-                own = replies[start : start + call.commands]
-                start += call.commands
-                failed = next((reply for reply in own if isinstance(reply, Exception)), None)
-                _set(call.replies, self._translate(failed) if failed else own)
+                _set(call.replies, error)
             return
+        unclaimed = iter(replies[len(notes) :])
         for call in calls:
-            _set(call.replies, outcome)
+            own = list(islice(unclaimed, call.commands))
+            failed = next((reply for reply in own if isinstance(reply, Exception)), None)
+            _set(call.replies, self._translate(failed) if failed else own)
 
     async def _exchange(self, packed: bytes, commands: int) -> list[Any]:
         """Send and read. A link that was broken while it was idle is replaced; nothing that was written is written twice."""

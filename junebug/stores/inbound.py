@@ -1,4 +1,4 @@
-"""MO messages that may still be replied to."""
+"""MO messages that may still be replied to, for inbound_message_ttl seconds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from junebug.stores.client import RedisClient
 
 
 class InboundStore:
-    """MO messages that may still be replied to, for inbound_message_ttl seconds."""
-
     def __init__(self, redis: RedisClient, ttl: int) -> None:
         self._redis = redis
         self._ttl = ttl

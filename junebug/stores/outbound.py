@@ -1,4 +1,4 @@
-"""Where the events of each MT go and which there were."""
+"""Where the events of each MT go and which there were, for outbound_message_ttl seconds."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ class EventTarget:
 
 
 class OutboundStore:
-    """Where the events of each MT go and which there were, for outbound_message_ttl seconds."""
-
     def __init__(self, redis: RedisClient, ttl: int) -> None:
         self._redis = redis
         self._ttl = ttl
@@ -31,12 +29,6 @@ class OutboundStore:
         key = names.outbound_message(channel, message_id)
         fields = outbound_fields(message_id, event_url, event_auth_token)
         await self._redis.make(channel, self._ttl, (key,), ("HSET", key, *fields), ("EXPIRE", key, self._ttl))
-
-    async def event_target(self, channel: str, message_id: str) -> EventTarget:
-        (found,) = await self._redis.run(
-            ("HMGET", names.outbound_message(channel, message_id), "event_url", "event_auth_token")
-        )
-        return EventTarget(*found)
 
     async def add_event(self, channel: str, event: Event) -> EventTarget:
         """Keep an event (a repeat of it changes nothing); where it goes."""

@@ -16,8 +16,6 @@ ORPHAN_TTL = 3600
 
 
 class StatusStore:
-    """The last status of each component of each channel."""
-
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
 

@@ -103,7 +103,7 @@ class Reconciler:
         plugins = [life.tasks.own("plugin", each.run()) for each in self._plugins]
 
         async def start() -> None:
-            await self._broker.start()
+            self._broker.start()
             life.tasks.own("events", self._hear_events(protocol_in, protocol_out))
             life.tasks.own("changes", self._hear_changes())
             life.tasks.own("cleanup", self._cleanup.run())

@@ -100,7 +100,7 @@ class ChannelWorker:
         self._life.tasks.own("heartbeat", beat(self._settings.heartbeat_path(names.channel_program(self._channel))))
         self._life.tasks.own("amqp", self._broker.tasks.failure())
         self._life.tasks.own("statuses", self._statuses.run())
-        await self._broker.start()
+        self._broker.start()
         return await self._life.run(self._start, self._shut_down)
 
     # --- starting -----------------------------------------------------------------------------------------------------

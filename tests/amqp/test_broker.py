@@ -114,7 +114,8 @@ async def test_a_second_owner_is_refused(broker: Broker, queue: str, amqp_settin
     first = broker.consume(queue, lambda delivery: delivery.ack(), prefetch=1, exclusive=True)
     await asyncio.wait_for(first.consuming.wait(), 10)
     other = Broker(amqp_settings, "other")
-    await other.start(timeout=10)
+    other.start()
+    await other.wait_connected(10)
     await other.declare({queue: {"x-max-priority": 5}})
     second = other.consume(queue, lambda delivery: delivery.ack(), prefetch=1, exclusive=True)
     with pytest.raises(TimeoutError):
@@ -168,13 +169,14 @@ async def test_a_fault_in_one_handler_leaves_the_connection_alive(broker: Broker
     await broker.publish(queue, b"x")
     await consumer.cancel()
     assert await broker.queue_length(queue) == 1
-    assert broker.connected
+    assert broker._connection.connected
 
 
 async def test_everything_comes_back_after_a_kill_of_rabbitmq(own_rabbitmq: RabbitmqServer) -> None:
     states: list[bool] = []
     broker = Broker(own_rabbitmq.settings, "test", lambda up, why: states.append(up))
-    await broker.start(timeout=10)
+    broker.start()
+    await broker.wait_connected(10)
     await broker.declare({"q": {}})
     got: set[bytes] = set()
     lost: list[bool] = []
@@ -187,7 +189,7 @@ async def test_everything_comes_back_after_a_kill_of_rabbitmq(own_rabbitmq: Rabb
     await asyncio.wait_for(consumer.consuming.wait(), 10)
     await broker.publish(queue := "q", b"before")
     own_rabbitmq.kill()
-    await eventually(lambda: not broker.connected)
+    await eventually(lambda: not broker._connection.connected)
     with pytest.raises(BrokerUnavailable):
         await broker.publish(queue, b"away")
     surely = asyncio.create_task(broker.publish_surely(queue, [b"surely"]))
@@ -218,8 +220,9 @@ async def test_the_check_at_the_start_names_the_setting(amqp_settings: AmqpSetti
 
 async def test_close_ends_a_broker_that_never_connected() -> None:
     broker = Broker(AmqpSettings(port=1), "test")
+    broker.start()
     with pytest.raises(BrokerUnavailable):
-        await broker.start(timeout=0.1)
+        await broker.wait_connected(0.1)
     with pytest.raises(BrokerUnavailable):
         await broker.publish("q", b"x")
     await asyncio.wait_for(broker.close(), 5)
@@ -338,7 +341,7 @@ async def test_a_halted_consumer_stays_so_when_the_link_is_lost(broker: Broker, 
     await consumer.halt()
     link = broker._connection.link
     await link.close()
-    await eventually(lambda: broker.connected and broker._connection.link is not link)
+    await eventually(lambda: broker._connection.connected and broker._connection.link is not link)
     await broker.publish(queue, b"x")
     assert await broker.queue_length(queue) == 1
     assert not consumer.consuming.is_set()
@@ -406,7 +409,8 @@ async def test_a_temporary_queue_is_there_as_long_as_its_consumer_is_connected(
 ) -> None:
     name = f"temporary-{uuid.uuid4()}"
     other = Broker(amqp_settings, "other")
-    await other.start(timeout=10)
+    other.start()
+    await other.wait_connected(10)
     got: list[Delivery] = []
     consumer = other.consume(name, got.append, prefetch=1, temporary=True)
     await asyncio.wait_for(consumer.consuming.wait(), 10)

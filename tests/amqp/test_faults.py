@@ -59,7 +59,8 @@ async def block(broker: Broker, server: RabbitmqServer, queue: str) -> None:
 
 async def test_publishing_goes_on_after_somebody_deleted_the_exchange(own_rabbitmq: RabbitmqServer) -> None:
     broker = Broker(own_rabbitmq.settings, "test")
-    await broker.start(timeout=10)
+    broker.start()
+    await broker.wait_connected(10)
     await broker.declare({"app.outbound": {}, "own": {}}, bind=True)
     await broker.publish("app.outbound", b"1", exchange=names.EXCHANGE)
     channel = await Channel.open(broker._connection.link)
@@ -71,7 +72,7 @@ async def test_publishing_goes_on_after_somebody_deleted_the_exchange(own_rabbit
     await broker.publish("app.outbound", b"3", exchange=names.EXCHANGE, timeout=5)
     await asyncio.wait_for(broker.publish_surely("app.outbound", [b"4"], exchange=names.EXCHANGE), 10)
     assert await broker.queue_lengths(["app.outbound", "own"]) == {"app.outbound": 3, "own": 1}
-    assert broker.connected
+    assert broker._connection.connected
     await broker.close()
 
 
@@ -91,7 +92,8 @@ async def test_while_rabbitmq_blocks_publishers_all_is_refused_at_once_and_nothi
 ) -> None:
     states: list[tuple[bool, str]] = []
     broker = Broker(alarmed.settings, "test", lambda usable, why: states.append((usable, why)))
-    await broker.start(timeout=10)
+    broker.start()
+    await broker.wait_connected(10)
     await broker.declare({"probes": {}, "q": {}})
     await block(broker, alarmed, "probes")
     assert states[-1][0] is False
@@ -112,7 +114,8 @@ async def test_while_rabbitmq_blocks_publishers_all_is_refused_at_once_and_nothi
 
 async def test_queues_drain_while_rabbitmq_blocks_publishers(alarmed: RabbitmqServer) -> None:
     broker = Broker(alarmed.settings, "test")
-    await broker.start(timeout=10)
+    broker.start()
+    await broker.wait_connected(10)
     await broker.declare({"probes": {}, "q": {}})
     await broker.publish_many("q", [str(number).encode() for number in range(500)])
     await block(broker, alarmed, "probes")
@@ -137,7 +140,8 @@ async def test_what_rabbitmq_does_not_read_is_bounded_and_never_leaves_once_give
     own_rabbitmq: RabbitmqServer,
 ) -> None:
     broker = Broker(own_rabbitmq.settings, "test")
-    await broker.start(timeout=10)
+    broker.start()
+    await broker.wait_connected(10)
     await broker.declare({"q": {}, "given up": {}})
     await broker.publish("q", b"x")
     link, channel = broker._publisher._link, broker._publisher._channel
@@ -167,7 +171,8 @@ async def test_what_must_arrive_is_written_once_however_late_the_confirm(
 ) -> None:
     monkeypatch.setattr("junebug.amqp.connection.HEARTBEAT", 0)  # the link itself outlasts what is withheld
     broker = Broker(own_rabbitmq.settings, "test")
-    await broker.start(timeout=10)
+    broker.start()
+    await broker.wait_connected(10)
     await broker.declare({"q": {}})
     await broker.publish("q", b"before")
     loop, passed = asyncio.get_running_loop(), 0.0
@@ -224,7 +229,8 @@ async def nothing(_: Any) -> bool:
 
 async def test_a_close_that_rabbitmq_answers_late_is_sent_once(own_rabbitmq: RabbitmqServer) -> None:
     broker = Broker(own_rabbitmq.settings, "test")
-    await broker.start(timeout=10)
+    broker.start()
+    await broker.wait_connected(10)
     await broker.declare({"q": {}})
     link = broker._connection.link
     consumer = broker.consume("q", lambda _: None, prefetch=10)
@@ -284,7 +290,8 @@ async def test_a_message_that_nobody_takes_after_a_half_given_up_batch_is_told_t
     own_rabbitmq: RabbitmqServer,
 ) -> None:
     broker = Broker(own_rabbitmq.settings, "test")
-    await broker.start(timeout=10)
+    broker.start()
+    await broker.wait_connected(10)
     await broker.declare({"q": {}})
     await broker.publish("q", b"x")
     own_rabbitmq.signal(signal.SIGSTOP)

@@ -120,7 +120,8 @@ async def running_api(settings: Settings, wait: float = TIMEOUT) -> AsyncIterato
     stores = Stores(settings, settings.request_timeout * PATIENCE)
     broker = Broker(settings.amqp, "test api")
     try:
-        await broker.start(wait)
+        broker.start()
+        await broker.wait_connected(wait)
     except BrokerUnavailable:
         pass
     sockets = bind(settings)
@@ -132,7 +133,7 @@ async def running_api(settings: Settings, wait: float = TIMEOUT) -> AsyncIterato
         ):
             api = Api(settings, stores, broker, session, url)
             yield api
-            if broker.connected:
+            if broker._connection.connected:
                 for channel in api.created:
                     await broker.delete_queues(list(names.channel_queues(channel)))
     finally:

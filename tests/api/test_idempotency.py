@@ -16,6 +16,7 @@ from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, StoreUnavailable, Unroutable
 from junebug.model.messages import UserMessage
 from tests.api.conftest import Answer, Api, running_api
+from tests.event_target import event_target
 from tests.polling import eventually
 
 MESSAGE = {"to": "+123", "content": "hello"}
@@ -181,7 +182,7 @@ async def test_killed_before_it_was_published_the_repeat_sends_the_same_message(
     assert (answer.status, answer.result["message_id"]) == (201, dead.message_id)
     assert (answer.result["timestamp"], answer.headers.get(REPLAYED)) == (dead.timestamp, None)
     assert await sent(api, channel) == [dead.message_id]
-    assert (await api.stores.outbound.event_target(channel, dead.message_id)).url == "http://example.com/e"
+    assert (await event_target(api.stores, channel, dead.message_id)).url == "http://example.com/e"
     assert (await send(api, channel, event_url="http://example.com/e")).body == answer.body
     assert await sent(api, channel) == []
 

@@ -16,6 +16,7 @@ from junebug.config.declaration import Settings
 from junebug.model.messages import Event, UserMessage
 from junebug.model.presenter import event_body
 from tests.api.conftest import Api, running_api
+from tests.event_target import event_target
 
 INBOUND = UserMessage(
     to_addr="8110",
@@ -188,7 +189,7 @@ async def test_an_event_url_may_be_a_template(api: Api) -> None:
     url = "https://example.com/{channel_id}{?message_id,event_type,timestamp,reason,sent_message_id}"
     answer = await send(api, channel, to="1", event_url=url)
     assert answer.status == 201
-    assert (await api.stores.outbound.event_target(channel, answer.result["id"])).url == url
+    assert (await event_target(api.stores, channel, answer.result["id"])).url == url
 
 
 async def test_a_message_longer_than_the_limit_is_refused_with_both_numbers(api: Api) -> None:
@@ -272,7 +273,7 @@ async def test_an_expired_reply_falls_back_to_its_to_where_that_is_allowed(setti
 async def test_where_events_go_is_kept_before_the_answer(api: Api) -> None:
     channel = await api.create()
     answer = await send(api, channel, to="1", event_url="http://example.com/e", event_auth_token="tok")
-    target = await api.stores.outbound.event_target(channel, answer.result["id"])
+    target = await event_target(api.stores, channel, answer.result["id"])
     assert (target.url, target.auth_token) == ("http://example.com/e", "tok")
 
 
@@ -297,7 +298,7 @@ async def test_an_empty_event_url_is_none(api: Api) -> None:
     channel = await api.create()
     answer = await send(api, channel, to="1", event_url="")
     assert answer.status == 201
-    assert (await api.stores.outbound.event_target(channel, answer.result["id"])).url is None
+    assert (await event_target(api.stores, channel, answer.result["id"])).url is None
 
 
 async def test_a_channel_whose_queues_rabbitmq_lost_gets_them_again(api: Api) -> None:

@@ -24,6 +24,7 @@ from junebug.stores import Stores, channels, client
 from junebug.stores.outbound import EventTarget
 from junebug.stores.rates import RATES, RateStore
 from junebug.stores.statuses import ORPHAN_TTL
+from tests.event_target import event_target
 from tests.polling import eventually
 from tests.servers import RedisServer
 
@@ -208,8 +209,8 @@ async def test_messages_live_as_long_as_their_ttl(store: Stores, settings: Setti
 
 async def test_where_the_events_of_a_message_go_is_kept(store: Stores) -> None:
     await store.outbound.put("c", "m", "http://e", "token")
-    assert await store.outbound.event_target("c", "m") == EventTarget("http://e", "token")
-    assert await store.outbound.event_target("c", "unknown") == EventTarget(None, None)
+    assert await event_target(store, "c", "m") == EventTarget("http://e", "token")
+    assert await event_target(store, "c", "unknown") == EventTarget(None, None)
 
 
 async def test_a_repeated_event_is_kept_once_and_all_are_in_order(store: Stores) -> None:
@@ -251,7 +252,7 @@ async def test_a_rate_is_the_last_whole_windows_count_by_its_length(store: Store
 async def test_many_calls_at_once_share_pipelines_and_get_their_own_answers(store: Stores) -> None:
     async def put_and_get(number: int) -> str | None:
         await store.outbound.put("c", str(number), f"http://{number}")
-        return (await store.outbound.event_target("c", str(number))).url
+        return (await event_target(store, "c", str(number))).url
 
     assert await asyncio.gather(*map(put_and_get, range(2000))) == [f"http://{number}" for number in range(2000)]
 

@@ -107,7 +107,8 @@ async def test_a_deleted_channel_leaves_nothing(house: House, settings: Settings
     pid = (await house.started("a"))["pid"]
     await house.started("print-b")
     broker = Broker(settings.amqp, "test")
-    await broker.start(10)
+    broker.start()
+    await broker.wait_connected(10)
     try:
         for channel in ("a", "print-b"):
             await broker.declare(names.channel_queues(channel), remember=False)

@@ -124,7 +124,8 @@ async def bench(settings: Settings) -> AsyncIterator[Bench]:
     settings = dataclasses.replace(settings, callback_timeout=2.0)
     stores, broker, app = Stores(settings), Broker(settings.amqp, "test"), Application()
     await app.start()
-    await broker.start(timeout=10)
+    broker.start()
+    await broker.wait_connected(10)
     bench = Bench(settings, stores, broker, app, {}, {})
     yield bench
     await broker.wait_connected(10)

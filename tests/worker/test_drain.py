@@ -93,7 +93,8 @@ class Deleted:
 @pytest.fixture
 async def deleted(settings: Settings) -> AsyncIterator[Deleted]:
     stores, broker = Stores(settings), Broker(settings.amqp, "test")
-    await broker.start(10)
+    broker.start()
+    await broker.wait_connected(10)
     async with WebhookSink() as sink:
         channel = Deleted(settings, stores, broker, sink)
         await channel.declare()
@@ -217,7 +218,8 @@ async def test_an_outbound_queue_that_others_use_is_left_alone(deleted: Deleted)
 async def test_a_queue_that_the_dead_workers_link_still_holds_is_waited_for(deleted: Deleted) -> None:
     await deleted.received("mo")
     dead = Broker(deleted.settings.amqp, "dead")
-    await dead.start(10)
+    dead.start()
+    await dead.wait_connected(10)
     held: list[Delivery] = []
     dead.consume(names.inbound_queue(deleted.id), held.append, prefetch=10)
     await eventually(lambda: held)
@@ -237,7 +239,8 @@ async def test_redis_or_rabbitmq_away_is_told_and_loses_nothing(
         request_timeout=1.0,
     )
     stores, broker = Stores(settings), Broker(settings.amqp, "test")
-    await broker.start(30)
+    broker.start()
+    await broker.wait_connected(30)
     own = Deleted(settings, stores, broker, deleted.sink)
     await own.declare()
     await own.sent("a", "b")
