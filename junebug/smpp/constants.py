@@ -19,9 +19,7 @@ RESPONSE: Final = 0x80000000
 
 GENERIC_NACK: Final = 0x80000000
 BIND_RECEIVER: Final = 0x00000001
-BIND_RECEIVER_RESP: Final = 0x80000001
 BIND_TRANSMITTER: Final = 0x00000002
-BIND_TRANSMITTER_RESP: Final = 0x80000002
 QUERY_SM: Final = 0x00000003
 QUERY_SM_RESP: Final = 0x80000003
 SUBMIT_SM: Final = 0x00000004
@@ -140,19 +138,14 @@ def status_code(name: str | int) -> int:
 
 # --- TLV tags (3.4 §5.3.2, 5.0 §4.8.4) ---------------------------------------------------------------------------------
 
-ADDITIONAL_STATUS_INFO_TEXT: Final = 0x001D
 RECEIPTED_MESSAGE_ID: Final = 0x001E
-USER_MESSAGE_REFERENCE: Final = 0x0204
-SOURCE_PORT: Final = 0x020A
 SAR_MSG_REF_NUM: Final = 0x020C
 SAR_TOTAL_SEGMENTS: Final = 0x020E
 SAR_SEGMENT_SEQNUM: Final = 0x020F
 SC_INTERFACE_VERSION: Final = 0x0210
-MS_AVAILABILITY_STATUS: Final = 0x0422
 NETWORK_ERROR_CODE: Final = 0x0423
 MESSAGE_PAYLOAD: Final = 0x0424
 MESSAGE_STATE: Final = 0x0427
-SMS_SIGNAL: Final = 0x1203
 
 _TLVS: Final[tuple[tuple[int, str, int, int], ...]] = (
     # tag, name, least and most octets of its value (where 3.4 and 5.0 differ: what either allows)
@@ -219,7 +212,6 @@ def _number(value: str | int, most: int, what: str) -> int:
 
 ESM_CLASS_TYPE_MASK: Final = 0x3C
 ESM_CLASS_DELIVERY_RECEIPT: Final = 0x04
-ESM_CLASS_USER_ACK: Final = 0x10
 ESM_CLASS_INTERMEDIATE: Final = 0x20
 ESM_CLASS_UDHI: Final = 0x40
 """short_message (or message_payload) begins with a user data header."""
@@ -249,8 +241,6 @@ NPI_UNKNOWN: Final = 0
 NPI_ISDN: Final = 1
 
 # --- message_state (3.4 §5.2.28, 5.0 §4.7.15) --------------------------------------------------------------------------
-
-STATE_DELIVERED: Final = 2
 
 MESSAGE_STATE_NAMES: Final[Mapping[int, str]] = dict(enumerate((
     "SCHEDULED", "ENROUTE", "DELIVERED", "EXPIRED", "DELETED", "UNDELIVERABLE", "ACCEPTED", "UNKNOWN", "REJECTED",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TypeAlias
 
 from junebug.errors import JunebugError
 from junebug.smpp import constants as c
@@ -52,16 +52,6 @@ class UnsuccessSme:
     dest_addr_npi: int = 0
     destination_addr: str = ""
     error_status_code: int = 0
-
-
-class Field(Protocol):
-    """How one parameter stands on the wire."""
-
-    def write(self, name: str, value: Any) -> bytes:
-        """Raises EncodeError."""
-
-    def read(self, name: str, frame: bytes, offset: int) -> tuple[Any, int]:
-        """The value at `offset`, and the offset after it. Raises BadBody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +188,10 @@ class Failures:
             failures.append(failure)
         return failures, offset
 
+
+Field: TypeAlias = CString | Octets | Sized | Destinations | Failures
+"""`write(name, value)` gives its octets, or raises EncodeError. `read(name, frame, offset)` gives the value at `offset` and
+the offset after it, or raises BadBody."""
 
 _OCTET, _STATUS = Octets(1), Octets(4)
 _ADDRESS, _LIST = CString(21, c.ESME_RINVDSTADR), CString(21, c.ESME_RINVDLNAME)

@@ -188,7 +188,7 @@ async def test_a_bind_may_be_answered_as_another_kind_of_bind(peer: Peer) -> Non
     connection = await peer.connection()
     asked = asyncio.create_task(session.request(Bind(system_id="me")))
     pdu = await connection.pdu()
-    connection.send(BindResp(command_id=c.BIND_TRANSMITTER_RESP, sequence_number=pdu.sequence_number))
+    connection.send(BindResp(command_id=c.BIND_TRANSMITTER | c.RESPONSE, sequence_number=pdu.sequence_number))
     assert (await asked).command_status == c.ESME_ROK
 
 

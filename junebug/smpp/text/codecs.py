@@ -83,23 +83,10 @@ def codec_name(name: str) -> str:
     return known.name
 
 
-def is_gsm(codec: str) -> bool:
-    """Whether a name from `codec_name` is of the GSM alphabet, whose texts are counted in septets."""
-    return codec.startswith(GSM)
-
-
 def national_languages(codec: str) -> tuple[int, int]:
     """(locking, single) of a name from `codec_name`; (0, 0) for all that are not `gsm0338-L-S`."""
     national = _NATIONAL.fullmatch(codec)
     return (int(national[1]), int(national[2])) if national else (0, 0)
-
-
-def language_number(language: str) -> int:
-    """1 for `turkish` ... 13 for `urdu`. Raises LookupError."""
-    try:
-        return LANGUAGES[language.strip().lower()]
-    except KeyError:
-        raise LookupError(f"{language!r} is none of {', '.join(LANGUAGES)}") from None
 
 
 def data_coding_of(codec: str) -> int:
@@ -189,7 +176,7 @@ def choose_encoding(text: str, language: str | None = None) -> tuple[str, int]:
     if fits(text, GSM):
         return GSM, c.DATA_CODING_DEFAULT
     if language is not None:
-        number = language_number(language)
+        number = LANGUAGES[language]
         locking = number if number in LOCKING else 0
         # a locking shift costs three octets of header and saves one for each letter
         candidates = [f"{GSM}-{pair[0]}-{pair[1]}" for pair in ((0, number), (locking, 0), (locking, number)) if any(pair)]
