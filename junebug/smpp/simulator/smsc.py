@@ -18,7 +18,7 @@ from junebug.smpp.codec import encode
 from junebug.smpp.fields import EncodeError
 from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import Bind, CancelSm, DataSm, Pdu, QuerySm, ReplaceSm, SubmitMulti, SubmitSm, response_to
-from junebug.smpp.session import Direction, NotWritten, ResponseLost, Session
+from junebug.smpp.session import NotWritten, ResponseLost, Session, Watcher
 from junebug.smpp.simulator.messages import MESSAGE_IDS, MESSAGE_STATES, Message, mo_parts, receipt_of, wants_receipt
 
 MAX_UNANSWERED = 1_000_000
@@ -90,11 +90,7 @@ class Smsc:
     """
 
     def __init__(
-        self,
-        options: SmscOptions | None = None,
-        *,
-        on_event: Callable[[str], None] | None = None,
-        on_pdu: Callable[[Direction, bytes, Pdu | None, Any], None] | None = None,
+        self, options: SmscOptions | None = None, *, on_event: Callable[[str], None] | None = None, on_pdu: Watcher | None = None
     ) -> None:
         self.options = options or SmscOptions()
         self.port = self.options.port
