@@ -166,18 +166,15 @@ class Smsc:
                 continue
             try:
                 async with client.window:
-                    response = await client.session.request(pdu)
+                    status = (await client.session.request(pdu)).command_status
+                self._say(f"{what} to {client.system_id} answered {c.status_name(status)}")
             except EncodeError as error:
                 self.counts[f"{what}s_unsendable"] += 1
                 return self._say(f"{what} cannot be sent: {error}")
             except (NotWritten, ResponseLost) as error:
+                status = None
                 self._say(f"{what} not acknowledged: {error}")
-                self.counts[f"{what}s_repeated"] += 1
-                await asyncio.sleep(self.options.retry_delay)
-                continue
-            status = response.command_status
-            self._say(f"{what} to {client.system_id} answered {c.status_name(status)}")
-            if status in _TEMPORARY:
+            if status is None or status in _TEMPORARY:
                 self.counts[f"{what}s_repeated"] += 1
                 await asyncio.sleep(self.options.retry_delay)
                 continue

@@ -30,17 +30,9 @@ _ALIASES: Final[Mapping[str, str]] = {
 _NATIONAL = re.compile(r"gsm0338-(\d{1,2})-(\d{1,2})")
 
 _CODECS_OF_DATA_CODINGS: Final[Mapping[int, str]] = {
-    c.DATA_CODING_DEFAULT: GSM,
-    c.DATA_CODING_ASCII: "ascii",
-    c.DATA_CODING_LATIN1: "iso8859-1",
-    c.DATA_CODING_JIS: "shift_jis",
-    c.DATA_CODING_CYRILLIC: "iso8859-5",
-    c.DATA_CODING_HEBREW: "iso8859-8",
-    c.DATA_CODING_UCS2: UCS2,
-    c.DATA_CODING_ISO_2022_JP: "iso2022_jp",
-    c.DATA_CODING_EXTENDED_KANJI_JIS: "iso2022_jp_1",
-    c.DATA_CODING_KS_C_5601: "euc_kr",
-}
+    c.DATA_CODING_DEFAULT: GSM, 0x01: "ascii", 0x03: "iso8859-1", 0x05: "shift_jis", 0x06: "iso8859-5", 0x07: "iso8859-8",
+    c.DATA_CODING_UCS2: UCS2, 0x0A: "iso2022_jp", 0x0D: "iso2022_jp_1", 0x0E: "euc_kr",
+}  # fmt: skip
 _DATA_CODINGS_OF_CODECS: Final[Mapping[str, int]] = {codec: coding for coding, codec in _CODECS_OF_DATA_CODINGS.items()}
 
 

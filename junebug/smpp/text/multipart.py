@@ -75,7 +75,7 @@ class UserDataHeader:
 
 
 def _concatenation(reference: int, total: int, number: int) -> Concatenation | None:
-    return Concatenation(reference, total, number) if 1 <= number <= total else None
+    return Concatenation(reference, total, number) if 1 <= number <= total <= MAX_PARTS else None
 
 
 # --- headers --------------------------------------------------------------------------------------------------------------
@@ -129,13 +129,8 @@ def sar_tlvs(part: Concatenation) -> dict[int, bytes]:
 
 def parse_sar(tlvs: Mapping[int, bytes]) -> Concatenation | None:
     """None without all three, or when they make no sense. Integers of any width are read."""
-    reference, total, number = (
-        tlvs.get(tag) for tag in (c.SAR_MSG_REF_NUM, c.SAR_TOTAL_SEGMENTS, c.SAR_SEGMENT_SEQNUM)
-    )
-    if reference is None or not total or not number:
-        return None
-    whole = Concatenation(*(int.from_bytes(value, "big") for value in (reference, total, number)))
-    return whole if 1 <= whole.number <= whole.total <= MAX_PARTS else None
+    values = [tlvs.get(tag) for tag in (c.SAR_MSG_REF_NUM, c.SAR_TOTAL_SEGMENTS, c.SAR_SEGMENT_SEQNUM)]
+    return None if None in values else _concatenation(*(int.from_bytes(value or b"", "big") for value in values))
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------------
