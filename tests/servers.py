@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 import re
 import shutil
@@ -16,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from junebug.config.declaration import AmqpSettings
-from junebug.embedded import LOOPBACK, ServerProgram, free_ports, rabbitmq_programs, redis_program
+from junebug.embedded import LOOPBACK, RABBITMQ_SCRIPT, ServerProgram, free_ports, rabbitmq_programs, redis_program
 from tests.forkserver import Forked, forkserver
 
 PORTS = (10_000, 20_000)
@@ -129,7 +131,16 @@ class RabbitmqServer(Server):
         self.ports = ports
 
     def programs(self) -> tuple[ServerProgram, ...]:
-        return rabbitmq_programs(self.directory / "rabbitmq", *self.ports)
+        """RabbitMQ looks for each of its modules in every directory that it knows: with what it needs alone it is there
+        with a fifth less of CPU.
+        """
+        epmd, node = rabbitmq_programs(self.directory / "rabbitmq", *self.ports)
+        plugins = self.directory / "plugins"
+        if not plugins.exists():
+            plugins.mkdir()
+            for needed in _needed_applications():
+                (plugins / needed.name).symlink_to(needed)
+        return epmd, dataclasses.replace(node, environment={**node.environment, "RABBITMQ_PLUGINS_DIR": str(plugins)})
 
     @property
     def settings(self) -> AmqpSettings:
@@ -189,6 +200,21 @@ class RabbitmqServer(Server):
                 return link.recv(16).startswith(b"\x01\x00\x00")
         except OSError:
             return False
+
+
+@functools.cache
+def _needed_applications() -> tuple[Path, ...]:
+    """Directories of the Erlang applications that come with RabbitMQ and that it needs itself."""
+    found = {path.stem: path for path in Path(RABBITMQ_SCRIPT).parents[1].glob("lib/*/plugins/*/ebin/*.app")}
+    needed: set[str] = set()
+    wanted = ["rabbit", "rabbitmq_prelaunch"]
+    while wanted:
+        name = wanted.pop()
+        if name in found and name not in needed:
+            needed.add(name)
+            listed = re.search(r"\{applications,\s*\[(.*?)\]", found[name].read_text(), re.DOTALL)
+            wanted += re.findall(r"\w+", listed[1]) if listed else []
+    return tuple(found[name].parents[1] for name in sorted(needed))
 
 
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))

@@ -22,7 +22,7 @@ Reason = Literal["too_old", "refused", "unreadable", "failed"]
 """Why a letter is dead: tried for too long, refused by the application, no message at all, a fault of ours."""
 
 _DESTINATIONS, _KINDS = get_args(Destination), get_args(Kind)
-_CALLBACK_FIELDS = ("to", "kind", "id", "url", "auth_token", "since", "due", "attempts", "error")
+_CALLBACK_FIELDS = ("to", "kind", "id", "url", "auth_token", "since", "due", "attempts", "refusals", "error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,8 @@ class Callback:
     due: float = 0.0
     """When it is to be tried again, likewise."""
     attempts: int = 0
+    refusals: int = 0
+    """Attempts that were answered as the request's own fault."""
     error: str = ""
     """How the last attempt failed, without secrets."""
 
@@ -67,7 +69,7 @@ class Callback:
             return cls(
                 to=to, kind=kind, id=str(fields["id"]), wire=orjson.dumps(message), url=fields.get("url"),
                 auth_token=fields.get("auth_token"), since=float(fields["since"]), due=float(fields.get("due", 0.0)),
-                attempts=int(fields["attempts"]), error=str(fields["error"]),
+                attempts=int(fields["attempts"]), refusals=int(fields.get("refusals", 0)), error=str(fields["error"]),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessage(f"no callback: {type(error).__name__} {error}") from None

@@ -38,18 +38,17 @@ class Accepted:
     """Called once RabbitMQ holds all of these: what is kept of the reports for a crash may go now."""
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False)  # its config holds passwords
 class TransportContext:
     """A channel's side of the house, as its transport sees it."""
 
     channel_id: str
     channel_type: str
     config: dict[str, Any]
-    publish_inbound: Callable[[UserMessage], Awaitable[None]]
-    """This and the next two are what the calls below are made of: a transport has no use for them."""
-    publish_event: Callable[[Event], Awaitable[None]]
-    """Gives it to the channel that is its `transport_name`."""
-    publish_status: Callable[[Status], Awaitable[None]]
+    _publish_inbound: Callable[[UserMessage], Awaitable[None]]
+    _publish_event: Callable[[Event], Awaitable[None]]
+    """Gives an event to the channel that is its `transport_name`."""
+    _publish_status: Callable[[Status], Awaitable[None]]
     store: TransportStore
     """What the transport keeps beyond its own life. Its calls raise StoreUnavailable while Redis is away."""
     permit: Callable[[int], Awaitable[None]]
@@ -57,8 +56,10 @@ class TransportContext:
     Each `send` has one permit already: this is for what leaves besides (the further parts of a message).
     Raises NotSent when the channel stops meanwhile.
     """
-    log: structlog.stdlib.BoundLogger = field(default_factory=lambda: structlog.stdlib.get_logger("transport"))
-    _last_statuses: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.log = structlog.stdlib.get_logger("transport")
+        self._last_statuses: dict[str, tuple[str, str, str]] = {}
 
     async def inbound(
         self,
@@ -78,8 +79,8 @@ class TransportContext:
         message = UserMessage(
             to_addr=to_addr, from_addr=from_addr, content=content, session_event=session_event,
             transport_name=self.channel_id, transport_type=transport_type or self.channel_type, **fields,
-        )  # fmt: skip
-        await self.publish_inbound(message)
+        )
+        await self._publish_inbound(message)
         self.log.info(
             "inbound message received", message_id=message.message_id, from_addr=from_addr, to_addr=to_addr,
             session_event=session_event,
@@ -95,15 +96,11 @@ class TransportContext:
         Returns once RabbitMQ holds it, which is not before it holds the message's ack: what `send` itself learns, it
         returns (Accepted).
         """
-        await self.publish_event(
-            Event(
-                event_type="delivery_report",
-                user_message_id=message_id,
-                delivery_status=status,
-                transport_name=sent_by or self.channel_id,
-                transport_metadata=details or {},
-            )
+        event = Event(
+            event_type="delivery_report", user_message_id=message_id, delivery_status=status,
+            transport_name=sent_by or self.channel_id, transport_metadata=details or {},
         )
+        await self._publish_event(event)
         self.log.info("delivery report", message_id=message_id, delivery_status=status)
 
     async def status(
@@ -116,9 +113,10 @@ class TransportContext:
         self._last_statuses[component] = present
         level = {"ok": self.log.info, "degraded": self.log.warning, "down": self.log.error}[status]
         level("status", component=component, status=status, type=type, reason=message)
-        await self.publish_status(Status(
+        told = Status(
             channel_id=self.channel_id, component=component, status=status, type=type, message=message, details=details or {}
-        ))  # fmt: skip
+        )
+        await self._publish_status(told)
 
     def has_reported(self, component: str) -> bool:
         """Whether the transport ever told the status of this component."""

@@ -27,7 +27,6 @@ async def test_a_changed_mo_url_and_token_hold_without_cutting_a_session(
 
         async def arrives_at_the_new() -> bool:
             await client.say("after")
-            await asyncio.sleep(0.05)
             return bool(sink.requests("/new"))
 
         await eventually(arrives_at_the_new)
@@ -231,8 +230,10 @@ async def test_turning_amqp_off_gives_the_apps_queue_back(channels: Channels, si
     async def stays() -> bool:
         """A message to the app's queue is taken by nobody any more."""
         await app.send(vumi_message(to_addr="+27", content="mine"))
-        await asyncio.sleep(0.2)
         return bool(await app.count(f"{app.name}.outbound"))
 
     await eventually(stays)
+    await channel.send("+27", "it sends as before")
+    await sink.wait_content("/mo", "it sends as before")
+    assert await app.count(f"{app.name}.outbound"), "it was taken after all"
     assert await channel.pid() == pid

@@ -154,10 +154,10 @@ async def test_a_server_restarted_under_load_costs_no_message_and_no_receipt(
 async def _until_taken(smsc: WireSmsc, content: str) -> None:
     """As an SMSC does: again and again until the answer is 0."""
 
-    async def taken() -> bool:
+    async def is_taken() -> bool:
         return await smsc.deliver(TO, "8110", content.encode(), timeout=START_DEADLINE) == 0
 
-    await eventually(taken, START_DEADLINE, content)
+    await eventually(is_taken, 2 * START_DEADLINE, f"the answer 0 to {content!r}")
 
 
 async def test_a_message_is_acknowledged_only_once_rabbitmq_has_it(
@@ -165,10 +165,15 @@ async def test_a_message_is_acknowledged_only_once_rabbitmq_has_it(
 ) -> None:
     channel = await smpp(channels, smsc.port)
     link = await smsc.bound()
+
+    async def is_logged() -> bool:
+        return any("is it safe" in str(entry) for entry in await channel.logs())
+
     world.rabbitmq.signal(signal.SIGSTOP)
     try:
         answer = link.begin(DELIVER_SM, deliver_body(TO, "8110", b"is it safe"))
-        await asyncio.wait([answer], timeout=1.5)
+        await eventually(is_logged, what="the line of the log that is written just before RabbitMQ is told")
+        await asyncio.wait([answer], timeout=0.3)
         assert not answer.done(), f"answered, and RabbitMQ knows nothing of it: {answer.result()}"
     finally:
         world.rabbitmq.signal(signal.SIGCONT)

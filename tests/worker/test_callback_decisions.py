@@ -10,7 +10,7 @@ import pytest
 from junebug.worker.callbacks.attempts import CallbackHealth
 from junebug.worker.callbacks.circuit_breaker import FAILURES, CircuitBreaker
 from junebug.worker.callbacks.keyed_queue import KeyedQueue
-from junebug.worker.callbacks.retry_policy import SHORTEST, Delay, next_step
+from junebug.worker.callbacks.retry_policy import SHORTEST, Delay, is_clients_error, next_step
 
 DELAYS = [1.0, 5.0, 30.0, 120.0]
 
@@ -86,8 +86,8 @@ def test_a_suspect_is_asked_at_once() -> None:
 # --- what comes after a failure ---------------------------------------------------------------------------------------
 
 
-def step(attempts: int = 1, status: int | None = 500, retry_after: float | None = None, age: float = 0, **more: Any) -> Any:
-    return next_step(attempts, status, retry_after, age, 3600, DELAYS, jitter=1.0, **more)
+def step(attempts: int = 1, refusals: int = 0, retry_after: float | None = None, age: float = 0, **more: Any) -> Any:
+    return next_step(attempts, refusals, retry_after, age, 3600, DELAYS, jitter=1.0, **more)
 
 
 def test_delays_grow_and_the_last_repeats() -> None:
@@ -97,8 +97,8 @@ def test_delays_grow_and_the_last_repeats() -> None:
 
 
 def test_jitter_takes_a_fifth_at_the_most() -> None:
-    assert next_step(2, None, None, 0, 1, DELAYS, jitter=0.0) == Delay(5, 4)
-    found = {next_step(2, None, None, 0, 1, DELAYS).seconds for _ in range(200)}  # type: ignore[union-attr]
+    assert next_step(2, 0, None, 0, 1, DELAYS, jitter=0.0) == Delay(5, 4)
+    found = {next_step(2, 0, None, 0, 1, DELAYS).seconds for _ in range(200)}  # type: ignore[union-attr]
     assert 4 <= min(found) < max(found) <= 5
 
 
@@ -119,12 +119,17 @@ def test_what_waits_for_a_retry_after_is_never_long_behind_what_waits_for_longer
 
 
 @pytest.mark.parametrize(
-    ("status", "attempts", "is_refused"),
-    [(400, 4, False), (400, 5, True), (404, 9, True), (429, 99, False), (408, 99, False), (425, 99, False),
-     (500, 99, False), (None, 99, False)],
-)  # fmt: skip
-def test_only_a_clients_error_is_final_and_only_after_some_attempts(status: int | None, attempts: int, is_refused: bool) -> None:
-    assert (step(attempts, status) == "refused") is is_refused
+    ("status", "is_refusal"),
+    [(400, True), (404, True), (429, False), (408, False), (425, False), (500, False), (200, False), (None, False)],
+)
+def test_only_a_clients_error_is_a_refusal(status: int | None, is_refusal: bool) -> None:
+    assert is_clients_error(status) is is_refusal
+
+
+@pytest.mark.parametrize(("attempts", "refusals", "is_refused"), [(4, 4, False), (5, 5, True), (99, 4, False), (99, 5, True)])
+def test_refusals_are_final_after_some_of_them_whatever_else_failed(attempts: int, refusals: int, is_refused: bool) -> None:
+    """An application that was away for long and then stumbles over a message must not lose it at once."""
+    assert (step(attempts, refusals) == "refused") is is_refused
 
 
 def test_what_is_too_old_is_given_up() -> None:

@@ -6,7 +6,6 @@ A password never shows; texts do unless the channel's config says `redact_conten
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,8 +49,7 @@ class PduLog:
         entry["sequence_number"] = pdu.sequence_number
         if command_id & c.RESPONSE:
             entry["command_status"] = pdu.status_name
-        kind: Any = type(pdu)  # to mypy it is as unhashable as its instances are
-        for name, default in _shown_fields(kind):
+        for name, default in _SHOWN[type(pdu)]:
             value = getattr(pdu, name)
             if value != default:
                 entry[_RENAMED.get(name, name)] = value if isinstance(value, int | str) else repr(value)
@@ -78,9 +76,3 @@ def without_password(raw: bytes) -> bytes:
     system_id, _, rest = raw[16:].partition(b"\0")
     password, end, rest = rest.partition(b"\0")
     return raw[:16] + system_id + b"\0" + b"*" * len(password) + end + rest
-
-
-@functools.cache  # one entry for each kind of PDU
-def _shown_fields(kind: type[Pdu]) -> tuple[tuple[str, Any], ...]:
-    """(name, default) of the parameters that are shown where they are not the default."""
-    return tuple((each.name, each.default) for each in dataclasses.fields(kind) if each.name not in _NOT_SHOWN)

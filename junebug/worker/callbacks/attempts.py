@@ -118,8 +118,9 @@ class Attempts:
             return pending.finish()
         before, delays = pending.callback, self._context.settings.callback_retry_delays
         attempts, age, max_age = before.attempts + 1, time.time() - before.since, self._max_ages[before.kind]
-        pending.callback = dataclasses.replace(before, attempts=attempts, error=outcome.reason)
-        step = retry_policy.next_step(attempts, outcome.status, outcome.retry_after, age, max_age, delays)
+        refusals = before.refusals + retry_policy.is_clients_error(outcome.status)
+        pending.callback = dataclasses.replace(before, attempts=attempts, refusals=refusals, error=outcome.reason)
+        step = retry_policy.next_step(attempts, refusals, outcome.retry_after, age, max_age, delays)
         if isinstance(step, retry_policy.Delay):
             await self.delay_queues.put(pending.callback, step)
             pending.finish()

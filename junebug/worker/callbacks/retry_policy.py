@@ -30,7 +30,7 @@ class Delay:
 
 def next_step(
     attempts: int,
-    status: int | None,
+    refusals: int,
     retry_after: float | None,
     age: float,
     max_age: float,
@@ -40,9 +40,9 @@ def next_step(
 ) -> Delay | Literal["refused", "too_old"]:
     """What becomes of a callback that has failed.
 
-    `attempts`: calls so far; `status`: the last answer's, None when there was none; `retry_after`, `age`: in seconds.
+    `attempts`: calls so far; `refusals`: those of them that found fault with the request; `retry_after`, `age`: in seconds.
     """
-    if is_clients_error(status) and attempts >= CLIENT_ERROR_ATTEMPTS:
+    if refusals >= CLIENT_ERROR_ATTEMPTS:
         return "refused"
     if age > max_age:
         return "too_old"
