@@ -22,7 +22,7 @@ from junebug.smpp import constants as c
 from junebug.smpp.fields import EncodeError
 from junebug.smpp.options import BindMode, BindOptions, TlsOptions
 from junebug.smpp.pdu import Bind, Pdu
-from junebug.smpp.session import Direction, NotWritten, ResponseLost, Session
+from junebug.smpp.session import NotWritten, ResponseLost, Session, Watcher
 
 log = structlog.stdlib.get_logger("smpp")
 
@@ -77,13 +77,9 @@ class PersistentBind:
     """`on_state` is called at each change, on the loop; it must not block and not raise."""
 
     def __init__(
-        self,
-        options: BindOptions,
-        *,
-        on_state: Callable[[BindEvent], None],
-        on_request: Callable[[Session, Pdu], None],
-        on_pdu: Callable[[Direction, bytes, Pdu | None, Any], None] | None = None,
-    ) -> None:
+        self, options: BindOptions, *, on_state: Callable[[BindEvent], None], on_request: Callable[[Session, Pdu], None],
+        on_pdu: Watcher | None = None,
+    ) -> None:  # fmt: skip
         self._options = options
         self._on_state = on_state
         self._on_request = on_request

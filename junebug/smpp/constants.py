@@ -17,33 +17,22 @@ RESPONSE: Final = 0x80000000
 
 # --- command_id (3.4 §5.1.2.1) -----------------------------------------------------------------------------------------
 
-GENERIC_NACK: Final = 0x80000000
+GENERIC_NACK: Final = RESPONSE
+"""It answers what has no response of its own; that of QUERY_SM is RESPONSE | QUERY_SM."""
 BIND_RECEIVER: Final = 0x00000001
-BIND_RECEIVER_RESP: Final = 0x80000001
 BIND_TRANSMITTER: Final = 0x00000002
-BIND_TRANSMITTER_RESP: Final = 0x80000002
 QUERY_SM: Final = 0x00000003
-QUERY_SM_RESP: Final = 0x80000003
 SUBMIT_SM: Final = 0x00000004
-SUBMIT_SM_RESP: Final = 0x80000004
 DELIVER_SM: Final = 0x00000005
-DELIVER_SM_RESP: Final = 0x80000005
 UNBIND: Final = 0x00000006
-UNBIND_RESP: Final = 0x80000006
 REPLACE_SM: Final = 0x00000007
-REPLACE_SM_RESP: Final = 0x80000007
 CANCEL_SM: Final = 0x00000008
-CANCEL_SM_RESP: Final = 0x80000008
 BIND_TRANSCEIVER: Final = 0x00000009
-BIND_TRANSCEIVER_RESP: Final = 0x80000009
 OUTBIND: Final = 0x0000000B
 ENQUIRE_LINK: Final = 0x00000015
-ENQUIRE_LINK_RESP: Final = 0x80000015
 SUBMIT_MULTI: Final = 0x00000021
-SUBMIT_MULTI_RESP: Final = 0x80000021
 ALERT_NOTIFICATION: Final = 0x00000102
 DATA_SM: Final = 0x00000103
-DATA_SM_RESP: Final = 0x80000103
 
 _REQUESTS: Final[Mapping[int, str]] = {
     0x1: "bind_receiver", 0x2: "bind_transmitter", 0x3: "query_sm", 0x4: "submit_sm", 0x5: "deliver_sm",
@@ -140,19 +129,14 @@ def status_code(name: str | int) -> int:
 
 # --- TLV tags (3.4 §5.3.2, 5.0 §4.8.4) ---------------------------------------------------------------------------------
 
-ADDITIONAL_STATUS_INFO_TEXT: Final = 0x001D
 RECEIPTED_MESSAGE_ID: Final = 0x001E
-USER_MESSAGE_REFERENCE: Final = 0x0204
-SOURCE_PORT: Final = 0x020A
 SAR_MSG_REF_NUM: Final = 0x020C
 SAR_TOTAL_SEGMENTS: Final = 0x020E
 SAR_SEGMENT_SEQNUM: Final = 0x020F
 SC_INTERFACE_VERSION: Final = 0x0210
-MS_AVAILABILITY_STATUS: Final = 0x0422
 NETWORK_ERROR_CODE: Final = 0x0423
 MESSAGE_PAYLOAD: Final = 0x0424
 MESSAGE_STATE: Final = 0x0427
-SMS_SIGNAL: Final = 0x1203
 
 _TLVS: Final[tuple[tuple[int, str, int, int], ...]] = (
     # tag, name, least and most octets of its value (where 3.4 and 5.0 differ: what either allows)
@@ -219,7 +203,6 @@ def _number(value: str | int, most: int, what: str) -> int:
 
 ESM_CLASS_TYPE_MASK: Final = 0x3C
 ESM_CLASS_DELIVERY_RECEIPT: Final = 0x04
-ESM_CLASS_USER_ACK: Final = 0x10
 ESM_CLASS_INTERMEDIATE: Final = 0x20
 ESM_CLASS_UDHI: Final = 0x40
 """short_message (or message_payload) begins with a user data header."""
@@ -227,15 +210,7 @@ ESM_CLASS_UDHI: Final = 0x40
 # --- data_coding (3.4 §5.2.19) -----------------------------------------------------------------------------------------
 
 DATA_CODING_DEFAULT: Final = 0x00
-DATA_CODING_ASCII: Final = 0x01
-DATA_CODING_LATIN1: Final = 0x03
-DATA_CODING_JIS: Final = 0x05
-DATA_CODING_CYRILLIC: Final = 0x06
-DATA_CODING_HEBREW: Final = 0x07
 DATA_CODING_UCS2: Final = 0x08
-DATA_CODING_ISO_2022_JP: Final = 0x0A
-DATA_CODING_EXTENDED_KANJI_JIS: Final = 0x0D
-DATA_CODING_KS_C_5601: Final = 0x0E
 
 # --- type of number, numbering plan (3.4 §5.2.5, §5.2.6) ---------------------------------------------------------------
 
@@ -249,8 +224,6 @@ NPI_UNKNOWN: Final = 0
 NPI_ISDN: Final = 1
 
 # --- message_state (3.4 §5.2.28, 5.0 §4.7.15) --------------------------------------------------------------------------
-
-STATE_DELIVERED: Final = 2
 
 MESSAGE_STATE_NAMES: Final[Mapping[int, str]] = dict(enumerate((
     "SCHEDULED", "ENROUTE", "DELIVERED", "EXPIRED", "DELETED", "UNDELIVERABLE", "ACCEPTED", "UNKNOWN", "REJECTED",

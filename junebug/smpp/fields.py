@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TypeAlias
 
 from junebug.errors import JunebugError
 from junebug.smpp import constants as c
@@ -23,7 +23,6 @@ class EncodeError(JunebugError):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
         self.field = field
-        self.problem = problem
 
 
 class BadBody(Exception):
@@ -35,33 +34,40 @@ class BadBody(Exception):
 
 
 @dataclass(slots=True)
-class DestAddress:
-    """A destination of submit_multi: an address, or a distribution list when `dl_name` is set."""
+class SmeAddress:
+    """What both lists of submit_multi and its response have."""
 
     dest_addr_ton: int = 0
     dest_addr_npi: int = 0
     destination_addr: str = ""
+
+    def write(self, path: str) -> bytes:
+        return (
+            _OCTET.write(path + "dest_addr_ton", self.dest_addr_ton)
+            + _OCTET.write(path + "dest_addr_npi", self.dest_addr_npi)
+            + _ADDRESS.write(path + "destination_addr", self.destination_addr)
+        )
+
+    def read(self, frame: bytes, offset: int) -> int:
+        """Fills itself; the offset after it."""
+        self.dest_addr_ton, offset = _OCTET.read("dest_addr_ton", frame, offset)
+        self.dest_addr_npi, offset = _OCTET.read("dest_addr_npi", frame, offset)
+        self.destination_addr, offset = _ADDRESS.read("destination_addr", frame, offset)
+        return offset
+
+
+@dataclass(slots=True)
+class DestAddress(SmeAddress):
+    """A destination of submit_multi: an address, or a distribution list when `dl_name` is set."""
+
     dl_name: str = ""
 
 
 @dataclass(slots=True)
-class UnsuccessSme:
+class UnsuccessSme(SmeAddress):
     """A destination that submit_multi did not reach, and why (a command_status)."""
 
-    dest_addr_ton: int = 0
-    dest_addr_npi: int = 0
-    destination_addr: str = ""
     error_status_code: int = 0
-
-
-class Field(Protocol):
-    """How one parameter stands on the wire."""
-
-    def write(self, name: str, value: Any) -> bytes:
-        """Raises EncodeError."""
-
-    def read(self, name: str, frame: bytes, offset: int) -> tuple[Any, int]:
-        """The value at `offset`, and the offset after it. Raises BadBody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +164,7 @@ class Destinations:
             if destination.dl_name:
                 parts += b"\2", _LIST.write(path + "dl_name", destination.dl_name)
             else:
-                parts += b"\1", _write_address(path, destination)
+                parts += b"\1", destination.write(path)
         return b"".join(parts)
 
     def read(self, name: str, frame: bytes, offset: int) -> tuple[list[DestAddress], int]:
@@ -168,7 +174,7 @@ class Destinations:
             flag, offset = _OCTET.read("dest_flag", frame, offset)
             destination = DestAddress()
             if flag == 1:
-                offset = _read_address(destination, frame, offset)
+                offset = destination.read(frame, offset)
             elif flag == 2:
                 destination.dl_name, offset = _LIST.read("dl_name", frame, offset)
             else:
@@ -185,7 +191,7 @@ class Failures:
         parts = [_OCTET.write("no_unsuccess", len(value))]
         for number, failure in enumerate(value):
             path = f"{name}[{number}]."
-            parts += _write_address(path, failure), _STATUS.write(path + "error_status_code", failure.error_status_code)
+            parts += failure.write(path), _STATUS.write(path + "error_status_code", failure.error_status_code)
         return b"".join(parts)
 
     def read(self, name: str, frame: bytes, offset: int) -> tuple[list[UnsuccessSme], int]:
@@ -193,26 +199,15 @@ class Failures:
         failures = []
         for _ in range(count):
             failure = UnsuccessSme()
-            offset = _read_address(failure, frame, offset)
+            offset = failure.read(frame, offset)
             failure.error_status_code, offset = _STATUS.read("error_status_code", frame, offset)
             failures.append(failure)
         return failures, offset
 
 
+Field: TypeAlias = CString | Octets | Sized | Destinations | Failures
+"""`write(name, value)` gives its octets, or raises EncodeError. `read(name, frame, offset)` gives the value at `offset` and
+the offset after it, or raises BadBody."""
+
 _OCTET, _STATUS = Octets(1), Octets(4)
 _ADDRESS, _LIST = CString(21, c.ESME_RINVDSTADR), CString(21, c.ESME_RINVDLNAME)
-
-
-def _write_address(path: str, of: DestAddress | UnsuccessSme) -> bytes:
-    return (
-        _OCTET.write(path + "dest_addr_ton", of.dest_addr_ton)
-        + _OCTET.write(path + "dest_addr_npi", of.dest_addr_npi)
-        + _ADDRESS.write(path + "destination_addr", of.destination_addr)
-    )
-
-
-def _read_address(into: DestAddress | UnsuccessSme, frame: bytes, offset: int) -> int:
-    into.dest_addr_ton, offset = _OCTET.read("dest_addr_ton", frame, offset)
-    into.dest_addr_npi, offset = _OCTET.read("dest_addr_npi", frame, offset)
-    into.destination_addr, offset = _ADDRESS.read("destination_addr", frame, offset)
-    return offset

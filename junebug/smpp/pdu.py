@@ -77,7 +77,7 @@ class Bind(Pdu):
 
 @dataclass(slots=True)
 class BindResp(Pdu):
-    command_id: int = c.BIND_TRANSCEIVER_RESP
+    command_id: int = c.RESPONSE | c.BIND_TRANSCEIVER
     bodiless_error = True
     system_id: SystemId = ""
 
@@ -97,7 +97,7 @@ class Unbind(Pdu):
 
 @dataclass(slots=True)
 class UnbindResp(Pdu):
-    command_id: ClassVar[int] = c.UNBIND_RESP
+    command_id: ClassVar[int] = c.RESPONSE | c.UNBIND
 
 
 @dataclass(slots=True)
@@ -112,7 +112,7 @@ class EnquireLink(Pdu):
 
 @dataclass(slots=True)
 class EnquireLinkResp(Pdu):
-    command_id: ClassVar[int] = c.ENQUIRE_LINK_RESP
+    command_id: ClassVar[int] = c.RESPONSE | c.ENQUIRE_LINK
 
 
 @dataclass(slots=True)
@@ -153,14 +153,14 @@ class DeliverSm(ShortMessagePdu):
 
 @dataclass(slots=True)
 class SubmitSmResp(Pdu):
-    command_id: ClassVar[int] = c.SUBMIT_SM_RESP
+    command_id: ClassVar[int] = c.RESPONSE | c.SUBMIT_SM
     bodiless_error = True
     message_id: MessageId = ""
 
 
 @dataclass(slots=True)
 class DeliverSmResp(Pdu):
-    command_id: ClassVar[int] = c.DELIVER_SM_RESP
+    command_id: ClassVar[int] = c.RESPONSE | c.DELIVER_SM
     message_id: MessageId = ""
 
 
@@ -187,7 +187,7 @@ class SubmitMulti(Pdu):
 
 @dataclass(slots=True)
 class SubmitMultiResp(Pdu):
-    command_id: ClassVar[int] = c.SUBMIT_MULTI_RESP
+    command_id: ClassVar[int] = c.RESPONSE | c.SUBMIT_MULTI
     bodiless_error = True
     message_id: MessageId = ""
     unsuccess_smes: Annotated[list[UnsuccessSme], Failures()] = field(default_factory=list)
@@ -211,7 +211,7 @@ class DataSm(Pdu):
 
 @dataclass(slots=True)
 class DataSmResp(Pdu):
-    command_id: ClassVar[int] = c.DATA_SM_RESP
+    command_id: ClassVar[int] = c.RESPONSE | c.DATA_SM
     bodiless_error = True
     message_id: MessageId = ""
 
@@ -228,7 +228,7 @@ class QuerySm(Pdu):
 
 @dataclass(slots=True)
 class QuerySmResp(Pdu):
-    command_id: ClassVar[int] = c.QUERY_SM_RESP
+    command_id: ClassVar[int] = c.RESPONSE | c.QUERY_SM
     message_id: MessageId = ""
     final_date: Annotated[str, CString(17, time=True)] = ""
     message_state: Octet = 0
@@ -251,7 +251,7 @@ class CancelSm(Pdu):
 
 @dataclass(slots=True)
 class CancelSmResp(Pdu):
-    command_id: ClassVar[int] = c.CANCEL_SM_RESP
+    command_id: ClassVar[int] = c.RESPONSE | c.CANCEL_SM
 
 
 @dataclass(slots=True)
@@ -271,7 +271,7 @@ class ReplaceSm(Pdu):
 
 @dataclass(slots=True)
 class ReplaceSmResp(Pdu):
-    command_id: ClassVar[int] = c.REPLACE_SM_RESP
+    command_id: ClassVar[int] = c.RESPONSE | c.REPLACE_SM
 
 
 @dataclass(slots=True)

@@ -24,6 +24,8 @@ log = structlog.stdlib.get_logger("smpp")
 
 Direction = Literal["in", "out"]
 Role = Literal["esme", "smsc"]
+Watcher = Callable[[Direction, bytes, Pdu | None, Any], None]
+"""on_pdu(direction, raw, pdu, tag) sees everything that comes and goes; `pdu` is None when it could not be decoded."""
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that a peer gets to read what we wrote before we hung up."""
@@ -63,18 +65,12 @@ class Session(asyncio.Protocol):
     """One connection.
 
     `on_request(session, pdu)` gets each inbound request other than enquire_link and unbind, and answers it, now or
-    later, with `respond`. `on_pdu(direction, raw, pdu, tag)` sees everything that comes and goes; `pdu` is None when
-    it could not be decoded; `tag` is what `request` or `respond` was given, and is given again with the response.
+    later, with `respond`. The `tag` that `on_pdu` sees is what `request` or `respond` was given, and again with the response.
     `closed` is done when the connection is over.
     """
 
     def __init__(
-        self,
-        role: Role,
-        options: SessionOptions,
-        *,
-        on_request: Callable[[Session, Pdu], None],
-        on_pdu: Callable[[Direction, bytes, Pdu | None, Any], None] | None = None,
+        self, role: Role, options: SessionOptions, *, on_request: Callable[[Session, Pdu], None], on_pdu: Watcher | None = None
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[CloseReason] = self._loop.create_future()

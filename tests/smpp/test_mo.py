@@ -61,7 +61,7 @@ def test_a_header_of_one_part_is_no_part() -> None:
 
 
 def test_vendor_parameters_reach_the_application() -> None:
-    inbound = mo.read(deliver(b"Hi", tlvs={0x1401: b"\1", c.MESSAGE_PAYLOAD: b"", c.SOURCE_PORT: b"\0\1"}))
+    inbound = mo.read(deliver(b"Hi", tlvs={0x1401: b"\1", c.MESSAGE_PAYLOAD: b"", c.tlv_tag("source_port"): b"\0\1"}))
     assert inbound.metadata() == {"smpp": {"tlvs": {"0x1401": "01", "source_port": "0001"}}}
     assert mo.read(deliver(b"Hi")).metadata() == {}
 

@@ -168,7 +168,8 @@ def test_what_a_single_message_may_ask_for() -> None:
     assert (pdu.service_type, pdu.validity_period) == ("WAP", "000000010000000R")
     assert pdu.schedule_delivery_time == "241123120000000+"
     assert (pdu.priority_flag, pdu.data_coding, pdu.dest_addr_ton) == (2, 0xF0, 1)
-    assert pdu.tlvs == {0x1401: b"\x0a\x0b", c.SOURCE_PORT: b"\x23\xf0", 5122: b"text", c.SMS_SIGNAL: b"\0\1"}
+    ports, signal = c.tlv_tag("source_port"), c.tlv_tag("sms_signal")
+    assert pdu.tlvs == {0x1401: b"\x0a\x0b", ports: b"\x23\xf0", 5122: b"text", signal: b"\0\1"}
     assert one("Hi", validity_period=60).validity_period == "000000000100000R"
 
 

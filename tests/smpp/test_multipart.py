@@ -173,9 +173,8 @@ def test_a_header_is_read() -> None:
     header, rest = parse_udh(b"\x0b\x05\x04\x15\x81\x00\x00\x00\x03\x2a\x02\x01text")
     assert rest == b"text"
     assert header.concatenation == Concatenation(0x2A, 2, 1)
-    assert header.ports == (0x1581, 0)
+    assert header.element(0x05) == b"\x15\x81\x00\x00"
     assert (header.locking_shift, header.single_shift) == (0, 0)
-    assert parse_udh(b"\x04\x04\x02\x01\x02")[0].ports == (1, 2)
     assert parse_udh(b"\x06\x24\x01\x01\x25\x01\x03")[0] == UserDataHeader(((0x24, b"\x01"), (0x25, b"\x03")))
     assert parse_udh(b"\0text") == (UserDataHeader(), b"text")
 
@@ -205,7 +204,6 @@ def test_no_header_breaks_the_parser(data: bytes) -> None:
     assert data.endswith(rest)
     assert header.locking_shift + header.single_shift >= 0
     assert header.concatenation is None or header.concatenation.number >= 1
-    assert header.ports is None or len(header.ports) == 2
 
 
 @pytest.mark.parametrize(

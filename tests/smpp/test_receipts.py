@@ -115,7 +115,7 @@ def test_a_receipt_that_says_nothing_is_an_error() -> None:
 
 
 def test_somebodys_acknowledgement_is_a_message() -> None:
-    assert ReceiptReader().read(c.ESM_CLASS_USER_ACK, {}, "I read it") is None
+    assert ReceiptReader().read(0x10, {}, "I read it") is None
 
 
 def test_an_intermediate_notification_ends_nothing() -> None:

@@ -188,7 +188,7 @@ async def test_a_bind_may_be_answered_as_another_kind_of_bind(peer: Peer) -> Non
     connection = await peer.connection()
     asked = asyncio.create_task(session.request(Bind(system_id="me")))
     pdu = await connection.pdu()
-    connection.send(BindResp(command_id=c.BIND_TRANSMITTER_RESP, sequence_number=pdu.sequence_number))
+    connection.send(BindResp(command_id=c.BIND_TRANSMITTER | c.RESPONSE, sequence_number=pdu.sequence_number))
     assert (await asked).command_status == c.ESME_ROK
 
 
@@ -411,7 +411,7 @@ async def test_a_response_whose_body_makes_no_sense_still_is_the_response(peer: 
     asked = asyncio.create_task(session.request(submit()))
     pdu = await connection.expect(SubmitSm)
     body = b"id\0" + b"\x04\x24\xff\xff" + b"short"  # a message_payload that ends before its length
-    connection.send(frame(c.SUBMIT_SM_RESP, pdu.sequence_number, body))
+    connection.send(frame(c.RESPONSE | c.SUBMIT_SM, pdu.sequence_number, body))
     answer = await asked
     assert (type(answer), answer.command_status) == (SubmitSmResp, c.ESME_ROK)
 

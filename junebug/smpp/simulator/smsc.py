@@ -18,7 +18,7 @@ from junebug.smpp.codec import encode
 from junebug.smpp.fields import EncodeError
 from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import Bind, CancelSm, DataSm, Pdu, QuerySm, ReplaceSm, SubmitMulti, SubmitSm, response_to
-from junebug.smpp.session import Direction, NotWritten, ResponseLost, Session
+from junebug.smpp.session import NotWritten, ResponseLost, Session, Watcher
 from junebug.smpp.simulator.messages import MESSAGE_IDS, MESSAGE_STATES, Message, mo_parts, receipt_of, wants_receipt
 
 MAX_UNANSWERED = 1_000_000
@@ -90,11 +90,7 @@ class Smsc:
     """
 
     def __init__(
-        self,
-        options: SmscOptions | None = None,
-        *,
-        on_event: Callable[[str], None] | None = None,
-        on_pdu: Callable[[Direction, bytes, Pdu | None, Any], None] | None = None,
+        self, options: SmscOptions | None = None, *, on_event: Callable[[str], None] | None = None, on_pdu: Watcher | None = None
     ) -> None:
         self.options = options or SmscOptions()
         self.port = self.options.port
@@ -170,18 +166,15 @@ class Smsc:
                 continue
             try:
                 async with client.window:
-                    response = await client.session.request(pdu)
+                    status = (await client.session.request(pdu)).command_status
+                self._say(f"{what} to {client.system_id} answered {c.status_name(status)}")
             except EncodeError as error:
                 self.counts[f"{what}s_unsendable"] += 1
                 return self._say(f"{what} cannot be sent: {error}")
             except (NotWritten, ResponseLost) as error:
+                status = None
                 self._say(f"{what} not acknowledged: {error}")
-                self.counts[f"{what}s_repeated"] += 1
-                await asyncio.sleep(self.options.retry_delay)
-                continue
-            status = response.command_status
-            self._say(f"{what} to {client.system_id} answered {c.status_name(status)}")
-            if status in _TEMPORARY:
+            if status is None or status in _TEMPORARY:
                 self.counts[f"{what}s_repeated"] += 1
                 await asyncio.sleep(self.options.retry_delay)
                 continue

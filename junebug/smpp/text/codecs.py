@@ -30,17 +30,9 @@ _ALIASES: Final[Mapping[str, str]] = {
 _NATIONAL = re.compile(r"gsm0338-(\d{1,2})-(\d{1,2})")
 
 _CODECS_OF_DATA_CODINGS: Final[Mapping[int, str]] = {
-    c.DATA_CODING_DEFAULT: GSM,
-    c.DATA_CODING_ASCII: "ascii",
-    c.DATA_CODING_LATIN1: "iso8859-1",
-    c.DATA_CODING_JIS: "shift_jis",
-    c.DATA_CODING_CYRILLIC: "iso8859-5",
-    c.DATA_CODING_HEBREW: "iso8859-8",
-    c.DATA_CODING_UCS2: UCS2,
-    c.DATA_CODING_ISO_2022_JP: "iso2022_jp",
-    c.DATA_CODING_EXTENDED_KANJI_JIS: "iso2022_jp_1",
-    c.DATA_CODING_KS_C_5601: "euc_kr",
-}
+    c.DATA_CODING_DEFAULT: GSM, 0x01: "ascii", 0x03: "iso8859-1", 0x05: "shift_jis", 0x06: "iso8859-5", 0x07: "iso8859-8",
+    c.DATA_CODING_UCS2: UCS2, 0x0A: "iso2022_jp", 0x0D: "iso2022_jp_1", 0x0E: "euc_kr",
+}  # fmt: skip
 _DATA_CODINGS_OF_CODECS: Final[Mapping[str, int]] = {codec: coding for coding, codec in _CODECS_OF_DATA_CODINGS.items()}
 
 
@@ -83,23 +75,10 @@ def codec_name(name: str) -> str:
     return known.name
 
 
-def is_gsm(codec: str) -> bool:
-    """Whether a name from `codec_name` is of the GSM alphabet, whose texts are counted in septets."""
-    return codec.startswith(GSM)
-
-
 def national_languages(codec: str) -> tuple[int, int]:
     """(locking, single) of a name from `codec_name`; (0, 0) for all that are not `gsm0338-L-S`."""
     national = _NATIONAL.fullmatch(codec)
     return (int(national[1]), int(national[2])) if national else (0, 0)
-
-
-def language_number(language: str) -> int:
-    """1 for `turkish` ... 13 for `urdu`. Raises LookupError."""
-    try:
-        return LANGUAGES[language.strip().lower()]
-    except KeyError:
-        raise LookupError(f"{language!r} is none of {', '.join(LANGUAGES)}") from None
 
 
 def data_coding_of(codec: str) -> int:
@@ -189,7 +168,7 @@ def choose_encoding(text: str, language: str | None = None) -> tuple[str, int]:
     if fits(text, GSM):
         return GSM, c.DATA_CODING_DEFAULT
     if language is not None:
-        number = language_number(language)
+        number = LANGUAGES[language]
         locking = number if number in LOCKING else 0
         # a locking shift costs three octets of header and saves one for each letter
         candidates = [f"{GSM}-{pair[0]}-{pair[1]}" for pair in ((0, number), (locking, 0), (locking, number)) if any(pair)]

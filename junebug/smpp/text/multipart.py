@@ -13,7 +13,7 @@ from typing import Final
 
 from junebug.errors import JunebugError
 from junebug.smpp import constants as c
-from junebug.smpp.text.codecs import GSM, GSM_PACKED, codec_name, encode_text, is_gsm, national_languages
+from junebug.smpp.text.codecs import GSM, GSM_PACKED, codec_name, encode_text, national_languages
 from junebug.smpp.text.gsm import pack
 
 MAX_OCTETS: Final = 140
@@ -21,8 +21,6 @@ MAX_OCTETS: Final = 140
 MAX_PARTS: Final = 255
 
 IEI_CONCATENATED: Final = 0x00
-IEI_PORTS_8: Final = 0x04
-IEI_PORTS_16: Final = 0x05
 IEI_CONCATENATED_16: Final = 0x08
 IEI_SINGLE_SHIFT: Final = 0x24
 IEI_LOCKING_SHIFT: Final = 0x25
@@ -75,17 +73,9 @@ class UserDataHeader:
         """National language of the single shift table, 0 for none."""
         return (self.element(IEI_SINGLE_SHIFT) or b"\0")[0]
 
-    @property
-    def ports(self) -> tuple[int, int] | None:
-        """(destination, source) application ports."""
-        wide, narrow = self.element(IEI_PORTS_16), self.element(IEI_PORTS_8)
-        if wide is not None and len(wide) == 4:
-            return int.from_bytes(wide[:2], "big"), int.from_bytes(wide[2:], "big")
-        return (narrow[0], narrow[1]) if narrow is not None and len(narrow) == 2 else None
-
 
 def _concatenation(reference: int, total: int, number: int) -> Concatenation | None:
-    return Concatenation(reference, total, number) if 1 <= number <= total else None
+    return Concatenation(reference, total, number) if 1 <= number <= total <= MAX_PARTS else None
 
 
 # --- headers --------------------------------------------------------------------------------------------------------------
@@ -124,9 +114,8 @@ def concatenation_element(part: Concatenation, *, wide: bool = False) -> tuple[i
 
 def language_elements(encoding: str) -> list[tuple[int, bytes]]:
     """What the header has to say of a `gsm0338-L-S`; nothing of other encodings."""
-    locking, single = national_languages(codec_name(encoding))
-    elements = [(IEI_LOCKING_SHIFT, bytes((locking,)))] if locking else []
-    return elements + ([(IEI_SINGLE_SHIFT, bytes((single,)))] if single else [])
+    shifts = zip((IEI_LOCKING_SHIFT, IEI_SINGLE_SHIFT), national_languages(codec_name(encoding)), strict=True)
+    return [(identifier, bytes((language,))) for identifier, language in shifts if language]
 
 
 def sar_tlvs(part: Concatenation) -> dict[int, bytes]:
@@ -140,13 +129,8 @@ def sar_tlvs(part: Concatenation) -> dict[int, bytes]:
 
 def parse_sar(tlvs: Mapping[int, bytes]) -> Concatenation | None:
     """None without all three, or when they make no sense. Integers of any width are read."""
-    reference, total, number = (
-        tlvs.get(tag) for tag in (c.SAR_MSG_REF_NUM, c.SAR_TOTAL_SEGMENTS, c.SAR_SEGMENT_SEQNUM)
-    )
-    if reference is None or not total or not number:
-        return None
-    whole = Concatenation(*(int.from_bytes(value, "big") for value in (reference, total, number)))
-    return whole if 1 <= whole.number <= whole.total <= MAX_PARTS else None
+    values = [tlvs.get(tag) for tag in (c.SAR_MSG_REF_NUM, c.SAR_TOTAL_SEGMENTS, c.SAR_SEGMENT_SEQNUM)]
+    return None if None in values else _concatenation(*(int.from_bytes(value or b"", "big") for value in values))
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------------
@@ -194,24 +178,26 @@ def split(text: str, encoding: str, *, header: int = 0) -> list[bytes]:
     """
     codec = codec_name(encoding)
     room = capacity(codec, header)
+    plain = GSM if codec == GSM_PACKED else codec
     unit = 2 if codec.startswith("utf-16") else 4 if codec.startswith("utf-32") else 1
     result = []
     start = 0
     while True:
         end = min(len(text), start + room // unit)
-        octets = _encode(text[start:end], codec)
+        octets = encode_text(text[start:end], plain)
         while len(octets) > room:
             # every character too many takes an octet at least, and one of UTF-8 no more than four
             end = max(start + 1, end - max(1, (len(octets) - room) // 4))
-            octets = _encode(text[start:end], codec)
+            octets = encode_text(text[start:end], plain)
         if end < len(text):
             boundary = end
             while boundary > start and not is_boundary(text, boundary):
                 boundary -= 1
             if start < boundary < end:
                 end = boundary
-                octets = _encode(text[start:end], codec)
-        result.append(_packed(octets, header) if codec == GSM_PACKED else octets)
+                octets = encode_text(text[start:end], plain)
+        # septets begin at a multiple of seven bits of the user data
+        result.append(pack(octets, -header * 8 % 7) if codec == GSM_PACKED else octets)
         start = end
         if start >= len(text):
             return result
@@ -221,17 +207,9 @@ def capacity(encoding: str, header: int = 0) -> int:
     """Octets of text (septets of a GSM text) in a short message whose header is `header` octets long."""
     codec = codec_name(encoding)
     room = MAX_OCTETS - header
-    if is_gsm(codec):
+    if codec.startswith(GSM):  # counted in septets
         return room * 8 // 7
     return room // 2 * 2 if codec.startswith("utf-16") else room
-
-
-def _encode(text: str, codec: str) -> bytes:
-    return encode_text(text, GSM if codec == GSM_PACKED else codec)
-
-
-def _packed(septets: bytes, header: int) -> bytes:
-    return pack(septets, -header * 8 % 7)  # septets begin at a multiple of seven bits of the user data
 
 
 def is_boundary(text: str, index: int) -> bool:

@@ -48,12 +48,9 @@ class Reassembly:
     """One channel's. Calls may raise StoreUnavailable: nothing was delivered then, and the same may be added again."""
 
     def __init__(
-        self,
-        store: TransportStore,
-        timeout: float,
-        deliver: Callable[[Whole], Awaitable[None]],
+        self, store: TransportStore, timeout: float, deliver: Callable[[Whole], Awaitable[None]],
         now: Callable[[], float] = time.time,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """`deliver` returns when the message is safe."""
         self._store = store
         self._timeout = timeout
