@@ -84,10 +84,10 @@ class ConfirmChannel(Channel):
 
         Raises Unroutable if one was returned, BrokerUnavailable if one was refused or the channel ended.
         """
-        while self._unwritten_bytes >= MOST_UNWRITTEN and self.usable:
+        while self._unwritten_bytes >= MOST_UNWRITTEN and self.usable and not self.link.blocked:
             self._room.clear()
             await self._room.wait()
-        if not self.usable:
+        if not self.usable or self.link.blocked:
             raise self._unavailable()
         before, after = self._prepared.get((exchange, routing_key, expiration)) or self._prepare(
             exchange, routing_key, expiration
@@ -174,8 +174,9 @@ class ConfirmChannel(Channel):
         if self._unwritten_bytes < MOST_UNWRITTEN:
             self._room.set()
 
-    def refuse_unwritten(self, error: Exception) -> None:
-        """Nothing more of what waits is written."""
+    def refuse_unwritten(self) -> None:
+        """Nothing of what waits, here or for room, is written: the link is blocked or the channel over."""
+        error = self._unavailable()
         while self._unwritten:
             batch = self._unwritten.popleft()
             self._take_off(batch)
@@ -185,11 +186,13 @@ class ConfirmChannel(Channel):
         error = self._unavailable()
         self._news.set()
         self._room.set()
-        self.refuse_unwritten(error)
+        self.refuse_unwritten()
         while self._unconfirmed:
             _fail(self._unconfirmed.popleft().done, error)
 
     def _unavailable(self) -> BrokerUnavailable:
+        if self.usable:
+            return BrokerUnavailable(f"RabbitMQ takes no messages at the moment: {self.link.blocked}")
         why = " ".join(str(self.ended_by).split()) if self.ended_by else "the channel was closed"
         return BrokerUnavailable(f"RabbitMQ did not confirm: {why}")
 
@@ -285,8 +288,6 @@ class Publisher:
         try:
             async with asyncio.timeout(timeout):
                 channel = await self._usable_channel()
-                if self.blocked:
-                    raise self._refusal()
                 await channel.publish(exchange, routing_key, bodies, milliseconds)
         except TimeoutError:
             raise BrokerUnavailable(f"RabbitMQ did not confirm within {timeout:g} s") from None
@@ -354,7 +355,7 @@ class Publisher:
             self._link = await self._connection.another("publishing")
             self._link.on_blocked = self._blocked_or_not
         elif self._channel:
-            log.warning("publishing channel opened anew", reason=str(self._channel.ended_by or "it confirmed nothing"))
+            log.warning("publishing channel opened anew", reason=str(self._channel.ended_by))
             await self._topology.restore_all()  # RabbitMQ closed it: perhaps somebody deleted the exchange
         channel = await ConfirmChannel.open(self._link)
         await channel.ask(amqp.Confirm.Select())
@@ -364,11 +365,8 @@ class Publisher:
 
     def _blocked_or_not(self) -> None:
         if self.blocked and self._channel:
-            self._channel.refuse_unwritten(self._refusal())
+            self._channel.refuse_unwritten()
         self._on_blocked()
-
-    def _refusal(self) -> BrokerUnavailable:
-        return BrokerUnavailable(f"RabbitMQ takes no messages at the moment: {self.blocked}")
 
 
 def _fail(future: asyncio.Future[None], error: Exception) -> None:

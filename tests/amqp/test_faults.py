@@ -112,6 +112,32 @@ async def test_while_rabbitmq_blocks_publishers_all_is_refused_at_once_and_nothi
     await broker.close()
 
 
+async def test_what_waits_to_be_written_when_the_alarm_comes_is_refused_at_once_and_never_leaves(
+    alarmed: RabbitmqServer,
+) -> None:
+    broker = Broker(alarmed.settings, "test")
+    broker.start()
+    await broker.wait_connected(10)
+    await broker.declare({"q": {}, "late": {}})
+    await broker.publish("q", b"x")
+    channel = broker._publisher._channel
+    await set_alarm(alarmed, True)
+    written = [asyncio.create_task(broker.publish_many("q", [b"x" * 100_000] * 20, timeout=60)) for _ in range(100)]
+    late = [asyncio.create_task(broker.publish_many("late", [b"x"] * 100, timeout=60)) for _ in range(100)]  # for want of room
+    await eventually(lambda: broker.blocked)
+    refused = await asyncio.wait_for(asyncio.gather(*late, return_exceptions=True), 10)
+    assert {type(each) for each in refused} == {BrokerUnavailable}
+    assert {"takes no messages" in str(each) for each in refused} == {True}
+    assert channel._unwritten_bytes == 0
+    assert sum(not each.done() for each in written) < 20, "more than what was on its way already"
+    await set_alarm(alarmed, False)
+    outcomes = await asyncio.wait_for(asyncio.gather(*written, return_exceptions=True), 60)
+    whole = 1 + 20 * outcomes.count(None)
+    assert whole <= await broker.queue_length("q") < whole + 20  # the alarm may have cut one of them in two
+    assert await broker.queue_length("late") == 0
+    await broker.close()
+
+
 async def test_queues_drain_while_rabbitmq_blocks_publishers(alarmed: RabbitmqServer) -> None:
     broker = Broker(alarmed.settings, "test")
     broker.start()
