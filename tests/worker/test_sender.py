@@ -71,6 +71,23 @@ async def test_what_was_not_sent_is_kept_and_sent_in_order(
     assert scripted.sent == ["0", "1", "2", "3", "4"]
 
 
+async def test_what_comes_behind_a_message_that_goes_back_does_not_pass_it(
+    bench: Bench, scripted: type[ScriptedTransport]
+) -> None:
+    scripted.outcomes.append(NotSent("no bind", 1.2))
+    scripted.window = 2
+    try:
+        channel = await bench.channel("scripted", {}, paused=True)
+        await bench.running(channel)
+        for number in range(40):
+            await bench.send(channel, "1", str(number))
+        await change(bench, channel, paused=False)
+        await eventually(lambda: len(scripted.sent) == 40)
+    finally:
+        scripted.window = 1
+    assert scripted.sent == [str(number) for number in range(40)]
+
+
 async def test_a_message_on_which_the_channel_fails_is_rejected_also_when_it_was_in_its_queue_between(
     bench: Bench, scripted: type[ScriptedTransport]
 ) -> None:

@@ -135,16 +135,21 @@ class Sender:
         async with self._halting:
             self._halted = True
             for consumer in list(self._consumers.values()):
-                gives_back = self._holds - {BROWSING}
-                await consumer.halt(functools.partial(self._take_back, consumer.queues) if gives_back else tuple)
+                await consumer.halt(functools.partial(self._take_back, consumer.queues) if self._gives_back else tuple)
 
     async def let_go(self, reason: str) -> None:
         self._holds.discard(reason)
+        self._arrived.set()
         async with self._halting:
             if self._halted and not self._holds and not self._stopping.is_set():
                 self._halted = False
                 for consumer in list(self._consumers.values()):
                     await consumer.go_on()
+
+    @property
+    def _gives_back(self) -> bool:
+        """What waits goes back to its queue, or is about to: nothing of it begins, lest it pass what has gone back before."""
+        return bool(self._holds - {BROWSING})
 
     def _take_back(self, queues: Iterable[str]) -> list[Delivery]:
         """What came from these queues and is not begun: it waits here no more."""
@@ -216,7 +221,7 @@ class Sender:
         """The most urgent message that is to be sent, once it may leave."""
         async with self._choosing:
             while True:
-                if not self._waiting:
+                if not self._waiting or self._gives_back:
                     self._arrived.clear()
                     self._check_idle()
                     await self._arrived.wait()
