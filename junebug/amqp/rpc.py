@@ -19,8 +19,8 @@ from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
-from junebug.errors import BrokerUnavailable, JunebugError, NotRunning, Unroutable
-from junebug.model.messages import new_id
+from junebug.errors import BrokerUnavailable, JunebugError, MalformedMessage, NotRunning, Unroutable
+from junebug.model.messages import load_object, new_id, reader
 from junebug.runtime.tasks import TaskOwner
 
 log = structlog.stdlib.get_logger("control")
@@ -71,14 +71,13 @@ class RpcServer:
 
     async def _answer(self, body: bytes) -> None:
         try:
-            question = orjson.loads(body)
-            reply_to, number, name = question["reply_to"], question["id"], question["question"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            log.error("unreadable question")
+            reply_to, number, name, arguments = _read_question(body)
+        except MalformedMessage as error:
+            log.error("unreadable question", reason=str(error))
             return
         reply: dict[str, Any] = {"id": number}
         try:
-            reply["answer"] = await self._answers[name](question.get("arguments") or {})
+            reply["answer"] = await self._answers[name](arguments)
         except JunebugError as error:
             reply["error"] = {"status": error.status, "description": error.description, "message": str(error)}
         except Exception:
@@ -129,13 +128,35 @@ class RpcClient:
 
     def _on_answer(self, delivery: Delivery) -> None:
         delivery.ack()
-        reply = orjson.loads(delivery.body)
-        waiting = self._waiting.get(reply["id"])
+        try:
+            number, answer = _read_answer(delivery.body)
+        except MalformedMessage as error:
+            log.error("unreadable answer", reason=str(error))
+            return
+        waiting = self._waiting.get(number)
         if waiting is None or waiting.done():
             return
-        if told := reply.get("error"):
-            error = JunebugError(str(told["message"]))
-            error.status, error.description = int(told["status"]), str(told["description"])
-            waiting.set_exception(error)
+        if isinstance(answer, JunebugError):
+            waiting.set_exception(answer)
         else:
-            waiting.set_result(reply["answer"])
+            waiting.set_result(answer)
+
+
+@reader
+def _read_question(body: bytes) -> tuple[str, str, str, Arguments]:
+    """(reply_to, id, question, arguments)."""
+    question = load_object(body)
+    reply_to, number, name, arguments = (question[key] for key in ("reply_to", "id", "question", "arguments"))
+    if not (isinstance(reply_to, str) and len(reply_to.encode()) < 256 and isinstance(name, str) and isinstance(arguments, dict)):
+        raise MalformedMessage("expected reply_to, id, question and arguments")
+    return reply_to, str(number), name, arguments
+
+
+@reader
+def _read_answer(body: bytes) -> tuple[str, Answer | JunebugError]:
+    reply = load_object(body)
+    if not (told := reply.get("error")):
+        return str(reply["id"]), dict(reply["answer"])
+    error = JunebugError(str(told["message"]))
+    error.status, error.description = int(told["status"]), str(told["description"])
+    return str(reply["id"]), error

@@ -9,12 +9,22 @@ from __future__ import annotations
 import base64
 import time
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 import orjson
 
 from junebug.errors import MalformedMessage
-from junebug.model.messages import Content, Event, Status, UserMessage, load_object, new_id, timestamp_now
+from junebug.model.messages import (
+    DEEPEST,
+    Content,
+    Event,
+    Status,
+    UserMessage,
+    load_object,
+    new_id,
+    reader,
+    timestamp_now,
+)
 
 Destination = Literal["mo_url", "event_url", "status_url", "amqp_queue"]
 Kind = Literal["inbound", "event", "status"]
@@ -23,6 +33,8 @@ Reason = Literal["too_old", "refused", "unreadable", "failed"]
 
 _DESTINATIONS, _KINDS = get_args(Destination), get_args(Kind)
 _CALLBACK_FIELDS = ("to", "kind", "id", "url", "auth_token", "since", "due", "attempts", "refusals", "error")
+MOST = 1e11
+"""No time (in seconds) and no count of ours reaches it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,21 +70,25 @@ class Callback:
     @classmethod
     def from_wire(cls, body: bytes) -> Self:
         """Raises MalformedMessage."""
-        return cls._from_fields(load_object(body))
+        return cls._from_fields(load_object(body, DEEPEST + 1))
 
     @classmethod
+    @reader
     def _from_fields(cls, fields: dict[str, Any]) -> Self:
-        try:
-            to, kind, message = fields["to"], fields["kind"], fields["message"]
-            if to not in _DESTINATIONS or kind not in _KINDS or not isinstance(message, dict):
-                raise MalformedMessage("no callback: `to`, `kind` or `message` is wrong")
-            return cls(
-                to=to, kind=kind, id=str(fields["id"]), wire=orjson.dumps(message), url=fields.get("url"),
-                auth_token=fields.get("auth_token"), since=float(fields["since"]), due=float(fields.get("due", 0.0)),
-                attempts=int(fields["attempts"]), refusals=int(fields.get("refusals", 0)), error=str(fields["error"]),
-            )  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
-            raise MalformedMessage(f"no callback: {type(error).__name__} {error}") from None
+        to, kind, message = fields["to"], fields["kind"], fields["message"]
+        if to not in _DESTINATIONS or kind not in _KINDS or not isinstance(message, dict):
+            raise MalformedMessage("no callback: `to`, `kind` or `message` is wrong")
+        url, auth_token = fields.get("url"), fields.get("auth_token")
+        if not (isinstance(url, str | None) and isinstance(auth_token, str | None)):
+            raise MalformedMessage("no callback: `url` or `auth_token` is wrong")
+        since, due = float(fields["since"]), float(fields.get("due", 0.0))
+        attempts, refusals = int(fields["attempts"]), int(fields.get("refusals", 0))
+        if not (0 <= since < MOST and 0 <= due < MOST and 0 <= attempts < MOST and 0 <= refusals < MOST):
+            raise MalformedMessage("no callback: a number is out of range")
+        return cls(
+            to=to, kind=kind, id=str(fields["id"]), wire=orjson.dumps(message), url=url, auth_token=auth_token,
+            since=since, due=due, attempts=attempts, refusals=refusals, error=str(fields["error"]),
+        )  # fmt: skip
 
 
 def content_of(callback: Callback) -> Content:
@@ -109,14 +125,15 @@ class DeadLetter:
     def from_wire(cls, body: bytes) -> Self:
         """Whatever is in a dead-letter queue is one: what is not ours (an older Junebug's) is shown as it is."""
         try:
-            fields = load_object(body)
+            fields = load_object(body, DEEPEST + 2)
             if fields.get("message_type") != "dead_letter":
                 raise MalformedMessage("not ours")
+            reason = cast(Reason, fields["reason"] if fields["reason"] in get_args(Reason) else "unreadable")
             callback = fields.get("callback")
             return cls(
-                id=str(fields["id"]), timestamp=str(fields["timestamp"]), reason=fields["reason"],
+                id=str(fields["id"]), timestamp=str(fields["timestamp"]), reason=reason,
                 error=str(fields["error"]), callback=Callback._from_fields(callback) if callback else None,
                 queue=str(fields.get("queue", "")), body=base64.b64decode(fields.get("body", "")),
             )  # fmt: skip
-        except (MalformedMessage, KeyError, ValueError):
+        except Exception:
             return cls(id="", timestamp="", reason="unreadable", error="not written by this Junebug", body=body)

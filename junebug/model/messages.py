@@ -7,10 +7,13 @@ Text is never parsed into dates; a missing optional field is filled; what is not
 from __future__ import annotations
 
 import dataclasses
+import functools
+import reprlib
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 import orjson
 
@@ -20,7 +23,14 @@ MESSAGE_VERSION = "20110921"
 SESSION_EVENTS = (None, "new", "resume", "close")
 StatusLevel = Literal["ok", "degraded", "down"]
 STATUS_LEVELS: tuple[StatusLevel, ...] = ("ok", "degraded", "down")
+DEEPEST = 100
+"""Levels of lists and objects in one another. More can be read, but not written again: orjson ends at 254."""
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
 
 def new_id() -> str:
     """A message id: 32 hex digits of a uuid4 (clients parse it as a UUID)."""
@@ -29,7 +39,7 @@ def new_id() -> str:
 
 def format_timestamp(when: datetime) -> str:
     """UTC as `YYYY-MM-DD HH:MM:SS.ffffff`: microseconds always, no T, no Z (COMPAT §2)."""
-    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 def timestamp_now() -> str:
@@ -57,10 +67,44 @@ def seconds_of(timestamp: str) -> float:
 def parse_timestamp(text: str) -> str:
     """A time as users write it (ISO 8601, UTC unless it says otherwise) in our form. Raises ValueError."""
     when = datetime.fromisoformat(text)
-    return format_timestamp(when if when.tzinfo else when.replace(tzinfo=UTC))
+    try:
+        return format_timestamp(when if when.tzinfo else when.replace(tzinfo=UTC))
+    except OverflowError:
+        raise ValueError(f"in UTC its year is not 1 to 9999: {text}") from None
 
 
-def load_object(body: bytes) -> dict[str, Any]:
+def shown(value: object) -> str:
+    """A foreign value in an error's text, in constant time however large and deep it is."""
+    return _short.repr(value)
+
+
+def reader(parse: Callable[P, T]) -> Callable[P, T]:
+    """Of foreign bytes: whatever is wrong with them, there is one way out, MalformedMessage."""
+
+    @functools.wraps(parse)
+    def read(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return parse(*args, **kwargs)
+        except MalformedMessage:
+            raise
+        except Exception as error:
+            raise MalformedMessage(f"{type(error).__name__}: {str(error)[:200]}") from None
+
+    return read
+
+
+def is_deeper(loaded: Any, body: bytes, levels: int) -> bool:
+    """Whether lists and objects in what was loaded from `body` are in one another more than so deep."""
+    if body.count(b"[") + body.count(b"{") <= levels:
+        return False
+    level = [loaded]
+    for _ in range(levels + 1):
+        lists = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [item for each in lists for item in each]
+    return bool(level)
+
+
+def load_object(body: bytes, deepest: int = DEEPEST) -> dict[str, Any]:
     """Raises MalformedMessage for what is no JSON object."""
     try:
         loaded = orjson.loads(body)
@@ -68,6 +112,8 @@ def load_object(body: bytes) -> dict[str, Any]:
         raise MalformedMessage(f"not JSON: {error}") from None
     if not isinstance(loaded, dict):
         raise MalformedMessage(f"expected a JSON object, got {type(loaded).__name__}")
+    if is_deeper(loaded, body, deepest):
+        raise MalformedMessage(f"nested deeper than {deepest} levels")
     return loaded
 
 
@@ -75,7 +121,7 @@ def _load(body: bytes, message_type: str) -> dict[str, Any]:
     loaded = load_object(body)
     found = loaded.get("message_type", message_type)
     if found != message_type:
-        raise MalformedMessage(f"message_type: expected {message_type!r}, got {found!r}")
+        raise MalformedMessage(f"message_type: expected {message_type!r}, got {shown(found)}")
     return loaded
 
 
@@ -83,7 +129,7 @@ def _text(wire: dict[str, Any], name: str, *, required: bool = False) -> str | N
     value = wire.get(name)
     if isinstance(value, str) or (value is None and not required):
         return value
-    raise MalformedMessage(f"{name}: expected a string, got {value!r:.100}")
+    raise MalformedMessage(f"{name}: expected a string, got {shown(value)}")
 
 
 def _time(wire: dict[str, Any], name: str) -> str | None:
@@ -91,7 +137,7 @@ def _time(wire: dict[str, Any], name: str) -> str | None:
     try:
         return None if text is None else parse_timestamp(text)
     except ValueError:
-        raise MalformedMessage(f"{name}: expected a timestamp, got {text!r:.100}") from None
+        raise MalformedMessage(f"{name}: expected a timestamp, got {shown(text)}") from None
 
 
 def _fields_of(message: Any, names: tuple[str, ...]) -> dict[str, Any]:
@@ -107,7 +153,7 @@ def _dict(wire: dict[str, Any], name: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise MalformedMessage(f"{name}: expected an object, got {value!r:.100}")
+        raise MalformedMessage(f"{name}: expected an object, got {shown(value)}")
     return value
 
 
@@ -155,12 +201,13 @@ class UserMessage:
         return self.expires_at is not None and format_timestamp(now) >= self.expires_at
 
     @classmethod
+    @reader
     def from_wire(cls, body: bytes, priority: int = 1) -> Self:
         """Raises MalformedMessage, naming the field."""
         wire = _load(body, "user_message")
         session_event = _text(wire, "session_event")
         if session_event not in SESSION_EVENTS:
-            raise MalformedMessage(f"session_event: expected null, new, resume or close, got {session_event!r}")
+            raise MalformedMessage(f"session_event: expected null, new, resume or close, got {shown(session_event)}")
         return cls(
             message_id=_text(wire, "message_id") or new_id(),
             timestamp=normalise_timestamp(wire.get("timestamp")),
@@ -225,19 +272,21 @@ class Event:
     @property
     def api_type(self) -> str:
         """`submitted`, `rejected`, `delivery_succeeded`, `delivery_failed` or `delivery_pending`."""
-        return _API_EVENT_TYPES[self.delivery_status or self.event_type]
+        status = self.delivery_status if self.event_type == "delivery_report" else None
+        return _API_EVENT_TYPES[status or self.event_type]
 
     @classmethod
+    @reader
     def from_wire(cls, body: bytes) -> Self:
         """Raises MalformedMessage, naming the field."""
         wire = _load(body, "event")
         event_type = _text(wire, "event_type", required=True)
         if event_type not in EVENT_TYPES:
-            raise MalformedMessage(f"event_type: expected one of {', '.join(EVENT_TYPES)}, got {event_type!r:.100}")
+            raise MalformedMessage(f"event_type: expected one of {', '.join(EVENT_TYPES)}, got {shown(event_type)}")
         delivery_status = _text(wire, "delivery_status")
         if event_type == "delivery_report" and delivery_status not in DELIVERY_STATUSES:
             raise MalformedMessage(
-                f"delivery_status: expected one of {', '.join(DELIVERY_STATUSES)}, got {delivery_status!r:.100}"
+                f"delivery_status: expected one of {', '.join(DELIVERY_STATUSES)}, got {shown(delivery_status)}"
             )
         return cls(
             event_id=_text(wire, "event_id") or new_id(),
@@ -286,12 +335,13 @@ class Status:
         return orjson.dumps({"message_type": "status_event", **dataclasses.asdict(self)})
 
     @classmethod
+    @reader
     def from_wire(cls, body: bytes) -> Self:
         """Raises MalformedMessage, naming the field."""
         wire = _load(body, "status_event")
         status = wire.get("status")
         if status not in STATUS_LEVELS:
-            raise MalformedMessage(f"status: expected one of {', '.join(STATUS_LEVELS)}, got {status!r:.100}")
+            raise MalformedMessage(f"status: expected one of {', '.join(STATUS_LEVELS)}, got {shown(status)}")
         texts: dict[str, Any] = {name: _text(wire, name, required=True) for name in _STATUS_TEXTS}
         timestamp = _text(wire, "timestamp") or timestamp_now()
         return cls(**texts, status=status, details=_dict(wire, "details"), timestamp=timestamp)

@@ -137,9 +137,6 @@ class Forwarder:
                 read.append((delivery, parse(delivery.body)))
             except MalformedMessage as error:
                 await self._attempts.bury_unreadable(delivery, str(error))
-            except Exception as error:
-                log.exception("forwarding failed: moved to the dead letters")
-                await self._attempts.bury_unreadable(delivery, f"{type(error).__name__}: see the channel's log")
         return read
 
     def _finish(self, delivery: Delivery, label: str, callbacks: int) -> Callable[[], None]:
