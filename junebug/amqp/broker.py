@@ -50,7 +50,7 @@ class Broker:
         self.start, self.wait_connected = self._connection.start, self._connection.wait
         self.declare, self.declare_surely, self.forget = topology.declare, topology.declare_surely, topology.forget
         self.delete_queues, self.delete_idle_queue = topology.delete, topology.delete_idle
-        self.queue_length, self.queue_lengths = topology.length, topology.lengths
+        self.queue_exists, self.queue_length, self.queue_lengths = topology.exists, topology.length, topology.lengths
         self.publish, self.publish_many = publisher.publish, publisher.publish_many
         self.publish_surely, self.ping = publisher.publish_surely, publisher.ping
         self.consume = functools.partial(Consumer, self._connection, topology, self.tasks, self._consumers)

@@ -98,6 +98,15 @@ class Topology:
         async with self._link() as link:
             return await _delete_idle(link, queue)
 
+    async def exists(self, queue: str) -> bool:
+        async with self._link() as link:
+            try:
+                async with _errand(link) as channel:
+                    await channel.ask(amqp.Queue.Declare(queue=queue, passive=True))
+            except aiormq.exceptions.ChannelNotFoundEntity:
+                return False
+        return True
+
     async def length(self, queue: str) -> int:
         """Messages that wait in the queue; 0 when there is none of that name."""
         return (await self.lengths((queue,)))[queue]

@@ -21,6 +21,7 @@ from junebug.logs.redaction import Redactor
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec, Launch
 from junebug.stores import Stores
+from junebug.worker.callbacks import delay_queues
 from junebug.worker.process import ChannelWorker
 from tests.polling import DEADLINE, eventually
 
@@ -120,7 +121,8 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(settings: Settings) -> AsyncIterator[Bench]:
+async def bench(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    monkeypatch.setattr(delay_queues, "SETTLING", 0.0)  # for a RabbitMQ that nobody kills
     settings = dataclasses.replace(settings, callback_timeout=2.0)
     stores, broker, app = Stores(settings), Broker(settings.amqp, "test"), Application()
     await app.start()

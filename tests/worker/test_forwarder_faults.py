@@ -11,6 +11,7 @@ import pytest
 from junebug import names
 from junebug.config.declaration import AmqpSettings
 from junebug.model.messages import event_of
+from junebug.worker.callbacks import delay_queues
 from junebug.worker.callbacks.forwarder import PREFETCH
 from tests.polling import eventually
 from tests.servers import RabbitmqServer
@@ -18,6 +19,12 @@ from tests.worker.conftest import Bench
 from tests.worker.test_forwarder import DELAYS, Host, all_wait, loopback, mo, receive
 
 COUNT = 400
+SETTLING = delay_queues.SETTLING
+
+
+@pytest.fixture(autouse=True)
+def settling(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delay_queues, "SETTLING", SETTLING)
 
 
 @pytest.fixture

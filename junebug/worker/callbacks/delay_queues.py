@@ -30,6 +30,10 @@ log = structlog.stdlib.get_logger("forwarder")
 BATCH = 200
 PAUSE = 0.1
 """Seconds between two looks at one queue, at the least."""
+SETTLING = 2.0
+"""Seconds before a new queue is used. RabbitMQ that is killed forgets what it was asked to make in the moment before, and what
+it confirmed there (measured with 3.10: one queue in eight in the first 0.2 s, none of 28 after 0.5 s on a quiet machine).
+"""
 
 
 class DelayQueues:
@@ -98,13 +102,28 @@ class DelayQueues:
 async def open_queue(
     context: ChannelContext, name: str, arguments: Mapping[str, Any], destination: str = "", ttl: float = names.NOTE_TTL
 ) -> None:
-    """Declare a queue where callbacks wait, and note it for the process after this one (see DelayQueueStore.note)."""
+    """Declare a queue where callbacks wait, and note it for the process after this one (see DelayQueueStore.note).
+
+    When this returns RabbitMQ will not forget it.
+    """
+    is_new = await _is_new(context, name)
     await context.broker.declare_surely({name: arguments})
     try:
         await context.stores.delay_queues.note(context.channel, name, destination, ttl)
     except StoreUnavailable as error:  # the settings' delays are known, a backlog is found when its destination is called next
         what = "a backlog" if destination else "a delay queue"
         log.warning(f"{what} could not be noted", queue=name, reason=str(error))
+    if is_new:
+        await asyncio.sleep(SETTLING)
+
+
+async def _is_new(context: ChannelContext, name: str) -> bool:
+    while True:
+        try:
+            return not await context.broker.queue_exists(name)
+        except BrokerUnavailable:
+            await context.broker.wait_connected(None)
+            await asyncio.sleep(PAUSE)
 
 
 def _due(delivery: Delivery) -> float:
