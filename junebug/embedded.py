@@ -96,6 +96,7 @@ def rabbitmq_programs(directory: Path, port: int, dist_port: int, epmd_port: int
         "RABBITMQ_ADVANCED_CONFIG_FILE": str(directory / "advanced.config"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
         "RABBITMQ_PID_FILE": str(directory / "rabbitmq.pid"),
+        "RABBITMQ_SCHEDULER_BIND_TYPE": "u",  # it is not alone on this machine: bound to the first core, it waits for others
         # the distribution port would otherwise listen on every interface
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
     }

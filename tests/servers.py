@@ -23,6 +23,9 @@ from tests.forkserver import Forked, forkserver
 
 PORTS = (10_000, 20_000)
 """`jb --embedded` chooses others for its servers."""
+MEMORY = Path("/dev/shm")
+ROOM = 4 * 2**30
+"""Bytes that must be free there for the servers to keep their data in memory: they are killed, the machine is not."""
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 10.0
 
@@ -34,7 +37,8 @@ class Server:
 
     def __init__(self, port: int, directory: Path | None = None) -> None:
         self.port = port
-        self.directory = directory or Path(tempfile.mkdtemp(prefix="junebug-test-"))
+        in_memory = MEMORY if MEMORY.exists() and shutil.disk_usage(MEMORY).free >= ROOM else None
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="junebug-test-", dir=in_memory))
         self._processes: list[Forked] = []
 
     def programs(self) -> tuple[ServerProgram, ...]:
