@@ -18,6 +18,16 @@ def is_channel_id(text: str) -> bool:
     return _CHANNEL_ID.fullmatch(text) is not None
 
 
+_QUEUE = re.compile(r"(?!amq\.)[0-9A-Za-z_.:@#,/+ -]+")
+LONGEST_AMQP_NAME = 255
+"""Bytes of a queue's name (AMQP 0-9-1, shortstr)."""
+
+
+def is_amqp_queue(text: str) -> bool:
+    """Whether it can be an `amqp_queue`: the beginning of queues' names (pamqp's characters; `amq.` is RabbitMQ's)."""
+    return len(text) <= LONGEST_AMQP_QUEUE and _QUEUE.fullmatch(text) is not None
+
+
 def _one(suffix: str) -> Callable[[str], str]:
     """channel -> name of what it has one of."""
     return lambda channel: channel + suffix
@@ -46,6 +56,14 @@ status_queue = _one(".status")  # statuses of the channel's components on their 
 callback_queue = _one(".callbacks")  # callbacks that failed and whose time to be tried again has come
 dead_queue = _one(".dead")  # dead letters: what could not be read or given to anybody, newest 10,000 kept
 control_queue = _one(".control")  # what an API process asks the channel's worker; its own, gone with it
+
+
+LONGEST_AMQP_QUEUE = LONGEST_AMQP_NAME - len(".outbound")
+
+
+def application_queues(amqp_queue: str) -> tuple[str, str, str]:
+    """Those that a channel's `amqp_queue` names."""
+    return inbound_queue(amqp_queue), outbound_queue(amqp_queue), event_queue(amqp_queue)
 
 
 def reply_queue(process: str) -> str:

@@ -36,7 +36,7 @@ class Cancelled:
 def queues_of(channel: str, amqp_queue: str | None) -> list[str]:
     """Where messages of a channel wait to be sent, the most urgent first."""
     queues = list(names.outbound_queues(channel).values())
-    return [*queues, names.outbound_queue(amqp_queue)] if amqp_queue else queues
+    return [*queues, names.outbound_queue(amqp_queue)] if amqp_queue and names.is_amqp_queue(amqp_queue) else queues
 
 
 async def list_queued(

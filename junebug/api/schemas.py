@@ -21,11 +21,6 @@ from junebug.model import signing, templates
 from junebug.model.messages import parse_timestamp
 
 LARGEST_INTEGER = 2**31 - 1
-LONGEST_AMQP_NAME = 255
-"""Bytes of a queue's name (AMQP 0-9-1, shortstr)."""
-LONGEST_AMQP_QUEUE = LONGEST_AMQP_NAME - max(
-    len(suffixed("").encode()) for suffixed in (names.inbound_queue, names.outbound_queue, names.event_queue)
-)
 LONGEST_PROBLEM = 300
 LONGEST_VALIDITY = 30 * 86400
 MASK = "the value"
@@ -44,11 +39,6 @@ def is_http_url(text: str) -> bool:
     except ValueError:
         return False
     return url.scheme in ("http", "https") and bool(url.host) and port is not None and 0 < port < 65536
-
-
-def is_amqp_queue(text: str) -> bool:
-    """Whether `{text}.outbound` can be a queue of ours: RabbitMQ keeps the names in `amq.` to itself."""
-    return 0 < len(text.encode()) <= LONGEST_AMQP_QUEUE and text.isprintable() and not text.startswith("amq.")
 
 
 def is_timestamp(text: str) -> bool:
@@ -82,8 +72,8 @@ FORMATS: dict[str, Callable[[str], str]] = {
     "mo-url": lambda text: url_problem(text, templates.MO_VARIABLES),
     "event-url": lambda text: url_problem(text, templates.EVENT_VARIABLES) if text else "",
     "amqp-queue": _unless(
-        is_amqp_queue,
-        f"expected 1 to {LONGEST_AMQP_QUEUE} bytes without control characters that do not begin with 'amq.'",
+        names.is_amqp_queue,
+        f"expected 1 to {names.LONGEST_AMQP_QUEUE} letters of ASCII, digits, blanks and -_.:@#,/+ that do not begin with 'amq.'",
     ),
     "token": _unless(str.isprintable, "expected a text without control characters"),
     # the mask is taken here, views.py sees what it stands for

@@ -47,15 +47,12 @@ def new_channel(channel_id: str, body: Mapping[str, Any], registry: Registry) ->
 def changed_channel(old: ChannelSpec, body: Mapping[str, Any], registry: Registry) -> ChannelSpec:
     """`old` with the properties given in `body`; a secret that is sent back masked stays as it is.
 
-    Raises InvalidChannelType, InvalidChannelConfig, InvalidBody.
+    Raises InvalidChannelType, InvalidChannelConfig.
     """
     changes = _properties(body, old.callback_secret)
     if "config" in changes:
         channel_type = changes.get("type", old.type)
         changes["config"] = registry.restore_redacted(channel_type, changes["config"], old.config)
-    if changes.get("amqp_queue") == old.id:
-        message = "amqp_queue: the channel's own id names its own queues; choose another name"
-        raise InvalidBody([(message, ["properties", "amqp_queue"])])
     new = ChannelSpec.from_properties(old.id, {**old.to_properties(), **changes}, old.generation, old.stored)
     if needs_restart(old, new):
         registry.validate_config(new.type, new.config)

@@ -145,6 +145,11 @@ class ChannelStore:
             if stored is not None
         }
 
+    async def named_queues(self) -> set[str]:
+        """Queues that channels name as their `amqp_queue`'s."""
+        specs = (await self.get_many(await self.ids())).values()
+        return {queue for spec in specs if spec.amqp_queue for queue in names.application_queues(spec.amqp_queue)}
+
     async def restore(self, specs: Iterable[ChannelSpec]) -> None:
         """Redis was emptied: write back what is still known; what was created since stays as it is."""
         commands: list[Command] = []

@@ -89,7 +89,8 @@ class Cleanup:
         delayed = {*names.retry_queues(channel, self.settings.callback_retry_delays), *noted}
         if self.drain and spec:
             await self._bounded(self.drain, spec, sorted(delayed))
-        await self.broker.delete_queues([*names.channel_queues(channel), *delayed])
+        named = await channels.named_queues()  # another channel's amqp_queue may be this one's id (an older Junebug took that)
+        await self.broker.delete_queues([queue for queue in (*names.channel_queues(channel), *delayed) if queue not in named])
         self._remove_files(channel)
         await channels.forget(channel)
         log.info("deleted", channel_id=channel)

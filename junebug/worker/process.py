@@ -238,6 +238,12 @@ class ChannelWorker:
         """Take outbound messages from `{amqp_queue}.outbound` too (COMPAT §3)."""
         if before == now or self._sender is None:
             return
+        if now and not names.is_amqp_queue(now):  # stored by a Junebug that took any
+            self._tell("amqp_queue", "down", "invalid", f"No queue can have this name: {now}. Change the channel's amqp_queue.")
+            now = None
+        elif before and not names.is_amqp_queue(before):
+            self._tell("amqp_queue", "ok", "valid", "The channel's amqp_queue can be used")
+            before = None
         if before:
             await self._sender.release(names.outbound_queue(before))
             self._broker.forget([names.outbound_queue(before)])

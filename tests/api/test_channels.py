@@ -9,9 +9,11 @@ from typing import Any
 
 import orjson
 import pytest
+from pamqp import commands as amqp
 
 from junebug import names
 from junebug.model.messages import Status
+from junebug.model.spec import ChannelSpec
 from tests.api.conftest import Api, running_api
 
 RATES = (
@@ -125,7 +127,7 @@ async def test_json_is_taken_whatever_the_content_type(api: Api) -> None:
         ({"paused": True}, ["additionalProperties"]),
         ({"mo_url_auth_token": "a\r\nX: b"}, ["properties", "mo_url_auth_token", "format"]),
         ({"amqp_queue": ""}, ["properties", "amqp_queue", "format"]),
-        ({"amqp_queue": "é" * 124}, ["properties", "amqp_queue", "format"]),
+        ({"amqp_queue": "q" * 247}, ["properties", "amqp_queue", "format"]),
         ({"amqp_queue": "amq.mine"}, ["properties", "amqp_queue", "format"]),
         ({"rate_limit_count": -1}, ["properties", "rate_limit_count", "minimum"]),
         ({"rate_limit_window": "10"}, ["properties", "rate_limit_window", "type"]),
@@ -158,7 +160,7 @@ async def test_type_and_config_are_required_to_create(api: Api) -> None:
 
 
 async def test_a_longest_amqp_queue_is_taken(api: Api) -> None:
-    await api.create(amqp_queue="é" * 123)
+    await api.create(amqp_queue="q" * 246)
 
 
 async def test_what_is_optional_may_be_null(api: Api) -> None:
@@ -343,10 +345,44 @@ async def test_updates_at_the_same_time_lose_nothing(api: Api) -> None:
     assert (found["label"], found["metadata"], found["character_limit"]) == ("l", {"m": 1}, 9)
 
 
-async def test_a_channels_own_id_is_no_amqp_queue(api: Api) -> None:
+@pytest.mark.parametrize("text", ["a=b", "*", "é", "a\nb", "a\u2028b", "\ud83d\ude00", "a\0", "a;b", "amq.a", "a?", "q" * 247])
+async def test_what_can_be_no_queues_name_is_no_amqp_queue(api: Api, text: str) -> None:
+    answer = await api("POST", "/channels/", json={"type": "plain", "config": {}, "amqp_queue": text})
+    assert (answer.status, answer.errors[0]["schema_path"]) == (400, ["properties", "amqp_queue", "format"])
+
+
+def test_what_can_be_an_amqp_queue_is_what_the_library_takes() -> None:
+    for code in range(0x250):
+        queues = names.application_queues(f"a{chr(code)}b")
+        try:
+            for queue in queues:
+                amqp.Queue.Declare(queue=queue).marshal()
+                amqp.Basic.Publish(routing_key=queue).marshal()
+        except ValueError:
+            assert not names.is_amqp_queue(f"a{chr(code)}b"), hex(code)
+        else:
+            assert names.is_amqp_queue(f"a{chr(code)}b"), hex(code)
+
+
+@pytest.mark.parametrize("suffix", ["", ".outbound", ".outbound.5", ".inbound", ".anything.else"])
+async def test_a_channels_id_and_its_queues_are_no_amqp_queue(api: Api, suffix: str) -> None:
+    channel, other = await api.create(), await api.create()
+    for path in ("/channels/", f"/channels/{channel}", f"/channels/{other}"):
+        answer = await api("POST", path, json={"type": "plain", "config": {}, "amqp_queue": channel + suffix})
+        assert (answer.status, answer.errors[0]["schema_path"]) == (400, ["properties", "amqp_queue"])
+        assert channel in answer.errors[0]["message"]
+    await api.create(amqp_queue=f"{channel}-mine{suffix}")
+
+
+async def test_a_stored_amqp_queue_that_can_be_none_is_shown_and_can_be_changed(api: Api) -> None:
     channel = await api.create()
-    answer = await api("POST", f"/channels/{channel}", json={"amqp_queue": channel})
-    assert (answer.status, answer.errors[0]["type"]) == (400, "invalid_body")
+    spec = await api.stores.channels.get(channel)
+    bad = ChannelSpec.from_properties(channel, {**spec.to_properties(), "amqp_queue": "é"})
+    await api.stores.channels.update(spec, bad, restart=False)
+    for method, path in (("GET", ""), ("GET", "/messages/"), ("DELETE", "/messages/"), ("POST", "")):
+        answer = await api(method, f"/channels/{channel}{path}", **({"json": {"amqp_queue": "good"}} if method == "POST" else {}))
+        assert answer.status == 200
+    assert (await api("GET", f"/channels/{channel}")).result["amqp_queue"] == "good"
 
 
 async def test_a_deleted_channel_is_gone_at_once(api: Api) -> None:

@@ -247,3 +247,25 @@ async def test_a_status_is_acknowledged_only_once_redis_has_it(bench: Bench, own
         return "link" in await bench.stores.statuses.components(channel)
 
     await eventually(stored)
+
+
+async def test_a_stored_amqp_queue_that_can_be_none_is_a_status_and_the_channel_goes_on(bench: Bench) -> None:
+    channel = await bench.channel("loopback", {}, amqp_queue="é")
+    await bench.running(channel)
+
+    async def is_told() -> bool:
+        return (await bench.component(channel, "amqp_queue")).get("type") == "invalid"
+
+    await eventually(is_told)
+    await bench.send(channel, "1", "still sent")
+    await bench.app.wait(1)
+    old = await bench.stores.channels.get(channel)
+    new = ChannelSpec.from_properties(channel, old.to_properties() | {"amqp_queue": f"app-{channel[:8]}"})
+    await bench.stores.channels.update(old, new, restart=False)
+
+    async def is_valid() -> bool:
+        return (await bench.component(channel, "amqp_queue")).get("status") == "ok"
+
+    await eventually(is_valid)
+    assert not bench.workers[channel].done()
+    await bench.broker.delete_queues([f"app-{channel[:8]}.outbound"])

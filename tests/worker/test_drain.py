@@ -259,3 +259,17 @@ async def test_redis_or_rabbitmq_away_is_told_and_loses_nothing(
     assert await own.left() == 0
     await broker.close()
     await stores.close()
+
+
+async def test_a_queue_that_another_channel_names_is_not_touched(deleted: Deleted) -> None:
+    """An older Junebug took a channel's id for another one's amqp_queue."""
+    other = str(uuid.uuid4())
+    spec = ChannelSpec.from_properties(other, {"type": "telnet", "config": {}, "amqp_queue": deleted.id})
+    await deleted.stores.channels.create(spec)
+    await deleted.declare()
+    await deleted.sent("for the other", "and that", event_url=False)
+    await deleted.sent("mine", priority=5)
+    await deleted.drain()
+    lengths = await deleted.broker.queue_lengths(names.outbound_queues(deleted.id).values())
+    assert lengths[names.outbound_queue(deleted.id)] == 2
+    assert sum(lengths.values()) == 2

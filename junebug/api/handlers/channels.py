@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from aiohttp import web
 
+from junebug import names
 from junebug.api import schemas, views
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.http import channel_id, read_json, reply
 from junebug.api.spec_cache import SpecCache
-from junebug.errors import StoreUnavailable
+from junebug.errors import InvalidBody, StoreUnavailable
 from junebug.model.spec import ChannelSpec
 from junebug.registry import Registry
 from junebug.stores import Stores
@@ -40,7 +43,7 @@ class Channels:
     async def create(self, request: web.Request) -> web.Response:
         body = schemas.channel_create.check(await read_json(request))
         spec = views.new_channel(str(uuid.uuid4()), body, self.registry)
-        await self.stores.ping()  # else queues would be declared for a channel that cannot be stored
+        await self._check_amqp_queue(body)  # Redis answers, too: no queues for a channel that cannot be stored
         await self.queues.declare(spec.id)
         try:
             await self.stores.channels.create(spec)
@@ -57,6 +60,7 @@ class Channels:
     async def update(self, request: web.Request) -> web.Response:
         body = schemas.channel_update.check(await read_json(request))
         channel = channel_id(request)
+        await self._check_amqp_queue(body)
         old, spec = await self.specs.change(channel, lambda spec: views.changed_channel(spec, body, self.registry))
         if spec is not old:
             restart = views.needs_restart(old, spec)
@@ -77,6 +81,14 @@ class Channels:
         self.specs.drop(channel)
         log.info("channel restart requested", channel_id=channel)
         return reply(200, "channel restarted", {})
+
+    async def _check_amqp_queue(self, body: Mapping[str, Any]) -> None:
+        """Raises InvalidBody when it is a channel's id, or begins like the names of a channel's queues."""
+        parts = (body.get("amqp_queue") or "").split(".")
+        begins = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+        for channel in await self.stores.channels.get_many(filter(names.is_channel_id, begins)):
+            message = f"amqp_queue: {channel} is a channel, and queues of that name are its own; choose another name"
+            raise InvalidBody([(message, ["properties", "amqp_queue"])])
 
     async def _show(self, spec: ChannelSpec, description: str) -> web.Response:
         components, rates, counts = await asyncio.gather(

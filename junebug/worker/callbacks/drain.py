@@ -11,7 +11,7 @@ import asyncio
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 
 import structlog
 
@@ -94,9 +94,11 @@ class _Drain:
 
     async def run(self) -> None:
         channel, broker = self._channel, self._broker
-        own = [*names.outbound_queues(channel).values()]
+        named = await self._context.stores.channels.named_queues()
+        own = [queue for queue in names.outbound_queues(channel).values() if queue not in named]
         callbacks = [names.inbound_queue(channel), names.event_queue(channel), *self._delayed, names.callback_queue(channel)]
-        shared = await self._shared_queue()
+        callbacks = [queue for queue in callbacks if queue not in named]
+        shared = await self._shared_queue(named)
         if any((await broker.queue_lengths([*own, *callbacks, *shared])).values()):
             await broker.declare(names.channel_queues(channel), remember=False)
             await self._cancel([*own, *shared])
@@ -110,16 +112,13 @@ class _Drain:
         done = {"cancelled": self._counts["cancelled"], "forwarded": self._counts["forwarded"]}
         tell("deleted channel drained", channel_id=channel, **done, **lost, dead_letters=dead)
 
-    async def _shared_queue(self) -> list[str]:
+    async def _shared_queue(self, named: Container[str]) -> list[str]:
         """`{amqp_queue}.outbound`, if it was this channel's alone and nobody takes from it."""
         amqp_queue = self._context.spec().amqp_queue
-        if not amqp_queue:
+        if not amqp_queue or not names.is_amqp_queue(amqp_queue):
             return []
         queue = names.outbound_queue(amqp_queue)
-        channels = self._context.stores.channels
-        if any(spec.amqp_queue == amqp_queue for spec in (await channels.get_many(await channels.ids())).values()):
-            return []
-        return [] if await self._is_busy(queue) else [queue]
+        return [] if queue in named or await self._is_busy(queue) else [queue]
 
     async def _cancel(self, queues: Sequence[str]) -> None:
         """Each gets its event, by way of the event queue."""
