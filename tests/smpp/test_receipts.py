@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from junebug.smpp import constants as c
-from junebug.transports.smpp import receipts
+from junebug.transports.smpp import receipt_text, receipts
 from junebug.transports.smpp.receipts import ReceiptReader, UnreadableReceipt
 
 RECEIPT = c.ESM_CLASS_DELIVERY_RECEIPT
@@ -125,7 +123,7 @@ def test_an_intermediate_notification_ends_nothing() -> None:
 
 
 def test_own_regex_and_mapping() -> None:
-    reader = ReceiptReader(re.compile(r"(?P<id>\d+) is (?P<stat>\w+)"), {"FINE": "delivered"})
+    reader = ReceiptReader(receipt_text.expression(r"(?P<id>\d+) is (?P<stat>\w+)"), {"FINE": "delivered"})
     receipt = reader.read(RECEIPT, {}, "42 is fine")
     assert receipt is not None
     assert (receipt.provider_id, receipt.status) == ("42", "delivered")

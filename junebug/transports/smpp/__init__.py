@@ -66,8 +66,9 @@ def _vumi_processor(name: str) -> dict[str, Any]:
 DELIVERY_REPORT_OPTIONS: dict[str, Any] = {
     "delivery_report_regex": _text(
         None,
-        "Python regular expression searched for in a receipt's text, with the groups id and stat, "
-        "and where there are such err, submit_date, done_date, text. By default SMPP 3.4's appendix B, read leniently.",
+        "Regular expression searched for in a receipt's text, with the groups id and stat, and where there are such err, "
+        "submit_date, done_date. RE2's syntax: Python's, without lookaround and backreferences; at most 1000 characters. "
+        "What does not fit it is read as SMPP 3.4's appendix B, leniently, as it is by default.",
         minLength=1,
     ),
     "delivery_report_status_mapping": _map(
@@ -76,7 +77,8 @@ DELIVERY_REPORT_OPTIONS: dict[str, Any] = {
         {"enum": ["delivered", "failed", "pending"]},
     ),
     "delivery_report_use_esm_class": _flag(
-        True, "Whether esm_class tells what is a receipt. If not, whatever text fits the regex is one."
+        True, "Whether esm_class tells what is a receipt. If not, whatever text fits the regex is one, unless it names a "
+        "message that went to somebody else.",
     ),
 }
 
@@ -222,6 +224,10 @@ CONFIG_SCHEMA: dict[str, Any] = {
         # --- receipts and events
         **DELIVERY_REPORT_OPTIONS,
         "delivery_report_processor_config": _processor_config(DELIVERY_REPORT_OPTIONS),
+        "receipt_without_flag": _option(
+            "matching", "What only by its text is a receipt, as any phone can write it: matching: it is one if it names a "
+            "message of ours and comes from whom that went to; never: it is a message.", enum=["never", "matching"],
+        ),
         "disable_ack": _flag(False, "No submitted events."),
         "disable_delivery_report": _flag(False, "No delivery events."),
         "submit_sm_expiry": _seconds(86_400, "How long a receipt that came before its submit_sm_resp is kept; at most 3600.", 1),

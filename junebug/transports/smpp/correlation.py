@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
@@ -30,6 +31,11 @@ from junebug.transports.smpp.config import SmppConfig
 from junebug.transports.smpp.receipts import Receipt
 
 log = structlog.stdlib.get_logger("smpp")
+
+
+class NotItsMessages(Exception):
+    """Told by its text only, and from somebody else than whom the message went to that it names: it is no receipt."""
+
 
 ReportCall = Callable[[str, str, dict[str, Any], str], Awaitable[None]]
 """(message id, status, details, channel that sent it): a delivery event, kept by RabbitMQ when it returns."""
@@ -209,11 +215,11 @@ class ReceiptCorrelation:
         matches = []
         told = [Receipt(**orjson.loads(each)) for each in parked.values()]
         for receipt in sorted(told, key=lambda receipt: receipt.status != "pending"):
-            candidates = receipts.candidate_keys(receipt.provider_id)
-            await self._learn(candidates, receipt, {key: sent})
-            if self._forms.allow(candidates[key], same_number=_same_number(receipt, sent)):
-                log.info("early receipt matched", message_id=sent.message_id, sent_message_id=receipt.provider_id)
-                matches.append(_Match(key, sent, receipt))
+            for provider_id in receipt.ids:
+                if match := await self._match(provider_id, receipt, {key: sent}, learn=True):
+                    log.info("early receipt matched", message_id=sent.message_id, sent_message_id=provider_id)
+                    matches.append(match)
+                    break
         return matches
 
     async def _keep_saving(self) -> None:
@@ -233,14 +239,13 @@ class ReceiptCorrelation:
     # --- receipts -----------------------------------------------------------------------------------------------------
 
     async def received(self, receipt: Receipt) -> str | None:
-        """Report it, or park it. Returns the message's id, None when it is not known (yet)."""
+        """Report it, or park it. Returns the message's id, None when it is not known (yet). Raises NotItsMessages."""
         match = await self._find(receipt)
         parked = match is None and receipt.certain
         if parked:
             ttl = min(self._config.parked_receipt_ttl, PARK_TTL)
             told = {receipt.state: orjson.dumps(receipt).decode()}
-            names = [f"parked:{key}" for key in receipts.candidate_keys(receipt.provider_id)]
-            await asyncio.gather(*(self._store.put_fields(name, told, ttl) for name in names))
+            await asyncio.gather(*(self._store.put_fields(name, told, ttl) for name in _parked(receipt)))
             match = await self._find(receipt, learn=False)  # it may have been saved between our look and our parking
             if match is None:
                 log.info("receipt of an unknown message kept", sent_message_id=receipt.provider_id)
@@ -253,25 +258,42 @@ class ReceiptCorrelation:
 
     async def _unpark(self, match: _Match) -> None:
         """It is reported: what is kept of it for that is needed no more."""
-        for key in receipts.candidate_keys(match.receipt.provider_id):
-            await self._store.remove_fields(f"parked:{key}", match.receipt.state)
+        for name in _parked(match.receipt):
+            await self._store.remove_fields(name, match.receipt.state)
 
     async def _find(self, receipt: Receipt, *, learn: bool = True) -> _Match | None:
-        """The sent part whose id the receipt's stands for."""
-        candidates = receipts.candidate_keys(receipt.provider_id)
-        known = {key: sent for key in candidates if (sent := self._unsaved.get(key))}
-        if not known:
-            found = await self._store.fields(*(f"sent:{key}" for key in candidates))
-            known = {
-                key: SentPart(**orjson.loads(fields["message"]))
-                for key, fields in zip(candidates, found, strict=True)
-                if "message" in fields
-            }
-        if learn:
+        """The sent part that one of its ids stands for. Raises NotItsMessages."""
+        for provider_id in receipt.ids:
+            candidates = receipts.candidate_keys(provider_id)
+            known = {key: sent for key in candidates if (sent := self._unsaved.get(key))}
+            if not known:
+                found = await self._store.fields(*(f"sent:{key}" for key in candidates))
+                known = {
+                    key: SentPart(**orjson.loads(fields["message"]))
+                    for key, fields in zip(candidates, found, strict=True)
+                    if "message" in fields
+                }
+            if match := await self._match(provider_id, receipt, known, learn=learn):
+                return match
+            if receipt.by_text and any(self._forms.allow(candidates[key], same_number=False) for key in known):
+                raise NotItsMessages
+        return None
+
+    async def _match(
+        self, provider_id: str, receipt: Receipt, known: dict[str, SentPart], *, learn: bool
+    ) -> _Match | None:
+        """The part of these, by the keys of their ids, that this id of the receipt's stands for."""
+        candidates = receipts.candidate_keys(provider_id)
+        known = {key: sent for key, sent in known.items() if key in candidates}
+        if learn and (known or not receipt.by_text):
             await self._learn(candidates, receipt, known)
+        # an id that stands in the text only, beside another, may be of another numbering
+        needs_number = receipt.by_text or provider_id != receipt.provider_id
         for key, sent in sorted(known.items(), key=lambda item: self._forms.usual not in candidates[item[0]]):
-            if self._forms.allow(candidates[key], same_number=_same_number(receipt, sent)):
-                return _Match(key, sent, receipt)
+            same = _same_number(receipt, sent)
+            if (same or not needs_number) and self._forms.allow(candidates[key], same_number=same):
+                others = tuple(each for each in receipt.ids if each != provider_id)
+                return _Match(key, sent, dataclasses.replace(receipt, provider_id=provider_id, other_ids=others))
         return None
 
     async def _learn(self, candidates: dict[str, set[str]], receipt: Receipt, known: dict[str, SentPart]) -> None:
@@ -280,7 +302,7 @@ class ReceiptCorrelation:
             if form:
                 self._forms.count(form, REMEMBERED)
         before = self._forms.usual
-        self._forms.seen(receipts.key(receipt.provider_id), "received")
+        self._forms.seen(next(iter(candidates)), "received")
         fitting = [candidates[key] for key, sent in known.items() if _same_number(receipt, sent)]
         certain = [form for forms in fitting if len(forms) == 1 for form in forms]
         for form in certain:
@@ -344,4 +366,11 @@ def message_status(parts: list[str | None]) -> str | None:
 
 
 def _same_number(receipt: Receipt, sent: SentPart) -> bool:
-    return any(receipts.same_number(address, sent.to_addr) for address in receipt.addresses)
+    """Some SMSCs swap the addresses; a stranger may well write to whom a message went to."""
+    addresses = receipt.addresses[:1] if receipt.by_text else receipt.addresses
+    return any(receipts.same_number(address, sent.to_addr) for address in addresses)
+
+
+def _parked(receipt: Receipt) -> list[str]:
+    """The names under which it waits for its message."""
+    return [f"parked:{key}" for provider_id in receipt.ids for key in receipts.candidate_keys(provider_id)]

@@ -21,7 +21,7 @@ from junebug.smpp.text.codecs import UndecodableText
 from junebug.transports.base import TransportContext
 from junebug.transports.smpp import mo
 from junebug.transports.smpp.config import SmppConfig
-from junebug.transports.smpp.correlation import ReceiptCorrelation
+from junebug.transports.smpp.correlation import NotItsMessages, ReceiptCorrelation
 from junebug.transports.smpp.pdu_log import PduLog
 from junebug.transports.smpp.reassembly import Reassembly, Whole
 from junebug.transports.smpp.receipts import Receipt, ReceiptReader, UnreadableReceipt
@@ -42,7 +42,9 @@ class Inbound:
         self._config = config
         self._correlation = correlation
         self._pdu_log = pdu_log
-        self._receipts = ReceiptReader(config.receipt_regex, config.receipt_statuses, config.receipt_use_esm_class)
+        self._receipts = ReceiptReader(
+            config.receipt_expression, config.receipt_statuses, config.receipt_use_esm_class, config.receipt_without_flag
+        )
         self._reassembly = Reassembly(context.store, config.mo_multipart_timeout, self._deliver_whole)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -93,7 +95,10 @@ class Inbound:
 
     async def _match(self, receipt: Receipt, entry: _Entry) -> bool:
         """False: it is a message that only looks like a receipt."""
-        message_id = await self._with_store(lambda: self._correlation.received(receipt))
+        try:
+            message_id = await self._with_store(lambda: self._correlation.received(receipt))
+        except NotItsMessages:
+            return False
         entry.write(message_id)
         return message_id is not None or receipt.certain
 
