@@ -147,6 +147,8 @@ def test_tls_options() -> None:
         ({"deliver_sm_decoding_error": "broken"}, "config.deliver_sm_decoding_error"),
         ({"command_status_mapping": {"ESME_RSYSERR": "ignore"}}, "config.command_status_mapping.ESME_RSYSERR"),
         ({"tls": {"cafile": "x"}}, "config.tls"),
+        ({"receipt_without_flag": "always"}, "config.receipt_without_flag"),
+        ({"delivery_report_regex": ["id"]}, "config.delivery_report_regex"),
     ],
 )
 def test_what_is_wrong_is_named(options: dict[str, Any], field: str) -> None:
@@ -187,6 +189,49 @@ def test_what_no_schema_sees_is_named(options: dict[str, Any], message: str) -> 
     with pytest.raises(InvalidChannelConfig) as error:
         REGISTRY.validate_config("smpp", {**MINIMAL, **options})
     assert error.value.errors()[0]["message"].startswith(f"config.{message.partition(': ')[0]}: ")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "problem"),
+    [
+        ("(?<=x)", "lookbehind ((?<=) is not supported"),
+        ("(?<!x)", "lookbehind ((?<!) is not supported"),
+        ("(?=x)", "lookahead ((?=) is not supported"),
+        ("(?!x)", "lookahead ((?!) is not supported"),
+        (r"\1", r"backreference (\1) is not supported"),
+        ("(?P=id)", "backreference to a group by name ((?P) is not supported"),
+        ("(?(1)a|b)", "conditional ((?() is not supported"),
+        ("(?>a)", "atomic group ((?>) is not supported"),
+        ("a*+", "possessive repetition (*+) is not supported"),
+        ("(" * 3000 + ")" * 3000, "it is longer than 1000 characters"),
+        ("(" * 400, "missing ): "),
+        ("a{99999999999999}", "it repeats something more than 1000 times"),
+        ("a{,99999999999999}", "it repeats something more than 1000 times"),
+        ("a{1,1001}", "it repeats something more than 1000 times"),
+        ("(a{100}){100}", "invalid repetition size"),
+        (r"\w{900}", "its repetitions make it too large"),
+        ("\ud800", "it holds half a surrogate pair"),
+        ("[z-a]", "invalid character class range"),
+        ("a**", "bad repetition operator: **"),
+        ("\\", "trailing \\"),
+    ],
+)  # fmt: skip
+def test_an_expression_that_cannot_be_used_is_refused_with_why(pattern: str, problem: str) -> None:
+    options = {"delivery_report_regex": f"(?P<id>.)(?P<stat>.){pattern}"}
+    for given in (options, {"delivery_report_processor_config": options}):
+        with pytest.raises(InvalidChannelConfig) as error:
+            REGISTRY.validate_config("smpp", {**MINIMAL, **given})
+        (told,) = error.value.errors()
+        assert told["message"].startswith(f"config.delivery_report_regex: {problem}")
+        assert len(told["message"]) < 300
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [r"id:(?P<id>\S{,65}).* stat:(?P<stat>[A-Z]{5,7})\Z", r"(?i)(?P<id>\d+)[{,9}](?P<stat>\w+)", "(?P<id>é)(?P<stat>.)"],
+)
+def test_other_expressions_are_taken(pattern: str) -> None:
+    assert parse(delivery_report_regex=pattern).receipt_expression
 
 
 def test_secrets_are_declared() -> None:

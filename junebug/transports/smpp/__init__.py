@@ -213,7 +213,7 @@ CONFIG_SCHEMA: dict[str, Any] = {
         "submit_short_message_processor_config": _processor_config(OUTBOUND_OPTIONS, **EXCLUSIVE),
         # --- receiving
         "deliver_sm_decoding_error": _text(
-            "ESME_RDELIVERYFAILURE", "command_status that answers a message whose text cannot be decoded.",
+            "ESME_RDELIVERYFAILURE", "command_status that answers a message of which no character can be decoded.",
             pattern=r"^ESME_R[A-Z_]+$",
         ),
         "mo_multipart_timeout": _seconds(

@@ -285,7 +285,7 @@ class ReceiptCorrelation:
         """The part of these, by the keys of their ids, that this id of the receipt's stands for."""
         candidates = receipts.candidate_keys(provider_id)
         known = {key: sent for key, sent in known.items() if key in candidates}
-        if learn and (known or not receipt.by_text):
+        if learn and (not receipt.by_text or any(_same_number(receipt, sent) for sent in known.values())):
             await self._learn(candidates, receipt, known)
         # an id that stands in the text only, beside another, may be of another numbering
         needs_number = receipt.by_text or provider_id != receipt.provider_id

@@ -22,15 +22,17 @@ LONGEST_VALUE: Final = 65
 
 # --- as SMSCs write it ----------------------------------------------------------------------------------------------------
 
+_END: Final = r"""\s\x00-\x1f,;|()<>"'"""
+"""What ends a value, as the inside of a class."""
 _NAME: Final = re.compile(
-    r"(?:(?<![^\s\0,;|:=])(id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat(?:us)?|err(?:or)?|text)"
-    r"|(?<![^\s\0,;|])[a-z_]\w*+)\s*+[:=]",
+    r"(?:(?<![\w/.-])(id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat(?:us)?|err(?:or)?|text)"
+    rf"|(?<![^{_END}])[a-z_][\w.-]*+)\s*+[:=]",
     re.IGNORECASE,
 )
 """A field's name: one that we know, or a vendor's, which ends what stands before it."""
-_VALUE: Final = re.compile(r"[^\s\0,;|]+")
-_DATE: Final = re.compile(r"[^\s\0,;|]+(?: \d[\d:.+-]*+)?")
-_BLANKS: Final = re.compile(r"[\s\0,;|]*+")
+_VALUE: Final = re.compile(rf"[^{_END}]+")
+_DATE: Final = re.compile(rf"[^{_END}]+(?: \d[\d:.+-]*+)?")
+_BLANKS: Final = re.compile(rf"[{_END}]*+")
 _KEYS: Final[Fields] = {"status": "stat", "error": "err"}
 
 
