@@ -239,6 +239,21 @@ async def test_a_strangers_text_about_a_message_to_come_is_not_reported(store: T
     assert tracked.reports == [("m1", "delivered")]
 
 
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_told_by_its_text_it_waits_for_the_response_that_names_its_id(store: TransportStore, is_ours: bool) -> None:
+    tracked = Tracked(store)
+    told = dataclasses.replace(receipt("1" if is_ours else "2", certain=False), by_text=True)
+    with tracked.correlation.submitting("m1", TO):
+        receiving = asyncio.create_task(tracked.received(told))
+        stranger = dataclasses.replace(told, addresses=("27830009999", "8000"))
+        assert await tracked.received(stranger) is None
+        assert not receiving.done()
+        await tracked.sent("1", sent("m1"))
+    tracked.accepted("m1", "1")
+    assert await receiving == ("m1" if is_ours else None)
+    assert tracked.reports == ([("m1", "delivered")] if is_ours else [])
+
+
 async def test_strangers_texts_teach_nothing(store: TransportStore) -> None:
     tracked = Tracked(store)
     await tracked.sent("12", sent("m12"))

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from junebug.smpp import constants as c
-from junebug.transports.smpp import receipt_text, receipts
+from junebug.transports.smpp import receipt_ids, receipt_text, receipts
 from junebug.transports.smpp.receipts import ReceiptReader, UnreadableReceipt
 
 RECEIPT = c.ESM_CLASS_DELIVERY_RECEIPT
@@ -155,12 +155,12 @@ def test_own_regex_and_mapping() -> None:
     ],
 )
 def test_an_id_in_another_form_is_found(sent_as: str, comes_as: str) -> None:
-    assert receipts.key(sent_as) in receipts.candidate_keys(comes_as)
+    assert receipt_ids.key(sent_as) in receipt_ids.candidate_keys(comes_as)
 
 
 def test_other_ids_are_not() -> None:
-    assert receipts.key("12") not in receipts.candidate_keys("13")
-    assert list(receipts.candidate_keys("5")) == ["5"]
+    assert receipt_ids.key("12") not in receipt_ids.candidate_keys("13")
+    assert list(receipt_ids.candidate_keys("5")) == ["5"]
 
 
 def test_statuses_only_move_forward() -> None:
@@ -194,7 +194,7 @@ def test_statuses_only_move_forward() -> None:
     ],
 )
 def test_spellings_of_a_number(a: str, b: str, same: bool) -> None:
-    assert receipts.same_number(a, b) is same
+    assert receipt_ids.same_number(a, b) is same
 
 
 # --- whatever a text says ---------------------------------------------------------------------------------------------

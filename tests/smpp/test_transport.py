@@ -19,6 +19,7 @@ from junebug.model.messages import format_timestamp
 from junebug.model.spec import ChannelSpec
 from junebug.smpp import constants as c
 from junebug.smpp.pdu import DeliverSm, SubmitSm
+from junebug.smpp.simulator.messages import receipt_of
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
 from junebug.transports.smpp import transport
 from junebug.transports.smpp.transport import SmppTransport
@@ -398,6 +399,23 @@ async def test_what_only_looks_like_a_receipt_is_a_message(bench: Bench, smsc: S
     text = "id:4711 sub:001 dlvrd:001 submit date:2411231200 done date:2411231200 stat:DELIVRD err:000 text:Hi"
     smsc.mo(TO, "8000", text)
     assert (await inbound(bench))[0]["content"] == text
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_receipts_without_a_flag_find_their_messages(
+    bench: Bench, smsc: Smsc, early: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unflagged(*args: Any) -> DeliverSm:
+        return dataclasses.replace(receipt_of(*args), esm_class=0)
+
+    monkeypatch.setattr("junebug.smpp.simulator.smsc.receipt_of", unflagged)
+    configure(smsc, receipt_form="text", early_receipts=early, receipt_delay=0.0)
+    created = await channel(bench, smsc)
+    ids = [await send(bench, created, f"{number}") for number in range(20)]
+    for message_id in ids:
+        await event(bench, message_id, "delivery_succeeded")
+        assert [each["event_type"] for each in events(bench, message_id)] == ["submitted", "delivery_succeeded"]
+    assert [each for each in bench.app.received if "content" in each] == []
 
 
 @pytest.mark.parametrize("use_esm_class", [True, False])

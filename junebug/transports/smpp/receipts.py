@@ -1,4 +1,4 @@
-"""Delivery receipts: which deliver_sm is one, what it says, and which sent message its id can mean. Pure.
+"""Delivery receipts: which deliver_sm is one, and what it says. Pure.
 
 Neighbours: receipt_text.py reads the text, correlation.py finds the message and keeps how far it got. SMPP 3.4 §5.2.12
 (esm_class), §5.2.28 (message_state), appendix B (the text); the rest is what SMSCs are seen to send.
@@ -6,12 +6,12 @@ Neighbours: receipt_text.py reads the text, correlation.py finds the message and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from junebug.smpp import constants as c
+from junebug.transports.smpp.receipt_ids import key
 from junebug.transports.smpp.receipt_text import Fields, scan
 
 WithoutFlag = Literal["never", "matching"]
@@ -133,48 +133,3 @@ def _c_string(value: bytes) -> str:
 def moves_forward(before: str | None, after: str) -> bool:
     """Whether a message's status may change so: to pending once, then to one final status, then never again."""
     return _RANKS[after] > _RANKS.get(before or "", 0)
-
-
-# --- message ids --------------------------------------------------------------------------------------------------------
-
-LONGEST_COUNTRY_CODE = 3
-"""Digits (E.164)."""
-FORMS = ("same", "hex", "decimal")
-"""How the submit_sm_resp's id is had from a receipt's: as it is, as its number in hexadecimal, or in decimal."""
-
-
-def key(provider_id: str) -> str:
-    """What ids that differ only in case, leading zeros, a 0x, or a UUID's dashes have in common."""
-    text = provider_id.strip("\0 \t\r\n").lower().removeprefix("0x")
-    if _UUID.fullmatch(text):
-        text = re.sub("[^0-9a-f]", "", text)
-    return text.lstrip("0") or "0"
-
-
-_UUID = re.compile(r"\{?[0-9a-f]{0,8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?")
-"""Its first group may have lost its leading zeros."""
-
-
-def candidate_keys(provider_id: str) -> dict[str, set[str]]:
-    """Key of each submit_sm_resp's id that a receipt's id may stand for -> the forms by which it does."""
-    same = key(provider_id)
-    found = {same: {"same"}}
-    if same.isascii() and same.isdigit() and len(same) <= 39:  # 128 bits
-        found.setdefault(f"{int(same):x}", set()).add("hex")
-    if len(same) <= 32 and re.fullmatch("[0-9a-f]+", same):
-        found.setdefault(str(int(same, 16)), set()).add("decimal")
-    return found
-
-
-def same_number(a: str, b: str) -> bool:
-    """Whether two spellings can mean one phone: +27820001111, 0027820001111, 0820001111."""
-    shorter, longer = sorted((_plain_number(a), _plain_number(b)), key=len)
-    if not shorter or shorter == longer:
-        return bool(shorter)
-    return len(shorter) >= 7 and longer.endswith(shorter) and len(longer) - len(shorter) <= LONGEST_COUNTRY_CODE
-
-
-def _plain_number(number: str) -> str:
-    """Without a scheme (tel:), parameters, punctuation, and zeros of a prefix."""
-    number = number.lower().rpartition(":")[2].partition(";")[0]
-    return re.sub(r"[^0-9a-z]", "", number).lstrip("0")
