@@ -25,15 +25,15 @@ LONGEST_VALUE: Final = 65
 _END: Final = r"""\s\x00-\x1f,;|()<>"'"""
 """What ends a value, as the inside of a class."""
 _NAME: Final = re.compile(
-    r"(?:(?<![\w/.-])(id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat(?:us)?|err(?:or)?|text)"
-    rf"|(?<![^{_END}])[a-z_][\w.-]*+)\s*+[:=]",
-    re.IGNORECASE,
-)
-"""A field's name: one that we know, or a vendor's, which ends what stands before it."""
-_VALUE: Final = re.compile(rf"[^{_END}]+")
-_DATE: Final = re.compile(rf"[^{_END}]+(?: \d[\d:.+-]*+)?")
-_BLANKS: Final = re.compile(rf"[{_END}]*+")
-_KEYS: Final[Fields] = {"status": "stat", "error": "err"}
+    r"\b((?:[Ss]ubmit|SUBMIT|[Dd]one|DONE) (?:[Dd]ate|DATE)|[A-Za-z_][\w.-]*+)\s*+[:=]", re.ASCII
+)  # fmt: skip
+_VALUE: Final = re.compile(rf"[{_END}]*+([^{_END}]+)")
+_DATE: Final = re.compile(rf"[{_END}]*+([^{_END}]+(?: \d[\d:.+-]*+)?)")
+_ENDS: Final = re.compile(rf"[{_END}]")
+_KEYS: Final[Fields] = {
+    "id": "id", "stat": "stat", "status": "stat", "err": "err", "error": "err", "text": "text", "sub": "sub",
+    "dlvrd": "dlvrd", **{f"{name}{between}date": f"{name}_date" for name in ("submit", "done") for between in (" ", "_", "")},
+}  # fmt: skip
 
 
 def scan(text: str) -> Fields:
@@ -44,30 +44,23 @@ def scan(text: str) -> Fields:
     found: dict[str, str] = {}
     text, key, begin = text[:LONGEST_TEXT], "", 0
     for name in _NAME.finditer(text):
-        _add(found, key, text, begin, name.start())
-        key, begin = _key(name[1] or ""), name.end()
-        if key == "text" and {"id", "stat"} <= found.keys():
+        start, known = name.start(), _KEYS.get(name[1].lower(), "")
+        if not known and start and not _ENDS.match(text, start - 1):
+            continue  # part of a value, such as an id with a colon
+        _add(found, key, text, begin, start)
+        key, begin = known, name.end()
+        if key == "text" and "id" in found and "stat" in found:
             return found
     _add(found, key, text, begin, len(text))
     return found
 
 
-def _key(name: str) -> str:
-    plain = name.lower().replace(" ", "_")
-    if plain.endswith("date") and "_" not in plain:
-        plain = f"{plain[:-4]}_date"
-    return _KEYS.get(plain, plain)
-
-
 def _add(found: dict[str, str], key: str, text: str, begin: int, end: int) -> None:
-    """The value between two names. An empty one takes nothing from the next; of a repeated name the first counts."""
-    if not key or key in found:
-        return
-    blanks = _BLANKS.match(text, begin, end)
-    pattern = _DATE if key.endswith("_date") else _VALUE
-    value = pattern.match(text, blanks.end() if blanks else begin, end)
-    if value and value.end() - value.start() <= LONGEST_VALUE:
-        found[key] = value[0]
+    """The value between two names: an empty one takes nothing from the next. A vendor's field has no key."""
+    if key and key not in found:
+        value = (_DATE if key.endswith("_date") else _VALUE).match(text, begin, end)
+        if value and value.end(1) - value.start(1) <= LONGEST_VALUE:
+            found[key] = value[1]
 
 
 # --- as an operator says --------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from junebug.smpp import constants as c
 from junebug.transports.smpp.receipt_ids import key
-from junebug.transports.smpp.receipt_text import Fields, scan
+from junebug.transports.smpp.receipt_text import LONGEST_VALUE, Fields, scan
 
 WithoutFlag = Literal["never", "matching"]
 
@@ -92,6 +92,8 @@ class ReceiptReader:
         by_text = not is_flagged and c.RECEIPTED_MESSAGE_ID not in tlvs
         if by_text and self.without_flag == "never":
             return None
+        if by_text and not self.expression and c.MESSAGE_STATE not in tlvs and "stat" not in text.lower():
+            return None  # most messages, at once
         fields = self.expression(text) if self.expression else {}
         fits = bool(fields) or not self.expression
         fields = fields or scan(text)
@@ -127,7 +129,7 @@ def _state(parameter: bytes | None, of_text: str) -> str:
 
 
 def _c_string(value: bytes) -> str:
-    return value.split(b"\0", 1)[0].decode("latin-1").strip()
+    return value.split(b"\0", 1)[0].decode("latin-1").strip()[:LONGEST_VALUE]
 
 
 def moves_forward(before: str | None, after: str) -> bool:
