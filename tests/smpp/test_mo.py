@@ -149,6 +149,17 @@ def test_a_cut_anywhere_costs_nothing(cut: int) -> None:
     assert mo.decode([mo.Octets(piece, 8) for piece in (octets[:cut], octets[cut:])], {}) == HELLO
 
 
+@pytest.mark.parametrize("codec", ["utf-7", "unicode_escape", "raw_unicode_escape", "utf-16", "utf-16-le", "utf-8-sig", "utf-32"])
+@pytest.mark.parametrize(
+    "octets", [b"+2AA-", rb"\ud800", b"\xff\xfe", b"\x00\xd8", b"\xef\xbb\xbfHi", b"\0\0\0", b"\\", b"\x80" * 99]
+)
+def test_whatever_the_codec_the_text_can_be_written_as_json(codec: str, octets: bytes) -> None:
+    for parts in ([octets], [octets, octets], [octets[:1], octets[1:]]):
+        content = mo.decode([mo.Octets(part, 0) for part in parts], {0: codec})
+        assert "\ufeff" not in content[:1]
+        content.encode()
+
+
 def test_parts_in_several_alphabets() -> None:
     parts = [mo.Octets(b"\x1be ", 0), mo.Octets("Пр".encode("utf-16-be"), 8), mo.Octets("ив".encode("utf-16-be"), 8)]
     assert mo.decode(parts, {}) == "€ Прив"

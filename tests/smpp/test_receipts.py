@@ -326,6 +326,13 @@ def test_vumis_own_expression_is_understood() -> None:
     assert (receipt.provider_id, receipt.state, receipt.error_code) == ("7", "DELIVRD", "001")
 
 
+@pytest.mark.parametrize("text", ["7 is OK", "7 is OK\n", "x 7 is OK"])
+@pytest.mark.parametrize("end", ["$", r"\s*\Z", r"(?:.{,9})$", ""])
+def test_the_end_of_an_expression_is_where_python_has_it(text: str, end: str) -> None:
+    fields = receipt_text.expression(rf"(?P<id>\d+) is (?P<stat>[A-Z]{{,9}}){end}")(text)
+    assert fields == {"id": "7", "stat": "OK"}
+
+
 def test_what_does_not_fit_an_own_expression_is_read_as_usual() -> None:
     reader = ReceiptReader(receipt_text.expression(r"MID=(?P<id>\S+) RC=(?P<stat>\S+)"), use_esm_class=False)
     fits, other = reader.read(0, {}, "MID=7 RC=DELIVRD"), reader.read(0, {}, "id:7 stat:DELIVRD")

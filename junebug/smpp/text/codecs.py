@@ -170,6 +170,7 @@ def decode_parts(
             text = b"".join(parts).decode(codec, errors)
         else:
             text = b"".join(part.rstrip(b"\0") for part in parts).decode(codec, errors)
+            text = _HALVES.sub("\ufffd", text)  # of surrogate pairs, as utf-7 can say them: no other encoding has them
     except UnicodeDecodeError as error:
         raise UndecodableText(f"not {codec} (data_coding 0x{data_coding:02x}): {error.reason}") from None
     return text.removeprefix("\ufeff").rstrip("\0")
@@ -198,6 +199,7 @@ def _join_utf_16(parts: Sequence[bytes], order: str, errors: str) -> str:
     return text + octets.decode(order, errors)
 
 
+_HALVES: Final = re.compile("[\ud800-\udfff]")
 _NO_TEXT: Final = re.compile("[\0-\x08\x0e-\x1f\ufffd]")
 UTF_16_MARKS: Final[Mapping[bytes, str]] = {codecs.BOM_UTF16_BE: UCS2, codecs.BOM_UTF16_LE: "utf-16-le"}
 

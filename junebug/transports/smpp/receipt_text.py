@@ -129,6 +129,6 @@ def _why(error: Exception) -> str:
 
 
 def _search(regex: Any, text: str) -> Fields:
-    found = regex.search(text[:LONGEST_TEXT])
+    found = regex.search(text[:LONGEST_TEXT].removesuffix("\n"))  # Python's $ is before it, too; RE2's is not
     values = found.groupdict() if found else {}
     return {name: value.strip("\0 ")[:LONGEST_VALUE] for name, value in values.items() if value}
