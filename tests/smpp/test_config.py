@@ -174,6 +174,16 @@ def test_what_is_wrong_is_named(options: dict[str, Any], field: str) -> None:
     assert len(str(refused.value.problems)) < 1000
 
 
+@pytest.mark.parametrize("depth", [260, 900])
+@pytest.mark.parametrize("option", ["delivery_report_regex", "data_coding_overrides", "tls", "transport_name"])
+def test_what_is_nested_deep_is_refused(option: str, depth: int) -> None:
+    nested: Any = {}
+    for _ in range(depth):
+        nested = [nested]
+    with pytest.raises(InvalidChannelConfig, match="(?i)config: .*recursion limit"):
+        REGISTRY.validate_config("smpp", {**MINIMAL, option: nested})
+
+
 @pytest.mark.parametrize("missing", ["host", "port", "system_id", "password"])
 def test_what_is_missing_is_named(missing: str) -> None:
     config = {name: value for name, value in MINIMAL.items() if name != missing}
@@ -227,7 +237,6 @@ def test_what_no_schema_sees_is_named(options: dict[str, Any], message: str) -> 
         ("a{1,1001}", "it repeats something more than 1000 times"),
         ("(a{100}){100}", "invalid repetition size"),
         (r"\w{900}", "its repetitions make it too large"),
-        ("\ud800", "it holds half a surrogate pair"),
         ("[z-a]", "invalid character class range"),
         ("a**", "bad repetition operator: **"),
         ("\\", "trailing \\"),
@@ -249,6 +258,11 @@ def test_an_expression_that_cannot_be_used_is_refused_with_why(pattern: str, pro
 )
 def test_other_expressions_are_taken(pattern: str) -> None:
     assert parse(delivery_report_regex=pattern).receipt_expression
+
+
+def test_half_a_surrogate_pair_in_an_expression_is_refused() -> None:
+    with pytest.raises(TransportStartError, match="^delivery_report_regex: it holds half a surrogate pair"):
+        SmppConfig.from_config({**MINIMAL, "delivery_report_regex": "(?P<id>.)(?P<stat>.)\ud800"})
 
 
 def test_secrets_are_declared() -> None:
