@@ -170,8 +170,8 @@ def _bounds(minimum: float | None, maximum: float | None) -> str:
     if minimum is None and maximum is None:
         return ""
     if maximum is None:
-        return f", {minimum:g} or more"
-    return f", {minimum:g} to {maximum:g}" if minimum is not None else f", up to {maximum:g}"
+        return f", {minimum:.9g} or more"
+    return f", {minimum:.9g} to {maximum:.9g}" if minimum is not None else f", up to {maximum:.9g}"
 
 
 def _code(value: Any) -> str:

@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import jsonschema_rs
+import orjson
 import structlog
 
 from junebug.errors import ConfigError, InvalidChannelConfig, InvalidChannelType
@@ -81,10 +82,14 @@ class Registry:
         """Raises InvalidChannelType or InvalidChannelConfig; the latter names each field that is wrong, not its value."""
         check = self.get(name).check
         given = _without_nulls(config)
-        problems = [
-            (".".join(["config", *map(str, error.instance_path)]), error.message)
-            for error in self._validators[name].iter_errors(given)
-        ]
+        try:
+            orjson.dumps(given)  # as it will be stored
+            problems = [
+                (".".join(["config", *map(str, error.instance_path)]), error.message)
+                for error in self._validators[name].iter_errors(given)
+            ]
+        except (ValueError, TypeError) as error:  # nested too deep, half a surrogate pair
+            problems = [("config", str(error))]
         if problems:
             raise InvalidChannelConfig(problems)
         if check:

@@ -211,6 +211,7 @@ CLIENT_LIBRARIES = {
     "hiredis": {"stores"},
     "supervisor": {"supervisor"},
     "click": {"cli"},
+    "re2": {"transports"},
 }
 """Who alone may import each."""
 

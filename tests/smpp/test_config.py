@@ -147,12 +147,41 @@ def test_tls_options() -> None:
         ({"deliver_sm_decoding_error": "broken"}, "config.deliver_sm_decoding_error"),
         ({"command_status_mapping": {"ESME_RSYSERR": "ignore"}}, "config.command_status_mapping.ESME_RSYSERR"),
         ({"tls": {"cafile": "x"}}, "config.tls"),
+        ({"receipt_without_flag": "always"}, "config.receipt_without_flag"),
+        ({"third_party_id_expiry": 1e300}, "config.third_party_id_expiry"),
+        ({"third_party_id_expiry": "9" * 400}, "config.third_party_id_expiry"),
+        ({"third_party_id_expiry": "9" * 5000}, "config.third_party_id_expiry"),
+        ({"validity_period": 2**63}, "config.validity_period"),
+        ({"mt_tps": "9" * 400}, "config.mt_tps"),
+        ({"window_size": "9" * 5000}, "config.window_size"),
+        ({"window_size": "²"}, "config.window_size"),
+        ({"window_size": "٣"}, "config.window_size"),
+        ({"system_id": "a\0b"}, "config.system_id"),
+        ({"password": "geheim€"}, "config.password"),
+        ({"default_source_addr": "Ð\u0430"}, "config.default_source_addr"),
+        ({"service_type": "٣"}, "config.service_type"),
+        ({"submit_sm_encoding": "x" * 10**6}, "config.submit_sm_encoding"),
+        ({"submit_sm_encoding": "a\0b"}, "config.submit_sm_encoding"),
+        ({"data_coding_overrides": {"0": "x" * 10**6}}, "config.data_coding_overrides.0"),
+        ({"twisted_endpoint": "tcp:host=a:port=1:" + ":" * 10**5}, "config.twisted_endpoint"),
+        ({"delivery_report_regex": ["id"]}, "config.delivery_report_regex"),
     ],
 )
 def test_what_is_wrong_is_named(options: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidChannelConfig) as refused:
         REGISTRY.validate_config("smpp", {**MINIMAL, **options})
     assert any(field in f"{name}: {message}" for name, message in refused.value.problems)
+    assert len(str(refused.value.problems)) < 1000
+
+
+@pytest.mark.parametrize("depth", [260, 900])
+@pytest.mark.parametrize("option", ["delivery_report_regex", "data_coding_overrides", "tls", "transport_name"])
+def test_what_is_nested_deep_is_refused(option: str, depth: int) -> None:
+    nested: Any = {}
+    for _ in range(depth):
+        nested = [nested]
+    with pytest.raises(InvalidChannelConfig, match="(?i)config: .*recursion limit"):
+        REGISTRY.validate_config("smpp", {**MINIMAL, option: nested})
 
 
 @pytest.mark.parametrize("missing", ["host", "port", "system_id", "password"])
@@ -173,7 +202,7 @@ def test_what_is_missing_is_named(missing: str) -> None:
         ({"window_size": "0"}, "window_size: expected 1 to 10000, got 0"),
         ({"port": "99999"}, "port: expected 1 to 65535, got 99999"),
         ({"multipart_sar_reference_rollover": "0"}, "multipart_sar_reference_rollover: expected 2 to 65536, got 0"),
-        ({"response_timeout": "0"}, "response_timeout: expected 0.01 or more, got 0.0"),
+        ({"response_timeout": "0"}, "response_timeout: expected 0.01 to 315360000, got 0.0"),
         ({"source_addr_ton": "999"}, "source_addr_ton: expected 0 to 255, got 999"),
         (
             {"send_multipart_sar": True, "submit_short_message_processor_config": {"send_long_messages": True}},
@@ -187,6 +216,53 @@ def test_what_no_schema_sees_is_named(options: dict[str, Any], message: str) -> 
     with pytest.raises(InvalidChannelConfig) as error:
         REGISTRY.validate_config("smpp", {**MINIMAL, **options})
     assert error.value.errors()[0]["message"].startswith(f"config.{message.partition(': ')[0]}: ")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "problem"),
+    [
+        ("(?<=x)", "lookbehind ((?<=) is not supported"),
+        ("(?<!x)", "lookbehind ((?<!) is not supported"),
+        ("(?=x)", "lookahead ((?=) is not supported"),
+        ("(?!x)", "lookahead ((?!) is not supported"),
+        (r"\1", r"backreference (\1) is not supported"),
+        ("(?P=id)", "backreference to a group by name ((?P) is not supported"),
+        ("(?(1)a|b)", "conditional ((?() is not supported"),
+        ("(?>a)", "atomic group ((?>) is not supported"),
+        ("a*+", "possessive repetition (*+) is not supported"),
+        ("(" * 3000 + ")" * 3000, "it is longer than 1000 characters"),
+        ("(" * 400, "missing ): "),
+        ("a{99999999999999}", "it repeats something more than 1000 times"),
+        ("a{,99999999999999}", "it repeats something more than 1000 times"),
+        ("a{1,1001}", "it repeats something more than 1000 times"),
+        ("(a{100}){100}", "invalid repetition size"),
+        (r"\w{900}", "its repetitions make it too large"),
+        ("[z-a]", "invalid character class range"),
+        ("a**", "bad repetition operator: **"),
+        ("\\", "trailing \\"),
+    ],
+)  # fmt: skip
+def test_an_expression_that_cannot_be_used_is_refused_with_why(pattern: str, problem: str) -> None:
+    options = {"delivery_report_regex": f"(?P<id>.)(?P<stat>.){pattern}"}
+    for given in (options, {"delivery_report_processor_config": options}):
+        with pytest.raises(InvalidChannelConfig) as error:
+            REGISTRY.validate_config("smpp", {**MINIMAL, **given})
+        (told,) = error.value.errors()
+        assert told["message"].startswith(f"config.delivery_report_regex: {problem}")
+        assert len(told["message"]) < 300
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [r"id:(?P<id>\S{,65}).* stat:(?P<stat>[A-Z]{5,7})\Z", r"(?i)(?P<id>\d+)[{,9}](?P<stat>\w+)", "(?P<id>é)(?P<stat>.)"],
+)
+def test_other_expressions_are_taken(pattern: str) -> None:
+    assert parse(delivery_report_regex=pattern).receipt_expression
+
+
+def test_half_a_surrogate_pair_in_an_expression_is_refused() -> None:
+    with pytest.raises(TransportStartError, match="^delivery_report_regex: it holds half a surrogate pair"):
+        SmppConfig.from_config({**MINIMAL, "delivery_report_regex": "(?P<id>.)(?P<stat>.)\ud800"})
 
 
 def test_secrets_are_declared() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -15,7 +16,7 @@ from junebug.stores import Stores
 from junebug.stores.transport import TransportStore
 from junebug.transports.smpp import correlation
 from junebug.transports.smpp.config import SmppConfig
-from junebug.transports.smpp.correlation import ReceiptCorrelation, SentPart
+from junebug.transports.smpp.correlation import NotItsMessages, ReceiptCorrelation, SentPart
 from junebug.transports.smpp.receipts import Receipt
 from tests.polling import eventually
 from tests.servers import RedisServer
@@ -197,6 +198,100 @@ async def test_a_text_that_only_looks_like_one_is_not_parked(store: TransportSto
     await tracked.sent("1", sent("m1"))
     assert tracked.reports == []
     assert await tracked.received(receipt("1", certain=False)) == "m1"
+
+
+@pytest.mark.parametrize("certain", [False, True])
+@pytest.mark.parametrize(
+    ("to", "source", "is_receipt"),
+    [
+        ("27820001111", "27820001111", True),
+        ("+27820001111", "0820001111", True),
+        ("tel:+27820001111", "0027820001111", True),
+        ("0820001111", "+27 82 000 1111", True),
+        ("27820001111", "27830009999", False),
+        ("27820001111", "1111", False),
+        ("27820001111", "8000", False),
+        ("27820001111", "", False),
+        ("8000", "278000", False),
+        ("", "", False),
+    ],
+)
+async def test_told_by_its_text_it_counts_only_from_whom_its_message_went_to(
+    store: TransportStore, to: str, source: str, is_receipt: bool, certain: bool
+) -> None:
+    tracked = Tracked(store)
+    await tracked.sent("1", sent("m1", to=to))
+    told = dataclasses.replace(receipt("1", "failed", certain=certain), by_text=True, addresses=(source, "27820001111"))
+    if is_receipt:
+        assert await tracked.received(told) == "m1"
+    else:
+        with pytest.raises(NotItsMessages):
+            await tracked.received(told)
+    assert tracked.reports == ([("m1", "failed")] if is_receipt else [])
+
+
+async def test_a_strangers_text_about_a_message_to_come_is_not_reported(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    forged = dataclasses.replace(receipt("1", "failed", about="27830009999"), by_text=True)
+    assert await tracked.received(forged) is None
+    assert await tracked.sent_whole("1", sent("m1")) == []
+    await tracked.received(receipt("1"))
+    assert tracked.reports == [("m1", "delivered")]
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_told_by_its_text_it_waits_for_the_response_that_names_its_id(store: TransportStore, is_ours: bool) -> None:
+    tracked = Tracked(store)
+    told = dataclasses.replace(receipt("1" if is_ours else "2", certain=False), by_text=True)
+    with tracked.correlation.submitting("m1", TO):
+        receiving = asyncio.create_task(tracked.received(told))
+        stranger = dataclasses.replace(told, addresses=("27830009999", "8000"))
+        assert await tracked.received(stranger) is None
+        assert not receiving.done()
+        await tracked.sent("1", sent("m1"))
+    tracked.accepted("m1", "1")
+    assert await receiving == ("m1" if is_ours else None)
+    assert tracked.reports == ([("m1", "delivered")] if is_ours else [])
+
+
+async def test_strangers_texts_teach_nothing(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    await tracked.sent("12", sent("m12"))
+    for number in ("abc", "a", "c", "18", "12"):
+        stranger = dataclasses.replace(receipt(number, about="27830009999", certain=False), by_text=True)
+        with contextlib.suppress(NotItsMessages):
+            assert await tracked.received(stranger) is None
+    assert tracked.correlation._forms.usual is None
+    assert tracked.correlation._forms._letters == set()
+
+
+async def test_an_id_is_looked_for_in_the_text_when_nobody_knows_the_parameters(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    await tracked.sent("4711", sent("m1"))
+    assert await tracked.received(dataclasses.replace(receipt("zzz"), other_ids=("4711",))) == "m1"
+    assert tracked.details[0]["sent_message_id"] == "4711"
+    assert await tracked.received(dataclasses.replace(receipt("4712"), other_ids=("4711",), addresses=("9", "8"))) is None
+
+
+async def test_so_it_is_when_the_receipt_overtook_the_response(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    assert await tracked.received(dataclasses.replace(receipt("zzz"), other_ids=("4711",))) is None
+    assert await tracked.sent_whole("4711", sent("m1")) == ["delivered"]
+    assert await store.fields("parked:zzz", "parked:4711") == [{}, {}]
+
+
+async def test_the_parameters_id_counts_before_the_texts(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    for number in (10, 16):
+        await tracked.sent(f"{number}", sent(f"m{number}"))
+    assert await tracked.received(dataclasses.replace(receipt("10"), other_ids=("16",))) == "m10"
+
+
+async def test_a_receipt_parked_by_an_older_junebug_is_found(store: TransportStore) -> None:
+    old = dataclasses.asdict(receipt("1"))
+    del old["by_text"], old["other_ids"]
+    await store.put_fields("parked:1", {"DELIVRD": orjson.dumps(old).decode()}, 60)
+    assert await Tracked(store).sent_whole("1", sent("m1")) == ["delivered"]
 
 
 async def test_it_survives_a_restart(store: TransportStore) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
+import time
 
 import pytest
 
 from junebug.smpp import constants as c
-from junebug.transports.smpp import receipts
+from junebug.transports.smpp import receipt_ids, receipt_text, receipts
 from junebug.transports.smpp.receipts import ReceiptReader, UnreadableReceipt
 
 RECEIPT = c.ESM_CLASS_DELIVERY_RECEIPT
@@ -125,7 +125,7 @@ def test_an_intermediate_notification_ends_nothing() -> None:
 
 
 def test_own_regex_and_mapping() -> None:
-    reader = ReceiptReader(re.compile(r"(?P<id>\d+) is (?P<stat>\w+)"), {"FINE": "delivered"})
+    reader = ReceiptReader(receipt_text.expression(r"(?P<id>\d+) is (?P<stat>\w+)"), {"FINE": "delivered"})
     receipt = reader.read(RECEIPT, {}, "42 is fine")
     assert receipt is not None
     assert (receipt.provider_id, receipt.status) == ("42", "delivered")
@@ -145,16 +145,22 @@ def test_own_regex_and_mapping() -> None:
         ("0f8fad5b-d9cb-469f-a165-70867728950e", "0F8FAD5BD9CB469FA16570867728950E"),
         ("0f8fad5bd9cb469fa16570867728950e", "0f8fad5b-d9cb-469f-a165-70867728950e"),
         ("a/b:c", "A/B:C"),
+        ("0e99ad5b-d9cb-469f-a165-70867728950e", "E99AD5B-D9CB-469F-A165-70867728950E"),
+        ("0e99ad5b-d9cb-469f-a165-70867728950e", "E99AD5BD9CB469FA16570867728950E"),
+        ("0E99AD5BD9CB469FA16570867728950E", "e99ad5b-d9cb-469f-a165-70867728950e"),
+        ("00000000-0000-469f-a165-70867728950e", "-0000-469f-a165-70867728950e"),
+        ("{0e99ad5b-d9cb-469f-a165-70867728950e}", "e99ad5bd9cb469fa16570867728950e"),
+        ("0e99ad5b-d9cb-469f-a165-70867728950e", str(0x0E99AD5BD9CB469FA16570867728950E)),
         ("7", "7\0"),
     ],
 )
 def test_an_id_in_another_form_is_found(sent_as: str, comes_as: str) -> None:
-    assert receipts.key(sent_as) in receipts.candidate_keys(comes_as)
+    assert receipt_ids.key(sent_as) in receipt_ids.candidate_keys(comes_as)
 
 
 def test_other_ids_are_not() -> None:
-    assert receipts.key("12") not in receipts.candidate_keys("13")
-    assert list(receipts.candidate_keys("5")) == ["5"]
+    assert receipt_ids.key("12") not in receipt_ids.candidate_keys("13")
+    assert list(receipt_ids.candidate_keys("5")) == ["5"]
 
 
 def test_statuses_only_move_forward() -> None:
@@ -178,7 +184,158 @@ def test_statuses_only_move_forward() -> None:
         ("8000", "278000", False),
         ("27820001111", "27820001112", False),
         ("", "27820001111", False),
+        ("tel:+27820001111", "0820001111", True),
+        ("tel:+27-82-000-1111;phone-context=x", "27820001111", True),
+        ("820001111", "+27820001111", True),
+        ("20001111", "+4427820001111", False),
+        ("0001111", "27820001111", False),
+        ("Shop", "shop", True),
+        ("Shop", "", False),
     ],
 )
 def test_spellings_of_a_number(a: str, b: str, same: bool) -> None:
-    assert receipts.same_number(a, b) is same
+    assert receipt_ids.same_number(a, b) is same
+
+
+# --- whatever a text says ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flag", [RECEIPT, 0])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("id:7 submit date:24-11-23 done date:2024-11-23 12:00:01 stat:DELIVRD", {"done_date": "2024-11-23 12:00:01"}),
+        ("id:7 submit date:24/11/23T12:00 done date:20241123120001+02 stat:DELIVRD", {"submit_date": "24/11/23T12:00"}),
+        ("id:7 sub:001 mccmnc:65501 dlvrd:001 price=0.01 stat:DELIVRD imsi: err:7 text:", {"error_code": "7"}),
+        ("stat:DELIVRD done date:2411231201 err:000 id:7", {"done_date": "2411231201"}),
+        ("ID:7;STAT:DELIVRD;ERR:000", {"error_code": "000"}),
+        ("id:7|stat:DELIVRD|err:000", {"error_code": "000"}),
+        ("id:7\nstat:DELIVRD\nerr:000\r\n", {"error_code": "000"}),
+        ("id:7 stat:DELIVRD err: text:PIN1234", {"error_code": None}),
+        ("id:7 stat:DELIVRD err:text:PIN1234", {"error_code": None}),
+        ("id:7 stat:DELIVRD err: mccmnc:65501 text:x", {"error_code": None}),
+        ("id:7 submit date: done date: stat:DELIVRD err:0", {"submit_date": None, "done_date": None}),
+        ("id:7 done date: stat:DELIVRD err:0", {"done_date": None}),
+        ("id:7 stat:DELIVRD err:000 text:id:8 stat:UNDELIV err:5", {"error_code": "000"}),
+        ("id:7 stat:DELIVRD text:err:5", {"error_code": None}),
+        ("text:Hi err:1 id:7 stat:DELIVRD", {"error_code": "1"}),
+        ("id: id:7 stat: stat:DELIVRD", {}),
+    ],
+)  # fmt: skip
+def test_a_receipts_text_is_read_leniently_with_and_without_a_flag(
+    flag: int, text: str, expected: dict[str, str | None]
+) -> None:
+    receipt = ReceiptReader().read(flag, {}, text)
+    assert receipt is not None
+    assert (receipt.provider_id, receipt.status, receipt.by_text) == ("7", "delivered", not flag)
+    assert {name: getattr(receipt, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("text", ["id:7 stat:", "id: stat:DELIVRD", "id:" + "7" * 66 + " stat:DELIVRD", "stat:DELIVRD", ""])
+def test_what_names_no_id_or_no_state_is_a_message(text: str) -> None:
+    assert ReceiptReader().read(0, {}, text) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "status"),
+    [
+        (0, "id:7 stat:DELIVRD", "delivered"),
+        (0, "id:7 stat:UNDELIV", "failed"),
+        (0, "id:7", "pending"),
+        (2, "id:7 stat:UNDELIV", "delivered"),
+        (200, "id:7 stat:UNDELIV", "failed"),
+    ],
+)
+def test_a_message_state_that_says_nothing_leaves_it_to_the_text(number: int, text: str, status: str) -> None:
+    receipt = ReceiptReader().read(RECEIPT, {c.MESSAGE_STATE: bytes((number,))}, text)
+    assert receipt is not None
+    assert receipt.status == status
+
+
+def test_what_the_text_calls_it_is_kept_beside_what_the_parameter_says() -> None:
+    tlvs = {c.RECEIPTED_MESSAGE_ID: b"ff\0"}
+    receipt = ReceiptReader().read(RECEIPT, tlvs, "id:255 stat:DELIVRD")
+    assert receipt is not None
+    assert receipt.ids == ("ff", "255")
+    receipt = ReceiptReader().read(RECEIPT, tlvs, "id:00FF stat:DELIVRD")
+    assert receipt is not None
+    assert receipt.ids == ("ff",)
+
+
+@pytest.mark.parametrize("esm_class", [0x00, 0x08, 0x10, 0x18, 0x40, 0x80])
+def test_only_an_smsc_says_that_something_is_a_receipt(esm_class: int) -> None:
+    """Other types of esm_class are written by phones."""
+    text = APPENDIX_B.format("1", "DELIVRD", "000")
+    receipt = ReceiptReader().read(esm_class, {}, text)
+    assert receipt is not None
+    assert receipt.by_text
+    assert not receipt.certain
+    assert ReceiptReader(without_flag="never").read(esm_class, {}, text) is None
+
+
+def test_what_is_flagged_is_a_receipt_whatever_counts_without_a_flag() -> None:
+    reader = ReceiptReader(without_flag="never")
+    for esm_class, tlvs in ((RECEIPT, {}), (c.ESM_CLASS_INTERMEDIATE, {}), (0, {c.RECEIPTED_MESSAGE_ID: b"1"})):
+        receipt = reader.read(esm_class, tlvs, "id:1 stat:ENROUTE")
+        assert receipt is not None
+        assert receipt.certain
+        assert not receipt.by_text
+
+
+# --- in linear time ---------------------------------------------------------------------------------------------------
+
+BLANKS = " " * 15_000
+VUMIS = (
+    r"id:(?P<id>\S{,65})(?: +sub:(?P<sub>[^ ]+))?(?: +dlvrd:(?P<dlvrd>[^ ]+))?(?: +submit date:(?P<submit_date>\d*))?"
+    r"(?: +done date:(?P<done_date>\d*))? +stat:(?P<stat>[A-Z]{5,7})(?: +err:(?P<err>[^ ]+))? +[Tt]ext:(?P<text>.{,20}).*"
+)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [None, VUMIS, r"(?P<id>(\s+\s+)+x)(?P<stat>y)", r"(?P<id>(a|a)*)\s+(?P<stat>(b*)*)$", r"(?P<id>(.*)(.*)(.*)x)(?P<stat>y)"],
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"id:1 sub:{BLANKS}dlvrd:{BLANKS}submit date:{BLANKS}done date:{BLANKS}!",
+        "id:" * 20_000,
+        "id:1 " * 12_000,
+        "id:1 stat:" * 6_000,
+        "submit " * 9_000,
+        "a" * 60_000,
+        "aaa b " * 10_000,
+        BLANKS * 4,
+        "err=" + "9" * 60_000,
+        "::=" * 20_000,
+    ],
+    ids=lambda text: text[:12],
+)
+def test_no_text_takes_long_to_read(expression: str | None, text: str) -> None:
+    reader = ReceiptReader(receipt_text.expression(expression) if expression else None)
+    began = time.thread_time()
+    for _ in range(10):
+        reader.read(0, {}, text)
+    assert time.thread_time() - began < 0.5
+
+
+def test_vumis_own_expression_is_understood() -> None:
+    reader = ReceiptReader(receipt_text.expression(VUMIS))
+    receipt = reader.read(0, {}, APPENDIX_B.format("7", "DELIVRD", "001"))
+    assert receipt is not None
+    assert (receipt.provider_id, receipt.state, receipt.error_code) == ("7", "DELIVRD", "001")
+
+
+@pytest.mark.parametrize("text", ["7 is OK", "7 is OK\n", "x 7 is OK"])
+@pytest.mark.parametrize("end", ["$", r"\s*\Z", r"(?:.{,9})$", ""])
+def test_the_end_of_an_expression_is_where_python_has_it(text: str, end: str) -> None:
+    fields = receipt_text.expression(rf"(?P<id>\d+) is (?P<stat>[A-Z]{{,9}}){end}")(text)
+    assert fields == {"id": "7", "stat": "OK"}
+
+
+def test_what_does_not_fit_an_own_expression_is_read_as_usual() -> None:
+    reader = ReceiptReader(receipt_text.expression(r"MID=(?P<id>\S+) RC=(?P<stat>\S+)"), use_esm_class=False)
+    fits, other = reader.read(0, {}, "MID=7 RC=DELIVRD"), reader.read(0, {}, "id:7 stat:DELIVRD")
+    assert fits is not None
+    assert other is not None
+    assert (fits.certain, other.certain) == (True, False)

@@ -165,7 +165,9 @@ def test_ucs2() -> None:
     assert encode_text("a😀", "ucs2") == b"\0a\xd8\x3d\xde\x00"
     assert decode_text(b"\0a\xd8\x3d\xde\x00", 8) == "a😀"
     assert decode_text(b"\xfe\xff\0a", 8) == "a"  # some send a mark
-    for broken in (b"\0a\0", b"\xd8\x3d", b"\xde\x00\0a"):
+    for marked in (b"\xff\xfea\0", b"\0a\0", b"\0a\0\0", b"\xff\xfea\0\0"):  # little-endian; a NUL that is counted
+        assert decode_text(marked, 8) == "a"
+    for broken in (b"\0a\1", b"\xd8\x3d", b"\xde\x00\0a"):
         with pytest.raises(UndecodableText, match="utf-16-be"):
             decode_text(broken, 8)
 

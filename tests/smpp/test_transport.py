@@ -19,6 +19,7 @@ from junebug.model.messages import format_timestamp
 from junebug.model.spec import ChannelSpec
 from junebug.smpp import constants as c
 from junebug.smpp.pdu import DeliverSm, SubmitSm
+from junebug.smpp.simulator.messages import receipt_of
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
 from junebug.transports.smpp import transport
 from junebug.transports.smpp.transport import SmppTransport
@@ -400,6 +401,49 @@ async def test_what_only_looks_like_a_receipt_is_a_message(bench: Bench, smsc: S
     assert (await inbound(bench))[0]["content"] == text
 
 
+@pytest.mark.parametrize("early", [True, False])
+async def test_receipts_without_a_flag_find_their_messages(
+    bench: Bench, smsc: Smsc, early: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unflagged(*args: Any) -> DeliverSm:
+        return dataclasses.replace(receipt_of(*args), esm_class=0)
+
+    monkeypatch.setattr("junebug.smpp.simulator.smsc.receipt_of", unflagged)
+    configure(smsc, receipt_form="text", early_receipts=early, receipt_delay=0.0)
+    created = await channel(bench, smsc)
+    ids = [await send(bench, created, f"{number}") for number in range(20)]
+    for message_id in ids:
+        await event(bench, message_id, "delivery_succeeded")
+        assert [each["event_type"] for each in events(bench, message_id)] == ["submitted", "delivery_succeeded"]
+    assert [each for each in bench.app.received if "content" in each] == []
+
+
+@pytest.mark.parametrize("use_esm_class", [True, False])
+async def test_a_stranger_does_not_write_receipts(bench: Bench, smsc: Smsc, use_esm_class: bool) -> None:
+    configure(smsc, receipts=False)
+    created = await channel(bench, smsc, delivery_report_use_esm_class=use_esm_class)
+    message_id = await send(bench, created, "Hi")
+    await event(bench, message_id, "submitted")
+    (provider_id,) = smsc.messages
+    smsc.mo("27830009999", "8000", f"hello id:{provider_id} stat:UNDELIV")
+    assert (await inbound(bench))[0]["content"] == f"hello id:{provider_id} stat:UNDELIV"
+    smsc.mo("0820001111", "8000", f"stat:DELIVRD err: done date:24-11-23 12:00:01 x:y id:{provider_id}")
+    delivered = await event(bench, message_id, "delivery_succeeded")
+    assert delivered["event_details"]["done_date"] == "24-11-23 12:00:01"
+    assert len(await inbound(bench)) == 1
+
+
+async def test_no_text_is_a_receipt_where_none_may_be(bench: Bench, smsc: Smsc) -> None:
+    configure(smsc, receipts=False)
+    created = await channel(bench, smsc, receipt_without_flag="never")
+    message_id = await send(bench, created, "Hi")
+    await event(bench, message_id, "submitted")
+    text = f"id:{next(iter(smsc.messages))} stat:DELIVRD"
+    smsc.mo(TO, "8000", text)
+    assert (await inbound(bench))[0]["content"] == text
+    assert len(events(bench, message_id)) == 1
+
+
 # --- in -------------------------------------------------------------------------------------------------------------------
 
 
@@ -426,6 +470,47 @@ async def test_what_never_completes_is_flagged(bench: Bench, smsc: Smsc) -> None
     (message,) = await inbound(bench)
     assert message["content"] == "Half"
     assert message["channel_data"] == {"incomplete": True, "smpp": {"parts": 2, "missing_parts": [2]}}
+
+
+@pytest.mark.parametrize(
+    ("data_coding", "octets", "content"),
+    [
+        (8, "\ufeffHi".encode("utf-16-le"), "Hi"),
+        (8, b"\0H\0i\0", "Hi"),
+        (8, b"\0H\0i\xd8\x3d", "Hi\ufffd"),
+        (0, b"caf\xe9", "caf\ufffd"),
+        (0, b"\xd0\x9f\xd1\x80", None),
+        (8, b"\xdc\x00\xdc\x00", None),
+        (4, b"Hi", None),
+    ],
+)
+async def test_one_octet_never_costs_a_text_alone_or_in_parts(
+    bench: Bench, smsc: Smsc, data_coding: int, octets: bytes, content: str | None
+) -> None:
+    await channel(bench, smsc)
+    smsc.deliver(DeliverSm(source_addr=TO, destination_addr="1", short_message=octets, data_coding=data_coding))
+    for number in (1, 2):
+        header = b"\5\0\3\7\2" + bytes((number,))
+        smsc.deliver(
+            DeliverSm(source_addr=TO, destination_addr="2", short_message=header + octets, esm_class=0x40,
+                      data_coding=data_coding, tlvs={0x1400 + number: b"\1"})
+        )  # fmt: skip
+    if content is None:
+        await eventually(_async(lambda: smsc.counts["mos_refused"] == 3))
+        assert bench.app.received == []
+        return
+    messages = {message["to"]: message for message in await inbound(bench, 2)}
+    assert (messages["1"]["content"], messages["2"]["content"]) == (content, content * 2)
+    assert messages["2"]["channel_data"] == {"smpp": {"tlvs": {"0x1401": "01", "0x1402": "01"}}}
+
+
+async def test_parameters_of_what_never_completes_are_told(bench: Bench, smsc: Smsc) -> None:
+    await channel(bench, smsc, mo_multipart_timeout=1)
+    short_message, tlvs = b"\5\0\3\7\2\1Half", {0x1401: b"\1"}
+    smsc.deliver(DeliverSm(source_addr=TO, destination_addr="8000", short_message=short_message, esm_class=0x40, tlvs=tlvs))
+    (message,) = await inbound(bench)
+    told = {"parts": 2, "missing_parts": [2], "tlvs": {"0x1401": "01"}}
+    assert message["channel_data"] == {"incomplete": True, "smpp": told}
 
 
 async def test_what_cannot_be_decoded_is_refused(bench: Bench, smsc: Smsc) -> None:

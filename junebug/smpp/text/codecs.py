@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -137,26 +137,71 @@ def decode_text(
     single_shift: int = 0,
     errors: str = "strict",
 ) -> str:
-    """What a short_message (or payload, or all parts joined) without its user data header says.
+    """What a short_message (or payload) without its user data header says.
 
     `overrides`: data_coding -> codec name, before the specification's. `locking_shift` and `single_shift`: national
     languages from the user data header. `errors="replace"` for what has to be shown although it is broken.
     Raises UndecodableText, and LookupError for an unknown codec in `overrides`.
     """
+    shifts = (locking_shift, single_shift)
+    return decode_parts((data,), data_coding, overrides, shifts=shifts, errors=errors)
+
+
+def decode_parts(
+    parts: Sequence[bytes],
+    data_coding: int,
+    overrides: Mapping[int, str] | None = None,
+    *,
+    shifts: tuple[int, int] = (0, 0),
+    errors: str = "strict",
+) -> str:
+    """The same of a message in parts, which may end within a character. A NUL counted at a part's end is no text."""
     override = overrides.get(data_coding) if overrides else None
     codec = codec_name(override) if override else codec_of(data_coding)
     if codec is None:
         raise UndecodableText(f"data_coding 0x{data_coding:02x} is not of a text that can be told")
     try:
-        if not codec.startswith(GSM):
-            text = data.decode(codec, errors)
-            return text[1:] if codec == UCS2 and text.startswith("\ufeff") else text
-        if codec == GSM_PACKED:
-            data = unpack(data)
-        tables = (locking_shift, single_shift) if locking_shift or single_shift else national_languages(codec)
-        return alphabet(*tables).decode(data, errors)
+        if codec.startswith(GSM):  # its NUL is an @
+            data = b"".join(map(unpack, parts) if codec == GSM_PACKED else parts)
+            return alphabet(*(shifts if any(shifts) else national_languages(codec))).decode(data, errors)
+        if codec.startswith("utf-16"):
+            text = _decode_utf_16(parts, UCS2 if codec == UCS2 else "utf-16-le", errors)
+        elif codec.startswith("utf-32"):
+            text = b"".join(parts).decode(codec, errors)
+        else:
+            text = b"".join(part.rstrip(b"\0") for part in parts).decode(codec, errors)
+            text = _HALVES.sub("\ufffd", text)  # of surrogate pairs, as utf-7 can say them: no other encoding has them
     except UnicodeDecodeError as error:
         raise UndecodableText(f"not {codec} (data_coding 0x{data_coding:02x}): {error.reason}") from None
+    return text.removeprefix("\ufeff").rstrip("\0")
+
+
+def _decode_utf_16(parts: Sequence[bytes], order: str, errors: str) -> str:
+    """An odd part ends within a character, or with a NUL that is counted: this where all end so, and else make no text."""
+    odd = [part for part in parts if len(part) % 2]
+    if all(part.endswith(b"\0") for part in odd) and (
+        not odd or len(odd) % 2 or _NO_TEXT.search(_join_utf_16(parts, order, "replace"))
+    ):
+        parts = [part[: len(part.rstrip(b"\0")) + 1 & ~1] for part in parts]
+    return _join_utf_16(parts, order, errors)
+
+
+def _join_utf_16(parts: Sequence[bytes], order: str, errors: str) -> str:
+    """In this byte order, or in that of a mark with which a part begins, from there on."""
+    text, octets = "", bytearray()
+    for part in parts:
+        mark = None if len(octets) % 2 else UTF_16_MARKS.get(part[:2])
+        if mark and mark != order:
+            text += octets.decode(order, errors)
+            octets.clear()
+            order = mark
+        octets += part[2:] if mark else part
+    return text + octets.decode(order, errors)
+
+
+_HALVES: Final = re.compile("[\ud800-\udfff]")
+_NO_TEXT: Final = re.compile("[\0-\x08\x0e-\x1f\ufffd]")
+UTF_16_MARKS: Final[Mapping[bytes, str]] = {codecs.BOM_UTF16_BE: UCS2, codecs.BOM_UTF16_LE: "utf-16-le"}
 
 
 def choose_encoding(text: str, language: str | None = None) -> tuple[str, int]:

@@ -12,6 +12,10 @@ from junebug.smpp.text.gsm_tables import LANGUAGES
 WHOLE = r"^[0-9]+$"
 DECIMAL = r"^[0-9]+(\.[0-9]+)?$"
 """Digits in a string do as well as a number, since they did for Vumi."""
+TEN_YEARS = 315_360_000
+"""In seconds: longer times are mistakes, and not every clock takes them."""
+LONGEST_CODEC = 40
+"""Characters of its name."""
 
 
 def _option(default: Any, description: str, **schema: Any) -> dict[str, Any]:
@@ -29,7 +33,8 @@ def _octet(default: int | None, description: str) -> dict[str, Any]:
 
 
 def _seconds(default: float, description: str, minimum: float = 0) -> dict[str, Any]:
-    return _option(default, description, type=["number", "string"], pattern=DECIMAL, minimum=minimum)
+    bounds = {"minimum": minimum, "maximum": TEN_YEARS}
+    return _option(default, description, type=["number", "string"], pattern=DECIMAL, **bounds)
 
 
 def _flag(default: bool, description: str) -> dict[str, Any]:
@@ -38,6 +43,11 @@ def _flag(default: bool, description: str) -> dict[str, Any]:
 
 def _text(default: str | None, description: str, **schema: Any) -> dict[str, Any]:
     return _option(default, description, type="string", **schema)
+
+
+def _c_string(default: str | None, description: str, longest: int) -> dict[str, Any]:
+    """What stands in a PDU as it is: Latin-1 without a NUL."""
+    return _text(default, description, maxLength=longest, pattern=r"^[\x01-\xff]*$")
 
 
 def _map(description: str, values: dict[str, Any], keys: str | None = None) -> dict[str, Any]:
@@ -66,8 +76,9 @@ def _vumi_processor(name: str) -> dict[str, Any]:
 DELIVERY_REPORT_OPTIONS: dict[str, Any] = {
     "delivery_report_regex": _text(
         None,
-        "Python regular expression searched for in a receipt's text, with the groups id and stat, "
-        "and where there are such err, submit_date, done_date, text. By default SMPP 3.4's appendix B, read leniently.",
+        "Regular expression searched for in a receipt's text, with the groups id and stat, and where there are such err, "
+        "submit_date, done_date. RE2's syntax: Python's, without lookaround and backreferences; at most 1000 characters. "
+        "What does not fit it is read as SMPP 3.4's appendix B, leniently, as it is by default.",
         minLength=1,
     ),
     "delivery_report_status_mapping": _map(
@@ -76,7 +87,8 @@ DELIVERY_REPORT_OPTIONS: dict[str, Any] = {
         {"enum": ["delivered", "failed", "pending"]},
     ),
     "delivery_report_use_esm_class": _flag(
-        True, "Whether esm_class tells what is a receipt. If not, whatever text fits the regex is one."
+        True, "Whether esm_class tells what is a receipt. If not, whatever text fits the regex is one, unless it names a "
+        "message that went to somebody else.",
     ),
 }
 
@@ -84,7 +96,7 @@ INBOUND_OPTIONS: dict[str, Any] = {
     "data_coding_overrides": _map(
         'data_coding of inbound messages to the codec they are really in, e.g. {"0": "latin-1"}: '
         "a Python codec, gsm0338 or ucs2.",
-        {"type": "string", "minLength": 1},
+        {"type": "string", "minLength": 1, "maxLength": LONGEST_CODEC},
         keys=r"^([0-9]{1,3}|0x[0-9a-fA-F]{1,2})$",
     ),
     "allow_empty_messages": _flag(
@@ -98,6 +110,7 @@ OUTBOUND_OPTIONS: dict[str, Any] = {
         "Codec of outbound texts: a Python codec, gsm0338 or ucs2. "
         "By default GSM 03.38 where the text fits it, UCS2 otherwise.",
         minLength=1,
+        maxLength=LONGEST_CODEC,
     ),
     "submit_sm_data_coding": _octet(
         None, "data_coding of outbound messages; by default the one that goes with the encoding."
@@ -137,20 +150,20 @@ CONFIG_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
         # --- where and who
-        "host": _text(None, "The SMSC's host name or address.", minLength=1),
+        "host": _text(None, "The SMSC's host name or address.", minLength=1, maxLength=255),
         "port": _whole(None, "The SMSC's port, beside host.", 1, 65535),
         "twisted_endpoint": _text(
             None, "Instead of host and port: tcp:host=smsc.example.com:port=2775.",
-            pattern=r"^(tcp|ssl|tls):(host=)?(\[[0-9a-fA-F:.]+\]|[^:\[\]]+):(port=)?[0-9]{1,5}(:.*)?$",
+            maxLength=500, pattern=r"^(tcp|ssl|tls):(host=)?(\[[0-9a-fA-F:.]+\]|[^:\[\]]+):(port=)?[0-9]{1,5}(:.*)?$",
         ),
-        "system_id": _text(None, "The user name to bind with.", maxLength=15),
-        "password": _text(None, "The password to bind with; SMPP carries its first 8 characters.", maxLength=255),
-        "system_type": _text("", "system_type of the bind.", maxLength=12),
+        "system_id": _c_string(None, "The user name to bind with.", 15),
+        "password": _c_string(None, "The password to bind with; SMPP carries its first 8 characters.", 255),
+        "system_type": _c_string("", "system_type of the bind.", 12),
         "interface_version": _option(
             "34", "SMPP's version as the bind states it: 33, 34 or 50.", type=["string", "integer"],
             enum=["33", "34", "50", 33, 34, 50],
         ),
-        "address_range": _text("", "address_range of the bind.", maxLength=40),
+        "address_range": _c_string("", "address_range of the bind.", 40),
         "addr_ton": _octet(0, "Type of number of address_range."),
         "addr_npi": _octet(0, "Numbering plan of address_range."),
         "bind_mode": _option(
@@ -178,7 +191,7 @@ CONFIG_SCHEMA: dict[str, Any] = {
             "or report it as rejected (it may have arrived).", enum=["resend", "fail"],
         ),
         # --- sending
-        "service_type": _text("", "service_type of outbound messages.", maxLength=5),
+        "service_type": _c_string("", "service_type of outbound messages.", 5),
         "source_addr_ton": _octet(0, "Type of number of the from address."),
         "source_addr_npi": _octet(0, "Numbering plan of the from address."),
         "dest_addr_ton": _octet(0, "Type of number of the to address."),
@@ -187,13 +200,13 @@ CONFIG_SCHEMA: dict[str, Any] = {
             "configured", "auto: guess type and plan from each address (+27... international, a name alphanumeric, "
             "few digits a short code); the four options above then count for nothing.", enum=["configured", "auto"],
         ),
-        "default_source_addr": _text("", "The from address of messages that have none.", maxLength=20),
+        "default_source_addr": _c_string("", "The from address of messages that have none.", 20),
         "registered_delivery": _option(
             True, "Whether to ask for receipts; a number is sent as it is.", type=["boolean", "integer"], minimum=0,
             maximum=255,
         ),
         "validity_period": _whole(
-            None, "Seconds after which the SMSC gives up on a message; by default it decides itself.", 1
+            None, "Seconds after which the SMSC gives up on a message; by default it decides itself.", 1, TEN_YEARS
         ),
         "gsm_national_language": _option(
             None, "Also use this language's shift tables of GSM 03.38 (3GPP TS 23.038) before UCS2.", enum=[*LANGUAGES]
@@ -211,7 +224,7 @@ CONFIG_SCHEMA: dict[str, Any] = {
         "submit_short_message_processor_config": _processor_config(OUTBOUND_OPTIONS, **EXCLUSIVE),
         # --- receiving
         "deliver_sm_decoding_error": _text(
-            "ESME_RDELIVERYFAILURE", "command_status that answers a message whose text cannot be decoded.",
+            "ESME_RDELIVERYFAILURE", "command_status that answers a message of which no character can be decoded.",
             pattern=r"^ESME_R[A-Z_]+$",
         ),
         "mo_multipart_timeout": _seconds(
@@ -222,6 +235,10 @@ CONFIG_SCHEMA: dict[str, Any] = {
         # --- receipts and events
         **DELIVERY_REPORT_OPTIONS,
         "delivery_report_processor_config": _processor_config(DELIVERY_REPORT_OPTIONS),
+        "receipt_without_flag": _option(
+            "matching", "What only by its text is a receipt, as any phone can write it: matching: it is one if it names a "
+            "message of ours and comes from whom that went to; never: it is a message.", enum=["never", "matching"],
+        ),
         "disable_ack": _flag(False, "No submitted events."),
         "disable_delivery_report": _flag(False, "No delivery events."),
         "submit_sm_expiry": _seconds(86_400, "How long a receipt that came before its submit_sm_resp is kept; at most 3600.", 1),

@@ -8,7 +8,7 @@ in a string that is too large) raises TransportStartError naming the option; `ch
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -16,8 +16,8 @@ from junebug.errors import InvalidChannelConfig, TransportStartError
 from junebug.smpp import constants as c
 from junebug.smpp.options import BindOptions, SessionOptions, TlsOptions
 from junebug.smpp.text import codecs
-from junebug.transports.smpp import CONFIG_SCHEMA, DECIMAL, WHOLE
-from junebug.transports.smpp.receipts import DEFAULT_REGEX, STATUS_MAPPING
+from junebug.transports.smpp import CONFIG_SCHEMA, DECIMAL, WHOLE, receipt_text
+from junebug.transports.smpp.receipts import STATUS_MAPPING, WithoutFlag
 
 LongMessages = Literal["udh", "sar", "payload"]
 StatusMeaning = Literal["throttled", "retry", "reject"]
@@ -75,9 +75,10 @@ class SmppConfig:
     allow_empty_messages: bool
     mo_multipart_timeout: float
     # receipts
-    receipt_regex: re.Pattern[str]
+    receipt_expression: Callable[[str], receipt_text.Fields] | None
     receipt_statuses: Mapping[str, str]
     receipt_use_esm_class: bool
+    receipt_without_flag: WithoutFlag
     disable_ack: bool
     disable_delivery_report: bool
     parked_receipt_ttl: float
@@ -112,7 +113,7 @@ class SmppConfig:
             status_meanings=_status_meanings(option("command_status_mapping") or {}),
             decoding_error=_status("deliver_sm_decoding_error", option("deliver_sm_decoding_error")),
             codecs_of_data_codings=_data_codings(option("data_coding_overrides") or {}),
-            receipt_regex=_receipt_regex(option("delivery_report_regex")),
+            receipt_expression=_receipt_expression(option("delivery_report_regex")),
             receipt_statuses=_receipt_statuses(option("delivery_report_status_mapping") or {}),
             receipt_use_esm_class=option("delivery_report_use_esm_class"),
             parked_receipt_ttl=option("submit_sm_expiry"),
@@ -235,14 +236,8 @@ def _data_codings(overrides: Mapping[str, str]) -> dict[int, str]:
     return {coding: _codec("data_coding_overrides", name) for coding, name in codings.items()}
 
 
-def _receipt_regex(pattern: str | None) -> re.Pattern[str]:
-    if pattern is None:
-        return DEFAULT_REGEX
+def _receipt_expression(pattern: str | None) -> Callable[[str], receipt_text.Fields] | None:
     try:
-        regex = re.compile(pattern, re.DOTALL)
-    except re.error as error:
+        return receipt_text.expression(pattern) if pattern is not None else None
+    except receipt_text.BadExpression as error:
         raise TransportStartError(f"delivery_report_regex: {error}") from None
-    missing = {"id", "stat"} - regex.groupindex.keys()
-    if missing:
-        raise TransportStartError(f"delivery_report_regex: it has no group named {' or '.join(sorted(missing))}")
-    return regex

@@ -5,17 +5,18 @@ What it keeps (names.transport_key, or names.shared_transport_key where two chan
   parts:<message id>                hash: status of each part of a message of several, and what was reported of it
   parked:<key of the provider's id> hash: receipts that came before the submit_sm_resp that names their id
 
-Neighbours: receipts.py (pure: reading, ids, order of states), transport.py and inbound.py (who call). Every call may raise
-StoreUnavailable: nothing was reported then, and the same may be asked again.
+Neighbours: receipts.py (pure: reading, order of states), receipt_ids.py (pure), transport.py and inbound.py (who call). Every
+call may raise StoreUnavailable: nothing was reported then, and the same may be asked again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
-from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,9 @@ import structlog
 from junebug.errors import StoreUnavailable
 from junebug.stores.transport import TransportStore
 from junebug.transports.base import Accepted, Report
-from junebug.transports.smpp import receipts
+from junebug.transports.smpp import receipt_ids, receipts
 from junebug.transports.smpp.config import SmppConfig
+from junebug.transports.smpp.receipt_ids import IdForms
 from junebug.transports.smpp.receipts import Receipt
 
 log = structlog.stdlib.get_logger("smpp")
@@ -38,17 +40,16 @@ MAX_UNSAVED = 10_000
 """Messages whose ids wait in memory for Redis to come back; of more, the oldest lose their receipts."""
 SAVE_PAUSE = 1.0
 LOCKS = 64
+EARLY_PATIENCE = 5.0
+"""Seconds that what only looks like a receipt waits for the response that may name its id: else it is a message."""
 REMEMBERED = 10
 """How many receipts the form counts for that was the usual one before a restart."""
-HINT = 2
-"""How many receipts it counts for that letters are among the digits of ids on one side only."""
-SURE = 3
-"""After so many receipts, what does not fit in the usual form is a coincidence."""
-_HEX_DIGITS = frozenset("0123456789abcdef")
-MOST_COUNTED = 1000
-"""Then all counts are halved: an SMSC may change its mind."""
 PARK_TTL = 3600.0
 """Longest that a receipt without a message waits for it: more is not a race but a stranger's receipt."""
+
+
+class NotItsMessages(Exception):
+    """Told by its text only, and from somebody else than whom the message went to that it names: it is no receipt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,44 +76,6 @@ class _Match:
         return {**self.receipt.details(), **parts}
 
 
-class IdForms:
-    """Which form this SMSC's receipts give ids in, told by how often each fitted, and by the digits a to f. Pure.
-
-    Numbers are dense: an id of ours that was lost is, in another base, often that of another message, so once a form
-    has fitted, one that fitted less often is a coincidence.
-    """
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._letters: set[str] = set()
-
-    @property
-    def usual(self) -> str | None:
-        """None while nothing is known. The plainer form wins a tie."""
-        scores = self._counts
-        if len(self._letters) == 1:
-            scores = scores + Counter({"hex" if "sent" in self._letters else "decimal": HINT})
-        return max(receipts.FORMS, key=scores.__getitem__) if scores else None
-
-    def seen(self, key: str, where: str) -> None:
-        """An id as it was `sent` to us in a response, or `received` in a receipt: only one in base 16 has letters."""
-        if where not in self._letters and not key.isdigit() and set(key) <= _HEX_DIGITS:
-            self._letters.add(where)
-
-    def count(self, form: str, times: int = 1) -> None:
-        """It fitted, the number that the message went to being right as well."""
-        self._counts[form] += times
-        if self._counts[form] > MOST_COUNTED:
-            self._counts = Counter({each: count // 2 for each, count in self._counts.items()})
-
-    def allow(self, forms: set[str], *, same_number: bool) -> bool:
-        """Whether an id that is equal in one of these forms is the same id."""
-        usual = self.usual
-        if usual is None:
-            return "same" in forms or same_number
-        return usual in forms or (same_number and self._counts.total() < SURE)
-
-
 class ReceiptCorrelation:
     """One channel's."""
 
@@ -127,6 +90,9 @@ class ReceiptCorrelation:
         """What receipts said of messages that `accepted` has not been told of."""
         self._returned: dict[str, str] = {}
         """Message -> the last status that `accepted` returned, until it is reported."""
+        self._submitting: dict[str, str] = {}
+        """Message that waits for its responses -> where it goes."""
+        self._answered = asyncio.Event()
         self._unsaved: OrderedDict[str, SentPart] = OrderedDict()
         self._saver: asyncio.Task[None] | None = None
         self._locks = [asyncio.Lock() for _ in range(LOCKS)]
@@ -143,9 +109,20 @@ class ReceiptCorrelation:
 
     # --- sent ---------------------------------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def submitting(self, message_id: str, to_addr: str) -> Iterator[None]:
+        """Until it ends, an id may come that is of a message to this number."""
+        self._submitting[message_id] = to_addr
+        try:
+            yield
+        finally:
+            self._submitting.pop(message_id, None)
+            self._answered.set()  # wakes who waits now
+            self._answered.clear()
+
     async def sent(self, provider_id: str, sent: SentPart) -> None:
         """The SMSC accepted this under that id. Never raises: while Redis is away it is kept here."""
-        key = receipts.key(provider_id)
+        key = receipt_ids.key(provider_id)
         self._forms.seen(key, "sent")
         self._partial.add(sent.message_id)
         try:
@@ -209,11 +186,11 @@ class ReceiptCorrelation:
         matches = []
         told = [Receipt(**orjson.loads(each)) for each in parked.values()]
         for receipt in sorted(told, key=lambda receipt: receipt.status != "pending"):
-            candidates = receipts.candidate_keys(receipt.provider_id)
-            await self._learn(candidates, receipt, {key: sent})
-            if self._forms.allow(candidates[key], same_number=_same_number(receipt, sent)):
-                log.info("early receipt matched", message_id=sent.message_id, sent_message_id=receipt.provider_id)
-                matches.append(_Match(key, sent, receipt))
+            for provider_id in receipt.ids:
+                if match := await self._match(provider_id, receipt, {key: sent}, learn=True):
+                    log.info("early receipt matched", message_id=sent.message_id, sent_message_id=provider_id)
+                    matches.append(match)
+                    break
         return matches
 
     async def _keep_saving(self) -> None:
@@ -233,14 +210,15 @@ class ReceiptCorrelation:
     # --- receipts -----------------------------------------------------------------------------------------------------
 
     async def received(self, receipt: Receipt) -> str | None:
-        """Report it, or park it. Returns the message's id, None when it is not known (yet)."""
+        """Report it, or park it. Returns the message's id, None when it is not known (yet). Raises NotItsMessages."""
         match = await self._find(receipt)
+        if match is None and receipt.by_text and await self._submits_end(receipt.addresses):
+            match = await self._find(receipt)
         parked = match is None and receipt.certain
         if parked:
             ttl = min(self._config.parked_receipt_ttl, PARK_TTL)
             told = {receipt.state: orjson.dumps(receipt).decode()}
-            names = [f"parked:{key}" for key in receipts.candidate_keys(receipt.provider_id)]
-            await asyncio.gather(*(self._store.put_fields(name, told, ttl) for name in names))
+            await asyncio.gather(*(self._store.put_fields(name, told, ttl) for name in _parked(receipt)))
             match = await self._find(receipt, learn=False)  # it may have been saved between our look and our parking
             if match is None:
                 log.info("receipt of an unknown message kept", sent_message_id=receipt.provider_id)
@@ -251,27 +229,53 @@ class ReceiptCorrelation:
             await self._unpark(match)
         return match.sent.message_id
 
+    async def _submits_end(self, addresses: Sequence[str]) -> bool:
+        """When the ids of all that is being sent to who wrote a receipt are known, or late; False: nothing is."""
+        found = {each for each, to in self._submitting.items() if any(receipt_ids.same_number(a, to) for a in addresses[:1])}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EARLY_PATIENCE):
+                while found & self._submitting.keys():
+                    await self._answered.wait()
+        return bool(found)
+
     async def _unpark(self, match: _Match) -> None:
         """It is reported: what is kept of it for that is needed no more."""
-        for key in receipts.candidate_keys(match.receipt.provider_id):
-            await self._store.remove_fields(f"parked:{key}", match.receipt.state)
+        for name in _parked(match.receipt):
+            await self._store.remove_fields(name, match.receipt.state)
 
     async def _find(self, receipt: Receipt, *, learn: bool = True) -> _Match | None:
-        """The sent part whose id the receipt's stands for."""
-        candidates = receipts.candidate_keys(receipt.provider_id)
-        known = {key: sent for key in candidates if (sent := self._unsaved.get(key))}
-        if not known:
-            found = await self._store.fields(*(f"sent:{key}" for key in candidates))
-            known = {
-                key: SentPart(**orjson.loads(fields["message"]))
-                for key, fields in zip(candidates, found, strict=True)
-                if "message" in fields
-            }
-        if learn:
+        """The sent part that one of its ids stands for. Raises NotItsMessages."""
+        for provider_id in receipt.ids:
+            candidates = receipt_ids.candidate_keys(provider_id)
+            known = {key: sent for key in candidates if (sent := self._unsaved.get(key))}
+            if not known:
+                found = await self._store.fields(*(f"sent:{key}" for key in candidates))
+                known = {
+                    key: SentPart(**orjson.loads(fields["message"]))
+                    for key, fields in zip(candidates, found, strict=True)
+                    if "message" in fields
+                }
+            if match := await self._match(provider_id, receipt, known, learn=learn):
+                return match
+            if receipt.by_text and any(self._forms.allow(candidates[key], same_number=False) for key in known):
+                raise NotItsMessages
+        return None
+
+    async def _match(
+        self, provider_id: str, receipt: Receipt, known: dict[str, SentPart], *, learn: bool
+    ) -> _Match | None:
+        """The part of these, by the keys of their ids, that this id of the receipt's stands for."""
+        candidates = receipt_ids.candidate_keys(provider_id)
+        known = {key: sent for key, sent in known.items() if key in candidates}
+        if learn and (not receipt.by_text or any(_same_number(receipt, sent) for sent in known.values())):
             await self._learn(candidates, receipt, known)
+        # an id that stands in the text only, beside another, may be of another numbering
+        needs_number = receipt.by_text or provider_id != receipt.provider_id
         for key, sent in sorted(known.items(), key=lambda item: self._forms.usual not in candidates[item[0]]):
-            if self._forms.allow(candidates[key], same_number=_same_number(receipt, sent)):
-                return _Match(key, sent, receipt)
+            same = _same_number(receipt, sent)
+            if (same or not needs_number) and self._forms.allow(candidates[key], same_number=same):
+                others = tuple(each for each in receipt.ids if each != provider_id)
+                return _Match(key, sent, dataclasses.replace(receipt, provider_id=provider_id, other_ids=others))
         return None
 
     async def _learn(self, candidates: dict[str, set[str]], receipt: Receipt, known: dict[str, SentPart]) -> None:
@@ -280,7 +284,7 @@ class ReceiptCorrelation:
             if form:
                 self._forms.count(form, REMEMBERED)
         before = self._forms.usual
-        self._forms.seen(receipts.key(receipt.provider_id), "received")
+        self._forms.seen(next(iter(candidates)), "received")
         fitting = [candidates[key] for key, sent in known.items() if _same_number(receipt, sent)]
         certain = [form for forms in fitting if len(forms) == 1 for form in forms]
         for form in certain:
@@ -344,4 +348,11 @@ def message_status(parts: list[str | None]) -> str | None:
 
 
 def _same_number(receipt: Receipt, sent: SentPart) -> bool:
-    return any(receipts.same_number(address, sent.to_addr) for address in receipt.addresses)
+    """Some SMSCs swap the addresses; a stranger may well write to whom a message went to."""
+    addresses = receipt.addresses[:1] if receipt.by_text else receipt.addresses
+    return any(receipt_ids.same_number(address, sent.to_addr) for address in addresses)
+
+
+def _parked(receipt: Receipt) -> list[str]:
+    """The names under which it waits for its message."""
+    return [f"parked:{key}" for provider_id in receipt.ids for key in receipt_ids.candidate_keys(provider_id)]

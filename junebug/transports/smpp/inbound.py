@@ -21,7 +21,7 @@ from junebug.smpp.text.codecs import UndecodableText
 from junebug.transports.base import TransportContext
 from junebug.transports.smpp import mo
 from junebug.transports.smpp.config import SmppConfig
-from junebug.transports.smpp.correlation import ReceiptCorrelation
+from junebug.transports.smpp.correlation import NotItsMessages, ReceiptCorrelation
 from junebug.transports.smpp.pdu_log import PduLog
 from junebug.transports.smpp.reassembly import Reassembly, Whole
 from junebug.transports.smpp.receipts import Receipt, ReceiptReader, UnreadableReceipt
@@ -42,7 +42,9 @@ class Inbound:
         self._config = config
         self._correlation = correlation
         self._pdu_log = pdu_log
-        self._receipts = ReceiptReader(config.receipt_regex, config.receipt_statuses, config.receipt_use_esm_class)
+        self._receipts = ReceiptReader(
+            config.receipt_expression, config.receipt_statuses, config.receipt_use_esm_class, config.receipt_without_flag
+        )
         self._reassembly = Reassembly(context.store, config.mo_multipart_timeout, self._deliver_whole)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -72,10 +74,11 @@ class Inbound:
         entry = _Entry(lambda message_id: self._pdu_log("in", pdu.raw, pdu, message_id))
         status = c.ESME_ROK
         try:
+            inbound = mo.read(pdu)
             addresses = (pdu.source_addr, pdu.destination_addr)
-            receipt = self._receipts.read(pdu.esm_class, pdu.tlvs, mo.receipt_text(pdu), addresses)
+            receipt = self._receipts.read(pdu.esm_class, pdu.tlvs, mo.receipt_text(inbound), addresses)
             if receipt is None or not await self._match(receipt, entry):
-                await self._deliver(pdu, entry)
+                await self._deliver(inbound, entry)
         except UnreadableReceipt as error:
             self._context.log.warning("receipt left out", reason=str(error))
         except UndecodableText as error:
@@ -93,37 +96,41 @@ class Inbound:
 
     async def _match(self, receipt: Receipt, entry: _Entry) -> bool:
         """False: it is a message that only looks like a receipt."""
-        message_id = await self._with_store(lambda: self._correlation.received(receipt))
+        try:
+            message_id = await self._with_store(lambda: self._correlation.received(receipt))
+        except NotItsMessages:
+            return False
         entry.write(message_id)
         return message_id is not None or receipt.certain
 
-    async def _deliver(self, pdu: DeliverSm | DataSm, entry: _Entry) -> None:
-        inbound = mo.read(pdu)
-        overrides = self._config.codecs_of_data_codings
-        if inbound.part:
-            # its end may be half a character: only an alphabet that is none is refused
-            mo.decode(inbound.octets, overrides, errors="replace")
-            part = inbound.part
+    async def _deliver(self, inbound: mo.Inbound, entry: _Entry) -> None:
+        content, part = mo.decode([inbound.octets], self._config.codecs_of_data_codings), inbound.part
+        if mo.is_unreadable(content, is_part=part is not None):
+            raise UndecodableText(f"no character of it is of data_coding 0x{inbound.octets.data_coding:02x}")
+        if part:
             return entry.write(await self._with_store(lambda: self._reassembly.add(inbound, part)))
-        content = mo.decode(inbound.octets, overrides)
         if not content and not self._config.allow_empty_messages:
             raise UndecodableText("it is empty, and allow_empty_messages is off")
-        message_id = new_id()
+        message_id, parameters = new_id(), inbound.parameters()
         entry.write(message_id)
         await self._context.inbound(
             to_addr=inbound.destination_addr, from_addr=inbound.source_addr, content=content,
-            transport_type=self._config.transport_type, message_id=message_id, helper_metadata=inbound.metadata(),
-        )
+            transport_type=self._config.transport_type, message_id=message_id,
+            helper_metadata={"smpp": {"tlvs": parameters}} if parameters else {},
+        )  # fmt: skip
 
     async def _deliver_whole(self, whole: Whole) -> None:
-        metadata: dict[str, Any] = {}
+        told: dict[str, Any] = {"tlvs": whole.parameters} if whole.parameters else {}
         if whole.missing:
-            metadata = {"incomplete": True, "smpp": {"parts": whole.parts, "missing_parts": list(whole.missing)}}
+            told |= {"parts": whole.parts, "missing_parts": list(whole.missing)}
+        metadata: dict[str, Any] = {"smpp": told} if told else {}
+        if whole.missing:
+            metadata["incomplete"] = True
         await self._context.inbound(
             to_addr=whole.destination_addr, from_addr=whole.source_addr,
-            content=mo.decode_whole(whole.texts, self._config.codecs_of_data_codings),
+            content=mo.decode_anyway(whole.texts, self._config.codecs_of_data_codings),
             transport_type=self._config.transport_type, message_id=whole.message_id, helper_metadata=metadata,
-        )
+        )  # fmt: skip
 
     @staticmethod
     async def _with_store(call: Callable[[], Awaitable[str | None]]) -> str | None:

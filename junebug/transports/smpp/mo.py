@@ -6,10 +6,9 @@ Neighbours: smpp/text (what octets mean, user data headers), reassembly.py (part
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from junebug.smpp import constants as c
 from junebug.smpp.pdu import DataSm, DeliverSm, SubmitSm
@@ -45,24 +44,23 @@ class Inbound:
     part: multipart.Concatenation | None = None
     tlvs: Mapping[int, bytes] = field(default_factory=dict)
 
-    def metadata(self) -> dict[str, Any]:
-        """For channel_data: the optional parameters that nothing else tells of, in hexadecimal."""
-        told = {c.tlv_name(tag): value.hex() for tag, value in self.tlvs.items() if tag not in _TOLD_OTHERWISE}
-        return {"smpp": {"tlvs": told}} if told else {}
+    def parameters(self) -> dict[str, str]:
+        """The optional parameters that nothing else tells of, in hexadecimal."""
+        return {c.tlv_name(tag): value.hex() for tag, value in self.tlvs.items() if tag not in _TOLD_OTHERWISE}
 
 
 def payload(pdu: Carrier) -> bytes:
-    """The octets of the message, header included: the short_message, or message_payload where that is empty."""
+    """The octets of the message, header included: the short_message, or message_payload where that says nothing."""
     short_message = b"" if isinstance(pdu, DataSm) else pdu.short_message
-    return short_message or pdu.tlvs.get(c.MESSAGE_PAYLOAD, b"")
+    return short_message if short_message.strip(b"\0 \t\r\n") else pdu.tlvs.get(c.MESSAGE_PAYLOAD) or short_message
 
 
-def receipt_text(pdu: Carrier) -> str:
+def receipt_text(inbound: Inbound) -> str:
     """What a receipt says: ASCII almost always, whatever its data_coding claims."""
-    octets = payload(pdu)
-    if pdu.data_coding == c.DATA_CODING_UCS2 and b"\0" in octets[:2]:
-        return octets.decode("utf-16-be", "replace")
-    return octets.decode("latin-1")
+    data = inbound.octets.data
+    if inbound.octets.data_coding == c.DATA_CODING_UCS2 and (b"\0" in data[:2] or data[:2] in codecs.UTF_16_MARKS):
+        return codecs.decode_text(data, c.DATA_CODING_UCS2, errors="replace")
+    return data.decode("latin-1")
 
 
 def read(pdu: Carrier) -> Inbound:
@@ -79,26 +77,26 @@ def read(pdu: Carrier) -> Inbound:
     return Inbound(pdu.source_addr, pdu.destination_addr, told, part if part and part.total > 1 else None, pdu.tlvs)
 
 
-def decode(octets: Octets, overrides: Mapping[int, str], errors: str = "strict") -> str:
-    """Raises codecs.UndecodableText; with errors="replace" only for a data_coding that is of no text."""
-    return codecs.decode_text(
-        octets.data, octets.data_coding, overrides,
-        locking_shift=octets.locking_shift, single_shift=octets.single_shift, errors=errors,
-    )  # fmt: skip
+def decode(parts: Iterable[Octets], overrides: Mapping[int, str]) -> str:
+    """The text of a message's parts, together where they are alike, since one may end within a character.
+
+    What cannot be decoded shows as replacement characters. Raises codecs.UndecodableText for a data_coding of no text.
+    """
+    return "".join(
+        codecs.decode_parts([each.data for each in alike], coding[0], overrides, shifts=coding[1:], errors="replace")
+        for coding, alike in itertools.groupby(parts, key=lambda each: each.coding)
+    )
 
 
-def decode_whole(parts: Collection[Octets], overrides: Mapping[int, str]) -> str:
-    """The text of a message in parts: together where they are alike, since a part may end within a character."""
-    codings = {each.coding for each in parts}
-    if len(codings) == 1:
-        with contextlib.suppress(codecs.UndecodableText):
-            return decode(Octets(b"".join(each.data for each in parts), *codings.pop()), overrides)
-    return "".join(decode_anyway(each, overrides) for each in parts)
-
-
-def decode_anyway(octets: Octets, overrides: Mapping[int, str]) -> str:
-    """What cannot be decoded shows as replacement characters."""
+def decode_anyway(parts: Iterable[Octets], overrides: Mapping[int, str]) -> str:
+    """The same of what is no text as well."""
     try:
-        return decode(octets, overrides, errors="replace")
+        return decode(parts, overrides)
     except codecs.UndecodableText:
         return REPLACEMENT
+
+
+def is_unreadable(text: str, *, is_part: bool = False) -> bool:
+    """Whether no character of it could be decoded; of a part, one may be half of a character."""
+    lost = text.count(REPLACEMENT)
+    return lost > is_part and not text.replace(REPLACEMENT, "").strip()

@@ -54,7 +54,7 @@ class PduLog:
             if value != default:
                 entry[_RENAMED.get(name, name)] = value if isinstance(value, int | str) else repr(value)
         if isinstance(pdu, mo.Carrier):
-            entry["content"] = REDACTED if self._redact else mo.decode_anyway(mo.read(pdu).octets, self._overrides)
+            entry["content"] = REDACTED if self._redact else mo.decode_anyway([mo.read(pdu).octets], self._overrides)
         tlvs = {
             c.tlv_name(tag): REDACTED if tag == c.MESSAGE_PAYLOAD and self._redact else value.hex()
             for tag, value in pdu.tlvs.items()

@@ -1,8 +1,9 @@
 """Reassembly: inbound messages in parts, in any order and with repeats, put together in Redis across restarts.
 
-What it keeps: `mo:<addresses, reference, number of parts>`, a hash of the parts so far, the id that the whole will have,
-and when it is given up; and `mo_waiting`, a hash of the names of all that are incomplete. What never completes is
-delivered as it stands, flagged. Neighbours: mo.py reads one PDU, inbound.py acknowledges it after `add` has returned.
+What it keeps: `mo:<addresses, reference, number of parts>`, a hash of the parts so far and the id that the whole will have,
+`...:done`, the parts of the one delivered last, for a while; and `mo_waiting`, a hash of the names of all that are incomplete,
+and when each is given up. What never completes is delivered as it stands, flagged. Neighbours: mo.py reads one PDU, inbound.py
+acknowledges it after `add` has returned.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 import orjson
 import structlog
@@ -25,8 +26,12 @@ from junebug.transports.smpp.mo import Inbound, Octets
 log = structlog.stdlib.get_logger("smpp")
 
 WAITING = "mo_waiting"
+PARAMETERS = "parameters:"
+REPEATS = "repeats"
+"""Field that is not empty where all parts so far are of the message that was delivered last: when they become a whole, it
+was sent again; when they do not, they were repeats."""
 REPEAT_TTL = 120.0
-"""Seconds in which a part of a message that is complete is known as a repeat."""
+"""Seconds in which parts of a message that is complete are known as repeats."""
 LOCKS = 64
 SPARE_TTL = 3600.0
 """So much longer than the time-out parts are kept: the sweep must find them, also after an hour's outage of ours."""
@@ -42,6 +47,8 @@ class Whole:
     texts: tuple[Octets, ...]
     parts: int
     missing: tuple[int, ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Of all parts; where several have the same, the first one's."""
 
 
 class Reassembly:
@@ -69,27 +76,33 @@ class Reassembly:
         return self._locks[hash(name) % LOCKS]
 
     async def _add(self, name: str, inbound: Inbound, part: Concatenation) -> str:
-        octets = inbound.octets
+        number, octets = str(part.number), inbound.octets
         told = orjson.dumps([octets.data.hex(), *octets.coding]).decode()
-        (known,) = await self._store.fields(name)
-        if known and known.get(str(part.number), told) != told:
+        known, done = await self._store.fields(name, _done(name))
+        if known.get(number, told) != told:
             # the same reference for another message: phones count to 255 and then begin again, some always say 0
-            if "delivered" not in known:
+            if known.get(REPEATS):
+                await self._store.remove(name)
+            else:
                 await self._give_up(name, known)
-            await self._store.remove(name)
             known = {}
-        if "delivered" in known:
-            log.info("repeated part left out", message_id=known["id"], part=part.number, parts=part.total)
-            return known["id"]
-        fields = {str(part.number): told}
-        if "id" not in known:
-            deadline = self._now() + self._timeout
+        is_new = "id" not in known
+        are_repeats = (is_new or bool(known.get(REPEATS))) and done.get(number) == told
+        fields = {number: told, REPEATS: "1" if are_repeats else ""}
+        if parameters := inbound.parameters():
+            fields[f"{PARAMETERS}{number}"] = orjson.dumps(parameters).decode()
+        if is_new:
             fields |= {"id": new_id(), "total": str(part.total)}
             fields |= {"source": inbound.source_addr, "destination": inbound.destination_addr}
+        if not are_repeats and (is_new or known.get(REPEATS)):
+            deadline = self._now() + self._timeout
             await self._store.put_fields(WAITING, {name: str(deadline)}, self._timeout + SPARE_TTL)
-        found = await self._store.put_fields(name, fields, self._timeout + SPARE_TTL)
+        found = await self._store.put_fields(name, fields, REPEAT_TTL if are_repeats else self._timeout + SPARE_TTL)
         if all(str(number) in found for number in range(1, part.total + 1)):
             await self._finish(name, found)
+        elif are_repeats:
+            log.info("repeated part left out", message_id=done["id"], part=part.number, parts=part.total)
+            return done["id"]
         return found["id"]
 
     async def sweep(self) -> None:
@@ -100,7 +113,7 @@ class Reassembly:
                 continue
             async with self._lock(name):
                 (fields,) = await self._store.fields(name)
-                if "id" in fields and "delivered" not in fields:
+                if "id" in fields:
                     await self._give_up(name, fields)
                 await self._store.remove_fields(WAITING, name)
 
@@ -110,12 +123,24 @@ class Reassembly:
 
     async def _finish(self, name: str, fields: dict[str, str]) -> None:
         total = int(fields["total"])
-        told = {number: orjson.loads(fields[str(number)]) for number in range(1, total + 1) if str(number) in fields}
-        texts = tuple(Octets(bytes.fromhex(data), *coding) for data, *coding in told.values())
-        missing = tuple(number for number in range(1, total + 1) if number not in told)
-        await self._deliver(Whole(fields["id"], fields["source"], fields["destination"], texts, total, missing))
+        told = {number: fields.get(str(number), "") for number in range(1, total + 1)}
+        there = [orjson.loads(each) for each in told.values() if each]
+        texts = tuple(Octets(bytes.fromhex(data), *coding) for data, *coding in there)
+        missing = tuple(number for number, each in told.items() if not each)
+        parameters: dict[str, str] = {}
+        for number in reversed(told):
+            parameters |= orjson.loads(fields.get(f"{PARAMETERS}{number}", "{}"))
+        whole = Whole(fields["id"], fields["source"], fields["destination"], texts, total, missing, parameters)
+        await self._deliver(whole)
         try:
-            await self._store.put_fields(name, {"delivered": "1"}, REPEAT_TTL)
+            done = {str(number): each for number, each in told.items()}
+            await self._store.put_fields(_done(name), {**done, "id": fields["id"]}, REPEAT_TTL)
+            await self._store.remove(name)
             await self._store.remove_fields(WAITING, name)
         except StoreUnavailable as error:
             log.warning("a whole message is delivered, but not marked so", message_id=fields["id"], reason=str(error))
+
+
+def _done(name: str) -> str:
+    """Where the parts are that were delivered last under a name."""
+    return f"{name}:done"

@@ -1,35 +1,20 @@
-"""Delivery receipts: which deliver_sm is one, what it says, and which sent message its id can mean. Pure.
+"""Delivery receipts: which deliver_sm is one, and what it says. Pure.
 
-Neighbours: correlation.py finds the message and keeps how far it got. SMPP 3.4 §5.2.12 (esm_class), §5.2.28 (message_state),
-appendix B (the text); the rest is what SMSCs are seen to send.
+Neighbours: receipt_text.py reads the text, correlation.py finds the message and keeps how far it got. SMPP 3.4 §5.2.12
+(esm_class), §5.2.28 (message_state), appendix B (the text); the rest is what SMSCs are seen to send.
 """
 
 from __future__ import annotations
 
-import re
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from junebug.smpp import constants as c
+from junebug.transports.smpp.receipt_ids import key
+from junebug.transports.smpp.receipt_text import LONGEST_VALUE, Fields, scan
 
-DEFAULT_REGEX = re.compile(
-    r"id:\s*(?P<id>[^\s\0]{1,65})"
-    r"(?:\s+sub:\s*(?P<sub>[^\s]*))?"
-    r"(?:\s+dlvrd:\s*(?P<dlvrd>[^\s]*))?"
-    r"(?:\s+submit[ _]?date:\s*(?P<submit_date>\d*))?"
-    r"(?:\s+done[ _]?date:\s*(?P<done_date>\d*))?"
-    r"\s+stat(?:us)?:\s*(?P<stat>[A-Z0-9_]{1,20})"
-    r"(?:\s+err:\s*(?P<err>[^\s\0]*))?"
-    r"(?:\s+text:\s*(?P<text>.{0,20}))?",
-    re.IGNORECASE | re.DOTALL,
-)
-"""Appendix B with what may be missing left out; `_by_names` reads other orders."""
-
-_NAMED = re.compile(
-    r"\b(id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat(?:us)?|err(?:or)?|text)\s*[:=]\s*([^\s,;\0]*)", re.IGNORECASE
-)
+WithoutFlag = Literal["never", "matching"]
 
 STATUS_MAPPING: Mapping[str, str] = {
     # message_state (SMPP 3.4 §5.2.28, 5.0 §4.7.15); accepted is "read on behalf of the subscriber by customer service":
@@ -56,7 +41,11 @@ class Receipt:
     state: str
     status: str
     certain: bool = True
-    """False: only its text says so; it is a receipt if its id is one of ours, else somebody's message."""
+    """False: it is a receipt if its id is one of ours, else somebody's message."""
+    by_text: bool = False
+    """Only its text says so, as anybody may write it: it must come from whom its message went to."""
+    other_ids: Sequence[str] = ()
+    """What it says besides of which message it is about: by its text, where its parameters say something else."""
     error_code: str | None = None
     submit_date: str | None = None
     done_date: str | None = None
@@ -64,6 +53,11 @@ class Receipt:
     """(network type, code), SMPP 3.4 §5.3.2.31."""
     addresses: Sequence[str] = ()
     """Of the receipt, from and to: the first should be whom the message went to, but some SMSCs swap them."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """In the order in which they are looked for."""
+        return self.provider_id, *self.other_ids
 
     def details(self) -> dict[str, Any]:
         """For event_details; the dates are as the SMSC wrote them, in its own time zone."""
@@ -84,25 +78,29 @@ class UnreadableReceipt(Exception):
 class ReceiptReader:
     """Reads receipts as a channel's config wants them read."""
 
-    regex: re.Pattern[str] = DEFAULT_REGEX
+    expression: Callable[[str], Fields] | None = None
+    """An operator's own, beside what SMSCs usually write."""
     statuses: Mapping[str, str] = field(default_factory=lambda: STATUS_MAPPING)
     use_esm_class: bool = True
+    without_flag: WithoutFlag = "matching"
 
     def read(self, esm_class: int, tlvs: Mapping[int, bytes], text: str, addresses: Sequence[str] = ()) -> Receipt | None:
         """None: not a receipt. Raises UnreadableReceipt. `text`: the short_message or payload as Latin-1 text."""
         kind = esm_class & c.ESM_CLASS_TYPE_MASK
-        by_tlvs = c.RECEIPTED_MESSAGE_ID in tlvs
-        found = self.regex.search(text)
-        if found:
-            fields = {name: value.strip("\0 ") for name, value in found.groupdict().items() if value}
-        else:
-            fields = _by_names(text) if kind or by_tlvs else {}
-        provider_id = _c_string(tlvs.get(c.RECEIPTED_MESSAGE_ID, b"")) or fields.get("id", "")
-        # the TLV's state, by its name; the text's where there is none, or one that no specification knows
-        numbers = tlvs.get(c.MESSAGE_STATE)
-        state = (c.MESSAGE_STATE_NAMES.get(numbers[-1]) if numbers else None) or fields.get("stat", "")
-        if not provider_id or not state:
-            if kind & (c.ESM_CLASS_DELIVERY_RECEIPT | c.ESM_CLASS_INTERMEDIATE) and self.use_esm_class:
+        # other types are acknowledgements that a phone writes, not an SMSC
+        is_flagged = self.use_esm_class and bool(kind & (c.ESM_CLASS_DELIVERY_RECEIPT | c.ESM_CLASS_INTERMEDIATE))
+        by_text = not is_flagged and c.RECEIPTED_MESSAGE_ID not in tlvs
+        if by_text and self.without_flag == "never":
+            return None
+        if by_text and not self.expression and c.MESSAGE_STATE not in tlvs and "stat" not in text.lower():
+            return None  # most messages, at once
+        fields = self.expression(text) if self.expression else {}
+        fits = bool(fields) or not self.expression
+        fields = fields or scan(text)
+        ids = [each for each in (_c_string(tlvs.get(c.RECEIPTED_MESSAGE_ID, b"")), fields.get("id", "")) if each]
+        state = _state(tlvs.get(c.MESSAGE_STATE), fields.get("stat", ""))
+        if not ids or not state:
+            if is_flagged:
                 raise UnreadableReceipt(f"esm_class 0x{esm_class:02x} says receipt, but there is no id or state in it")
             return None
         status = self.statuses.get(state.upper(), "pending")
@@ -110,10 +108,12 @@ class ReceiptReader:
             status = "pending"  # an intermediate notification ends nothing
         error = tlvs.get(c.NETWORK_ERROR_CODE, b"")
         return Receipt(
-            provider_id=provider_id,
+            provider_id=ids[0],
+            other_ids=tuple(each for each in ids[1:] if key(each) != key(ids[0])),
             state=state,
             status=status,
-            certain=by_tlvs or (bool(kind) if self.use_esm_class else True),
+            certain=not by_text or (fits and not self.use_esm_class),
+            by_text=by_text,
             error_code=fields.get("err") or None,
             submit_date=fields.get("submit_date") or None,
             done_date=fields.get("done_date") or None,
@@ -122,57 +122,16 @@ class ReceiptReader:
         )
 
 
-def _by_names(text: str) -> dict[str, str]:
-    """`stat:DELIVRD id:12 ...` in any order, with = for : as well."""
-    found: dict[str, str] = {}
-    for name, value in _NAMED.findall(text):
-        key = re.sub(r"[ _]?date", "_date", name.lower())
-        key = {"status": "stat", "error": "err"}.get(key, key)
-        found.setdefault(key, value)
-    return found
+def _state(parameter: bytes | None, of_text: str) -> str:
+    """message_state by its name; the text's where that is none, one that no specification knows, or 0: many leave it so."""
+    named = c.MESSAGE_STATE_NAMES.get(parameter[-1]) if parameter else None
+    return of_text if named is None or (of_text and parameter and not parameter[-1]) else named
 
 
 def _c_string(value: bytes) -> str:
-    return value.split(b"\0", 1)[0].decode("latin-1").strip()
+    return value.split(b"\0", 1)[0].decode("latin-1").strip()[:LONGEST_VALUE]
 
 
 def moves_forward(before: str | None, after: str) -> bool:
     """Whether a message's status may change so: to pending once, then to one final status, then never again."""
     return _RANKS[after] > _RANKS.get(before or "", 0)
-
-
-# --- message ids --------------------------------------------------------------------------------------------------------
-
-FORMS = ("same", "hex", "decimal")
-"""How the submit_sm_resp's id is had from a receipt's: as it is, as its number in hexadecimal, or in decimal."""
-
-
-def key(provider_id: str) -> str:
-    """What ids that differ only in case, leading zeros, a 0x, or a UUID's dashes have in common."""
-    text = provider_id.strip("\0 \t\r\n").lower().removeprefix("0x")
-    if text.count("-") == 4:
-        try:
-            return uuid.UUID(text).hex.lstrip("0")
-        except ValueError:
-            pass
-    return text.lstrip("0") or "0"
-
-
-def candidate_keys(provider_id: str) -> dict[str, set[str]]:
-    """Key of each submit_sm_resp's id that a receipt's id may stand for -> the forms by which it does."""
-    same = key(provider_id)
-    found = {same: {"same"}}
-    if same.isascii() and same.isdigit() and len(same) <= 39:  # 128 bits
-        found.setdefault(f"{int(same):x}", set()).add("hex")
-    if len(same) <= 32 and re.fullmatch("[0-9a-f]+", same):
-        found.setdefault(str(int(same, 16)), set()).add("decimal")
-    return found
-
-
-def same_number(a: str, b: str) -> bool:
-    """Whether two spellings can mean one phone: +27820001111, 0027820001111, 0820001111."""
-    a, b = (re.sub(r"[^0-9a-z]", "", number.lower()).lstrip("0") for number in (a, b))
-    if not a or not b:
-        return False
-    shorter, longer = sorted((a, b), key=len)
-    return longer == shorter or (len(shorter) >= 7 and longer.endswith(shorter))

@@ -158,7 +158,8 @@ class SmppTransport(Transport):
         try:
             for _ in progress.missing[1:]:
                 await self.context.permit(message.priority)
-            await self._submit_missing(message, progress)
+            with self._correlation.submitting(message_id, message.to_addr or ""):
+                await self._submit_missing(message, progress)
         except (Rejected, Expired):
             self._forget(message_id)
             raise

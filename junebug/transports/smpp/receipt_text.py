@@ -1,0 +1,134 @@
+"""What a receipt's text says, field by field: as SMSCs write it, or as an operator's own expression has it. Pure.
+
+Any phone can send such a text, so both are linear in it. Neighbour: receipts.py (what is a receipt, and of what).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import re2
+
+Fields = Mapping[str, str]
+"""id, stat, err, submit_date, done_date ... by name, those that say something."""
+
+LONGEST_TEXT: Final = 1000
+"""Characters that are looked at: a receipt is one short message."""
+LONGEST_VALUE: Final = 65
+"""Octets of a message_id, its NUL included (SMPP 3.4 §5.2.23); other fields are shorter."""
+
+# --- as SMSCs write it ----------------------------------------------------------------------------------------------------
+
+_END: Final = r"""\s\x00-\x1f,;|()<>"'"""
+"""What ends a value, as the inside of a class."""
+_NAME: Final = re.compile(
+    r"\b((?:[Ss]ubmit|SUBMIT|[Dd]one|DONE) (?:[Dd]ate|DATE)|[A-Za-z_][\w.-]*+)\s*+[:=]", re.ASCII
+)  # fmt: skip
+_VALUE: Final = re.compile(rf"[{_END}]*+([^{_END}]+)")
+_DATE: Final = re.compile(rf"[{_END}]*+([^{_END}]+(?: \d[\d:.+-]*+)?)")
+_ENDS: Final = re.compile(rf"[{_END}]")
+_KEYS: Final[Fields] = {
+    "id": "id", "stat": "stat", "status": "stat", "err": "err", "error": "err", "text": "text", "sub": "sub",
+    "dlvrd": "dlvrd", **{f"{name}{between}date": f"{name}_date" for name in ("submit", "done") for between in (" ", "_", "")},
+}  # fmt: skip
+
+
+def scan(text: str) -> Fields:
+    """`id:12 sub:001 ... stat:DELIVRD err:000 text:...` (SMPP 3.4 appendix B) in any order, with = for : as well.
+
+    What follows `text:` is the message's own; it is looked at only for an id or a state that stand nowhere else.
+    """
+    found: dict[str, str] = {}
+    text, key, begin = text[:LONGEST_TEXT], "", 0
+    for name in _NAME.finditer(text):
+        start, known = name.start(), _KEYS.get(name[1].lower(), "")
+        if not known and start and not _ENDS.match(text, start - 1):
+            continue  # part of a value, such as an id with a colon
+        _add(found, key, text, begin, start)
+        key, begin = known, name.end()
+        if key == "text" and "id" in found and "stat" in found:
+            return found
+    _add(found, key, text, begin, len(text))
+    return found
+
+
+def _add(found: dict[str, str], key: str, text: str, begin: int, end: int) -> None:
+    """The value between two names: an empty one takes nothing from the next. A vendor's field has no key."""
+    if key and key not in found:
+        value = (_DATE if key.endswith("_date") else _VALUE).match(text, begin, end)
+        if value and value.end(1) - value.start(1) <= LONGEST_VALUE:
+            found[key] = value[1]
+
+
+# --- as an operator says --------------------------------------------------------------------------------------------------
+
+LONGEST_EXPRESSION: Final = 1000
+_MAX_PROGRAM: Final = 2000
+"""Instructions of a compiled expression (Vumi's has a thousand): a search takes some milliseconds at most."""
+_MAX_REPEAT: Final = 1000
+_NEEDED: Final = {"id", "stat"}
+
+_UNSUPPORTED: Final[Mapping[str, str]] = {
+    "(?=": "lookahead", "(?!": "lookahead", "(?<=": "lookbehind", "(?<!": "lookbehind", "(?(": "conditional",
+    "(?>": "atomic group", "(?#": "comment", "(?x": "verbose mode", "(?P": "backreference to a group by name",
+    **{f"\\{digit}": "backreference" for digit in "123456789"},
+    **{f"{sign}+": "possessive repetition" for sign in "*+?"},
+}  # fmt: skip
+"""What Python's expressions have and RE2's have not, since it cannot be searched for in linear time, or by its design."""
+
+_TOKEN: Final = re.compile(
+    r"\\Z|\\.|\[\^?\]?(?:\\.|[^\]\\])*+\]|\{(?P<least>\d*),?(?P<most>\d*)\}", re.DOTALL
+)  # fmt: skip
+
+
+class BadExpression(ValueError):
+    """An operator's expression that cannot be used, and why."""
+
+
+def expression(pattern: str) -> Callable[[str], Fields]:
+    """A reader of texts that fit the pattern; of others it reads nothing. Raises BadExpression.
+
+    The pattern is RE2's, in which Python's own `\\Z` and `{,n}` are taken too.
+    """
+    if len(pattern) > LONGEST_EXPRESSION:
+        raise BadExpression(f"it is longer than {LONGEST_EXPRESSION} characters")
+    options = re2.Options()
+    options.dot_nl, options.log_errors = True, False
+    try:
+        regex = re2.compile(_TOKEN.sub(_translate, pattern), options)
+    except re2.error as error:
+        raise BadExpression(_why(error)) from None
+    except UnicodeError:
+        raise BadExpression("it holds half a surrogate pair") from None
+    if regex.programsize > _MAX_PROGRAM:
+        raise BadExpression("its repetitions make it too large")
+    if missing := _NEEDED - regex.groupindex.keys():
+        raise BadExpression(f"it has no group named {' or '.join(sorted(missing))}")
+    return functools.partial(_search, regex)
+
+
+def _translate(token: re.Match[str]) -> str:
+    """What RE2 would take for plain characters, or not at all."""
+    least, most = token["least"], token["most"]
+    if most is None:
+        return r"\z" if token[0] == r"\Z" else token[0]
+    if any(int(number) > _MAX_REPEAT for number in (least, most) if number):
+        raise BadExpression(f"it repeats something more than {_MAX_REPEAT} times")
+    return f"{{0,{most}}}" if most and not least else token[0]
+
+
+def _why(error: Exception) -> str:
+    told = error.args[0] if error.args else ""
+    said = told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)
+    found = said.rpartition(": ")[2]
+    what = _UNSUPPORTED.get(found)
+    return f"{what} ({found}) is not supported: it runs on RE2, in linear time" if what else said[:200]
+
+
+def _search(regex: Any, text: str) -> Fields:
+    found = regex.search(text[:LONGEST_TEXT].removesuffix("\n"))  # Python's $ is before it, too; RE2's is not
+    values = found.groupdict() if found else {}
+    return {name: value.strip("\0 ")[:LONGEST_VALUE] for name, value in values.items() if value}
