@@ -31,6 +31,10 @@ _COMMANDS: dict[BindMode, int] = {
 }  # fmt: skip
 
 
+STEADY = 1.0
+"""Seconds that a bind has to last to count as one that worked: the pauses begin anew then."""
+
+
 class TlsError(Exception):
     """A certificate or key file cannot be used; the message names the option and the file."""
 
@@ -134,8 +138,10 @@ class PersistentBind:
                 delay = backoff.next()
                 self._tell(error.state, str(error), **error.details, retry_after=round(delay, 2))
             else:
-                backoff.reset()
+                bound_at = asyncio.get_running_loop().time()
                 reason = await asyncio.shield(session.closed)
+                if asyncio.get_running_loop().time() - bound_at >= STEADY:
+                    backoff.reset()
                 self._session = None
                 if self._stopping:
                     return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import ssl
 import subprocess
@@ -29,7 +30,7 @@ class Watched(PersistentBind):
         self.events: list[BindEvent] = []
         self.log = Log(answer=True)
         options = {
-            "initial_reconnect_delay": 0.02,
+            "initial_reconnect_delay": 0.1,
             "bind_timeout": 5.0,
             "system_id": "me",
             "password": "secret",
@@ -139,7 +140,7 @@ async def test_a_message_that_comes_with_the_bind_response_is_taken(peer: Peer, 
 
 
 async def test_a_refused_bind_is_told_with_its_status_and_tried_again_ever_later(peer: Peer, link: Any) -> None:
-    its = link(peer.port, initial_reconnect_delay=0.01, max_reconnect_delay=0.04)
+    its = link(peer.port, initial_reconnect_delay=0.12, max_reconnect_delay=0.5)
     for _ in range(4):
         connection = await peer.connection()
         connection.answer(await connection.expect(Bind), c.ESME_RINVPASWD)
@@ -150,9 +151,8 @@ async def test_a_refused_bind_is_told_with_its_status_and_tried_again_ever_later
     assert "ESME_RINVPASWD" in refused[0].message
     assert "secret" not in "".join(map(repr, its.events))
     delays = [event.details["retry_after"] for event in refused]
-    assert delays[0] == 0.01
-    assert delays[-1] > 0.01
-    assert all(delay <= 0.04 for delay in delays)
+    assert delays[0] == 0.12
+    assert 0.12 < delays[1] < delays[2] < delays[3]
 
 
 async def test_a_bind_without_answer_times_out(peer: Peer, link: Any) -> None:
@@ -160,7 +160,7 @@ async def test_a_bind_without_answer_times_out(peer: Peer, link: Any) -> None:
     connection = await peer.connection()
     await connection.expect(Bind)
     event = await its.state(BindState.BIND_TIMEOUT)
-    assert event.details["retry_after"] == 0.02
+    assert event.details["retry_after"] == 0.1
     await connection.eof()
     await bound(peer)
     await its.wait_bound()
@@ -197,14 +197,31 @@ async def test_an_unknown_host_is_told(link: Any) -> None:
 # --- coming back ------------------------------------------------------------------------------------------------------
 
 
-async def test_each_loss_of_a_bound_link_is_followed_by_the_first_delay(peer: Peer, link: Any) -> None:
+@pytest.mark.parametrize("trouble", ["refused", "dropped at once", "hung up"])
+async def test_without_any_delay_configured_nobody_is_hammered(peer: Peer, link: Any, trouble: str) -> None:
+    link(peer.port, initial_reconnect_delay=0, max_reconnect_delay=0)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1.3):
+            while True:
+                connection = await peer.connection()
+                if trouble != "hung up":
+                    bind = await connection.expect(Bind)
+                    connection.answer(bind, c.ESME_RBINDFAIL if trouble == "refused" else c.ESME_ROK)
+                connection.close()
+    assert 3 <= peer.accepted <= 5
+
+
+async def test_each_loss_of_a_link_that_lasted_is_followed_by_the_first_delay(
+    peer: Peer, link: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("junebug.smpp.bind.STEADY", 0.0)
     its = link(peer.port)
     for number in range(1, 6):
         connection = await bound(peer)
         await its.state(BindState.BOUND, number)
         connection.abort()
         event = await its.state(BindState.CONNECTION_LOST, number)
-        assert event.details["retry_after"] == 0.02
+        assert event.details["retry_after"] == 0.1
         assert event.details["kind"] == "lost"
     await bound(peer)
     await its.state(BindState.BOUND, 6)

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from junebug.runtime.backoff import Backoff
 from junebug.smpp import constants as c
 from junebug.smpp.codec import encode
 from junebug.smpp.fields import EncodeError
@@ -104,29 +103,6 @@ def test_without_an_interval_nobody_asks(interval: float | None) -> None:
     liveness = Liveness(interval=interval, timeout=5, now=0)
     assert liveness.deadline() is None
     assert liveness.check(1e9) is None
-
-
-def test_delays_begin_with_the_first_and_grow_to_the_longest() -> None:
-    backoff = Backoff(5, 60, uniform=lambda low, high: high)
-    assert [backoff.next() for _ in range(6)] == [5, 10, 20, 40, 60, 60]
-    backoff.reset()
-    assert backoff.next() == 5
-
-
-def test_delays_are_jittered_but_the_first() -> None:
-    backoff = Backoff(5, 60)
-    assert backoff.next() == 5
-    assert 8 <= backoff.next() <= 10
-    for _ in range(2000):
-        assert 0 < backoff.next() <= 60
-
-
-def test_a_first_delay_of_nothing_does_not_become_a_storm() -> None:
-    backoff = Backoff(0, 60, uniform=lambda low, high: low)
-    delays = [backoff.next() for _ in range(12)]
-    assert delays[0] == 0
-    assert all(delays[1:])
-    assert delays[-1] == 48
 
 
 # --- requests and responses -------------------------------------------------------------------------------------------

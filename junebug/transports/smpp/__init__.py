@@ -165,7 +165,7 @@ CONFIG_SCHEMA: dict[str, Any] = {
         # --- the link
         "smpp_bind_timeout": _seconds(30, "How long to wait for the connection, and then for the bind's answer."),
         "smpp_enquire_link_interval": _seconds(
-            55, "Silence of so many seconds is ended with an enquire_link; 0: never ask."
+            55, "Silence of so many seconds (at least 0.1) is ended with an enquire_link; 0: never ask."
         ),
         "initial_reconnect_delay": _seconds(5, "Pause before the first attempt to connect again; later ones grow."),
         "max_reconnect_delay": _seconds(60, "The longest such pause."),

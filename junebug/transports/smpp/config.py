@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from junebug.errors import InvalidChannelConfig, TransportStartError
+from junebug.runtime import backoff
 from junebug.smpp import constants as c
 from junebug.smpp.options import BindOptions, SessionOptions, TlsOptions
 from junebug.smpp.text import codecs
@@ -182,7 +183,7 @@ def _bind(option: _Options) -> BindOptions:
         password=option("password")[:LONGEST_PASSWORD],
         interface_version=int(str(option("interface_version")), 16),
         bind_timeout=option("smpp_bind_timeout"),
-        session=SessionOptions(option("response_timeout"), option("smpp_enquire_link_interval") or None),
+        session=SessionOptions(option("response_timeout"), _interval(option("smpp_enquire_link_interval"))),
         tls=_tls(option("tls"), scheme),
     )
 
@@ -203,6 +204,10 @@ def _tls(tls: bool | dict[str, Any] | None, scheme: str) -> TlsOptions | None:
     if isinstance(tls, dict):
         return TlsOptions(**tls)
     return TlsOptions() if tls or scheme in ("ssl", "tls") else None
+
+
+def _interval(seconds: float) -> float | None:
+    return max(seconds, backoff.SHORTEST) if seconds else None
 
 
 def _long_messages(option: _Options) -> LongMessages:

@@ -36,7 +36,7 @@ MAX_REMEMBERED = 10_000
 accepted of one that comes again is not submitted again."""
 MAX_ATTEMPTS = 4
 """So often a message is submitted that the SMSC refuses for the time being; then it is rejected."""
-WRITE_PAUSE = 0.05
+WRITE_PAUSE = 0.1
 """Seconds before a submit_sm that could not be written waits in the line again."""
 DRAIN_TIMEOUT = 3.0
 

@@ -27,6 +27,7 @@ from junebug.amqp.frames import Delivery
 from junebug.amqp.outbound_queue import CANCELLED
 from junebug.errors import Expired, MalformedMessage, NotSent, Rejected, UnknownOutcome
 from junebug.model.messages import UserMessage
+from junebug.runtime.backoff import least_pause
 from junebug.transports.base import Accepted, Transport
 from junebug.worker.context import ChannelContext
 from junebug.worker.outbound.cancellations import Cancellations
@@ -288,7 +289,7 @@ class Sender:
             except Expired:
                 return self._outcomes.expired(held)
             except NotSent as error:
-                pause = error.retry_after
+                pause = max(error.retry_after, least_pause(attempt))
                 log.warning("not sent, kept", message_id=message.message_id, reason=str(error), retry_after=pause)
                 if pause <= PAUSE_IN_PLACE:
                     await self._pause(pause)
@@ -298,6 +299,10 @@ class Sender:
                 log.warning("outcome unknown", message_id=message.message_id, reason=str(error))
                 if not self._resend_unknown:
                     return self._outcomes.rejected(held, f"Outcome unknown: {error}")
+                if attempt > 1:  # the first time it is sent again in its place
+                    await self._pause(least_pause(attempt - 1))
+                    if self._stopping.is_set():
+                        return await self._send_back(held, least_pause(attempt))
             except Exception:
                 if len(self._faults) > 1000:
                     self._faults.clear()
