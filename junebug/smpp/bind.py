@@ -21,7 +21,7 @@ from junebug.runtime.loop import end_task
 from junebug.smpp import constants as c
 from junebug.smpp.fields import EncodeError
 from junebug.smpp.options import BindMode, BindOptions, TlsOptions
-from junebug.smpp.pdu import Bind, Pdu
+from junebug.smpp.pdu import Bind, BindResp, Pdu
 from junebug.smpp.session import NotWritten, ResponseLost, Session, Watcher
 
 log = structlog.stdlib.get_logger("smpp")
@@ -59,8 +59,8 @@ class BindState(StrEnum):
 class BindEvent:
     """A change of state.
 
-    `details`: `retry_after` (seconds) where it will be tried again; `command_status` (ESME_ name) of a refused bind;
-    `kind` of a lost connection (session.CloseReason).
+    `details`: `retry_after` (seconds) where it will be tried again; `command_status` of a refused bind (ESME_ name, or
+    generic_nack where that bears none); `kind` of a lost connection (session.CloseReason).
     """
 
     state: BindState
@@ -198,8 +198,8 @@ class PersistentBind:
             reason = session.closed.result()
             message = f"{self._where} hung up before the bind was answered: {reason.message}"
             raise _Failed(BindState.CONNECTION_LOST, message, kind=reason.kind) from None
-        if response.command_status != c.ESME_ROK:
-            status = c.status_name(response.command_status)
+        if response.command_status != c.ESME_ROK or not isinstance(response, BindResp):
+            status = response.status_name if response.command_status else response.command_name
             message = f"{self._where} refused the bind of {options.system_id}: {status}"
             raise _Failed(BindState.BIND_REFUSED, message, command_status=status)
 

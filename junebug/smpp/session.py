@@ -17,7 +17,7 @@ from junebug.smpp import constants as c
 from junebug.smpp.codec import DecodeError, decode, encode
 from junebug.smpp.framing import BadLength, PduReader
 from junebug.smpp.options import SessionOptions
-from junebug.smpp.pdu import BINDS, EnquireLink, Pdu, Unbind, may_answer, response_to
+from junebug.smpp.pdu import BINDS, EnquireLink, Pdu, Unbind, response_to
 from junebug.smpp.pending import Liveness, PendingRequests, Request
 
 log = structlog.stdlib.get_logger("smpp")
@@ -216,13 +216,10 @@ class Session(asyncio.Protocol):
             self._on_inbound_request(frame, pdu)
 
     def _on_response(self, frame: bytes, pdu: Pdu) -> None:
-        request = self._pending.get(pdu.sequence_number)
-        if request is not None and not may_answer(pdu.command_id, request.pdu.command_id):
-            request = None
+        request = self._pending.pop_answered(pdu)
         self._tell("in", frame, pdu, request and request.tag)
         if request is None:
             return  # it came too late, or was never asked for: the log has it
-        del self._pending[pdu.sequence_number]
         if request.answer and not request.answer.done():
             request.answer.set_result(pdu)
         self._check_drained()

@@ -20,7 +20,7 @@ from junebug.smpp.pdu import Bind, DeliverSm, SubmitSm, SubmitSmResp, Unbind
 from junebug.smpp.session import NotWritten, ResponseLost
 from tests.polling import eventually
 from tests.servers import free_port
-from tests.smpp.peer import Connection, Log, Peer
+from tests.smpp.peer import Connection, Log, Peer, frame
 
 
 class Watched(PersistentBind):
@@ -153,6 +153,41 @@ async def test_a_refused_bind_is_told_with_its_status_and_tried_again_ever_later
     delays = [event.details["retry_after"] for event in refused]
     assert delays[0] == 0.12
     assert 0.12 < delays[1] < delays[2] < delays[3]
+
+
+@pytest.mark.parametrize(
+    ("command_id", "sequence_number", "status", "said"),
+    [
+        (c.GENERIC_NACK, 1, 0, "generic_nack"),
+        (c.GENERIC_NACK, 0, 0, "generic_nack"),
+        (c.GENERIC_NACK, 0, c.ESME_RINVCMDID, "ESME_RINVCMDID"),
+        (c.GENERIC_NACK, 1, c.ESME_RSYSERR, "ESME_RSYSERR"),
+        (c.GENERIC_NACK, 0xFFFFFFFF, c.ESME_RINVCMDLEN, "ESME_RINVCMDLEN"),
+        (c.GENERIC_NACK, 7, 0x400, "0x00000400"),
+        (c.BIND_TRANSCEIVER | c.RESPONSE, 0, c.ESME_RBINDFAIL, "ESME_RBINDFAIL"),
+        (c.BIND_RECEIVER | c.RESPONSE, 2, c.ESME_RALYBND, "ESME_RALYBND"),
+    ],
+)
+async def test_however_a_bind_is_refused_that_is_told_at_once(
+    peer: Peer, link: Any, command_id: int, sequence_number: int, status: int, said: str
+) -> None:
+    its = link(peer.port, initial_reconnect_delay=3600)
+    connection = await peer.connection()
+    await connection.expect(Bind)
+    connection.send(frame(command_id, sequence_number, status=status))
+    event = await its.state(BindState.BIND_REFUSED)
+    assert event.details["command_status"] == said
+    assert said in event.message
+    assert BindState.BOUND not in its.states
+
+
+@pytest.mark.parametrize("sequence_number", [0, 2, 0xFFFFFFFF])
+async def test_a_bind_accepted_under_another_number_is_bound(peer: Peer, link: Any, sequence_number: int) -> None:
+    its = link(peer.port)
+    connection = await peer.connection()
+    await connection.expect(Bind)
+    connection.send(frame(c.BIND_TRANSCEIVER | c.RESPONSE, sequence_number, b"smsc\0"))
+    await its.wait_bound()
 
 
 async def test_a_bind_without_answer_times_out(peer: Peer, link: Any) -> None:
