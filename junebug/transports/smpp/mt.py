@@ -27,6 +27,11 @@ from junebug.transports.smpp.config import Numbering, SmppConfig
 LONGEST_SHORT_MESSAGE = 254
 """Octets of a short_message (3.4 §4.4.1); more go into message_payload."""
 LONGEST_SHORT_CODE = 8
+LONGEST_SHOWN = 100
+_PUNCTUATION = re.compile(r"[\s().\-\u2010-\u2015\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+"""Blanks, dashes and the invisible marks with which people write, and programs copy, a number."""
+_INTERNATIONAL = re.compile(r"(?:\+|00)([1-9][0-9]+)")
+_DIALLED = re.compile(r"[*#]*[0-9][0-9*#]*")
 _SMPP_TIME = re.compile(r"[0-9]{15}[-+R]")
 _NUMBERS = ("protocol_id", "priority_flag", "data_coding", "source_addr_ton", "source_addr_npi", "dest_addr_ton",
             "dest_addr_npi")  # fmt: skip
@@ -99,26 +104,41 @@ def _parts(content: str, encoding: str, reference: int, config: SmppConfig) -> l
 
 
 def _address(field: str, address: str | None, configured: Numbering, config: SmppConfig) -> tuple[Numbering, str]:
-    if address is None or not address.isascii() or "\0" in address or (field == "to_addr" and not address):
-        raise Rejected(f"Invalid {field}: {address}")
-    return guess_numbering(address) if config.guess_numbering else (configured, address)
+    numbering, written = configured, address
+    if address is not None and config.guess_numbering:
+        numbering, written = guess_numbering(address)
+    if written is None or not written.isascii() or "\0" in written or (field == "to_addr" and not written):
+        raise Rejected(f"Invalid {field}: {address if address is None else address[:LONGEST_SHOWN]}")
+    return numbering, written
 
 
 def guess_numbering(address: str) -> tuple[Numbering, str]:
     """(type and plan, the address as it is written for these)."""
-    digits = re.sub(r"[ ().-]", "", address)
-    international = re.fullmatch(r"(?:\+|00)([1-9][0-9]+)", digits)
+    address = _without_scheme(address.strip())
+    number = _PUNCTUATION.sub("", address)
+    international = _INTERNATIONAL.fullmatch(number)
     if international:
         return Numbering(c.TON_INTERNATIONAL, c.NPI_ISDN), international[1]
     if not address:
         return Numbering(c.TON_UNKNOWN, c.NPI_UNKNOWN), address
-    if not digits.isdigit():
+    if not _DIALLED.fullmatch(number):
         return Numbering(c.TON_ALPHANUMERIC, c.NPI_UNKNOWN), address
-    if len(digits) <= LONGEST_SHORT_CODE:
-        return Numbering(c.TON_NETWORK_SPECIFIC, c.NPI_UNKNOWN), digits
-    if digits.startswith("0"):
-        return Numbering(c.TON_NATIONAL, c.NPI_ISDN), digits
-    return Numbering(c.TON_INTERNATIONAL, c.NPI_ISDN), digits
+    if len(number) <= LONGEST_SHORT_CODE or not number.isdigit():  # a service of the network's, such as *120*1#
+        return Numbering(c.TON_NETWORK_SPECIFIC, c.NPI_UNKNOWN), number
+    if number.startswith("0"):
+        return Numbering(c.TON_NATIONAL, c.NPI_ISDN), number
+    return Numbering(c.TON_INTERNATIONAL, c.NPI_ISDN), number
+
+
+def _without_scheme(address: str) -> str:
+    """The number of a tel: or sms: URI (RFC 3966, RFC 5724), after the `+...` that it is to be understood in, if any."""
+    scheme, colon, rest = address.partition(":")
+    if not colon or scheme.lower() not in ("tel", "sms"):
+        return address
+    number, *parameters = rest.strip().split(";")
+    contexts = (value for name, _, value in (each.partition("=") for each in parameters) if name.lower() == "phone-context")
+    context = next(contexts, "")
+    return context + number if context.startswith("+") and not number.startswith("+") else number
 
 
 # --- channel_data.smpp --------------------------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ class SmppTransport(Transport):
                 raise Rejected(response.status_name if status else response.command_name)
             progress.ids[ticket.part] = provider_id = response.message_id.strip()
             if provider_id:
-                parts, to_addr = len(progress.pdus), message.to_addr or ""
+                parts, to_addr = len(progress.pdus), progress.pdus[0].destination_addr
                 sent = SentPart(message.message_id, self.context.channel_id, to_addr, ticket.part, parts)
                 await self._correlation.sent(provider_id, sent)
             return
