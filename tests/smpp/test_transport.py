@@ -221,6 +221,28 @@ async def test_what_cannot_be_sent_is_rejected(bench: Bench, smsc: Smsc) -> None
     assert (await event(bench, odd, "rejected"))["event_details"]["reason"] == "Invalid to_addr: ж"
 
 
+@pytest.mark.parametrize(
+    ("smpp", "field"),
+    [
+        ({"encoding": 8}, "channel_data.smpp.encoding: "),
+        ({"encoding": ["ucs2"]}, "channel_data.smpp.encoding: "),
+        ({"validity_period": "²"}, "channel_data.smpp.validity_period: "),
+        ({"service_type": []}, "channel_data.smpp.service_type: "),
+        ({"tlvs": {"0x1401": "hex:0"}}, "channel_data.smpp.tlvs.0x1401: "),
+        ("fast", "channel_data.smpp: "),
+    ],
+)
+async def test_channel_data_that_cannot_be_rejects_a_message_that_came_over_amqp_with_the_reason(
+    bench: Bench, smsc: Smsc, smpp: Any, field: str
+) -> None:
+    created = await channel(bench, smsc)
+    message_id = await send(bench, created, "Hi", helper_metadata={"smpp": smpp})
+    rejected = await event(bench, message_id, "rejected")
+    assert rejected["event_details"]["reason"].startswith(field)
+    assert not any("exception" in entry for entry in tail(bench.settings.logging_path, created, 100))
+    assert smsc.messages == {}
+
+
 async def test_a_temporary_refusal_is_tried_again(bench: Bench, smsc: Smsc) -> None:
     configure(smsc, refuse_every=4, refuse_status=c.ESME_RX_T_APPN)
     created = await channel(bench, smsc, retry_delay=0.05)

@@ -248,10 +248,43 @@ CONFIG_SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 
+SMPP_TIME = r"^[0-9]{15}[-+R]$"
+"""YYMMDDhhmmsstnnp (3.4 §7.1.1)."""
+
+
+def _given(*types: str, **rules: Any) -> dict[str, Any]:
+    """What a message may say or leave out."""
+    return {"type": [*types, "null"], **rules}
+
+
+_NUMBER = _given("integer", minimum=0, maximum=255)
+_TIME = _given("integer", "string", minimum=0, pattern=f"^[0-9]{{1,10}}$|{SMPP_TIME}")
+
+CHANNEL_DATA_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "smpp": _given("object", additionalProperties=False, properties={
+            **dict.fromkeys(
+                ("protocol_id", "priority_flag", "data_coding", "source_addr_ton", "source_addr_npi", "dest_addr_ton",
+                 "dest_addr_npi"), _NUMBER,
+            ),
+            "registered_delivery": _NUMBER | {"type": ["boolean", "integer", "null"]},
+            "service_type": _given("string", pattern="^[ -~]{0,5}$"),
+            "validity_period": _TIME,
+            "schedule_delivery_time": _TIME,
+            "encoding": _given("string", minLength=1, maxLength=40),
+            "tlvs": _given("object", additionalProperties={"type": ["string", "integer", "boolean"], "minimum": 0}),
+        }),
+    },
+}  # fmt: skip
+"""How a single message overrides the channel: `channel_data.smpp` (docs/smpp.md)."""
+
 CHANNEL_TYPE = ChannelType(
     name="smpp",
     transport="junebug.transports.smpp.transport:SmppTransport",
     config_schema=CONFIG_SCHEMA,
     secrets=("password", "tls.key_passphrase"),
     check="junebug.transports.smpp.config:check",
+    channel_data_schema=CHANNEL_DATA_SCHEMA,
+    check_message="junebug.transports.smpp.mt:check",
 )
