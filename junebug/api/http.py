@@ -15,9 +15,8 @@ from aiohttp import web
 
 from junebug import names
 from junebug.errors import ApiUsageError, ChannelNotFound, JsonDecodeError, JunebugError, Unavailable
+from junebug.model.messages import DEEPEST, is_deeper
 
-DEEPEST_BODY = 100
-"""Levels of nesting; orjson writes 254 at the most, and a message goes through several hands."""
 PATIENCE = 0.8
 """Share of request_timeout that one call of Redis or RabbitMQ may take: its own error comes before the request's."""
 DEFAULT_LIMIT, LARGEST_LIMIT, LARGEST_OFFSET = 100, 1000, 10_000
@@ -112,17 +111,9 @@ async def read_json(request: web.Request, empty: bytes = b"") -> Any:
         loaded = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise JsonDecodeError(f"The body is no JSON: {error}") from None
-    if body.count(b"{") + body.count(b"[") > DEEPEST_BODY and _is_deeper(loaded, DEEPEST_BODY):
-        raise ApiUsageError(f"The body is nested deeper than {DEEPEST_BODY} levels")
+    if body.count(b"{") + body.count(b"[") > DEEPEST and is_deeper(loaded, DEEPEST):
+        raise ApiUsageError(f"The body is nested deeper than {DEEPEST} levels")
     return loaded
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list):
-        return False
-    return levels == 0 or any(_is_deeper(item, levels - 1) for item in value)
 
 
 async def bounded(work: Coroutine[Any, Any, T], seconds: float, late: Unavailable) -> T:

@@ -16,6 +16,8 @@ import orjson
 
 from junebug.errors import MalformedMessage
 
+DEEPEST = 100
+"""Levels of nesting in what comes from others; orjson writes 254 at the most, and a message goes through several hands."""
 MESSAGE_VERSION = "20110921"
 SESSION_EVENTS = (None, "new", "resume", "close")
 StatusLevel = Literal["ok", "degraded", "down"]
@@ -71,8 +73,18 @@ def load_object(body: bytes) -> dict[str, Any]:
     return loaded
 
 
+def is_deeper(value: Any, levels: int) -> bool:
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return False
+    return levels == 0 or any(is_deeper(item, levels - 1) for item in value)
+
+
 def _load(body: bytes, message_type: str) -> dict[str, Any]:
     loaded = load_object(body)
+    if body.count(b"{") + body.count(b"[") > DEEPEST and is_deeper(loaded, DEEPEST):
+        raise MalformedMessage(f"nested deeper than {DEEPEST} levels")
     found = loaded.get("message_type", message_type)
     if found != message_type:
         raise MalformedMessage(f"message_type: expected {message_type!r}, got {found!r}")
