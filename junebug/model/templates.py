@@ -21,6 +21,7 @@ EVENT_VARIABLES = (
 )  # fmt: skip
 """Of an event_url; `reason` and `sent_message_id` are those of `event_details`, the last ones the sent message's."""
 
+LONGEST_TEMPLATE = 8 * 1024
 _VARIABLE = r"[A-Za-z0-9_.]+(?:\*|:[1-9][0-9]{0,3})?"
 _EXPRESSION = re.compile(rf"\{{[+#./;?&]?(?P<variables>{_VARIABLE}(?:,{_VARIABLE})*)\}}")
 _FIXED = re.compile(r"https?://[^/?#{}]+(?=$|[/?#]|\{[/?#])", re.IGNORECASE)
@@ -33,6 +34,8 @@ def is_template(url: str) -> bool:
 
 def check(template: str, variables: Collection[str]) -> None:
     """Whether this is a URL, or a template with no other than these variables. Raises ValueError: what to do."""
+    if len(template) > LONGEST_TEMPLATE:
+        raise ValueError(f"expected at most {LONGEST_TEMPLATE} characters")
     if not is_template(template):
         return
     if not _FIXED.match(template):

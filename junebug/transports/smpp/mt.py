@@ -29,6 +29,8 @@ SURELY_SHORT = 1000
 """Characters that fit into the parts that there may be, in any alphabet, wherever they are cut."""
 LONGEST_SHORT_CODE = 8
 LONGEST_SHOWN = 100
+LONGEST_ADDRESS = 200
+"""Characters as it is given; SMPP carries 20."""
 _PUNCTUATION = re.compile(r"[\s().\-\u2010-\u2015\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 """Blanks, dashes and the invisible marks with which people write, and programs copy, a number."""
 _INTERNATIONAL = re.compile(r"(?:\+|00)([1-9][0-9]+)")
@@ -130,11 +132,13 @@ def _encoding(content: str, options: Mapping[str, Any], config: SmppConfig) -> t
 
 
 def _address(field: str, address: str | None, configured: Numbering, config: SmppConfig) -> tuple[Numbering, str]:
+    if address is not None and len(address) > LONGEST_ADDRESS:
+        raise Rejected(f"Invalid {field}: it is {len(address)} characters long")
     numbering, written = configured, address
     if address is not None and config.guess_numbering:
         numbering, written = guess_numbering(address)
     if written is None or not written.isascii() or "\0" in written or (field == "to_addr" and not written):
-        raise Rejected(f"Invalid {field}: {address if address is None else address[:LONGEST_SHOWN]}")
+        raise Rejected(f"Invalid {field}: {address}")
     return numbering, written
 
 

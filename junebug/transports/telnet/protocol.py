@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 IAC, DONT, SB, SE = 255, 254, 250, 240
 _FIRST_NEGOTIATION = 251  # WILL; WONT, DO and DONT follow
+_RUNS = re.compile(rb"[^\xff\r\n\0]+|[\xff\r\n\0]")
+"""Text as a whole; what may mean something else, octet by octet."""
 LONGEST_LINE = 64 * 1024
 """A longer line is cut here: a peer that never ends a line must not fill the memory."""
 
@@ -22,47 +25,54 @@ class LineReader:
         self._after_return = False
 
     def feed(self, data: bytes) -> Iterator[str]:
-        for byte in data:
-            if self._state == "text":
-                if byte == IAC:
-                    self._state = "iac"
-                else:
-                    yield from self._take(byte)
-            elif self._state == "iac":
-                yield from self._after_iac(byte)
-            elif self._state == "option":
-                self._state = "text"
+        for run in _RUNS.findall(data):
+            while run and self._state != "text" and self._state != "subnegotiation":
+                self._command(run[0])
+                run = run[1:]
+            if not run:
+                continue
+            if run[0] == IAC:
+                self._state = "iac" if self._state == "text" else "subnegotiation iac"
             elif self._state == "subnegotiation":
-                self._state = "subnegotiation iac" if byte == IAC else "subnegotiation"
+                continue
+            elif run[0] in b"\r\n\0":
+                yield from self._end(run)
             else:
-                self._state = "text" if byte == SE else "subnegotiation"
+                self._append(run)
 
-    def _after_iac(self, byte: int) -> Iterator[str]:
+    def _command(self, byte: int) -> None:
+        """The octet that follows an IAC or a command's."""
+        if self._state == "iac":
+            self._after_iac(byte)
+        elif self._state == "option":
+            self._state = "text"
+        else:
+            self._state = "text" if byte == SE else "subnegotiation"
+
+    def _after_iac(self, byte: int) -> None:
         self._state = "text"
         if byte == IAC:  # an escaped 255
-            yield from self._take(byte)
+            self._append(b"\xff")
         elif byte == SB:
             self._state = "subnegotiation"
         elif _FIRST_NEGOTIATION <= byte <= DONT:
             self._state = "option"
 
-    def _take(self, byte: int) -> Iterator[str]:
-        if self._after_return:
-            self._after_return = False
-            if byte in b"\n\0":
-                yield self._end_line()
-                return
-            self._append(0x0D)
-        if byte == 0x0D:
-            self._after_return = True
-        elif byte == 0x0A:
+    def _end(self, end: bytes) -> Iterator[str]:
+        """One of CR, LF and NUL."""
+        after_return = self._after_return
+        self._after_return = False
+        if end == b"\n" or (after_return and end == b"\0"):
             yield self._end_line()
-        elif byte:
-            self._append(byte)
+        elif end == b"\r":
+            self._append(b"\r" * after_return)
+            self._after_return = True
 
-    def _append(self, byte: int) -> None:
-        if len(self._line) < LONGEST_LINE:
-            self._line.append(byte)
+    def _append(self, text: bytes) -> None:
+        if self._after_return:  # it was text
+            self._after_return = False
+            text = b"\r" + text
+        self._line += text[: LONGEST_LINE - len(self._line)]
 
     def _end_line(self) -> str:
         line = self._line.decode("utf-8", "replace")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 
 from junebug.errors import Rejected, TransportStartError
 from junebug.model.messages import UserMessage
@@ -30,7 +31,7 @@ class Client:
         self.from_addr = self.peer
         self.to_addr = ""
         self._lines = LineReader()
-        self._pending: list[str] = []
+        self._pending: deque[str] = deque()
 
     async def read_line(self) -> str | None:
         """The next line, or None when the client is gone."""
@@ -42,7 +43,7 @@ class Client:
             if not data:
                 return None
             self._pending.extend(self._lines.feed(data))
-        return self._pending.pop(0)
+        return self._pending.popleft()
 
     async def write(self, data: bytes) -> None:
         """Raises OSError (or TimeoutError, which is one) when it did not get there."""
