@@ -169,13 +169,15 @@ class PersistentBind:
         loop = asyncio.get_running_loop()
         server_name = (options.tls.server_name or options.host) if options.tls else None
         new = functools.partial(Session, "esme", options.session, on_request=self._on_request, on_pdu=self._on_pdu)
+        timeout = options.bind_timeout if options.connect_timeout is None else options.connect_timeout
+        local = (options.local_host, 0) if options.local_host else None
         try:
-            async with asyncio.timeout(options.bind_timeout):
+            async with asyncio.timeout(timeout):
                 _, session = await loop.create_connection(
-                    new, options.host, options.port, ssl=self._tls, server_hostname=server_name
+                    new, options.host, options.port, ssl=self._tls, server_hostname=server_name, local_addr=local
                 )
         except TimeoutError:
-            problem = f"no connection to {self._where} within {options.bind_timeout:g} seconds"
+            problem = f"no connection to {self._where} within {timeout:g} seconds"
             raise _Failed(BindState.CONNECT_FAILED, problem) from None
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; names that no resolver takes are ValueErrors
             raise _Failed(BindState.CONNECT_FAILED, f"cannot connect to {self._where}: {_say(error)}") from None

@@ -224,6 +224,13 @@ async def test_nobody_listening_is_told_and_tried_again(link: Any) -> None:
     assert "efused" in event.message
 
 
+async def test_it_connects_from_the_address_it_is_told(peer: Peer, link: Any) -> None:
+    its = link(peer.port, local_host="127.0.0.2", connect_timeout=4)
+    connection = await bound(peer)
+    assert connection.writer.get_extra_info("peername")[0] == "127.0.0.2"
+    await its.wait_bound()
+
+
 async def test_an_unknown_host_is_told(link: Any) -> None:
     its = link(2775, host="no-such-host.invalid")
     assert "no-such-host.invalid" in (await its.state(BindState.CONNECT_FAILED)).message

@@ -140,8 +140,8 @@ CONFIG_SCHEMA: dict[str, Any] = {
         "host": _text(None, "The SMSC's host name or address.", minLength=1),
         "port": _whole(None, "The SMSC's port, beside host.", 1, 65535),
         "twisted_endpoint": _text(
-            None, "Instead of host and port: tcp:host=smsc.example.com:port=2775.",
-            pattern=r"^(tcp|ssl|tls):(host=)?(\[[0-9a-fA-F:.]+\]|[^:\[\]]+):(port=)?[0-9]{1,5}(:.*)?$",
+            None, "Instead of host and port, as Twisted writes it: tcp:host=smsc.example.com:port=2775; "
+            "timeout=... and bindAddress=... may follow.",
         ),
         "system_id": _text(None, "The user name to bind with.", maxLength=15),
         "password": _text(None, "The password to bind with; SMPP carries its first 8 characters.", maxLength=255),
@@ -241,9 +241,6 @@ CONFIG_SCHEMA: dict[str, Any] = {
         },
     },
     "required": ["system_id", "password"],
-    # not anyOf: its error would not name the field that is missing
-    "if": {"required": ["twisted_endpoint"]},
-    "else": {"required": ["host", "port"]},
     **EXCLUSIVE,
     "additionalProperties": False,
 }

@@ -1,12 +1,19 @@
-"""The telnet line protocol without its socket: bytes in, lines out (RFC 854, as far as a line needs it)."""
+"""The telnet line protocol without its socket: bytes in, lines out (RFC 854, as far as a line needs it), and where to listen."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from junebug.errors import InvalidChannelConfig
+from junebug.transports import endpoints
 
 IAC, DONT, SB, SE = 255, 254, 250, 240
 _FIRST_NEGOTIATION = 251  # WILL; WONT, DO and DONT follow
+BACKLOG, LARGEST_BACKLOG = 100, 65535
+"""Connections that wait to be accepted."""
+ENDPOINTS = dict.fromkeys(("tcp", "tcp6"), ("port", "interface", "backlog"))
 _RUNS = re.compile(rb"[^\xff\r\n\0]+|[\xff\r\n\0]")
 """Text as a whole; what may mean something else, octet by octet."""
 LONGEST_LINE = 64 * 1024
@@ -86,13 +93,26 @@ def format_text(content: str | None) -> bytes:
     return ("\n".join(lines) + "\n").encode("utf-8", "replace").replace(b"\xff", b"\xff\xff")
 
 
-def parse_endpoint(config: dict[str, object]) -> tuple[str, int]:
-    """(host, port) to listen on, from `twisted_endpoint` or `telnet_host` and `telnet_port`. Raises ValueError."""
-    endpoint = config.get("twisted_endpoint")
-    if endpoint is None:
-        return str(config.get("telnet_host", "0.0.0.0")), int(str(config["telnet_port"]))
-    _, _, arguments = str(endpoint).partition(":")
-    port, _, interface = arguments.removeprefix("port=").partition(":interface=")
-    if not 1 <= int(port) <= 65535:
-        raise ValueError(f"twisted_endpoint: expected a port from 1 to 65535, got {port}")
-    return interface.strip("[]") or "0.0.0.0", int(port)
+def parse_endpoint(config: Mapping[str, Any]) -> tuple[str, int, int]:
+    """(host, port, backlog) to listen on, from `twisted_endpoint` or `telnet_host` and `telnet_port`. Raises ValueError."""
+    description = config.get("twisted_endpoint")
+    if description:
+        try:
+            kind, arguments = endpoints.parse(description, ENDPOINTS)
+            host = endpoints.host(arguments, "interface", "::" if kind == "tcp6" else "0.0.0.0")
+            port = endpoints.number(arguments, "port", 1, 65535)
+            return host, port, endpoints.number(arguments, "backlog", 1, LARGEST_BACKLOG, BACKLOG)
+        except ValueError as error:
+            raise ValueError(f"twisted_endpoint: {error}") from None
+    if "telnet_port" not in config:
+        raise ValueError("twisted_endpoint: either this or telnet_port is needed")
+    return config.get("telnet_host") or "0.0.0.0", config["telnet_port"], BACKLOG
+
+
+def check(config: dict[str, Any]) -> None:
+    """Raises InvalidChannelConfig for what the schema could not see."""
+    try:
+        parse_endpoint(config)
+    except ValueError as error:
+        option, _, problem = str(error).partition(": ")
+        raise InvalidChannelConfig([(f"config.{option}", problem)]) from None

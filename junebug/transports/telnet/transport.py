@@ -70,7 +70,7 @@ class TelnetTransport(Transport):
     def __init__(self, context: TransportContext) -> None:
         super().__init__(context)
         try:
-            self._host, self._port = parse_endpoint(self.config)
+            self._host, self._port, self._backlog = parse_endpoint(self.config)
         except ValueError as error:
             raise TransportStartError(str(error)) from None
         self._to_addr = self.config.get("to_addr") or f"{self._host}:{self._port}"
@@ -83,7 +83,7 @@ class TelnetTransport(Transport):
     async def start(self) -> None:
         try:
             self._server = await asyncio.start_server(
-                self._on_connection, self._host, self._port, reuse_address=True, limit=READ_SIZE
+                self._on_connection, self._host, self._port, reuse_address=True, limit=READ_SIZE, backlog=self._backlog
             )
         except OSError as error:
             raise TransportStartError(
