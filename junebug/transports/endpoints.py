@@ -48,14 +48,14 @@ def _parts(description: str) -> list[tuple[str | None, str]]:
         elif piece == "=" and name is None:
             name, text = text, ""
         else:
-            text += piece[1:] if piece[0] == "\\" else piece
+            text += piece[1:] if piece[0] == "\\" and piece[1:] else piece
     return [*parts, (name, text)]
 
 
 def host(arguments: Mapping[str, str], name: str, default: str = "") -> str:
     """A host's name or address, without brackets. Raises ValueError."""
     text = arguments.get(name, "").removeprefix("[").removesuffix("]") or default
-    if not text or not text.isprintable() or re.search(r"[\s/@\[\]]", text):
+    if not text or not text.isprintable() or re.search(r"[\s/@\[\]\\]", text):
         raise ValueError(f"{name}: expected a host's name or address")
     return text
 
