@@ -15,13 +15,13 @@ from uritemplate import URITemplate
 
 MO_VARIABLES = ("message_id", "from", "to", "content", "timestamp", "channel_id", "group", "reply_to")
 """Of a mo_url; each is the key of that name in the body of the call."""
+LONGEST_TEMPLATE = 8 * 1024
 _OF_THE_MESSAGE = ("from", "to", "content", "group", "reply_to")
 EVENT_VARIABLES = (
     "message_id", "event_type", "timestamp", "channel_id", "reason", "sent_message_id", *_OF_THE_MESSAGE,
 )  # fmt: skip
 """Of an event_url; `reason` and `sent_message_id` are those of `event_details`, the last ones the sent message's."""
 
-LONGEST_TEMPLATE = 8 * 1024
 _VARIABLE = r"[A-Za-z0-9_.]+(?:\*|:[1-9][0-9]{0,3})?"
 _EXPRESSION = re.compile(rf"\{{[+#./;?&]?(?P<variables>{_VARIABLE}(?:,{_VARIABLE})*)\}}")
 _FIXED = re.compile(r"https?://[^/?#{}]+(?=$|[/?#]|\{[/?#])", re.IGNORECASE)
