@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -17,12 +18,14 @@ import jsonschema_rs
 import orjson
 import structlog
 
-from junebug.errors import ConfigError, InvalidChannelConfig, InvalidChannelType
+from junebug.errors import ConfigError, InvalidBody, InvalidChannelConfig, InvalidChannelType, Rejected
 from junebug.logs.redaction import REDACTED
+from junebug.model.messages import UserMessage
 
 log = structlog.stdlib.get_logger(__name__)
 
 ENTRY_POINT_GROUP = "junebug.channel_types"
+LONGEST_FIELD, LONGEST_PROBLEM, MOST_PROBLEMS = 100, 300, 20
 MASK = "the value"
 """Stands for the value in what is said of a wrong config: it may be a secret, or a megabyte."""
 
@@ -43,6 +46,11 @@ class ChannelType:
     check: str = ""
     """For what no schema can say: a function `package.module:name`, loaded when first needed, that takes a config which
     fits the schema and raises InvalidChannelConfig."""
+    channel_data_schema: dict[str, Any] | None = None
+    """JSON Schema of a message's `channel_data`; None: anything. One that it refuses reaches no transport."""
+    check_message: str = ""
+    """For what no schema can say: a function of (config, UserMessage), named likewise, that the API asks before it takes a
+    message. It raises MessageTooLong for what can never be sent, or Rejected for its channel_data."""
 
 
 class Registry:
@@ -53,6 +61,11 @@ class Registry:
         self._validators = {
             name: jsonschema_rs.Draft202012Validator(channel_type.config_schema, validate_formats=True, mask=MASK)
             for name, channel_type in self._types.items()
+        }
+        self._message_validators = {
+            name: jsonschema_rs.Draft202012Validator(channel_type.channel_data_schema, validate_formats=True, mask=MASK)
+            for name, channel_type in self._types.items()
+            if channel_type.channel_data_schema is not None
         }
 
     @classmethod
@@ -94,6 +107,27 @@ class Registry:
             raise InvalidChannelConfig(problems)
         if check:
             load_object(check, f"check of channel type {name}")(given)
+
+    def validate_channel_data(self, name: str, channel_data: dict[str, Any]) -> None:
+        """Raises InvalidBody, which names each field that is wrong, not its value."""
+        validator = self._message_validators.get(name)
+        if not channel_data or validator is None or validator.is_valid(channel_data):
+            return
+        raise InvalidBody([
+            (".".join(["channel_data", *map(str, error.instance_path)])[:LONGEST_FIELD] + f": {error.message[:LONGEST_PROBLEM]}",
+             ["properties", "channel_data", *error.schema_path])
+            for error in itertools.islice(validator.iter_errors(channel_data), MOST_PROBLEMS)
+        ])  # fmt: skip
+
+    def check_message(self, name: str, config: dict[str, Any], message: UserMessage) -> None:
+        """Whether a channel of this type could send it. Raises InvalidBody, MessageTooLong."""
+        self.validate_channel_data(name, message.helper_metadata)
+        check = self._types[name].check_message if name in self._types else ""
+        if check:
+            try:
+                load_object(check, f"check_message of channel type {name}")(config, message)
+            except Rejected as error:
+                raise InvalidBody([(error.reason, ["properties", "channel_data"])]) from None
 
     def without_unknown(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
         """The config without options that the type does not know (an older Junebug stored anything), or that are null."""
@@ -165,11 +199,12 @@ def _type_of_class(name: str, path: str) -> ChannelType:
     """A type from `channels`: a Transport class with `config_schema` and `secrets`, or a ChannelType."""
     loaded = load_object(path, f"channels.{name}")
     if isinstance(loaded, ChannelType):
-        return ChannelType(name, loaded.transport, loaded.config_schema, loaded.secrets)
+        return replace(loaded, name=name)
     if not isinstance(loaded, type):
         raise ConfigError(f"channels.{name}: {path!r} is neither a Transport class nor a ChannelType")
     schema = getattr(loaded, "config_schema", {"type": "object"})
-    return ChannelType(name, path, schema, tuple(getattr(loaded, "secrets", ())))
+    secrets, of_data = tuple(getattr(loaded, "secrets", ())), getattr(loaded, "channel_data_schema", None)
+    return ChannelType(name, path, schema, secrets, channel_data_schema=of_data)
 
 
 def _without_nulls(config: dict[str, Any]) -> dict[str, Any]:

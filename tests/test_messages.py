@@ -74,6 +74,19 @@ def test_a_malformed_message_is_told_by_field(body: bytes, named: str) -> None:
         UserMessage.from_wire(body)
 
 
+@pytest.mark.parametrize("depth", [110, 260, 1000, 100_000])
+@pytest.mark.parametrize("name", ["helper_metadata", "transport_metadata", "routing_metadata", "to_addr", "timestamp", "unknown"])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
+def test_a_message_is_read_when_it_can_be_written_again(name: str, depth: int, opening: str, closing: str) -> None:
+    nested = opening * depth + "1" + closing * depth
+    body = f'{{"to_addr": "1", "{name}": {{"x": {nested}}}}}'.encode()
+    for kind in (UserMessage, Event, Status):
+        with pytest.raises(MalformedMessage):
+            kind.from_wire(body)
+    wide = f'{{"to_addr": "1", "helper_metadata": {{"x": [{"[]," * 5000}[]]}}}}'.encode()
+    assert UserMessage.from_wire(UserMessage.from_wire(wide).to_wire()).to_addr == "1"
+
+
 def test_channel_data_has_session_event_only_when_there_is_one() -> None:
     plain = UserMessage(to_addr="1", from_addr="2", content="x", transport_name="c", helper_metadata={"k": 1})
     assert message_body(plain, "c")["channel_data"] == {"k": 1}

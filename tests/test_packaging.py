@@ -318,8 +318,8 @@ def test_what_the_api_loads_reaches_no_transport() -> None:
     transport's own code, and whatever opens connections for it, is loaded in the process that runs it.
     """
     types = declared_channel_types()
-    checks = {channel_type.check.partition(":")[0] for channel_type in types if channel_type.check}
-    assert "junebug.transports.smpp.config" in checks
+    checks = {check.partition(":")[0] for each in types for check in (each.check, each.check_message) if check}
+    assert {"junebug.transports.smpp.config", "junebug.transports.smpp.mt"} <= checks
     light = {path.partition(":")[0] for path in entry_points(ENTRY_POINT_GROUP).values()}
     start = {"junebug.api.app", *checks, *light}
     reached = reach(start)

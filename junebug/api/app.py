@@ -61,7 +61,7 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
     channels = Channels(stores, registry, specs, queues)
     queue = QueueControl(broker, stores, specs, queues, asking)
     dead_letters = DeadLetters(broker, specs, queues)
-    messages = Messages(settings, stores, specs, queues, Idempotency(settings, stores.idempotency))
+    messages = Messages(settings, stores, registry, specs, queues, Idempotency(settings, stores.idempotency))
     logs = Logs(settings, stores)
     health = Health(settings, stores, broker)
 

@@ -31,7 +31,7 @@ REPLAYED_HEADER = "Idempotent-Replayed"
 LONGEST_KEY = 255
 WAIT = 0.5
 """Share of request_timeout for which an earlier request is waited for: the rest is left to send after it."""
-ASK_AGAIN = 0.05
+ASK_AGAIN = 0.1
 LEASE_MARGIN = 1.0
 """Seconds beyond request_timeout after which whoever holds a key is dead: the handler was ended before."""
 NOTE_TIMEOUT = 1.0

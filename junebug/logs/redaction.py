@@ -10,6 +10,9 @@ REDACTED = "********"
 """What stands for a secret wherever one would be shown."""
 _USERINFO = re.compile(r"(?<=://)[^/@\s\"'?#]*@")
 _AUTHORIZATION = re.compile(r"\b(Token|Basic|Bearer)\s+[^\s\"',}]+")
+LONGEST_TEXT = 150_000
+"""Characters; a PDU in hexadecimal has 140,000."""
+LONGEST_USERINFO = 1000
 SHORTEST_MASKED = 3
 """Secrets shorter than this are not searched for in texts: masking each `1` would hide the log, not the secret."""
 
@@ -27,16 +30,20 @@ class Redactor:
 
     def replace(self, secrets: Iterable[str]) -> None:
         """Know these secrets from now on (and no others)."""
-        known = sorted({s for s in secrets if len(s) >= SHORTEST_MASKED}, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, known))) if known else None
+        self._secrets = sorted({s for s in secrets if len(s) >= SHORTEST_MASKED}, key=len, reverse=True)
 
     def text(self, text: str) -> str:
-        if self._pattern:
-            text = self._pattern.sub(REDACTED, text)
+        """Linear; of what is longer than any log line need be, the beginning."""
+        if len(text) > LONGEST_TEXT:
+            margin = max(map(len, self._secrets), default=0) + LONGEST_USERINFO  # a part of a secret is not recognised
+            beginning = self.text(text[:LONGEST_TEXT])
+            return f"{beginning[:-margin]}... ({len(text)} characters)"
+        for secret in self._secrets:
+            text = text.replace(secret, REDACTED)
         if "://" in text:
             text = _USERINFO.sub(f"{REDACTED}@", text)
         if " " in text:
-            text = _AUTHORIZATION.sub(rf"\1 {REDACTED}", text)
+            text = _AUTHORIZATION.sub(lambda found: f"{found[1]} {REDACTED}", text)
         return text
 
     def value(self, value: Any) -> Any:

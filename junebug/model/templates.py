@@ -15,6 +15,7 @@ from uritemplate import URITemplate
 
 MO_VARIABLES = ("message_id", "from", "to", "content", "timestamp", "channel_id", "group", "reply_to")
 """Of a mo_url; each is the key of that name in the body of the call."""
+LONGEST_TEMPLATE = 8 * 1024
 _OF_THE_MESSAGE = ("from", "to", "content", "group", "reply_to")
 EVENT_VARIABLES = (
     "message_id", "event_type", "timestamp", "channel_id", "reason", "sent_message_id", *_OF_THE_MESSAGE,
@@ -33,6 +34,8 @@ def is_template(url: str) -> bool:
 
 def check(template: str, variables: Collection[str]) -> None:
     """Whether this is a URL, or a template with no other than these variables. Raises ValueError: what to do."""
+    if len(template) > LONGEST_TEMPLATE:
+        raise ValueError(f"expected at most {LONGEST_TEMPLATE} characters")
     if not is_template(template):
         return
     if not _FIXED.match(template):

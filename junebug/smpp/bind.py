@@ -21,7 +21,7 @@ from junebug.runtime.loop import end_task
 from junebug.smpp import constants as c
 from junebug.smpp.fields import EncodeError
 from junebug.smpp.options import BindMode, BindOptions, TlsOptions
-from junebug.smpp.pdu import Bind, Pdu
+from junebug.smpp.pdu import Bind, BindResp, Pdu
 from junebug.smpp.session import NotWritten, ResponseLost, Session, Watcher
 
 log = structlog.stdlib.get_logger("smpp")
@@ -29,6 +29,10 @@ log = structlog.stdlib.get_logger("smpp")
 _COMMANDS: dict[BindMode, int] = {
     "transceiver": c.BIND_TRANSCEIVER, "transmitter": c.BIND_TRANSMITTER, "receiver": c.BIND_RECEIVER,
 }  # fmt: skip
+
+
+STEADY = 1.0
+"""Seconds that a bind has to last to count as one that worked: the pauses begin anew then."""
 
 
 class TlsError(Exception):
@@ -55,8 +59,8 @@ class BindState(StrEnum):
 class BindEvent:
     """A change of state.
 
-    `details`: `retry_after` (seconds) where it will be tried again; `command_status` (ESME_ name) of a refused bind;
-    `kind` of a lost connection (session.CloseReason).
+    `details`: `retry_after` (seconds) where it will be tried again; `command_status` of a refused bind (ESME_ name, or
+    generic_nack where that bears none); `kind` of a lost connection (session.CloseReason).
     """
 
     state: BindState
@@ -134,8 +138,10 @@ class PersistentBind:
                 delay = backoff.next()
                 self._tell(error.state, str(error), **error.details, retry_after=round(delay, 2))
             else:
-                backoff.reset()
+                bound_at = asyncio.get_running_loop().time()
                 reason = await asyncio.shield(session.closed)
+                if asyncio.get_running_loop().time() - bound_at >= STEADY:
+                    backoff.reset()
                 self._session = None
                 if self._stopping:
                     return
@@ -163,13 +169,15 @@ class PersistentBind:
         loop = asyncio.get_running_loop()
         server_name = (options.tls.server_name or options.host) if options.tls else None
         new = functools.partial(Session, "esme", options.session, on_request=self._on_request, on_pdu=self._on_pdu)
+        timeout = options.bind_timeout if options.connect_timeout is None else options.connect_timeout
+        local = (options.local_host, 0) if options.local_host else None
         try:
-            async with asyncio.timeout(options.bind_timeout):
+            async with asyncio.timeout(timeout):
                 _, session = await loop.create_connection(
-                    new, options.host, options.port, ssl=self._tls, server_hostname=server_name
+                    new, options.host, options.port, ssl=self._tls, server_hostname=server_name, local_addr=local
                 )
         except TimeoutError:
-            problem = f"no connection to {self._where} within {options.bind_timeout:g} seconds"
+            problem = f"no connection to {self._where} within {timeout:g} seconds"
             raise _Failed(BindState.CONNECT_FAILED, problem) from None
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; names that no resolver takes are ValueErrors
             raise _Failed(BindState.CONNECT_FAILED, f"cannot connect to {self._where}: {_say(error)}") from None
@@ -192,8 +200,8 @@ class PersistentBind:
             reason = session.closed.result()
             message = f"{self._where} hung up before the bind was answered: {reason.message}"
             raise _Failed(BindState.CONNECTION_LOST, message, kind=reason.kind) from None
-        if response.command_status != c.ESME_ROK:
-            status = c.status_name(response.command_status)
+        if response.command_status != c.ESME_ROK or not isinstance(response, BindResp):
+            status = response.status_name if response.command_status else response.command_name
             message = f"{self._where} refused the bind of {options.system_id}: {status}"
             raise _Failed(BindState.BIND_REFUSED, message, command_status=status)
 

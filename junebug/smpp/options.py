@@ -41,6 +41,8 @@ class BindOptions:
 
     host: str
     port: int
+    local_host: str | None = None
+    """The address of ours to connect from."""
     system_id: str = ""
     password: str = field(default="", repr=False)
     """As it goes on the wire: at most 8 characters."""
@@ -52,6 +54,8 @@ class BindOptions:
     bind_mode: BindMode = "transceiver"
     bind_timeout: float = 30.0
     """For each of the two: the connection (with TLS), the response to the bind."""
+    connect_timeout: float | None = None
+    """For the first of the two, where that is not the same."""
     initial_reconnect_delay: float = 5.0
     max_reconnect_delay: float = 60.0
     session: SessionOptions = field(default_factory=SessionOptions)

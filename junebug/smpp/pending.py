@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from junebug.smpp.constants import MAX_SEQUENCE_NUMBER
-from junebug.smpp.pdu import Pdu
+from junebug.smpp.pdu import BINDS, Pdu, may_answer
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +33,17 @@ class PendingRequests(dict[int, Request]):
             sequence = sequence % MAX_SEQUENCE_NUMBER + 1
         self.last_sequence = sequence
         return sequence
+
+    def pop_answered(self, response: Pdu) -> Request | None:
+        """What it answers. A bind is the first request and alone, so it is answered under any number: what cannot be read
+        is refused with a generic_nack that bears 0 (3.4 §4.3).
+        """
+        sequence = response.sequence_number
+        if sequence not in self:
+            sequence = next(iter(self), 0)
+            if sequence not in self or self[sequence].pdu.command_id not in BINDS:
+                return None
+        return self.pop(sequence) if may_answer(response.command_id, self[sequence].pdu.command_id) else None
 
     def pop_expired(self, now: float) -> list[Request]:
         return [self.pop(sequence) for sequence, request in list(self.items()) if request.deadline <= now]

@@ -7,6 +7,7 @@ same class from the other side. Whoever makes requests bounds how many there are
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -17,7 +18,7 @@ from junebug.smpp import constants as c
 from junebug.smpp.codec import DecodeError, decode, encode
 from junebug.smpp.framing import BadLength, PduReader
 from junebug.smpp.options import SessionOptions
-from junebug.smpp.pdu import BINDS, EnquireLink, Pdu, Unbind, may_answer, response_to
+from junebug.smpp.pdu import BINDS, EnquireLink, Pdu, Unbind, response_to
 from junebug.smpp.pending import Liveness, PendingRequests, Request
 
 log = structlog.stdlib.get_logger("smpp")
@@ -31,6 +32,8 @@ CLOSE_TIMEOUT = 2.0
 """Seconds that a peer gets to read what we wrote before we hung up."""
 MAX_UNREAD = 1 << 20
 """Bytes that a peer may leave unread: only responses to its own requests are written to a peer that does not read."""
+SLICE = 100
+"""PDUs that are handled before others have their turn on the event loop: a read may bring 16,000."""
 CLOCK_RESOLUTION = 0.002
 """A timer may fire this much early (uvloop counts milliseconds)."""
 
@@ -91,6 +94,9 @@ class Session(asyncio.Protocol):
         self._unflushed: list[bytes] = []
         self._unflushed_requests: list[Request] = []
         self._paused = False
+        self._frames: deque[bytes | BadLength] = deque()
+        """Received, and not handled yet."""
+        self._reading_paused = False
         self._ending = False
         self._reason: CloseReason | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -158,6 +164,7 @@ class Session(asyncio.Protocol):
         self._wake_at(self._liveness.deadline())
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._read_frames(len(self._frames))  # responses among them count
         if self._reason is None:
             detail = f": {error.strerror or error}" if isinstance(error, OSError) else f": {error}" if error else ""
             self._reason = CloseReason("lost", f"the connection was lost{detail}")
@@ -184,22 +191,38 @@ class Session(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._reason is not None:
             return
+        begun = bool(self._frames)
         try:
-            self._read_frames(self._reader.feed(data))
+            self._frames.extend(self._reader.feed(data))
         except BadLength as error:
-            self._read_frames(error.frames)
-            # where the next PDU begins is anybody's guess: say so and hang up
-            self._answer(0, 0, c.ESME_RINVCMDLEN)
-            self._end(CloseReason("bad_length", str(error)))
+            self._frames.extend((*error.frames, error))
+        if self._frames:
+            self._liveness.heard(self._loop.time())
+        if not begun:
+            self._read_slice()
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
-    def _read_frames(self, frames: list[bytes]) -> None:
-        if frames:
-            self._liveness.heard(self._loop.time())
-        for frame in frames:
+    def _read_slice(self) -> None:
+        """The next ones of what has come; with more of them left, nothing is read from the socket meanwhile."""
+        self._read_frames(SLICE)
+        transport = self._transport
+        if self._frames:
+            self._loop.call_soon(self._read_slice)
+        if transport is not None and bool(self._frames) != self._reading_paused and not transport.is_closing():
+            self._reading_paused = bool(self._frames)
+            (transport.pause_reading if self._reading_paused else transport.resume_reading)()
+
+    def _read_frames(self, most: int) -> None:
+        for _ in range(min(most, len(self._frames))):
+            frame = self._frames.popleft()
             if self._reason is not None:
-                return
+                return self._frames.clear()
+            if isinstance(frame, BadLength):
+                # where the next PDU begins is anybody's guess: say so and hang up
+                self._answer(0, 0, c.ESME_RINVCMDLEN)
+                self._end(CloseReason("bad_length", str(frame)))
+                continue
             try:
                 self._read_frame(frame)
             except Exception:  # a bug of ours, or of the owner's: this PDU is lost, the bind is not
@@ -216,13 +239,10 @@ class Session(asyncio.Protocol):
             self._on_inbound_request(frame, pdu)
 
     def _on_response(self, frame: bytes, pdu: Pdu) -> None:
-        request = self._pending.get(pdu.sequence_number)
-        if request is not None and not may_answer(pdu.command_id, request.pdu.command_id):
-            request = None
+        request = self._pending.pop_answered(pdu)
         self._tell("in", frame, pdu, request and request.tag)
         if request is None:
             return  # it came too late, or was never asked for: the log has it
-        del self._pending[pdu.sequence_number]
         if request.answer and not request.answer.done():
             request.answer.set_result(pdu)
         self._check_drained()

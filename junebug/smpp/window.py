@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from junebug.runtime.backoff import least_pause
+
 CATCH_UP = 0.05
 """Seconds of the pace that may be caught up on at once: timers are late by so much at times."""
 LONGEST_GROWTH = 50
@@ -67,5 +69,5 @@ class Window:
             self._limit = max(1.0, min(self._limit, self.unanswered) / 2)
             growth = min(2 ** (self._strikes - 1), LONGEST_GROWTH)
             longest = max(self._throttle_delay, LONGEST_PAUSE)
-            self._paused_until = now + min(self._throttle_delay * growth, longest)
+            self._paused_until = now + max(min(self._throttle_delay * growth, longest), least_pause(self._strikes))
         self.unanswered -= 1

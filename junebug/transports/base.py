@@ -130,6 +130,8 @@ class Transport:
     """JSON Schema of the channel's `config`; a class named in the setting `channels` declares it here."""
     secrets: ClassVar[tuple[str, ...]] = ()
     """Config fields never to be shown, likewise."""
+    channel_data_schema: ClassVar[dict[str, Any] | None] = None
+    """JSON Schema of a message's `channel_data` (its helper_metadata), likewise; None: anything."""
     window: int = 1
     """Messages that may be in `send` at the same time. 1 keeps them in order."""
     acks: bool = True

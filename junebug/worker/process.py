@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import time
 from collections import Counter
@@ -136,7 +137,8 @@ class ChannelWorker:
         if not context.has_reported(spec.type):
             await context.status(spec.type, "ok", "started", "The channel's transport is running")
         self._forwarder.start()
-        self._sender = Sender(self._context, self._transport, self._counts)
+        check = functools.partial(self._registry.validate_channel_data, spec.type)
+        self._sender = Sender(self._context, self._transport, self._counts, check)
         self._sender.consume(names.outbound_queues(self._channel).values(), exclusive=True)
         self._life.tasks.own("sender", self._sender.run())
         await self._consume_app_queue(None, spec.amqp_queue)

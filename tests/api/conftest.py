@@ -20,6 +20,7 @@ from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable
 from junebug.registry import ChannelType, Registry
 from junebug.stores import Stores
+from junebug.transports.smpp import CHANNEL_TYPE as SMPP
 from tests.polling import eventually
 
 TIMEOUT = 10.0
@@ -41,6 +42,7 @@ REGISTRY = Registry(
             },
             ("password",),
         ),
+        SMPP,
     ]
 )
 

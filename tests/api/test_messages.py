@@ -71,6 +71,57 @@ async def test_a_message_is_answered_in_full_and_waits_in_the_channels_queue(api
     assert wire["helper_metadata"] == {"tweet": {"x": 1}}
 
 
+SMPP = {"type": "smpp", "config": {"host": "127.0.0.1", "port": 1, "system_id": "me", "password": "secret"}}
+
+
+@pytest.mark.parametrize(
+    ("config", "content", "channel_data"),
+    [
+        ({}, "x" * 50_000, {}),
+        ({}, "\U0001f1ff" * 50_000, {}),
+        ({}, "e\u0301" * 10_000, {}),
+        ({"send_multipart_sar": True}, "x" * 50_000, {}),
+        ({"send_long_messages": True}, "ж" * 40_000, {}),
+        ({"send_long_messages": True}, "x" * 70_000, {}),
+        ({"submit_sm_encoding": "ucs2"}, "x" * 20_000, {}),
+        ({}, "x" * 20_000, {"smpp": {"encoding": "ucs2"}}),
+    ],
+)
+async def test_what_can_never_be_sent_is_refused_at_the_door(
+    api: Api, config: dict[str, Any], content: str, channel_data: dict[str, Any]
+) -> None:
+    channel = await api.create(**{**SMPP, "config": {**SMPP["config"], **config}})
+    answer = await send(api, channel, to="+123", content=content, channel_data=channel_data)
+    assert (answer.status, answer.description) == (400, "message too long")
+    assert [error["type"] for error in answer.errors] == ["MessageTooLong"]
+    assert (await send(api, channel, to="+123", content=content[:4000], channel_data=channel_data)).status == 201
+
+
+@pytest.mark.parametrize(
+    ("channel_data", "field"),
+    [
+        ({"smpp": []}, "channel_data.smpp: "),
+        ({"smpp": {"encoding": 8}}, "channel_data.smpp.encoding: "),
+        ({"smpp": {"encoding": ["ucs2"]}}, "channel_data.smpp.encoding: "),
+        ({"smpp": {"encoding": "klingon"}}, "channel_data.smpp.encoding: "),
+        ({"smpp": {"validity_period": "²"}}, "channel_data.smpp.validity_period: "),
+        ({"smpp": {"service_type": []}}, "channel_data.smpp.service_type: "),
+        ({"smpp": {"tlvs": {"0x1401": "hex:0"}}}, "channel_data.smpp.tlvs.0x1401: "),
+        ({"smpp": {"colour": 1}}, "channel_data.smpp: "),
+    ],
+)
+async def test_channel_data_that_the_channels_type_does_not_know_is_refused_and_the_field_named(
+    api: Api, channel_data: dict[str, Any], field: str
+) -> None:
+    channel = await api.create(**SMPP)
+    answer = await send(api, channel, to="+123", channel_data=channel_data)
+    assert (answer.status, answer.description) == (400, "api usage error")
+    (error,) = answer.errors
+    assert (error["type"], error["message"].startswith(field)) == ("invalid_body", True)
+    assert error["schema_path"][:2] == ["properties", "channel_data"]
+    assert (await send(api, await api.create(), to="+123", channel_data=channel_data)).status == 201
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -57,6 +57,17 @@ async def events(api: Api, channel: str, count: int) -> list[Event]:
     return [Event.from_wire(each.body) for each in await api.taken(names.event_queue(channel), count)]
 
 
+async def test_what_is_nested_too_deep_to_be_written_is_not_listed_and_harms_no_other(api: Api) -> None:
+    channel = await api.create()
+    await send(api, channel, "1")
+    for depth in (99, 240, 260, 1000):
+        body = b'{"to_addr":"2","content":"x","helper_metadata":{"x":' + b"[" * depth + b"]" * depth + b"}}"
+        await api.broker.publish(names.outbound_queue(channel), body)
+    await send(api, channel, "3")
+    answer = await api("GET", f"/channels/{channel}/messages/?state=queued")
+    assert (answer.status, [message["to"] for message in answer.result["messages"]]) == (200, ["1", "3"])
+
+
 # --- status -----------------------------------------------------------------------------------------------------------
 
 

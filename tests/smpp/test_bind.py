@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import ssl
 import subprocess
@@ -19,7 +20,7 @@ from junebug.smpp.pdu import Bind, DeliverSm, SubmitSm, SubmitSmResp, Unbind
 from junebug.smpp.session import NotWritten, ResponseLost
 from tests.polling import eventually
 from tests.servers import free_port
-from tests.smpp.peer import Connection, Log, Peer
+from tests.smpp.peer import Connection, Log, Peer, frame
 
 
 class Watched(PersistentBind):
@@ -29,7 +30,7 @@ class Watched(PersistentBind):
         self.events: list[BindEvent] = []
         self.log = Log(answer=True)
         options = {
-            "initial_reconnect_delay": 0.02,
+            "initial_reconnect_delay": 0.1,
             "bind_timeout": 5.0,
             "system_id": "me",
             "password": "secret",
@@ -139,7 +140,7 @@ async def test_a_message_that_comes_with_the_bind_response_is_taken(peer: Peer, 
 
 
 async def test_a_refused_bind_is_told_with_its_status_and_tried_again_ever_later(peer: Peer, link: Any) -> None:
-    its = link(peer.port, initial_reconnect_delay=0.01, max_reconnect_delay=0.04)
+    its = link(peer.port, initial_reconnect_delay=0.12, max_reconnect_delay=0.5)
     for _ in range(4):
         connection = await peer.connection()
         connection.answer(await connection.expect(Bind), c.ESME_RINVPASWD)
@@ -150,9 +151,43 @@ async def test_a_refused_bind_is_told_with_its_status_and_tried_again_ever_later
     assert "ESME_RINVPASWD" in refused[0].message
     assert "secret" not in "".join(map(repr, its.events))
     delays = [event.details["retry_after"] for event in refused]
-    assert delays[0] == 0.01
-    assert delays[-1] > 0.01
-    assert all(delay <= 0.04 for delay in delays)
+    assert delays[0] == 0.12
+    assert 0.12 < delays[1] < delays[2] < delays[3]
+
+
+@pytest.mark.parametrize(
+    ("command_id", "sequence_number", "status", "said"),
+    [
+        (c.GENERIC_NACK, 1, 0, "generic_nack"),
+        (c.GENERIC_NACK, 0, 0, "generic_nack"),
+        (c.GENERIC_NACK, 0, c.ESME_RINVCMDID, "ESME_RINVCMDID"),
+        (c.GENERIC_NACK, 1, c.ESME_RSYSERR, "ESME_RSYSERR"),
+        (c.GENERIC_NACK, 0xFFFFFFFF, c.ESME_RINVCMDLEN, "ESME_RINVCMDLEN"),
+        (c.GENERIC_NACK, 7, 0x400, "0x00000400"),
+        (c.BIND_TRANSCEIVER | c.RESPONSE, 0, c.ESME_RBINDFAIL, "ESME_RBINDFAIL"),
+        (c.BIND_RECEIVER | c.RESPONSE, 2, c.ESME_RALYBND, "ESME_RALYBND"),
+    ],
+)
+async def test_however_a_bind_is_refused_that_is_told_at_once(
+    peer: Peer, link: Any, command_id: int, sequence_number: int, status: int, said: str
+) -> None:
+    its = link(peer.port, initial_reconnect_delay=3600)
+    connection = await peer.connection()
+    await connection.expect(Bind)
+    connection.send(frame(command_id, sequence_number, status=status))
+    event = await its.state(BindState.BIND_REFUSED)
+    assert event.details["command_status"] == said
+    assert said in event.message
+    assert BindState.BOUND not in its.states
+
+
+@pytest.mark.parametrize("sequence_number", [0, 2, 0xFFFFFFFF])
+async def test_a_bind_accepted_under_another_number_is_bound(peer: Peer, link: Any, sequence_number: int) -> None:
+    its = link(peer.port)
+    connection = await peer.connection()
+    await connection.expect(Bind)
+    connection.send(frame(c.BIND_TRANSCEIVER | c.RESPONSE, sequence_number, b"smsc\0"))
+    await its.wait_bound()
 
 
 async def test_a_bind_without_answer_times_out(peer: Peer, link: Any) -> None:
@@ -160,7 +195,7 @@ async def test_a_bind_without_answer_times_out(peer: Peer, link: Any) -> None:
     connection = await peer.connection()
     await connection.expect(Bind)
     event = await its.state(BindState.BIND_TIMEOUT)
-    assert event.details["retry_after"] == 0.02
+    assert event.details["retry_after"] == 0.1
     await connection.eof()
     await bound(peer)
     await its.wait_bound()
@@ -189,6 +224,13 @@ async def test_nobody_listening_is_told_and_tried_again(link: Any) -> None:
     assert "efused" in event.message
 
 
+async def test_it_connects_from_the_address_it_is_told(peer: Peer, link: Any) -> None:
+    its = link(peer.port, local_host="127.0.0.2", connect_timeout=4)
+    connection = await bound(peer)
+    assert connection.writer.get_extra_info("peername")[0] == "127.0.0.2"
+    await its.wait_bound()
+
+
 async def test_an_unknown_host_is_told(link: Any) -> None:
     its = link(2775, host="no-such-host.invalid")
     assert "no-such-host.invalid" in (await its.state(BindState.CONNECT_FAILED)).message
@@ -197,14 +239,31 @@ async def test_an_unknown_host_is_told(link: Any) -> None:
 # --- coming back ------------------------------------------------------------------------------------------------------
 
 
-async def test_each_loss_of_a_bound_link_is_followed_by_the_first_delay(peer: Peer, link: Any) -> None:
+@pytest.mark.parametrize("trouble", ["refused", "dropped at once", "hung up"])
+async def test_without_any_delay_configured_nobody_is_hammered(peer: Peer, link: Any, trouble: str) -> None:
+    link(peer.port, initial_reconnect_delay=0, max_reconnect_delay=0)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1.3):
+            while True:
+                connection = await peer.connection()
+                if trouble != "hung up":
+                    bind = await connection.expect(Bind)
+                    connection.answer(bind, c.ESME_RBINDFAIL if trouble == "refused" else c.ESME_ROK)
+                connection.close()
+    assert 3 <= peer.accepted <= 5
+
+
+async def test_each_loss_of_a_link_that_lasted_is_followed_by_the_first_delay(
+    peer: Peer, link: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("junebug.smpp.bind.STEADY", 0.0)
     its = link(peer.port)
     for number in range(1, 6):
         connection = await bound(peer)
         await its.state(BindState.BOUND, number)
         connection.abort()
         event = await its.state(BindState.CONNECTION_LOST, number)
-        assert event.details["retry_after"] == 0.02
+        assert event.details["retry_after"] == 0.1
         assert event.details["kind"] == "lost"
     await bound(peer)
     await its.state(BindState.BOUND, 6)

@@ -9,8 +9,9 @@ import pytest
 from junebug.errors import InvalidChannelConfig, TransportStartError
 from junebug.registry import Registry
 from junebug.smpp import constants as c
+from junebug.smpp.options import TlsOptions
 from junebug.transports.smpp import CHANNEL_TYPE
-from junebug.transports.smpp.config import Numbering, SmppConfig, parse_endpoint
+from junebug.transports.smpp.config import Numbering, Peer, SmppConfig, parse_endpoint
 
 MINIMAL = {"host": "smsc.example.com", "port": 2775, "system_id": "me", "password": "sesame"}
 PROCESSORS = "vumi.transports.smpp.processors"
@@ -55,15 +56,58 @@ def test_every_option_is_described() -> None:
 @pytest.mark.parametrize(
     ("endpoint", "expected"),
     [
-        ("tcp:host=127.0.0.1:port=2775", ("127.0.0.1", 2775, "tcp")),
-        ("tcp:smsc.example.com:2775", ("smsc.example.com", 2775, "tcp")),
-        ("tcp:port=2775:host=smsc:timeout=30", ("smsc", 2775, "tcp")),
-        ("tcp:host=[::1]:port=2775", ("::1", 2775, "tcp")),
-        ("ssl:host=smsc:port=3550", ("smsc", 3550, "ssl")),
+        ("tcp:host=127.0.0.1:port=2775", Peer("127.0.0.1", 2775)),
+        ("tcp:smsc.example.com:2775", Peer("smsc.example.com", 2775)),
+        ("tcp:port=2775:host=smsc", Peer("smsc", 2775)),
+        ("tcp:port=2775:host=smsc:timeout=30", Peer("smsc", 2775, timeout=30)),
+        ("tcp:host=smsc:2775", Peer("smsc", 2775)),
+        ("tcp:port=2775:smsc", Peer("smsc", 2775)),
+        ("tcp:timeout=5:smsc:2775", Peer("smsc", 2775, timeout=5)),
+        ("tcp:smsc:2775:bindAddress=10.0.0.1", Peer("smsc", 2775, local_host="10.0.0.1")),
+        (r"tcp:bindAddress=\:\:1:port=2775:host=\:\:1", Peer("::1", 2775, local_host="::1")),
+        ("tcp:host=[::1]:port=2775", Peer("::1", 2775)),
+        (r"tcp:\:\:1:2775", Peer("::1", 2775)),
+        (r"tcp:host=2001\:db8\:\:1:port=2775", Peer("2001:db8::1", 2775)),
+        ("ssl:host=smsc:port=3550", Peer("smsc", 3550, "ssl")),
+        ("ssl:10.0.0.1:3550:hostname=smsc.example.com", Peer("10.0.0.1", 3550, "ssl", server_name="smsc.example.com")),
+        ("tls:smsc:3550", Peer("smsc", 3550, "tls")),
     ],
 )
-def test_endpoints_as_twisted_writes_them(endpoint: str, expected: tuple[str, int, str]) -> None:
+def test_endpoints_as_twisted_writes_them(endpoint: str, expected: Peer) -> None:
     assert parse_endpoint(endpoint) == expected
+    config = {"twisted_endpoint": endpoint, "system_id": "me", "password": ""}
+    REGISTRY.validate_config("smpp", config)
+    bind = SmppConfig.from_config(config).bind
+    assert (bind.host, bind.port, bind.local_host) == (expected.host, expected.port, expected.local_host)
+    assert bind.connect_timeout == expected.timeout
+    assert bind.tls == (TlsOptions(expected.server_name) if expected.scheme != "tcp" else None)
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "said"),
+    [
+        ({}, "twisted_endpoint", "either this, or host and port, is needed"),
+        ({"port": 2775}, "twisted_endpoint", "either this, or host and port, is needed"),
+        ({"host": "smsc"}, "port", "needed beside host"),
+        ({"twisted_endpoint": "tcp:smsc"}, "twisted_endpoint", "port from 1 to 65535"),
+        ({"twisted_endpoint": "tcp:smsc:99999"}, "twisted_endpoint", "port from 1 to 65535"),
+        ({"twisted_endpoint": "tcp:port=2775"}, "twisted_endpoint", "host: expected"),
+        ({"twisted_endpoint": "tcp::2775"}, "twisted_endpoint", "host: expected"),
+        ({"twisted_endpoint": "unix:/tmp/x"}, "twisted_endpoint", "expected tcp:"),
+        ({"twisted_endpoint": "tcp:smsc:2775:colour=red"}, "twisted_endpoint", "no argument 'colour'"),
+        ({"twisted_endpoint": "ssl:smsc:2775:caCertsDir=/x"}, "twisted_endpoint", "no argument 'caCertsDir'"),
+        ({"twisted_endpoint": "tcp:::1:2775"}, "twisted_endpoint", ""),
+        ({"twisted_endpoint": "tcp:smsc:2775:timeout=soon"}, "twisted_endpoint", "timeout from 1"),
+        ({"twisted_endpoint": "tcp:smsc:2775:bindAddress="}, "twisted_endpoint", "bindAddress: expected"),
+        ({"twisted_endpoint": "udp:x", "host": "smsc", "port": 2775}, "twisted_endpoint", "expected tcp:"),
+    ],
+)
+def test_where_no_smsc_can_be_is_told(config: dict[str, Any], field: str, said: str) -> None:
+    with pytest.raises(InvalidChannelConfig) as refused:
+        REGISTRY.validate_config("smpp", {"system_id": "me", "password": "", **config})
+    ((name, problem),) = refused.value.problems
+    assert name == f"config.{field}"
+    assert said in problem
 
 
 def test_an_endpoint_instead_of_host_and_port() -> None:

@@ -11,6 +11,7 @@ from typing import Self
 
 import pytest
 
+from junebug.runtime import backoff
 from junebug.smpp import constants as c
 from junebug.smpp.bind import PersistentBind
 from junebug.smpp.options import BindOptions
@@ -73,7 +74,11 @@ class CuttingProxy:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_cut_at_any_byte_nothing_is_lost_and_only_the_unknown_is_doubled(seed: int) -> None:
+async def test_cut_at_any_byte_nothing_is_lost_and_only_the_unknown_is_doubled(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(backoff, "SHORTEST", 0.001)  # cut so often, it would spend its time in pauses
+    monkeypatch.setattr(backoff, "SHORTEST_GROWN", 0.01)
     chance = random.Random(seed)
     unknown: Counter[str] = Counter()
     answered: Counter[str] = Counter()

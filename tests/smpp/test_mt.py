@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from junebug.errors import Rejected
+from junebug.errors import InvalidBody, MessageTooLong, Rejected
 from junebug.model.messages import UserMessage
+from junebug.registry import Registry
 from junebug.smpp import constants as c
 from junebug.smpp.codec import encode
+from junebug.smpp.fields import EncodeError
 from junebug.smpp.pdu import SubmitSm
-from junebug.smpp.text import multipart
-from junebug.transports.smpp import mt
+from junebug.smpp.text import codecs, multipart
+from junebug.transports.smpp import CHANNEL_DATA_SCHEMA, CHANNEL_TYPE, mt
 from junebug.transports.smpp.config import Numbering, SmppConfig
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -89,6 +92,48 @@ def test_what_255_parts_cannot_hold_is_refused() -> None:
         build("x" * 153 * 256)
 
 
+@pytest.mark.parametrize("given", [{}, {"send_multipart_sar": True}, {"send_long_messages": True}])
+@pytest.mark.parametrize(
+    "letter",
+    ["x", "{", "é", "ж", "\U0001f1e6", "👍", "👍\U0001f3fd", "\u0301", "\u200d", "क्ष", "\u1100", "\r\n", "\0", "\ud800"],
+)
+@pytest.mark.parametrize(
+    "encoding", [None, "gsm0338", "gsm0338-packed", "gsm0338-1-1", "ucs2", "utf-8", "utf-7", "iso2022_jp", "unicode-escape"]
+)
+def test_a_text_of_any_length_is_cut_or_refused_in_little_time(
+    given: dict[str, Any], letter: str, encoding: str | None
+) -> None:
+    config = {**CONFIG, **given}
+    parsed = SmppConfig.from_config(config)
+    smpp = {"encoding": encoding} if encoding else {}
+    for length in (30_000, 1_000_000):
+        message = message_with(smpp, letter * (length // len(letter)))
+        began = time.process_time()
+        too_long = False
+        try:
+            mt.check(config, message)
+        except MessageTooLong:
+            too_long = True
+        assert time.process_time() - began < 0.1
+        assert too_long or length == 30_000
+        reason = ""
+        try:
+            mt.build(message, parsed, 1, NOW)
+        except Rejected as error:
+            reason = error.reason
+        assert time.process_time() - began < 0.2
+        assert reason.startswith("Message too long: " if too_long else ("Cannot encode", ""))
+
+
+def test_what_surely_is_short_enough_is() -> None:
+    cluster = "\U0001f469" + "\U0001f3fd" * 17  # a little over half of a part: one to each
+    for encoding in ("ucs2", "utf-8", "utf-32-be", "utf-7", "unicode-escape", "gsm0338-packed", "iso2022_jp"):
+        text = (cluster * mt.SURELY_SHORT)[: mt.SURELY_SHORT]
+        text = text if codecs.fits(text, encoding) else "\u3042" * mt.SURELY_SHORT
+        if codecs.fits(text, encoding):
+            assert len(multipart.parts(text, encoding, 1)) <= multipart.MAX_PARTS
+
+
 def test_addresses_stand_as_configured() -> None:
     pdu = one("Hi", to="+27820001111", source_addr_ton=5, dest_addr_npi=9)
     assert (pdu.source_addr_ton, pdu.source_addr_npi, pdu.source_addr) == (5, 0, "8000")
@@ -105,7 +150,38 @@ def test_addresses_stand_as_configured() -> None:
         ("0820001111", 2, 1, "0820001111"),
         ("8000", 3, 0, "8000"),
         ("Junebug", 5, 0, "Junebug"),
+        ("My Shop 24", 5, 0, "My Shop 24"),
+        ("24/7", 5, 0, "24/7"),
         ("", 0, 0, ""),
+        # as URIs
+        ("tel:+27820001111", 1, 1, "27820001111"),
+        ("TEL:+27-82-000-1111", 1, 1, "27820001111"),
+        ("tel: 0820001111", 2, 1, "0820001111"),
+        ("tel:8000", 3, 0, "8000"),
+        ("tel:+27820001111;ext=12", 1, 1, "27820001111"),
+        ("tel:863-1234;phone-context=+1-914-555", 1, 1, "19145558631234"),
+        ("tel:8000;phone-context=example.com", 3, 0, "8000"),
+        ("tel:*120*1#", 3, 0, "*120*1#"),
+        ("sms:+27820001111", 1, 1, "27820001111"),
+        ("tel:Junebug", 5, 0, "Junebug"),
+        # with blanks
+        (" +27820001111\n", 1, 1, "27820001111"),
+        ("27 82 000 11 11", 1, 1, "27820001111"),
+        ("+27\t82\t0001111", 1, 1, "27820001111"),
+        ("+27\u00a082\u202f000\u00a01111", 1, 1, "27820001111"),
+        ("\u202a+27 82\u2011000\u20111111\u202c", 1, 1, "27820001111"),
+        ("082 000 1111", 2, 1, "0820001111"),
+        ("80 00", 3, 0, "8000"),
+        # USSD
+        ("*120*8864#", 3, 0, "*120*8864#"),
+        ("*120*8864*27820001111#", 3, 0, "*120*8864*27820001111#"),
+        ("*#06#", 3, 0, "*#06#"),
+        ("#31#27820001111", 3, 0, "#31#27820001111"),
+        ("**21*1#", 3, 0, "**21*1#"),
+        ("* 120 #", 3, 0, "*120#"),
+        ("*", 5, 0, "*"),
+        ("+", 5, 0, "+"),
+        (":", 5, 0, ":"),
     ],
 )
 def test_type_and_plan_can_be_guessed(address: str, ton: int, npi: int, written: str) -> None:
@@ -173,25 +249,105 @@ def test_what_a_single_message_may_ask_for() -> None:
     assert one("Hi", validity_period=60).validity_period == "000000000100000R"
 
 
+REGISTRY = Registry([CHANNEL_TYPE])
+CONFIG = {"host": "h", "port": 1, "system_id": "me", "password": ""}
+
+
+def message_with(smpp: Any, content: str = "Hi") -> UserMessage:
+    return UserMessage(
+        to_addr="27820001111", from_addr="8000", content=content, transport_name="c", helper_metadata={"smpp": smpp}
+    )
+
+
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ("fast", "channel_data.smpp: expected an object"),
-        ({"speed": 1}, "channel_data.smpp: there is no option 'speed'"),
-        ({"priority_flag": "high"}, "channel_data.smpp.priority_flag: expected a number"),
-        ({"priority_flag": True}, "channel_data.smpp.priority_flag: expected a number"),
-        ({"validity_period": "tomorrow"}, "channel_data.smpp.validity_period: expected seconds"),
+        ("fast", "channel_data.smpp: "),
+        (["encoding"], "channel_data.smpp: "),
+        (1, "channel_data.smpp: "),
+        ({"speed": 1}, "channel_data.smpp: Additional properties are not allowed ('speed'"),
+        ({"priority_flag": "high"}, "channel_data.smpp.priority_flag: "),
+        ({"priority_flag": True}, "channel_data.smpp.priority_flag: "),
+        ({"priority_flag": 1.5}, "channel_data.smpp.priority_flag: "),
+        ({"priority_flag": 256}, "channel_data.smpp.priority_flag: "),
+        ({"data_coding": -1}, "channel_data.smpp.data_coding: "),
+        ({"dest_addr_ton": {}}, "channel_data.smpp.dest_addr_ton: "),
+        ({"registered_delivery": "yes"}, "channel_data.smpp.registered_delivery: "),
+        ({"service_type": []}, "channel_data.smpp.service_type: "),
+        ({"service_type": 5}, "channel_data.smpp.service_type: "),
+        ({"service_type": "toolong"}, "channel_data.smpp.service_type: "),
+        ({"service_type": "\0"}, "channel_data.smpp.service_type: "),
+        ({"service_type": "ж"}, "channel_data.smpp.service_type: "),
+        ({"validity_period": "tomorrow"}, "channel_data.smpp.validity_period: "),
+        ({"validity_period": "²"}, "channel_data.smpp.validity_period: "),
+        ({"validity_period": "١٢"}, "channel_data.smpp.validity_period: "),
+        ({"validity_period": ""}, "channel_data.smpp.validity_period: "),
+        ({"validity_period": "9" * 5000}, "channel_data.smpp.validity_period: "),
+        ({"validity_period": -1}, "channel_data.smpp.validity_period: "),
+        ({"validity_period": 0.5}, "channel_data.smpp.validity_period: "),
+        ({"validity_period": [60]}, "channel_data.smpp.validity_period: "),
+        ({"schedule_delivery_time": True}, "channel_data.smpp.schedule_delivery_time: "),
+        ({"schedule_delivery_time": "241123120000000+\n"}, "channel_data.smpp.schedule_delivery_time: "),
+        ({"encoding": 8}, "channel_data.smpp.encoding: "),
+        ({"encoding": ["ucs2"]}, "channel_data.smpp.encoding: "),
+        ({"encoding": ""}, "channel_data.smpp.encoding: "),
+        ({"encoding": "x" * 100_000}, "channel_data.smpp.encoding: "),
         ({"encoding": "klingon"}, "channel_data.smpp.encoding: there is no codec"),
+        ({"encoding": "hex"}, "channel_data.smpp.encoding: there is no codec"),
+        ({"encoding": "idna"}, "channel_data.smpp.encoding: there is no codec"),
+        ({"encoding": "punycode"}, "channel_data.smpp.encoding: there is no codec"),
+        ({"encoding": "gsm0338-99-99"}, "channel_data.smpp.encoding: there is no codec"),
+        ({"encoding": "ucs2\0"}, "channel_data.smpp.encoding: there is no codec"),
+        ({"encoding": "²"}, "channel_data.smpp.encoding: there is no codec"),
+        ({"tlvs": []}, "channel_data.smpp.tlvs: "),
+        ({"tlvs": "x"}, "channel_data.smpp.tlvs: "),
         ({"tlvs": {"odd": 1}}, "channel_data.smpp.tlvs.odd: "),
+        ({"tlvs": {"²": 1}}, "channel_data.smpp.tlvs.²: "),
         ({"tlvs": {"0x1401": "hex:xy"}}, "channel_data.smpp.tlvs.0x1401: "),
+        ({"tlvs": {"0x1401": "ж"}}, "channel_data.smpp.tlvs.0x1401: "),
+        ({"tlvs": {"0x1401": "x" * 70_000}}, "channel_data.smpp.tlvs.0x1401: "),
         ({"tlvs": {"0x1401": None}}, "channel_data.smpp.tlvs.0x1401: "),
         ({"tlvs": {"0x1401": -1}}, "channel_data.smpp.tlvs.0x1401: "),
+        ({"tlvs": {"0x1401": [1]}}, "channel_data.smpp.tlvs.0x1401: "),
+        ({"tlvs": {"0x1401": 1.5}}, "channel_data.smpp.tlvs.0x1401: "),
+        ({"tlvs": {"source_port": "abc"}}, "channel_data.smpp.tlvs.source_port: "),
+        ({"tlvs": {"source_port": 70_000}}, "channel_data.smpp.tlvs.source_port: "),
     ],
 )
-def test_what_it_may_not(asked: Any, reason: str) -> None:
-    with pytest.raises(Rejected) as refused:
-        build("Hi", smpp=asked)
-    assert refused.value.reason.startswith(reason)
+def test_an_option_that_cannot_be_is_named_and_its_value_is_not_repeated(asked: Any, reason: str) -> None:
+    with pytest.raises(InvalidBody) as refused:
+        REGISTRY.check_message("smpp", CONFIG, message_with(asked))
+    (error,) = refused.value.errors()
+    assert error["message"].startswith(reason)
+    assert error["schema_path"][:2] == ["properties", "channel_data"]
+    assert len(error["message"]) < 500
+
+
+ODD_VALUES = (
+    None, True, False, 0, 1, -1, 255, 256, 1.0, 1.5, 1e300, 2**63, "", "0", "1", "60", "²", "٣", "x", "ж", "\0",
+    "hex:", "hex:0", "ucs2", "gsm0338-packed", "261124120500000+", "9" * 400, "x" * 100_000, [], [1], ["ucs2"],
+    {}, {"0x1401": 1}, {"": 1}, {"0x1401": 1e300}, {"0x1401": 2**64}, {"message_payload": "x"}, {"sar_msg_ref_num": 1},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*CHANNEL_DATA_SCHEMA["properties"]["smpp"]["properties"], "unknown"])
+@pytest.mark.parametrize("long_messages", ["send_multipart_udh", "send_multipart_sar", "send_long_messages"])
+def test_whatever_an_option_is_it_is_sent_or_refused_with_a_reason(name: str, long_messages: str) -> None:
+    config = {**CONFIG, long_messages: True}
+    parsed = SmppConfig.from_config(config)
+    for value in ODD_VALUES:
+        for content in ("", "Hi", "é" * 400, "\ud800"):
+            message = message_with({name: value}, content)
+            try:
+                REGISTRY.check_message("smpp", config, message)
+            except InvalidBody:
+                continue
+            try:
+                for pdu in mt.build(message, parsed, 1, NOW):
+                    pdu.sequence_number = 1
+                    encode(pdu)
+            except (Rejected, EncodeError):
+                pass
 
 
 IN_TEN_MINUTES = "2026-11-24 12:10:00.000000"

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from junebug.runtime.backoff import Backoff
 from junebug.smpp import constants as c
 from junebug.smpp.codec import encode
 from junebug.smpp.fields import EncodeError
@@ -23,13 +22,14 @@ from junebug.smpp.pdu import (
     EnquireLink,
     EnquireLinkResp,
     GenericNack,
+    Pdu,
     SubmitSm,
     SubmitSmResp,
     Unbind,
     UnbindResp,
 )
 from junebug.smpp.pending import Liveness, PendingRequests, Request
-from junebug.smpp.session import MAX_UNREAD, NotWritten, ResponseLost, Session
+from junebug.smpp.session import MAX_UNREAD, SLICE, NotWritten, ResponseLost, Session
 from tests.harness import THOROUGH
 from tests.polling import eventually
 from tests.smpp.peer import Log, Peer, connect, frame, response
@@ -104,29 +104,6 @@ def test_without_an_interval_nobody_asks(interval: float | None) -> None:
     liveness = Liveness(interval=interval, timeout=5, now=0)
     assert liveness.deadline() is None
     assert liveness.check(1e9) is None
-
-
-def test_delays_begin_with_the_first_and_grow_to_the_longest() -> None:
-    backoff = Backoff(5, 60, uniform=lambda low, high: high)
-    assert [backoff.next() for _ in range(6)] == [5, 10, 20, 40, 60, 60]
-    backoff.reset()
-    assert backoff.next() == 5
-
-
-def test_delays_are_jittered_but_the_first() -> None:
-    backoff = Backoff(5, 60)
-    assert backoff.next() == 5
-    assert 8 <= backoff.next() <= 10
-    for _ in range(2000):
-        assert 0 < backoff.next() <= 60
-
-
-def test_a_first_delay_of_nothing_does_not_become_a_storm() -> None:
-    backoff = Backoff(0, 60, uniform=lambda low, high: low)
-    delays = [backoff.next() for _ in range(12)]
-    assert delays[0] == 0
-    assert all(delays[1:])
-    assert delays[-1] == 48
 
 
 # --- requests and responses -------------------------------------------------------------------------------------------
@@ -509,6 +486,66 @@ async def test_a_peer_that_asks_much_and_reads_nothing_is_cut_off(peer: Peer) ->
     assert str(MAX_UNREAD) in reason.message
 
 
+# --- many at once -----------------------------------------------------------------------------------------------------
+
+
+def read_of(*pdus: Pdu, size: int = 256 * 1024) -> bytes:
+    """What one read of the socket may bring at the most."""
+    once = b"".join(map(encode, pdus))
+    return once * (size // len(once))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        read_of(EnquireLink(sequence_number=1)),
+        read_of(DeliverSm(sequence_number=1, source_addr="1", short_message=b"x")),
+        read_of(SubmitSmResp(sequence_number=1, message_id="1")),
+        read_of(EnquireLink(sequence_number=1), DeliverSm(sequence_number=2)),
+        frame(c.GENERIC_NACK, 0) * 16_000,
+        frame(0x77777777, 1) * 16_000,
+        frame(c.DELIVER_SM, 1) * 16_000,
+    ],
+    ids=["enquire_link", "deliver_sm", "submit_sm_resp", "mixed", "generic_nack", "unknown", "undecodable"],
+)
+async def test_what_one_read_brings_is_handled_in_slices_and_in_order(data: bytes) -> None:
+    transport, log = Memory(), Log(answer=True)
+    session = Session("esme", SessionOptions(), on_request=log.on_request, on_pdu=log.on_pdu)
+    session.connection_made(transport)  # type: ignore[arg-type]
+    handled, most = 0, 0
+    session.data_received(data)
+    assert not transport.reading
+    while not transport.reading:
+        now = len([None for direction, *_ in log.pdus if direction == "in"])
+        handled, most = now, max(most, now - handled)
+        await asyncio.sleep(0)
+    assert most <= SLICE
+    assert b"".join(raw for direction, raw, *_ in log.pdus if direction == "in") == data
+    session.abort()
+
+
+async def test_what_was_received_before_the_end_counts(peer: Peer) -> None:
+    session = await connect(peer.port)
+    connection = await peer.connection()
+    asked = asyncio.create_task(session.request(submit()))
+    pdu = await connection.pdu()
+    connection.send(read_of(EnquireLink(sequence_number=7), size=64_000), response(pdu))
+    connection.close()
+    assert (await asked).command_status == 0
+    assert (await session.closed).kind == "lost"
+
+
+async def test_what_comes_after_an_unbind_in_one_read_is_not_handled() -> None:
+    log = Log(answer=True)
+    session = Session("esme", SessionOptions(), on_request=log.on_request, on_pdu=log.on_pdu)
+    session.connection_made(Memory())  # type: ignore[arg-type]
+    before, after = read_of(EnquireLink(sequence_number=1), size=16 * 150), read_of(DeliverSm(sequence_number=3), size=9000)
+    session.data_received(before + encode(Unbind(sequence_number=2)) + after)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert log.requests == []
+
+
 # --- fuzz -------------------------------------------------------------------------------------------------------------
 
 
@@ -579,6 +616,7 @@ class Memory:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.closed = False
+        self.reading = True
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
@@ -588,6 +626,12 @@ class Memory:
 
     def is_closing(self) -> bool:
         return self.closed
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
 
     def close(self) -> None:
         self.closed = True

@@ -222,6 +222,47 @@ async def test_what_cannot_be_sent_is_rejected(bench: Bench, smsc: Smsc) -> None
     assert (await event(bench, odd, "rejected"))["event_details"]["reason"] == "Invalid to_addr: ж"
 
 
+@pytest.mark.parametrize(
+    ("smpp", "field"),
+    [
+        ({"encoding": 8}, "channel_data.smpp.encoding: "),
+        ({"encoding": ["ucs2"]}, "channel_data.smpp.encoding: "),
+        ({"validity_period": "²"}, "channel_data.smpp.validity_period: "),
+        ({"service_type": []}, "channel_data.smpp.service_type: "),
+        ({"tlvs": {"0x1401": "hex:0"}}, "channel_data.smpp.tlvs.0x1401: "),
+        ("fast", "channel_data.smpp: "),
+    ],
+)
+async def test_channel_data_that_cannot_be_rejects_a_message_that_came_over_amqp_with_the_reason(
+    bench: Bench, smsc: Smsc, capsys: pytest.CaptureFixture[str], smpp: Any, field: str
+) -> None:
+    created = await channel(bench, smsc)
+    message_id = await send(bench, created, "Hi", helper_metadata={"smpp": smpp})
+    rejected = await event(bench, message_id, "rejected")
+    assert rejected["event_details"]["reason"].startswith(field)
+    assert "Traceback" not in capsys.readouterr().out
+    assert smsc.messages == {}
+
+
+async def test_an_id_that_comes_again_is_the_same_message_or_is_sent(
+    bench: Bench, smsc: Smsc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    created = await channel(bench, smsc)
+    message_id = "1" * 32
+    for number, (content, to, smpp) in enumerate([
+        ("one", TO, {}), ("one", TO, {}), ("two", TO, {}), ("two", "27820002222", {}), ("two", TO, {"service_type": "WAP"}),
+        ("one", TO, {}),
+    ]):  # fmt: skip
+        await send(bench, created, content, to, message_id=message_id, helper_metadata={"smpp": smpp} if smpp else {})
+
+        async def is_submitted(times: int = number + 1) -> bool:
+            return [each["event_type"] for each in events(bench, message_id)].count("submitted") == times
+
+        await eventually(is_submitted)
+    assert [message.content for message in smsc.messages.values()] == ["one", "two", "two", "two"]
+    assert capsys.readouterr().out.count("submitted before: not again, but its event is") == 2
+
+
 async def test_a_temporary_refusal_is_tried_again(bench: Bench, smsc: Smsc) -> None:
     configure(smsc, refuse_every=4, refuse_status=c.ESME_RX_T_APPN)
     created = await channel(bench, smsc, retry_delay=0.05)

@@ -13,7 +13,7 @@ import pytest
 from junebug import names
 from junebug.amqp.outbound_queue import list_queued
 from junebug.amqp.rpc import RpcClient
-from junebug.errors import NotSent, Rejected, UnknownOutcome
+from junebug.errors import JunebugError, NotSent, Rejected, UnknownOutcome
 from junebug.logs.tail import tail
 from junebug.model.messages import UserMessage, format_timestamp
 from junebug.model.spec import ChannelSpec
@@ -69,6 +69,18 @@ async def test_what_was_not_sent_is_kept_and_sent_in_order(
     events = await bench.app.wait(5, timeout=20)
     assert {event["event_type"] for event in events} == {"submitted"}
     assert scripted.sent == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("error", [NotSent("busy", 0), NotSent("busy", -1), UnknownOutcome("hung up")])
+async def test_a_provider_that_takes_nothing_is_not_hammered_whatever_the_transport_says(
+    bench: Bench, scripted: type[ScriptedTransport], error: JunebugError
+) -> None:
+    scripted.outcomes.extend([error] * 1000)
+    channel = await channel_of(bench)
+    await bench.send(channel, "1", "x", bench.app.url())
+    await eventually(lambda: len(scripted.outcomes) < 1000)
+    await asyncio.sleep(1)
+    assert 1000 - 6 <= len(scripted.outcomes) < 1000 - 2
 
 
 async def test_what_comes_behind_a_message_that_goes_back_does_not_pass_it(

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from junebug.transports.telnet.protocol import LONGEST_LINE, LineReader, format_text, parse_endpoint
+from junebug.errors import InvalidChannelConfig
+from junebug.registry import Registry
+from junebug.transports.telnet import CHANNEL_TYPE
+from junebug.transports.telnet.protocol import BACKLOG, LONGEST_LINE, LineReader, format_text, parse_endpoint
+from junebug.transports.telnet_addr import CHANNEL_TYPE as WITH_ADDRESSES
+
+REGISTRY = Registry([CHANNEL_TYPE, WITH_ADDRESSES])
 
 LINES = [
     (b"Hi\r\n", ["Hi"]),
@@ -48,19 +54,69 @@ def test_what_a_client_is_shown(content: str | None, shown: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "endpoint"),
+    ("endpoint", "expected"),
     [
-        ({"twisted_endpoint": "tcp:9001"}, ("0.0.0.0", 9001)),
-        ({"twisted_endpoint": "tcp:port=9001:interface=127.0.0.1"}, ("127.0.0.1", 9001)),
-        ({"twisted_endpoint": "tcp:9001:interface=[::1]"}, ("::1", 9001)),
-        ({"telnet_port": 9001}, ("0.0.0.0", 9001)),
-        ({"telnet_host": "127.0.0.1", "telnet_port": 9001}, ("127.0.0.1", 9001)),
+        ("tcp:9001", ("0.0.0.0", 9001, BACKLOG)),
+        ("tcp:port=9001:interface=127.0.0.1", ("127.0.0.1", 9001, BACKLOG)),
+        ("tcp:interface=127.0.0.1:port=9001", ("127.0.0.1", 9001, BACKLOG)),
+        ("tcp:9001:backlog=5:interface=127.0.0.1", ("127.0.0.1", 9001, 5)),
+        ("tcp:backlog=5:interface=127.0.0.1:port=9001", ("127.0.0.1", 9001, 5)),
+        ("tcp:interface=127.0.0.1:9001", ("127.0.0.1", 9001, BACKLOG)),
+        ("tcp:backlog=5:9001", ("0.0.0.0", 9001, 5)),
+        ("tcp:9001:127.0.0.1", ("127.0.0.1", 9001, BACKLOG)),
+        ("tcp:9001:127.0.0.1:50", ("127.0.0.1", 9001, 50)),
+        ("tcp:9001:interface=", ("0.0.0.0", 9001, BACKLOG)),
+        ("tcp:9001:interface=localhost", ("localhost", 9001, BACKLOG)),
+        (r"tcp:9001:interface=\:\:1", ("::1", 9001, BACKLOG)),
+        (r"tcp:interface=\:\::port=9001:backlog=7", ("::", 9001, 7)),
+        (r"tcp:9001:interface=fe80\:\:1%lo", ("fe80::1%lo", 9001, BACKLOG)),
+        (r"tcp:9001:interface=\[\:\:1\]", ("::1", 9001, BACKLOG)),
+        ("tcp:9001:interface=[::1]", ("::1", 9001, BACKLOG)),
+        ("tcp:interface=[::]:port=9001", ("::", 9001, BACKLOG)),
+        ("tcp6:9001", ("::", 9001, BACKLOG)),
+        (r"tcp6:port=9001:interface=\:\:1", ("::1", 9001, BACKLOG)),
+        (" TCP:9001 ", ("0.0.0.0", 9001, BACKLOG)),
     ],
 )
-def test_where_to_listen(config: dict[str, Any], endpoint: tuple[str, int]) -> None:
-    assert parse_endpoint(config) == endpoint
+def test_where_to_listen_as_twisted_writes_it(endpoint: str, expected: tuple[str, int, int]) -> None:
+    config = {"twisted_endpoint": endpoint}
+    REGISTRY.validate_config("telnet", config)
+    assert parse_endpoint(config) == expected
 
 
-def test_a_port_out_of_range_is_told() -> None:
-    with pytest.raises(ValueError, match="twisted_endpoint"):
-        parse_endpoint({"twisted_endpoint": "tcp:70000"})
+def test_where_to_listen_by_host_and_port() -> None:
+    assert parse_endpoint({"telnet_port": 9001}) == ("0.0.0.0", 9001, BACKLOG)
+    assert parse_endpoint({"telnet_host": "127.0.0.1", "telnet_port": 9001}) == ("127.0.0.1", 9001, BACKLOG)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({}, "either this or telnet_port"),
+        ({"twisted_endpoint": ""}, "either this or telnet_port"),
+        ({"twisted_endpoint": "9001"}, "expected tcp:"),
+        ({"twisted_endpoint": "udp:9001"}, "expected tcp:"),
+        ({"twisted_endpoint": "unix:/tmp/x"}, "expected tcp:"),
+        ({"twisted_endpoint": "tcp"}, "port from 1 to 65535"),
+        ({"twisted_endpoint": "tcp:"}, "port from 1 to 65535"),
+        ({"twisted_endpoint": "tcp:0"}, "port from 1 to 65535"),
+        ({"twisted_endpoint": "tcp:70000"}, "port from 1 to 65535"),
+        ({"twisted_endpoint": "tcp:²"}, "port from 1 to 65535"),
+        ({"twisted_endpoint": "tcp:" + "9" * 200}, "port from 1 to 65535"),
+        ({"twisted_endpoint": "tcp:http"}, "port from 1 to 65535"),
+        ({"twisted_endpoint": "tcp:interface=127.0.0.1"}, "port from 1 to 65535"),
+        ({"twisted_endpoint": "tcp:9001:backlog=many"}, "backlog from 1"),
+        ({"twisted_endpoint": "tcp:9001:interface=::1"}, "not escaped"),
+        ({"twisted_endpoint": "tcp:9001:interface=a b"}, "interface: expected a host's"),
+        ({"twisted_endpoint": "tcp:9001:colour=red"}, "no argument 'colour'"),
+        ({"twisted_endpoint": "tcp:port=9001:port=9002"}, "port is given twice"),
+        ({"twisted_endpoint": "tcp:9001:127.0.0.1:50:7"}, "too many"),
+        ({"twisted_endpoint": "tcp:" + ":" * 100_000}, "at most"),
+        ({"twisted_endpoint": "tcp:9001\\"}, "port from 1 to 65535"),
+    ],
+)
+@pytest.mark.parametrize("channel_type", ["telnet", "telnet_addr"])
+def test_where_nobody_can_listen_is_told(channel_type: str, config: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidChannelConfig, match=r"^config\.twisted_endpoint: ") as refused:
+        REGISTRY.validate_config(channel_type, config)
+    assert said in str(refused.value)

@@ -27,6 +27,7 @@ from junebug.errors import JunebugError, MessageNotFound
 from junebug.model import presenter
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
+from junebug.registry import Registry
 from junebug.stores import Stores
 
 
@@ -36,6 +37,7 @@ class Messages:
 
     settings: Settings
     stores: Stores
+    registry: Registry
     specs: SpecCache
     queues: ChannelQueues
     idempotency: Idempotency
@@ -85,18 +87,21 @@ class Messages:
         return reply(200, "message status", presenter.message_status_json(message_id, channel, events))
 
     async def _message(self, body: Mapping[str, Any], spec: ChannelSpec) -> UserMessage:
-        """What is to be sent. Raises ApiUsageError, MessageTooLong, and MessageNotFound when what it replies to is
-        unknown or expired.
+        """What is to be sent. Raises ApiUsageError, InvalidBody, MessageTooLong, and MessageNotFound when what it replies to
+        is unknown or expired.
         """
         views.check_sendable(body, spec)
         expires_at = views.expiry(body, datetime.now(UTC))
         reply_to = body.get("reply_to")
         inbound = await self.stores.inbound.get(spec.id, reply_to) if reply_to is not None else None
         if inbound is not None:
-            return views.with_event_url(views.new_reply(body, spec.id, inbound, expires_at))
-        if body.get("to") is None:  # beside a reply_to it is there only where allow_expired_replies lets both be given
+            message = views.new_reply(body, spec.id, inbound, expires_at)
+        elif body.get("to") is None:  # beside a reply_to it is there only where allow_expired_replies lets both be given
             raise MessageNotFound(f"Inbound message with id {str(reply_to)[:100]!r} not found: it may have expired")
-        return views.with_event_url(views.new_message(body, spec.id, expires_at))
+        else:
+            message = views.new_message(body, spec.id, expires_at)
+        self.registry.check_message(spec.type, spec.config, message)
+        return views.with_event_url(message)
 
     async def _publish(self, channel: str, message: UserMessage) -> None:
         """RabbitMQ has it when this returns. Raises BrokerUnavailable, ChannelNotFound."""

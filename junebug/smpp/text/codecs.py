@@ -27,6 +27,7 @@ _ALIASES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("gsm-packed", "gsm7-packed", "gsm-7-packed"), GSM_PACKED),
     **dict.fromkeys(("ucs2", "ucs-2", "ucs2-be", "ucs-2-be", "ucs2be", "iso-10646-ucs-2"), UCS2),
 }
+_OF_HOST_NAMES: Final = ("idna", "punycode")
 _NATIONAL = re.compile(r"gsm0338-(\d{1,2})-(\d{1,2})")
 
 _CODECS_OF_DATA_CODINGS: Final[Mapping[int, str]] = {
@@ -68,7 +69,9 @@ def codec_name(name: str) -> str:
     try:
         known = codecs.lookup(plain)
         "".encode(known.name)  # refuses codecs such as hex, which are not of text
-    except UnicodeError as error:  # idna, punycode and the like
+        if known.name in _OF_HOST_NAMES:
+            raise LookupError(f"a codec of host names: {name}")
+    except UnicodeError as error:
         raise LookupError(f"not a codec of text: {name}") from error
     except ValueError as error:  # a NUL in the name
         raise LookupError(f"not a codec: {name!r}") from error

@@ -19,6 +19,8 @@ from junebug.smpp.text.gsm import pack
 MAX_OCTETS: Final = 140
 """Octets of user data in one short message, its header included: 160 septets, 70 UCS2 characters."""
 MAX_PARTS: Final = 255
+MOST_CHARACTERS: Final = MAX_PARTS * MAX_OCTETS * 8 // 7
+"""That these can hold, in whatever alphabet."""
 
 IEI_CONCATENATED: Final = 0x00
 IEI_CONCATENATED_16: Final = 0x08
@@ -153,13 +155,12 @@ def parts(text: str, encoding: str, reference: int, *, sar: bool = False, wide: 
     codec = codec_name(encoding)
     languages = language_elements(codec)
     header = build_udh(languages)
-    whole = split(text, codec, header=len(header))
-    if len(whole) == 1:
-        return [Part(header + whole[0], bool(header))]
+    if len(text) <= capacity(codec, len(header)):
+        whole = split(text, codec, header=len(header))
+        if len(whole) == 1:
+            return [Part(header + whole[0], bool(header))]
     sample = concatenation_element(Concatenation(0, 1, 1), wide=wide and not sar)
     pieces = split(text, codec, header=len(build_udh([sample, *languages])))
-    if len(pieces) > MAX_PARTS:
-        raise TooManyParts(f"{len(pieces)} parts, {MAX_PARTS} at most")
     result = []
     for number, piece in enumerate(pieces, 1):
         part = Concatenation(reference, len(pieces), number)
@@ -174,24 +175,27 @@ def parts(text: str, encoding: str, reference: int, *, sar: bool = False, wide: 
 def split(text: str, encoding: str, *, header: int = 0) -> list[bytes]:
     """The octets of each part, without its header of `header` octets. At least one part, be it empty.
 
-    Raises UnencodableText, and LookupError for an unknown encoding.
+    Linear, and done at the latest with the last part that there may be. Raises UnencodableText, TooManyParts, and
+    LookupError for an unknown encoding.
     """
     codec = codec_name(encoding)
     room = capacity(codec, header)
     plain = GSM if codec == GSM_PACKED else codec
     unit = 2 if codec.startswith("utf-16") else 4 if codec.startswith("utf-32") else 1
-    result = []
+    result: list[bytes] = []
     start = 0
     while True:
+        if len(text) - start > (MAX_PARTS - len(result)) * (room // unit):
+            raise TooManyParts(f"more than {MAX_PARTS} parts")
         end = min(len(text), start + room // unit)
         octets = encode_text(text[start:end], plain)
         while len(octets) > room:
-            # every character too many takes an octet at least, and one of UTF-8 no more than four
-            end = max(start + 1, end - max(1, (len(octets) - room) // 4))
+            # every character too many takes an octet at least, and ten at most (\U0001f600)
+            end = max(start + 1, end - max(1, (len(octets) - room) // 10))
             octets = encode_text(text[start:end], plain)
         if end < len(text):
             boundary = end
-            while boundary > start and not is_boundary(text, boundary):
+            while boundary > start and not is_boundary(text, boundary, start):
                 boundary -= 1
             if start < boundary < end:
                 end = boundary
@@ -212,8 +216,8 @@ def capacity(encoding: str, header: int = 0) -> int:
     return room // 2 * 2 if codec.startswith("utf-16") else room
 
 
-def is_boundary(text: str, index: int) -> bool:
-    """Whether a grapheme cluster begins at text[index] (UAX #29, in the main; Indic conjuncts, too)."""
+def is_boundary(text: str, index: int, start: int = 0) -> bool:
+    """Whether a grapheme cluster begins at text[index] (UAX #29, in the main; Indic conjuncts, too), if one does at `start`."""
     before, after = text[index - 1], text[index]
     if after < "\u0300":
         return not (before == "\r" and after == "\n")
@@ -228,7 +232,7 @@ def is_boundary(text: str, index: int) -> bool:
         return False
     if "\U0001f1e6" <= after <= "\U0001f1ff":  # letters in pairs are flags
         first = index
-        while first > 0 and "\U0001f1e6" <= text[first - 1] <= "\U0001f1ff":
+        while first > start and "\U0001f1e6" <= text[first - 1] <= "\U0001f1ff":
             first -= 1
         return (index - first) % 2 == 0
     return not (_is_jamo(before) and "\u1160" <= after <= "\u11ff")  # a syllable written in its letters

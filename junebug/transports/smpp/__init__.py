@@ -153,8 +153,8 @@ CONFIG_SCHEMA: dict[str, Any] = {
         "host": _text(None, "The SMSC's host name or address.", minLength=1, maxLength=255),
         "port": _whole(None, "The SMSC's port, beside host.", 1, 65535),
         "twisted_endpoint": _text(
-            None, "Instead of host and port: tcp:host=smsc.example.com:port=2775.",
-            maxLength=500, pattern=r"^(tcp|ssl|tls):(host=)?(\[[0-9a-fA-F:.]+\]|[^:\[\]]+):(port=)?[0-9]{1,5}(:.*)?$",
+            None, "Instead of host and port, as Twisted writes it: tcp:host=smsc.example.com:port=2775; "
+            "timeout=... and bindAddress=... may follow.", maxLength=500,
         ),
         "system_id": _c_string(None, "The user name to bind with.", 15),
         "password": _c_string(None, "The password to bind with; SMPP carries its first 8 characters.", 255),
@@ -178,7 +178,7 @@ CONFIG_SCHEMA: dict[str, Any] = {
         # --- the link
         "smpp_bind_timeout": _seconds(30, "How long to wait for the connection, and then for the bind's answer."),
         "smpp_enquire_link_interval": _seconds(
-            55, "Silence of so many seconds is ended with an enquire_link; 0: never ask."
+            55, "Silence of so many seconds (at least 0.1) is ended with an enquire_link; 0: never ask."
         ),
         "initial_reconnect_delay": _seconds(5, "Pause before the first attempt to connect again; later ones grow."),
         "max_reconnect_delay": _seconds(60, "The longest such pause."),
@@ -258,12 +258,40 @@ CONFIG_SCHEMA: dict[str, Any] = {
         },
     },
     "required": ["system_id", "password"],
-    # not anyOf: its error would not name the field that is missing
-    "if": {"required": ["twisted_endpoint"]},
-    "else": {"required": ["host", "port"]},
     **EXCLUSIVE,
     "additionalProperties": False,
 }
+
+SMPP_TIME = r"^[0-9]{15}[-+R]$"
+"""YYMMDDhhmmsstnnp (3.4 §7.1.1)."""
+
+
+def _given(*types: str, **rules: Any) -> dict[str, Any]:
+    """What a message may say or leave out."""
+    return {"type": [*types, "null"], **rules}
+
+
+_NUMBER = _given("integer", minimum=0, maximum=255)
+_TIME = _given("integer", "string", minimum=0, pattern=f"^[0-9]{{1,10}}$|{SMPP_TIME}")
+
+CHANNEL_DATA_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "smpp": _given("object", additionalProperties=False, properties={
+            **dict.fromkeys(
+                ("protocol_id", "priority_flag", "data_coding", "source_addr_ton", "source_addr_npi", "dest_addr_ton",
+                 "dest_addr_npi"), _NUMBER,
+            ),
+            "registered_delivery": _NUMBER | {"type": ["boolean", "integer", "null"]},
+            "service_type": _given("string", pattern="^[ -~]{0,5}$"),
+            "validity_period": _TIME,
+            "schedule_delivery_time": _TIME,
+            "encoding": _given("string", minLength=1, maxLength=40),
+            "tlvs": _given("object", additionalProperties={"type": ["string", "integer", "boolean"], "minimum": 0}),
+        }),
+    },
+}  # fmt: skip
+"""How a single message overrides the channel: `channel_data.smpp` (docs/smpp.md)."""
 
 CHANNEL_TYPE = ChannelType(
     name="smpp",
@@ -271,4 +299,6 @@ CHANNEL_TYPE = ChannelType(
     config_schema=CONFIG_SCHEMA,
     secrets=("password", "tls.key_passphrase"),
     check="junebug.transports.smpp.config:check",
+    channel_data_schema=CHANNEL_DATA_SCHEMA,
+    check_message="junebug.transports.smpp.mt:check",
 )

@@ -13,9 +13,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from junebug.errors import InvalidChannelConfig, TransportStartError
+from junebug.runtime import backoff
 from junebug.smpp import constants as c
 from junebug.smpp.options import BindOptions, SessionOptions, TlsOptions
 from junebug.smpp.text import codecs
+from junebug.transports import endpoints
 from junebug.transports.smpp import CONFIG_SCHEMA, DECIMAL, WHOLE, receipt_text
 from junebug.transports.smpp.receipts import STATUS_MAPPING, WithoutFlag
 
@@ -23,6 +25,9 @@ LongMessages = Literal["udh", "sar", "payload"]
 StatusMeaning = Literal["throttled", "retry", "reject"]
 
 LONGEST_PASSWORD = 8
+_ARGUMENTS = ("host", "port", "timeout", "bindAddress")
+ENDPOINTS = {"tcp": _ARGUMENTS, "ssl": (*_ARGUMENTS, "hostname"), "tls": _ARGUMENTS}
+"""Certificates and the like stand in the option `tls`."""
 _PROCESSOR_CONFIGS = tuple(
     f"{each}_processor_config" for each in ("delivery_report", "deliver_short_message", "submit_short_message")
 )
@@ -171,39 +176,68 @@ def _codec(option: str, name: str) -> str:
 
 
 def _bind(option: _Options) -> BindOptions:
-    host, port, scheme = option("host"), option("port"), "tcp"
-    if not host:  # these count for more than the endpoint
-        host, port, scheme = parse_endpoint(option("twisted_endpoint") or "")
     same = ("system_id", "system_type", "address_range", "addr_ton", "addr_npi", "bind_mode", "initial_reconnect_delay",
             "max_reconnect_delay")  # fmt: skip
+    peer = _peer(option)
     return BindOptions(
         **{name: option(name) for name in same},
-        host=host,
-        port=port,
+        host=peer.host,
+        port=peer.port,
+        local_host=peer.local_host,
         password=option("password")[:LONGEST_PASSWORD],
         interface_version=int(str(option("interface_version")), 16),
         bind_timeout=option("smpp_bind_timeout"),
-        session=SessionOptions(option("response_timeout"), option("smpp_enquire_link_interval") or None),
-        tls=_tls(option("tls"), scheme),
+        connect_timeout=peer.timeout,
+        session=SessionOptions(option("response_timeout"), _interval(option("smpp_enquire_link_interval"))),
+        tls=_tls(option("tls"), peer),
     )
 
 
-def parse_endpoint(endpoint: str) -> tuple[str, int, str]:
-    """Twisted's description of a client: `tcp:host=smsc:port=2775` or `tcp:smsc:2775` -> (host, port, scheme)."""
-    scheme, *parts = re.split(r":(?![^\[]*\])", endpoint)  # not at the colons of an [IPv6] address
-    named = dict(part.split("=", 1) for part in parts if "=" in part)
-    unnamed = [part for part in parts if "=" not in part]
-    host = named.get("host") or (unnamed.pop(0) if unnamed else "")
-    port = named.get("port") or (unnamed.pop(0) if unnamed else "")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise TransportStartError(f"twisted_endpoint: expected tcp:host=...:port=..., got {endpoint!r}")
-    return host.strip("[]"), int(port), scheme
+@dataclass(frozen=True)
+class Peer:
+    """Whom to connect to."""
+
+    host: str
+    port: int
+    scheme: str = "tcp"
+    timeout: float | None = None
+    local_host: str | None = None
+    server_name: str | None = None
 
 
-def _tls(tls: bool | dict[str, Any] | None, scheme: str) -> TlsOptions | None:
+def _peer(option: _Options) -> Peer:
+    """`host` and `port` count for more than the endpoint."""
+    host, port, endpoint = option("host"), option("port"), option("twisted_endpoint")
+    peer = parse_endpoint(endpoint) if endpoint else None
+    if host and port is None:
+        raise TransportStartError("port: it is needed beside host")
+    if host:
+        return Peer(host, port)
+    if peer is None:
+        raise TransportStartError("twisted_endpoint: either this, or host and port, is needed")
+    return peer
+
+
+def parse_endpoint(description: str) -> Peer:
+    """Twisted's description of a client: `tcp:host=smsc:port=2775` or `tcp:smsc:2775`."""
+    try:
+        scheme, arguments = endpoints.parse(description, ENDPOINTS)
+        timeout = endpoints.number(arguments, "timeout", 1, 3600) if "timeout" in arguments else None
+        local_host = endpoints.host(arguments, "bindAddress") if "bindAddress" in arguments else None
+        host, port = endpoints.host(arguments, "host"), endpoints.number(arguments, "port", 1, 65535)
+    except ValueError as error:
+        raise TransportStartError(f"twisted_endpoint: {error}") from None
+    return Peer(host, port, scheme, timeout, local_host, arguments.get("hostname"))
+
+
+def _tls(tls: bool | dict[str, Any] | None, peer: Peer) -> TlsOptions | None:
     if isinstance(tls, dict):
-        return TlsOptions(**tls)
-    return TlsOptions() if tls or scheme in ("ssl", "tls") else None
+        return TlsOptions(**{"server_name": peer.server_name, **tls})
+    return TlsOptions(peer.server_name) if tls or peer.scheme in ("ssl", "tls") else None
+
+
+def _interval(seconds: float) -> float | None:
+    return max(seconds, backoff.SHORTEST) if seconds else None
 
 
 def _long_messages(option: _Options) -> LongMessages:

@@ -1,12 +1,8 @@
 """MT: a message -> the submit_sm that carry it: text in which alphabet, parts, numbering, times, vendor parameters. Pure.
 
-What a single message wants otherwise stands in its channel_data as `smpp`, an object with any of:
-  service_type, protocol_id, priority_flag, registered_delivery (a boolean or a number), data_coding,
-  source_addr_ton, source_addr_npi, dest_addr_ton, dest_addr_npi: as in the PDU;
-  validity_period, schedule_delivery_time: seconds from now, or a time as SMPP writes it (3.4 §7.1.1);
-  encoding: a codec's name;
-  tlvs: {name or number: value}; a value is text (Latin-1), a number, or octets as "hex:0a0b".
-Neighbours: smpp/text (octets and parts), transport.py (sends them).
+What a single message wants otherwise stands in its channel_data as `smpp`: CHANNEL_DATA_SCHEMA in __init__.py says what may,
+and whoever calls has looked; `check` tells the API of the rest. Neighbours: smpp/text (octets and parts), transport.py
+(sends them).
 """
 
 from __future__ import annotations
@@ -17,33 +13,58 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from junebug.errors import Rejected
+from junebug.errors import MessageTooLong, Rejected, TransportStartError
 from junebug.model.messages import UserMessage
 from junebug.smpp import constants as c
 from junebug.smpp.pdu import SubmitSm
 from junebug.smpp.text import codecs, multipart
+from junebug.transports.smpp import SMPP_TIME
 from junebug.transports.smpp.config import Numbering, SmppConfig
 
 LONGEST_SHORT_MESSAGE = 254
 """Octets of a short_message (3.4 §4.4.1); more go into message_payload."""
+LONGEST_PAYLOAD = 0xFFFF
+"""Octets of a message_payload (3.4 §5.3.2.32)."""
+SURELY_SHORT = 1000
+"""Characters that fit into the parts that there may be, in any alphabet, wherever they are cut."""
 LONGEST_SHORT_CODE = 8
-_SMPP_TIME = re.compile(r"[0-9]{15}[-+R]")
-_NUMBERS = ("protocol_id", "priority_flag", "data_coding", "source_addr_ton", "source_addr_npi", "dest_addr_ton",
-            "dest_addr_npi")  # fmt: skip
-_OPTIONS = frozenset((*_NUMBERS, "service_type", "registered_delivery", "validity_period", "schedule_delivery_time",
-                      "encoding", "tlvs"))  # fmt: skip
+LONGEST_SHOWN = 100
+LONGEST_ADDRESS = 200
+"""Characters as it is given; SMPP carries 20."""
+_PUNCTUATION = re.compile(r"[\s().\-\u2010-\u2015\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+"""Blanks, dashes and the invisible marks with which people write, and programs copy, a number."""
+_INTERNATIONAL = re.compile(r"(?:\+|00)([1-9][0-9]+)")
+_DIALLED = re.compile(r"[*#]*[0-9][0-9*#]*")
+_SMPP_TIME = re.compile(SMPP_TIME)
+
+
+def check(config: Mapping[str, Any], message: UserMessage) -> None:
+    """Whether it could be sent, as far as no schema says. Raises MessageTooLong, or Rejected for its channel_data."""
+    given, content = message.helper_metadata.get("smpp"), message.content or ""
+    if not given and len(content) <= SURELY_SHORT:
+        return
+    try:
+        parsed = SmppConfig.from_config(config)
+    except TransportStartError:
+        return  # the channel's status tells of it
+    options = _options(given)
+    _tlvs(options.get("tlvs"))
+    try:
+        _parts(content, options, parsed, 0)
+    except codecs.UnencodableText:
+        pass  # an event tells of it
+    except MessageTooLong as error:
+        raise MessageTooLong(f"The message content is too long for this channel: {error}") from None
 
 
 def build(message: UserMessage, config: SmppConfig, reference: int, now: datetime) -> list[SubmitSm]:
     """One or more, in order; `reference` is what the parts have in common. Raises Rejected, naming what is wrong."""
     options = _options(message.helper_metadata.get("smpp"))
-    content = message.content or ""
     try:
-        encoding, data_coding = _encoding(content, options, config)
-        parts = _parts(content, encoding, reference, config)
+        parts, data_coding = _parts(message.content or "", options, config, reference)
     except codecs.UnencodableText as error:
         raise Rejected(f"Cannot encode the content: {error}") from None
-    except multipart.TooManyParts as error:
+    except MessageTooLong as error:
         raise Rejected(f"Message too long: {error}") from None
     destination, to_addr = _address("to_addr", message.to_addr, config.destination, config)
     source, from_addr = _address("from_addr", message.from_addr or config.default_source_addr, config.source, config)
@@ -51,14 +72,14 @@ def build(message: UserMessage, config: SmppConfig, reference: int, now: datetim
     validity = _validity(options.get("validity_period", config.validity_period), message.expires_at, now)
     return [
         SubmitSm(
-            service_type=str(options.get("service_type", config.service_type)),
+            service_type=options.get("service_type", config.service_type),
             source_addr_ton=options.get("source_addr_ton", source.ton),
             source_addr_npi=options.get("source_addr_npi", source.npi), source_addr=from_addr,
             dest_addr_ton=options.get("dest_addr_ton", destination.ton),
             dest_addr_npi=options.get("dest_addr_npi", destination.npi), destination_addr=to_addr,
             esm_class=c.ESM_CLASS_UDHI if part.udhi else 0, protocol_id=options.get("protocol_id", 0),
             priority_flag=options.get("priority_flag", 0),
-            schedule_delivery_time=_time("schedule_delivery_time", options.get("schedule_delivery_time")),
+            schedule_delivery_time=_time(options.get("schedule_delivery_time")),
             validity_period=validity,
             registered_delivery=int(options.get("registered_delivery", config.registered_delivery)),
             data_coding=data_coding, short_message=part.short_message, tlvs={**tlvs, **part.tlvs},
@@ -68,6 +89,28 @@ def build(message: UserMessage, config: SmppConfig, reference: int, now: datetim
 
 
 # --- the text -----------------------------------------------------------------------------------------------------------
+
+
+def _parts(
+    content: str, options: Mapping[str, Any], config: SmppConfig, reference: int
+) -> tuple[list[multipart.Part], int]:
+    """(parts, data_coding). Raises UnencodableText, MessageTooLong, and Rejected for an encoding that there is not."""
+    most = LONGEST_PAYLOAD * 8 // 7 if config.long_messages == "payload" else multipart.MOST_CHARACTERS
+    if len(content) > most:
+        raise MessageTooLong(f"{len(content)} characters, {most} at most")
+    encoding, data_coding = _encoding(content, options, config)
+    if config.long_messages != "payload":
+        try:
+            return multipart.parts(content, encoding, reference, sar=config.long_messages == "sar"), data_coding
+        except multipart.TooManyParts as error:
+            raise MessageTooLong(str(error)) from None
+    header = multipart.build_udh(multipart.language_elements(encoding))
+    octets = header + codecs.encode_text(content, encoding)
+    if len(octets) > LONGEST_PAYLOAD:
+        raise MessageTooLong(f"{len(octets)} octets, {LONGEST_PAYLOAD} at most")
+    if len(octets) <= LONGEST_SHORT_MESSAGE:
+        return [multipart.Part(octets, bool(header))], data_coding
+    return [multipart.Part(b"", bool(header), {c.MESSAGE_PAYLOAD: octets})], data_coding
 
 
 def _encoding(content: str, options: Mapping[str, Any], config: SmppConfig) -> tuple[str, int]:
@@ -85,79 +128,72 @@ def _encoding(content: str, options: Mapping[str, Any], config: SmppConfig) -> t
     return encoding, options.get("data_coding", data_coding)
 
 
-def _parts(content: str, encoding: str, reference: int, config: SmppConfig) -> list[multipart.Part]:
-    if config.long_messages != "payload":
-        return multipart.parts(content, encoding, reference, sar=config.long_messages == "sar")
-    header = multipart.build_udh(multipart.language_elements(encoding))
-    octets = header + codecs.encode_text(content, encoding)
-    if len(octets) <= LONGEST_SHORT_MESSAGE:
-        return [multipart.Part(octets, bool(header))]
-    return [multipart.Part(b"", bool(header), {c.MESSAGE_PAYLOAD: octets})]
-
-
 # --- addresses ----------------------------------------------------------------------------------------------------------
 
 
 def _address(field: str, address: str | None, configured: Numbering, config: SmppConfig) -> tuple[Numbering, str]:
-    if address is None or not address.isascii() or "\0" in address or (field == "to_addr" and not address):
+    if address is not None and len(address) > LONGEST_ADDRESS:
+        raise Rejected(f"Invalid {field}: it is {len(address)} characters long")
+    numbering, written = configured, address
+    if address is not None and config.guess_numbering:
+        numbering, written = guess_numbering(address)
+    if written is None or not written.isascii() or "\0" in written or (field == "to_addr" and not written):
         raise Rejected(f"Invalid {field}: {address}")
-    return guess_numbering(address) if config.guess_numbering else (configured, address)
+    return numbering, written
 
 
 def guess_numbering(address: str) -> tuple[Numbering, str]:
     """(type and plan, the address as it is written for these)."""
-    digits = re.sub(r"[ ().-]", "", address)
-    international = re.fullmatch(r"(?:\+|00)([1-9][0-9]+)", digits)
+    address = _without_scheme(address.strip())
+    number = _PUNCTUATION.sub("", address)
+    international = _INTERNATIONAL.fullmatch(number)
     if international:
         return Numbering(c.TON_INTERNATIONAL, c.NPI_ISDN), international[1]
     if not address:
         return Numbering(c.TON_UNKNOWN, c.NPI_UNKNOWN), address
-    if not digits.isdigit():
+    if not _DIALLED.fullmatch(number):
         return Numbering(c.TON_ALPHANUMERIC, c.NPI_UNKNOWN), address
-    if len(digits) <= LONGEST_SHORT_CODE:
-        return Numbering(c.TON_NETWORK_SPECIFIC, c.NPI_UNKNOWN), digits
-    if digits.startswith("0"):
-        return Numbering(c.TON_NATIONAL, c.NPI_ISDN), digits
-    return Numbering(c.TON_INTERNATIONAL, c.NPI_ISDN), digits
+    if len(number) <= LONGEST_SHORT_CODE or not number.isdigit():  # a service of the network's, such as *120*1#
+        return Numbering(c.TON_NETWORK_SPECIFIC, c.NPI_UNKNOWN), number
+    if number.startswith("0"):
+        return Numbering(c.TON_NATIONAL, c.NPI_ISDN), number
+    return Numbering(c.TON_INTERNATIONAL, c.NPI_ISDN), number
+
+
+def _without_scheme(address: str) -> str:
+    """The number of a tel: or sms: URI (RFC 3966, RFC 5724), after the `+...` that it is to be understood in, if any."""
+    scheme, colon, rest = address.partition(":")
+    if not colon or scheme.lower() not in ("tel", "sms"):
+        return address
+    number, *parameters = rest.strip().split(";")
+    contexts = (value for name, _, value in (each.partition("=") for each in parameters) if name.lower() == "phone-context")
+    context = next(contexts, "")
+    return context + number if context.startswith("+") and not number.startswith("+") else number
 
 
 # --- channel_data.smpp --------------------------------------------------------------------------------------------------
 
 
-def _options(given: Any) -> dict[str, Any]:
-    if given is None:
-        return {}
-    if not isinstance(given, dict):
-        raise Rejected("channel_data.smpp: expected an object")
-    unknown = given.keys() - _OPTIONS
-    if unknown:
-        raise Rejected(f"channel_data.smpp: there is no option {', '.join(map(repr, sorted(map(str, unknown))))}")
-    options = {name: value for name, value in given.items() if value is not None}
-    for name in (*_NUMBERS, "registered_delivery"):
-        value = options.get(name, 0)
-        if not isinstance(value, int) or not 0 <= value <= 255 or (isinstance(value, bool) and name in _NUMBERS):
-            raise Rejected(f"channel_data.smpp.{name}: expected a number from 0 to 255, got {value!r:.50}")
-    return options
+def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Without nulls; a whole number is an int, be it written as 1.0."""
+    options = {name: value for name, value in (given or {}).items() if value is not None}
+    return {name: int(value) if isinstance(value, float) else value for name, value in options.items()}
 
 
-def _time(name: str, value: Any) -> str:
+def _time(value: str | int | None) -> str:
+    """Seconds from now, or a time as SMPP writes it."""
     if value is None:
         return ""
-    if isinstance(value, str) and _SMPP_TIME.fullmatch(value):
-        return value
-    seconds = int(value) if isinstance(value, str) and value.isdigit() else value
-    if not isinstance(seconds, int) or isinstance(seconds, bool) or seconds < 0:
-        raise Rejected(f"channel_data.smpp.{name}: expected seconds or YYMMDDhhmmsstnnp, got {value!r:.50}")
-    return relative_time(seconds)
+    return value if isinstance(value, str) and _SMPP_TIME.fullmatch(value) else relative_time(int(value))
 
 
-def _validity(wanted: Any, expires_at: str | None, now: datetime) -> str:
+def _validity(wanted: str | int | None, expires_at: str | None, now: datetime) -> str:
     """validity_period: as wanted, but not beyond the time after which the message is worth nothing."""
-    if expires_at is not None:
-        left = max(1, math.ceil((datetime.fromisoformat(expires_at).replace(tzinfo=UTC) - now).total_seconds()))
-        if wanted is None or (isinstance(wanted, int) and wanted > left):
-            wanted = left
-    return _time("validity_period", wanted)
+    written = _time(wanted)
+    if expires_at is None or (written and written == wanted):
+        return written
+    left = max(1, math.ceil((datetime.fromisoformat(expires_at).replace(tzinfo=UTC) - now).total_seconds()))
+    return relative_time(left if wanted is None else min(left, int(wanted)))
 
 
 def relative_time(seconds: int) -> str:
@@ -172,27 +208,25 @@ def relative_time(seconds: int) -> str:
     return f"{min(years, 99):02}{months:02}{days:02}{hours:02}{minutes:02}{seconds:02}000R"
 
 
-def _tlvs(given: Any) -> dict[int, bytes]:
-    if given is None:
-        return {}
-    if not isinstance(given, dict):
-        raise Rejected("channel_data.smpp.tlvs: expected an object")
+def _tlvs(given: Mapping[str, Any] | None) -> dict[int, bytes]:
     tlvs = {}
-    for name, value in given.items():
+    for name, value in (given or {}).items():
         try:
             tag = c.tlv_tag(name)
             tlvs[tag] = _tlv_value(tag, value)
         except (ValueError, OverflowError) as error:
-            raise Rejected(f"channel_data.smpp.tlvs.{name}: {error}") from None
+            raise Rejected(f"channel_data.smpp.tlvs.{name[:LONGEST_SHOWN]}: {error}") from None
     return tlvs
 
 
-def _tlv_value(tag: int, value: Any) -> bytes:
+def _tlv_value(tag: int, value: str | float) -> bytes:
+    """Text, octets as `hex:0a0b`, or a number as wide as the tag wants."""
+    least, most = c.TLV_SIZES.get(tag, (0, 0xFFFF))
     if isinstance(value, str):
-        return bytes.fromhex(value[4:]) if value.startswith("hex:") else value.encode("latin-1")
-    if isinstance(value, int):
-        if value < 0:
-            raise ValueError("a number is not negative")
-        least = c.TLV_SIZES.get(tag, (1, 1))[0]
-        return int(value).to_bytes(max(least, (value.bit_length() + 7) // 8, 1), "big")
-    raise ValueError("expected text, a number, or hex: and hexadecimal digits")
+        octets = bytes.fromhex(value[4:]) if value.startswith("hex:") else value.encode("latin-1")
+    else:
+        number = int(value)
+        octets = number.to_bytes(max(least, (number.bit_length() + 7) // 8, 1), "big")
+    if not least <= len(octets) <= most:
+        raise ValueError(f"is {len(octets)} octets long, not {least}..{most}")
+    return octets

@@ -6,7 +6,8 @@ A password never shows; texts do unless the channel's config says `redact_conten
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -29,12 +30,22 @@ _WITH_PASSWORD = (*BINDS, c.OUTBIND)
 _WITH_CONTENT = (c.SUBMIT_SM, c.DELIVER_SM, c.DATA_SM, c.SUBMIT_MULTI, c.REPLACE_SM)
 
 
+_COUNTED = (c.ENQUIRE_LINK, c.ENQUIRE_LINK | c.RESPONSE)
+COUNTED_FOR = 30.0
+"""Seconds after one of these in which the next are only counted: some peers ask a thousand times a second."""
+
+
 class PduLog:
     """One channel's."""
 
-    def __init__(self, redact_content: bool, data_coding_overrides: Mapping[int, str]) -> None:
+    def __init__(
+        self, redact_content: bool, data_coding_overrides: Mapping[int, str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._redact = redact_content
         self._overrides = data_coding_overrides
+        self._clock = clock
+        self._repeated: dict[tuple[str, int], list[float]] = {}
+        """(direction, command_id) of those that are counted -> [when one was logged, how many were not since]."""
         self._log = structlog.stdlib.get_logger("smpp").bind()  # bound once: each line is on the hot path
 
     def __call__(self, direction: Direction, raw: bytes, pdu: Pdu | None, message_id: str | None) -> None:
@@ -47,6 +58,14 @@ class PduLog:
             self._log.warning("undecodable PDU", **entry, hex=self._hex(raw, command_id))
             return
         entry["sequence_number"] = pdu.sequence_number
+        if command_id in _COUNTED:
+            counted = self._repeated.get((direction, command_id))
+            if counted and self._clock() - counted[0] < COUNTED_FOR:
+                counted[1] += 1
+                return
+            self._repeated[direction, command_id] = [self._clock(), 0]
+            if counted and counted[1]:
+                entry["not_logged_before"] = int(counted[1])
         if command_id & c.RESPONSE:
             entry["command_status"] = pdu.status_name
         for name, default in _SHOWN[type(pdu)]:

@@ -12,7 +12,7 @@ import itertools
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from junebug.errors import Expired, NotSent, Rejected, TransportStartError, UnknownOutcome, Unroutable
 from junebug.model.messages import StatusLevel, UserMessage, new_id
@@ -36,7 +36,7 @@ MAX_REMEMBERED = 10_000
 accepted of one that comes again is not submitted again."""
 MAX_ATTEMPTS = 4
 """So often a message is submitted that the SMSC refuses for the time being; then it is rejected."""
-WRITE_PAUSE = 0.05
+WRITE_PAUSE = 0.1
 """Seconds before a submit_sm that could not be written waits in the line again."""
 DRAIN_TIMEOUT = 3.0
 
@@ -51,6 +51,15 @@ _LEVELS: dict[BindState, tuple[StatusLevel, str]] = {
 }
 """State of the bind -> level and type of the channel's status (COMPAT §5)."""
 _FAILURES = (BindState.CONNECT_FAILED, BindState.BIND_TIMEOUT, BindState.BIND_REFUSED, BindState.CONNECTION_LOST)
+
+
+Identity: TypeAlias = tuple[str, int]
+"""A message's id, and what else makes it that message: an application may use an id for two."""
+
+
+def identity_of(message: UserMessage) -> Identity:
+    more = repr(message.helper_metadata) if message.helper_metadata else ""
+    return message.message_id, hash((message.to_addr, message.from_addr, message.content, more))
 
 
 @dataclass(slots=True)
@@ -97,8 +106,8 @@ class SmppTransport(Transport):
         self._bind = PersistentBind(config.bind, on_state=self._on_state, on_request=self._on_request, on_pdu=self._on_pdu)
         self._correlation = ReceiptCorrelation(config, context.store, self._report)
         self._inbound = Inbound(context, config, self._correlation, self._pdu_log)
-        self._unfinished: dict[str, Progress] = {}
-        self._accepted: OrderedDict[str, str | None] = OrderedDict()
+        self._unfinished: dict[Identity, Progress] = {}
+        self._accepted: OrderedDict[Identity, str | None] = OrderedDict()
         self._numbers = itertools.count(1)
         self._reference = int(new_id()[:4], 16)
         self._statuses: asyncio.Queue[tuple[StatusLevel, str, str, dict[str, Any]]] = asyncio.Queue()
@@ -151,41 +160,42 @@ class SmppTransport(Transport):
     async def send(self, message: UserMessage) -> Accepted:
         if not self._config.can_send:
             raise Rejected("This channel's bind_mode is receiver: it cannot send")
-        message_id = message.message_id
-        if message_id in self._accepted:
-            return Accepted(self._accepted[message_id])
-        progress = self._begin(message)
+        message_id, identity = message.message_id, identity_of(message)
+        if identity in self._accepted:
+            self.context.log.warning("submitted before: not again, but its event is", message_id=message_id)
+            return Accepted(self._accepted[identity])
+        progress = self._begin(message, identity)
         try:
             for _ in progress.missing[1:]:
                 await self.context.permit(message.priority)
             with self._correlation.submitting(message_id, message.to_addr or ""):
                 await self._submit_missing(message, progress)
         except (Rejected, Expired):
-            self._forget(message_id)
+            self._forget(identity)
             raise
         finally:
             progress.in_send = False
-        self._unfinished.pop(message_id, None)
-        self._accepted[message_id] = progress.provider_id
+        self._unfinished.pop(identity, None)
+        self._accepted[identity] = progress.provider_id
         if len(self._accepted) > MAX_REMEMBERED:
             self._accepted.popitem(last=False)
         return self._correlation.accepted(message_id, progress.provider_id)
 
-    def _begin(self, message: UserMessage) -> Progress:
+    def _begin(self, message: UserMessage, identity: Identity) -> Progress:
         """Its PDUs; those of before when it is sent again, so that accepted parts are left out."""
-        progress = self._unfinished.get(message.message_id)
+        progress = self._unfinished.get(identity)
         if progress is None:
             self._reference = (self._reference + 1) % self._config.reference_rollover
             pdus = mt.build(message, self._config, self._reference, datetime.now(UTC))
-            progress = self._unfinished[message.message_id] = Progress(next(self._numbers), pdus)
+            progress = self._unfinished[identity] = Progress(next(self._numbers), pdus)
         progress.in_send = True
         if len(self._unfinished) > MAX_REMEMBERED + self.window:
             self._forget(next(each for each, progress in self._unfinished.items() if not progress.in_send))
         return progress
 
-    def _forget(self, message_id: str) -> None:
-        self._unfinished.pop(message_id, None)
-        self._correlation.forget(message_id)
+    def _forget(self, identity: Identity) -> None:
+        self._unfinished.pop(identity, None)
+        self._correlation.forget(identity[0])
 
     async def _submit_missing(self, message: UserMessage, progress: Progress) -> None:
         tickets = [Ticket(-message.priority, progress.number, part) for part in progress.missing]
@@ -240,7 +250,7 @@ class SmppTransport(Transport):
                 raise Rejected(response.status_name if status else response.command_name)
             progress.ids[ticket.part] = provider_id = response.message_id.strip()
             if provider_id:
-                parts, to_addr = len(progress.pdus), message.to_addr or ""
+                parts, to_addr = len(progress.pdus), progress.pdus[0].destination_addr
                 sent = SentPart(message.message_id, self.context.channel_id, to_addr, ticket.part, parts)
                 await self._correlation.sent(provider_id, sent)
             return

@@ -9,8 +9,8 @@ CONFIG_SCHEMA: dict[str, Any] = {
     "properties": {
         "twisted_endpoint": {
             "type": "string",
-            "pattern": r"^tcp:(port=)?[0-9]{1,5}(:interface=[^:]*|:interface=\[[0-9a-fA-F:]+\])?$",
-            "description": "Where to listen: tcp:9001 or tcp:port=9001:interface=127.0.0.1.",
+            "description": "Where to listen, as Twisted writes it: tcp:9001, tcp:port=9001:interface=127.0.0.1:backlog=50, "
+                           "tcp6:9001.",
         },
         "telnet_host": {"type": "string", "default": "0.0.0.0", "description": "Address to listen on, beside telnet_port."},
         "telnet_port": {
@@ -23,11 +23,12 @@ CONFIG_SCHEMA: dict[str, Any] = {
             "description": "Clients at the same time; one more is told so and cut off.",
         },
     },
-    "if": {"required": ["telnet_port"]},  # not anyOf: its error would not name the field that is missing
-    "else": {"required": ["twisted_endpoint"]},
     "additionalProperties": False,
 }
 
 CHANNEL_TYPE = ChannelType(
-    name="telnet", transport="junebug.transports.telnet.transport:TelnetTransport", config_schema=CONFIG_SCHEMA
+    name="telnet",
+    transport="junebug.transports.telnet.transport:TelnetTransport",
+    config_schema=CONFIG_SCHEMA,
+    check="junebug.transports.telnet.protocol:check",
 )

@@ -1,11 +1,21 @@
-"""The telnet line protocol without its socket: bytes in, lines out (RFC 854, as far as a line needs it)."""
+"""The telnet line protocol without its socket: bytes in, lines out (RFC 854, as far as a line needs it), and where to listen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from junebug.errors import InvalidChannelConfig
+from junebug.transports import endpoints
 
 IAC, DONT, SB, SE = 255, 254, 250, 240
 _FIRST_NEGOTIATION = 251  # WILL; WONT, DO and DONT follow
+BACKLOG, LARGEST_BACKLOG = 100, 65535
+"""Connections that wait to be accepted."""
+ENDPOINTS = dict.fromkeys(("tcp", "tcp6"), ("port", "interface", "backlog"))
+_RUNS = re.compile(rb"[^\xff\r\n\0]+|[\xff\r\n\0]")
+"""Text as a whole; what may mean something else, octet by octet."""
 LONGEST_LINE = 64 * 1024
 """A longer line is cut here: a peer that never ends a line must not fill the memory."""
 
@@ -22,47 +32,54 @@ class LineReader:
         self._after_return = False
 
     def feed(self, data: bytes) -> Iterator[str]:
-        for byte in data:
-            if self._state == "text":
-                if byte == IAC:
-                    self._state = "iac"
-                else:
-                    yield from self._take(byte)
-            elif self._state == "iac":
-                yield from self._after_iac(byte)
-            elif self._state == "option":
-                self._state = "text"
+        for run in _RUNS.findall(data):
+            while run and self._state != "text" and self._state != "subnegotiation":
+                self._command(run[0])
+                run = run[1:]
+            if not run:
+                continue
+            if run[0] == IAC:
+                self._state = "iac" if self._state == "text" else "subnegotiation iac"
             elif self._state == "subnegotiation":
-                self._state = "subnegotiation iac" if byte == IAC else "subnegotiation"
+                continue
+            elif run[0] in b"\r\n\0":
+                yield from self._end(run)
             else:
-                self._state = "text" if byte == SE else "subnegotiation"
+                self._append(run)
 
-    def _after_iac(self, byte: int) -> Iterator[str]:
+    def _command(self, byte: int) -> None:
+        """The octet that follows an IAC or a command's."""
+        if self._state == "iac":
+            self._after_iac(byte)
+        elif self._state == "option":
+            self._state = "text"
+        else:
+            self._state = "text" if byte == SE else "subnegotiation"
+
+    def _after_iac(self, byte: int) -> None:
         self._state = "text"
         if byte == IAC:  # an escaped 255
-            yield from self._take(byte)
+            self._append(b"\xff")
         elif byte == SB:
             self._state = "subnegotiation"
         elif _FIRST_NEGOTIATION <= byte <= DONT:
             self._state = "option"
 
-    def _take(self, byte: int) -> Iterator[str]:
-        if self._after_return:
-            self._after_return = False
-            if byte in b"\n\0":
-                yield self._end_line()
-                return
-            self._append(0x0D)
-        if byte == 0x0D:
-            self._after_return = True
-        elif byte == 0x0A:
+    def _end(self, end: bytes) -> Iterator[str]:
+        """One of CR, LF and NUL."""
+        after_return = self._after_return
+        self._after_return = False
+        if end == b"\n" or (after_return and end == b"\0"):
             yield self._end_line()
-        elif byte:
-            self._append(byte)
+        elif end == b"\r":
+            self._append(b"\r" * after_return)
+            self._after_return = True
 
-    def _append(self, byte: int) -> None:
-        if len(self._line) < LONGEST_LINE:
-            self._line.append(byte)
+    def _append(self, text: bytes) -> None:
+        if self._after_return:  # it was text
+            self._after_return = False
+            text = b"\r" + text
+        self._line += text[: LONGEST_LINE - len(self._line)]
 
     def _end_line(self) -> str:
         line = self._line.decode("utf-8", "replace")
@@ -76,13 +93,26 @@ def format_text(content: str | None) -> bytes:
     return ("\n".join(lines) + "\n").encode("utf-8", "replace").replace(b"\xff", b"\xff\xff")
 
 
-def parse_endpoint(config: dict[str, object]) -> tuple[str, int]:
-    """(host, port) to listen on, from `twisted_endpoint` or `telnet_host` and `telnet_port`. Raises ValueError."""
-    endpoint = config.get("twisted_endpoint")
-    if endpoint is None:
-        return str(config.get("telnet_host", "0.0.0.0")), int(str(config["telnet_port"]))
-    _, _, arguments = str(endpoint).partition(":")
-    port, _, interface = arguments.removeprefix("port=").partition(":interface=")
-    if not 1 <= int(port) <= 65535:
-        raise ValueError(f"twisted_endpoint: expected a port from 1 to 65535, got {port}")
-    return interface.strip("[]") or "0.0.0.0", int(port)
+def parse_endpoint(config: Mapping[str, Any]) -> tuple[str, int, int]:
+    """(host, port, backlog) to listen on, from `twisted_endpoint` or `telnet_host` and `telnet_port`. Raises ValueError."""
+    description = config.get("twisted_endpoint")
+    if description:
+        try:
+            kind, arguments = endpoints.parse(description, ENDPOINTS)
+            host = endpoints.host(arguments, "interface", "::" if kind == "tcp6" else "0.0.0.0")
+            port = endpoints.number(arguments, "port", 1, 65535)
+            return host, port, endpoints.number(arguments, "backlog", 1, LARGEST_BACKLOG, BACKLOG)
+        except ValueError as error:
+            raise ValueError(f"twisted_endpoint: {error}") from None
+    if "telnet_port" not in config:
+        raise ValueError("twisted_endpoint: either this or telnet_port is needed")
+    return config.get("telnet_host") or "0.0.0.0", config["telnet_port"], BACKLOG
+
+
+def check(config: dict[str, Any]) -> None:
+    """Raises InvalidChannelConfig for what the schema could not see."""
+    try:
+        parse_endpoint(config)
+    except ValueError as error:
+        option, _, problem = str(error).partition(": ")
+        raise InvalidChannelConfig([(f"config.{option}", problem)]) from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 
 from junebug.errors import Rejected, TransportStartError
 from junebug.model.messages import UserMessage
@@ -30,7 +31,7 @@ class Client:
         self.from_addr = self.peer
         self.to_addr = ""
         self._lines = LineReader()
-        self._pending: list[str] = []
+        self._pending: deque[str] = deque()
 
     async def read_line(self) -> str | None:
         """The next line, or None when the client is gone."""
@@ -42,7 +43,7 @@ class Client:
             if not data:
                 return None
             self._pending.extend(self._lines.feed(data))
-        return self._pending.pop(0)
+        return self._pending.popleft()
 
     async def write(self, data: bytes) -> None:
         """Raises OSError (or TimeoutError, which is one) when it did not get there."""
@@ -69,7 +70,7 @@ class TelnetTransport(Transport):
     def __init__(self, context: TransportContext) -> None:
         super().__init__(context)
         try:
-            self._host, self._port = parse_endpoint(self.config)
+            self._host, self._port, self._backlog = parse_endpoint(self.config)
         except ValueError as error:
             raise TransportStartError(str(error)) from None
         self._to_addr = self.config.get("to_addr") or f"{self._host}:{self._port}"
@@ -82,7 +83,7 @@ class TelnetTransport(Transport):
     async def start(self) -> None:
         try:
             self._server = await asyncio.start_server(
-                self._on_connection, self._host, self._port, reuse_address=True, limit=READ_SIZE
+                self._on_connection, self._host, self._port, reuse_address=True, limit=READ_SIZE, backlog=self._backlog
             )
         except OSError as error:
             raise TransportStartError(

@@ -7,4 +7,5 @@ CHANNEL_TYPE = ChannelType(
     name="telnet_addr",
     transport="junebug.transports.telnet_addr.transport:AddressedTelnetTransport",
     config_schema=CONFIG_SCHEMA,
+    check="junebug.transports.telnet.protocol:check",
 )

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from junebug.runtime.backoff import least_pause
+
 FAILURES = 5
 LONGEST_PAUSE = 30.0
 """A host that works again is found within this time, unless it said itself how long to wait (Retry-After)."""
@@ -61,4 +63,5 @@ class CircuitBreaker:
 
     def _schedule(self, now: float, retry_after: float | None) -> None:
         pause = min(self._delays[min(self._probes, len(self._delays) - 1)], LONGEST_PAUSE)
+        pause = max(pause, least_pause(self._probes + 1))
         self.probe_at = now + max(pause, retry_after or 0.0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from junebug import names
+from junebug.runtime.backoff import least_pause
 
 CLIENT_ERROR_ATTEMPTS = 5
 """A 4xx says that the request itself is refused: it is repeated this often only."""
@@ -46,13 +47,14 @@ def next_step(
         return "refused"
     if age > max_age:
         return "too_old"
-    own = delays[min(attempts, len(delays)) - 1]
+    least = least_pause(attempts)
+    own = max(delays[min(attempts, len(delays)) - 1], least)
     wanted = min(retry_after or 0.0, names.LONGEST_RETRY)
     if wanted > own:  # exactly so long, in a queue for those that wait about as long
         step = math.ceil(math.log(max(wanted, 1.0), 1 / SHORTEST) - 1e-9)
         return Delay(min((1 / SHORTEST) ** step, names.LONGEST_RETRY), wanted)
     step = round((random.random() if jitter is None else jitter) * JITTER_STEPS)
-    return Delay(own, own * (SHORTEST + (1 - SHORTEST) * step / JITTER_STEPS))  # up to a fifth shorter
+    return Delay(own, max(least, own * (SHORTEST + (1 - SHORTEST) * step / JITTER_STEPS)))  # up to a fifth shorter
 
 
 def is_clients_error(status: int | None) -> bool:

@@ -15,8 +15,9 @@ import functools
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -25,8 +26,9 @@ from junebug.amqp.consumer import Consumer
 from junebug.amqp.dead_letters import bury_unreadable
 from junebug.amqp.frames import Delivery
 from junebug.amqp.outbound_queue import CANCELLED
-from junebug.errors import Expired, MalformedMessage, NotSent, Rejected, UnknownOutcome
+from junebug.errors import Expired, InvalidBody, MalformedMessage, NotSent, Rejected, UnknownOutcome
 from junebug.model.messages import UserMessage
+from junebug.runtime.backoff import least_pause
 from junebug.transports.base import Accepted, Transport
 from junebug.worker.context import ChannelContext
 from junebug.worker.outbound.cancellations import Cancellations
@@ -49,13 +51,22 @@ FAULTY_PAUSE = 0.5
 class Sender:
     """Sends what the channel's outbound queues hold."""
 
-    def __init__(self, context: ChannelContext, transport: Transport, counts: Counter[str]) -> None:
-        """`counts["outbound_message"]`: messages that are done with (for the rates)."""
+    def __init__(
+        self,
+        context: ChannelContext,
+        transport: Transport,
+        counts: Counter[str],
+        check_channel_data: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """`counts["outbound_message"]`: messages that are done with (for the rates). `check_channel_data` raises InvalidBody
+        for what the transport need not see: the API looks, too, but not every message comes over the API.
+        """
         spec = context.spec()
         self.cancellations = Cancellations(context.stores.cancellations, context.channel)
         self._context = context
         self._transport = transport
         self._counts = counts
+        self._check_channel_data = check_channel_data
         self._resend_unknown = spec.config.get("on_unknown", "resend") != "fail"
         self._waiting: list[tuple[int, int, Delivery]] = []
         """A heap: the most urgent first, those of one priority in the order of their coming."""
@@ -254,6 +265,11 @@ class Sender:
                 if message.message_id in self.cancellations:
                     self._reject_cancelled(held)
                     continue
+                try:
+                    self._check_channel_data(message.helper_metadata)
+                except InvalidBody as error:
+                    self._outcomes.rejected(held, str(error))
+                    continue
                 self._permitted = False
                 self.cancellations.begin(message.message_id)
                 return held
@@ -288,7 +304,7 @@ class Sender:
             except Expired:
                 return self._outcomes.expired(held)
             except NotSent as error:
-                pause = error.retry_after
+                pause = max(error.retry_after, least_pause(attempt))
                 log.warning("not sent, kept", message_id=message.message_id, reason=str(error), retry_after=pause)
                 if pause <= PAUSE_IN_PLACE:
                     await self._pause(pause)
@@ -298,6 +314,10 @@ class Sender:
                 log.warning("outcome unknown", message_id=message.message_id, reason=str(error))
                 if not self._resend_unknown:
                     return self._outcomes.rejected(held, f"Outcome unknown: {error}")
+                if attempt > 1:  # the first time it is sent again in its place
+                    await self._pause(least_pause(attempt - 1))
+                    if self._stopping.is_set():
+                        return await self._send_back(held, least_pause(attempt))
             except Exception:
                 if len(self._faults) > 1000:
                     self._faults.clear()
