@@ -8,7 +8,7 @@ from typing import Any
 
 REDACTED = "********"
 """What stands for a secret wherever one would be shown."""
-_USERINFO = re.compile(r"(?<=://)[^/@\s\"'?#]*@")
+_USERINFO = re.compile(r"(?<=://)[^/\s\"?#]*@")
 _AUTHORIZATION = re.compile(r"\b(Token|Basic|Bearer)\s+[^\s\"',}]+")
 SHORTEST_MASKED = 3
 """Secrets shorter than this are not searched for in texts: masking each `1` would hide the log, not the secret."""
