@@ -222,12 +222,15 @@ def new_reply(
 
 
 def with_event_url(message: UserMessage) -> UserMessage:
-    """What the message says is filled into its event_url: an event does not know it."""
+    """What the message says is filled into its event_url: an event does not know it. Raises ApiUsageError."""
     if message.event_url is None or not templates.is_template(message.event_url):
         return message
     said = {"from": message.from_addr, "to": message.to_addr, "content": message.content, "group": message.group,
             "reply_to": message.in_reply_to}  # fmt: skip
-    return dataclasses.replace(message, event_url=templates.expand_message(message.event_url, said))
+    try:
+        return dataclasses.replace(message, event_url=templates.expand_message(message.event_url, said))
+    except ValueError as error:
+        raise ApiUsageError(f'"event_url": {error}') from None
 
 
 def priority(body: Mapping[str, Any]) -> int:

@@ -77,8 +77,13 @@ def parse(text: str) -> HttpUrl:
     if not 0 < port < 65536:
         raise ValueError("a port is a number from 1 to 65535")
     host = str(ipaddress.IPv6Address(parts["ipv6"])) if parts["ipv6"] else _host(parts["name"])
-    query = "" if found["query"] is None else f"?{_carried(found['query'])}"
-    return HttpUrl(scheme, host, port, (_carried(found["path"]) or "/") + query, _basic(parts["userinfo"] or ""))
+    query = "" if found["query"] is None else f"?{carried(found['query'])}"
+    return HttpUrl(scheme, host, port, (carried(found["path"]) or "/") + query, _basic(parts["userinfo"] or ""))
+
+
+def carried(text: str) -> str:
+    """A part of a URL, with what no request's first line may hold percent-encoded."""
+    return quote(_NO_ESCAPE.sub("%25", text), safe=_CARRIED, errors="replace")
 
 
 def origin(template: str) -> str:
@@ -93,11 +98,6 @@ def _origin(text: str) -> str:
         return parse(text).origin
     except ValueError:
         return "no URL"
-
-
-def _carried(text: str) -> str:
-    """With what no request's first line may hold percent-encoded."""
-    return quote(_NO_ESCAPE.sub("%25", text), safe=_CARRIED, errors="replace")
 
 
 def _basic(userinfo: str) -> str | None:

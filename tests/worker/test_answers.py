@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from junebug.model.templates import expand
 from junebug.worker.callbacks import http_client
 from junebug.worker.callbacks.answer import LONGEST, Answer
 from junebug.worker.callbacks.webhook import Webhook
@@ -226,6 +227,23 @@ def test_an_answer_is_the_same_however_it_is_cut(name: str, octets: int) -> None
     answer.end()
     assert answer.status == status
     assert fed <= LONGEST + octets
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "target"),
+    [
+        ("/sms/{content}/new", "..", "/sms/%252E%252E/new"),
+        ("/sms/{content}/new", "a/../..", "/sms/a%2F%252E%252E%2F%252E%252E/new"),
+        ("/sms/{+content}/new", "%2e%2e", "/sms/%252E%252E/new"),
+        ("/sms/{content}?x={content}", "%2F ü+", "/sms/%252F%20%C3%BC%2B?x=%252F%20%C3%BC%2B"),
+        ("/a/../%2e/%41/b//c", "", "/a/../%2e/%41/b//c"),
+    ],
+)
+async def test_a_url_arrives_as_it_is_written(webhook: Webhook, template: str, text: str, target: str) -> None:
+    server = RawServer(OK + b"Content-Length: 0\r\n\r\n")
+    async with server.running() as url:
+        assert (await webhook.post(expand(url.removesuffix("/app/sms") + template, {"content": text}), {})).ok
+        assert server.requests[0].startswith(f"POST {target} HTTP/1.1\r\nHost: 127.0.0.1:".encode())
 
 
 async def test_no_header_is_made_of_a_token(webhook: Webhook) -> None:
