@@ -47,7 +47,7 @@ def http_url_problem(text: str) -> str:
 
 def is_amqp_queue(text: str) -> bool:
     """Whether `{text}.outbound` can be a queue of ours: RabbitMQ keeps the names in `amq.` to itself."""
-    return 0 < len(text.encode()) <= LONGEST_AMQP_QUEUE and text.isprintable() and not text.startswith("amq.")
+    return text.isprintable() and 0 < len(text.encode()) <= LONGEST_AMQP_QUEUE and not text.startswith("amq.")
 
 
 def is_timestamp(text: str) -> bool:
