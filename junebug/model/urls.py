@@ -17,6 +17,8 @@ from urllib.parse import quote, unquote_to_bytes, urljoin
 
 import idna
 
+from junebug.logs.redaction import REDACTED
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 LONGEST_HOST = 253
 
@@ -31,6 +33,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UNMASKABLE = re.compile(r"[\s\"]")
 """Where logs/redaction.py takes a URL's userinfo to have ended."""
 _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_USERINFO = re.compile(r"(?P<before>[^/?#]*//)(?P<userinfo>[^/?#]*)@(?P<after>.*)", re.DOTALL)
 _FIXED = re.compile(r"[^/?#]*//[^/?#{}]*")
 _CARRIED = "!$&'()*+,;=:@/?%"
 
@@ -79,6 +82,24 @@ def parse(text: str) -> HttpUrl:
     host = str(ipaddress.IPv6Address(parts["ipv6"])) if parts["ipv6"] else _host(parts["name"])
     query = "" if found["query"] is None else f"?{carried(found['query'])}"
     return HttpUrl(scheme, host, port, (carried(found["path"]) or "/") + query, _basic(parts["userinfo"] or ""))
+
+
+def masked(url: str) -> str:
+    """The URL, or template, with its userinfo masked."""
+    found = _USERINFO.fullmatch(url)
+    return f"{found['before']}{REDACTED}@{found['after']}" if found and found["userinfo"] else url
+
+
+def unmasked(url: str, stored: str | None) -> str:
+    """A URL that is sent back masked, with the userinfo of the stored one. Raises ValueError where that is none of this host:
+    whoever may not see a password may not have it sent elsewhere either.
+    """
+    given, kept = _USERINFO.fullmatch(url), _USERINFO.fullmatch(stored or "")
+    if not given or given["userinfo"] != REDACTED:
+        return url
+    if not kept or not kept["userinfo"] or origin(url) != origin(stored or ""):
+        raise ValueError("user and password are masked, and none are stored for this host that the mask could stand for")
+    return f"{given['before']}{kept['userinfo']}@{given['after']}"
 
 
 def carried(text: str) -> str:
