@@ -206,6 +206,14 @@ async def test_a_connection_that_died_meanwhile_costs_no_attempt(webhook: Webhoo
         assert (server.connections, len(server.requests)) == (2, 3)
 
 
+async def test_a_request_that_kills_its_server_is_made_twice_at_the_most(webhook: Webhook) -> None:
+    server = RawServer(lambda n: OK + b"Content-Length: 0\r\n\r\n" + HELD if n <= 10 else b"")
+    async with server.running() as url:
+        await asyncio.gather(*(webhook.post(url, {}) for _ in range(10)))
+        assert not (await webhook.post(url, {})).ok
+        assert (server.connections, len(server.requests)) == (11, 12)
+
+
 async def test_an_idle_connection_is_closed(webhook: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_client, "IDLE_TIMEOUT", 0.05)
     server = RawServer(OK + b"Content-Length: 0\r\n\r\n" + HELD)

@@ -55,21 +55,19 @@ class HttpClient:
         Raises TimeoutError, OSError, and ValueError for a header that cannot be sent.
         """
         request = _head(url, {**headers, "Content-Length": str(len(body))}) + body
-        while True:
-            connection = self._take(url.origin)
-            is_new = connection is None
-            if connection is None:
-                async with asyncio.timeout_at(ends):
-                    connection = await self._connect(url)
+        answer = None
+        if connection := self._take(url.origin):
             try:
                 answer = await connection.ask(request, ends)
             except NoAnswer:
-                if is_new:
-                    raise
-                continue  # it was closed, or spoilt, while nobody looked: that says nothing of this call
-            if answer.can_go_on:
-                self._keep(connection, url.origin)
-            return answer
+                pass  # it was closed, or spoilt, while nobody looked: that says nothing of this call
+        if answer is None:
+            async with asyncio.timeout_at(ends):
+                connection = await self._connect(url)
+            answer = await connection.ask(request, ends)
+        if connection and answer.can_go_on:
+            self._keep(connection, url.origin)
+        return answer
 
     async def _connect(self, url: HttpUrl) -> _Connection:
         """Raises OSError, which names the host."""
