@@ -33,6 +33,7 @@ from junebug.stores import client as stores
 from junebug.supervisor import daemon
 from junebug.worker import process as worker_process
 from junebug.worker.callbacks.drain import drain
+from junebug.worker.callbacks.http_client import tls_context
 
 OPEN_FILES, FEW_FILES = 65_536, 8_192
 CHECK_TIMEOUT = 10.0
@@ -190,7 +191,8 @@ def _preload(settings: Settings) -> None:
             registry.load_transport(name)
         except JunebugError:
             pass  # its channels' processes say so, in their own logs and statuses
-    for module in ("encodings.idna", "uvloop", "hiredis", "aiohttp.resolver", "aiohttp.connector", "shlex"):
+    tls_context()
+    for module in ("encodings.idna", "uvloop", "hiredis", "shlex"):
         try:
             importlib.import_module(module)
         except ImportError:

@@ -111,6 +111,17 @@ def test_events_become_what_applications_know(fields: Any, api_type: str, detail
     assert (body["event_type"], body["event_details"], body["message_id"]) == (api_type, details, "m")
 
 
+@pytest.mark.parametrize("event_type", ["ack", "nack", "delivery_report"])
+def test_every_event_carries_what_every_vumi_message_does(event_type: str) -> None:
+    event = Event(user_message_id="m", transport_name="c", event_type=event_type, delivery_status="delivered")
+    wire = orjson.loads(event.to_wire())
+    always = {"message_type", "message_version", "timestamp", "transport_metadata", "helper_metadata", "routing_metadata"}
+    assert always <= wire.keys()
+    assert wire["routing_metadata"] == {}
+    routed = orjson.dumps({**wire, "routing_metadata": {"hops": [["a", "b"]]}})
+    assert orjson.loads(Event.from_wire(routed).to_wire())["routing_metadata"] == {"hops": [["a", "b"]]}
+
+
 @pytest.mark.parametrize(
     "body", [b"{}", b'{"event_type": "nil"}', b'{"event_type": "delivery_report", "delivery_status": "x"}']
 )

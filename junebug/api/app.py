@@ -26,12 +26,13 @@ from junebug.api.handlers.messages import Messages
 from junebug.api.handlers.queue import QueueControl
 from junebug.api.http import PATIENCE, http_error_reply
 from junebug.api.idempotency import Idempotency
-from junebug.api.middleware import Handler, Protocol, middleware
+from junebug.api.middleware import Handler, Protocol, middleware, pathwise
 from junebug.api.sockets import BACKLOG
 from junebug.api.spec_cache import SpecCache
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, StoreUnavailable
 from junebug.logs.setup import setup_process_logging
+from junebug.model import urls
 from junebug.registry import Registry
 from junebug.runtime.heartbeat import beat
 from junebug.runtime.loop import run_async
@@ -102,13 +103,12 @@ def _route(app: web.Application, path: str, **handlers: Handler) -> None:
 
 
 async def redirect(request: web.Request) -> web.Response:
-    """301 to the same path with or without the slash at the end."""
+    """301 to the same path with or without the slash at the end: relative, so that a proxy's scheme and host stay."""
     path = request.rel_url.raw_path
-    path = path.removesuffix("/") if path.endswith("/") else f"{path}/"
-    query = request.rel_url.raw_query_string
-    host = request.headers.get("Host")
-    where = f"{request.scheme}://{host}{path}" if host else path
-    where += f"?{query}" if query else ""
+    where = path.removesuffix("/") if path.endswith("/") else f"{path}/"
+    if query := request.rel_url.raw_query_string:
+        where += f"?{query}"
+    where = urls.carried(where)
     return http_error_reply(301, {"Location": where}, new_url=where)
 
 
@@ -125,6 +125,7 @@ async def serving(
     await runner.setup()
     server = runner.server
     assert server is not None
+    server.request_factory = pathwise(server.request_factory)
 
     def protocol() -> Protocol:
         return Protocol(

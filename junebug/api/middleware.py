@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 
 from junebug.api.http import error_reply, http_error_reply
@@ -94,6 +95,17 @@ def http_reply(error: web.HTTPException) -> web.Response:
     return http_error_reply(error.status, headers)
 
 
+def pathwise(make_request: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    """Of a request's URL only the path counts: aiohttp never answers one whose host it cannot decode (`GET http://xn--/`)."""
+
+    def make(message: RawRequestMessage, *more: Any) -> web.BaseRequest:
+        if message.url.absolute:
+            message = message._replace(url=message.url.relative())
+        return make_request(message, *more)
+
+    return make
+
+
 class Protocol(web.RequestHandler):
     """aiohttp's side of one connection; what never reaches the application is answered in the envelope, too."""
 
@@ -105,6 +117,8 @@ class Protocol(web.RequestHandler):
         """No HTTP at all, a header that is too long, ...; the connection is closed afterwards."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was under way already")
+        if isinstance(exc, UnicodeError):  # before our own code is reached, only the request's octets can be the cause
+            status = 400
         answer = http_error_reply(status) if status < 500 else _unexpected(request, exc)
         answer.force_close()
         return answer

@@ -12,12 +12,11 @@ from typing import Any
 
 import jsonschema_rs
 import orjson
-from yarl import URL
 
 from junebug import names
 from junebug.errors import InvalidBody
 from junebug.logs.redaction import REDACTED
-from junebug.model import signing, templates
+from junebug.model import signing, templates, urls
 from junebug.model.messages import parse_timestamp
 
 LARGEST_INTEGER = 2**31 - 1
@@ -30,15 +29,15 @@ _EXPRESSION = re.compile(r"\{[^{}]*\}")
 
 
 def is_http_url(text: str) -> bool:
-    """Whether a request can be sent to it: http or https, a host, a port that exists, no blanks."""
+    """Whether a request can be sent to it."""
+    return not http_url_problem(text)
+
+
+def http_url_problem(text: str) -> str:
+    """What is wrong with a URL; empty: nothing."""
     if not text.isprintable() or " " in text:
-        return False
-    try:
-        url = URL(text)
-        port = url.port
-    except ValueError:
-        return False
-    return url.scheme in ("http", "https") and bool(url.host) and port is not None and 0 < port < 65536
+        return "expected an http:// or https:// URL without blanks and control characters"
+    return _raised(urls.parse, text)
 
 
 def is_timestamp(text: str) -> bool:
@@ -52,7 +51,7 @@ def is_timestamp(text: str) -> bool:
 
 def url_problem(text: str, variables: Collection[str]) -> str:
     """What is wrong with a URL that may hold expressions (RFC 6570) of these variables; empty: nothing."""
-    return _raised(templates.check, text, variables) or FORMATS["http-url"](_EXPRESSION.sub("", text))
+    return _raised(templates.check, text, variables) or http_url_problem(_EXPRESSION.sub("", text))
 
 
 def _raised(check: Callable[..., object], *arguments: object) -> str:
@@ -68,7 +67,7 @@ def _unless(accepts: Callable[[str], bool], problem: str) -> Callable[[str], str
 
 
 FORMATS: dict[str, Callable[[str], str]] = {
-    "http-url": _unless(is_http_url, "expected an http:// or https:// URL"),
+    "http-url": http_url_problem,
     "mo-url": lambda text: url_problem(text, templates.MO_VARIABLES),
     "event-url": lambda text: url_problem(text, templates.EVENT_VARIABLES) if text else "",
     "amqp-queue": _unless(

@@ -17,12 +17,15 @@ import orjson
 from junebug import names
 from junebug.errors import ApiUsageError, InvalidBody, MessageTooLong
 from junebug.logs.redaction import REDACTED
-from junebug.model import templates
+from junebug.model import templates, urls
 from junebug.model.messages import UserMessage, format_timestamp, parse_timestamp, worst_status
 from junebug.model.spec import PROPERTIES, RESTARTING_PROPERTIES, ChannelSpec
 from junebug.registry import Registry
 
 _INTEGERS = ("rate_limit_count", "rate_limit_window", "character_limit")
+_SECRETS = ("callback_secret", "mo_url_auth_token")
+_URLS = ("mo_url", "status_url")
+"""Whose userinfo is a secret."""
 
 RATE_NAMES = {
     "inbound_message": "inbound_message_rate",
@@ -39,9 +42,9 @@ RATE_NAMES = {
 
 
 def new_channel(channel_id: str, body: Mapping[str, Any], registry: Registry) -> ChannelSpec:
-    """The channel that a POST /channels/ asks for. Raises InvalidChannelType, InvalidChannelConfig."""
+    """The channel that a POST /channels/ asks for. Raises InvalidChannelType, InvalidChannelConfig, InvalidBody."""
     registry.validate_config(body["type"], body["config"])
-    return ChannelSpec.from_properties(channel_id, _properties(body), generation=1)
+    return ChannelSpec.from_properties(channel_id, _properties(body, {}), generation=1)
 
 
 def changed_channel(old: ChannelSpec, body: Mapping[str, Any], registry: Registry) -> ChannelSpec:
@@ -49,7 +52,7 @@ def changed_channel(old: ChannelSpec, body: Mapping[str, Any], registry: Registr
 
     Raises InvalidChannelType, InvalidChannelConfig.
     """
-    changes = _properties(body, old.callback_secret)
+    changes = _properties(body, old.to_properties())
     if "config" in changes:
         channel_type = changes.get("type", old.type)
         changes["config"] = registry.restore_redacted(channel_type, changes["config"], old.config)
@@ -73,29 +76,39 @@ def _same(one: Any, other: Any) -> bool:
     return orjson.dumps(one, option=orjson.OPT_SORT_KEYS) == orjson.dumps(other, option=orjson.OPT_SORT_KEYS)
 
 
-def _properties(body: Mapping[str, Any], callback_secret: str | None = None) -> dict[str, Any]:
-    """The body's properties; what only the server sets is left out, 10.0 becomes 10.
+def _properties(body: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The body's properties; what only the server sets is left out, 10.0 becomes 10, what is masked is what is stored.
 
-    A masked callback_secret is the one given, which is stored. Raises InvalidBody where none is.
+    Raises InvalidBody where nothing is stored that a mask could stand for.
     """
     properties = {name: body[name] for name in PROPERTIES if name in body}
-    if properties.get("callback_secret") == REDACTED:
-        if callback_secret is None:
-            message = "callback_secret: it is masked, and none is stored that the mask could stand for"
-            raise InvalidBody([(message, ["properties", "callback_secret"])])
-        properties["callback_secret"] = callback_secret
+    for name in _SECRETS:
+        if properties.get(name) == REDACTED:
+            if not stored.get(name):
+                raise _not_stored(name, "it is masked, and none is stored that the mask could stand for")
+            properties[name] = stored[name]
+    for name in _URLS:
+        if properties.get(name):
+            try:
+                properties[name] = urls.unmasked(properties[name], stored.get(name))
+            except ValueError as error:
+                raise _not_stored(name, str(error)) from None
     for name in _INTEGERS:
         if properties.get(name) is not None:
             properties[name] = int(properties[name])
     return properties
 
 
+def _not_stored(name: str, message: str) -> InvalidBody:
+    return InvalidBody([(f"{name}: {message}", ["properties", name])])
+
+
 def channel_json(spec: ChannelSpec, registry: Registry, status: Mapping[str, Any]) -> dict[str, Any]:
     """The channel as the API shows it: its properties, secrets masked, `id` and `status`."""
     properties = spec.to_properties()
     properties["config"] = registry.redact(spec.type, spec.config)
-    if spec.callback_secret is not None:
-        properties["callback_secret"] = REDACTED
+    properties |= {name: REDACTED for name in _SECRETS if properties.get(name)}
+    properties |= {name: urls.masked(properties[name]) for name in _URLS if properties.get(name)}
     properties.pop("paused", None)  # it stands in the status, so that what was read can be sent back
     return {"id": spec.id, **properties, "status": status}
 
@@ -219,12 +232,15 @@ def new_reply(
 
 
 def with_event_url(message: UserMessage) -> UserMessage:
-    """What the message says is filled into its event_url: an event does not know it."""
+    """What the message says is filled into its event_url: an event does not know it. Raises ApiUsageError."""
     if message.event_url is None or not templates.is_template(message.event_url):
         return message
     said = {"from": message.from_addr, "to": message.to_addr, "content": message.content, "group": message.group,
             "reply_to": message.in_reply_to}  # fmt: skip
-    return dataclasses.replace(message, event_url=templates.expand_message(message.event_url, said))
+    try:
+        return dataclasses.replace(message, event_url=templates.expand_message(message.event_url, said))
+    except ValueError as error:
+        raise ApiUsageError(f'"event_url": {error}') from None
 
 
 def priority(body: Mapping[str, Any]) -> int:

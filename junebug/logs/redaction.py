@@ -8,7 +8,7 @@ from typing import Any
 
 REDACTED = "********"
 """What stands for a secret wherever one would be shown."""
-_USERINFO = re.compile(r"(?<=://)[^/@\s\"'?#]*@")
+_USERINFO = re.compile(r"(?<=://)[^/\s\"?#]*@")
 _AUTHORIZATION = re.compile(r"\b(Token|Basic|Bearer)\s+[^\s\"',}]+")
 LONGEST_TEXT = 150_000
 """Characters; a PDU in hexadecimal has 140,000."""

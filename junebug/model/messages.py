@@ -256,6 +256,7 @@ class Event:
     """When the message was accepted: the application may not know its id yet. Not Vumi's either."""
     transport_metadata: dict[str, Any] = field(default_factory=dict)
     helper_metadata: dict[str, Any] = field(default_factory=dict)
+    routing_metadata: dict[str, Any] = field(default_factory=dict)
 
     def to_wire(self) -> bytes:
         """Vumi's `event` as JSON bytes; only the fields that its event_type has. The application's own queue gets it
@@ -301,7 +302,7 @@ class Event:
 
 
 _EVENT_TEXTS = ("sent_message_id", "nack_reason", "event_url", "event_auth_token")
-_EVENT_DICTS = ("transport_metadata", "helper_metadata")
+_EVENT_DICTS = ("transport_metadata", "helper_metadata", "routing_metadata")
 _EVENT_FIELDS = ("event_id", "event_type", "user_message_id", "timestamp", "transport_name", *_EVENT_DICTS)
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from uritemplate import URITemplate
+from uritemplate.variable import VariableValue
+
+from junebug.model import urls
 
 MO_VARIABLES = ("message_id", "from", "to", "content", "timestamp", "channel_id", "group", "reply_to")
 """Of a mo_url; each is the key of that name in the body of the call."""
@@ -22,10 +25,17 @@ EVENT_VARIABLES = (
 )  # fmt: skip
 """Of an event_url; `reason` and `sent_message_id` are those of `event_details`, the last ones the sent message's."""
 
+LONGEST_VALUE = 32 * 1024
+"""Characters; most servers take 8 KB of a URL."""
 _VARIABLE = r"[A-Za-z0-9_.]+(?:\*|:[1-9][0-9]{0,3})?"
 _EXPRESSION = re.compile(rf"\{{[+#./;?&]?(?P<variables>{_VARIABLE}(?:,{_VARIABLE})*)\}}")
 _FIXED = re.compile(r"https?://[^/?#{}]+(?=$|[/?#]|\{[/?#])", re.IGNORECASE)
 """Scheme and authority, which no variable may change: who sends a message must not choose where it goes."""
+
+_END_OF_PATH = re.compile(r"\{?[?#]")
+_SLASH = re.compile(r"(%2F|%5C)", re.IGNORECASE)
+_DOT = re.compile(r"\.|%2E", re.IGNORECASE)
+_DOTS = re.compile(r"(?:\.|%2E){1,2}(?:(?:;|%3B|%20|%7F|%[01][0-9A-F]).*)?", re.IGNORECASE | re.DOTALL)
 
 
 def is_template(url: str) -> bool:
@@ -57,21 +67,60 @@ def _names(expression: re.Match[str]) -> list[str]:
 
 
 def expand_message(template: str, values: Mapping[str, Any]) -> str:
-    """An event_url for the events of this message: what the message says is filled in, what an event says is left."""
-    if not is_template(template):
-        return template
+    """An event_url for the events of this message: what the message says is filled in, what an event says is left.
 
-    def fill_in(expression: re.Match[str]) -> str:
-        return expand(expression[0], values) if _names(expression)[0] in _OF_THE_MESSAGE else expression[0]
-
-    return _EXPRESSION.sub(fill_in, template)
+    Raises ValueError for a value that no URL can hold.
+    """
+    return _filled(template, values, lambda expression: _names(expression)[0] in _OF_THE_MESSAGE)
 
 
 def expand(template: str, values: Mapping[str, Any]) -> str:
-    """The URL; a variable without a value (None) leaves nothing behind."""
-    if not is_template(template):
+    """The URL; a variable without a value (None) leaves nothing behind. Raises ValueError, likewise."""
+    return _filled(template, values, lambda expression: True)
+
+
+def _filled(template: str, values: Mapping[str, Any], is_due: Callable[[re.Match[str]], bool]) -> str:
+    """A value says what stands in its place, not where the path leads."""
+    fixed = _FIXED.match(template)
+    if not is_template(template) or not fixed:
         return template
-    return _parsed(template).expand({name: str(value) for name, value in values.items() if value is not None})
+
+    def fill_in(found: re.Match[str]) -> str:
+        return _value(found, values) if is_due(found) else found[0]
+
+    def fill_in_marked(found: re.Match[str]) -> str:
+        text = fill_in(found)
+        text = text.replace("?", "%3F") if found[0].startswith("{+") and is_due(found) else text
+        return f"\0{text}\0".replace("/", "\0/\0")
+
+    end = _END_OF_PATH.search(template, fixed.end())
+    path, rest = (template[: end.start()], template[end.start() :]) if end else (template, "")
+    segments = _EXPRESSION.sub(fill_in_marked, path).split("/")
+    path = "/".join(_without_dots(part.replace("\0", "")) if "\0" in part else part for part in segments)
+    return path + _EXPRESSION.sub(fill_in, rest)
+
+
+def _value(expression: re.Match[str], values: Mapping[str, Any]) -> str:
+    """What stands for an expression. `{+...}` and `{#...}` keep what URLs are made of, but neither braces nor a `#`."""
+    given: dict[str, VariableValue] = {}
+    for name in _names(expression):
+        if (value := values.get(name)) is not None:
+            given[name] = text = str(value)
+            if len(text) > LONGEST_VALUE:
+                raise ValueError(f"{name} is too long for a URL: {len(text)} characters")
+    text = _parsed(expression[0]).expand(given)
+    if expression[0].startswith(("{+", "{#")):  # uritemplate leaves all of a text that holds one %XX as it is
+        head = text[: expression[0].startswith("{#")]
+        text = head + urls.carried(text.removeprefix(head))
+    return text
+
+
+def _without_dots(segment: str) -> str:
+    """One that a server would take for `.` or `..`, percent-encoded or not, with its dots encoded twice: they would end a
+    segment before it, and those that are encoded once do, too (nginx, WHATWG URL).
+    """
+    parts = _SLASH.split(segment)
+    return "".join(_DOT.sub("%252E", part) if _DOTS.fullmatch(part) else part for part in parts)
 
 
 @functools.lru_cache(maxsize=256)

@@ -57,6 +57,7 @@ async def test_a_created_channel_is_answered_with_its_properties_id_and_status(a
         "callbacks_waiting": 0,
         "dead_letters": 0,
     }
+    given["mo_url_auth_token"] = "********"
     assert answer.result == given
 
     found = await api("GET", f"/channels/{channel}")
@@ -307,6 +308,60 @@ async def test_a_callback_secret_is_masked_in_every_answer_and_kept_when_sent_ba
     assert (await api.stores.channels.get(channel)).callback_secret is None
 
 
+URL_SECRETS = {
+    "mo_url": "http://me:s3cret%40@app.example:8080/mo/{from}?x=y@z",
+    "status_url": "https://s3cret@app.example/status",
+    "mo_url_auth_token": "s3cret",
+}
+
+
+async def test_tokens_and_passwords_in_urls_are_masked_in_every_answer_and_kept_when_sent_back(api: Api) -> None:
+    created = await api("POST", "/channels/", json={"type": "plain", "config": {}, **URL_SECRETS})
+    channel = created.result["id"]
+    found = await api("GET", f"/channels/{channel}")
+    updated = await api("POST", f"/channels/{channel}", json={**found.result, "label": "new"})
+    for answer in (created, found, updated):
+        assert answer.status in (200, 201)
+        assert "s3cret" not in str(answer.body)
+        assert answer.result["mo_url"] == "http://********@app.example:8080/mo/{from}?x=y@z"
+        assert answer.result["status_url"] == "https://********@app.example/status"
+        assert answer.result["mo_url_auth_token"] == "********"
+    spec = await api.stores.channels.get(channel)
+    assert {name: getattr(spec, name) for name in URL_SECRETS} == URL_SECRETS
+    moved = {"mo_url": "http://********@App.example:8080/new", "mo_url_auth_token": "other", "status_url": None}
+    assert (await api("POST", f"/channels/{channel}", json=moved)).status == 200
+    spec = await api.stores.channels.get(channel)
+    assert (spec.mo_url, spec.mo_url_auth_token) == ("http://me:s3cret%40@App.example:8080/new", "other")
+    assert spec.status_url is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("mo_url", "http://********@evil.example:8080/mo"),
+        ("mo_url", "https://********@app.example:8080/mo"),
+        ("mo_url", "http://********@app.example/mo"),
+        ("status_url", "http://********@app.example:8080/mo"),
+    ],
+)
+async def test_a_mask_stands_for_what_is_stored_for_its_host_and_for_nothing_else(api: Api, name: str, value: str) -> None:
+    channel = await api.create(**URL_SECRETS)
+    answer = await api("POST", f"/channels/{channel}", json={name: value})
+    assert (answer.status, answer.errors[0]["schema_path"]) == (400, ["properties", name])
+    assert name in answer.errors[0]["message"]
+    assert getattr(await api.stores.channels.get(channel), name) == URL_SECRETS[name]
+
+
+@pytest.mark.parametrize(
+    "body", [{"mo_url": "http://********@a/"}, {"status_url": "http://********@a/"}, {"mo_url_auth_token": "********"}]
+)
+async def test_a_mask_with_nothing_stored_is_refused(api: Api, body: dict[str, str]) -> None:
+    answer = await api("POST", "/channels/", json={"type": "plain", "config": {}, **body})
+    assert (answer.status, answer.errors[0]["schema_path"]) == (400, ["properties", *body])
+    channel = await api.create(mo_url="http://a/")
+    assert (await api("POST", f"/channels/{channel}", json=body)).status == 400
+
+
 async def test_a_wrong_callback_secret_is_not_quoted(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     answer = await api("POST", "/channels/", json={"type": "plain", "config": {}, "callback_secret": "whsec_hunter2"})
     assert answer.status == 400
@@ -332,7 +387,7 @@ async def test_what_is_wrong_with_a_template_is_named_and_no_password(api: Api, 
 async def test_a_mo_url_may_be_a_template_and_a_status_url_is_none(api: Api) -> None:
     url = "https://u:p@example.com/{channel_id}{?message_id,from,to,content,timestamp,group,reply_to}"
     channel = await api.create(mo_url=url)
-    assert (await api("GET", f"/channels/{channel}")).result["mo_url"] == url
+    assert (await api("GET", f"/channels/{channel}")).result["mo_url"] == url.replace("u:p", "********")
     await api.create(status_url="http://example.com/{component}")  # no template: posted to as it is
 
 

@@ -89,7 +89,7 @@ async def test_a_wrong_method_is_405_and_told_the_right_ones(
 async def test_a_get_on_the_wrong_slash_is_redirected(api: Api, path: str, right: str) -> None:
     answer = await api("GET", path)
     assert answer.status == 301
-    assert answer.headers["Location"] == answer.errors[0]["new_url"] == api.url + right
+    assert answer.headers["Location"] == answer.errors[0]["new_url"] == right
     assert (answer.errors[0]["code"], answer.errors[0]["type"]) == (301, "Moved Permanently")
 
 
@@ -99,9 +99,59 @@ async def test_a_redirect_can_be_followed(api: Api) -> None:
         assert (await api("GET", path, allow_redirects=True)).status == 200
 
 
-async def test_a_redirect_without_a_host_leads_to_the_path(api: Api) -> None:
-    status, body = await raw(api, b"GET /channels HTTP/1.0\r\n\r\n")
-    assert (status.split()[1], body["result"]["errors"][0]["new_url"]) == (b"301", "/channels/")
+HOSTS = [
+    b"", b"Host: \xff\xfe\r\n", "Host: é\r\n".encode(), b"Host: evil.example\r\n", b"Host: [::1\r\n", b"Host: a:b:c\r\n",
+    b"Host:\r\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", HOSTS)
+async def test_a_redirect_is_relative_whatever_the_host_header_says(api: Api, host: bytes) -> None:
+    more = b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil.example\r\n"
+    status, body = await raw(api, b"GET /channels?a=%20b HTTP/1.0\r\n" + host + more + b"\r\n")
+    assert (status.split()[1], body["result"]["errors"][0]["new_url"]) == (b"301", "/channels/?a=%20b")
+
+
+ODD_REQUESTS = [
+    b"GET /channels/\xff", b"GET /channels/\xff/", b"GET /channels/%FF", b"GET /\xff", b"GET /channels?\xff=\xfe",
+    b"GET /channels/ID/logs?n=\xff", b"GET /channels/ID/messages/?limit=\xff", b"GET /channels/ID/messages/?state=\xff",
+    b"GET /channels/ID/messages/\xff", b"GET /channels/ID/messages/%FF%00", b"GET /channels/ID/messages/%ED%A0%80",
+    b"DELETE /channels/ID/messages/\xff", b"DELETE /channels/ID/messages/%ED%A0%80", b"DELETE /channels/ID/dead-letters/\xff",
+    b"POST /channels/\xff/messages/", b"GET http://\xff:99999999/channels", b"GET http://xn--/channels",
+    b"POST http://xn--/channels/ID/messages/", b"GET http://[::1/channels", b"GET //\xff@xn--:99999/channels", b"OPTIONS *",
+    b"CONNECT xn--:99999", b"CONNECT \xff", b"\xff /channels", b"GET", b"GET \xff",
+]  # fmt: skip
+ODD_HEADERS = [
+    b"Host: \xff", b"\xff: \xff", b"Idempotency-Key: \xff", b"Content-Type: \xff; charset=klingon", b"Content-Encoding: gzip",
+    b"Content-Encoding: deflate", b"Content-Encoding: br", b"Content-Encoding: zstd", b"Content-Encoding: \xff",
+    b"Cookie: \xff=\xff; =", b"If-Modified-Since: Mon, 01 Jan 99999999999999 00:00:00 GMT", b"Expect: \xff", b"Range: \xff",
+    b"Authorization: Basic \xff", b"X-Forwarded-For: \xff", b"Upgrade: \xff", b"Connection: \xff", b"Accept: \xff",
+]  # fmt: skip
+ODD_BODIES = [
+    b"", b"{", b"\xff", b'{"to":"\xed\xa0\x80"}', b'{"to":"\\ud800","content":"x"}', b'{"to":"1","content":"\\u0000"}',
+    b"[" * 5000, b"[" * 5000 + b"]" * 5000, b'{"a":' * 5000 + b"1" + b"}" * 5000, b'{"priority":' + b"9" * 5000 + b"}",
+    b'{"validity":1e400}', b"NaN",
+    b'{"to":"1","content":"x","validity":1e-400}', b'{"to":"1","content":"x","expires_at":"0001-01-01T00:00:00+02:00"}',
+    b'{"to":"1","content":"x","expires_at":"9999-12-31T23:59:59-12:00"}', b'{"to":"1","content":"x","event_url":"http://xn--/"}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "headers", "content"),
+    [
+        *((line, b"", b"") for line in ODD_REQUESTS),
+        *((line, header, b"{}") for header in ODD_HEADERS for line in (b"POST /channels/ID/messages/", b"POST /channels/")),
+        *((b"GET /channels", header, b"") for header in ODD_HEADERS),
+        *((b"POST /channels/ID/messages/", b"", content) for content in ODD_BODIES),
+    ],
+)
+async def test_no_octets_of_a_request_are_a_fault_of_ours(api: Api, line: bytes, headers: bytes, content: bytes) -> None:
+    head = [line + b" HTTP/1.1", *([] if headers.startswith(b"Host") else [b"Host: x"]), *([headers] if headers else [])]
+    head += [b"Content-Length: %d" % len(content)] if content else []
+    channel = (await api.create()).encode()
+    status, body = await raw(api, b"\r\n".join([*head, b"", b""]).replace(b"ID", channel) + content)
+    assert 200 <= body["status"] < 500, body
+    assert status.split()[1] == str(body["status"]).encode()
 
 
 @pytest.mark.parametrize("prefix", ["", "/jb"])

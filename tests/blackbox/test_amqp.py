@@ -102,6 +102,7 @@ async def test_events_of_messages_sent_over_http_arrive_too(channels: Channels, 
         assert event["message_type"] == "event"
         assert event["message_version"] == "20110921"
         assert event["event_id"]
+        assert event["routing_metadata"] == {}
         assert is_timestamp(event["timestamp"])
     assert ack["sent_message_id"] == sent["message_id"]
     assert report["delivery_status"] == "delivered"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from typing import Any
 
@@ -190,7 +191,6 @@ FAILURES = {
     "429": Reply(429, headers={"Retry-After": "1"}),
     "404": Reply(404),
     "cut": Reply(cut=True),
-    "cut in the middle": Reply(200, headers={"Content-Length": "100"}, body=b"half"),
     "hang": Reply(hang=True),
 }
 
@@ -204,6 +204,26 @@ async def test_a_callback_that_fails_is_tried_again(channels: Channels, sink: We
     assert [each.body["content"] for each in received] == ["once more"] * 2
     assert len({each.body["message_id"] for each in received}) == 1
     await channel.event(sent["message_id"], "submitted")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Reply(204), Reply(200, headers={"Content-Encoding": "gzip"}, body=b"none"),
+        Reply(200, headers={"X-Long": "y" * 8180, **{f"X-{n}": "y" for n in range(200)}}),
+        Reply(200, headers={"Content-Encoding": "gzip"}, body=gzip.compress(bytes(50_000_000))),
+    ],
+    ids=["204", "gzip that is none", "200 headers and more than 8 KB", "a bomb"],
+)  # fmt: skip
+async def test_a_callback_that_was_taken_is_not_made_again(channels: Channels, sink: WebhookSink, answer: Reply) -> None:
+    channel = await channels.loopback()
+    sink.reply("/mo", answer)
+    await channel.send("+27", "once")
+    await sink.wait_content("/mo", "once")
+    await channel.send("+27", "after it")
+    await sink.wait_content("/mo", "after it")
+    await asyncio.sleep(1.5)  # a failed one would have come again
+    assert [body["content"] for body in sink.bodies("/mo")] == ["once", "after it"]
 
 
 async def test_retry_after_is_honoured(channels: Channels, sink: WebhookSink) -> None:

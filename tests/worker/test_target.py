@@ -6,8 +6,9 @@ import orjson
 import pytest
 
 from junebug.model.messages import Event
+from junebug.model.urls import origin
 from junebug.stores.outbound import EventTarget
-from junebug.worker.callbacks.target import event_callbacks, origin
+from junebug.worker.callbacks.target import event_callbacks
 
 KEPT = EventTarget("http://kept/e", "kept-token")
 NOTHING_KEPT = EventTarget(None, None)

@@ -12,7 +12,8 @@ import standardwebhooks
 from aiohttp import encode_basic_auth, web
 from aiohttp.test_utils import TestServer
 
-from junebug.worker.callbacks.webhook import MAX_DRAINED_BODY, Webhook, seconds_until, split_userinfo
+from junebug.worker.callbacks.answer import LONGEST
+from junebug.worker.callbacks.webhook import Webhook, seconds_until
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -33,7 +34,7 @@ class Sink:
             assert request.transport
             request.transport.abort()
         if path == "/huge":
-            return web.Response(body=b"x" * (MAX_DRAINED_BODY * 20))
+            return web.Response(body=b"x" * (LONGEST * 20))
         if path.startswith("/redirect/"):
             return web.Response(status=int(path.split("/")[2]), headers={"Location": "/final"})
         if path == "/loop":
@@ -76,12 +77,6 @@ async def test_userinfo_becomes_basic_auth_and_leaves_the_url(sink: Sink, webhoo
     await webhook.post(url(sink, "/").replace("://", "://me:p%40ss@"), {})
     assert sink.requests[0][1]["Authorization"] == encode_basic_auth("me", "p@ss")
     assert "me" not in sink.requests[0][1]["Host"]
-
-
-def test_an_empty_password_is_kept_as_such() -> None:
-    target, authorization = split_userinfo("http://me@host/x?y=1")
-    assert str(target) == "http://host/x?y=1"
-    assert authorization == encode_basic_auth("me", "")
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -154,21 +149,29 @@ async def test_retry_after_is_heard(sink: Sink, webhook: Webhook) -> None:
         ("-5", None),
         ("²", None),
         ("9" * 400, 9999999999),
+        (" 7 ", 7),
+        ("Mon, 01 Jan 99999999999999 00:00:00 GMT", None),
+        ("Mon, 01 Jan 2026 99999999999999:00:00 GMT", None),
+        ("Mon, 01 Jan 2026 00:00:00 +99999999999999", None),
+        ("Fri, 31 Dec 9999 23:59:59 -1200", 251606822399),
+        ("Mon, 01 Jan 0001 00:00:00 +1200", 0),
+        ("Mon, 31 Feb 2026 00:00:00 GMT", None),
+        (",,,", None),
+        ("(" * 100_000, None),
+        ("1e400", None),
+        ("inf", None),
+        ("٣", None),
+        ("\x00", None),
+        ("\ufffd" * 100, None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(header: str, seconds: float | None) -> None:
     assert seconds_until(header, datetime(2026, 11, 24, 12, tzinfo=UTC)) == seconds
 
 
-@pytest.mark.parametrize("bad", ["", "no url", "ftp://x/", "http://", "http://[::1", "http://h:99999999/"])
-async def test_what_is_no_url_is_an_outcome(webhook: Webhook, bad: str) -> None:
-    assert not (await webhook.post(bad, {})).ok
-
-
 async def test_a_refused_connection_is_told_without_the_password(webhook: Webhook) -> None:
     outcome = await webhook.post("http://me:sesame@127.0.0.1:1/x", {})
-    assert not outcome.ok
-    assert "sesame" not in outcome.reason
+    assert (outcome.ok, outcome.reason) == (False, "cannot connect to 127.0.0.1:1: Connection refused")
 
 
 async def test_a_huge_answer_is_not_read(sink: Sink, webhook: Webhook) -> None:

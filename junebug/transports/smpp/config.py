@@ -7,7 +7,6 @@ in a string that is too large) raises TransportStartError naming the option; `ch
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal

@@ -31,6 +31,7 @@ from junebug.worker.context import ChannelContext
 log = structlog.stdlib.get_logger("forwarder")
 
 STATUS_MAX_AGE = 3600.0
+URI_TOO_LONG = 414
 MOST_FAILING = 1000
 FORGET_INTERVAL = 10.0
 
@@ -108,7 +109,10 @@ class Attempts:
                 return Outcome(False, None, str(error))
             return Outcome(True)
         body = body_of(pending.content, spec.id)
-        url = templates.expand(target.url, {**body.get("event_details", {}), **body})
+        try:
+            url = templates.expand(target.url, {**body.get("event_details", {}), **body})
+        except ValueError as error:  # as a server would answer to it
+            return Outcome(False, URI_TOO_LONG, str(error))
         secret = spec.callback_secret or self._context.settings.callback_secret
         return await self._webhook.post(url, body, target.auth_token, id=callback.id, secret=secret)
 

@@ -15,11 +15,11 @@ import structlog
 
 from junebug import names
 from junebug.errors import BrokerUnavailable, StoreUnavailable
+from junebug.model.urls import origin
 from junebug.runtime.backoff import Backoff
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.destination import Destination
 from junebug.worker.callbacks.source import PendingCallback
-from junebug.worker.callbacks.target import origin
 from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("forwarder")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass
 
 from junebug import names
 from junebug.model.callbacks import Callback
 from junebug.model.messages import Event, seconds_of
 from junebug.model.spec import ChannelSpec
+from junebug.model.urls import origin
 from junebug.stores.outbound import EventTarget
-
-_ORIGIN = re.compile(r"(https?)://(?:[^/?#{}@]*@)?([^/?#{}@]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +25,6 @@ class Target:
     def destination(self) -> str:
         """What fails and works as one: `scheme://host:port` or `amqp:<queue>`."""
         return f"amqp:{self.routing_key}" if self.routing_key else origin(self.url)
-
-
-def origin(url: str) -> str:
-    """`scheme://host:port` of a URL or template; without userinfo."""
-    found = _ORIGIN.match(url)
-    if not found:
-        return "no URL"
-    scheme, host = found[1].lower(), found[2].lower()
-    port = "" if re.search(r":\d+$", host) else ":443" if scheme == "https" else ":80"
-    return f"{scheme}://{host}{port}"
 
 
 def target_of(callback: Callback, spec: ChannelSpec) -> Target | None:
