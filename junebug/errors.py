@@ -98,6 +98,10 @@ class StoreUnavailable(Unavailable):
     """Redis is away, or did not answer in time."""
 
 
+class Overloaded(Unavailable):
+    """More came at the same time than this process can bear. Trying again soon is right."""
+
+
 class NotRunning(JunebugError, status=503, description="channel not running"):
     """The channel has no process at the moment."""
 

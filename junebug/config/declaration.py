@@ -102,6 +102,8 @@ class Settings:
              "channel may have its own.")  # fmt: skip
     max_body_size: int = _setting(1_000_000, "--max-body-size", minimum=1000,
         help="The largest request body that the API takes, in bytes.")  # fmt: skip
+    max_connections: int = _setting(2000, "--max-connections", minimum=1,
+        help="Connections to each API process at the same time; who comes beyond is answered 503.")  # fmt: skip
     request_timeout: float = _setting(5.0, "--request-timeout", minimum=0.1,
         help="The longest that the API waits for Redis or RabbitMQ before it answers 503, in seconds.")  # fmt: skip
     allow_expired_replies: bool = _setting(False, "--allow-expired-replies", kind="switch",

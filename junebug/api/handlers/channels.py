@@ -38,7 +38,7 @@ class Channels:
         return reply(200, "channels listed", await self.stores.channels.ids())
 
     async def create(self, request: web.Request) -> web.Response:
-        body = schemas.channel_create.check(await read_json(request))
+        body = schemas.channel_create.check(read_json(request))
         spec = views.new_channel(str(uuid.uuid4()), body, self.registry)
         await self.stores.ping()  # else queues would be declared for a channel that cannot be stored
         await self.queues.declare(spec.id)
@@ -55,7 +55,7 @@ class Channels:
         return await self._show(await self.stores.channels.get(channel_id(request)), "channel found")
 
     async def update(self, request: web.Request) -> web.Response:
-        body = schemas.channel_update.check(await read_json(request))
+        body = schemas.channel_update.check(read_json(request))
         channel = channel_id(request)
         old, spec = await self.specs.change(channel, lambda spec: views.changed_channel(spec, body, self.registry))
         if spec is not old:
