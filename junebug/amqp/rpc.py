@@ -1,7 +1,9 @@
 """Questions that an API process asks a channel's worker, and their answers: a request and a reply over RabbitMQ.
 
 Neighbours: worker/commands.py answers (`RpcServer`), api/handlers/queue.py asks (`RpcClient`). A worker's control queue
-exists only while it is connected: a question that no queue takes tells that nobody is there, so nobody waits for the dead.
+exists only while it is connected: a question that no queue takes tells that nobody is there. While an answer takes its time, it
+is asked whether there is still somebody at it; a question that died with its worker is asked of the next one. So every question
+must bear to be asked twice.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 import orjson
 import structlog
 
-from junebug import names
+from junebug import errors, names
 from junebug.amqp.broker import Broker
 from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
@@ -28,6 +30,12 @@ log = structlog.stdlib.get_logger("control")
 PREFETCH = 20
 REPLY_LIFETIME = 60.0
 """Seconds after which an answer that nobody fetched is dropped."""
+
+LOOK_INTERVAL = 0.5
+"""Seconds after which it is asked whether there is still somebody at a question."""
+LOOK_TIMEOUT = 2.0
+STILL = "still"
+"""The question for that."""
 
 Arguments = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -51,12 +59,13 @@ class RpcServer:
         self._answers = answers
         self._on_listening = on_listening
         self._tasks = TaskOwner()
+        self._answering: set[str] = set()
+        self._queue = names.control_queue(channel)
         self._consumer: Consumer | None = None
 
     def start(self) -> None:
-        queue = names.control_queue(self._channel)
         self._consumer = self._broker.consume(
-            queue, self._on_question, prefetch=PREFETCH, temporary=True, on_begun=self._on_listening
+            self._queue, self._on_question, prefetch=PREFETCH, temporary=True, on_begun=self._on_listening
         )
 
     async def stop(self) -> None:
@@ -64,6 +73,8 @@ class RpcServer:
         if self._consumer:
             await self._consumer.cancel()
         await self._tasks.end()
+        with suppress(BrokerUnavailable):  # then it is gone with the connection
+            await self._broker.delete_queues([self._queue])
 
     def _on_question(self, delivery: Delivery) -> None:
         delivery.ack()  # an answer after a crash would come too late
@@ -76,14 +87,21 @@ class RpcServer:
         except (orjson.JSONDecodeError, KeyError, TypeError):
             log.error("unreadable question")
             return
+        if name == STILL:
+            return await self._reply(reply_to, {"id": number, "answer": {"is_answering": question["about"] in self._answering}})
         reply: dict[str, Any] = {"id": number}
+        self._answering.add(number)
         try:
             reply["answer"] = await self._answers[name](question.get("arguments") or {})
         except JunebugError as error:
-            reply["error"] = {"status": error.status, "description": error.description, "message": str(error)}
+            reply["error"] = {"type": type(error).__name__, "message": str(error)}
         except Exception:
             log.exception("no answer to a question", question=name)
-            reply["error"] = {"status": 500, "description": "generic error", "message": "See the channel's log"}
+            reply["error"] = {"type": JunebugError.__name__, "message": "See the channel's log"}
+        await self._reply(reply_to, reply)
+        self._answering.discard(number)
+
+    async def _reply(self, reply_to: str, reply: dict[str, Any]) -> None:
         with suppress(BrokerUnavailable, Unroutable):  # whoever asked is gone
             await self._broker.publish(reply_to, orjson.dumps(reply), expiration=REPLY_LIFETIME)
 
@@ -105,27 +123,47 @@ class RpcClient:
             await self._consumer.cancel()
 
     async def ask(self, channel: str, question: str, timeout: float, **arguments: Any) -> Answer:
-        """The worker's answer.
+        """The worker's answer; of the next one's when it died over it.
 
-        Raises NotRunning when the channel has no worker that listens, BrokerUnavailable, and a JunebugError that says
-        what the worker's error said.
+        Raises NotRunning when the channel has no worker that listens, BrokerUnavailable, and what the worker raised.
         """
-        number = new_id()
-        body = orjson.dumps({"id": number, "reply_to": self._queue, "question": question, "arguments": arguments})
-        answer = self._waiting[number] = asyncio.Future()
+        number, about = new_id(), {"question": question, "arguments": arguments}
         try:
             async with asyncio.timeout(timeout):
-                try:
-                    if self._consumer:
-                        await self._consumer.consuming.wait()  # else the answer would find no queue
-                    await self._broker.publish(names.control_queue(channel), body, expiration=timeout, timeout=timeout)
-                except Unroutable:
-                    raise NotRunning(f"Channel {channel!r} has no process that runs") from None
-                return await answer
+                answer = await self._put(channel, number, about, timeout)
+                while not answer.done():
+                    await asyncio.wait([answer], timeout=LOOK_INTERVAL)
+                    if not answer.done() and not await self._is_answering(channel, number) and not answer.done():
+                        answer = await self._put(channel, number, about, timeout)
+                return answer.result()
         except TimeoutError:
             raise BrokerUnavailable(f"The process of channel {channel!r} did not answer within {timeout:g} s") from None
         finally:
             self._waiting.pop(number, None)
+
+    async def _is_answering(self, channel: str, number: str) -> bool:
+        """Whether the worker that was asked is still at it; so is one that says nothing. Raises NotRunning."""
+        own = new_id()
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT):
+                told = await (await self._put(channel, own, {"question": STILL, "about": number}, LOOK_TIMEOUT))
+            return bool(told["is_answering"])
+        except (TimeoutError, BrokerUnavailable):
+            return True
+        finally:
+            self._waiting.pop(own, None)
+
+    async def _put(self, channel: str, number: str, about: Mapping[str, Any], timeout: float) -> asyncio.Future[Answer]:
+        """Ask; what will be the answer. Raises NotRunning, BrokerUnavailable."""
+        answer = self._waiting[number] = asyncio.Future()
+        if self._consumer:
+            await self._consumer.consuming.wait()  # else the answer would find no queue
+        body = orjson.dumps({"id": number, "reply_to": self._queue, **about})
+        try:
+            await self._broker.publish(names.control_queue(channel), body, expiration=timeout, timeout=timeout)
+        except Unroutable:
+            raise NotRunning(f"Channel {channel!r} has no process that runs") from None
+        return answer
 
     def _on_answer(self, delivery: Delivery) -> None:
         delivery.ack()
@@ -134,8 +172,7 @@ class RpcClient:
         if waiting is None or waiting.done():
             return
         if told := reply.get("error"):
-            error = JunebugError(str(told["message"]))
-            error.status, error.description = int(told["status"]), str(told["description"])
-            waiting.set_exception(error)
+            waiting.set_exception(errors.named(str(told.get("type")), str(told["message"])))
+            waiting.exception()  # whoever asked may be gone
         else:
             waiting.set_result(reply["answer"])
