@@ -133,6 +133,7 @@ DELETED_CHANNELS = "deleted_channels"  # set of the ids of deleted channels whos
 EPOCH = "channel_epoch"  # written by the reconciler when it starts: gone means that Redis was emptied under us
 CHANGES = "channel_changes:"
 ALL_CHANGES = f"{CHANGES}*"  # pattern of all pub/sub topics that `change_topic` makes
+HEALTH = "junebug_health"  # string, written and forgotten: whether Redis takes what is written
 
 channel_properties = _one(":properties")  # string: the channel's properties as JSON
 deleted_properties = _one(":deleted_properties")  # string: those of a deleted channel, until what it leaves is removed

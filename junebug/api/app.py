@@ -80,8 +80,9 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
         _route(app, f"{one}/dead-letters/replay", POST=dead_letters.replay)
         _route(app, f"{one}/dead-letters/{{letter_id}}", DELETE=dead_letters.delete_one)
         _route(app, f"{one}/logs", GET=logs.get)
-        for path in ("/health", "/health/"):  # probes do not follow redirects
-            app.router.add_get(prefix + path, health.get)
+        for slash in ("", "/"):  # probes do not follow redirects
+            app.router.add_get(f"{prefix}/health{slash}", health.get)
+            app.router.add_get(f"{prefix}/health/live{slash}", health.live)
     return app
 
 
