@@ -28,51 +28,65 @@ from junebug.runtime.tasks import TaskOwner
 log = structlog.stdlib.get_logger("control")
 
 PREFETCH = 20
+START_TIMEOUT = 5.0
 REPLY_LIFETIME = 60.0
 """Seconds after which an answer that nobody fetched is dropped."""
 
 LOOK_INTERVAL = 0.5
 """Seconds after which it is asked whether there is still somebody at a question."""
 LOOK_TIMEOUT = 2.0
-STILL = "still"
-"""The question for that."""
+PRESENCE = "presence"
+"""The question who is there, and whether it is at another question."""
 
 Arguments = Mapping[str, Any]
 Answer = dict[str, Any]
+Answers = Mapping[str, Callable[[Arguments], Awaitable[Answer]]]
+
+
+def _nothing() -> None: ...
 
 
 class RpcServer:
     """A worker's side."""
 
-    def __init__(
-        self,
-        broker: Broker,
-        channel: str,
-        answers: Mapping[str, Callable[[Arguments], Awaitable[Answer]]],
-        on_listening: Callable[[], None] | None = None,
-    ) -> None:
-        """`answers`: question -> who answers it. What it raises is told to whoever asked. `on_listening` is called when
-        questions arrive (again): those that were asked before have found nobody.
-        """
+    def __init__(self, broker: Broker, channel: str, generation: int) -> None:
+        """`generation`: the one of the channel that this worker was started for."""
         self._broker = broker
-        self._channel = channel
-        self._answers = answers
-        self._on_listening = on_listening
+        self._generation = generation
+        self._answers: Answers = {}
+        self._on_listening: Callable[[], None] = _nothing
         self._tasks = TaskOwner()
         self._answering: set[str] = set()
         self._queue = names.control_queue(channel)
         self._consumer: Consumer | None = None
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        """It tells that it is there when this returns (or START_TIMEOUT is over); questions get NotRunning until `begin`."""
         self._consumer = self._broker.consume(
-            self._queue, self._on_question, prefetch=PREFETCH, temporary=True, on_begun=self._on_listening
+            self._queue, self._on_question, prefetch=PREFETCH, temporary=True, on_begun=lambda: self._on_listening()
         )
+        with suppress(TimeoutError):  # RabbitMQ holds a lost worker's queue for a while; this one is not to wait for it
+            async with asyncio.timeout(START_TIMEOUT):
+                await self._consumer.consuming.wait()
+
+    def begin(self, answers: Answers, on_listening: Callable[[], None] = _nothing) -> None:
+        """`answers`: question -> who answers it. What it raises is told to whoever asked. `on_listening` is called now,
+        and whenever questions arrive again: those that were asked before have found nobody.
+        """
+        self._answers, self._on_listening = answers, on_listening
+        on_listening()
+
+    async def end(self) -> None:
+        """What is being answered is given up, and questions get NotRunning."""
+        self._answers = {}
+        await self._tasks.end()
+        self._answering.clear()
 
     async def stop(self) -> None:
-        """What is being answered is given up: whoever asked sees that nobody is there."""
+        """From now on nobody is there: all that this worker held of its provider's or of this machine's is let go."""
+        await self.end()
         if self._consumer:
             await self._consumer.cancel()
-        await self._tasks.end()
         with suppress(BrokerUnavailable):  # then it is gone with the connection
             await self._broker.delete_queues([self._queue])
 
@@ -87,11 +101,14 @@ class RpcServer:
         except (orjson.JSONDecodeError, KeyError, TypeError):
             log.error("unreadable question")
             return
-        if name == STILL:
-            return await self._reply(reply_to, {"id": number, "answer": {"is_answering": question["about"] in self._answering}})
+        if name == PRESENCE:
+            told = {"generation": self._generation, "is_answering": question.get("about") in self._answering}
+            return await self._reply(reply_to, {"id": number, "answer": told})
         reply: dict[str, Any] = {"id": number}
         self._answering.add(number)
         try:
+            if name not in self._answers:
+                raise NotRunning("The channel's process is starting, or about to end")
             reply["answer"] = await self._answers[name](question.get("arguments") or {})
         except JunebugError as error:
             reply["error"] = {"type": type(error).__name__, "message": str(error)}
@@ -137,21 +154,30 @@ class RpcClient:
                         answer = await self._put(channel, number, about, timeout)
                 return answer.result()
         except TimeoutError:
-            raise BrokerUnavailable(f"The process of channel {channel!r} did not answer within {timeout:g} s") from None
+            raise self._late(channel, timeout) from None
         finally:
             self._waiting.pop(number, None)
 
+    async def generation(self, channel: str, timeout: float) -> int:
+        """That which the channel's worker was started for. Raises NotRunning when there is none, BrokerUnavailable."""
+        return int((await self._presence(channel, "", timeout))["generation"])
+
     async def _is_answering(self, channel: str, number: str) -> bool:
         """Whether the worker that was asked is still at it; so is one that says nothing. Raises NotRunning."""
-        own = new_id()
         try:
-            async with asyncio.timeout(LOOK_TIMEOUT):
-                told = await (await self._put(channel, own, {"question": STILL, "about": number}, LOOK_TIMEOUT))
-            return bool(told["is_answering"])
-        except (TimeoutError, BrokerUnavailable):
+            return bool((await self._presence(channel, number, LOOK_TIMEOUT))["is_answering"])
+        except BrokerUnavailable:
             return True
+
+    async def _presence(self, channel: str, about: str, timeout: float) -> Answer:
+        number = new_id()
+        try:
+            async with asyncio.timeout(timeout):
+                return await (await self._put(channel, number, {"question": PRESENCE, "about": about}, timeout))
+        except TimeoutError:
+            raise self._late(channel, timeout) from None
         finally:
-            self._waiting.pop(own, None)
+            self._waiting.pop(number, None)
 
     async def _put(self, channel: str, number: str, about: Mapping[str, Any], timeout: float) -> asyncio.Future[Answer]:
         """Ask; what will be the answer. Raises NotRunning, BrokerUnavailable."""
@@ -164,6 +190,10 @@ class RpcClient:
         except Unroutable:
             raise NotRunning(f"Channel {channel!r} has no process that runs") from None
         return answer
+
+    @staticmethod
+    def _late(channel: str, timeout: float) -> BrokerUnavailable:
+        return BrokerUnavailable(f"The process of channel {channel!r} did not answer within {timeout:g} s")
 
     def _on_answer(self, delivery: Delivery) -> None:
         delivery.ack()

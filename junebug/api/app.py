@@ -55,7 +55,7 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
     specs = SpecCache(stores.channels)
     asking = RpcClient(broker)
     queues = ChannelQueues(settings, stores, broker, specs, asking)
-    channels = Channels(stores, registry, specs, queues)
+    channels = Channels(stores, registry, specs, queues, asking)
     queue = QueueControl(broker, stores, specs, queues, asking)
     dead_letters = DeadLetters(broker, specs, queues)
     messages = Messages(settings, stores, specs, queues, Idempotency(settings, stores.idempotency))

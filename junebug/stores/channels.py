@@ -66,12 +66,13 @@ class ChannelStore:
         await self.notify_changed(new.id)
         return _spec(new.id, _properties(new), outcome)
 
-    async def request_restart(self, channel: str) -> None:
-        """Have the reconciler start it afresh. Raises ChannelNotFound."""
+    async def request_restart(self, channel: str) -> int:
+        """Have the reconciler start it afresh, in the generation that is returned. Raises ChannelNotFound."""
         (outcome,) = await self._redis.run(("EVAL", _RESTART, 2, *_spec_keys(channel), channel))
         if outcome == -1:
             raise _missing(channel)
         await self.notify_changed(channel)
+        return int(outcome)
 
     async def delete(self, channel: str) -> None:
         """The channel is gone at once; its process, queues and other keys are left to the reconciler.

@@ -116,6 +116,8 @@ class ChannelWorker:
         await self._broker.declare_surely(names.channel_queues(self._channel))
         self._dispatcher.start()
         self._statuses.start(self._dispatcher)
+        self._answers = RpcServer(self._broker, self._channel, self._launch.generation or spec.generation)
+        await self._answers.start()  # before the transport: it tells whether a process may hold the port or bind
         try:
             transport_class = self._registry.load_transport(spec.type)
             config = self._registry.without_unknown(spec.type, spec.config)
@@ -141,8 +143,8 @@ class ChannelWorker:
         self._life.tasks.own("sender", self._sender.run())
         await self._consume_app_queue(None, spec.amqp_queue)
         await self._apply_pause(was_paused=False)
-        self._answers = Commands(self._context, self._sender, self._dispatcher.delay_queues).server()
-        self._answers.start()
+        commands = Commands(self._context, self._sender, self._dispatcher.delay_queues)
+        self._answers.begin(commands.answers(), self._sender.cancellations.may_have_missed_some)
         self._life.tasks.own("spec", self._watch_spec())
         self._life.tasks.own("rates", self._save_rates())
         self._tell("redis", "ok", "connected", "Connected to Redis")
@@ -172,11 +174,13 @@ class ChannelWorker:
 
         self._rate_limit.close()
         if self._answers:
-            await bounded("answers", self._answers.stop(), left(0.2))
+            await bounded("answers", self._answers.end(), left(0.2))
         if self._sender:
             await bounded("sender", self._sender.stop(left(0.5)), left(0.6))
         if self._transport:
             await bounded("transport", self._transport.stop(), left(0.5))
+        if self._answers:
+            await bounded("presence", self._answers.stop(), left(0.2))
         await bounded("forwarder", self._forwarder.stop(left(0.6)), left(0.7))
         await self._life.tasks.end()
         await self._attempts.close()

@@ -45,10 +45,9 @@ async def channel(broker: Broker) -> AsyncIterator[str]:
         await stuck.wait()
         return {}
 
-    answering = RpcServer(broker, made, {"double": double, "refuse": refuse, "fail": fail, "never": never})
-    answering.start()
-    assert answering._consumer is not None
-    await asyncio.wait_for(answering._consumer.consuming.wait(), 10)
+    answering = RpcServer(broker, made, generation=7)
+    answering.begin({"double": double, "refuse": refuse, "fail": fail, "never": never})
+    await asyncio.wait_for(answering.start(), 10)
     yield made
     await answering.stop()
 
@@ -81,6 +80,26 @@ async def test_a_bug_is_told_without_its_text(asking: RpcClient, channel: str) -
     assert "secret" not in str(caught.value)
 
 
+async def test_a_worker_tells_its_generation_also_while_it_starts_and_ends(asking: RpcClient, broker: Broker) -> None:
+    channel = str(uuid.uuid4())
+    with pytest.raises(NotRunning):
+        await asking.generation(channel, 60)
+    server = RpcServer(broker, channel, generation=7)
+    await server.start()
+    assert await asking.generation(channel, 10) == 7
+    with pytest.raises(NotRunning, match="starting"):
+        await asking.ask(channel, "double", 60, n=1)
+    server.begin({"double": double})
+    assert await asking.ask(channel, "double", 10, n=1) == {"twice": 2}
+    await server.end()
+    assert await asking.generation(channel, 10) == 7
+    with pytest.raises(NotRunning, match="end"):
+        await asking.ask(channel, "double", 60, n=1)
+    await server.stop()
+    with pytest.raises(NotRunning, match="no process"):
+        await asking.generation(channel, 60)
+
+
 async def test_nobody_there_is_told_at_once(asking: RpcClient) -> None:
     with pytest.raises(NotRunning, match="no process"):
         await asking.ask(str(uuid.uuid4()), "double", 60, n=1)
@@ -110,13 +129,12 @@ class Worker:
                 await asyncio.Event().wait()
             return {"by": "the next one"}
 
-        self.server = RpcServer(self.broker, channel, {"never": never})
+        self.server = RpcServer(self.broker, channel, generation=1)
+        self.server.begin({"never": never})
 
     async def start(self) -> Worker:
         self.broker.start()
-        self.server.start()
-        assert self.server._consumer
-        await asyncio.wait_for(self.server._consumer.consuming.wait(), 10)
+        await asyncio.wait_for(self.server.start(), 10)
         return self
 
     async def die(self) -> None:
@@ -125,10 +143,13 @@ class Worker:
         await self.broker.close()
 
     async def end(self) -> None:
+        await self.server.end()  # and is there for a while
+
+    async def stop(self) -> None:
         await self.server.stop()  # and stays connected for a while
 
 
-WAYS = [Worker.die, Worker.end]
+WAYS = [Worker.die, Worker.end, Worker.stop]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -145,7 +166,7 @@ async def test_the_end_of_whoever_was_asked_is_known_at_once(
     await worker.broker.close()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [Worker.die, Worker.stop])
 async def test_the_next_one_is_asked(
     asking: RpcClient, amqp_settings: AmqpSettings, way: Callable[[Worker], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +196,6 @@ async def test_whoever_takes_long_is_waited_for(
         return {"calls": calls}
 
     worker = await Worker(amqp_settings, channel, answers=False).start()
-    worker.server._answers = {"slow": slow}
+    worker.server.begin({"slow": slow})
     assert await asking.ask(channel, "slow", 10) == {"calls": 1}
     await worker.broker.close()
