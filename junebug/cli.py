@@ -13,7 +13,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from socket import socket
 from typing import Any, NoReturn
 
@@ -29,6 +29,7 @@ from junebug.errors import ConfigError, JunebugError, StartupError
 from junebug.logs.setup import logging_disabled, silence_libraries
 from junebug.model.spec import Launch
 from junebug.registry import Registry, load_object
+from junebug.runtime.title import hide_secrets
 from junebug.stores import client as stores
 from junebug.supervisor import daemon
 from junebug.worker import process as worker_process
@@ -48,6 +49,7 @@ def _command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Cal
         def callback(config: str | None, **given: Any) -> NoReturn:
             own = {argument.name: given.pop(str(argument.name)) for argument in arguments}
             texts = {option.name: given[_parameter(option)] for option in _FLAGS}
+            _hide_secrets(texts)
             try:
                 settings = load(texts, os.environ, config)
                 _check_classes(settings)
@@ -87,6 +89,12 @@ def _flag(option: Option) -> click.Option:
         return click.Option(names, is_flag=True, flag_value="true", default=None, type=str, help=option.help)
     help, metavar = option.help.replace("`", "") + default, option.path[-1].upper()
     return click.Option(names, metavar=metavar, multiple=option.repeatable, help=help)
+
+
+def _hide_secrets(texts: Mapping[str, Any]) -> None:
+    """Of the command line, before anything that takes time; a plugin's object may hold anything."""
+    given = [texts[option.name] for option in _FLAGS if option.secret or option.kind == "plugins"]
+    hide_secrets(text for each in given for text in ((each,) if isinstance(each, (str, type(None))) else each))
 
 
 def _announce_environment(command: str) -> None:

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from junebug.errors import JunebugError
 from junebug.runtime.loop import run_async
+from junebug.runtime.title import hide_secrets
 from junebug.smpp import constants as c
 from junebug.smpp.codec import encode
 from junebug.smpp.pdu import DeliverSm, Pdu
@@ -30,6 +31,7 @@ def main() -> None:
     """The command."""
     parser = argument_parser()
     options = vars(parser.parse_args())
+    hide_secrets([options["password"]])
     message_ids, receipt_ids = options["message_ids"], options["receipt_ids"]
     if (receipt_ids == "hex" and message_ids != "decimal") or (receipt_ids == "decimal" and message_ids != "hex"):
         parser.error(f"--receipt-ids {receipt_ids} does not go with --message-ids {message_ids}")
