@@ -13,7 +13,9 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from socket import socket
 from typing import Any, NoReturn
 
@@ -169,6 +171,19 @@ def _prepare(settings: Settings) -> None:
             directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StartupError(f"data_dir: cannot use {settings.data_dir!r}: {error.strerror}") from None
+    if (trouble := _log_trouble(Path(settings.logging_path))) and not logging_disabled():
+        print(f"warning: logging_path: {settings.logging_path!r}: {trouble}: what channels log is lost", file=sys.stderr)
+
+
+def _log_trouble(directory: Path) -> str:
+    """Why channels cannot log there, if they cannot: they run all the same."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as probe:
+            probe.write(b"x")
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _raise_descriptor_limit() -> None:

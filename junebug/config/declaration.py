@@ -78,6 +78,8 @@ class Settings:
         help="The size at which a channel's log file is rotated, in bytes.")  # fmt: skip
     max_log_files: int = _setting(5, "--max-log-files", "-mlf", minimum=0,
         help="Log files to keep of each channel, the present one included; 0 keeps them all.")  # fmt: skip
+    deleted_log_ttl: float = _setting(604800.0, "--deleted-log-ttl", minimum=0, maximum=315360000,
+        help="How long the log files of a deleted channel are kept, in seconds.")  # fmt: skip
     max_logs: int = _setting(100, "--max-logs", "-ml", minimum=1,
         help="The most log entries that one request to the API gets.")  # fmt: skip
 

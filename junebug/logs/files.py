@@ -24,6 +24,8 @@ class LogFile:
         self._descriptor: int | None = None
         self._size = 0
         self.lost_lines = 0
+        self.trouble = ""
+        """Why the last lines could not be written; empty: they were."""
 
     def write(self, lines: Iterable[bytes]) -> None:
         """Append them, each with its line end; those that cannot be written are counted."""
@@ -85,9 +87,11 @@ class LogFile:
             written = os.write(self._descriptor, data)
             self._size += written
             if written == len(data):
+                self.trouble = ""
                 return
-        except OSError:
-            pass
+            self.trouble = "the disk is full"
+        except OSError as error:
+            self.trouble = f"{self._path}: {error.strerror or error}"
         self.close()
         for line in lines:
             written -= len(line)

@@ -36,7 +36,7 @@ from junebug.stores import Stores
 from junebug.supervisor import reconcile
 from junebug.supervisor.cleanup import Cleanup, Drain
 from junebug.supervisor.client import SupervisorClient
-from junebug.supervisor.liveness import Pulse, SilenceWatch, touched_at
+from junebug.supervisor.liveness import Pulse, SilenceWatch, can_beat, touched_at
 from junebug.supervisor.plugin_runner import PluginRunner, load_plugins
 from junebug.supervisor.reconcile import Notice, Plan, Running
 
@@ -205,7 +205,16 @@ class Reconciler:
 
     async def _kill_the_hung(self, pulses: Iterable[Pulse]) -> None:
         now = time.time()
-        hung = self._silence.look(now, pulses)
+        unwritable = False
+
+        def may_beat() -> bool:
+            nonlocal unwritable
+            unwritable = not can_beat(self._settings.heartbeat_path("reconciler"))
+            return not unwritable
+
+        hung = self._silence.look(now, pulses, may_beat)
+        why = Unavailable("no heartbeat can be written there: nobody is taken for hung") if unwritable else None
+        self._trouble("data_dir", why)
         if not hung:
             return
         for pulse in hung:

@@ -25,6 +25,7 @@ from junebug.amqp.broker import Broker
 from junebug.amqp.rpc import RpcServer
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, ChannelNotFound, JunebugError, StoreUnavailable
+from junebug.logs.channel_log import ChannelLog
 from junebug.logs.redaction import Redactor
 from junebug.logs.setup import setup_channel_logging
 from junebug.model.messages import Event, Status, StatusLevel, UserMessage
@@ -58,7 +59,7 @@ def run(settings: Settings, channel: str, launch: Launch) -> int:
     path, size, files = settings.channel_log_path(channel), settings.log_rotate_size, settings.max_log_files
     channel_log = setup_channel_logging(path, channel, redactor, rotate_size=size, max_files=files)
     try:
-        return run_async(ChannelWorker(settings, channel, launch, redactor).run())
+        return run_async(ChannelWorker(settings, channel, launch, redactor, channel_log).run())
     except Exception:
         log.exception("worker failed")
         return EXIT_FAILED
@@ -69,11 +70,14 @@ def run(settings: Settings, channel: str, launch: Launch) -> int:
 class ChannelWorker:
     """Composes one channel; `run` is its life."""
 
-    def __init__(self, settings: Settings, channel: str, launch: Launch, redactor: Redactor) -> None:
+    def __init__(
+        self, settings: Settings, channel: str, launch: Launch, redactor: Redactor, channel_log: ChannelLog | None = None
+    ) -> None:
         self._settings = settings
         self._channel = channel
         self._launch = launch
         self._redactor = redactor
+        self._log = channel_log
         self._registry = Registry.from_settings(settings.channels, settings.replace_channels)
         self._life = ServiceLife()
         self.stop = self._life.stop
@@ -316,6 +320,15 @@ class ChannelWorker:
         while True:
             await asyncio.sleep(RATE_INTERVAL)
             await self._flush_counts()
+            if self._log:
+                self._tell_log(self._log)
+
+    def _tell_log(self, channel_log: ChannelLog) -> None:
+        if channel_log.trouble:
+            self._tell("log", "degraded", "not_written", f"Log lines are lost: {channel_log.trouble}")
+            log.warning("log lines were lost", lines=channel_log.lost_lines)  # written as soon as any can be
+        elif "log" in self._levels:
+            self._tell("log", "ok", "written", "Log lines are written again")
 
     async def _flush_counts(self) -> None:
         counts = self._counts.copy()
