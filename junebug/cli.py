@@ -13,7 +13,6 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from socket import socket
@@ -28,7 +27,8 @@ from junebug.api.sockets import bind
 from junebug.config.declaration import OPTIONS, Option, Settings
 from junebug.config.load import load
 from junebug.errors import ConfigError, JunebugError, StartupError
-from junebug.logs.setup import logging_disabled, silence_libraries
+from junebug.logs.files import trouble_in
+from junebug.logs.setup import escape_controls, logging_disabled, silence_libraries
 from junebug.model.spec import Launch
 from junebug.registry import Registry, load_object
 from junebug.runtime.title import hide_secrets
@@ -58,7 +58,7 @@ def _command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Cal
                 _announce_environment(name)
                 sys.exit(run(settings, **own))
             except (ConfigError, StartupError) as error:
-                print(f"{name}: {error}", file=sys.stderr)
+                print(f"{name}: {escape_controls(str(error))}", file=sys.stderr)
                 sys.exit(error.exit_code)
             except KeyboardInterrupt:
                 sys.exit(130)
@@ -171,19 +171,8 @@ def _prepare(settings: Settings) -> None:
             directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StartupError(f"data_dir: cannot use {settings.data_dir!r}: {error.strerror}") from None
-    if (trouble := _log_trouble(Path(settings.logging_path))) and not logging_disabled():
+    if (trouble := trouble_in(Path(settings.logging_path))) and not logging_disabled():
         print(f"warning: logging_path: {settings.logging_path!r}: {trouble}: what channels log is lost", file=sys.stderr)
-
-
-def _log_trouble(directory: Path) -> str:
-    """Why channels cannot log there, if they cannot: they run all the same."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory) as probe:
-            probe.write(b"x")
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
 
 
 def _raise_descriptor_limit() -> None:

@@ -24,9 +24,8 @@ AT_ONCE = 100
 """Connections that are accepted in one turn of the loop."""
 MOST_RESERVED = 500
 """Descriptors that are kept for what else the process opens; a quarter, where there are few."""
-MOST_LINGERING = 20
 LINGER = 1.0
-"""Seconds that one who is refused gets to read why; with MOST_LINGERING of them, the next has to read it at once."""
+"""Seconds that one who is refused gets to read why; when such have half of what is reserved, the next must read it at once."""
 REFUSALS_TOLD = 10.0
 """Seconds between two lines of the log about refusals."""
 PAUSE = 0.5
@@ -60,7 +59,6 @@ class Listener:
         self._lingering = 0
         self._refused = 0
         self._told_at = -REFUSALS_TOLD
-        self._highest = highest_descriptor()
         for each in sockets:
             each.setblocking(False)
             self._watch(each)
@@ -76,6 +74,7 @@ class Listener:
             each.close()
 
     def _accept(self, listening: socket.socket) -> None:
+        limit, reserved = descriptors()
         for _ in range(AT_ONCE):
             try:
                 connection, _ = listening.accept()
@@ -87,9 +86,9 @@ class Listener:
                 return self._pause(listening, error)
             connection.setblocking(False)
             if len(self._open) >= self._most:
-                self._refuse(connection, f"there are {self._most} connections already")
-            elif connection.fileno() >= self._highest:
-                self._refuse(connection, FEW_FILES)
+                self._refuse(connection, reserved, f"there are {self._most} connections already")
+            elif connection.fileno() >= limit - reserved:  # a new one gets the lowest number that is free
+                self._refuse(connection, reserved, FEW_FILES)
             else:
                 self._take(connection)
 
@@ -114,9 +113,9 @@ class Listener:
 
     # --- refusing -----------------------------------------------------------------------------------------------------
 
-    def _refuse(self, connection: socket.socket, why: str) -> None:
+    def _refuse(self, connection: socket.socket, reserved: int, why: str) -> None:
         self._tell(why)
-        if self._lingering >= MOST_LINGERING:
+        if self._lingering >= reserved // 2:
             return self._cut_off(connection)
         self._lingering += 1
 
@@ -182,12 +181,11 @@ class _Refused(asyncio.Protocol):
         self._over()
 
 
-def highest_descriptor() -> int:
-    """The first that connections may not have: a new one gets the lowest number that is free."""
+def descriptors() -> tuple[int, int]:
+    """How many this process may open, and how many of them are not for connections."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY:
-        return 1 << 30
-    return limit - min(MOST_RESERVED, limit // 4)
+    limit = 1 << 30 if limit == resource.RLIM_INFINITY else limit
+    return limit, min(MOST_RESERVED, limit // 4)
 
 
 def listening_sockets(

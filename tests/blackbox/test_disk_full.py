@@ -78,6 +78,8 @@ async def test_with_a_full_disk_channels_go_on_and_logging_resumes(
             await both_ways(loopback, telnet, client, sink, "full")
             for channel in (loopback, telnet):
                 await says_of_its_log(channel, "degraded", "not_written")
+            if full is _full:
+                await eventually(lambda: "what=logging_path" in junebug.stdout, 15, what="a warning")
         await both_ways(loopback, telnet, client, sink, "free")
         await is_logged(loopback, telnet, sink, "free")
         for channel in (loopback, telnet):

@@ -15,6 +15,7 @@ import orjson
 from aiohttp import web
 
 from junebug.errors import JunebugError
+from junebug.logs.setup import escape_controls
 from junebug.runtime.loop import run_async
 from junebug.runtime.title import hide_secrets
 from junebug.smpp import constants as c
@@ -151,7 +152,7 @@ async def _run(options: SmscOptions, http_port: int | None, pdus: bool) -> int:
 
 
 def _print(line: str) -> None:
-    print(f"{datetime.now():%H:%M:%S.%f} {line}", flush=True)
+    print(f"{datetime.now():%H:%M:%S.%f} {escape_controls(line)}", flush=True)
 
 
 def _print_pdu(direction: Direction, raw: bytes, pdu: Pdu | None, tag: Any) -> None:
