@@ -13,6 +13,7 @@ import resource
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import cast
 
 import structlog
 
@@ -26,6 +27,7 @@ MOST_RESERVED = 500
 """Descriptors that are kept for what else the process opens; a quarter, where there are few."""
 LINGER = 1.0
 """Seconds that one who is refused gets to read why; when such have half of what is reserved, the next must read it at once."""
+READ_FIRST = 64 * 1024
 REFUSALS_TOLD = 10.0
 """Seconds between two lines of the log about refusals."""
 PAUSE = 0.5
@@ -128,6 +130,7 @@ class Listener:
         with suppress(OSError):
             connection.send(self._refusal)
             connection.shutdown(socket.SHUT_WR)
+            connection.recv(READ_FIRST)  # what it has said and nobody has read would reset it before it reads
         connection.close()
 
     def _pause(self, listening: socket.socket, error: OSError) -> None:
@@ -159,9 +162,8 @@ class _Refused(asyncio.Protocol):
         self._end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._end = asyncio.get_running_loop().call_later(LINGER, transport.abort)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+        self._end = asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
         if not self._is_asked_first:
             self._tell()
 
