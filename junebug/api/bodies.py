@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from junebug.errors import ApiUsageError, Overloaded, PayloadTooLarge
@@ -34,28 +34,34 @@ class BodyRoom:
 
         Raises PayloadTooLarge, Overloaded, ApiUsageError, HTTPRequestTimeout; then there is nothing to be given back.
         """
+        if (request.content_length or 0) > self.largest:
+            raise self._too_large()
         parts: list[bytes] = []
-        size = 0
         try:
-            if (request.content_length or 0) > self.largest:
-                raise self._too_large()
-            async with asyncio.timeout(BODY_TIMEOUT):
-                while part := await request.content.readany():
-                    self._taken += len(part)
-                    size += len(part)
-                    if size > self.largest:
-                        raise self._too_large()
-                    if self._taken > (self._most if size <= SMALL else self._most * 3 // 4):
-                        raise Overloaded("So many request bodies are under way that there is no room for this one")
-                    parts.append(part)
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            if request.content.is_eof():  # it has come already, as small ones do
+                await self._take(request.content, parts)
+            else:
+                async with asyncio.timeout(BODY_TIMEOUT):
+                    await self._take(request.content, parts)
         except BaseException as error:
-            self.give_back(size)
+            self.give_back(sum(map(len, parts)))
             if isinstance(error, TimeoutError):
                 raise web.HTTPRequestTimeout from None
             if isinstance(error, (web.RequestPayloadError, HttpProcessingError, ConnectionError, ValueError)):
                 raise ApiUsageError(f"The body cannot be read: {type(error).__name__}") from None
             raise
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _take(self, content: StreamReader, parts: list[bytes]) -> None:
+        size = 0
+        while part := await content.readany():
+            parts.append(part)
+            size += len(part)
+            self._taken += len(part)
+            if size > self.largest:
+                raise self._too_large()
+            if self._taken > (self._most if size <= SMALL else self._most * 3 // 4):
+                raise Overloaded("So many request bodies are under way that there is no room for this one")
 
     def give_back(self, size: int) -> None:
         self._taken -= size
