@@ -13,7 +13,8 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from socket import socket
 from typing import Any, NoReturn
 
@@ -26,9 +27,11 @@ from junebug.api.sockets import bind
 from junebug.config.declaration import OPTIONS, Option, Settings
 from junebug.config.load import load
 from junebug.errors import ConfigError, JunebugError, StartupError
-from junebug.logs.setup import logging_disabled, silence_libraries
+from junebug.logs.files import trouble_in
+from junebug.logs.setup import escape_controls, logging_disabled, silence_libraries
 from junebug.model.spec import Launch
 from junebug.registry import Registry, load_object
+from junebug.runtime.title import hide_secrets
 from junebug.stores import client as stores
 from junebug.supervisor import daemon
 from junebug.worker import process as worker_process
@@ -49,13 +52,14 @@ def _command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Cal
         def callback(config: str | None, **given: Any) -> NoReturn:
             own = {argument.name: given.pop(str(argument.name)) for argument in arguments}
             texts = {option.name: given[_parameter(option)] for option in _FLAGS}
+            _hide_secrets(texts)
             try:
                 settings = load(texts, os.environ, config)
                 _check_classes(settings)
                 _announce_environment(name)
                 sys.exit(run(settings, **own))
             except (ConfigError, StartupError) as error:
-                print(f"{name}: {error}", file=sys.stderr)
+                print(f"{name}: {escape_controls(str(error))}", file=sys.stderr)
                 sys.exit(error.exit_code)
             except KeyboardInterrupt:
                 sys.exit(130)
@@ -88,6 +92,12 @@ def _flag(option: Option) -> click.Option:
         return click.Option(names, is_flag=True, flag_value="true", default=None, type=str, help=option.help)
     help, metavar = option.help.replace("`", "") + default, option.path[-1].upper()
     return click.Option(names, metavar=metavar, multiple=option.repeatable, help=help)
+
+
+def _hide_secrets(texts: Mapping[str, Any]) -> None:
+    """Of the command line, before anything that takes time; a plugin's object may hold anything."""
+    given = [texts[option.name] for option in _FLAGS if option.secret or option.kind == "plugins"]
+    hide_secrets(text for each in given for text in ((each,) if isinstance(each, (str, type(None))) else each))
 
 
 def _announce_environment(command: str) -> None:
@@ -162,6 +172,8 @@ def _prepare(settings: Settings) -> None:
             directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StartupError(f"data_dir: cannot use {settings.data_dir!r}: {error.strerror}") from None
+    if (trouble := trouble_in(Path(settings.logging_path))) and not logging_disabled():
+        print(f"warning: logging_path: {settings.logging_path!r}: {trouble}: what channels log is lost", file=sys.stderr)
 
 
 def _raise_descriptor_limit() -> None:

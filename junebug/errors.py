@@ -25,6 +25,13 @@ class JunebugError(Exception):
         return [{"type": type(self).__name__, "message": str(self)}]
 
 
+def named(name: str, message: str) -> JunebugError:
+    """An error that another process raised, by the name of its class; JunebugError itself where that needs more than a text."""
+    kind: Any = globals().get(name)
+    is_plain = isinstance(kind, type) and issubclass(kind, JunebugError) and kind.__init__ is Exception.__init__
+    return JunebugError(message) if not is_plain else kind(message)
+
+
 # --- what a caller of the API did ------------------------------------------------------------------------------------
 
 
@@ -96,6 +103,10 @@ class BrokerUnavailable(Unavailable):
 
 class StoreUnavailable(Unavailable):
     """Redis is away, or did not answer in time."""
+
+
+class Overloaded(Unavailable):
+    """More came at the same time than this process can bear. Trying again soon is right."""
 
 
 class NotRunning(JunebugError, status=503, description="channel not running"):

@@ -148,9 +148,11 @@ def _kept_arguments(channel: str, seconds: float) -> dict[str, object]:
 CHANNELS = "channels"  # set of the ids of all channels
 GENERATIONS = "channel_generations"  # hash channel id -> generation, raised whenever the channel must be started afresh
 DELETED_CHANNELS = "deleted_channels"  # set of the ids of deleted channels whose queues and keys are still to be removed
+DELETED_LOGS = "deleted_logs"  # sorted set: id of a deleted channel whose log files are still there -> until when, Unix time
 EPOCH = "channel_epoch"  # written by the reconciler when it starts: gone means that Redis was emptied under us
 CHANGES = "channel_changes:"
 ALL_CHANGES = f"{CHANGES}*"  # pattern of all pub/sub topics that `change_topic` makes
+HEALTH = "junebug_health"  # string, written and forgotten: whether Redis takes what is written
 
 channel_properties = _one(":properties")  # string: the channel's properties as JSON
 deleted_properties = _one(":deleted_properties")  # string: those of a deleted channel, until what it leaves is removed

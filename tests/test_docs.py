@@ -8,11 +8,13 @@ import json
 import re
 import subprocess
 import sys
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 import yaml
 
+from junebug import errors
 from junebug.config.declaration import OPTIONS, Settings
 from junebug.config.load import load
 from junebug.registry import ChannelType, Registry
@@ -166,3 +168,26 @@ def test_every_status_of_smpp_is_documented() -> None:
         r"^\| `(\w+)` \| (?:ok|degraded|down) \|", (ROOT / "docs" / "smpp.md").read_text(), re.MULTILINE
     )
     assert told <= {*documented}
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def documented_errors() -> set[tuple[int, str]]:
+    """(status, type) of each that the API's page lists."""
+    rows = re.findall(r"^\| ([0-9, ]+) \| (`[^|]+`) \|", (ROOT / "docs" / "http-api.md").read_text(), re.MULTILINE)
+    return {(int(s), kind) for statuses, kinds in rows for s in statuses.split(", ") for kind in re.findall("`(.+?)`", kinds)}
+
+
+def answered_errors() -> set[tuple[int, str]]:
+    """(status, type) of each error of ours that the API may answer with: those that are nobody's bug have a status."""
+    own = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.JunebugError)]
+    types = {errors.InvalidBody: "invalid_body"}
+    return {(each.status, types.get(each, each.__name__)) for each in own if each.status != 500} | {(500, "JunebugError")}
+
+
+def test_every_error_that_can_be_answered_is_documented_and_no_other() -> None:
+    documented = documented_errors()
+    assert answered_errors() - documented == set()
+    phrases = {status.phrase for status in HTTPStatus}
+    assert {kind for _, kind in documented - answered_errors()} <= phrases

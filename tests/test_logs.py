@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +270,73 @@ def test_a_bad_record_hurts_nobody(here: Settings) -> None:
     handler.close()
     (entry,) = tail(here.logging_path, "c", 1)
     assert (entry["message"], entry["n"]) == ("odd ?", 2**80)
+
+
+# --- what is told of it -----------------------------------------------------------------------------------------------
+
+
+HOSTILE = ["\x1b[2J", "\x1b]0;title\x07", "\r[forged]", "a\n2026-01-01 [info] forged", "\x9b31m", "\x00", "\x7f", "\u2028x",
+           "\u202egnirts", "\u2066x", "\x08\x08", "\v", "\f", "\x85"]  # fmt: skip
+WAYS: list[Callable[[str], object]] = [
+    lambda text: structlog.stdlib.get_logger().info("event", value=text),
+    lambda text: structlog.stdlib.get_logger().info(text),
+    lambda text: structlog.stdlib.get_logger().info("event", value=[text, {text: text}]),
+    lambda text: logging.getLogger("a library").warning("said %s", text),
+    lambda text: structlog.stdlib.get_logger().error("event", exc_info=ValueError(text)),
+]
+
+
+@pytest.mark.usefixtures("logging_as_before")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_foreign_text_moves_the_cursor_or_forges_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, way: Callable[[str], object], text: str
+) -> None:
+    monkeypatch.delenv("JUNEBUG_DISABLE_LOGGING", raising=False)
+    logs = setup_process_logging("api", None, ())
+    way(text)
+    logs.close()
+    shown = capsys.readouterr().out
+    assert not [each for each in shown if unicodedata.category(each) in ("Cc", "Cf", "Zl", "Zp") and each != "\n"], shown
+    assert len([line for line in shown.splitlines() if line and not line.startswith("    ")]) == 1, shown
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_text_of_any_language_is_shown_as_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JUNEBUG_DISABLE_LOGGING", raising=False)
+    logs = setup_process_logging("api", None, ())
+    structlog.stdlib.get_logger().info("é日本😀ש")
+    logs.close()
+    assert "é日本😀ש" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("logging_as_before")
+@pytest.mark.parametrize("logfile", ["/dev/full/x", "/proc/x", "/"])
+def test_a_log_file_that_cannot_be_written_is_a_warning(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, logfile: str
+) -> None:
+    monkeypatch.delenv("JUNEBUG_DISABLE_LOGGING", raising=False)
+    logs = setup_process_logging("api", logfile, ())
+    structlog.stdlib.get_logger().info("goes on")
+    logs.close()
+    shown = capsys.readouterr().out
+    assert "the log file cannot be written" in shown
+    assert f"logfile={logfile} " in shown
+    assert "goes on" in shown
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_a_channels_log_says_why_it_loses_lines_until_it_does_not(here: Settings) -> None:
+    directory = Path(here.logging_path)
+    directory.parent.mkdir()
+    directory.write_text("a file where the directory should be")
+    handler = install(here)
+    structlog.stdlib.get_logger().info("lost")
+    flush()
+    assert handler.trouble.endswith("Not a directory")
+    assert handler.lost_lines == 1
+    directory.unlink()
+    directory.mkdir()
+    structlog.stdlib.get_logger().info("kept")
+    assert [entry["message"] for entry in newest(here, 5)] == ["kept"]
+    assert handler.trouble == ""

@@ -1,7 +1,9 @@
 """Questions that an API process asks a channel's worker, and their answers: a request and a reply over RabbitMQ.
 
 Neighbours: worker/commands.py answers (`RpcServer`), api/handlers/queue.py asks (`RpcClient`). A worker's control queue
-exists only while it is connected: a question that no queue takes tells that nobody is there, so nobody waits for the dead.
+exists only while it is connected: a question that no queue takes tells that nobody is there. While an answer takes its time, it
+is asked whether there is still somebody at it; a question that died with its worker is asked of the next one. So every question
+must bear to be asked twice.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 import orjson
 import structlog
 
-from junebug import names
+from junebug import errors, names
 from junebug.amqp.broker import Broker
 from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
@@ -26,44 +28,67 @@ from junebug.runtime.tasks import TaskOwner
 log = structlog.stdlib.get_logger("control")
 
 PREFETCH = 20
+START_TIMEOUT = 5.0
 REPLY_LIFETIME = 60.0
 """Seconds after which an answer that nobody fetched is dropped."""
 
+LOOK_INTERVAL = 0.5
+"""Seconds after which it is asked whether there is still somebody at a question."""
+LOOK_TIMEOUT = 2.0
+PRESENCE = "presence"
+"""The question who is there, and whether it is at another question."""
+
 Arguments = Mapping[str, Any]
 Answer = dict[str, Any]
+Answers = Mapping[str, Callable[[Arguments], Awaitable[Answer]]]
+
+
+def _nothing() -> None: ...
 
 
 class RpcServer:
     """A worker's side."""
 
-    def __init__(
-        self,
-        broker: Broker,
-        channel: str,
-        answers: Mapping[str, Callable[[Arguments], Awaitable[Answer]]],
-        on_listening: Callable[[], None] | None = None,
-    ) -> None:
-        """`answers`: question -> who answers it. What it raises is told to whoever asked. `on_listening` is called when
-        questions arrive (again): those that were asked before have found nobody.
-        """
+    def __init__(self, broker: Broker, channel: str, generation: int) -> None:
+        """`generation`: the one of the channel that this worker was started for."""
         self._broker = broker
-        self._channel = channel
-        self._answers = answers
-        self._on_listening = on_listening
+        self._generation = generation
+        self._answers: Answers = {}
+        self._on_listening: Callable[[], None] = _nothing
         self._tasks = TaskOwner()
+        self._answering: set[str] = set()
+        self._queue = names.control_queue(channel)
         self._consumer: Consumer | None = None
 
-    def start(self) -> None:
-        queue = names.control_queue(self._channel)
+    async def start(self) -> None:
+        """It tells that it is there when this returns (or START_TIMEOUT is over); questions get NotRunning until `begin`."""
         self._consumer = self._broker.consume(
-            queue, self._on_question, prefetch=PREFETCH, temporary=True, on_begun=self._on_listening
+            self._queue, self._on_question, prefetch=PREFETCH, temporary=True, on_begun=lambda: self._on_listening()
         )
+        with suppress(TimeoutError):  # RabbitMQ holds a lost worker's queue for a while; this one is not to wait for it
+            async with asyncio.timeout(START_TIMEOUT):
+                await self._consumer.consuming.wait()
+
+    def begin(self, answers: Answers, on_listening: Callable[[], None] = _nothing) -> None:
+        """`answers`: question -> who answers it. What it raises is told to whoever asked. `on_listening` is called now,
+        and whenever questions arrive again: those that were asked before have found nobody.
+        """
+        self._answers, self._on_listening = answers, on_listening
+        on_listening()
+
+    async def end(self) -> None:
+        """What is being answered is given up, and questions get NotRunning."""
+        self._answers = {}
+        await self._tasks.end()
+        self._answering.clear()
 
     async def stop(self) -> None:
-        """What is being answered is given up: whoever asked sees that nobody is there."""
+        """From now on nobody is there: all that this worker held of its provider's or of this machine's is let go."""
+        await self.end()
         if self._consumer:
             await self._consumer.cancel()
-        await self._tasks.end()
+        with suppress(BrokerUnavailable):  # then it is gone with the connection
+            await self._broker.delete_queues([self._queue])
 
     def _on_question(self, delivery: Delivery) -> None:
         delivery.ack()  # an answer after a crash would come too late
@@ -71,18 +96,29 @@ class RpcServer:
 
     async def _answer(self, body: bytes) -> None:
         try:
-            reply_to, number, name, arguments = _read_question(body)
+            question = _read_question(body)
         except MalformedMessage as error:
             log.error("unreadable question", reason=str(error))
             return
+        reply_to, number, name = question["reply_to"], question["id"], question["question"]
+        if name == PRESENCE:
+            told = {"generation": self._generation, "is_answering": question.get("about") in self._answering}
+            return await self._reply(reply_to, {"id": number, "answer": told})
         reply: dict[str, Any] = {"id": number}
+        self._answering.add(number)
         try:
-            reply["answer"] = await self._answers[name](arguments)
+            if name not in self._answers:
+                raise NotRunning("The channel's process is starting, or about to end")
+            reply["answer"] = await self._answers[name](question["arguments"])
         except JunebugError as error:
-            reply["error"] = {"status": error.status, "description": error.description, "message": str(error)}
+            reply["error"] = {"type": type(error).__name__, "message": str(error)}
         except Exception:
             log.exception("no answer to a question", question=name)
-            reply["error"] = {"status": 500, "description": "generic error", "message": "See the channel's log"}
+            reply["error"] = {"type": JunebugError.__name__, "message": "See the channel's log"}
+        await self._reply(reply_to, reply)
+        self._answering.discard(number)
+
+    async def _reply(self, reply_to: str, reply: dict[str, Any]) -> None:
         with suppress(BrokerUnavailable, Unroutable):  # whoever asked is gone
             await self._broker.publish(reply_to, orjson.dumps(reply), expiration=REPLY_LIFETIME)
 
@@ -104,27 +140,60 @@ class RpcClient:
             await self._consumer.cancel()
 
     async def ask(self, channel: str, question: str, timeout: float, **arguments: Any) -> Answer:
-        """The worker's answer.
+        """The worker's answer; of the next one's when it died over it.
 
-        Raises NotRunning when the channel has no worker that listens, BrokerUnavailable, and a JunebugError that says
-        what the worker's error said.
+        Raises NotRunning when the channel has no worker that listens, BrokerUnavailable, and what the worker raised.
         """
-        number = new_id()
-        body = orjson.dumps({"id": number, "reply_to": self._queue, "question": question, "arguments": arguments})
-        answer = self._waiting[number] = asyncio.Future()
+        number, about = new_id(), {"question": question, "arguments": arguments}
         try:
             async with asyncio.timeout(timeout):
-                try:
-                    if self._consumer:
-                        await self._consumer.consuming.wait()  # else the answer would find no queue
-                    await self._broker.publish(names.control_queue(channel), body, expiration=timeout, timeout=timeout)
-                except Unroutable:
-                    raise NotRunning(f"Channel {channel!r} has no process that runs") from None
-                return await answer
+                answer = await self._put(channel, number, about, timeout)
+                while not answer.done():
+                    await asyncio.wait([answer], timeout=LOOK_INTERVAL)
+                    if not answer.done() and not await self._is_answering(channel, number) and not answer.done():
+                        answer = await self._put(channel, number, about, timeout)
+                return answer.result()
         except TimeoutError:
-            raise BrokerUnavailable(f"The process of channel {channel!r} did not answer within {timeout:g} s") from None
+            raise self._late(channel, timeout) from None
         finally:
             self._waiting.pop(number, None)
+
+    async def generation(self, channel: str, timeout: float) -> int:
+        """That which the channel's worker was started for. Raises NotRunning when there is none, BrokerUnavailable."""
+        return int((await self._presence(channel, "", timeout))["generation"])
+
+    async def _is_answering(self, channel: str, number: str) -> bool:
+        """Whether the worker that was asked is still at it; so is one that says nothing. Raises NotRunning."""
+        try:
+            return bool((await self._presence(channel, number, LOOK_TIMEOUT))["is_answering"])
+        except BrokerUnavailable:
+            return True
+
+    async def _presence(self, channel: str, about: str, timeout: float) -> Answer:
+        number = new_id()
+        try:
+            async with asyncio.timeout(timeout):
+                return await (await self._put(channel, number, {"question": PRESENCE, "about": about}, timeout))
+        except TimeoutError:
+            raise self._late(channel, timeout) from None
+        finally:
+            self._waiting.pop(number, None)
+
+    async def _put(self, channel: str, number: str, about: Mapping[str, Any], timeout: float) -> asyncio.Future[Answer]:
+        """Ask; what will be the answer. Raises NotRunning, BrokerUnavailable."""
+        answer = self._waiting[number] = asyncio.Future()
+        if self._consumer:
+            await self._consumer.consuming.wait()  # else the answer would find no queue
+        body = orjson.dumps({"id": number, "reply_to": self._queue, **about})
+        try:
+            await self._broker.publish(names.control_queue(channel), body, expiration=timeout, timeout=timeout)
+        except Unroutable:
+            raise NotRunning(f"Channel {channel!r} has no process that runs") from None
+        return answer
+
+    @staticmethod
+    def _late(channel: str, timeout: float) -> BrokerUnavailable:
+        return BrokerUnavailable(f"The process of channel {channel!r} did not answer within {timeout:g} s")
 
     def _on_answer(self, delivery: Delivery) -> None:
         delivery.ack()
@@ -138,25 +207,28 @@ class RpcClient:
             return
         if isinstance(answer, JunebugError):
             waiting.set_exception(answer)
+            waiting.exception()  # whoever asked may be gone
         else:
             waiting.set_result(answer)
 
 
 @reader
-def _read_question(body: bytes) -> tuple[str, str, str, Arguments]:
-    """(reply_to, id, question, arguments)."""
+def _read_question(body: bytes) -> dict[str, Any]:
+    """With a reply_to, an id, a question and its arguments."""
     question = load_object(body)
-    reply_to, number, name, arguments = (question[key] for key in ("reply_to", "id", "question", "arguments"))
-    if not (isinstance(reply_to, str) and len(reply_to.encode()) < 256 and isinstance(name, str) and isinstance(arguments, dict)):
-        raise MalformedMessage("expected reply_to, id, question and arguments")
-    return reply_to, str(number), name, arguments
+    reply_to, arguments = question["reply_to"], question.setdefault("arguments", {})
+    texts = (reply_to, question["id"], question["question"])
+    if not all(isinstance(text, str) for text in texts) or len(reply_to.encode()) > names.LONGEST_AMQP_NAME:
+        raise MalformedMessage("reply_to, id, question: expected strings, reply_to the name of a queue")
+    if not isinstance(arguments, dict):
+        raise MalformedMessage("arguments: expected an object")
+    return question
 
 
 @reader
 def _read_answer(body: bytes) -> tuple[str, Answer | JunebugError]:
+    """(id of the question, the answer or what went wrong)."""
     reply = load_object(body)
-    if not (told := reply.get("error")):
-        return str(reply["id"]), dict(reply["answer"])
-    error = JunebugError(str(told["message"]))
-    error.status, error.description = int(told["status"]), str(told["description"])
-    return str(reply["id"]), error
+    if told := reply.get("error"):
+        return str(reply["id"]), errors.named(str(told.get("type")), str(told["message"]))
+    return str(reply["id"]), dict(reply["answer"])

@@ -24,17 +24,17 @@ from junebug.api.handlers.health import Health
 from junebug.api.handlers.logs import Logs
 from junebug.api.handlers.messages import Messages
 from junebug.api.handlers.queue import QueueControl
-from junebug.api.http import PATIENCE, http_error_reply
+from junebug.api.http import PATIENCE, http_error_reply, raw_error_reply
 from junebug.api.idempotency import Idempotency
 from junebug.api.middleware import Handler, Protocol, middleware, pathwise
-from junebug.api.sockets import BACKLOG
 from junebug.api.spec_cache import SpecCache
 from junebug.config.declaration import Settings
-from junebug.errors import BrokerUnavailable, StoreUnavailable
+from junebug.errors import BrokerUnavailable, Overloaded, StoreUnavailable
 from junebug.logs.setup import setup_process_logging
 from junebug.model import urls
 from junebug.registry import Registry
 from junebug.runtime.heartbeat import beat
+from junebug.runtime.listener import Listener
 from junebug.runtime.loop import run_async
 from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
@@ -43,9 +43,6 @@ log = structlog.stdlib.get_logger("api")
 
 PREFIXES = ("", "/jb")
 """Everything is served under each: clients of a Junebug behind a proxy post to /jb/... (COMPAT §1)."""
-KEEPALIVE_TIMEOUT = 75.0
-LINGERING_TIME = 2.0
-"""Seconds for which the rest of a refused body is read, so that its sender gets to read the answer."""
 WAIT_FOR_SERVERS, WAIT_FOR_EMBEDDED_SERVERS = 5.0, 90.0
 ASK_AGAIN = 0.1
 CLOSE_TIMEOUT = 2.0
@@ -59,7 +56,7 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
     specs = SpecCache(stores.channels)
     asking = RpcClient(broker)
     queues = ChannelQueues(settings, stores, broker, specs, asking)
-    channels = Channels(stores, registry, specs, queues)
+    channels = Channels(stores, registry, specs, queues, asking)
     queue = QueueControl(broker, stores, specs, queues, asking)
     dead_letters = DeadLetters(broker, specs, queues)
     messages = Messages(settings, stores, registry, specs, queues, Idempotency(settings, stores.idempotency))
@@ -84,8 +81,9 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
         _route(app, f"{one}/dead-letters/replay", POST=dead_letters.replay)
         _route(app, f"{one}/dead-letters/{{letter_id}}", DELETE=dead_letters.delete_one)
         _route(app, f"{one}/logs", GET=logs.get)
-        for path in ("/health", "/health/"):  # probes do not follow redirects
-            app.router.add_get(prefix + path, health.get)
+        for slash in ("", "/"):  # probes do not follow redirects
+            app.router.add_get(f"{prefix}/health{slash}", health.get)
+            app.router.add_get(f"{prefix}/health/live{slash}", health.live)
     return app
 
 
@@ -117,33 +115,22 @@ async def redirect(request: web.Request) -> web.Response:
 
 @asynccontextmanager
 async def serving(
-    app: web.Application, sockets: Sequence[socket.socket], shutdown_timeout: float
+    app: web.Application, sockets: Sequence[socket.socket], shutdown_timeout: float, most: int
 ) -> AsyncIterator[None]:
-    """Answer requests on the sockets. At the end the requests under way get `shutdown_timeout` seconds."""
-    loop = asyncio.get_running_loop()
+    """Answer requests on the sockets, of `most` connections at a time. At the end the requests under way get
+    `shutdown_timeout` seconds.
+    """
     runner = web.AppRunner(app, shutdown_timeout=shutdown_timeout, access_log=None)
     await runner.setup()
     server = runner.server
     assert server is not None
     server.request_factory = pathwise(server.request_factory)
-
-    def protocol() -> Protocol:
-        return Protocol(
-            server,
-            loop=loop,
-            access_log=None,  # type: ignore[arg-type]
-            keepalive_timeout=KEEPALIVE_TIMEOUT,
-            lingering_time=LINGERING_TIME,
-        )
-
-    listeners: list[asyncio.Server] = []
+    refusal = raw_error_reply(Overloaded("There are so many connections to Junebug that this one is refused"))
+    listener = Listener("api", sockets, lambda over: Protocol(server, over), most, refusal, is_asked_first=True)
     try:
-        for each in sockets:
-            listeners.append(await loop.create_server(protocol, sock=each, backlog=BACKLOG))
         yield
     finally:
-        for listener in listeners:
-            listener.close()
+        listener.close()
         await runner.cleanup()
 
 
@@ -174,7 +161,7 @@ async def _run(settings: Settings, sockets: Sequence[socket.socket], process: st
         broker.start()
         await _servers_answer(settings, stores, broker)
         app = make_app(settings, stores, broker, registry)
-        await served.enter_async_context(serving(app, sockets, shutdown_timeout))
+        await served.enter_async_context(serving(app, sockets, shutdown_timeout, settings.max_connections))
         if process in ("api", "api:1") and not life.is_stopping:
             print(f"Junebug is listening on {_url(settings, sockets)}", flush=True)
 

@@ -21,8 +21,13 @@ PATIENCE = 0.8
 """Share of request_timeout that one call of Redis or RabbitMQ may take: its own error comes before the request's."""
 DEFAULT_LIMIT, LARGEST_LIMIT, LARGEST_OFFSET = 100, 1000, 10_000
 """Of a list that is shown in pages."""
+RETRY_AFTER = "1"
+"""Seconds that whoever is answered 503 is asked to wait."""
 LONG_WORK = 60.0
 """Seconds that a handler may take that goes through whole queues; the others have request_timeout."""
+
+BODY = web.RequestKey("body", bytes)
+"""Where a request's body is when its handler is called (api/bodies.py)."""
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Callable[..., Any])
@@ -49,7 +54,17 @@ def _phrase(status: int) -> str:
 
 def error_reply(error: JunebugError) -> web.Response:
     """What the error says of itself."""
-    return reply(error.status, error.description, {"errors": error.errors()})
+    headers = {"Retry-After": RETRY_AFTER} if error.status == Unavailable.status else None
+    return reply(error.status, error.description, {"errors": error.errors()}, headers)
+
+
+def raw_error_reply(error: JunebugError) -> bytes:
+    """The same as it is sent, for a connection that is closed behind it."""
+    answer = error_reply(error)
+    assert isinstance(answer.body, bytes)
+    headers = {**answer.headers, "Content-Length": str(len(answer.body)), "Connection": "close"}
+    lines = [f"HTTP/1.1 {answer.status} {answer.reason}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + answer.body
 
 
 _HTTP_DESCRIPTIONS = {
@@ -101,12 +116,12 @@ def _whole_number(query: Mapping[str, str], name: str, default: int, least: int,
     return int(text)
 
 
-async def read_json(request: web.Request, empty: bytes = b"") -> Any:
+def read_json(request: web.Request, empty: bytes = b"") -> Any:
     """The body, whatever its Content-Type says; `empty`: what one of no bytes stands for.
 
     Raises JsonDecodeError, ApiUsageError.
     """
-    body = await request.read() or empty
+    body = request.get(BODY, b"") or empty
     try:
         loaded = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -12,16 +12,20 @@ from typing import Any
 import structlog
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError
 
-from junebug.api.http import error_reply, http_error_reply
+from junebug.api.bodies import BodyRoom
+from junebug.api.http import BODY, error_reply, http_error_reply
 from junebug.config.declaration import Settings
-from junebug.errors import ApiUsageError, JunebugError, PayloadTooLarge, Unavailable
+from junebug.errors import JunebugError, Unavailable
 
 log = structlog.stdlib.get_logger("api")
 
-BODY_TIMEOUT = 30.0
-"""Seconds in which a request's body must have come."""
+KEEPALIVE_TIMEOUT = 75.0
+"""Seconds that a connection may do nothing."""
+LINGERING_TIME = 2.0
+"""Seconds for which the rest of a refused body is read, so that its sender gets to read the answer."""
+READ_BUFFER = 64 * 1024
+"""Bytes of a connection that nobody has read yet; with twice as many nothing more is taken from its socket."""
 UNAVAILABLE_PAUSE = 1.0
 """Seconds between two lines of the log that say the same: while Redis is away, each request fails."""
 
@@ -30,6 +34,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def middleware(settings: Settings) -> Any:
     """The middleware that bounds every request and turns whatever is raised into the envelope."""
+    bodies = BodyRoom(settings.max_body_size)
     told_at = -UNAVAILABLE_PAUSE
 
     def tell_unavailable(reason: str) -> None:
@@ -43,9 +48,10 @@ def middleware(settings: Settings) -> Any:
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         seconds: float = getattr(handler, "time_limit", settings.request_timeout)
         limit = asyncio.timeout(seconds)
+        body = b""
         try:
             if request.body_exists and request.match_info.http_exception is None:
-                await _read_body(request, settings.max_body_size)
+                request[BODY] = body = await bodies.read(request)
             async with limit:
                 return await handler(request)
         except web.HTTPException as error:
@@ -56,6 +62,8 @@ def middleware(settings: Settings) -> Any:
             if not isinstance(error, TimeoutError) or not limit.expired():
                 return _unexpected(request, error)
             problem = Unavailable(f"Redis or RabbitMQ did not answer within {seconds:g} s")
+        finally:
+            bodies.give_back(len(body))
         if isinstance(problem, Unavailable):
             tell_unavailable(str(problem))
         elif problem.status >= 500:
@@ -69,24 +77,6 @@ def _unexpected(request: web.BaseRequest, error: BaseException | None) -> web.Re
     """A fault of ours: the log tells, the answer does not."""
     log.error("request failed", method=request.method, path=request.path, exc_info=error)
     return error_reply(JunebugError("An unexpected error occurred: see Junebug's log"))
-
-
-async def _read_body(request: web.Request, most: int) -> None:
-    """Have the body at hand for the handler. Raises PayloadTooLarge, ApiUsageError."""
-    try:
-        if (request.content_length or 0) > most:
-            raise web.HTTPRequestEntityTooLarge(most)
-        if request.content.is_eof():  # it has come already, as small ones do
-            await request.read()
-            return
-        async with asyncio.timeout(BODY_TIMEOUT):
-            await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise PayloadTooLarge(f"The body is larger than {most} bytes (setting max_body_size)") from None
-    except TimeoutError:
-        raise web.HTTPRequestTimeout from None
-    except (web.RequestPayloadError, HttpProcessingError, ConnectionError, ValueError) as error:
-        raise ApiUsageError(f"The body cannot be read: {type(error).__name__}") from None
 
 
 def http_reply(error: web.HTTPException) -> web.Response:
@@ -109,7 +99,23 @@ def pathwise(make_request: Callable[..., web.BaseRequest]) -> Callable[..., web.
 class Protocol(web.RequestHandler):
     """aiohttp's side of one connection; what never reaches the application is answered in the envelope, too."""
 
-    __slots__ = ()
+    __slots__ = ("_over",)
+
+    def __init__(self, manager: web.Server, over: Callable[[], None]) -> None:
+        """`over` is called when the connection is."""
+        super().__init__(
+            manager,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]
+            keepalive_timeout=KEEPALIVE_TIMEOUT,
+            lingering_time=LINGERING_TIME,
+            read_bufsize=READ_BUFFER,
+        )
+        self._over = over
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._over()
+        super().connection_lost(exc)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import socket
-from contextlib import ExitStack
 
 from junebug.config.declaration import Settings
 from junebug.errors import StartupError
+from junebug.runtime.listener import listening_sockets
 
 BACKLOG = 1024
 PORT_ATTEMPTS = 10
@@ -24,7 +24,7 @@ def bind(settings: Settings) -> list[socket.socket]:
     while True:
         attempts -= 1
         try:
-            return _bind_all(settings.port, addresses)
+            return listening_sockets(settings.port, addresses, BACKLOG)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or attempts <= 0:
                 raise StartupError(_bind_problem(settings, error)) from None
@@ -38,24 +38,6 @@ def _addresses(settings: Settings) -> list[tuple[socket.AddressFamily, str]]:
     except (OSError, UnicodeError) as error:
         raise StartupError(f"interface: {settings.interface!r} is no address of this machine: {error}") from None
     return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
-
-
-def _bind_all(port: int, addresses: list[tuple[socket.AddressFamily, str]]) -> list[socket.socket]:
-    sockets: list[socket.socket] = []
-    dual = len(addresses) == 1 and addresses[0][0] == socket.AF_INET6 and socket.has_dualstack_ipv6()
-    with ExitStack() as opened:
-        for family, address in addresses:
-            try:
-                one = socket.create_server((address, port), family=family, backlog=BACKLOG, dualstack_ipv6=dual)
-            except OSError as error:
-                if sockets and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    continue  # no IPv6 here: the first one will do
-                raise
-            sockets.append(opened.enter_context(one))
-            one.setblocking(False)
-            port = one.getsockname()[1]
-        opened.pop_all()
-    return sockets
 
 
 def _bind_problem(settings: Settings, error: OSError) -> str:

@@ -78,6 +78,8 @@ class Settings:
         help="The size at which a channel's log file is rotated, in bytes.")  # fmt: skip
     max_log_files: int = _setting(5, "--max-log-files", "-mlf", minimum=0,
         help="Log files to keep of each channel, the present one included; 0 keeps them all.")  # fmt: skip
+    deleted_log_ttl: float = _setting(604800.0, "--deleted-log-ttl", minimum=0, maximum=315360000,
+        help="How long the log files of a deleted channel are kept, in seconds.")  # fmt: skip
     max_logs: int = _setting(100, "--max-logs", "-ml", minimum=1,
         help="The most log entries that one request to the API gets.")  # fmt: skip
 
@@ -102,6 +104,8 @@ class Settings:
              "channel may have its own.")  # fmt: skip
     max_body_size: int = _setting(1_000_000, "--max-body-size", minimum=1000,
         help="The largest request body that the API takes, in bytes.")  # fmt: skip
+    max_connections: int = _setting(2000, "--max-connections", minimum=1,
+        help="Connections to each API process at the same time; who comes beyond is answered 503.")  # fmt: skip
     request_timeout: float = _setting(5.0, "--request-timeout", minimum=0.1,
         help="The longest that the API waits for Redis or RabbitMQ before it answers 503, in seconds.")  # fmt: skip
     allow_expired_replies: bool = _setting(False, "--allow-expired-replies", kind="switch",

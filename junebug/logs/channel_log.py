@@ -27,7 +27,8 @@ class ChannelLog(WrittenHandler):
     """
 
     def __init__(self, path: Path, name: str, rotate_size: int, max_files: int, redactor: Redactor) -> None:
-        super().__init__(LogFile(path, rotate_size, max_files, 0o640), LogWriter())
+        self._file = LogFile(path, rotate_size, max_files, 0o640)
+        super().__init__(self._file, LogWriter())
         self._name = name
         self._redactor = redactor
         try:
@@ -38,6 +39,11 @@ class ChannelLog(WrittenHandler):
     @property
     def lost_lines(self) -> int:
         return self.sink.lost_lines
+
+    @property
+    def trouble(self) -> str:
+        """Why lines are lost at the moment; empty: they are not."""
+        return self._file.trouble
 
     def close(self) -> None:
         """What was logged so far is written."""

@@ -6,6 +6,7 @@ Blocking: writer.py calls it from its thread. A full disk loses lines, and stops
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,6 +25,8 @@ class LogFile:
         self._descriptor: int | None = None
         self._size = 0
         self.lost_lines = 0
+        self.trouble = ""
+        """Why the last lines could not be written; empty: they were."""
 
     def write(self, lines: Iterable[bytes]) -> None:
         """Append them, each with its line end; those that cannot be written are counted."""
@@ -85,9 +88,11 @@ class LogFile:
             written = os.write(self._descriptor, data)
             self._size += written
             if written == len(data):
+                self.trouble = ""
                 return
-        except OSError:
-            pass
+            self.trouble = "the disk is full"
+        except OSError as error:
+            self.trouble = f"{self._path}: {error.strerror or error}"
         self.close()
         for line in lines:
             written -= len(line)
@@ -110,8 +115,19 @@ class LogFile:
 def rotated_files(path: Path) -> list[tuple[int, Path]]:
     """The log's older files as (number, path), newest (lowest number) first."""
     found = []
-    for each in path.parent.glob(f"{path.name}.*") if path.parent.is_dir() else ():
+    for each in path.parent.glob(f"{path.name}.*"):
         suffix = each.name[len(path.name) + 1 :]
         if suffix.isdigit():
             found.append((int(suffix), each))
     return sorted(found)
+
+
+def trouble_in(directory: Path) -> str:
+    """Why nothing can be written there; empty: it can."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory, buffering=0) as probe:
+            probe.write(b"x")
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, MutableMapping
 from pathlib import Path
@@ -49,7 +50,7 @@ def setup_channel_logging(path: Path, channel: str, redactor: Redactor, *, rotat
 def setup_process_logging(process: str, logfile: str | None, secrets: Iterable[str]) -> LogWriter:
     """Log to stdout for people (unless JUNEBUG_DISABLE_LOGGING) and, as JSON lines, to `logfile`.
 
-    To be closed at the end: what was logged is then written. Raises OSError when the file cannot be opened.
+    To be closed at the end: what was logged is then written. While the file cannot be written, its lines are lost.
     """
     shared: list[structlog.typing.Processor] = [
         _Redact(Redactor(secrets)),
@@ -58,10 +59,14 @@ def setup_process_logging(process: str, logfile: str | None, secrets: Iterable[s
     writer = LogWriter()
     sinks: list[tuple[Sink, structlog.typing.Processor]] = []
     if not logging_disabled():
-        sinks.append((_Stdout(), structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)))
+        sinks.append((_Stdout(), _one_line(structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0))))
+    trouble = ""
     if logfile:
         file = LogFile(Path(logfile))
-        file.open()
+        try:
+            file.open()
+        except OSError as error:
+            trouble = error.strerror or str(error)
         sinks.append((file, structlog.processors.JSONRenderer()))
     handlers: list[logging.Handler] = []
     for sink, renderer in sinks:
@@ -70,12 +75,38 @@ def setup_process_logging(process: str, logfile: str | None, secrets: Iterable[s
     _install(handlers or [logging.NullHandler()])
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(process=process)
+    if trouble:
+        structlog.stdlib.get_logger(__name__).warning("the log file cannot be written", logfile=logfile, reason=trouble)
     return writer
 
 
 def logging_disabled() -> bool:
     """Whether JUNEBUG_DISABLE_LOGGING (spec 1.3) asks for silence on the command line."""
     return os.environ.get("JUNEBUG_DISABLE_LOGGING", "").strip().lower() in ("1", "true", "yes", "on")
+
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys instead of showing it, line ends and changes of direction included."""
+
+
+def escape_controls(text: str) -> str:
+    """The text with what a terminal would obey written as Python does: no foreign text moves the cursor or forges a line."""
+    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def _one_line(render: structlog.typing.Processor) -> structlog.typing.Processor:
+    """The renderer with nothing in its lines that a terminal obeys; a stack trace's lines are indented, so as to be none of
+    the log's own.
+    """
+
+    def escaped(logger: Any, name: str, event: MutableMapping[str, Any]) -> Any:
+        for key, value in event.items():
+            if isinstance(value, str) and not key.startswith("_"):
+                lines = [f"    {line}" for line in value.split("\n")] if key == "exception" else [value]
+                event[key] = "\n".join(map(escape_controls, lines))
+        return render(logger, name, event)
+
+    return escaped
 
 
 class _Redact:

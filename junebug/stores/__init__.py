@@ -5,6 +5,7 @@ Neighbours: the API, the workers and the reconciler each hold one `Stores`. clie
 
 from __future__ import annotations
 
+from junebug import names
 from junebug.config.declaration import Settings
 from junebug.stores.cancellations import CancellationStore
 from junebug.stores.channels import ChannelStore
@@ -40,6 +41,10 @@ class Stores:
     async def ping(self) -> None:
         """Raises StoreUnavailable."""
         await self._redis.run(("PING",))
+
+    async def check_writable(self) -> None:
+        """Redis takes what is written: it is not full, nor a replica. Raises StoreUnavailable."""
+        await self._redis.run(("SET", names.HEALTH, "1", "EX", "60"))
 
     async def close(self) -> None:
         await self._redis.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from junebug.stores.client import Command, RedisClient, is_failure
 
 SUBSCRIBE_PAUSES = (0.5, 5.0)
 """Seconds before a lost subscription is tried for again: the first and the longest."""
+NOTE_OF_LOGS_TTL = 30 * 86_400
+"""Seconds for which no supervisor may run before log files of deleted channels are left behind."""
 FORGET_CHUNK = 1000
 DELETED_TTL = 86_400
 """Seconds that the properties of a deleted channel are kept for its last callbacks, when nobody cleans up."""
@@ -66,12 +68,13 @@ class ChannelStore:
         await self.notify_changed(new.id)
         return _spec(new.id, _properties(new), outcome)
 
-    async def request_restart(self, channel: str) -> None:
-        """Have the reconciler start it afresh. Raises ChannelNotFound."""
+    async def request_restart(self, channel: str) -> int:
+        """Have the reconciler start it afresh, in the generation that is returned. Raises ChannelNotFound."""
         (outcome,) = await self._redis.run(("EVAL", _RESTART, 2, *_spec_keys(channel), channel))
         if outcome == -1:
             raise _missing(channel)
         await self.notify_changed(channel)
+        return int(outcome)
 
     async def delete(self, channel: str) -> None:
         """The channel is gone at once; its process, queues and other keys are left to the reconciler.
@@ -171,6 +174,20 @@ class ChannelStore:
         """What a deleted channel was; None when that is not known (any more)."""
         (stored,) = await self._redis.run(("GET", names.deleted_properties(channel)))
         return None if stored is None else _spec(channel, stored, 0)
+
+    async def keep_logs(self, channel: str, seconds: float) -> None:
+        """Note that its log files are to be removed in so many seconds."""
+        ends, kept = int(time.time() + seconds), int(seconds) + NOTE_OF_LOGS_TTL
+        await self._redis.run(("ZADD", names.DELETED_LOGS, ends, channel), ("EXPIRE", names.DELETED_LOGS, kept))
+
+    async def expired_logs(self) -> list[str]:
+        """Channels whose log files are to be removed now."""
+        (found,) = await self._redis.run(("ZRANGEBYSCORE", names.DELETED_LOGS, "-inf", int(time.time()), "LIMIT", 0, 1000))
+        return [str(channel) for channel in found]
+
+    async def forget_logs(self, channels: Sequence[str]) -> None:
+        """Their log files are removed."""
+        await self._redis.run(("ZREM", names.DELETED_LOGS, *channels))
 
     async def forget(self, channel: str) -> None:
         """Remove every key of a deleted channel, by its name, and its place among the deleted ones."""

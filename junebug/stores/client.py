@@ -31,8 +31,12 @@ MAX_PIPELINE = 500
 MAX_WAITING = 10_000
 """Calls that may wait for a pipeline at the most; the next one is refused as if Redis were away."""
 
-_AWAY_ERRORS = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)
-_AWAY_REPLIES = ("MISCONF", "LOADING", "OOM", "MASTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM", "CLUSTERDOWN")
+_AWAY_ERRORS = (
+    redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError, redis.exceptions.NoPermissionError,
+    redis.exceptions.ClusterDownError,
+)  # fmt: skip
+_AWAY_REPLIES = ("MISCONF", "NOREPLICAS", "BUSY ")
+"""Those that redis-py has no class for."""
 
 Command = tuple[Any, ...]
 

@@ -1,4 +1,5 @@
-"""What deleted channels leave behind: each is drained (worker/callbacks/drain.py), then nothing of it is left but its logs.
+"""What deleted channels leave behind: each is drained (worker/callbacks/drain.py), then nothing of it is left but its logs,
+for as long as deleted_log_ttl says.
 
 Neighbours: reconciler.py says whose process is gone, cli.py gives `drain`. Redis or RabbitMQ away, or we died over
 it: the next look says it again, and a repeat is harmless. What is removed last is the channel's place among the deleted.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -17,6 +19,7 @@ from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, StoreUnavailable
+from junebug.logs.files import rotated_files
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
 from junebug.supervisor.processes.channel import crash_log
@@ -32,6 +35,8 @@ Raises BrokerUnavailable, StoreUnavailable: it is to be done again.
 AT_ONCE = 4
 CONNECT_PATIENCE = 5.0
 """Seconds to wait for RabbitMQ: when we have just started, it is about to be there."""
+SHORTEST_LOG_PAUSE, LONGEST_LOG_PAUSE = 1.0, 3600.0
+"""Seconds between two looks for logs that are to be removed."""
 DRAIN_TIMEOUT = 60.0
 """Seconds after which a drain that does not keep its own time is over."""
 
@@ -61,6 +66,7 @@ class Cleanup:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(AT_ONCE):
                 tasks.create_task(self._work_forever())
+            tasks.create_task(self._remove_logs_forever())
 
     async def _work_forever(self) -> None:
         while True:
@@ -92,6 +98,7 @@ class Cleanup:
         named = await channels.named_queues()  # another channel's amqp_queue may be this one's id (an older Junebug took that)
         await self.broker.delete_queues([queue for queue in (*names.channel_queues(channel), *delayed) if queue not in named])
         self._remove_files(channel)
+        await channels.keep_logs(channel, self.settings.deleted_log_ttl)
         await channels.forget(channel)
         log.info("deleted", channel_id=channel)
 
@@ -107,9 +114,35 @@ class Cleanup:
             log.exception("the drain failed", channel_id=spec.id)  # and will again: it must not keep the channel
 
     def _remove_files(self, channel: str) -> None:
-        if not names.is_channel_id(channel):
-            return
         crashes = crash_log(self.settings, channel)
         heartbeat = self.settings.heartbeat_path(names.channel_program(channel))
-        for path in (crashes, crashes.with_name(f"{crashes.name}.1"), heartbeat):
+        _remove(channel, [crashes, crashes.with_name(f"{crashes.name}.1"), heartbeat])
+
+    async def _remove_logs_forever(self) -> None:
+        ttl = self.settings.deleted_log_ttl
+        while True:
+            try:
+                await self._remove_logs()
+            except StoreUnavailable as error:
+                log.warning("logs of deleted channels are left for now", reason=str(error))
+            await asyncio.sleep(min(LONGEST_LOG_PAUSE, max(SHORTEST_LOG_PAUSE, ttl / 10)))
+
+    async def _remove_logs(self) -> None:
+        """Of channels that were deleted long enough ago."""
+        channels = self.stores.channels
+        while expired := await channels.expired_logs():
+            wanted = (await channels.get_many(expired)).keys()  # somebody has made it anew under the same id
+            for channel in [each for each in expired if each not in wanted]:
+                path = self.settings.channel_log_path(channel)
+                await asyncio.to_thread(_remove, channel, [path, *(rotated for _, rotated in rotated_files(path))])
+            await channels.forget_logs(expired)
+            log.info("logs of deleted channels removed", channels=len(expired))
+
+
+def _remove(channel: str, files: Sequence[Path]) -> None:
+    """A disk that does not let us keeps them: no reason to end."""
+    for path in files if names.is_channel_id(channel) else ():
+        try:
             path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("a deleted channel's file is left", channel_id=channel, path=str(path), reason=error.strerror)

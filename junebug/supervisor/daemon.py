@@ -125,7 +125,8 @@ def _lock(settings: Settings, programs: Programs) -> int:
     """The lock file's descriptor. Children close it at once, so it never outlives this process."""
     path = settings.run_dir / f"{programs.name}.lock"
     try:
-        settings.run_dir.chmod(0o700)
+        for directory in (settings.run_dir, settings.log_dir):  # what a crash prints may hold anything
+            directory.chmod(0o700)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StartupError(f"data_dir: cannot write {path}: {error.strerror}") from None

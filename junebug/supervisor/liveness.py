@@ -1,4 +1,4 @@
-"""Whose event loop hangs: what heartbeat files say, and for how long. Pure but for `touched_at`: time is an argument.
+"""Whose event loop hangs: what heartbeat files say, and for how long. Pure but for `touched_at` and `can_beat`.
 
 Neighbours: runtime/heartbeat.py touches the files; the reconciler watches the channels, and supervisord itself
 (processes/warm_fork.py) the reconciler and the API.
@@ -6,7 +6,7 @@ Neighbours: runtime/heartbeat.py touches the files; the reconciler watches the c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,8 @@ class Pulse:
 class SilenceWatch:
     """Says which processes hang: late now, late at each look for CONFIRM seconds, and we ourselves were not away.
 
-    The second condition keeps a machine that slept from having all its processes killed when it wakes.
+    The last condition keeps a machine that slept from having all its processes killed when it wakes; and while nobody could
+    write a heartbeat, nobody is late.
     """
 
     def __init__(self, timeout: float, starting_grace: float = STARTING_GRACE) -> None:
@@ -54,16 +55,17 @@ class SilenceWatch:
         """Whether to look again soon."""
         return bool(self._suspects)
 
-    def look(self, now: float, pulses: Iterable[Pulse]) -> list[Pulse]:
-        """The hung ones; to be called every few seconds, with everybody's pulse."""
+    def look(self, now: float, pulses: Iterable[Pulse], can_beat: Callable[[], bool] = lambda: True) -> list[Pulse]:
+        """The hung ones; to be called every few seconds, with everybody's pulse. `can_beat` is asked when one is late."""
         if self._last_look is None or not 0 <= now - self._last_look <= LONGEST_GAP:
             self._suspects.clear()
         self._last_look = now
         before, self._suspects = self._suspects, {}
-        hung = []
-        for pulse in pulses:
-            if pulse.silence(now) <= (self._timeout if pulse.has_beaten else self._starting_grace):
-                continue
+        hung: list[Pulse] = []
+        late = [each for each in pulses if each.silence(now) > (self._timeout if each.has_beaten else self._starting_grace)]
+        if late and not can_beat():
+            return hung
+        for pulse in late:
             pid, since = before.get(pulse.name, (pulse.pid, now))
             if pid != pulse.pid:
                 since = now
@@ -80,3 +82,14 @@ def touched_at(heartbeat: Path) -> float | None:
         return heartbeat.stat().st_mtime
     except OSError:
         return None
+
+
+def can_beat(heartbeat: Path) -> bool:
+    """Whether a heartbeat could be written there: else old ones tell of the disk, not of their processes."""
+    probe = heartbeat.with_name("watchdog")
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+    except OSError:
+        return False
+    return True

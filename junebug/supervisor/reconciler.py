@@ -18,6 +18,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import structlog
 
@@ -25,6 +26,7 @@ from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, ConfigError, JunebugError, StoreUnavailable, Unavailable, Unroutable
+from junebug.logs.files import trouble_in
 from junebug.logs.setup import setup_process_logging
 from junebug.model.messages import Status, format_timestamp
 from junebug.model.spec import ChannelSpec
@@ -36,7 +38,7 @@ from junebug.stores import Stores
 from junebug.supervisor import reconcile
 from junebug.supervisor.cleanup import Cleanup, Drain
 from junebug.supervisor.client import SupervisorClient
-from junebug.supervisor.liveness import Pulse, SilenceWatch, touched_at
+from junebug.supervisor.liveness import Pulse, SilenceWatch, can_beat, touched_at
 from junebug.supervisor.plugin_runner import PluginRunner, load_plugins
 from junebug.supervisor.reconcile import Notice, Plan, Running
 
@@ -46,6 +48,7 @@ COMPONENT = "worker"
 SHORTEST_INTERVAL = 0.05
 """Seconds between two looks: hundreds of events that come at once are one look."""
 SUSPICIOUS_INTERVAL = 1.0
+LOG_INTERVAL = 10.0
 PUBLISH_TIMEOUT = 10.0
 STOP_TIMEOUT = 2.0
 MOST_LOGGED = 10
@@ -106,6 +109,7 @@ class Reconciler:
             self._broker.start()
             life.tasks.own("events", self._hear_events(protocol_in, protocol_out))
             life.tasks.own("changes", self._hear_changes())
+            life.tasks.own("logs", self._look_at_logs())
             life.tasks.own("cleanup", self._cleanup.run())
             life.tasks.own("looks", self._look_forever())
 
@@ -205,7 +209,16 @@ class Reconciler:
 
     async def _kill_the_hung(self, pulses: Iterable[Pulse]) -> None:
         now = time.time()
-        hung = self._silence.look(now, pulses)
+        unwritable = False
+
+        def may_beat() -> bool:
+            nonlocal unwritable
+            unwritable = not can_beat(self._settings.heartbeat_path("reconciler"))
+            return not unwritable
+
+        hung = self._silence.look(now, pulses, may_beat)
+        why = Unavailable("no heartbeat can be written there: nobody is taken for hung") if unwritable else None
+        self._trouble("data_dir", why)
         if not hung:
             return
         for pulse in hung:
@@ -309,6 +322,13 @@ class Reconciler:
         self._trouble("rabbitmq", None if connected else BrokerUnavailable(why))
 
     # --- side tasks ---------------------------------------------------------------------------------------------------
+
+    async def _look_at_logs(self) -> None:
+        """Who cannot log cannot say so in his log. Beside the looks: a disk that hangs must not hold them up."""
+        while True:
+            why = await asyncio.to_thread(trouble_in, Path(self._settings.logging_path))
+            self._trouble("logging_path", Unavailable(f"what channels log is lost: {why}") if why else None)
+            await asyncio.sleep(LOG_INTERVAL)
 
     async def _hear_changes(self) -> None:
         async for channel in self._stores.channels.all_changes():

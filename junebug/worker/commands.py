@@ -15,7 +15,7 @@ import orjson
 
 from junebug import names
 from junebug.amqp.outbound_queue import cancel_all, list_queued, queues_of
-from junebug.amqp.rpc import Answer, Arguments, RpcServer
+from junebug.amqp.rpc import Answer, Answers, Arguments
 from junebug.worker.context import ChannelContext
 from junebug.worker.outbound.sender import BROWSING, CANCELLING, Sender
 
@@ -30,10 +30,8 @@ class Commands:
     delay_queues: Callable[[], list[str]]
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def server(self) -> RpcServer:
-        """Answers while it runs."""
-        answers = {"look": self._look, "list": self._list, "cancel": self._cancel, "cancel_all": self._cancel_all}
-        return RpcServer(self.context.broker, self.context.channel, answers, self.sender.cancellations.may_have_missed_some)
+    def answers(self) -> Answers:
+        return {"look": self._look, "list": self._list, "cancel": self._cancel, "cancel_all": self._cancel_all}
 
     async def _look(self, _: Arguments) -> Answer:
         return {

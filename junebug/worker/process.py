@@ -26,6 +26,7 @@ from junebug.amqp.broker import Broker
 from junebug.amqp.rpc import RpcServer
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, ChannelNotFound, JunebugError, StoreUnavailable
+from junebug.logs.channel_log import ChannelLog
 from junebug.logs.redaction import Redactor
 from junebug.logs.setup import setup_channel_logging
 from junebug.model.messages import Event, Status, StatusLevel, UserMessage
@@ -59,7 +60,7 @@ def run(settings: Settings, channel: str, launch: Launch) -> int:
     path, size, files = settings.channel_log_path(channel), settings.log_rotate_size, settings.max_log_files
     channel_log = setup_channel_logging(path, channel, redactor, rotate_size=size, max_files=files)
     try:
-        return run_async(ChannelWorker(settings, channel, launch, redactor).run())
+        return run_async(ChannelWorker(settings, channel, launch, redactor, channel_log).run())
     except Exception:
         log.exception("worker failed")
         return EXIT_FAILED
@@ -70,11 +71,14 @@ def run(settings: Settings, channel: str, launch: Launch) -> int:
 class ChannelWorker:
     """Composes one channel; `run` is its life."""
 
-    def __init__(self, settings: Settings, channel: str, launch: Launch, redactor: Redactor) -> None:
+    def __init__(
+        self, settings: Settings, channel: str, launch: Launch, redactor: Redactor, channel_log: ChannelLog | None = None
+    ) -> None:
         self._settings = settings
         self._channel = channel
         self._launch = launch
         self._redactor = redactor
+        self._log = channel_log
         self._registry = Registry.from_settings(settings.channels, settings.replace_channels)
         self._life = ServiceLife()
         self.stop = self._life.stop
@@ -117,6 +121,8 @@ class ChannelWorker:
         await self._broker.declare_surely(names.channel_queues(self._channel))
         self._dispatcher.start()
         self._statuses.start(self._dispatcher)
+        self._answers = RpcServer(self._broker, self._channel, self._launch.generation or spec.generation)
+        await self._answers.start()  # before the transport: it tells whether a process may hold the port or bind
         try:
             transport_class = self._registry.load_transport(spec.type)
             config = self._registry.without_unknown(spec.type, spec.config)
@@ -143,8 +149,8 @@ class ChannelWorker:
         self._life.tasks.own("sender", self._sender.run())
         await self._consume_app_queue(None, spec.amqp_queue)
         await self._apply_pause(was_paused=False)
-        self._answers = Commands(self._context, self._sender, self._dispatcher.delay_queues).server()
-        self._answers.start()
+        commands = Commands(self._context, self._sender, self._dispatcher.delay_queues)
+        self._answers.begin(commands.answers(), self._sender.cancellations.may_have_missed_some)
         self._life.tasks.own("spec", self._watch_spec())
         self._life.tasks.own("rates", self._save_rates())
         self._tell("redis", "ok", "connected", "Connected to Redis")
@@ -174,11 +180,13 @@ class ChannelWorker:
 
         self._rate_limit.close()
         if self._answers:
-            await bounded("answers", self._answers.stop(), left(0.2))
+            await bounded("answers", self._answers.end(), left(0.2))
         if self._sender:
             await bounded("sender", self._sender.stop(left(0.5)), left(0.6))
         if self._transport:
             await bounded("transport", self._transport.stop(), left(0.5))
+        if self._answers:
+            await bounded("presence", self._answers.stop(), left(0.2))
         await bounded("forwarder", self._forwarder.stop(left(0.6)), left(0.7))
         await self._life.tasks.end()
         await self._attempts.close()
@@ -320,6 +328,15 @@ class ChannelWorker:
         while True:
             await asyncio.sleep(RATE_INTERVAL)
             await self._flush_counts()
+            if self._log:
+                self._tell_log(self._log)
+
+    def _tell_log(self, channel_log: ChannelLog) -> None:
+        if channel_log.trouble:
+            self._tell("log", "degraded", "not_written", f"Log lines are lost: {channel_log.trouble}")
+            log.warning("log lines were lost", lines=channel_log.lost_lines)  # written as soon as any can be
+        elif "log" in self._levels:
+            self._tell("log", "ok", "written", "Log lines are written again")
 
     async def _flush_counts(self) -> None:
         counts = self._counts.copy()

@@ -130,7 +130,7 @@ async def running_api(settings: Settings, wait: float = TIMEOUT) -> AsyncIterato
     url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
     try:
         async with (
-            serving(make_app(settings, stores, broker, REGISTRY), sockets, shutdown_timeout=2.0),
+            serving(make_app(settings, stores, broker, REGISTRY), sockets, 2.0, settings.max_connections),
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
         ):
             api = Api(settings, stores, broker, session, url)

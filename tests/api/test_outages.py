@@ -182,6 +182,70 @@ async def test_health_names_both_when_both_are_away(
         assert {error["type"] for error in health.errors} == {"StoreUnavailable", "BrokerUnavailable"}
 
 
+FULL_REDIS = {
+    "full": (("CONFIG", "SET", "maxmemory", "1"), "used memory"),
+    "read-only": (("REPLICAOF", "127.0.0.1", "1"), "read only replica"),
+    "alone": (("CONFIG", "SET", "min-replicas-to-write", "1"), "NOREPLICAS"),
+    "forbidden": (("ACL", "SETUSER", "default", "-@write"), "permissions"),
+}
+"""What has been done to it -> how, and a word of the answer's."""
+
+
+@pytest.mark.parametrize(("done", "why"), FULL_REDIS.values(), ids=FULL_REDIS)
+async def test_a_redis_that_answers_and_takes_nothing_is_down(
+    api: Api, own_redis: RedisServer, done: tuple[str, ...], why: str
+) -> None:
+    channel = await api.create()
+    await api.stores._redis.run(done)
+    for _ in range(2):
+        health = await api("GET", "/health")
+        assert (health.status, health.result["redis"], health.result["amqp"]) == (503, "down", "ok")
+        assert health.headers["Retry-After"]
+        (error,) = health.errors
+        assert error["type"] == "StoreUnavailable"
+        assert why in error["message"]
+    assert (await unavailable(api, "POST", f"/channels/{channel}/messages/", json=MESSAGE))["type"] == "StoreUnavailable"
+    assert (await api("GET", "/health/live")).status == 200
+
+
+@pytest.mark.parametrize("has_published", [True, False])
+async def test_a_rabbitmq_that_is_connected_and_takes_nothing_is_down(
+    api: Api, own_rabbitmq: RabbitmqServer, has_published: bool
+) -> None:
+    if has_published:
+        assert await healthy(api)
+    await asyncio.to_thread(own_rabbitmq.alarm, True)
+    try:
+        for _ in range(2):
+            health = await api("GET", "/health")
+            assert (health.status, health.result["redis"], health.result["amqp"]) == (503, "ok", "down")
+            (error,) = health.errors
+            assert (error["type"], "memory" in error["message"]) == ("BrokerUnavailable", True), error
+            assert (await api("GET", "/health/live")).status == 200
+    finally:
+        await asyncio.to_thread(own_rabbitmq.alarm, False)
+    await eventually(lambda: healthy(api))
+
+
+async def test_a_publisher_that_cannot_be_opened_is_down(
+    api: Api, own_rabbitmq: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(_: str) -> Any:
+        raise ConnectionError("connection limit reached")
+
+    monkeypatch.setattr(api.broker._publisher._connection, "another", refused)
+    health = await api("GET", "/health")
+    assert (health.status, health.result["redis"], health.result["amqp"]) == (503, "ok", "down")
+    assert "limit reached" in health.errors[0]["message"]
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/live/", "/jb/health/live"])
+async def test_liveness_needs_neither(api: Api, own_redis: RedisServer, own_rabbitmq: RabbitmqServer, path: str) -> None:
+    own_redis.kill()
+    own_rabbitmq.kill()
+    assert (await api("GET", path)).description == "alive"
+
+
 async def test_a_channel_that_cannot_be_stored_leaves_no_queues(
     api: Api, monkeypatch: pytest.MonkeyPatch, own_redis: RedisServer
 ) -> None:

@@ -43,10 +43,9 @@ async def worker(api: Api, channel: str, **answers: Any) -> AsyncIterator[list[t
         return reply
 
     told = {"look": IDLE, **answers}
-    running = RpcServer(api.broker, channel, {question: answering(question, each) for question, each in told.items()})
-    running.start()
-    assert running._consumer
-    await running._consumer.consuming.wait()
+    running = RpcServer(api.broker, channel, generation=1)
+    running.begin({question: answering(question, each) for question, each in told.items()})
+    await running.start()
     try:
         yield asked
     finally:
@@ -121,10 +120,9 @@ async def test_a_worker_that_hangs_hides_nothing_that_rabbitmq_tells(api: Api) -
         await never.wait()
         return {}
 
-    hung = RpcServer(api.broker, channel, {"look": hang})
-    hung.start()
-    assert hung._consumer
-    await hung._consumer.consuming.wait()
+    hung = RpcServer(api.broker, channel, generation=1)
+    hung.begin({"look": hang})
+    await hung.start()
     try:
         assert (await api("GET", f"/channels/{channel}")).result["status"]["queue_length"] == 1
     finally:
@@ -331,3 +329,29 @@ async def test_the_api_answers_others_while_much_is_cancelled(api: Api) -> None:
         answered += 1
     assert (await cancelling).result == {"cancelled": 10_000, "remaining": 0}
     assert answered > 3
+
+
+@pytest.mark.parametrize("question", ["list", "cancel_all"])
+async def test_a_worker_that_dies_over_a_question_is_not_waited_for(api: Api, question: str) -> None:
+    channel = await api.create()
+    await send(api, channel, "1")
+    asked = asyncio.Event()
+
+    async def hang(_: Any) -> dict[str, Any]:
+        asked.set()
+        await asyncio.Event().wait()
+        return {}
+
+    dying = RpcServer(api.broker, channel, generation=1)
+    dying.begin({question: hang, "look": answered_at_once})
+    await dying.start()
+    method = "GET" if question == "list" else "DELETE"
+    request = asyncio.create_task(api(method, f"/channels/{channel}/messages/"))
+    await asyncio.wait_for(asked.wait(), 10)
+    await dying.stop()
+    answer = await asyncio.wait_for(request, 5)
+    assert (answer.status, answer.result.get("total", answer.result.get("cancelled"))) == (200, 1)
+
+
+async def answered_at_once(_: Any) -> dict[str, Any]:
+    return dict(IDLE)

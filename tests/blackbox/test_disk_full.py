@@ -76,10 +76,47 @@ async def test_with_a_full_disk_channels_go_on_and_logging_resumes(
     async with await telnet.connect() as client:
         with full(junebug):
             await both_ways(loopback, telnet, client, sink, "full")
+            for channel in (loopback, telnet):
+                await says_of_its_log(channel, "degraded", "not_written")
+            if full is _full:
+                await eventually(lambda: "what=logging_path" in junebug.stdout, 15, what="a warning")
         await both_ways(loopback, telnet, client, sink, "free")
         await is_logged(loopback, telnet, sink, "free")
+        for channel in (loopback, telnet):
+            await says_of_its_log(channel, "ok", "written")
     assert junebug.stop() == 0
     assert "Traceback" not in junebug.output()
+
+
+def a_file(directory: Path) -> Path:
+    (directory / "logs").write_text("")
+    return directory / "logs"
+
+
+UNUSABLE = [a_file, lambda directory: a_file(directory) / "below", lambda _: Path("/proc/logs"), lambda _: Path("/sys")]
+
+
+@pytest.mark.parametrize("make", UNUSABLE)
+async def test_a_logging_path_that_cannot_be_written_is_a_warning_and_a_status(
+    start_junebug: StartJunebug, sink: WebhookSink, short_dir: Path, make: Callable[[Path], Path]
+) -> None:
+    junebug = start_junebug({"logging-path": make(short_dir)})
+    (warning,) = [line for line in junebug.stderr.splitlines() if "logging_path" in line]
+    assert warning.startswith("warning: ")
+    channel = await Channels(junebug.api, sink).loopback()
+    await channel.send("+27", "goes on")
+    await sink.wait_content("/mo", "goes on")
+    await says_of_its_log(channel, "degraded", "not_written")
+    assert junebug.stop() == 0
+    assert "Traceback" not in junebug.output()
+
+
+async def says_of_its_log(channel: Channel, status: str, type: str) -> None:
+    async def is_told() -> bool:
+        told = (await channel.status())["components"].get("log", {})
+        return (told.get("status"), told.get("type")) == (status, type)
+
+    await eventually(is_told, what=type)
 
 
 @pytest.mark.parametrize("full", ["full"], indirect=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
+
+import pytest
 
 from tests.blackbox.conftest import Channels
 from tests.harness import AppQueues, Channel, TelnetClient, WebhookSink, free_port, vumi_message
@@ -150,6 +153,34 @@ async def test_restart_brings_a_new_process_that_listens_again(channels: Channel
         await talk(again, sink, "/mo", "after the restart")
     worker = await channel.component("worker")
     assert (worker["status"], worker["details"]["restarts"]) == ("ok", 0)
+
+
+TELNET_ADDR = {"type": "telnet_addr"}
+
+
+@pytest.mark.parametrize("change", [None, {"to_addr": "8110"}, TELNET_ADDR], ids=["restart", "config", "type"])
+async def test_whoever_connects_after_the_answer_is_not_cut_off_by_what_was_asked_for(
+    channels: Channels, sink: WebhookSink, change: dict[str, Any] | None
+) -> None:
+    channel = await channels.telnet()
+    old = [await channel.connect() for _ in range(3)]
+    await sink.wait("/mo", 3)
+    began = time.monotonic()
+    if change is None:
+        assert (await channel.api.post(f"{channel.path}/restart")).status == 200
+    elif change is TELNET_ADDR:
+        await channel.modify(**change)
+    else:
+        await channel.modify(config={**(await channel.get())["config"], **change})
+    assert time.monotonic() - began < 5
+    async with await channel.connect() as client:
+        assert all([await each.ended() for each in old])
+        for line in ("8110", "+2799") if change is TELNET_ADDR else ():
+            await client.say(line)
+        await asyncio.sleep(1)
+        await talk(client, sink, "/mo", "still here")
+    for each in old:
+        await each.close()
 
 
 async def test_restart_loses_and_repeats_no_message(channels: Channels, sink: WebhookSink) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -261,3 +264,20 @@ async def test_a_message_that_was_sent_or_is_unknown_cannot_be_cancelled(channel
     await channel.event(sent["message_id"], "submitted")
     for message_id in (sent["message_id"], "0" * 32):
         assert (await api.delete(f"/jb{channel.path}/messages/{message_id}")).status == 404
+
+
+# --- a worker that dies -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_a_question_to_a_worker_that_dies_is_answered_soon(channels: Channels, method: str) -> None:
+    channel = await paused(await channels.loopback())
+    sent = await queued(channel, 1, 1, 2)
+    pid = await channel.pid()
+    os.kill(pid, signal.SIGSTOP)
+    question = asyncio.create_task(channel.api.request(method, f"{channel.path}/messages/"))
+    await asyncio.sleep(0.3)
+    os.kill(pid, signal.SIGKILL)
+    answer = await asyncio.wait_for(question, 10)
+    assert answer.status == 200, answer
+    assert answer.result["total" if method == "GET" else "cancelled"] == len(sent)

@@ -8,6 +8,7 @@ badly.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
@@ -44,7 +45,8 @@ def run_channel(settings: Settings, channel: str, launch: Launch) -> int:
         print("printed by a channel", flush=True)
     signal.signal(signal.SIGTERM, signal.SIG_IGN if channel.startswith("deaf") else lambda *_: os._exit(0))
     while True:
-        heartbeat.touch()
+        with contextlib.suppress(OSError):
+            heartbeat.touch()
         time.sleep(0.2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -65,6 +66,16 @@ def test_what_a_channel_prints_is_kept_apart(fake: FakeJunebug) -> None:
     eventually_blocking((fake.settings.log_dir / "channel-print.log").exists)
     assert "printed by a channel" in fake.ctl("tail", "channel:print")
     assert not (fake.settings.log_dir / "channel-quiet.log").exists()
+
+
+def test_what_a_channel_prints_is_for_its_owner_alone(fake: FakeJunebug) -> None:
+    crashed = fake.settings.log_dir / "channel-crash.log"
+    of_an_older_one = fake.settings.log_dir / "channel-print.log"
+    of_an_older_one.touch(0o644)
+    fake.client.start([("print", 1), ("crash", 1)])
+    eventually_blocking(lambda: crashed.exists() and of_an_older_one.stat().st_size)
+    assert stat.S_IMODE(fake.settings.log_dir.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (crashed, of_an_older_one)} == {0o600}
 
 
 def test_restart_brings_the_new_generation(fake: FakeJunebug) -> None:

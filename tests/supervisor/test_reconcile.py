@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from junebug.model.spec import ChannelSpec
-from junebug.supervisor.liveness import CONFIRM, LONGEST_GAP, STARTING_GRACE, Pulse, SilenceWatch
+from junebug.supervisor.liveness import CONFIRM, LONGEST_GAP, STARTING_GRACE, Pulse, SilenceWatch, can_beat
 from junebug.supervisor.processes.respawn import exit_text
 from junebug.supervisor.reconcile import LONGEST_PAUSE, Notice, Plan, Running, notice, plan, respawn_pause
 
@@ -119,6 +120,28 @@ def test_a_process_that_starts_has_more_time_for_its_first_beat() -> None:
         assert looks((100 + TIMEOUT + 1, pulse), (100 + TIMEOUT + 4, pulse)) == []
         late = 100 + STARTING_GRACE + 1
         assert looks((late, pulse), (late + CONFIRM, pulse)) == [late + CONFIRM]
+
+
+def test_nobody_is_hung_while_no_heartbeat_can_be_written_and_everybody_has_time_to_beat_afterwards() -> None:
+    watch = SilenceWatch(TIMEOUT)
+    moments = [111 + 0.5 * n for n in range(40)]
+    assert not any(watch.look(now, [SILENT], lambda: False) for now in moments)
+    later = moments[-1]
+    assert not watch.look(later + 1, [SILENT], lambda: True)
+    assert not watch.look(later + 2, [SILENT], lambda: True)
+    assert watch.look(later + 1 + CONFIRM, [SILENT], lambda: True) == [SILENT]
+
+
+@pytest.mark.parametrize("blocker", ["file", "link"])
+def test_a_heartbeat_that_nobody_can_write_is_found_out(tmp_path: Path, blocker: str) -> None:
+    directory = tmp_path / "heartbeat"
+    assert can_beat(directory / "a")  # it is made
+    assert can_beat(directory / "a")
+    if blocker == "file":
+        (tmp_path / "other").write_text("")
+    else:
+        (tmp_path / "other").symlink_to("/proc/nowhere")
+    assert not can_beat(tmp_path / "other" / "a")
 
 
 # --- what is told -----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import os
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
@@ -230,6 +231,64 @@ async def test_the_hung_is_noticed_and_replaced(house: House) -> None:
     assert (await house.told("a", "hung"))["details"]["pid"] == first
     assert (await house.started("a", other_than=first))["last_exit"] == "killed by SIGKILL"
     assert house.fake.launch("b")["pid"] == other
+
+
+async def test_a_disk_that_takes_no_heartbeats_kills_nobody(settings: Settings, short_dir: Path) -> None:
+    disk = short_dir / "var" / "run" / "heartbeat"
+    disk.mkdir(parents=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "junebug-test", disk], capture_output=True).returncode:
+        pytest.skip("mounting a file system is not allowed here")
+    house = House(dataclasses.replace(settings, channels=TYPES, replace_channels=True, worker_timeout=2.0))
+    try:
+        await asyncio.to_thread(house.fake.start)
+        await house.create("a")
+        first = (await house.started("a"))["pid"]
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        await eventually(lambda: "no heartbeat can be written" in house.fake.out(), 20)
+        await asyncio.sleep(3)
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        await eventually(lambda: "works again" in house.fake.out(), 20)
+        await asyncio.sleep(3)
+        assert house.fake.launch("a")["pid"] == first
+        os.kill(first, signal.SIGSTOP)
+        await house.started("a", other_than=first)
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+        house.fake.destroy()
+        await house.stores.close()
+
+
+@pytest.mark.parametrize(("ttl", "is_kept"), [(0.0, False), (1.5, False), (3600.0, True)])
+async def test_logs_of_deleted_channels_are_removed_in_time(settings: Settings, ttl: float, is_kept: bool) -> None:
+    changed = dataclasses.replace(settings, channels=TYPES, replace_channels=True, deleted_log_ttl=ttl)
+    house = House(changed)
+    logs = Path(settings.logging_path)
+    logs.mkdir()
+    own = [logs / name for name in ("a", "a.1", "a.12")]
+    others = [logs / name for name in ("b", "b.1", "a.old", "ab", "junebug.log")]
+    for path in [*own, *others]:
+        path.write_text("{}\n")
+    await asyncio.to_thread(house.fake.start)
+    try:
+        await house.create("a", "b")
+        await house.started("a")
+        await house.channels.delete("a")
+
+        async def is_forgotten() -> bool:
+            return "a" not in await house.channels.deleted()
+
+        await eventually(is_forgotten)
+        if is_kept:
+            await asyncio.sleep(2)
+            assert all(path.exists() for path in own)
+            (left,) = await house.stores._redis.run(("TTL", names.DELETED_LOGS))
+            assert left > ttl
+        else:
+            await eventually(lambda: not any(path.exists() for path in own))
+        assert all(path.exists() for path in others)
+    finally:
+        house.fake.destroy()
+        await house.stores.close()
 
 
 async def test_an_operators_stop_holds_until_the_channel_is_restarted(house: House) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +17,21 @@ import structlog
 from aiohttp import web
 
 from junebug import names
+from junebug.amqp.rpc import RpcClient
 from junebug.api import schemas, views
 from junebug.api.channel_queues import ChannelQueues
-from junebug.api.http import channel_id, read_json, reply
+from junebug.api.http import channel_id, long_work, read_json, reply
 from junebug.api.spec_cache import SpecCache
-from junebug.errors import InvalidBody, StoreUnavailable
+from junebug.errors import BrokerUnavailable, InvalidBody, NotRunning, StoreUnavailable
 from junebug.model.spec import ChannelSpec
 from junebug.registry import Registry
 from junebug.stores import Stores
 
 log = structlog.stdlib.get_logger("api")
+
+RESTART_PATIENCE = 5.0
+"""Seconds that a restart is waited for."""
+RESTART_PAUSE = 0.05
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,13 @@ class Channels:
     registry: Registry
     specs: SpecCache
     queues: ChannelQueues
+    asking: RpcClient
 
     async def list(self, request: web.Request) -> web.Response:
         return reply(200, "channels listed", await self.stores.channels.ids())
 
     async def create(self, request: web.Request) -> web.Response:
-        body = schemas.channel_create.check(await read_json(request))
+        body = schemas.channel_create.check(read_json(request))
         spec = views.new_channel(str(uuid.uuid4()), body, self.registry)
         await self._check_amqp_queue(body)  # Redis answers, too: no queues for a channel that cannot be stored
         await self.queues.declare(spec.id)
@@ -57,14 +64,17 @@ class Channels:
     async def get(self, request: web.Request) -> web.Response:
         return await self._show(await self.stores.channels.get(channel_id(request)), "channel found")
 
+    @long_work
     async def update(self, request: web.Request) -> web.Response:
-        body = schemas.channel_update.check(await read_json(request))
+        body = schemas.channel_update.check(read_json(request))
         channel = channel_id(request)
         await self._check_amqp_queue(body)
         old, spec = await self.specs.change(channel, lambda spec: views.changed_channel(spec, body, self.registry))
         if spec is not old:
             restart = views.needs_restart(old, spec)
             log.info("channel updated", channel_id=channel, restart=restart, properties=sorted(body))
+            if restart:
+                await self._ended(channel, spec.generation)
         return await self._show(spec, "channel updated")
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -75,11 +85,13 @@ class Channels:
         log.info("channel deleted", channel_id=channel)
         return reply(200, "channel deleted", {})
 
+    @long_work
     async def restart(self, request: web.Request) -> web.Response:
         channel = channel_id(request)
-        await self.stores.channels.request_restart(channel)
+        generation = await self.stores.channels.request_restart(channel)
         self.specs.drop(channel)
         log.info("channel restart requested", channel_id=channel)
+        await self._ended(channel, generation)
         return reply(200, "channel restarted", {})
 
     async def _check_amqp_queue(self, body: Mapping[str, Any]) -> None:
@@ -89,6 +101,15 @@ class Channels:
         for channel in await self.stores.channels.get_many(filter(names.is_channel_id, begins)):
             message = f"amqp_queue: {channel} is a channel, and queues of that name are its own; choose another name"
             raise InvalidBody([(message, ["properties", "amqp_queue"])])
+
+    async def _ended(self, channel: str, generation: int) -> None:
+        """Return when no process of an older generation holds the channel's port or bind: who connects after our answer is
+        not cut off by what he asked for. In bounded time, whatever that process does.
+        """
+        with suppress(NotRunning, BrokerUnavailable, TimeoutError):
+            async with asyncio.timeout(RESTART_PATIENCE):
+                while await self.asking.generation(channel, RESTART_PATIENCE) < generation:  # noqa: ASYNC110 - elsewhere
+                    await asyncio.sleep(RESTART_PAUSE)
 
     async def _show(self, spec: ChannelSpec, description: str) -> web.Response:
         components, rates, counts = await asyncio.gather(

@@ -62,7 +62,7 @@ class DeadLetters:
 
     @long_work
     async def replay(self, request: web.Request) -> web.Response:
-        body = schemas.replay.check(await read_json(request, empty=b"{}"))
+        body = schemas.replay.check(read_json(request, empty=b"{}"))
         spec = await self.specs.fetch(channel_id(request))
         wanted = body.get("ids")
         replayed, skipped = await self._replay(spec.id, None if wanted is None else set(wanted))

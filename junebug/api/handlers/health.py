@@ -1,4 +1,4 @@
-"""Endpoint of Junebug's own health: does Redis answer, does RabbitMQ take a message."""
+"""Endpoints of Junebug's own health: could a message be taken, that is, do Redis and RabbitMQ take what is written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from junebug.amqp.broker import Broker
-from junebug.api.http import PATIENCE, bounded, reply
+from junebug.api.http import PATIENCE, RETRY_AFTER, bounded, reply
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, StoreUnavailable, Unavailable
 from junebug.stores import Stores
@@ -28,17 +28,24 @@ class Health:
     broker: Broker
 
     async def get(self, request: web.Request) -> web.Response:
-        """200, or 503 with an error for each that is away."""
+        """200, or 503 with an error for each that takes nothing."""
         seconds = min(self.settings.request_timeout * PATIENCE, LONGEST_CHECK)
         redis, amqp = await asyncio.gather(
-            _check(self.stores.ping(), seconds, StoreUnavailable("Redis does not answer")),
+            _check(self.stores.check_writable(), seconds, StoreUnavailable("Redis does not answer")),
             _check(self.broker.ping(seconds), seconds, BrokerUnavailable("RabbitMQ does not answer")),
         )
+        if amqp and self.broker.blocked:  # it does not even say so to whoever has not published before
+            amqp = BrokerUnavailable(f"RabbitMQ takes no messages at the moment: {self.broker.blocked}")
         result: dict[str, Any] = {"redis": "down" if redis else "ok", "amqp": "down" if amqp else "ok"}
         errors = [entry for error in (redis, amqp) if error for entry in error.errors()]
         if errors:
-            return reply(Unavailable.status, Unavailable.description, {**result, "errors": errors})
+            headers = {"Retry-After": RETRY_AFTER}
+            return reply(Unavailable.status, Unavailable.description, {**result, "errors": errors}, headers)
         return reply(200, "health ok", result)
+
+    async def live(self, request: web.Request) -> web.Response:
+        """200 as long as this process answers at all: starting it afresh would help nobody."""
+        return reply(200, "alive", {})
 
 
 async def _check(question: Coroutine[Any, Any, None], seconds: float, late: Unavailable) -> Unavailable | None:

@@ -43,7 +43,7 @@ class Messages:
     idempotency: Idempotency
 
     async def send(self, request: web.Request) -> web.Response:
-        body = schemas.message_send.check(await read_json(request))
+        body = schemas.message_send.check(read_json(request))
         views.check_addressing(body, self.settings.allow_expired_replies)
         channel = channel_id(request)
         spec = self.specs.peek(channel) or await self.specs.fetch(channel)

@@ -15,7 +15,9 @@ import orjson
 from aiohttp import web
 
 from junebug.errors import JunebugError
+from junebug.logs.setup import escape_controls
 from junebug.runtime.loop import run_async
+from junebug.runtime.title import hide_secrets
 from junebug.smpp import constants as c
 from junebug.smpp.codec import encode
 from junebug.smpp.pdu import DeliverSm, Pdu
@@ -30,6 +32,7 @@ def main() -> None:
     """The command."""
     parser = argument_parser()
     options = vars(parser.parse_args())
+    hide_secrets([options["password"]])
     message_ids, receipt_ids = options["message_ids"], options["receipt_ids"]
     if (receipt_ids == "hex" and message_ids != "decimal") or (receipt_ids == "decimal" and message_ids != "hex"):
         parser.error(f"--receipt-ids {receipt_ids} does not go with --message-ids {message_ids}")
@@ -149,7 +152,7 @@ async def _run(options: SmscOptions, http_port: int | None, pdus: bool) -> int:
 
 
 def _print(line: str) -> None:
-    print(f"{datetime.now():%H:%M:%S.%f} {line}", flush=True)
+    print(f"{datetime.now():%H:%M:%S.%f} {escape_controls(line)}", flush=True)
 
 
 def _print_pdu(direction: Direction, raw: bytes, pdu: Pdu | None, tag: Any) -> None:

@@ -108,7 +108,8 @@ class CrashOutput(PDispatcher):  # type: ignore[misc]
             self.process.config.options.logger.warn(f"cannot write {self.process.config.stdout_logfile}: {error}")
 
     def _append(self, path: Path, data: bytes) -> None:
-        with path.open("ab") as file:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab") as file:
+            os.fchmod(file.fileno(), 0o600)  # one that an older Junebug made
             file.write(data)
             size = file.tell()
         if size > CRASH_LOG_SIZE:

@@ -22,7 +22,7 @@ import setproctitle
 from supervisor.dispatchers import PEventListenerDispatcher, PInputDispatcher
 from supervisor.states import ProcessStates
 
-from junebug.supervisor.liveness import Pulse, SilenceWatch, touched_at
+from junebug.supervisor.liveness import Pulse, SilenceWatch, can_beat, touched_at
 from junebug.supervisor.processes.respawn import RespawningConfig, RespawningProcess, default_signals, die_with_parent
 
 EXIT_CRASHED = 70
@@ -56,7 +56,7 @@ class WarmProcess(RespawningProcess):
             return
         self._next_look = now + 1.0
         pulse = Pulse(self.config.name, self.pid, self.laststart, touched_at(self.config.heartbeat))
-        if self._watch.look(now, [pulse]):
+        if self._watch.look(now, [pulse], lambda: can_beat(self.config.heartbeat)):
             self.config.options.logger.warn(f"{self.config.title}: its event loop is silent, killing pid {self.pid}")
             self.signal(signal.SIGKILL)
 

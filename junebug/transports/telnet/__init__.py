@@ -22,6 +22,10 @@ CONFIG_SCHEMA: dict[str, Any] = {
             "type": "integer", "minimum": 1, "default": 1000,
             "description": "Clients at the same time; one more is told so and cut off.",
         },
+        "idle_timeout": {
+            "type": "number", "minimum": 0, "default": 3600,
+            "description": "Seconds without a line after which a client is cut off; 0: never.",
+        },
     },
     "additionalProperties": False,
 }

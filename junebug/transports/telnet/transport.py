@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections import deque
+from collections.abc import Callable
 
 from junebug.errors import Rejected, TransportStartError
 from junebug.model.messages import UserMessage
+from junebug.runtime.listener import Listener, listening_sockets
 from junebug.transports.base import Transport, TransportContext
 from junebug.transports.telnet.protocol import LineReader, format_text, parse_endpoint
 
@@ -18,6 +21,8 @@ READ_SIZE = 16 * 1024
 WRITE_TIMEOUT = 10.0
 """Seconds that a client may leave what it is sent unread before it is cut off."""
 CLOSE_TIMEOUT = 2.0
+TOO_MANY = b"Too many connections.\n"
+SILENT = b"Nothing was heard for too long.\n"
 
 
 class Client:
@@ -28,6 +33,7 @@ class Client:
         self.writer = writer
         host, port = writer.get_extra_info("peername")[:2]
         self.peer = f"{host}:{port}"
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.from_addr = self.peer
         self.to_addr = ""
         self._lines = LineReader()
@@ -44,6 +50,15 @@ class Client:
                 return None
             self._pending.extend(self._lines.feed(data))
         return self._pending.popleft()
+
+    async def read_line_within(self, seconds: float) -> str | None:
+        """The next line, or None when the client is gone, or silent for so long (0: it may be): it is told so."""
+        try:
+            async with asyncio.timeout(seconds or None):
+                return await self.read_line()
+        except TimeoutError:
+            await self.write(SILENT)
+            return None
 
     async def write(self, data: bytes) -> None:
         """Raises OSError (or TimeoutError, which is one) when it did not get there."""
@@ -76,26 +91,29 @@ class TelnetTransport(Transport):
         self._to_addr = self.config.get("to_addr") or f"{self._host}:{self._port}"
         self._transport_type = self.config.get("transport_type") or "telnet"
         self._max_connections = self.config.get("max_connections", 1000)
-        self._server: asyncio.Server | None = None
+        self._idle_timeout = self.config.get("idle_timeout", 3600)
+        self._listener: Listener | None = None
         self._clients: dict[str, Client] = {}
         self._sessions: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            self._server = await asyncio.start_server(
-                self._on_connection, self._host, self._port, reuse_address=True, limit=READ_SIZE, backlog=self._backlog
-            )
+            found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            addresses = dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found)
+            sockets = listening_sockets(self._port, list(addresses), self._backlog)
         except OSError as error:
             raise TransportStartError(
                 f"cannot listen on {self._host}:{self._port}: {_problem(error)}; choose another port"
             ) from None
+        self._listener = Listener("telnet", sockets, self._protocol, self._max_connections, TOO_MANY, is_asked_first=False)
         where = f"Listening on {self._host}:{self._port}"
         await self.context.status(self.context.channel_type, "ok", "listening", where)
 
     async def stop(self) -> None:
         """Cut every client off; each gets its session_event close before this returns."""
-        if self._server:
-            self._server.close()
+        if self._listener:
+            self._listener.close()
         for task in self._sessions:
             task.cancel()
         if self._sessions:
@@ -124,19 +142,24 @@ class TelnetTransport(Transport):
 
     # --- one client ---------------------------------------------------------------------------------------------------
 
-    async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _protocol(self, over: Callable[[], None]) -> asyncio.Protocol:
+        reader = asyncio.StreamReader(READ_SIZE)
+        return asyncio.StreamReaderProtocol(reader, lambda reader, writer: self._on_connection(reader, writer, over))
+
+    async def _on_connection(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, over: Callable[[], None]
+    ) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._sessions.add(task)
         task.add_done_callback(self._sessions.discard)
+        task.add_done_callback(lambda _: over())
         try:
             client = Client(reader, writer)
         except TypeError:
             return writer.close()  # it left before it was seen: there is no peer name
         try:
-            if len(self._clients) >= self._max_connections:
-                await client.write(b"Too many connections.\n")
-            elif await self.introduce(client):
+            if await self.introduce(client):
                 await self._session(client)
         except (OSError, asyncio.CancelledError):
             pass  # it went away: that is what a session ends with; or stop() ends us, and `_session` has told of it
@@ -152,7 +175,7 @@ class TelnetTransport(Transport):
         self._clients[client.from_addr] = client
         try:
             await self._inbound(client, None, "new")
-            while (line := await client.read_line()) is not None:
+            while (line := await client.read_line_within(self._idle_timeout)) is not None:
                 if line.strip().lower() == "/quit":
                     break
                 await self._inbound(client, line, "resume")
@@ -169,4 +192,6 @@ class TelnetTransport(Transport):
 
 
 def _problem(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror).lower()
     return os.strerror(error.errno).lower() if error.errno else str(error)  # asyncio's own text repeats the address

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from junebug.transports.telnet.transport import Client, TelnetTransport
 
+INTRODUCTION_TIMEOUT = 30.0
+"""Seconds that a client may take to each of its two answers."""
+
 
 class AddressedTelnetTransport(TelnetTransport):
     """As telnet; a client is addressed by the from_addr that it gave."""
@@ -12,7 +15,7 @@ class AddressedTelnetTransport(TelnetTransport):
         answers = []
         for name in ("to_addr", "from_addr"):
             await client.write(f'Please provide "{name}":\n'.encode())
-            answer = await client.read_line()
+            answer = await client.read_line_within(INTRODUCTION_TIMEOUT)
             if answer is None:
                 return False
             answers.append(answer.strip())
