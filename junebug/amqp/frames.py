@@ -174,6 +174,11 @@ class Delivery:
         """Done with it: RabbitMQ may forget it. After the link was lost this does nothing (it comes again)."""
         self._channel.ack(self.tag)
 
+    def ack_now(self) -> None:
+        """Likewise, without waiting for others: what comes next may be our end."""
+        self._channel.ack(self.tag)
+        self._channel.flush()
+
     def requeue(self) -> None:
         """Put it back in its place in the queue."""
         self._channel.requeue(self.tag)

@@ -139,6 +139,10 @@ class Settings:
     def channel_log_path(self, channel: str) -> Path:
         return Path(self.logging_path) / channel
 
+    def suspects_path(self, channel: str) -> Path:
+        """The file in which a channel's process notes what it is busy with (worker/suspects.py)."""
+        return self.run_dir / "suspects" / channel
+
     def heartbeat_path(self, program: str) -> Path:
         """The file that the program's event loop touches every second."""
         return self.run_dir / "heartbeat" / program

@@ -116,7 +116,8 @@ class Cleanup:
     def _remove_files(self, channel: str) -> None:
         crashes = crash_log(self.settings, channel)
         heartbeat = self.settings.heartbeat_path(names.channel_program(channel))
-        _remove(channel, [crashes, crashes.with_name(f"{crashes.name}.1"), heartbeat])
+        suspects = self.settings.suspects_path(channel)
+        _remove(channel, [crashes, crashes.with_name(f"{crashes.name}.1"), heartbeat, suspects])
 
     async def _remove_logs_forever(self) -> None:
         ttl = self.settings.deleted_log_ttl

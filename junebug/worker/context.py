@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
+from junebug.amqp import dead_letters
 from junebug.amqp.broker import Broker
+from junebug.amqp.frames import Delivery
 from junebug.config.declaration import Settings
+from junebug.model.callbacks import DeadLetter
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
+from junebug.worker.suspects import WHY, Suspects
+
+log = structlog.stdlib.get_logger("worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +31,18 @@ class ChannelContext:
     """The channel's spec as it is now: a changed mo_url holds from the next attempt on."""
     own: Callable[[str, Coroutine[Any, Any, Any]], asyncio.Task[Any]]
     """Runs a side task (its name, its work) that the worker lives and dies with."""
+    suspects: Suspects = field(default_factory=Suspects)
+
+    def may_begin(self, delivery: Delivery) -> bool:
+        """False: our processes die of it, it is to be set aside."""
+        return self.suspects.begin("delivery", delivery.body)
+
+    async def set_aside(self, delivery: Delivery) -> None:
+        """It is with the dead letters when this returns."""
+        await self.bury(delivery.queue, delivery.body)
+        delivery.ack_now()
+
+    async def bury(self, queue: str, octets: bytes) -> None:
+        log.error("set aside with the dead letters", why=WHY, queue=queue, octets=len(octets))
+        await dead_letters.bury(self.broker, self.channel, DeadLetter(reason="failed", error=WHY, queue=queue, body=octets))
+        self.suspects.set_aside()

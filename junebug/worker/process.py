@@ -45,6 +45,7 @@ from junebug.worker.context import ChannelContext
 from junebug.worker.outbound.rate_limit import RateLimit
 from junebug.worker.outbound.sender import PAUSED, Sender
 from junebug.worker.statuses import StatusReceiver
+from junebug.worker.suspects import WHY, Suspects
 
 log = structlog.stdlib.get_logger("worker")
 
@@ -87,7 +88,8 @@ class ChannelWorker:
         self._stores = Stores(settings)
         self._broker = Broker(settings.amqp, names.channel_program(channel), self._on_broker_state)
         own = self._life.tasks.own
-        context = ChannelContext(channel, settings, self._broker, self._stores, lambda: self._spec, own)
+        suspects = Suspects(self._on_set_aside)
+        context = ChannelContext(channel, settings, self._broker, self._stores, lambda: self._spec, own, suspects)
         self._context = context
         self._statuses = StatusReceiver(context)
         self._attempts = Attempts(context, self._statuses.is_superseded, self._on_callbacks)
@@ -102,6 +104,7 @@ class ChannelWorker:
 
     async def run(self) -> int:
         """Start everything, wait for the end, stop everything in reverse. Returns the exit code."""
+        self._context.suspects.open(self._settings.suspects_path(self._channel))
         self._life.tasks.own("heartbeat", beat(self._settings.heartbeat_path(names.channel_program(self._channel))))
         self._life.tasks.own("amqp", self._broker.tasks.failure())
         self._life.tasks.own("statuses", self._statuses.run())
@@ -132,6 +135,8 @@ class ChannelWorker:
             publish = (self._publish_inbound, self._publish_event, self._publish_status)
             store = self._stores.transport(self._channel)
             context = TransportContext(self._channel, spec.type, config, *publish, store, self._rate_limit.permit)
+            context.may_begin = functools.partial(self._context.suspects.begin, "provider")
+            context.set_aside = functools.partial(self._context.bury, names.inbound_queue(self._channel))
             self._transport = transport_class(context)
             async with asyncio.timeout(TRANSPORT_START_TIMEOUT):
                 await self._transport.start()
@@ -194,6 +199,7 @@ class ChannelWorker:
         await self._statuses.drain(left(0.5))
         await bounded("broker", self._broker.close(), left(0.8))
         await bounded("stores", self._stores.close(), left(0.8))
+        self._context.suspects.close()
         log.info("worker stopped")
 
     # --- the spec, live -----------------------------------------------------------------------------------------------
@@ -313,6 +319,9 @@ class ChannelWorker:
             self._tell("amqp", "degraded", "blocked", why)
         else:
             self._tell("amqp", "down", "connection_lost", why)
+
+    def _on_set_aside(self) -> None:
+        self._tell("set_aside", "degraded", "set_aside", f"Something is with the dead letters, because {WHY}")
 
     def _on_callbacks(self, failing: dict[str, str]) -> None:
         """Component `callbacks` is degraded while a destination of the channel fails."""

@@ -82,6 +82,9 @@ class StatusReceiver:
             log.warning("statuses were left unsaved at the stop", unsaved=len(self._unsaved))
 
     def _on_delivery(self, delivery: Delivery) -> None:
+        if not self._context.may_begin(delivery):
+            self._context.own("set aside", self._context.set_aside(delivery))
+            return
         try:
             status = Status.from_wire(delivery.body)
         except MalformedMessage as error:

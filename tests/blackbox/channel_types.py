@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
+import time
 from typing import Any, ClassVar
 
 from junebug.errors import Rejected, TransportStartError
@@ -76,3 +79,17 @@ class ReportingTransport(Transport):
     async def _report(self, message_id: str, statuses: list[str]) -> None:
         for status in statuses:
             await self.context.delivery_report(message_id, status, {"error_code": 17})
+
+
+class DeadlyTransport(Transport):
+    """A fault that nobody has found yet: `content` says whether it kills the process, ends it, or hangs its event loop."""
+
+    async def send(self, message: UserMessage) -> str | None:
+        match message.content:
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "exit":
+                os._exit(70)
+            case "hang":
+                time.sleep(3600)
+        return message.message_id

@@ -71,6 +71,10 @@ class Inbound:
             await asyncio.sleep(interval)
 
     async def _handle(self, session: Session, pdu: DeliverSm | DataSm) -> None:
+        if not self._context.may_begin(pdu.raw[c.MIN_PDU_LENGTH :]):  # the same when it comes under another sequence_number
+            await self._context.set_aside(pdu.raw)
+            session.respond(response_to(pdu.command_id, pdu.sequence_number, c.ESME_ROK))
+            return
         entry = _Entry(lambda message_id: self._pdu_log("in", pdu.raw, pdu, message_id))
         status = c.ESME_ROK
         try:

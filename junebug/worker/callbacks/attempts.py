@@ -27,6 +27,7 @@ from junebug.worker.callbacks.source import PendingCallback
 from junebug.worker.callbacks.target import Target, target_of
 from junebug.worker.callbacks.webhook import Outcome, Webhook
 from junebug.worker.context import ChannelContext
+from junebug.worker.suspects import WHY
 
 log = structlog.stdlib.get_logger("forwarder")
 
@@ -66,6 +67,9 @@ class Attempts:
         """Of a queue of callbacks: those that are still to be made."""
         found = []
         for delivery in deliveries:
+            if not self._context.may_begin(delivery):
+                await self._context.set_aside(delivery)
+                continue
             try:
                 callback = Callback.from_wire(delivery.body)
                 pending = PendingCallback(callback, content_of(callback), delivery, delivery.ack)
@@ -85,6 +89,10 @@ class Attempts:
             target = self.target(pending.callback)
             if target is None:
                 pending.finish()
+                return None
+            if not self._context.suspects.begin("callback", pending.callback.wire):
+                await self._bury(pending, "failed", WHY)
+                self._context.suspects.set_aside()
                 return None
             outcome = await self._call(target, pending)
         except Exception:

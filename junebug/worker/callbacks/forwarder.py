@@ -133,6 +133,9 @@ class Forwarder:
         """Those that can be read, with their messages; the others go to the dead letters."""
         read = []
         for delivery in deliveries:
+            if not self._context.may_begin(delivery):
+                await self._context.set_aside(delivery)
+                continue
             try:
                 read.append((delivery, parse(delivery.body)))
             except MalformedMessage as error:

@@ -252,6 +252,9 @@ class Sender:
                 urgency, _, delivery = heapq.heappop(self._waiting)
                 if not delivery.alive:
                     continue
+                if not self._context.may_begin(delivery):
+                    await self._context.set_aside(delivery)
+                    continue
                 try:
                     message = UserMessage.from_wire(delivery.body, priority=-urgency)
                 except MalformedMessage as error:
