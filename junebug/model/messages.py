@@ -98,10 +98,10 @@ def is_deeper(loaded: Any, body: bytes, levels: int) -> bool:
     if body.count(b"[") + body.count(b"{") <= levels:
         return False
     level = [loaded]
-    for _ in range(levels + 1):
+    for _ in range(levels):
         lists = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
         level = [item for each in lists for item in each]
-    return bool(level)
+    return any(isinstance(item, dict | list) for item in level)
 
 
 def load_object(body: bytes, deepest: int = DEEPEST) -> dict[str, Any]:

@@ -16,6 +16,6 @@ async def test_what_kills_a_channel_is_set_aside_and_the_channel_goes_on(channel
     sent = [await channel.send("+27", content, event_url=sink.url("/event")) for content in (*contents, "goes on")]
     await channel.event(sent[-1]["message_id"], "submitted")
     shown = (await channel.api.get(f"{channel.path}/dead-letters/")).result["dead_letters"]
-    assert [json.loads(letter["body"])["content"] for letter in shown] == contents[::-1]
+    assert [json.loads(letter["body"])["content"] for letter in shown] == contents
     assert {letter["reason"] for letter in shown} == {"failed"}
     assert (await channel.component("set_aside"))["status"] == "degraded"
