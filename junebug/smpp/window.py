@@ -9,6 +9,8 @@ from junebug.runtime.backoff import least_pause
 
 CATCH_UP = 0.05
 """Seconds of the pace that may be caught up on at once: timers are late by so much at times."""
+LONGEST_INTERVAL = 1e8
+"""Seconds: no timer takes an endless one."""
 LONGEST_GROWTH = 50
 """Throttled again and again, the pause grows up to so many times throttle_delay ..."""
 LONGEST_PAUSE = 5.0
@@ -23,7 +25,7 @@ class Window:
 
     def __init__(self, size: int, per_second: float = 0.0, throttle_delay: float = 0.1) -> None:
         self._size = size
-        self._interval = 1 / per_second if per_second > 0 else 0.0
+        self._interval = min(1 / per_second, LONGEST_INTERVAL) if per_second > 0 else 0.0
         self._throttle_delay = throttle_delay
         self._limit = float(size)
         self._next_at = 0.0

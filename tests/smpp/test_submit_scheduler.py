@@ -35,6 +35,12 @@ def test_so_many_a_second() -> None:
     assert 29 <= left <= 31
 
 
+def test_the_slowest_pace_is_one_that_a_timer_takes() -> None:
+    window = Window(10, 1e-320)
+    window.leave(0)
+    assert 0 < (window.wait(0) or 0) <= 1e8
+
+
 def test_throttled_pauses_then_tries_one_alone() -> None:
     window = Window(10, 0, 0.1)
     left = [window.leave(0) for _ in range(4)]
