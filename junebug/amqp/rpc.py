@@ -34,7 +34,7 @@ REPLY_LIFETIME = 60.0
 
 LOOK_INTERVAL = 0.5
 """Seconds after which it is asked whether there is still somebody at a question."""
-LOOK_TIMEOUT = 2.0
+LOOK_TIMEOUT = 1.0
 PRESENCE = "presence"
 """The question who is there, and whether it is at another question."""
 
@@ -154,19 +154,21 @@ class RpcClient:
                         answer = await self._put(channel, number, about, timeout)
                 return answer.result()
         except TimeoutError:
-            raise self._late(channel, timeout) from None
+            raise BrokerUnavailable(f"The process of channel {channel!r} did not answer within {timeout:g} s") from None
         finally:
             self._waiting.pop(number, None)
 
     async def generation(self, channel: str, timeout: float) -> int:
-        """That which the channel's worker was started for. Raises NotRunning when there is none, BrokerUnavailable."""
+        """That which the channel's worker was started for. Raises NotRunning when there is none, BrokerUnavailable, and
+        TimeoutError: it hangs, or died over the question.
+        """
         return int((await self._presence(channel, "", timeout))["generation"])
 
     async def _is_answering(self, channel: str, number: str) -> bool:
         """Whether the worker that was asked is still at it; so is one that says nothing. Raises NotRunning."""
         try:
             return bool((await self._presence(channel, number, LOOK_TIMEOUT))["is_answering"])
-        except BrokerUnavailable:
+        except (BrokerUnavailable, TimeoutError):
             return True
 
     async def _presence(self, channel: str, about: str, timeout: float) -> Answer:
@@ -174,8 +176,6 @@ class RpcClient:
         try:
             async with asyncio.timeout(timeout):
                 return await (await self._put(channel, number, {"question": PRESENCE, "about": about}, timeout))
-        except TimeoutError:
-            raise self._late(channel, timeout) from None
         finally:
             self._waiting.pop(number, None)
 
@@ -190,10 +190,6 @@ class RpcClient:
         except Unroutable:
             raise NotRunning(f"Channel {channel!r} has no process that runs") from None
         return answer
-
-    @staticmethod
-    def _late(channel: str, timeout: float) -> BrokerUnavailable:
-        return BrokerUnavailable(f"The process of channel {channel!r} did not answer within {timeout:g} s")
 
     def _on_answer(self, delivery: Delivery) -> None:
         delivery.ack()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +30,8 @@ log = structlog.stdlib.get_logger("api")
 
 RESTART_PATIENCE = 5.0
 """Seconds that a restart is waited for."""
-RESTART_PAUSE = 0.05
+RESTART_ANSWER, RESTART_PAUSE = 0.5, 0.05
+"""Seconds for an answer, and until the next question."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,16 @@ class Channels:
         """Return when no process of an older generation holds the channel's port or bind: who connects after our answer is
         not cut off by what he asked for. In bounded time, whatever that process does.
         """
-        with suppress(NotRunning, BrokerUnavailable, TimeoutError):
-            async with asyncio.timeout(RESTART_PATIENCE):
-                while await self.asking.generation(channel, RESTART_PATIENCE) < generation:  # noqa: ASYNC110 - elsewhere
-                    await asyncio.sleep(RESTART_PAUSE)
+        ends = asyncio.get_running_loop().time() + RESTART_PATIENCE
+        while asyncio.get_running_loop().time() < ends:
+            try:
+                if await self.asking.generation(channel, RESTART_ANSWER) >= generation:
+                    return
+            except TimeoutError:
+                continue  # it may have ended over the question
+            except (NotRunning, BrokerUnavailable):
+                return
+            await asyncio.sleep(RESTART_PAUSE)
 
     async def _show(self, spec: ChannelSpec, description: str) -> web.Response:
         components, rates, counts = await asyncio.gather(
