@@ -43,7 +43,7 @@ demo: install ## a message to a phone and back, through a simulated SMSC
 
 test: install ## all tests, on servers that they start themselves; what ruff and mypy say comes first
 	@$(BIN)/python -m pytest --collect-only -qq > /dev/null & $(MAKE) --no-print-directory lint && wait  # tests are compiled once
-	@$(BIN)/python -m pytest -n 5 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 5 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 lint: $(INSTALLED) ## ruff and mypy
 	@$(BIN)/ruff check .

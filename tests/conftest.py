@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,13 @@ LONGEST = (
 )  # fmt: skip
 """What comes first, so that no process is left alone with something long at the end."""
 OF_A_MODULE = {"jb", "module_world", "documented_junebug"}
-"""Fixtures of which one serves a module: its tests stay in one process (xdist's `--dist loadgroup`)."""
+"""Fixtures of which one serves a module."""
+TOGETHER, APART = ("tests/blackbox/", "tests/test_readme.py"), ("tests/blackbox/test_cli.py", "tests/blackbox/test_disk_full.py")
+"""Modules whose tests stay in one process, for the sake of such a fixture; and those among them that have none."""
+
+
+def _stays_together(path: str) -> bool:
+    return path.startswith(TOGETHER) and path not in APART
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,8 +50,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     items.sort(key=place)  # within a module the order stays
     for item in items:
-        if OF_A_MODULE.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+        module = item.nodeid.partition("::")[0]
+        if OF_A_MODULE.intersection(getattr(item, "fixturenames", ())) and not _stays_together(module):
+            raise pytest.UsageError(f"{module} has a fixture of which one is to serve the module: add it to TOGETHER")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """xdist's own `--dist loadgroup` writes a group into a test's id, where pytest 9.2 reads it no more: every process would
+    start a `jb` of every module.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ModulesTogether(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return module if _stays_together(module) else nodeid
+
+    return ModulesTogether(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -175,7 +175,7 @@ async def test_health_names_both_when_both_are_away(
 ) -> None:
     assert (await api("GET", "/health")).result == {"redis": "ok", "amqp": "ok"}
     own_redis.kill()
-    own_rabbitmq.kill()
+    await take_away(own_rabbitmq, "freeze")
     for path in ("/health", "/health/", "/jb/health"):
         health = await api("GET", path)
         assert (health.status, health.result["redis"], health.result["amqp"]) == (503, "down", "down")

@@ -11,6 +11,9 @@ import shutil
 import signal
 import time
 from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import redis
@@ -43,13 +46,18 @@ MARGIN = 5.0
 
 
 @pytest.mark.parametrize("name", ["rabbitmq", "redis"])
-async def test_a_server_killed_and_restarted_under_load_loses_nothing(
+async def test_a_server_killed_and_restarted_under_load_loses_nothing_and_is_told_of_in_the_status(
     world: World, channels: Channels, sink: WebhookSink, name: str
 ) -> None:
+    """Nor does it lose what waits for a dead application."""
     channel = await channels.telnet()
     pid = await channel.pid()
     api, server = world.junebug.api, server_of(world, name)
-    async with listening(channel, sink) as peer:
+    async with (
+        waiting_for_a_dead_application(channels),
+        listening(channel, sink) as peer,
+        telling(channels, sink, name) as told_to_be_away,
+    ):
         async with load_on(channel, peer.client.address, sink) as load:
             await asyncio.to_thread(server.kill)
             refused = load.refused
@@ -62,6 +70,7 @@ async def test_a_server_killed_and_restarted_under_load_loses_nothing(
             assert any(word in str(health.errors).lower() for word in (name, away))
             for n in range(20):
                 await peer.client.say(f"from the phone {n}")  # nothing that a phone says is lost, either
+            await told_to_be_away()
             await asyncio.to_thread(server.start)
         await each_arrives(load, lambda: peer.heard)
         assert load.slowest < REQUEST_TIMEOUT + MARGIN
@@ -82,6 +91,45 @@ async def test_a_server_killed_and_restarted_under_load_loses_nothing(
         return (await channel.status())["status"] == "ok"
 
     await eventually(all_ok)
+
+
+@asynccontextmanager
+async def telling(
+    channels: Channels, sink: WebhookSink, name: str
+) -> AsyncIterator[Callable[[], Awaitable[dict[str, Any]]]]:
+    """A channel that tells its statuses: afterwards that the server is back. Yields what waits for the word that it is away."""
+    channel = await channels.loopback(status_url=sink.url("/status"))
+    await sink.wait("/status", 4)
+    component = "redis" if name == "redis" else "amqp"
+
+    def statuses() -> list[str]:
+        return [body["status"] for body in sink.bodies("/status") if body["component"] == component]
+
+    def away() -> Awaitable[dict[str, Any]]:
+        return sink.wait_for("/status", lambda body: (body["component"], body["status"]) == (component, "down"))
+
+    yield away
+
+    async def is_ok() -> bool:
+        return (await channel.component(component)).get("status") == "ok"
+
+    async with worlds.explaining(channel):
+        await eventually(lambda: "ok" in statuses()[statuses().index("down") :], START_DEADLINE, "the call of status_url")
+        await eventually(is_ok, START_DEADLINE, "the API's status")
+
+
+@asynccontextmanager
+async def waiting_for_a_dead_application(channels: Channels) -> AsyncIterator[None]:
+    """Messages and events of a channel wait for it, and afterwards each arrives."""
+    async with WebhookSink() as application:
+        channel = await channels.loopback(mo_url=application.url("/mo"))
+        await application.close()
+        event_url = application.url("/event")
+        sent = {(await channel.send("+27", str(n), event_url=event_url))["content"] for n in range(30)}
+        yield
+        await application.start()
+        await eventually(lambda: {body["content"] for body in application.bodies("/mo")} == sent, START_DEADLINE)
+        await application.wait("/event", 60, START_DEADLINE)
 
 
 @pytest.mark.parametrize("name", ["rabbitmq", "redis"])
@@ -113,31 +161,6 @@ async def test_while_a_server_hangs_the_api_answers_503_within_its_timeout(
 
     await eventually(works)
     await sink.wait_content("/mo", "again")
-
-
-@pytest.mark.parametrize("name", ["rabbitmq", "redis"])
-async def test_the_status_tells_that_a_server_was_away(
-    world: World, channels: Channels, sink: WebhookSink, name: str
-) -> None:
-    channel = await channels.loopback(status_url=sink.url("/status"))
-    await sink.wait("/status", 4)
-    component = "redis" if name == "redis" else "amqp"
-    server = server_of(world, name)
-    await asyncio.to_thread(server.kill)
-    await sink.wait_for("/status", lambda body: (body["component"], body["status"]) == (component, "down"))
-    before = len(sink.requests("/status"))
-    await asyncio.to_thread(server.start)
-
-    def is_told() -> bool:
-        later = sink.bodies("/status")[before:]
-        return any((body["component"], body["status"]) == (component, "ok") for body in later)
-
-    async def is_ok() -> bool:
-        return (await channel.component(component)).get("status") == "ok"
-
-    async with worlds.explaining(channel):
-        await eventually(is_told, START_DEADLINE, "the call of status_url")
-        await eventually(is_ok, START_DEADLINE, "the API's status")
 
 
 async def test_an_emptied_redis_is_filled_again_and_no_session_is_cut(
@@ -186,18 +209,6 @@ async def test_a_redis_that_comes_back_empty_is_filled_again(
         await eventually(is_back, START_DEADLINE)
         await client.say("session kept")
         await sink.wait_content("/mo", "session kept")
-
-
-async def test_what_waits_for_a_dead_application_survives_a_restart_of_rabbitmq(
-    world: World, channels: Channels, sink: WebhookSink
-) -> None:
-    channel = await channels.loopback()
-    await sink.close()
-    sent = {(await channel.send("+27", str(n), event_url=sink.url("/event")))["content"] for n in range(30)}
-    await asyncio.to_thread(world.rabbitmq.restart)
-    await sink.start()
-    await eventually(lambda: {body["content"] for body in sink.bodies("/mo")} == sent, START_DEADLINE)
-    await sink.wait("/event", 60, START_DEADLINE)
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

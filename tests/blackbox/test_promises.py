@@ -65,7 +65,7 @@ class Mishaps:
             "SMPP's worker": lambda: self.kill_worker(self.mortal[1]),
             "a worker": lambda: self.kill_worker(random.choice(self.mortal)),
             "RabbitMQ": lambda: asyncio.to_thread(world.rabbitmq.restart),
-            "RabbitMQ again": lambda: asyncio.to_thread(world.rabbitmq.restart),
+            "the reconciler": self.kill_reconciler,
             "Redis": lambda: asyncio.to_thread(world.redis.restart),
             "the API": self.kill_api,
             "Redis' data": self.empty_redis,
@@ -76,6 +76,9 @@ class Mishaps:
 
     async def kill_api(self) -> None:
         os.kill(await eventually(lambda: self.world.junebug.pid_titled("junebug: api:1")), signal.SIGKILL)
+
+    async def kill_reconciler(self) -> None:
+        os.kill(await eventually(lambda: self.world.junebug.pid_titled("junebug: reconciler")), signal.SIGKILL)
 
     async def empty_redis(self) -> None:
         with redis.Redis(port=self.world.redis.port) as store:

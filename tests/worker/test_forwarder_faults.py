@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -32,8 +33,9 @@ def amqp_settings(own_rabbitmq: RabbitmqServer) -> AmqpSettings:
     return own_rabbitmq.settings
 
 
-@pytest.fixture
-async def host() -> AsyncIterator[Host]:
+@asynccontextmanager
+async def a_host() -> AsyncIterator[Host]:
+    """Dead until it is started."""
     host = Host()
     yield host
     host.going_on.set()
@@ -71,62 +73,53 @@ async def all_told(host: Host) -> None:
     await eventually(all_there, 60)
 
 
-async def test_a_killed_rabbitmq_loses_no_message_that_waits(
-    bench: Bench, host: Host, own_rabbitmq: RabbitmqServer
+async def test_a_killed_rabbitmq_loses_no_message_that_waits_and_no_event_in_a_backlog(
+    bench: Bench, own_rabbitmq: RabbitmqServer
 ) -> None:
     bench.settings = dataclasses.replace(bench.settings, callback_retry_delays=DELAYS)
-    channel = await loopback(bench, mo_url=host.url())
-    await receive(bench, channel, *(mo(str(n), f"+{n}") for n in range(COUNT)))
-    await all_wait(bench, channel, COUNT)
-    await restart(own_rabbitmq)
-    await host.start()
-    await all_arrive(host)
-    in_hand = PREFETCH + bench.settings.callback_concurrency  # the kill may come between a call and an ack
-    assert len(host.received) <= COUNT + in_hand
+    async with a_host() as for_messages, a_host() as for_events:
+        receiving = await loopback(bench, mo_url=for_messages.url())
+        await receive(bench, receiving, *(mo(str(n), f"+{n}") for n in range(COUNT)))
+        sending = await loopback(bench)
+        await send_events(bench, sending, for_events.url())
+        await all_wait(bench, receiving, COUNT)
+        await all_wait(bench, sending, 100, "backlog")
+        await restart(own_rabbitmq)
+        await for_messages.start()
+        await for_events.start()
+        await all_arrive(for_messages)
+        await all_told(for_events)
+        in_hand = PREFETCH + bench.settings.callback_concurrency  # the kill may come between a call and an ack
+        assert len(for_messages.received) <= COUNT + in_hand
 
 
-async def test_a_killed_rabbitmq_loses_no_event_that_waits_in_a_backlog(
-    bench: Bench, host: Host, own_rabbitmq: RabbitmqServer
+async def test_a_queue_that_was_made_a_moment_before_the_kill_holds_up_nobody_and_what_was_being_called_is_not_lost(
+    bench: Bench, own_rabbitmq: RabbitmqServer
 ) -> None:
-    bench.settings = dataclasses.replace(bench.settings, callback_retry_delays=DELAYS)
-    channel = await loopback(bench)
-    await send_events(bench, channel, host.url())
-    await all_wait(bench, channel, 100, "backlog")
-    await restart(own_rabbitmq)
-    await host.start()
-    await all_told(host)
-
-
-async def test_a_queue_that_was_made_a_moment_before_the_kill_holds_up_nobody(
-    bench: Bench, host: Host, own_rabbitmq: RabbitmqServer
-) -> None:
-    """RabbitMQ 3.10 may keep its name only: it then confirms nothing, for ever."""
-    bench.settings = dataclasses.replace(bench.settings, callback_retry_delays=DELAYS)
-    await host.start()
-    host.statuses = {str(n): 500 for n in range(0, COUNT, 2)}
-    channel = await loopback(bench, mo_url=host.url())
-    await receive(bench, channel, *(mo(str(n), f"+{n}") for n in range(COUNT)))
-
-    async def noted() -> bool:
-        return bool(await bench.stores.delay_queues.noted(channel))
-
-    await eventually(noted)
-    await restart(own_rabbitmq)
-    host.statuses = {}
-    await all_arrive(host)
-
-
-async def test_a_rabbitmq_killed_in_the_midst_of_it_loses_nothing(
-    bench: Bench, host: Host, own_rabbitmq: RabbitmqServer
-) -> None:
+    """RabbitMQ 3.10 may keep the queue's name only: it then confirms nothing, for ever."""
     bench.settings = dataclasses.replace(bench.settings, callback_retry_delays=DELAYS, callback_concurrency=5)
-    await host.start()
-    host.going_on.clear()
-    channel = await loopback(bench)
-    await send_events(bench, channel, host.url())
-    await host.wait(5)
-    await all_wait(bench, channel, 100, "backlog")  # it is slow
-    host.going_on.set()
-    await host.wait(COUNT // 4)
-    await restart(own_rabbitmq)
-    await all_told(host)
+    async with a_host() as failing, a_host() as slow:
+        for host in (failing, slow):
+            await host.start()
+        slow.going_on.clear()
+        sending = await loopback(bench)
+        await send_events(bench, sending, slow.url())
+        await slow.wait(5)
+        await all_wait(bench, sending, 100, "backlog")  # it is slow
+        receiving = await loopback(bench, mo_url=failing.url())
+        failing.statuses = {str(n): 500 for n in range(0, COUNT, 2)}
+
+        async def noted() -> bool:
+            return bool(await bench.stores.delay_queues.noted(receiving))
+
+        slow.going_on.set()
+        await slow.wait(COUNT // 4)
+        slow.going_on.clear()
+        await receive(bench, receiving, *(mo(str(n), f"+{n}") for n in range(COUNT)))
+        await eventually(noted)
+        slow.going_on.set()
+        assert len(slow.received) < COUNT
+        await restart(own_rabbitmq)
+        failing.statuses = {}
+        await all_told(slow)
+        await all_arrive(failing)
