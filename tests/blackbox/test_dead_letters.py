@@ -10,7 +10,7 @@ from tests.blackbox.conftest import Channels
 from tests.harness import Api, AppQueues, Channel, Reply, WebhookSink, is_timestamp
 from tests.polling import eventually
 
-FLAGS = {"callback-retry-delays": "0.1,0.2", "callback-max-age": 6}
+FLAGS = {"callback-retry-delays": "0.1,0.2", "callback-max-age": 15}
 
 
 async def letters(channel: Channel, count: int = 1, query: str = "") -> list[dict[str, Any]]:
