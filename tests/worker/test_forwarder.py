@@ -276,8 +276,8 @@ async def test_a_failed_callback_keeps_no_other_waiting_while_its_repeat_is_writ
 
 
 async def test_a_short_retry_after_is_not_kept_up_by_a_long_one(quick: Bench) -> None:
-    set_up(quick, callback_retry_delays=[0.2, 3600.0])
-    quick.app.retry_after = {"long": "100", "short": "3"}
+    set_up(quick, callback_retry_delays=[2.0, 3600.0])  # in which the host shows that it lives
+    quick.app.retry_after = {"long": "100", "short": "4"}
     quick.app.statuses = {"long": 429, "short": 429}
     channel = await loopback(quick, mo_url=None, amqp_queue=None)
     for n, content in enumerate(("long", "short")):
