@@ -16,7 +16,7 @@ from tests.blackbox.receiver import WAYS, Receiver
 from tests.blackbox.smsc import WireSmsc
 from tests.blackbox.test_smpp import smpp
 from tests.blackbox.traffic import everything_arrives, loopback_traffic, smpp_traffic, telnet_traffic
-from tests.harness import Channel
+from tests.harness import THOROUGH, Channel
 from tests.polling import eventually
 
 FLAGS = {"callback-retry-delays": "0.2,0.5,1", "callback-timeout": 1, "max-logs": 5000}
@@ -24,7 +24,7 @@ PAUSE = 0.1
 """Seconds between two messages of a channel: the traffic goes on for as long as servers take to come back."""
 CONCURRENCY = 50
 """callback_concurrency: calls under way to one host, for each channel."""
-MANY = 25
+MANY = 15 * THOROUGH
 """Messages of one channel in each phase of a test."""
 
 module_world = worlds.module_world

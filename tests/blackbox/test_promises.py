@@ -37,6 +37,8 @@ PHONES = 10
 CONCURRENCY = 50
 """callback_concurrency: calls of a channel under way to one host."""
 MESSAGES = 600 * THOROUGH
+FEW = 10 * THOROUGH
+"""Messages of a channel before, during and after a mishap, at the most (and at least half of them during it)."""
 PAUSE = 0.15
 UNKNOWN = 100
 """Callbacks that each kill may repeat at the most: those that the application had taken and RabbitMQ was not yet (or not
@@ -128,10 +130,10 @@ async def test_nothing_is_lost_while_everything_fails_in_turn(
             for way, name in zip(ways, names, strict=True):
                 began, before = time.monotonic(), total()
                 async with application.failing(way):
-                    await asyncio.gather(*(each.more(random.randint(1, 30)) for each in traffic))
+                    await asyncio.gather(*(each.more(random.randint(1, FEW)) for each in traffic))
                     await mishaps.all[name]()
-                    await asyncio.gather(*(each.more(random.randint(15, 30)) for each in traffic))
-                await asyncio.gather(*(each.more(random.randint(1, 30)) for each in traffic))
+                    await asyncio.gather(*(each.more(random.randint(FEW // 2, FEW)) for each in traffic))
+                await asyncio.gather(*(each.more(random.randint(1, FEW)) for each in traffic))
                 print(f"{way}, and {name} killed: {total() - before} messages in {time.monotonic() - began:.1f} s")
             await eventually(lambda: total() >= MESSAGES, START_DEADLINE, f"{MESSAGES} messages")
         await everything_arrives(traffic, application)

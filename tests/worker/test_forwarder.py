@@ -18,6 +18,7 @@ from junebug.model.callbacks import Callback, DeadLetter
 from junebug.model.messages import Status, UserMessage, event_of
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
+from junebug.worker.callbacks import forwarder
 from junebug.worker.callbacks.delay_queues import DelayQueues
 from tests.polling import eventually
 from tests.servers import free_port
@@ -25,6 +26,7 @@ from tests.worker.conftest import Application, Bench
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 DELAYS = [0.2, 0.5]
+PREFETCH = 60
 
 
 @pytest.fixture
@@ -32,6 +34,13 @@ def quick(bench: Bench) -> Bench:
     """Pauses short enough to be waited for."""
     set_up(bench, callback_retry_delays=DELAYS)
     return bench
+
+
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch) -> int:
+    """More than the forwarder takes at once and calls at once."""
+    monkeypatch.setattr(forwarder, "PREFETCH", PREFETCH)
+    return PREFETCH + 60
 
 
 def set_up(bench: Bench, **settings: Any) -> None:
@@ -165,11 +174,11 @@ async def test_a_dead_host_is_left_alone_but_for_probes(quick: Bench, host: Host
     assert (await quick.component(channel, "callbacks"))["details"] == {"mo_url": "HTTP 503 Service Unavailable"}
 
 
-async def test_a_dead_host_holds_up_no_other(quick: Bench, host: Host) -> None:
+async def test_a_dead_host_holds_up_no_other(quick: Bench, host: Host, many: int) -> None:
     channel = await loopback(quick)
     await host.start()
     host.going_on.clear()
-    for n in range(400):
+    for n in range(many):
         await quick.send(channel, f"+{n}", f"dead {n}", host.url())
     for n in range(10):
         await quick.send(channel, f"+{n}", f"alive {n}", quick.app.url("/event"))
@@ -181,18 +190,18 @@ async def test_a_dead_host_holds_up_no_other(quick: Bench, host: Host) -> None:
     host.going_on.set()
 
     async def all_there() -> bool:
-        return len({body["message_id"] for body in host.received}) == 400
+        return len({body["message_id"] for body in host.received}) == many
 
     await eventually(all_there, 20)
 
 
-async def test_a_slow_host_holds_up_no_other_and_gets_everything(quick: Bench, host: Host) -> None:
+async def test_a_slow_host_holds_up_no_other_and_gets_everything(quick: Bench, host: Host, many: int) -> None:
     set_up(quick, callback_concurrency=2)
     await host.start()
     host.going_on.clear()
     channel = await loopback(quick, mo_url=host.url())
-    await receive(quick, channel, *(mo(str(n), f"+{n}") for n in range(500)))
-    slow = [await quick.send(channel, f"+{n}", "slow", host.url("/event")) for n in range(500)]
+    await receive(quick, channel, *(mo(str(n), f"+{n}") for n in range(many)))
+    slow = [await quick.send(channel, f"+{n}", "slow", host.url("/event")) for n in range(many)]
     quickly = [await quick.send(channel, f"+{n}", "quick", quick.app.url("/event")) for n in range(20)]
     await quick.app.wait(20)
     assert {body["message_id"] for body in quick.app.received} == {*quickly}
@@ -200,7 +209,7 @@ async def test_a_slow_host_holds_up_no_other_and_gets_everything(quick: Bench, h
 
     async def all_there() -> bool:
         events = {body["message_id"] for body in host.received if "event_type" in body}
-        return {*map(str, range(500))} <= set(host.contents()) and events == {*slow}
+        return {*map(str, range(many))} <= set(host.contents()) and events == {*slow}
 
     await eventually(all_there, 60)
     await has_none(quick, channel)
