@@ -35,7 +35,7 @@ from junebug.runtime.title import hide_secrets
 from junebug.stores import client as stores
 from junebug.supervisor import daemon
 from junebug.worker import process as worker_process
-from junebug.worker.callbacks.drain import drain
+from junebug.worker.callbacks.drain_process import drain
 from junebug.worker.callbacks.http_client import tls_context
 
 OPEN_FILES, FEW_FILES = 65_536, 8_192

@@ -116,7 +116,10 @@ async def test_an_application_that_hangs_does_not_keep_a_channel(
         other = await channels.loopback(mo_url=sink.url("/other"))  # nobody waits for it
         await other.send("+27", "meanwhile")
         await sink.wait_content("/other", "meanwhile")
+        title = f"junebug: drain:{channel.id}"  # its applications' answers are read by nobody else
+        await eventually(lambda: title in world.junebug.children().values())
     await nothing_is_left(world, channel)
+    assert title not in world.junebug.children().values()
 
 
 async def test_rabbitmq_killed_in_between_keeps_nothing(world: World, channels: Channels, sink: WebhookSink) -> None:

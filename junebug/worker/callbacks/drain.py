@@ -62,6 +62,19 @@ async def drain(settings: Settings, broker: Broker, stores: Stores, spec: Channe
         await tasks.end()
 
 
+async def anything_waits(broker: Broker, stores: Stores, spec: ChannelSpec, delayed: Sequence[str]) -> bool:
+    """Raises BrokerUnavailable, StoreUnavailable."""
+    named = await stores.channels.named_queues()
+    own = {*names.outbound_queues(spec.id).values(), *_callback_queues(spec.id, delayed)}
+    if spec.amqp_queue and names.is_amqp_queue(spec.amqp_queue):
+        own.add(names.outbound_queue(spec.amqp_queue))
+    return any((await broker.queue_lengths(own - named)).values())
+
+
+def _callback_queues(channel: str, delayed: Sequence[str]) -> list[str]:
+    return [names.inbound_queue(channel), names.event_queue(channel), *delayed, names.callback_queue(channel)]
+
+
 class LastAttempts(Attempts):
     """One attempt each, and none where nobody answers."""
 
@@ -96,8 +109,7 @@ class _Drain:
         channel, broker = self._channel, self._broker
         named = await self._context.stores.channels.named_queues()
         own = [queue for queue in names.outbound_queues(channel).values() if queue not in named]
-        callbacks = [names.inbound_queue(channel), names.event_queue(channel), *self._delayed, names.callback_queue(channel)]
-        callbacks = [queue for queue in callbacks if queue not in named]
+        callbacks = [queue for queue in _callback_queues(channel, self._delayed) if queue not in named]
         shared = await self._shared_queue(named)
         if any((await broker.queue_lengths([*own, *callbacks, *shared])).values()):
             await broker.declare(names.channel_queues(channel), remember=False)
