@@ -103,6 +103,9 @@ class Registry:
             ]
         except (ValueError, TypeError) as error:  # nested too deep, half a surrogate pair
             problems = [("config", str(error))]
+        masked = [path for path in self._secrets(name) if _lookup(given, path) == REDACTED]
+        nothing = "it is masked, and none is stored that the mask could stand for"
+        problems += [(".".join(["config", *path]), nothing) for path in masked]
         if problems:
             raise InvalidChannelConfig(problems)
         if check:

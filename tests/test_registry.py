@@ -43,6 +43,8 @@ def test_an_unknown_type_is_told_with_the_valid_ones() -> None:
         ({}, "config"),
         ({"host": 5}, "config.host"),
         ({"host": "h", "web": {"token": 5}}, "config.web.token"),
+        ({"host": "h", "password": REDACTED}, "config.password"),
+        ({"host": "h", "web": {"token": REDACTED}}, "config.web.token"),
     ],
 )
 def test_a_wrong_config_is_told_by_field(config: dict[str, Any], field: str) -> None:
