@@ -27,7 +27,7 @@ log = structlog.stdlib.get_logger(__name__)
 ENTRY_POINT_GROUP = "junebug.channel_types"
 LONGEST_FIELD, LONGEST_PROBLEM, MOST_PROBLEMS = 100, 300, 20
 MASK = "the value"
-"""Stands for the value in what is said of a wrong config: it may be a secret, or a megabyte."""
+"""Stands for the value in what is said of a wrong body: it may be a secret, or a megabyte."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from junebug.api.schemas import is_http_url
+from junebug.api.schemas import http_url_problem
 from junebug.model.urls import HttpUrl, origin, parse
 from junebug.worker.callbacks.webhook import Webhook
 
@@ -23,7 +23,7 @@ NEVER_CALLABLE = [
 
 @pytest.mark.parametrize("text", NEVER_CALLABLE)
 async def test_what_can_never_be_called_is_refused_at_the_door_and_is_an_outcome_at_the_call(text: str) -> None:
-    assert not is_http_url(text)
+    assert http_url_problem(text)
     with pytest.raises(ValueError, match=r"."):
         parse(text)
     outcome = await Webhook(1.0).post(text, {})

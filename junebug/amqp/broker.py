@@ -49,6 +49,7 @@ class Broker:
         # what the parts do themselves
         self.start, self.wait_connected = self._connection.start, self._connection.wait
         self.declare, self.declare_surely, self.forget = topology.declare, topology.declare_surely, topology.forget
+        self.surely = topology.surely
         self.delete_queues, self.delete_idle_queue = topology.delete, topology.delete_idle
         self.queue_exists, self.queue_length, self.queue_lengths = topology.exists, topology.length, topology.lengths
         self.publish, self.publish_many = publisher.publish, publisher.publish_many

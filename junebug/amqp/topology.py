@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import aiormq.exceptions
 import structlog
@@ -23,6 +23,8 @@ from junebug.errors import BrokerUnavailable
 log = structlog.stdlib.get_logger(__name__)
 
 PAUSE = 0.1
+
+T = TypeVar("T")
 
 QueueArguments = Mapping[str, Mapping[str, Any]]
 """Queue name -> its AMQP arguments."""
@@ -59,9 +61,13 @@ class Topology:
 
     async def declare_surely(self, queues: QueueArguments) -> None:
         """Likewise, however long RabbitMQ is away."""
+        await self.surely(lambda: self.declare(queues))
+
+    async def surely(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What the call returns, made again however long RabbitMQ is away."""
         while True:
             try:
-                return await self.declare(queues)
+                return await call()
             except BrokerUnavailable:
                 await self.connection.wait(None)
                 await asyncio.sleep(PAUSE)

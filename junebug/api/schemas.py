@@ -18,19 +18,12 @@ from junebug.errors import InvalidBody
 from junebug.logs.redaction import REDACTED
 from junebug.model import signing, templates, urls
 from junebug.model.messages import parse_timestamp
+from junebug.registry import LONGEST_PROBLEM, MASK
 
 LARGEST_INTEGER = 2**31 - 1
-LONGEST_PROBLEM = 300
 LONGEST_VALIDITY = 30 * 86400
-MASK = "the value"
-"""Stands for the value in messages: it may be a secret, or a megabyte."""
 
 _EXPRESSION = re.compile(r"\{[^{}]*\}")
-
-
-def is_http_url(text: str) -> bool:
-    """Whether a request can be sent to it."""
-    return not http_url_problem(text)
 
 
 def http_url_problem(text: str) -> str:

@@ -122,14 +122,14 @@ def test_the_status_is_the_worst_of_its_components(statuses: list[str], worst: s
     ["http://a", "https://user:pass@a.example:8443/x?y=z#f", "http://[::1]:80/", "HTTP://A/", "http://a/{message_id}"],
 )
 def test_a_url_that_can_be_posted_to_is_taken(url: str) -> None:
-    assert schemas.is_http_url(url)
+    assert not schemas.http_url_problem(url)
 
 
 @pytest.mark.parametrize(
     "url", ["", "a", "//a/", "ftp://a/", "http:///a", "http://a:0/", "http://a:x/", "http://a b/", "http://[::1/", "http://a/\n"]
 )
 def test_a_url_that_cannot_be_posted_to_is_refused(url: str) -> None:
-    assert not schemas.is_http_url(url)
+    assert schemas.http_url_problem(url)
 
 
 def test_a_problem_never_quotes_the_value() -> None:

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import structlog
 
@@ -19,7 +20,7 @@ from junebug.amqp.frames import Delivery
 from junebug.errors import MalformedMessage, Unroutable
 from junebug.model import templates
 from junebug.model.callbacks import Callback, DeadLetter, Reason, content_of
-from junebug.model.messages import Status
+from junebug.model.messages import Content, Status
 from junebug.model.presenter import body_of
 from junebug.worker.callbacks import retry_policy
 from junebug.worker.callbacks.delay_queues import DelayQueues
@@ -35,6 +36,8 @@ STATUS_MAX_AGE = 3600.0
 URI_TOO_LONG = 414
 MOST_FAILING = 1000
 FORGET_INTERVAL = 10.0
+
+T = TypeVar("T")
 
 
 class Attempts:
@@ -66,16 +69,8 @@ class Attempts:
     async def read_callbacks(self, deliveries: Sequence[Delivery]) -> list[PendingCallback]:
         """Of a queue of callbacks: those that are still to be made."""
         found = []
-        for delivery in deliveries:
-            if not self._context.may_begin(delivery):
-                await self._context.set_aside(delivery)
-                continue
-            try:
-                callback = Callback.from_wire(delivery.body)
-                pending = PendingCallback(callback, content_of(callback), delivery, delivery.ack)
-            except MalformedMessage as error:
-                await self.bury_unreadable(delivery, str(error))
-                continue
+        for delivery, (callback, content) in await self.parse(deliveries, _callback_and_content):
+            pending = PendingCallback(callback, content, delivery, delivery.ack)
             if isinstance(pending.content, Status) and self._is_superseded(pending.content):
                 log.info("repeat of a status dropped: there is a newer one", **pending.fields())
                 pending.finish()
@@ -150,16 +145,30 @@ class Attempts:
         await self._bury(pending, "too_old", pending.callback.error or error)
         return True
 
-    async def bury_unreadable(self, delivery: Delivery, error: str) -> None:
-        """What nobody can read goes to the dead letters."""
-        log.error("unreadable message: moved to the dead letters", reason=error)
-        await dead_letters.bury_unreadable(self._context.broker, self._context.channel, delivery, error)
+    async def parse(self, deliveries: Sequence[Delivery], parse: Callable[[bytes], T]) -> list[tuple[Delivery, T]]:
+        """Those that can be read, with what they say; the others go to the dead letters."""
+        read = []
+        for delivery in deliveries:
+            if not self._context.may_begin(delivery):
+                await self._context.set_aside(delivery)
+                continue
+            try:
+                read.append((delivery, parse(delivery.body)))
+            except MalformedMessage as error:
+                log.error("unreadable message: moved to the dead letters", reason=str(error))
+                await dead_letters.bury_unreadable(self._context.broker, self._context.channel, delivery, str(error))
+        return read
 
     async def _bury(self, pending: PendingCallback, reason: Reason, error: str) -> None:
         letter = DeadLetter(reason=reason, error=error, callback=pending.callback)
         await dead_letters.bury(self._context.broker, self._context.channel, letter)
         log.error("given up: moved to the dead letters", why=reason, reason=error, **pending.fields())
         pending.finish()
+
+
+def _callback_and_content(body: bytes) -> tuple[Callback, Content]:
+    callback = Callback.from_wire(body)
+    return callback, content_of(callback)
 
 
 class CallbackHealth:

@@ -106,7 +106,7 @@ async def open_queue(
 
     When this returns RabbitMQ will not forget it.
     """
-    is_new = await _is_new(context, name)
+    is_new = not await context.broker.surely(lambda: context.broker.queue_exists(name))
     await context.broker.declare_surely({name: arguments})
     try:
         await context.stores.delay_queues.note(context.channel, name, destination, ttl)
@@ -115,15 +115,6 @@ async def open_queue(
         log.warning(f"{what} could not be noted", queue=name, reason=str(error))
     if is_new:
         await asyncio.sleep(SETTLING)
-
-
-async def _is_new(context: ChannelContext, name: str) -> bool:
-    while True:
-        try:
-            return not await context.broker.queue_exists(name)
-        except BrokerUnavailable:
-            await context.broker.wait_connected(None)
-            await asyncio.sleep(PAUSE)
 
 
 def _due(delivery: Delivery) -> float:

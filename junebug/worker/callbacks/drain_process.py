@@ -33,7 +33,7 @@ async def drain(settings: Settings, broker: Broker, stores: Stores, spec: Channe
 
     Raises BrokerUnavailable, StoreUnavailable, and RuntimeError when the process dies.
     """
-    if not await here.anything_waits(broker, stores, spec, delayed):
+    if not await here.anything_waits(broker, spec, delayed):
         return await here.drain(settings, broker, stores, spec, delayed)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE,

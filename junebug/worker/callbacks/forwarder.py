@@ -17,7 +17,7 @@ import structlog
 
 from junebug import names
 from junebug.amqp.frames import Delivery
-from junebug.errors import MalformedMessage, StoreUnavailable
+from junebug.errors import StoreUnavailable
 from junebug.model.callbacks import Callback, Destination
 from junebug.model.messages import Event, UserMessage, seconds_of
 from junebug.runtime.backoff import Backoff
@@ -37,7 +37,6 @@ ANSWER_GRACE = 0.15
 FIRST_STORE_PAUSE, LONGEST_STORE_PAUSE = 0.5, 2.0
 """Redis is ours and answers at once when it is back: everything waits for it, so nobody waits long."""
 
-T = TypeVar("T", UserMessage, Event)
 R = TypeVar("R")
 
 
@@ -80,7 +79,7 @@ class Forwarder:
     # --- MO -----------------------------------------------------------------------------------------------------------
 
     async def _read_messages(self, deliveries: Sequence[Delivery]) -> list[PendingCallback]:
-        read = await self._parse(deliveries, UserMessage.from_wire)
+        read = await self._attempts.parse(deliveries, UserMessage.from_wire)
         inbound, channel = self._context.stores.inbound, self._context.channel
         await self._until_stored(
             lambda: asyncio.gather(*(inbound.put(channel, message, delivery.body) for delivery, message in read))
@@ -103,7 +102,7 @@ class Forwarder:
     # --- events -------------------------------------------------------------------------------------------------------
 
     async def _read_events(self, deliveries: Sequence[Delivery]) -> list[PendingCallback]:
-        read = await self._parse(deliveries, Event.from_wire)
+        read = await self._attempts.parse(deliveries, Event.from_wire)
         targets = await self._until_stored(lambda: asyncio.gather(*(self._event_target(event) for _, event in read)))
         found = []
         told_at = 0.0
@@ -128,19 +127,6 @@ class Forwarder:
         return await self._context.stores.outbound.add_event(self._context.channel, event)
 
     # --- both ---------------------------------------------------------------------------------------------------------
-
-    async def _parse(self, deliveries: Sequence[Delivery], parse: Callable[[bytes], T]) -> list[tuple[Delivery, T]]:
-        """Those that can be read, with their messages; the others go to the dead letters."""
-        read = []
-        for delivery in deliveries:
-            if not self._context.may_begin(delivery):
-                await self._context.set_aside(delivery)
-                continue
-            try:
-                read.append((delivery, parse(delivery.body)))
-            except MalformedMessage as error:
-                await self._attempts.bury_unreadable(delivery, str(error))
-        return read
 
     def _finish(self, delivery: Delivery, label: str, callbacks: int) -> Callable[[], None]:
         """To be called at the end of each of its callbacks: the last one acknowledges, and it is counted."""
