@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from junebug import names
 from junebug.model.messages import Event
-from junebug.stores.client import RedisClient
+from junebug.stores.client import Command, RedisClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +31,25 @@ class OutboundStore:
         fields = outbound_fields(message_id, event_url, event_auth_token)
         await self._redis.make(channel, self._ttl, (key,), ("HSET", key, *fields), ("EXPIRE", key, self._ttl))
 
-    async def add_event(self, channel: str, event: Event) -> EventTarget:
-        """Keep an event (a repeat of it changes nothing); where it goes."""
-        key = names.outbound_message(channel, event.user_message_id)
-        _, is_new, found = await self._redis.run(
-            ("HSET", key, f"event:{event.event_id}", event.to_wire()),
-            ("EXPIRE", key, self._ttl, "NX"),
-            ("HMGET", key, "event_url", "event_auth_token"),
-        )
-        if is_new:  # the message came over RabbitMQ, or is long forgotten
-            await self._redis.make(channel, self._ttl, (key,))
-        return EventTarget(*found)
+    async def add_events(self, channel: str, events: Sequence[tuple[bytes, Event]]) -> list[EventTarget]:
+        """Keep events, as they stand on the wire (a repeat of one changes nothing); where each goes.
+
+        One that names no message is kept nowhere.
+        """
+        keys = [names.outbound_message(channel, event.user_message_id) for _, event in events if event.user_message_id]
+        commands: list[Command] = []
+        for wire, event in events:
+            if event.user_message_id:
+                key = names.outbound_message(channel, event.user_message_id)
+                commands += (
+                    ("HSET", key, f"event:{event.event_id}", wire), ("EXPIRE", key, self._ttl, "NX"),
+                    ("HMGET", key, "event_url", "event_auth_token"),
+                )  # fmt: skip
+        found = await self._redis.run(*commands) if commands else []
+        if new := [key for key, is_new in zip(keys, found[1::3], strict=True) if is_new]:
+            await self._redis.make(channel, self._ttl, new)  # they came over RabbitMQ, or are long forgotten
+        kept = (EventTarget(*target) for target in found[2::3])
+        return [next(kept) if event.user_message_id else EventTarget(None, None) for _, event in events]
 
     async def may_wait(self, channel: str, message_id: str) -> bool:
         """Whether the message is known, and nothing has become of it yet."""

@@ -126,7 +126,7 @@ async def test_a_key_whose_request_was_refused_is_free_again(api: Api) -> None:
 async def test_what_could_not_be_sent_now_is_still_answered_as_then(api: Api) -> None:
     channel = await api.create()
     inbound = UserMessage(to_addr="8110", from_addr="+1", content="hi", transport_name=channel)
-    await api.stores.inbound.put(channel, inbound, inbound.to_wire())
+    await api.stores.inbound.put_all(channel, [(inbound.message_id, inbound.to_wire())])
     reply = {"to": None, "reply_to": inbound.message_id}
     first = await send(api, channel, **reply)
     await api.stores._redis.run(("DEL", names.inbound_message(channel, inbound.message_id)))

@@ -36,7 +36,7 @@ INBOUND = UserMessage(
 
 async def received(api: Api, channel: str, message: UserMessage = INBOUND) -> str:
     """The id of an inbound message that the channel's application was given."""
-    await api.stores.inbound.put(channel, message, message.to_wire())
+    await api.stores.inbound.put_all(channel, [(message.message_id, message.to_wire())])
     return message.message_id
 
 
@@ -372,7 +372,7 @@ async def test_a_message_status_tells_its_events_as_they_are_posted(api: Api) ->
     report = Event(event_type="delivery_report", user_message_id=message_id, delivery_status="delivered",
                    transport_name=channel, timestamp="2015-06-15 13:00:01.000000")  # fmt: skip
     for event in (report, ack, ack):
-        await api.stores.outbound.add_event(channel, event)
+        await api.stores.outbound.add_events(channel, [(event.to_wire(), event)])
     answer = await api("GET", f"/channels/{channel}/messages/{message_id}")
     assert (answer.status, answer.description) == (200, "message status")
     assert answer.result == {

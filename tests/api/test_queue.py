@@ -254,7 +254,7 @@ async def test_what_has_become_of_a_message_cannot_be_cancelled(api: Api) -> Non
     channel = await api.create()
     message = await send(api, channel, "1")
     event = Event(event_type="ack", user_message_id=message["id"], sent_message_id="x", transport_name=channel)
-    await api.stores.outbound.add_event(channel, event)
+    await api.stores.outbound.add_events(channel, [(event.to_wire(), event)])
     assert (await api("DELETE", f"/channels/{channel}/messages/{message['id']}")).status == 404
     assert await api.stores.cancellations.ids(channel) == set()
 

@@ -29,6 +29,10 @@ from tests.polling import eventually
 from tests.servers import RedisServer
 
 
+def wired(event: Event) -> list[tuple[bytes, Event]]:
+    return [(event.to_wire(), event)]
+
+
 @pytest.fixture
 async def store(settings: Settings) -> AsyncIterator[Stores]:
     opened = Stores(settings)
@@ -89,7 +93,7 @@ async def test_only_a_restart_raises_the_generation(store: Stores) -> None:
 async def test_a_deleted_channel_leaves_nothing_but_its_cleaning_up(store: Stores) -> None:
     await store.channels.create(spec("gone*"))
     await store.channels.create(spec("gone-not"))
-    await store.inbound.put("gone*", message := UserMessage(to_addr="", from_addr="", content="", transport_name=""), b"x")
+    await store.inbound.put_all("gone*", [("m", b"x")])
     await store.statuses.put(Status(channel_id="gone*", component="x", status="ok", type="", message=""))
     await store.channels.delete("gone*")
     for call in (store.channels.get("gone*"), store.channels.delete("gone*"), store.channels.request_restart("gone*")):
@@ -106,7 +110,7 @@ async def test_a_deleted_channel_leaves_nothing_but_its_cleaning_up(store: Store
     assert await store.channels.deleted() == []
     (keys,) = await store._redis.run(("KEYS", "*"))
     assert sorted(keys) == [names.GENERATIONS, names.CHANNELS, "gone-not:properties"]
-    assert await store.inbound.get("gone*", message.message_id) is None
+    assert await store.inbound.get("gone*", "m") is None
 
 
 async def commands_while(store: Stores, work: Awaitable[Any]) -> dict[str, int]:
@@ -124,9 +128,9 @@ async def test_a_deleted_channels_keys_are_removed_by_their_names(own_redis: Red
     for channel in ("gone", "other"):
         await store.channels.create(spec(channel))
         message = UserMessage(to_addr="1", from_addr="2", content="x", transport_name=channel)
-        await store.inbound.put(channel, message, message.to_wire())
+        await store.inbound.put_all(channel, [(message.message_id, message.to_wire())])
         await asyncio.gather(*(store.outbound.put(channel, str(number)) for number in range(2500)))
-        await store.outbound.add_event(channel, Event(event_type="ack", user_message_id="theirs", transport_name=channel))
+        await store.outbound.add_events(channel, wired(Event(event_type="ack", user_message_id="theirs", transport_name=channel)))
         await store.idempotency.claim(channel, "key", "body", 10, message)
         await store.statuses.put(Status(channel_id=channel, component="x", status="ok", type="", message=""))
         await store.rates.add(channel, {"submitted": 1})
@@ -193,11 +197,11 @@ async def test_a_change_is_heard_by_its_own_worker_and_by_those_who_listen_to_al
 
 async def test_messages_live_as_long_as_their_ttl(store: Stores, settings: Settings) -> None:
     message = UserMessage(to_addr="1", from_addr="2", content="x", transport_name="c")
-    await store.inbound.put("c", message, message.to_wire())
+    await store.inbound.put_all("c", [(message.message_id, message.to_wire())])
     assert await store.inbound.get("c", message.message_id) == message
     await store.outbound.put("c", "m", "http://e", "token")
-    await store.outbound.add_event("c", Event(event_type="ack", user_message_id="m", transport_name="c"))
-    await store.outbound.add_event("c", Event(event_type="ack", user_message_id="unknown", transport_name="c"))
+    await store.outbound.add_events("c", wired(Event(event_type="ack", user_message_id="m", transport_name="c")))
+    await store.outbound.add_events("c", wired(Event(event_type="ack", user_message_id="unknown", transport_name="c")))
     await store.rates.add("c", {"submitted": 1})
     (keys,) = await store._redis.run(("KEYS", "*"))
     lists = {key for key in keys if key in names.key_lists("c", time.time())}
@@ -218,7 +222,7 @@ async def test_a_repeated_event_is_kept_once_and_all_are_in_order(store: Stores)
                  timestamp="2026-01-02 00:00:00.000000")  # fmt: skip
     early = Event(event_type="ack", user_message_id="m", transport_name="c", timestamp="2026-01-01 00:00:00.000000")
     for event in (late, early, late):
-        assert await store.outbound.add_event("c", event) == EventTarget(None, None)
+        assert await store.outbound.add_events("c", wired(event)) == [EventTarget(None, None)]
     assert await store.outbound.events("c", "m") == [early, late]
 
 

@@ -14,11 +14,12 @@ import pytest
 import standardwebhooks
 
 from junebug import names
+from junebug.model import event_batch
 from junebug.model.callbacks import Callback, DeadLetter
 from junebug.model.messages import Status, UserMessage, event_of
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
-from junebug.worker.callbacks import forwarder
+from junebug.worker.callbacks import destination, forwarder
 from junebug.worker.callbacks.delay_queues import DelayQueues
 from tests.polling import eventually
 from tests.servers import free_port
@@ -249,7 +250,10 @@ async def test_messages_of_one_address_keep_their_order_for_a_whole_outage(
         assert first_times == [str(n) for n in range(address, 40, 2)]
 
 
-async def test_events_of_one_message_keep_their_order_for_a_whole_outage(quick: Bench, host: Host) -> None:
+@pytest.mark.parametrize("in_batches", [False, True])
+async def test_events_of_one_message_keep_their_order_for_a_whole_outage(
+    quick: Bench, host: Host, in_batches: bool
+) -> None:
     channel = await loopback(quick)
     event = event_of(mo("x"), channel, "ack", sent_message_id="1")
     reports = [
@@ -257,7 +261,8 @@ async def test_events_of_one_message_keep_their_order_for_a_whole_outage(quick: 
         for n in range(30)
     ]
     events = [dataclasses.replace(each, event_url=host.url(), transport_metadata={"n": n}) for n, each in enumerate(reports)]
-    await quick.broker.publish_many(names.event_queue(channel), [each.to_wire() for each in events])
+    wires = [each.to_wire() for each in events]
+    await quick.broker.publish_many(names.event_queue(channel), event_batch.together(wires) if in_batches else wires)
     await all_wait(quick, channel, 30)
     await host.start()
     await host.wait(30)
@@ -568,3 +573,41 @@ async def test_an_event_finds_its_url_without_redis(bench: Bench) -> None:
     (event,) = await bench.app.wait(1)
     assert (event["event_type"], event["message_id"]) == ("submitted", message.message_id)
     assert bench.app.requests[0].headers["Authorization"] == "Token sesame"
+
+
+async def test_a_batch_of_events_is_kept_until_the_last_of_them_is_safe(
+    quick: Bench, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(destination, "PATIENCE", 60.0)
+    set_up(quick, stop_timeout=1.0)
+    await host.start()
+    host.going_on.clear()
+    channel = await loopback(quick)
+    urls = [quick.app.url("/1"), host.url("/2"), quick.app.url("/3")]
+    acks = [event_of(mo(url), channel, "ack", sent_message_id="1") for url in urls]
+    events = [dataclasses.replace(ack, event_url=url).to_wire() for ack, url in zip(acks, urls, strict=True)]
+    await quick.broker.publish_many(names.event_queue(channel), event_batch.together(events))
+    await quick.app.wait(2)
+    await host.wait(1)
+    await quick.stop(channel)
+    assert await quick.broker.queue_length(names.event_queue(channel)) == 1
+    host.going_on.set()
+    quick.start(channel)
+    await quick.app.wait(4)
+    await has_none(quick, channel)
+    told = Counter(body["message_id"] for body in quick.app.received)
+    assert told == {acks[0].user_message_id: 2, acks[2].user_message_id: 2}
+    assert {body["message_id"] for body in host.received} == {acks[1].user_message_id}
+
+
+async def test_of_a_batch_of_events_only_the_unreadable_one_is_a_dead_letter(quick: Bench) -> None:
+    channel = await loopback(quick)
+    acks = [event_of(mo(str(n)), channel, "ack", sent_message_id="1") for n in range(3)]
+    wires = [dataclasses.replace(ack, event_url=quick.app.url()).to_wire() for ack in acks]
+    bad = b'{"event_type":8}'
+    await quick.broker.publish(names.event_queue(channel), b"\n".join([wires[0], bad, *wires[1:]]))
+    await quick.app.wait(3)
+    assert {body["message_id"] for body in quick.app.received} == {ack.user_message_id for ack in acks}
+    (letter,) = await dead_letters(quick, channel)
+    assert (letter.reason, letter.body) == ("unreadable", bad)
+    await has_none(quick, channel)

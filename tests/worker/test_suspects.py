@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from junebug import names
+from junebug.model import event_batch
 from junebug.model.callbacks import Callback
 from junebug.model.messages import Status, event_of
 from junebug.worker.suspects import Suspects
@@ -131,6 +133,23 @@ async def test_a_deadly_delivery_is_a_dead_letter_and_a_status(bench: Bench, cas
     await bench.app.wait(1)
     assert [body["content"] for body in bench.app.received] == ["goes on"]
     assert await bench.broker.queue_length(queue(channel)) == 0
+
+
+async def test_of_a_deadly_batch_of_events_each_is_begun_alone(bench: Bench) -> None:
+    events = [replace(event_of(mo(str(n)), "c", "ack", sent_message_id="s"), event_url=bench.app.url()) for n in range(3)]
+    deadly, batch = events[1].to_wire(), event_batch.together([event.to_wire() for event in events])
+    channel = await loopback(bench)
+    await bench.running(channel)
+    await bench.stop(channel)
+    for octets in (deadly, *batch):
+        for _ in range(2):
+            dies(bench.settings.suspects_path(channel), octets)
+    await bench.broker.publish_many(names.event_queue(channel), batch)
+    bench.start(channel)
+    await bench.app.wait(2)
+    assert {body["message_id"] for body in bench.app.received} == {events[n].user_message_id for n in (0, 2)}
+    (letter,) = await letters(bench, channel)
+    assert letter.body == deadly
 
 
 async def test_a_deadly_callback_is_not_called_again(bench: Bench) -> None:

@@ -27,16 +27,15 @@ def event(url: str | None) -> Event:
         (None, KEPT, ("http://kept/e", "kept-token")),
         ("http://carried/e", KEPT, ("http://kept/e", "kept-token")),
         ("http://carried/e", NOTHING_KEPT, ("http://carried/e", "carried-token")),
-        ("http://carried/e", None, ("http://carried/e", "carried-token")),
         (None, NOTHING_KEPT, None),
-        (None, None, None),
     ],
 )
 def test_an_event_goes_where_redis_says_or_else_where_it_says_itself(
-    carried: str | None, kept: EventTarget | None, wanted: tuple[str, str] | None
+    carried: str | None, kept: EventTarget, wanted: tuple[str, str] | None
 ) -> None:
     told = event(carried)
-    callbacks = event_callbacks(told, told.to_wire(), kept)
+    callbacks = event_callbacks(told, told.to_wire(), kept, "app")
+    assert [each.to for each in event_callbacks(told, told.to_wire(), kept, None)] == ["event_url"] * bool(wanted)
     to_url = [(each.url, each.auth_token) for each in callbacks if each.to == "event_url"]
     assert to_url == ([wanted] if wanted else [])
     (to_queue,) = (each for each in callbacks if each.to == "amqp_queue")

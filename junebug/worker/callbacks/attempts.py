@@ -18,7 +18,7 @@ from junebug import names
 from junebug.amqp import dead_letters
 from junebug.amqp.frames import Delivery
 from junebug.errors import MalformedMessage, Unroutable
-from junebug.model import templates
+from junebug.model import event_batch, templates
 from junebug.model.callbacks import Callback, DeadLetter, Reason, content_of
 from junebug.model.messages import Content, Status
 from junebug.model.presenter import body_of
@@ -146,18 +146,31 @@ class Attempts:
         return True
 
     async def parse(self, deliveries: Sequence[Delivery], parse: Callable[[bytes], T]) -> list[tuple[Delivery, T]]:
-        """Those that can be read, with what they say; the others go to the dead letters."""
+        """Those that can be read, with what they say; the others go to the dead letters: of a batch of events no more than
+        the one that is at fault.
+        """
         read = []
         for delivery in deliveries:
             if not self._context.may_begin(delivery):
-                await self._context.set_aside(delivery)
+                if not await self._taken_apart(delivery):
+                    await self._context.set_aside(delivery)
                 continue
             try:
                 read.append((delivery, parse(delivery.body)))
             except MalformedMessage as error:
-                log.error("unreadable message: moved to the dead letters", reason=str(error))
-                await dead_letters.bury_unreadable(self._context.broker, self._context.channel, delivery, str(error))
+                if not await self._taken_apart(delivery):
+                    log.error("unreadable message: moved to the dead letters", reason=str(error))
+                    await dead_letters.bury_unreadable(self._context.broker, self._context.channel, delivery, str(error))
         return read
+
+    async def _taken_apart(self, delivery: Delivery) -> bool:
+        """Whether it was a batch: each event in it comes again, alone."""
+        events = event_batch.apart(delivery.body)
+        if len(events) == 1:
+            return False
+        await self._context.broker.publish_surely(delivery.queue, events)
+        delivery.ack_now()
+        return True
 
     async def _bury(self, pending: PendingCallback, reason: Reason, error: str) -> None:
         letter = DeadLetter(reason=reason, error=error, callback=pending.callback)

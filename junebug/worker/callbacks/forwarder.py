@@ -18,10 +18,10 @@ import structlog
 from junebug import names
 from junebug.amqp.frames import Delivery
 from junebug.errors import StoreUnavailable
+from junebug.model import event_batch
 from junebug.model.callbacks import Callback, Destination
 from junebug.model.messages import Event, UserMessage, seconds_of
 from junebug.runtime.backoff import Backoff
-from junebug.stores.outbound import EventTarget
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.dispatcher import Dispatcher
 from junebug.worker.callbacks.source import PendingCallback, Source, at_last
@@ -81,9 +81,8 @@ class Forwarder:
     async def _read_messages(self, deliveries: Sequence[Delivery]) -> list[PendingCallback]:
         read = await self._attempts.parse(deliveries, UserMessage.from_wire)
         inbound, channel = self._context.stores.inbound, self._context.channel
-        await self._until_stored(
-            lambda: asyncio.gather(*(inbound.put(channel, message, delivery.body) for delivery, message in read))
-        )
+        stored = [(message.message_id, delivery.body) for delivery, message in read]
+        await self._until_stored(lambda: inbound.put_all(channel, stored))
         found = []
         for delivery, message in read:
             spec = self._context.spec()
@@ -91,7 +90,7 @@ class Forwarder:
             to = [kind for kind, url in urls if url]
             if not to:
                 log.warning("inbound message dropped: the channel has no destination", message_id=message.message_id)
-            finish = self._finish(delivery, "inbound_message", len(to))
+            finish = self._finish("inbound_message", len(to), delivery.ack)
             home = self._inbound if len(to) == 1 else None
             for kind in to:
                 since = seconds_of(message.timestamp)
@@ -102,44 +101,38 @@ class Forwarder:
     # --- events -------------------------------------------------------------------------------------------------------
 
     async def _read_events(self, deliveries: Sequence[Delivery]) -> list[PendingCallback]:
-        read = await self._attempts.parse(deliveries, Event.from_wire)
-        targets = await self._until_stored(lambda: asyncio.gather(*(self._event_target(event) for _, event in read)))
+        read = await self._attempts.parse(deliveries, _events)
+        events = [each for _, together in read for each in together]
+        outbound, channel = self._context.stores.outbound, self._context.channel
+        targets = iter(await self._until_stored(lambda: outbound.add_events(channel, events)))
         found = []
-        told_at = 0.0
-        for (delivery, event), target in zip(read, targets, strict=True):
-            callbacks = [
-                callback
-                for callback in event_callbacks(event, delivery.body, target)
-                if callback.to == "event_url" or self._context.spec().amqp_queue
-            ]
-            finish = self._finish(delivery, event.api_type, len(callbacks))
-            found += [PendingCallback(callback, event, delivery, finish) for callback in callbacks]
-            if callbacks and event.message_timestamp:
-                told_at = max(told_at, seconds_of(event.message_timestamp))
-        if (left := told_at + ANSWER_GRACE - time.time()) > 0:
+        told_at = ""
+        for delivery, together in read:
+            acknowledge = at_last(len(together), delivery.ack)
+            for wire, event in together:
+                callbacks = event_callbacks(event, wire, next(targets), self._context.spec().amqp_queue)
+                finish = self._finish(event.api_type, len(callbacks), acknowledge)
+                found += [PendingCallback(callback, event, delivery, finish) for callback in callbacks]
+                if callbacks and event.message_timestamp:
+                    told_at = max(told_at, event.message_timestamp)
+        if told_at and (left := seconds_of(told_at) + ANSWER_GRACE - time.time()) > 0:
             await asyncio.sleep(min(left, ANSWER_GRACE))
         return found
 
-    async def _event_target(self, event: Event) -> EventTarget | None:
-        """Where the message's events go, as Redis knows; None when no message is named."""
-        if not event.user_message_id:
-            return None
-        return await self._context.stores.outbound.add_event(self._context.channel, event)
-
     # --- both ---------------------------------------------------------------------------------------------------------
 
-    def _finish(self, delivery: Delivery, label: str, callbacks: int) -> Callable[[], None]:
-        """To be called at the end of each of its callbacks: the last one acknowledges, and it is counted."""
+    def _finish(self, label: str, callbacks: int, acknowledge: Callable[[], None]) -> Callable[[], None]:
+        """To be called at the end of each of its callbacks: with the last one it is counted, and acknowledged."""
 
         def finish() -> None:
             self._counts[label] += 1
-            delivery.ack()
+            acknowledge()
 
         if not callbacks:
             finish()
         return at_last(callbacks, finish)
 
-    async def _until_stored(self, call: Callable[[], Awaitable[list[R]]]) -> list[R]:
+    async def _until_stored(self, call: Callable[[], Awaitable[R]]) -> R:
         """The store's answers, however long Redis is away."""
         backoff = Backoff(FIRST_STORE_PAUSE, LONGEST_STORE_PAUSE)
         while True:
@@ -150,3 +143,8 @@ class Forwarder:
                     raise
                 log.warning("waiting for Redis", reason=str(error))
                 await backoff.pause()
+
+
+def _events(body: bytes) -> list[tuple[bytes, Event]]:
+    """Those in a message of the event queue, each as it stands there. Raises MalformedMessage."""
+    return [(wire, Event.from_wire(wire)) for wire in event_batch.apart(body)]

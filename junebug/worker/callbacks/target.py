@@ -41,16 +41,18 @@ def target_of(callback: Callback, spec: ChannelSpec) -> Target | None:
             return Target(routing_key=queue(spec.amqp_queue)) if spec.amqp_queue else None
 
 
-def event_callbacks(event: Event, wire: bytes, kept: EventTarget | None) -> list[Callback]:
-    """For the message's event_url (as Redis has `kept` it, or as it came with the event) and for the channel's queue.
-
-    Neither gets the URL itself, nor what else is not Vumi's, which the application's queue has no use for.
+def event_callbacks(event: Event, wire: bytes, kept: EventTarget, amqp_queue: str | None) -> list[Callback]:
+    """For the message's event_url (as Redis has `kept` it, or as it came with the event) and for the channel's queue, which
+    does not get the URL itself, nor what else is not Vumi's: it has no use for that.
     """
-    if event.event_url or event.message_timestamp:
-        wire = event.without_url().to_wire()
-    url, auth_token = event.event_url, event.event_auth_token
-    if kept and kept.url:
-        url, auth_token = kept.url, kept.auth_token
-    since = seconds_of(event.timestamp)
-    to_queue = Callback(to="amqp_queue", kind="event", id=event.event_id, wire=wire, since=since)
-    return [dataclasses.replace(to_queue, to="event_url", url=url, auth_token=auth_token), to_queue] if url else [to_queue]
+    url, auth_token = (kept.url, kept.auth_token) if kept.url else (event.event_url, event.event_auth_token)
+    if not (url or amqp_queue):
+        return []
+    callback = Callback(to="event_url", kind="event", id=event.event_id, wire=wire, url=url, auth_token=auth_token,
+                        since=seconds_of(event.timestamp))  # fmt: skip
+    callbacks = [callback] if url else []
+    if amqp_queue:
+        if event.event_url or event.message_timestamp:
+            wire = event.without_url().to_wire()
+        callbacks.append(dataclasses.replace(callback, to="amqp_queue", wire=wire, url=None, auth_token=None))
+    return callbacks

@@ -16,6 +16,7 @@ import structlog
 from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
+from junebug.model import event_batch
 from junebug.model.messages import Event, UserMessage, event_of, rejected, timestamp_now
 from junebug.transports.base import Accepted
 
@@ -47,7 +48,9 @@ class Outcomes:
         self._in_hand: dict[str, InHand] = {}
         """By message id. Of two with one id (one was delivered again) the first counts."""
         self._finished: list[InHand] = []
-        self._finished_event = asyncio.Event()
+        self._reports: list[tuple[bytes, asyncio.Future[None]]] = []
+        """Events that are to be published, and who waits for that."""
+        self._news = asyncio.Event()
 
     @property
     def unpublished(self) -> int:
@@ -91,7 +94,7 @@ class Outcomes:
         held.task = None
         held.events[:] = *events, *(replace(event, timestamp=timestamp_now()) for event in held.events)
         self._finished.append(held)
-        self._finished_event.set()
+        self._news.set()
 
     async def report(self, event: Event) -> None:
         """Publish a delivery report, of a message that is in hand behind its ack. Returns once RabbitMQ holds it."""
@@ -101,24 +104,40 @@ class Outcomes:
         if held:
             await held.released.wait()
             event = replace(event, timestamp=timestamp_now())
-        # another channel's, where that one sent what this tells of
-        await self._broker.publish_surely(names.event_queue(event.transport_name), (event.to_wire(),))
+        if event.transport_name != self._channel:  # where that one sent what this tells of
+            return await self._broker.publish_surely(names.event_queue(event.transport_name), (event.to_wire(),))
+        published = asyncio.get_running_loop().create_future()
+        self._reports.append((event.to_wire(), published))
+        self._news.set()
+        await published
 
     async def publish_forever(self) -> None:
-        """Publish the events that gathered as one batch, then acknowledge their messages."""
-        queue = names.event_queue(self._channel)
-        while True:
-            await self._finished_event.wait()
-            self._finished_event.clear()
-            batch = list(self._finished)
-            events = [event.to_wire() for held in batch for event in held.events]
-            if events:
-                await self._broker.publish_surely(queue, events)
-            await asyncio.gather(*(_call(held.on_reported) for held in batch if held.on_reported))
-            for held in batch:
-                held.delivery.ack()
-                self.release(held)
-            del self._finished[: len(batch)]
+        """Publish the events that gathered together, then acknowledge their messages."""
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                await self._publish_gathered()
+        finally:
+            for _, published in self._reports:
+                published.cancel()
+
+    async def _publish_gathered(self) -> None:
+        batch, reports = list(self._finished), list(self._reports)
+        events = [event.to_wire() for held in batch for event in held.events] + [wire for wire, _ in reports]
+        if events:
+            await self._broker.publish_surely(names.event_queue(self._channel), event_batch.together(events))
+        del self._reports[: len(reports)]
+        for _, published in reports:
+            if not published.done():
+                published.set_result(None)
+        if told := [_call(held.on_reported) for held in batch if held.on_reported]:
+            await asyncio.gather(*told)
+        for held in batch:
+            held.delivery.ack()
+            self.release(held)
+        del self._finished[: len(batch)]
+        if batch:
             self._on_published(len(batch))
 
 
