@@ -78,6 +78,69 @@ async def test_states_only_move_forward(store: TransportStore) -> None:
     assert tracked.reports == [("m1", "pending"), ("m1", "failed")]
 
 
+class Counting(TransportStore):
+    """What a channel keeps; `asked`: names that were read."""
+
+    def __init__(self, store: TransportStore) -> None:
+        super().__init__(store._redis, store._channel)
+        self.asked: list[str] = []
+        self.away = False
+
+    async def fields(self, *keys: str) -> list[dict[str, str]]:
+        self.asked += keys
+        return await super().fields(*keys)
+
+    async def put_fields(self, key: str, *args: Any, **more: Any) -> dict[str, str]:
+        if self.away:
+            raise StoreUnavailable("a test says so")
+        return await super().put_fields(key, *args, **more)
+
+
+async def test_of_what_was_sent_just_now_redis_is_not_asked(store: TransportStore) -> None:
+    tracked = Tracked(counting := Counting(store))
+    for n in range(20):
+        await tracked.sent(f"id-{n}", sent(f"m{n}"))
+        for status in ("pending", "pending", "delivered"):
+            assert await tracked.received(receipt(f"id-{n}", status)) == f"m{n}"
+    assert tracked.reports == [(f"m{n}", status) for n in range(20) for status in ("pending", "delivered")]
+    assert counting.asked == ["sent:id-0"], "in which form ids come is not known yet"
+    again = Tracked(store)  # the next process
+    await again.received(receipt("id-19"))
+    assert again.reports == []
+
+
+@pytest.mark.parametrize("status", ["pending", "delivered"])
+async def test_a_report_that_could_not_be_noted_is_noted_later_and_not_reported_again(
+    store: TransportStore, status: str
+) -> None:
+    tracked = Tracked(counting := Counting(store))
+    for n in range(2):
+        await tracked.sent(f"id-{n}", sent(f"m{n}"))
+    await tracked.received(receipt("id-0"))
+    counting.away = True
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await tracked.received(receipt("id-1", status))
+    counting.away = False
+    await tracked.received(receipt("id-1", status))
+    assert tracked.reports == [("m0", "delivered"), ("m1", status)]
+    again = Tracked(store)
+    await again.received(receipt("id-1", status))
+    assert again.reports == []
+
+
+async def test_only_so_many_are_remembered(store: TransportStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(correlation, "MAX_RECENT", 2)
+    tracked = Tracked(counting := Counting(store))
+    for n in range(5):
+        await tracked.sent(f"id-{n}", sent(f"m{n}"))
+    for n in range(5):
+        await tracked.received(receipt(f"id-{n}"))
+    assert [message for message, _ in tracked.reports] == [f"m{n}" for n in range(5)]
+    assert {"sent:id-0", "sent:id-1", "sent:id-2"} <= set(counting.asked)
+    assert "sent:id-4" not in counting.asked
+
+
 async def test_a_receipt_that_overtakes_is_parked(store: TransportStore) -> None:
     tracked = Tracked(store)
     assert await tracked.received(receipt("1", "pending")) is None

@@ -46,6 +46,8 @@ REMEMBERED = 10
 """How many receipts the form counts for that was the usual one before a restart."""
 PARK_TTL = 3600.0
 """Longest that a receipt without a message waits for it: more is not a race but a stranger's receipt."""
+MAX_RECENT = 5_000
+"""Messages of which nothing final is known yet, and that Redis need not be asked about."""
 
 
 class NotItsMessages(Exception):
@@ -76,6 +78,17 @@ class _Match:
         return {**self.receipt.details(), **parts}
 
 
+@dataclass(slots=True)
+class _Recent:
+    """What Redis holds of a message in one part that nothing final was reported of. `ends`: of the loop's clock."""
+
+    sent: SentPart
+    ends: float
+    status: str | None = None
+    is_noted: bool = True
+    """False: this status is reported, and Redis does not know it yet."""
+
+
 class ReceiptCorrelation:
     """One channel's."""
 
@@ -94,6 +107,7 @@ class ReceiptCorrelation:
         """Message that waits for its responses -> where it goes."""
         self._answered = asyncio.Event()
         self._unsaved: OrderedDict[str, SentPart] = OrderedDict()
+        self._recent: OrderedDict[str, _Recent] = OrderedDict()
         self._saver: asyncio.Task[None] | None = None
         self._locks = [asyncio.Lock() for _ in range(LOCKS)]
 
@@ -182,7 +196,12 @@ class ReceiptCorrelation:
     async def _save(self, key: str, sent: SentPart) -> list[_Match]:
         """Returns the receipts that are parked under this id."""
         fields = {"message": orjson.dumps(sent).decode()}
+        self._recent.pop(key, None)
         parked = await self._store.put_fields(f"sent:{key}", fields, self._config.sent_ttl, f"parked:{key}")
+        if sent.parts == 1 and not self._config.split_bind_prefix:  # there another process reports of it, too
+            self._recent[key] = _Recent(sent, asyncio.get_running_loop().time() + self._config.sent_ttl)
+            if len(self._recent) > MAX_RECENT:
+                self._recent.popitem(last=False)
         matches = []
         told = [Receipt(**orjson.loads(each)) for each in parked.values()]
         for receipt in sorted(told, key=lambda receipt: receipt.status != "pending"):
@@ -248,6 +267,7 @@ class ReceiptCorrelation:
         for provider_id in receipt.ids:
             candidates = receipt_ids.candidate_keys(provider_id)
             known = {key: sent for key in candidates if (sent := self._unsaved.get(key))}
+            known = known or self._recalled(candidates, receipt)
             if not known:
                 found = await self._store.fields(*(f"sent:{key}" for key in candidates))
                 known = {
@@ -260,6 +280,15 @@ class ReceiptCorrelation:
             if receipt.by_text and any(self._forms.allow(candidates[key], same_number=False) for key in known):
                 raise NotItsMessages
         return None
+
+    def _recalled(self, candidates: dict[str, set[str]], receipt: Receipt) -> dict[str, SentPart]:
+        """What would be found whatever else Redis holds: the id fits in its usual form, and so does the number."""
+        usual = self._forms.usual
+        for key in candidates:
+            recent = self._recent.get(key)
+            if recent and usual in candidates[key] and _same_number(receipt, recent.sent):
+                return {key: recent.sent} if recent.ends > asyncio.get_running_loop().time() else {}
+        return {}
 
     async def _match(
         self, provider_id: str, receipt: Receipt, known: dict[str, SentPart], *, learn: bool
@@ -300,8 +329,13 @@ class ReceiptCorrelation:
         sent, receipt = match.sent, match.receipt
         async with self._locks[hash(sent.message_id) % LOCKS]:
             status: str | None = receipt.status
+            recent = self._recent.get(match.key)
+            if recent and recent.sent.message_id != sent.message_id:
+                recent = None
             if sent.parts > 1:
                 status, before = await self._advance_part(match)
+            elif recent:
+                before = recent.status
             else:
                 (fields,) = await self._store.fields(f"sent:{match.key}")
                 # an id of long ago that comes again (counters wrap) must not inherit the status that it had then
@@ -309,10 +343,14 @@ class ReceiptCorrelation:
             if sent.message_id in self._partial or sent.message_id in self._early:
                 return self._early.setdefault(sent.message_id, []).append(match)
             before = self._returned.get(sent.message_id, before)
+            if status and recent and not recent.is_noted and recent.status == status:
+                return await self._note(match, status)
             if status is None or not receipts.moves_forward(before, status):
                 log.info("receipt that tells nothing new", message_id=sent.message_id, state=receipt.state, known=before)
                 return
             await self._report(sent.message_id, status, match.details(), sent.channel)
+            if recent:
+                recent.status, recent.is_noted = status, False
             await self._note(match, status)
 
     async def _advance_part(self, match: _Match) -> tuple[str | None, str | None]:
@@ -331,6 +369,11 @@ class ReceiptCorrelation:
         if sent.parts == 1:
             ttl = config.final_ttl if is_final else config.sent_ttl
             await self._store.put_fields(f"sent:{match.key}", {"status": status, "of": sent.message_id}, ttl)
+            recent = self._recent.get(match.key)
+            if recent and recent.sent.message_id == sent.message_id:
+                recent.status, recent.is_noted = status, True
+                if is_final:
+                    del self._recent[match.key]
             return
         ttl = config.completed_multipart_ttl if is_final else config.sent_ttl
         await self._store.put_fields(f"parts:{sent.message_id}", {"reported": status}, ttl)
