@@ -67,6 +67,7 @@ class HttpUrl:
         return parse(urljoin(f"{self.scheme}://{self.authority}{self.target}", reference))
 
 
+@functools.lru_cache(maxsize=256)
 def parse(text: str) -> HttpUrl:
     """Raises ValueError, which says what is wrong without showing the URL: it may hold a password."""
     if _CONTROL.search(text):

@@ -16,8 +16,9 @@ from junebug.stores import Stores
 from junebug.stores.transport import TransportStore
 from junebug.transports.smpp import correlation
 from junebug.transports.smpp.config import SmppConfig
-from junebug.transports.smpp.correlation import NotItsMessages, ReceiptCorrelation, SentPart
+from junebug.transports.smpp.correlation import NotItsMessages, ReceiptCorrelation
 from junebug.transports.smpp.receipts import Receipt
+from junebug.transports.smpp.recently_sent import SentPart
 from tests.polling import eventually
 from tests.servers import RedisServer
 

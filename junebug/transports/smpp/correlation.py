@@ -16,7 +16,7 @@ import contextlib
 import dataclasses
 import functools
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from junebug.transports.smpp import receipt_ids, receipts
 from junebug.transports.smpp.config import SmppConfig
 from junebug.transports.smpp.receipt_ids import IdForms
 from junebug.transports.smpp.receipts import Receipt
+from junebug.transports.smpp.recently_sent import RecentlySent, SentPart
 
 log = structlog.stdlib.get_logger("smpp")
 
@@ -55,17 +56,6 @@ class NotItsMessages(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class SentPart:
-    """What was accepted under one id of the provider's. Parts count from 1."""
-
-    message_id: str
-    channel: str
-    to_addr: str
-    part: int = 1
-    parts: int = 1
-
-
-@dataclass(frozen=True, slots=True)
 class _Match:
     """A receipt, the part that it is about, and the key of that part's id."""
 
@@ -76,17 +66,6 @@ class _Match:
     def details(self) -> dict[str, Any]:
         parts = {"part": self.sent.part, "parts": self.sent.parts} if self.sent.parts > 1 else {}
         return {**self.receipt.details(), **parts}
-
-
-@dataclass(slots=True)
-class _Recent:
-    """What Redis holds of a message in one part that nothing final was reported of. `ends`: of the loop's clock."""
-
-    sent: SentPart
-    ends: float
-    status: str | None = None
-    is_noted: bool = True
-    """False: this status is reported, and Redis does not know it yet."""
 
 
 class ReceiptCorrelation:
@@ -107,7 +86,9 @@ class ReceiptCorrelation:
         """Message that waits for its responses -> where it goes."""
         self._answered = asyncio.Event()
         self._unsaved: OrderedDict[str, SentPart] = OrderedDict()
-        self._recent: OrderedDict[str, _Recent] = OrderedDict()
+        # of two channels that share their ids, the other's process may be the one that reports
+        most = 0 if config.split_bind_prefix else MAX_RECENT
+        self._recent = RecentlySent(most, config.sent_ttl, asyncio.get_running_loop().time)
         self._saver: asyncio.Task[None] | None = None
         self._locks = [asyncio.Lock() for _ in range(LOCKS)]
 
@@ -196,12 +177,10 @@ class ReceiptCorrelation:
     async def _save(self, key: str, sent: SentPart) -> list[_Match]:
         """Returns the receipts that are parked under this id."""
         fields = {"message": orjson.dumps(sent).decode()}
-        self._recent.pop(key, None)
+        self._recent.forget(key)
         parked = await self._store.put_fields(f"sent:{key}", fields, self._config.sent_ttl, f"parked:{key}")
-        if sent.parts == 1 and not self._config.split_bind_prefix:  # there another process reports of it, too
-            self._recent[key] = _Recent(sent, asyncio.get_running_loop().time() + self._config.sent_ttl)
-            if len(self._recent) > MAX_RECENT:
-                self._recent.popitem(last=False)
+        if sent.parts == 1:
+            self._recent.add(key, sent)
         matches = []
         told = [Receipt(**orjson.loads(each)) for each in parked.values()]
         for receipt in sorted(told, key=lambda receipt: receipt.status != "pending"):
@@ -281,14 +260,11 @@ class ReceiptCorrelation:
                 raise NotItsMessages
         return None
 
-    def _recalled(self, candidates: dict[str, set[str]], receipt: Receipt) -> dict[str, SentPart]:
+    def _recalled(self, candidates: Mapping[str, Collection[str]], receipt: Receipt) -> dict[str, SentPart]:
         """What would be found whatever else Redis holds: the id fits in its usual form, and so does the number."""
         usual = self._forms.usual
-        for key in candidates:
-            recent = self._recent.get(key)
-            if recent and usual in candidates[key] and _same_number(receipt, recent.sent):
-                return {key: recent.sent} if recent.ends > asyncio.get_running_loop().time() else {}
-        return {}
+        found = self._recent.find([key for key, forms in candidates.items() if usual in forms])
+        return dict([found]) if found and _same_number(receipt, found[1]) else {}
 
     async def _match(
         self, provider_id: str, receipt: Receipt, known: dict[str, SentPart], *, learn: bool
@@ -300,14 +276,17 @@ class ReceiptCorrelation:
             await self._learn(candidates, receipt, known)
         # an id that stands in the text only, beside another, may be of another numbering
         needs_number = receipt.by_text or provider_id != receipt.provider_id
-        for key, sent in sorted(known.items(), key=lambda item: self._forms.usual not in candidates[item[0]]):
+        usual = self._forms.usual
+        for key, sent in sorted(known.items(), key=lambda item: usual not in candidates[item[0]]):
             same = _same_number(receipt, sent)
             if (same or not needs_number) and self._forms.allow(candidates[key], same_number=same):
-                others = tuple(each for each in receipt.ids if each != provider_id)
-                return _Match(key, sent, dataclasses.replace(receipt, provider_id=provider_id, other_ids=others))
+                if provider_id != receipt.provider_id:
+                    others = tuple(each for each in receipt.ids if each != provider_id)
+                    receipt = dataclasses.replace(receipt, provider_id=provider_id, other_ids=others)
+                return _Match(key, sent, receipt)
         return None
 
-    async def _learn(self, candidates: dict[str, set[str]], receipt: Receipt, known: dict[str, SentPart]) -> None:
+    async def _learn(self, candidates: Mapping[str, Collection[str]], receipt: Receipt, known: dict[str, SentPart]) -> None:
         if self._forms.usual is None:
             (form,) = await self._store.get("receipt_form")
             if form:
@@ -329,9 +308,7 @@ class ReceiptCorrelation:
         sent, receipt = match.sent, match.receipt
         async with self._locks[hash(sent.message_id) % LOCKS]:
             status: str | None = receipt.status
-            recent = self._recent.get(match.key)
-            if recent and recent.sent.message_id != sent.message_id:
-                recent = None
+            recent = self._recent.of(match.key, sent)
             if sent.parts > 1:
                 status, before = await self._advance_part(match)
             elif recent:
@@ -369,11 +346,7 @@ class ReceiptCorrelation:
         if sent.parts == 1:
             ttl = config.final_ttl if is_final else config.sent_ttl
             await self._store.put_fields(f"sent:{match.key}", {"status": status, "of": sent.message_id}, ttl)
-            recent = self._recent.get(match.key)
-            if recent and recent.sent.message_id == sent.message_id:
-                recent.status, recent.is_noted = status, True
-                if is_final:
-                    del self._recent[match.key]
+            self._recent.noted(match.key, sent, status, is_final=is_final)
             return
         ttl = config.completed_multipart_ttl if is_final else config.sent_ttl
         await self._store.put_fields(f"parts:{sent.message_id}", {"reported": status}, ttl)

@@ -5,8 +5,10 @@ Neighbours: receipts.py (what is a receipt), correlation.py (looks for the messa
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
+from collections.abc import Collection, Mapping
 
 HINT = 2
 """How many receipts it counts for that letters are among the digits of ids on one side only."""
@@ -34,10 +36,11 @@ _UUID = re.compile(r"\{?[0-9a-f]{0,8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?")
 """Its first group may have lost its leading zeros."""
 
 
-def candidate_keys(provider_id: str) -> dict[str, set[str]]:
+@functools.lru_cache(maxsize=1024)
+def candidate_keys(provider_id: str) -> Mapping[str, Collection[str]]:
     """Key of each submit_sm_resp's id that a receipt's id may stand for -> the forms by which it does."""
     same = key(provider_id)
-    found = {same: {"same"}}
+    found: dict[str, set[str]] = {same: {"same"}}
     if same.isascii() and same.isdigit() and len(same) <= 39:  # 128 bits
         found.setdefault(f"{int(same):x}", set()).add("hex")
     if len(same) <= 32 and re.fullmatch("[0-9a-f]+", same):
@@ -69,10 +72,11 @@ class IdForms:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._letters: set[str] = set()
+        self.usual: str | None = None
+        """None while nothing is known."""
 
-    @property
-    def usual(self) -> str | None:
-        """None while nothing is known. The plainer form wins a tie."""
+    def _most_often(self) -> str | None:
+        """The plainer form wins a tie."""
         scores = self._counts
         if len(self._letters) == 1:
             scores = scores + Counter({"hex" if "sent" in self._letters else "decimal": HINT})
@@ -82,14 +86,16 @@ class IdForms:
         """An id as it was `sent` to us in a response, or `received` in a receipt: only one in base 16 has letters."""
         if where not in self._letters and not key.isdigit() and set(key) <= _HEX_DIGITS:
             self._letters.add(where)
+            self.usual = self._most_often()
 
     def count(self, form: str, times: int = 1) -> None:
         """It fitted, the number that the message went to being right as well."""
         self._counts[form] += times
         if self._counts[form] > MOST_COUNTED:
             self._counts = Counter({each: count // 2 for each, count in self._counts.items()})
+        self.usual = self._most_often()
 
-    def allow(self, forms: set[str], *, same_number: bool) -> bool:
+    def allow(self, forms: Collection[str], *, same_number: bool) -> bool:
         """Whether an id that is equal in one of these forms is the same id."""
         usual = self.usual
         if usual is None:

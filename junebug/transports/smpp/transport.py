@@ -26,9 +26,10 @@ from junebug.smpp.window import Window
 from junebug.transports.base import Accepted, Transport, TransportContext
 from junebug.transports.smpp import CHANNEL_TYPE, mt
 from junebug.transports.smpp.config import SmppConfig
-from junebug.transports.smpp.correlation import ReceiptCorrelation, SentPart
+from junebug.transports.smpp.correlation import ReceiptCorrelation
 from junebug.transports.smpp.inbound import Inbound
 from junebug.transports.smpp.pdu_log import PduLog
+from junebug.transports.smpp.recently_sent import SentPart
 from junebug.transports.smpp.submit_scheduler import SchedulerClosed, SubmitScheduler, Ticket
 
 MAX_REMEMBERED = 10_000

@@ -56,7 +56,7 @@ class Destination:
         self._delays = context.settings.callback_retry_delays
         self._breaker = CircuitBreaker(self._delays)
         self._queue: KeyedQueue[PendingCallback] = KeyedQueue(context.settings.callback_concurrency)
-        self._calls: dict[asyncio.Task[Outcome | None], PendingCallback] = {}
+        self._calls: dict[asyncio.Task[None], PendingCallback] = {}
         self._conclusions: set[asyncio.Task[None]] = set()
         self._failed: dict[PendingCallback, Outcome] = {}
         """What failed since the destination last showed life."""
@@ -133,17 +133,29 @@ class Destination:
     # --- calls --------------------------------------------------------------------------------------------------------
 
     def _begin_calls(self) -> None:
-        while not self._breaker.is_open and (pending := self._queue.begin()):
-            task = self._context.own("callback", self._call(pending))
+        while pending := self._next():
+            task = self._context.own("callbacks", self._call_on(pending))
             self._calls[task] = pending
-            task.add_done_callback(self._on_called)  # it is called even if the task is cancelled before it begins
+            task.add_done_callback(self._on_ended)
 
-    async def _call(self, pending: PendingCallback) -> Outcome | None:
-        return await self._attempts.call(pending) if pending.is_wanted else None
+    def _next(self) -> PendingCallback | None:
+        return None if self._breaker.is_open else self._queue.begin()
 
-    def _on_called(self, task: asyncio.Task[Outcome | None]) -> None:
-        pending = self._calls.pop(task)
-        self._learn(pending, None if task.cancelled() or task.exception() else task.result())
+    async def _call_on(self, pending: PendingCallback | None) -> None:
+        """One after the other, as long as there are any: a task for each would cost as much as half of its call."""
+        task = asyncio.current_task()
+        assert task
+        while pending:
+            self._calls[task] = pending
+            outcome = await self._attempts.call(pending) if pending.is_wanted else None
+            del self._calls[task]
+            self._learn(pending, outcome)
+            pending = self._next()
+
+    def _on_ended(self, task: asyncio.Task[None]) -> None:
+        """Cancelled, it may be before it began; or there was no more to call."""
+        if pending := self._calls.pop(task, None):
+            self._learn(pending, None)
         self._begin_calls()
 
     def _learn(self, pending: PendingCallback, outcome: Outcome | None) -> None:

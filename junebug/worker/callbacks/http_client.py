@@ -127,6 +127,10 @@ class _Connection(asyncio.Protocol):
     """One call at a time."""
 
     is_open = False
+    _ends = 0.0
+    """When the call under way is over, by the loop's clock."""
+    _is_draining = False
+    """The head of its answer is there."""
 
     def __init__(self, on_lost: Callable[[_Connection], None]) -> None:
         self._on_lost = on_lost
@@ -154,18 +158,17 @@ class _Connection(asyncio.Protocol):
 
     async def ask(self, request: bytes, ends: float) -> Answer:
         """Raises NoAnswer, TimeoutError."""
+        loop = asyncio.get_running_loop()
         answer = self._answer = Answer()
-        self._is_answered = asyncio.get_running_loop().create_future()
+        self._is_answered = loop.create_future()
         try:
             if not self.is_open:
                 answer.end()
             else:
                 self._write(request)
-                async with asyncio.timeout_at(ends):
-                    await self._is_answered
-        except TimeoutError:
-            if answer.status is None:
-                raise
+                self._ends, self._is_draining = ends, False
+                self._timer = loop.call_at(ends, self._stop_waiting)
+                await self._is_answered
         finally:
             self.wake()
             self._answer = None
@@ -173,6 +176,8 @@ class _Connection(asyncio.Protocol):
                 answer.can_go_on = False
                 self.close()
         if answer.status is None:
+            if not answer.is_over:
+                raise TimeoutError
             raise NoAnswer("the answer is no HTTP" if answer.octets else "the connection was closed without an answer")
         return answer
 
@@ -203,8 +208,12 @@ class _Connection(asyncio.Protocol):
     def _look(self, answer: Answer) -> None:
         if answer.is_over:
             self._stop_waiting()
-        elif answer.is_head_over and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(DRAIN_TIMEOUT, self._stop_waiting)
+        elif answer.is_head_over and not self._is_draining:
+            self._is_draining = True
+            loop = asyncio.get_running_loop()
+            ends = min(self._ends, loop.time() + DRAIN_TIMEOUT)
+            self.wake()
+            self._timer = loop.call_at(ends, self._stop_waiting)
 
     def _stop_waiting(self) -> None:
         if not self._is_answered.done():
@@ -214,9 +223,9 @@ class _Connection(asyncio.Protocol):
 def _head(url: HttpUrl, headers: Mapping[str, str]) -> bytes:
     """Raises ValueError."""
     lines = [f"POST {url.target} HTTP/1.1", f"Host: {url.authority}", *(f"{name}: {text}" for name, text in headers.items())]
-    for line in lines:
-        if _CONTROL.search(line):
-            raise ValueError(f"{line.partition(':')[0]} holds a control character")
+    if _CONTROL.search("".join(lines)):
+        name = next(line.partition(":")[0] for line in lines if _CONTROL.search(line))
+        raise ValueError(f"{name} holds a control character")
     return "\r\n".join([*lines, "", ""]).encode()
 
 
