@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 
 from junebug import names
 from junebug.amqp.outbound_queue import list_queued
+from junebug.amqp.publisher import ConfirmChannel
 from junebug.amqp.rpc import RpcClient
-from junebug.errors import JunebugError, NotSent, Rejected, UnknownOutcome
+from junebug.errors import JunebugError, NotSent, Rejected, StoreUnavailable, UnknownOutcome
 from junebug.logs.tail import tail
-from junebug.model.messages import UserMessage, format_timestamp
+from junebug.model.messages import UserMessage, format_timestamp, new_id
 from junebug.model.spec import ChannelSpec
+from junebug.stores.outbound import OutboundStore
 from junebug.transports.base import Accepted, Report, Transport
 from junebug.worker import commands
 from tests.polling import eventually
@@ -554,6 +557,77 @@ async def test_a_send_under_way_at_a_stop_is_finished(bench: Bench, scripted: ty
     events = await bench.stores.outbound.events(channel, message_id)
     assert queued[0] == 1
     assert (queued[1], len(events)) in [(1, 0), (0, 1), (1, 1)]  # both: the forwarder stopped before it took it off its queue
+
+
+def events_told(monkeypatch: pytest.MonkeyPatch, channel: str) -> list[bytes]:
+    """What is published from now on to the channel's queue of events."""
+    told: list[bytes] = []
+    publish = ConfirmChannel.publish
+
+    async def noted(self: ConfirmChannel, exchange: str, routing_key: str, bodies: Sequence[bytes], *more: Any) -> None:
+        if routing_key == names.event_queue(channel):
+            told.extend(bodies)
+        await publish(self, exchange, routing_key, bodies, *more)
+
+    monkeypatch.setattr(ConfirmChannel, "publish", noted)
+    return told
+
+
+async def reported(self: ScriptedTransport, message: UserMessage) -> str:
+    """Its receipt comes a moment after it."""
+    report = self.context.delivery_report(message.message_id, "delivered")
+    asyncio.get_running_loop().call_later(0.01, lambda: asyncio.create_task(report))
+    return "id"
+
+
+async def has_events(bench: Bench, channel: str, message_id: str) -> None:
+    async def both() -> bool:
+        events = await bench.stores.outbound.events(channel, message_id)
+        return [event.event_type for event in events] == ["ack", "delivery_report"]
+
+    await eventually(both)
+
+
+@pytest.mark.parametrize("amqp_queue", [None, "app"])
+async def test_events_that_nobody_is_told_of_are_only_kept(
+    bench: Bench, scripted: type[ScriptedTransport], monkeypatch: pytest.MonkeyPatch, amqp_queue: str | None
+) -> None:
+    scripted.outcomes.append(reported)
+    app_queue = amqp_queue and f"{amqp_queue}-{new_id()}"
+    channel = await bench.channel("scripted", {}, amqp_queue=app_queue)
+    await bench.running(channel)
+    told = events_told(monkeypatch, channel)
+    await has_events(bench, channel, await bench.send(channel, "1", "x"))
+    assert len(told) == (2 if amqp_queue else 0)
+    if app_queue:
+        await bench.broker.delete_queues([names.event_queue(app_queue), names.outbound_queue(app_queue)])
+
+    async def counted() -> bool:
+        rates = await bench.stores.rates.rates(channel)
+        return rates["submitted"] > 0 and rates["delivery_succeeded"] > 0
+
+    await eventually(counted)
+
+
+async def test_while_redis_is_away_events_of_all_messages_wait_on_rabbitmq(
+    bench: Bench, scripted: type[ScriptedTransport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_events = OutboundStore.add_events
+    failures = 1
+
+    async def away(self: OutboundStore, *args: Any) -> Any:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise StoreUnavailable("a test says so")
+        return await add_events(self, *args)
+
+    monkeypatch.setattr(OutboundStore, "add_events", away)
+    scripted.outcomes.append(reported)
+    channel = await channel_of(bench)
+    told = events_told(monkeypatch, channel)
+    await has_events(bench, channel, await bench.send(channel, "1", "x"))
+    assert len(told) == 2
 
 
 async def test_a_send_that_never_ends_does_not_hold_up_the_stop(

@@ -1,12 +1,14 @@
 """Outcomes: what became of each message, published to the channel's event queue: `submitted` before any report, always.
 
 The sender tells of each message that it begins, and how it ended; the transport's reports come through here, too. A
-message is acknowledged to RabbitMQ when its events are confirmed there.
+message is acknowledged to RabbitMQ when its events are confirmed there. Those that nobody wants to be told of, as the message
+has no event_url and the channel no amqp_queue, are only kept in Redis, for who asks the API.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,13 +16,18 @@ from typing import Any
 import structlog
 
 from junebug import names
-from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
+from junebug.errors import StoreUnavailable
 from junebug.model import event_batch
 from junebug.model.messages import Event, UserMessage, event_of, rejected, timestamp_now
 from junebug.transports.base import Accepted
+from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("sender")
+
+MOST_REMEMBERED = 10_000
+STORE_PAUSE = 5.0
+"""Seconds in which Redis, when it did not answer, is not waited for again."""
 
 
 @dataclass(eq=False, slots=True)
@@ -39,18 +46,29 @@ class InHand:
 
 
 class Outcomes:
-    def __init__(self, broker: Broker, channel: str, acks: bool, on_published: Callable[[int], None]) -> None:
-        """`acks`: whether the application hears of what was accepted. `on_published(n)`: n messages are done with."""
-        self._broker = broker
-        self._channel = channel
+    def __init__(
+        self, context: ChannelContext, acks: bool, counts: Counter[str], on_published: Callable[[int], None]
+    ) -> None:
+        """`acks`: whether the application hears of what was accepted. `counts`: label -> events, for the rates; the
+        forwarder counts those that it gets. `on_published(n)`: n messages are done with.
+        """
+        self._broker = context.broker
+        self._channel = context.channel
+        self._spec = context.spec
+        self._store = context.stores.outbound
+        self._counts = counts
         self._acks = acks
         self._on_published = on_published
         self._in_hand: dict[str, InHand] = {}
         """By message id. Of two with one id (one was delivered again) the first counts."""
         self._finished: list[InHand] = []
-        self._reports: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._reports: list[tuple[Event, asyncio.Future[None]]] = []
         """Events that are to be published, and who waits for that."""
         self._news = asyncio.Event()
+        self._without_url: OrderedDict[str, None] = OrderedDict()
+        """The last messages that have no event_url."""
+        self._store_again_at = 0.0
+        """When Redis is asked next, by the loop's clock, after it was away."""
 
     @property
     def unpublished(self) -> int:
@@ -94,6 +112,10 @@ class Outcomes:
         held.task = None
         held.events[:] = *events, *(replace(event, timestamp=timestamp_now()) for event in held.events)
         self._finished.append(held)
+        if not held.message.event_url:
+            self._without_url[held.message.message_id] = None
+            if len(self._without_url) > MOST_REMEMBERED:
+                self._without_url.popitem(last=False)
         self._news.set()
 
     async def report(self, event: Event) -> None:
@@ -107,7 +129,7 @@ class Outcomes:
         if event.transport_name != self._channel:  # where that one sent what this tells of
             return await self._broker.publish_surely(names.event_queue(event.transport_name), (event.to_wire(),))
         published = asyncio.get_running_loop().create_future()
-        self._reports.append((event.to_wire(), published))
+        self._reports.append((event, published))
         self._news.set()
         await published
 
@@ -124,21 +146,40 @@ class Outcomes:
 
     async def _publish_gathered(self) -> None:
         batch, reports = list(self._finished), list(self._reports)
-        events = [event.to_wire() for held in batch for event in held.events] + [wire for wire, _ in reports]
-        if events:
-            await self._broker.publish_surely(names.event_queue(self._channel), event_batch.together(events))
+        events = [event for held in batch for event in held.events] + [event for event, _ in reports]
+        told = [event.to_wire() for event in await self._to_tell(events)]
+        if told:
+            await self._broker.publish_surely(names.event_queue(self._channel), event_batch.together(told))
         del self._reports[: len(reports)]
         for _, published in reports:
             if not published.done():
                 published.set_result(None)
-        if told := [_call(held.on_reported) for held in batch if held.on_reported]:
-            await asyncio.gather(*told)
+        if calls := [_call(held.on_reported) for held in batch if held.on_reported]:
+            await asyncio.gather(*calls)
         for held in batch:
             held.delivery.ack()
             self.release(held)
         del self._finished[: len(batch)]
         if batch:
             self._on_published(len(batch))
+
+
+    async def _to_tell(self, events: list[Event]) -> list[Event]:
+        """Those that somebody is to be told of, or of which it is not known; the others are kept in Redis now."""
+        now = asyncio.get_running_loop().time()
+        quiet = [event for event in events if not event.event_url and event.user_message_id in self._without_url]
+        if not quiet or self._spec().amqp_queue or now < self._store_again_at:
+            return events
+        try:
+            targets = await self._store.add_events(self._channel, [(event.to_wire(), event) for event in quiet])
+        except StoreUnavailable:
+            self._store_again_at = now + STORE_PAUSE
+            return events
+        # an older Junebug's message may have its event_url in Redis only
+        kept = [event for event, target in zip(quiet, targets, strict=True) if not target.url]
+        self._counts.update(event.api_type for event in kept)
+        ids = {event.event_id for event in kept}
+        return [event for event in events if event.event_id not in ids]
 
 
 async def _call(on_reported: Callable[[], Awaitable[None]]) -> None:

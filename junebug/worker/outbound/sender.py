@@ -74,7 +74,7 @@ class Sender:
         self._choosing = asyncio.Lock()
         self._permitted = False
         self._arrived = asyncio.Event()
-        self._outcomes = Outcomes(context.broker, context.channel, transport.acks, self._on_published)
+        self._outcomes = Outcomes(context, transport.acks, counts, self._on_published)
         self.report = self._outcomes.report
         """Publish a delivery report, in its place."""
         self._idle = asyncio.Event()
