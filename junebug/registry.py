@@ -18,9 +18,11 @@ import jsonschema_rs
 import orjson
 import structlog
 
+from junebug.config.declaration import Settings
 from junebug.errors import ConfigError, InvalidBody, InvalidChannelConfig, InvalidChannelType, Rejected
 from junebug.logs.redaction import REDACTED
 from junebug.model.messages import UserMessage
+from junebug.model.spec import ChannelSpec
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -51,6 +53,9 @@ class ChannelType:
     check_message: str = ""
     """For what no schema can say: a function of (config, UserMessage), named likewise, that the API asks before it takes a
     message. It raises MessageTooLong for what can never be sent, or Rejected for its channel_data."""
+    show_log: str = ""
+    """A function of (config, entry), named likewise, by which the API shows an entry of a channel's log: what is logged for
+    each message is written as briefly as may be."""
 
 
 class Registry:
@@ -132,6 +137,14 @@ class Registry:
             except Rejected as error:
                 raise InvalidBody([(error.reason, ["properties", "channel_data"])]) from None
 
+    def show_log(self, name: str, config: dict[str, Any], entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Entries of a channel's log as people want to see them."""
+        show = self._types[name].show_log if name in self._types else ""
+        if not show:
+            return list(entries)
+        function = load_object(show, f"show_log of channel type {name}")
+        return [function(config, entry) for entry in entries]
+
     def without_unknown(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
         """The config without options that the type does not know (an older Junebug stored anything), or that are null."""
         schema, given = self.get(name).config_schema, _without_nulls(config)
@@ -157,9 +170,10 @@ class Registry:
                 restored = _replace(restored, path, lambda value, s=stored: s if value == REDACTED else value)
         return restored
 
-    def secret_values(self, name: str, config: dict[str, Any]) -> list[str]:
-        """The secrets themselves, for a log that must mask them wherever they turn up."""
-        found = (_lookup(config, path) for path in self._secrets(name))
+    def secret_values(self, spec: ChannelSpec, settings: Settings) -> list[str]:
+        """The secrets themselves, for a channel's log, which must mask them wherever they turn up."""
+        others = (settings.callback_secret, spec.callback_secret, spec.mo_url_auth_token, *settings.server_passwords)
+        found = (*(_lookup(spec.config, path) for path in self._secrets(spec.type)), *others)
         return [value for value in found if isinstance(value, str) and value]
 
     def _secrets(self, name: str) -> list[list[str]]:

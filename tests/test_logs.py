@@ -75,6 +75,34 @@ def test_an_entry_has_the_fields_of_the_spec_and_its_ids(here: Settings) -> None
 
 
 @pytest.mark.usefixtures("logging_as_before")
+@pytest.mark.parametrize("bound", [False, True])
+def test_lines_of_all_levels_come_in_order_with_what_is_bound(here: Settings, bound: bool) -> None:
+    install(here, Redactor(["sesame"]))
+    log = structlog.stdlib.get_logger("x")
+    log = log.bind(message_id="m1") if bound else log
+    log.debug("not shown")
+    for number, level in enumerate(("info", "warning", "error", "exception", "critical")):
+        getattr(log, level)("said %s", number, secret="open sesame", to="sesame")
+        logging.getLogger("y").warning("sesame between")
+    entries = newest(here, 10)[::-1]
+    assert [entry["message"] for entry in entries[::2]] == [f"said {number}" for number in range(5)]
+    assert [entry["level"] for entry in entries[::2]] == [20, 30, 40, 40, 50]
+    assert {entry["message"] for entry in entries[1::2]} == {f"{REDACTED} between"}
+    for entry in entries[::2]:
+        assert (entry["secret"], entry["to"], entry.get("message_id")) == (f"open {REDACTED}", "sesame", "m1" if bound else None)
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_a_secret_is_masked_in_what_was_said_before_it_was_one(here: Settings) -> None:
+    redactor = Redactor()
+    install(here, redactor)
+    structlog.stdlib.get_logger().info("sesame")
+    redactor.replace(["sesame"])
+    structlog.stdlib.get_logger().info("sesame")
+    assert [entry["message"] for entry in newest(here, 2)] == [REDACTED, "sesame"]
+
+
+@pytest.mark.usefixtures("logging_as_before")
 def test_an_exception_is_an_object(here: Settings) -> None:
     install(here, Redactor(["sesame"]))
     try:
@@ -266,7 +294,9 @@ def test_userinfo_is_masked_only_where_there_is_some() -> None:
 
 def test_a_bad_record_hurts_nobody(here: Settings) -> None:
     handler = ChannelLog(Path(here.logging_path) / "c", "c", 1000, 2, Redactor())
-    handler.handle(logging.LogRecord("x", 20, "f", 1, {"event": "odd \ud800", "what": object(), "n": 2**80}, None, None))
+    handler.write(20, "odd \ud800", (), {"what": object(), "n": 2**80, "message_id": object()})
+    handler.write(20, "%s and %s", ("too few",), {})
+    handler.handle(logging.LogRecord("x", 20, "f", 1, "%s and %s", ("too few",), None))
     handler.close()
     (entry,) = tail(here.logging_path, "c", 1)
     assert (entry["message"], entry["n"]) == ("odd ?", 2**80)

@@ -60,7 +60,7 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
     queue = QueueControl(broker, stores, specs, queues, asking)
     dead_letters = DeadLetters(broker, specs, queues)
     messages = Messages(settings, stores, registry, specs, queues, Idempotency(settings, stores.idempotency))
-    logs = Logs(settings, stores)
+    logs = Logs(settings, stores, registry)
     health = Health(settings, stores, broker)
 
     app = web.Application(middlewares=[middleware(settings)], client_max_size=settings.max_body_size)

@@ -10,9 +10,12 @@ REDACTED = "********"
 """What stands for a secret wherever one would be shown."""
 _USERINFO = re.compile(r"(?<=://)[^/\s\"?#]*@")
 _AUTHORIZATION = re.compile(r"\b(Token|Basic|Bearer)\s+[^\s\"',}]+")
+UNMASKED = frozenset(("message_id", "event_type", "delivery_status", "direction", "hex", "to"))
+"""Fields of log lines that hold ids, words of ours and octets."""
 LONGEST_TEXT = 150_000
 """Characters; a PDU in hexadecimal has 140,000."""
 LONGEST_USERINFO = 1000
+MOST_PHRASES = 500
 SHORTEST_MASKED = 3
 """Secrets shorter than this are not searched for in texts: masking each `1` would hide the log, not the secret."""
 
@@ -30,7 +33,17 @@ class Redactor:
 
     def replace(self, secrets: Iterable[str]) -> None:
         """Know these secrets from now on (and no others)."""
+        self._phrases: dict[str, str] = {}
         self._secrets = sorted({s for s in secrets if len(s) >= SHORTEST_MASKED}, key=len, reverse=True)
+
+    def phrase(self, text: str) -> str:
+        """The same as `text`, of what is said again and again."""
+        masked = self._phrases.get(text)
+        if masked is None:
+            if len(self._phrases) >= MOST_PHRASES:
+                self._phrases.clear()
+            masked = self._phrases[text] = self.text(text)
+        return masked
 
     def text(self, text: str) -> str:
         """Linear; of what is longer than any log line need be, the beginning."""

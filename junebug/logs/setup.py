@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from junebug.logs.channel_log import ChannelLog
+from junebug.logs.channel_log import ChannelLog, ChannelLogger
 from junebug.logs.files import LogFile
 from junebug.logs.redaction import Redactor
 from junebug.logs.writer import LogWriter, Sink, WrittenHandler
@@ -44,6 +44,9 @@ def setup_channel_logging(path: Path, channel: str, redactor: Redactor, *, rotat
     """
     handler = ChannelLog(path, channel, rotate_size, max_files, redactor)
     _install([handler])
+    structlog.configure(
+        processors=[], wrapper_class=ChannelLogger, logger_factory=lambda *args: handler, cache_logger_on_first_use=False
+    )
     return handler
 
 

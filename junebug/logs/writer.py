@@ -14,8 +14,8 @@ from typing import Protocol
 
 MAX_WAITING = 20_000
 """Lines."""
-GATHER = 0.02
-"""Seconds that a line may wait for others: it is woken for many at a time."""
+GATHER = 0.005
+"""Seconds that a line may wait for others: the thread is woken for many at a time."""
 FLUSH_TIMEOUT = 2.0
 
 
@@ -36,11 +36,12 @@ class WrittenHandler(logging.Handler):
         self.writer = writer
 
     def line(self, record: logging.LogRecord) -> bytes:
-        return self.format(record).encode("utf-8", "replace")
+        """With its line end."""
+        return self.format(record).encode("utf-8", "replace") + b"\n"
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.writer.put(self.sink, self.line(record) + b"\n")
+            self.writer.put(self.sink, self.line(record))
         except Exception:
             self.handleError(record)
 

@@ -58,7 +58,7 @@ class TransportContext:
     """
 
     def __post_init__(self) -> None:
-        self.log = structlog.stdlib.get_logger("transport")
+        self.log = structlog.stdlib.get_logger("transport").bind()  # bound once: each message is logged
         self.may_begin: Callable[[bytes], bool] = lambda octets: True
         """To be asked before what a provider sends is looked at, where it sends again what was not answered. False: this
         channel's processes die of it. Then it is to be `set_aside`, and answered so that the provider does not repeat it.

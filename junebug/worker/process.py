@@ -246,9 +246,7 @@ class ChannelWorker:
     def _use(self, spec: ChannelSpec) -> None:
         self._spec = spec
         self._rate_limit.set(spec.rate_limit_count, spec.rate_limit_window)
-        others = (self._settings.callback_secret, spec.callback_secret, spec.mo_url_auth_token)
-        of_config = self._registry.secret_values(spec.type, spec.config)
-        self._redactor.replace([*of_config, *self._settings.server_passwords, *filter(None, others)])
+        self._redactor.replace(self._registry.secret_values(spec, self._settings))
 
     async def _consume_app_queue(self, before: str | None, now: str | None) -> None:
         """Take outbound messages from `{amqp_queue}.outbound` too (COMPAT §3)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
@@ -11,6 +12,10 @@ from junebug.api.http import channel_id, reply
 from junebug.config.declaration import Settings
 from junebug.errors import ApiUsageError
 from junebug.logs import tail
+from junebug.logs.redaction import UNMASKED, Redactor
+from junebug.logs.writer import GATHER
+from junebug.model.spec import ChannelSpec
+from junebug.registry import Registry
 from junebug.stores import Stores
 
 
@@ -20,14 +25,23 @@ class Logs:
 
     settings: Settings
     stores: Stores
+    registry: Registry
 
     async def get(self, request: web.Request) -> web.Response:
         channel = channel_id(request)
         count = parse_count(request.query.get("n"), self.settings.max_logs)
-        await self.stores.channels.get(channel)
+        spec = await self.stores.channels.get(channel)
         message_id = request.query.get("message_id")
-        entries = await asyncio.to_thread(tail.tail, self.settings.logging_path, channel, count, message_id)
-        return reply(200, "logs retrieved", entries)
+        await asyncio.sleep(2 * GATHER)  # what the channel has logged until now is in its file then
+        return reply(200, "logs retrieved", await asyncio.to_thread(self._read, spec, count, message_id))
+
+    def _read(self, spec: ChannelSpec, count: int, message_id: str | None) -> list[dict[str, Any]]:
+        entries = tail.tail(self.settings.logging_path, spec.id, count, message_id)
+        redactor = Redactor(self.registry.secret_values(spec, self.settings))
+        shown = self.registry.show_log(spec.type, spec.config, entries)
+        return [
+            {name: value if name in UNMASKED else redactor.value(value) for name, value in entry.items()} for entry in shown
+        ]
 
 
 def parse_count(text: str | None, most: int) -> int:

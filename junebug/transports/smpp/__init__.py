@@ -301,4 +301,5 @@ CHANNEL_TYPE = ChannelType(
     check="junebug.transports.smpp.config:check",
     channel_data_schema=CHANNEL_DATA_SCHEMA,
     check_message="junebug.transports.smpp.mt:check",
+    show_log="junebug.transports.smpp.pdu_line:show",
 )

@@ -1,31 +1,22 @@
-"""PduLog: each PDU that comes or goes as one line of the channel's log: decoded, in hexadecimal, without secrets.
+"""PduLog: each PDU that comes or goes as one line of the channel's log: its octets in hexadecimal, without secrets.
 
-A password never shows; texts do unless the channel's config says `redact_content`.
+A password never shows; texts do unless the channel's config says `redact_content`. Neighbour: pdu_line.py shows the lines.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 
 from junebug.logs.redaction import REDACTED
 from junebug.smpp import constants as c
-from junebug.smpp.pdu import BINDS, KINDS, Pdu, UnknownPdu
+from junebug.smpp.pdu import BINDS, Pdu
 from junebug.smpp.session import Direction
-from junebug.transports.smpp import mo
+from junebug.transports.smpp.pdu_line import MESSAGE, describe
 
-_NOT_SHOWN = frozenset(("tlvs", "raw", "command_id", "command_status", "sequence_number", "short_message", "password"))
-_SHOWN = {
-    kind: [(each.name, each.default) for each in dataclasses.fields(kind) if each.name not in _NOT_SHOWN]
-    for kind in (*KINDS.values(), UnknownPdu)
-}
-"""(name, default) of the parameters of each kind of PDU that are shown where they are not the default."""
-_RENAMED = {"message_id": "smsc_message_id"}
-"""message_id is ours in each line of the log."""
 _WITH_PASSWORD = (*BINDS, c.OUTBIND)
 _WITH_CONTENT = (c.SUBMIT_SM, c.DELIVER_SM, c.DATA_SM, c.SUBMIT_MULTI, c.REPLACE_SM)
 
@@ -38,11 +29,8 @@ COUNTED_FOR = 30.0
 class PduLog:
     """One channel's."""
 
-    def __init__(
-        self, redact_content: bool, data_coding_overrides: Mapping[int, str], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, redact_content: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._redact = redact_content
-        self._overrides = data_coding_overrides
         self._clock = clock
         self._repeated: dict[tuple[str, int], list[float]] = {}
         """(direction, command_id) of those that are counted -> [when one was logged, how many were not since]."""
@@ -51,13 +39,13 @@ class PduLog:
     def __call__(self, direction: Direction, raw: bytes, pdu: Pdu | None, message_id: str | None) -> None:
         """`pdu` is None for what could not be decoded."""
         command_id = int.from_bytes(raw[4:8], "big")
-        entry: dict[str, Any] = {"direction": direction, "pdu": c.command_name(command_id)}
+        entry: dict[str, Any] = {"direction": direction}
         if message_id is not None:
             entry["message_id"] = message_id
         if pdu is None:
+            entry["pdu"] = c.command_name(command_id)
             self._log.warning("undecodable PDU", **entry, hex=self._hex(raw, command_id))
             return
-        entry["sequence_number"] = pdu.sequence_number
         if command_id in _COUNTED:
             counted = self._repeated.get((direction, command_id))
             if counted and self._clock() - counted[0] < COUNTED_FOR:
@@ -66,21 +54,9 @@ class PduLog:
             self._repeated[direction, command_id] = [self._clock(), 0]
             if counted and counted[1]:
                 entry["not_logged_before"] = int(counted[1])
-        if command_id & c.RESPONSE:
-            entry["command_status"] = pdu.status_name
-        for name, default in _SHOWN[type(pdu)]:
-            value = getattr(pdu, name)
-            if value != default:
-                entry[_RENAMED.get(name, name)] = value if isinstance(value, int | str) else repr(value)
-        if isinstance(pdu, mo.Carrier):
-            entry["content"] = REDACTED if self._redact else mo.decode_anyway([mo.read(pdu).octets], self._overrides)
-        tlvs = {
-            c.tlv_name(tag): REDACTED if tag == c.MESSAGE_PAYLOAD and self._redact else value.hex()
-            for tag, value in pdu.tlvs.items()
-        }
-        if tlvs:
-            entry["tlvs"] = tlvs
-        self._log.info("PDU", **entry, hex=self._hex(raw, command_id))
+        if self._redact and command_id in _WITH_CONTENT:  # what its octets say cannot be told from them later
+            entry |= describe(pdu, {}, redact=True)
+        self._log.info(MESSAGE, **entry, hex=self._hex(raw, command_id))
 
     def _hex(self, raw: bytes, command_id: int) -> str:
         if command_id in _WITH_CONTENT and self._redact:

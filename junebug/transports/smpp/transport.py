@@ -103,7 +103,7 @@ class SmppTransport(Transport):
         self.window = config.window_size
         window = Window(config.window_size, config.mt_tps, config.throttle_delay)
         self._scheduler = SubmitScheduler(window, self._on_throttled, room=max(1, config.window_size // 4))
-        self._pdu_log = PduLog(config.redact_content, config.codecs_of_data_codings)
+        self._pdu_log = PduLog(config.redact_content)
         self._bind = PersistentBind(config.bind, on_state=self._on_state, on_request=self._on_request, on_pdu=self._on_pdu)
         self._correlation = ReceiptCorrelation(config, context.store, self._report)
         self._inbound = Inbound(context, config, self._correlation, self._pdu_log)

@@ -54,6 +54,7 @@ class Attempts:
         self._context = context
         self._webhook = Webhook(context.settings.callback_timeout)
         self._is_superseded = is_superseded
+        self._log = log.bind()  # once: each callback is logged
         inbound, event = context.settings.callback_max_age, context.settings.outbound_message_ttl
         self._max_ages = {"inbound": inbound, "event": event, "status": STATUS_MAX_AGE}
 
@@ -95,7 +96,7 @@ class Attempts:
             await self._bury(pending, "failed", "see the channel's log")
             return None
         if outcome.ok:
-            log.info("forwarded", **pending.fields())
+            self._log.info("forwarded", **pending.fields())
             self.health.worked(pending.callback.to, target.destination)
         else:
             log.warning("forwarding failed", reason=outcome.reason, **pending.fields())

@@ -58,6 +58,7 @@ class Outcomes:
         self._store = context.stores.outbound
         self._counts = counts
         self._acks = acks
+        self._log = log.bind()  # once: each message is logged
         self._on_published = on_published
         self._in_hand: dict[str, InHand] = {}
         """By message id. Of two with one id (one was delivered again) the first counts."""
@@ -88,7 +89,7 @@ class Outcomes:
 
     def accepted(self, held: InHand, accepted: Accepted) -> None:
         message = held.message
-        log.info("message sent", message_id=message.message_id, to_addr=message.to_addr)
+        self._log.info("message sent", message_id=message.message_id, to_addr=message.to_addr)
         sent_message_id = accepted.provider_id or message.message_id
         ack = event_of(message, self._channel, "ack", sent_message_id=sent_message_id)
         reports = [self._reported(message, report.status, report.details) for report in accepted.reports]
