@@ -10,9 +10,10 @@ socket at once.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, cast
 
 import aiormq
 import aiormq.connection
@@ -20,6 +21,7 @@ import aiormq.exceptions
 from pamqp import commands as amqp
 from yarl import URL
 
+from junebug.amqp.reader import FrameReader, OnLink
 from junebug.config.declaration import AmqpSettings
 from junebug.errors import BrokerUnavailable, StartupError
 from junebug.runtime.backoff import Backoff
@@ -28,39 +30,42 @@ from junebug.runtime.tasks import TaskOwner
 
 CONNECT_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 10.0
-HEARTBEAT = 15
+HEARTBEAT, HEARTBEAT_AT_HOME = 15, 60
+"""Seconds; the second for a RabbitMQ on this machine: nothing lies between that could break silently."""
+STUCK = 3
+"""Heartbeats that do not come, after which the link is lost."""
+_AT_HOME = re.compile(r"localhost|127\..*|::1", re.IGNORECASE)
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 FAILURES = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutError)
 """What is raised when the link, a channel or RabbitMQ fails."""
 
 
-class OnLink(Protocol):
-    """What a Link knows of a channel: aiormq gives each of its frames to `channel.frames.put`."""
-
-    frames: Any
-
-    def lost(self) -> None: ...
-
-
 class _Stream(aiormq.connection.TCPTransportFactory):
-    """Connects for aiormq, and keeps hold of the writer."""
+    """Connects for aiormq, and keeps hold of both ends."""
 
+    reader: FrameReader
     writer: asyncio.StreamWriter
+
+    def __init__(self, on_frame: Callable[[int, int, bytes], None]) -> None:
+        self._on_frame = on_frame
 
     async def create(self, url: URL, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, self.writer = await super().create(url, **options)
-        return reader, self.writer
+        self.reader = FrameReader(reader, self._on_frame)
+        return cast(asyncio.StreamReader, self.reader), self.writer
 
 
 class Link(aiormq.Connection):
     """One connection, until it is lost."""
 
     def __init__(self, settings: AmqpSettings, name: str) -> None:
-        self._stream = _Stream()
+        self._stream = _Stream(self._on_frame)
+        self._on_channels: dict[int, OnLink] = {}
+        heartbeat = HEARTBEAT_AT_HOME if _AT_HOME.fullmatch(settings.hostname) else HEARTBEAT
         url = URL.build(
             scheme="amqp", user=settings.username, password=settings.password or "", host=settings.hostname,
-            port=settings.port, query={"heartbeat": str(HEARTBEAT)},
+            port=settings.port, query={"heartbeat": str(heartbeat)},
         )  # fmt: skip
         super().__init__(url, transport_factory=self._stream, client_properties={"connection_name": name})
         self.vhost = settings.vhost
@@ -104,19 +109,29 @@ class Link(aiormq.Connection):
         most = self.connection_tune.channel_max or 65535
         for _ in range(most):
             self._number = self._number % most + 1
-            if self._number not in self.channels:
-                self.channels[self._number] = channel  # type: ignore[assignment]
+            if self._number not in self._on_channels:
+                self._on_channels[self._number] = channel
                 return self._number
         raise ConnectionError("all channels of the connection to RabbitMQ are in use")
 
     def remove(self, number: int, channel: OnLink) -> None:
-        if self.channels.get(number) is channel:  # type: ignore[comparison-overlap]
-            del self.channels[number]
+        if self._on_channels.get(number) is channel:
+            del self._on_channels[number]
+
+    def _on_frame(self, number: int, kind: int, frame: bytes) -> None:
+        if channel := self._on_channels.get(number):  # else it is late, for one that is closed
+            channel.on_frame(kind, frame)
+
+    @property
+    def is_connection_was_stuck(self) -> bool:
+        """aiormq asks whether heartbeats fail to come; while other frames do, RabbitMQ sends none."""
+        silent = asyncio.get_running_loop().time() - self._stream.reader.heard
+        return 0 < STUCK * self.heartbeat_timeout < silent
 
     def _on_lost(self) -> None:
-        for channel in list(self.channels.values()):
-            channel.lost()  # type: ignore[union-attr]
-        self.channels.clear()
+        for channel in list(self._on_channels.values()):
+            channel.lost()
+        self._on_channels.clear()
         self._set_blocked("")
 
     async def end(self) -> None:

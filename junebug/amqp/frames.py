@@ -15,15 +15,14 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from struct import Struct
 from typing import Any, Self
 
 import pamqp.frame
 from aiormq.channel import exception_by_code
 from pamqp import commands as amqp
 from pamqp.base import Frame
-from pamqp.body import ContentBody
-from pamqp.header import ContentHeader
 
 from junebug.amqp.connection import Link
 
@@ -35,12 +34,61 @@ ACK_INTERVAL = 0.002
 ACK_BATCH = 50
 
 
+METHOD, HEADER = 1, 2
+"""Kinds of frames."""
+DELIVER, RETURN, ACK, NACK = 60 << 16 | 60, 60 << 16 | 50, 60 << 16 | 80, 60 << 16 | 120
+"""Class and method, of basic (AMQP 0-9-1, 1.8.3)."""
+_METHOD, _LONG, _CONFIRM = Struct(">I"), Struct(">Q"), Struct(">QB")
+_ACK_FRAME = Struct(">BHIIQBB")
+
+
+@dataclass(slots=True, eq=False)
+class Content:
+    """A message that RabbitMQ delivers, or gives back."""
+
+    consumer: str = ""
+    tag: int = 0
+    redelivered: bool = False
+    returned: Any = None
+    """basic.return, of one that no queue took."""
+    header: bytes = b""
+    missing: int = 0
+    """Octets of its body that are still to come."""
+    parts: list[bytes] = field(default_factory=list)
+
+    @property
+    def body(self) -> bytes:
+        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+
+    @property
+    def properties(self) -> Any:
+        return _unmarshal(self.header).properties
+
+    @property
+    def priority(self) -> int:
+        """0 where it has none. Only what stands before it is looked at (2.3.5.1 and 1.8.3: the properties' order)."""
+        header = self.header
+        flags = header[19] << 8 | header[20]
+        if not flags & 0x0800:
+            return 0
+        at = 21
+        for bit in (0x8000, 0x4000):  # content_type, content_encoding
+            if flags & bit:
+                at += 1 + header[at]
+        if flags & 0x2000:  # headers
+            at += 4 + int.from_bytes(header[at : at + 4], "big")
+        return header[at + bool(flags & 0x1000)]  # behind delivery_mode
+
+
+def _unmarshal(frame: bytes) -> Any:
+    return pamqp.frame.unmarshal(frame)[2]
+
+
 class Channel:
     """A channel on a Link, until either side closes it."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
-        self.frames = self  # aiormq gives each frame of a channel to `channel.frames.put`
         self.number = link.add(self)
         self.usable = True
         """Frames may be written; never again once it is false."""
@@ -50,9 +98,8 @@ class Channel:
         """Why it is over: an error that RabbitMQ names, or the loss of the link."""
         self._asking = asyncio.Lock()
         self._answer: asyncio.Future[Any] | None = None
-        self._method: Any = None
-        self._header: ContentHeader | None = None
-        self._body = b""
+        self._content: Content | None = None
+        """Under way."""
 
     @classmethod
     async def open(cls, link: Link) -> Self:
@@ -121,32 +168,52 @@ class Channel:
     def on_end(self) -> None:
         """It is over."""
 
-    def on_content(self, method: Any, header: ContentHeader, body: bytes) -> None:
+    def on_content(self, content: Content) -> None:
         """A message came."""
+
+    def on_confirm(self, tag: int, *, multiple: bool, refused: bool) -> None:
+        """RabbitMQ has taken (or refused) what was published as `tag`, or all up to it."""
 
     # --- frames -------------------------------------------------------------------------------------------------------
 
-    async def put(self, item: tuple[int, Any]) -> None:
-        """A frame from RabbitMQ, in the order of their coming; never waits."""
-        frame = item[1]
-        if isinstance(frame, (amqp.Basic.Deliver, amqp.Basic.Return)):
-            self._method, self._header, self._body = frame, None, b""
+    def on_frame(self, kind: int, frame: bytes) -> None:
+        """From RabbitMQ, in the order of their coming, with its header and its end. What comes for each message is read
+        here, the rest by pamqp.
+        """
+        if kind == METHOD:
+            method: int = _METHOD.unpack_from(frame, 7)[0]
+            if method == DELIVER:
+                self._begin_delivery(frame)
+            elif method in (ACK, NACK):
+                tag, flags = _CONFIRM.unpack_from(frame, 11)
+                self.on_confirm(tag, multiple=bool(flags & 1), refused=method == NACK)
+            elif method == RETURN:
+                self._content = Content(returned=_unmarshal(frame))
+            else:
+                self.on_method(_unmarshal(frame))
             return
-        if isinstance(frame, ContentHeader):
-            self._header = frame
-        elif isinstance(frame, ContentBody):
-            self._body += frame.value
+        content = self._content
+        if content is None:
+            return
+        if kind == HEADER:
+            content.header = frame
+            content.missing = _LONG.unpack_from(frame, 11)[0]
         else:
-            return self.on_method(frame)
-        header, method = self._header, self._method
-        if method is None or header is None or len(self._body) < (header.body_size or 0):
-            return
-        self._method = None
-        try:
-            self.on_content(method, header, self._body)
-        except Exception:
-            # a fault in one handler must not end the connection's reader, which serves the others too
-            log.exception("handling a frame failed")
+            content.parts.append(frame[7:-1])
+            content.missing -= len(frame) - 8
+        if content.missing <= 0:
+            self._content = None
+            try:
+                self.on_content(content)
+            except Exception:
+                # a fault in one handler must not end the connection's reader, which serves the others too
+                log.exception("handling a frame failed")
+
+    def _begin_delivery(self, frame: bytes) -> None:
+        at = 12 + frame[11]
+        self._content = Content(
+            consumer=frame[12:at].decode(), tag=_LONG.unpack_from(frame, at)[0], redelivered=bool(frame[at + 8])
+        )
 
     def on_method(self, frame: Any) -> None:
         if isinstance(frame, amqp.Channel.Close):
@@ -245,12 +312,15 @@ class DeliveryChannel(Channel):
         while outstanding and outstanding[0] in acked:
             last = outstanding.popleft()
             acked.discard(last)
-        frames = [pamqp.frame.marshal(amqp.Basic.Ack(last, True), self.number)] if last else []
-        frames += [pamqp.frame.marshal(amqp.Basic.Ack(tag, False), self.number) for tag in acked]
+        frames = [self._ack_frame(last, multiple=True)] if last else []
+        frames += [self._ack_frame(tag, multiple=False) for tag in acked]
         if acked:
             self._outstanding = deque(tag for tag in outstanding if tag not in acked)
             acked.clear()
         self.link.write(b"".join(frames))
+
+    def _ack_frame(self, tag: int, *, multiple: bool) -> bytes:
+        return _ACK_FRAME.pack(METHOD, self.number, 13, ACK, tag, multiple, 0xCE)
 
     def requeue(self, tag: int) -> None:
         if self.usable:
@@ -270,13 +340,12 @@ class DeliveryChannel(Channel):
         else:
             super().on_method(frame)
 
-    def on_content(self, method: Any, header: ContentHeader, body: bytes) -> None:
-        tag = method.delivery_tag or 0
-        self._outstanding.append(tag)
+    def on_content(self, content: Content) -> None:
+        self._outstanding.append(content.tag)
         if self.on_delivery is None:
             return  # cancelled meanwhile: RabbitMQ hands it out again when the channel closes
-        queue = method.consumer_tag or ""
-        self.on_delivery(Delivery(self, queue, tag, body, bool(method.redelivered), header.properties.priority or 0))
+        delivery = Delivery(self, content.consumer, content.tag, content.body, content.redelivered, content.priority)
+        self.on_delivery(delivery)
 
     def on_end(self) -> None:
         if self._ack_timer:

@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import pamqp.frame
 import structlog
@@ -24,7 +23,7 @@ from pamqp import commands as amqp
 from pamqp.header import ContentHeader
 
 from junebug.amqp.connection import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, Connection, Link
-from junebug.amqp.frames import Channel
+from junebug.amqp.frames import Channel, Content
 from junebug.amqp.topology import Topology
 from junebug.errors import BrokerUnavailable, Unroutable
 from junebug.runtime.backoff import Backoff
@@ -198,16 +197,7 @@ class ConfirmChannel(Channel):
 
     # --- confirms -----------------------------------------------------------------------------------------------------
 
-    def on_method(self, frame: Any) -> None:
-        if isinstance(frame, amqp.Basic.Ack):
-            self._confirm(frame.delivery_tag or 0, bool(frame.multiple), refused=False)
-        elif isinstance(frame, amqp.Basic.Nack):
-            self._confirm(frame.delivery_tag or 0, bool(frame.multiple), refused=True)
-        else:
-            super().on_method(frame)
-
-    def _confirm(self, tag: int, multiple: bool, refused: bool) -> None:
-        """RabbitMQ has taken (or refused) the message `tag`, or all up to it."""
+    def on_confirm(self, tag: int, *, multiple: bool, refused: bool) -> None:
         first = self._confirmed + 1 if multiple else tag
         if refused:
             for each in range(first, tag + 1):
@@ -233,10 +223,11 @@ class ConfirmChannel(Channel):
             elif not batch.done.done():
                 batch.done.set_result(None)
 
-    def on_content(self, method: Any, header: ContentHeader, body: bytes) -> None:
+    def on_content(self, content: Content) -> None:
         """No queue took a mandatory message; its confirm follows."""
+        method = content.returned
         try:
-            tag = int(header.properties.message_id or "", 16)
+            tag = int(content.properties.message_id or "", 16)
         except (TypeError, ValueError):
             log.error("a returned message without our tag", routing_key=method.routing_key)
             return

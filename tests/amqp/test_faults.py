@@ -195,7 +195,7 @@ async def test_what_rabbitmq_does_not_read_is_bounded_and_never_leaves_once_give
 async def test_what_must_arrive_is_written_once_however_late_the_confirm(
     own_rabbitmq: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("junebug.amqp.connection.HEARTBEAT", 0)  # the link itself outlasts what is withheld
+    monkeypatch.setattr("junebug.amqp.connection.HEARTBEAT_AT_HOME", 0)  # the link itself outlasts what is withheld
     broker = Broker(own_rabbitmq.settings, "test")
     broker.start()
     await broker.wait_connected(10)
