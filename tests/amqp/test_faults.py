@@ -189,6 +189,32 @@ async def test_what_rabbitmq_does_not_read_is_bounded_and_never_leaves_once_give
     await broker.close()
 
 
+async def test_what_is_given_up_in_the_line_never_leaves(
+    own_rabbitmq: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("junebug.amqp.publisher.MOST_UNWRITTEN", 1_000_000_000)
+    broker = Broker(own_rabbitmq.settings, "test")
+    broker.start()
+    await broker.wait_connected(10)
+    await broker.declare({"q": {}, "given up": {}})
+    await broker.publish("q", b"x")
+    channel = broker._publisher._channel
+    own_rabbitmq.signal(signal.SIGSTOP)
+    try:
+        large = [asyncio.create_task(broker.publish_many("q", [b"x" * 100_000] * 20)) for _ in range(25)]  # 50 MB
+        await eventually(lambda: channel._unwritten_bytes > 10_000_000)
+        late = [asyncio.create_task(broker.publish("given up", b"x", timeout=0.2)) for _ in range(10)]
+        await eventually(lambda: channel._unwritten[-1].size < 1000)
+        outcomes = await asyncio.gather(*late, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {BrokerUnavailable}
+    finally:
+        own_rabbitmq.signal(signal.SIGCONT)
+    await asyncio.wait_for(asyncio.gather(*large), 60)
+    assert channel._unwritten_bytes == 0
+    assert await broker.queue_lengths(["q", "given up"]) == {"q": 501, "given up": 0}
+    await broker.close()
+
+
 # --- C3 ---------------------------------------------------------------------------------------------------------------
 
 

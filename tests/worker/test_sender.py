@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from junebug import names
 from junebug.amqp.outbound_queue import list_queued
+from junebug.amqp.publisher import Publisher
 from junebug.amqp.rpc import RpcClient
 from junebug.errors import JunebugError, NotSent, Rejected, UnknownOutcome
 from junebug.logs.tail import tail
@@ -452,6 +454,29 @@ async def test_what_the_provider_said_at_once_comes_behind_submitted(
     await asyncio.wait_for(noted.wait(), 10)
     last = (await bench.stores.outbound.events(channel, message_id))[-1]
     assert last.api_type == "delivery_succeeded"
+
+
+async def test_what_is_reported_is_noted_only_once_rabbitmq_has_it(
+    bench: Bench, scripted: type[ScriptedTransport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash between the two repeats the report; the other way round it was lost."""
+    steps: list[str] = []
+    publish = Publisher.publish_surely
+
+    async def confirmed(self: Publisher, queue: str, bodies: Sequence[bytes], **options: Any) -> None:
+        await publish(self, queue, bodies, **options)
+        if queue.endswith(".event"):
+            steps.append("confirmed")
+
+    async def on_reported() -> None:
+        steps.append("noted")
+
+    monkeypatch.setattr(Publisher, "publish_surely", confirmed)
+    scripted.outcomes.append(Accepted("id", (Report("delivered"),), on_reported))
+    channel = await channel_of(bench)
+    await bench.send(channel, "1", "x")
+    await eventually(lambda: len(steps) == 2)
+    assert steps == ["confirmed", "noted"]
 
 
 async def test_a_report_from_within_send_comes_behind_submitted(bench: Bench, scripted: type[ScriptedTransport]) -> None:
