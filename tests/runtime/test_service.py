@@ -61,7 +61,7 @@ def test_a_signal_ends_it_as_asked(number: signal.Signals) -> None:
 async def test_the_death_of_a_side_task_ends_it_as_failed() -> None:
     recorded = Recorded()
     recorded.life.tasks.own("side", fail())
-    assert await recorded.run() == EXIT_FAILED
+    assert await asyncio.wait_for(recorded.run(), 10) == EXIT_FAILED
     assert recorded.done[-1] == "stop"
 
 
@@ -69,7 +69,7 @@ async def test_a_death_far_below_ends_it_too() -> None:
     recorded, below = Recorded(), TaskOwner()
     recorded.life.tasks.own("below", below.failure())
     below.own("keeper", fail())
-    assert await recorded.run() == EXIT_FAILED
+    assert await asyncio.wait_for(recorded.run(), 10) == EXIT_FAILED
 
 
 async def test_a_side_task_that_ends_or_is_cancelled_ends_nobody() -> None:
