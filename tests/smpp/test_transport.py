@@ -373,7 +373,8 @@ async def test_a_message_that_waits_for_the_bind_goes_back_at_a_stop(
     monkeypatch.setattr(SmppTransport, "bind_patience", 600.0)
     bench.settings = dataclasses.replace(bench.settings, stop_timeout=600.0)
     configure(smsc, silent_every=1)
-    created = await channel(bench, smsc)
+    # no attempt meanwhile, which would notice the stop, too
+    created = await channel(bench, smsc, initial_reconnect_delay=300.0, max_reconnect_delay=300.0)
     await send(bench, created, "waits")
     await eventually(_async(lambda: smsc.counts["unanswered"]))
     await smsc.stop()

@@ -386,6 +386,27 @@ async def test_a_message_cancelled_while_no_worker_ran_is_rejected_when_its_turn
     await eventually(is_done)
 
 
+async def test_a_message_cancelled_while_the_link_was_lost_is_rejected_when_its_turn_comes(
+    bench: Bench, scripted: type[ScriptedTransport]
+) -> None:
+    release = asyncio.Event()
+    scripted.outcomes.append(release)
+    channel = await channel_of(bench)
+    first = await bench.send(channel, "1", "first", bench.app.url())
+    await eventually(lambda: not scripted.outcomes)
+    cancelled = await bench.send(channel, "1", "cancelled", bench.app.url())
+    assert await bench.stores.cancellations.note(channel, cancelled)
+    await bench._workers[channel]._broker._connection.link.close()
+    release.set()
+
+    async def is_done() -> bool:
+        return {event["message_id"] for event in bench.app.received} == {first, cancelled}
+
+    await eventually(is_done)
+    assert {event["event_type"] for event in bench.app.received if event["message_id"] == cancelled} == {"rejected"}
+    assert "cancelled" not in scripted.sent
+
+
 async def test_one_of_many_is_cancelled_without_going_through_them(
     bench: Bench, scripted: type[ScriptedTransport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
