@@ -15,7 +15,7 @@ from junebug import names
 from junebug.logs.redaction import Redactor
 from junebug.logs.setup import setup_channel_logging
 from junebug.logs.tail import tail
-from junebug.model.messages import format_timestamp
+from junebug.model.messages import UserMessage, format_timestamp
 from junebug.model.spec import ChannelSpec
 from junebug.runtime.service import EXIT_FAILED
 from junebug.smpp import constants as c
@@ -364,6 +364,26 @@ async def test_what_was_accepted_of_a_message_under_way_is_not_forgotten_for_oth
     parts = [message.content for message in smsc.messages.values() if len(message.content) > 2]
     assert len(parts) == 3
     assert {*parts} == {LONG[:153], LONG[153:306], LONG[306:]}
+
+
+async def test_what_is_in_flight_is_not_forgotten_for_those_that_wait(
+    bench: Bench, smsc: Smsc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MAX_REMEMBERED", 3)
+    created = await channel(bench, smsc)
+    smpp: Any = bench._workers[created]._transport
+
+    def begin(text: str) -> transport.Identity:
+        message = UserMessage(to_addr=TO, from_addr=None, content=text, transport_name=created)
+        identity = transport.identity_of(message)
+        smpp._begin(message, identity)
+        return identity
+
+    in_flight = begin("in flight")
+    for number in range(100):
+        smpp._unfinished[begin(str(number))].in_send = False
+    assert in_flight in smpp._unfinished
+    assert len(smpp._unfinished) <= 3 + smpp.window
 
 
 async def test_a_message_that_waits_for_the_bind_goes_back_at_a_stop(
