@@ -242,6 +242,22 @@ def test_a_disk_that_hangs_keeps_nobody_waiting_and_what_is_too_much_is_counted(
 
 
 @pytest.mark.usefixtures("logging_as_before")
+def test_files_are_rotated_where_lines_are_written(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(here)
+    rename, threads = Path.rename, []
+
+    def observed(path: Path, target: Path) -> Path:
+        threads.append(threading.current_thread().name)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", observed)
+    for number in range(100):
+        structlog.stdlib.get_logger().info("entry", number=number)
+    flush()
+    assert set(threads) == {"log writer"}
+
+
+@pytest.mark.usefixtures("logging_as_before")
 def test_no_thread_is_there_before_the_first_line_and_none_after_the_end(here: Settings) -> None:
     """The supervisor forks: it must never have had one."""
 

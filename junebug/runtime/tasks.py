@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -11,6 +11,9 @@ import structlog
 from junebug.runtime.loop import end_task
 
 log = structlog.stdlib.get_logger(__name__)
+
+Own = Callable[[str, Coroutine[Any, Any, Any]], asyncio.Task[Any]]
+"""TaskOwner.own, as it is given to others."""
 
 
 class TaskOwner:

@@ -18,6 +18,7 @@ import structlog
 
 from junebug.runtime.backoff import Backoff
 from junebug.runtime.loop import end_task
+from junebug.runtime.tasks import Own, TaskOwner
 from junebug.smpp import constants as c
 from junebug.smpp.fields import EncodeError
 from junebug.smpp.options import BindMode, BindOptions, TlsOptions
@@ -78,16 +79,17 @@ class _Failed(Exception):
 
 
 class PersistentBind:
-    """`on_state` is called at each change, on the loop; it must not block and not raise."""
+    """`on_state` is called at each change, on the loop; it must not block and not raise. `own` runs what keeps the bind."""
 
     def __init__(
         self, options: BindOptions, *, on_state: Callable[[BindEvent], None], on_request: Callable[[Session, Pdu], None],
-        on_pdu: Watcher | None = None,
+        on_pdu: Watcher | None = None, own: Own | None = None,
     ) -> None:  # fmt: skip
         self._options = options
         self._on_state = on_state
         self._on_request = on_request
         self._on_pdu = on_pdu
+        self._own = own or TaskOwner().own
         self._tls: ssl.SSLContext | None = None
         self._session: Session | None = None
         self._stopping = False
@@ -101,7 +103,7 @@ class PersistentBind:
         """Begin to connect; returns at once. Raises TlsError for files that cannot be used."""
         if self._options.tls:
             self._tls = tls_context(self._options.tls)
-        self._keeper = asyncio.create_task(self._keep(), name="smpp bind")
+        self._keeper = self._own("smpp bind", self._keep())
 
     async def stop(self, *, drain_timeout: float = 5.0, unbind_timeout: float = 2.0) -> None:
         """Unbind in good order and stay away. Takes at most the sum of both and 3 seconds."""

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import structlog
 
 from junebug.model.messages import Event, Status, StatusLevel, UserMessage
+from junebug.runtime.tasks import Own, TaskOwner
 from junebug.stores.transport import TransportStore
 
 SEND_TIMEOUT = 120.0
@@ -63,6 +64,8 @@ class TransportContext:
         """To be asked before what a provider sends is looked at, where it sends again what was not answered. False: this
         channel's processes die of it. Then it is to be `set_aside`, and answered so that the provider does not repeat it.
         """
+        self.own: Own = TaskOwner().own
+        """Run a side task; one that dies of a bug ends the channel's process, which is started afresh. `stop` ends it."""
         self.set_aside: Callable[[bytes], Awaitable[None]]
         """With the dead letters, when this returns."""
         self._last_statuses: dict[str, tuple[str, str, str]] = {}

@@ -135,6 +135,7 @@ class ChannelWorker:
             publish = (self._publish_inbound, self._publish_event, self._publish_status)
             store = self._stores.transport(self._channel)
             context = TransportContext(self._channel, spec.type, config, *publish, store, self._rate_limit.permit)
+            context.own = self._life.tasks.own
             context.may_begin = functools.partial(self._context.suspects.begin, "provider")
             context.set_aside = functools.partial(self._context.bury, names.inbound_queue(self._channel))
             self._transport = transport_class(context)

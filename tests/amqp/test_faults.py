@@ -13,7 +13,9 @@ from pamqp import commands as amqp
 
 from junebug import names
 from junebug.amqp.broker import Broker
+from junebug.amqp.connection import Link
 from junebug.amqp.frames import Channel, Delivery
+from junebug.config.declaration import AmqpSettings
 from junebug.errors import BrokerUnavailable, Unroutable
 from tests.polling import eventually
 from tests.servers import RabbitmqServer
@@ -189,6 +191,32 @@ async def test_what_rabbitmq_does_not_read_is_bounded_and_never_leaves_once_give
     await broker.close()
 
 
+async def test_what_is_given_up_in_the_line_never_leaves(
+    own_rabbitmq: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("junebug.amqp.publisher.MOST_UNWRITTEN", 1_000_000_000)
+    broker = Broker(own_rabbitmq.settings, "test")
+    broker.start()
+    await broker.wait_connected(10)
+    await broker.declare({"q": {}, "given up": {}})
+    await broker.publish("q", b"x")
+    channel = broker._publisher._channel
+    own_rabbitmq.signal(signal.SIGSTOP)
+    try:
+        large = [asyncio.create_task(broker.publish_many("q", [b"x" * 100_000] * 20)) for _ in range(25)]  # 50 MB
+        await eventually(lambda: channel._unwritten_bytes > 10_000_000)
+        late = [asyncio.create_task(broker.publish("given up", b"x", timeout=0.2)) for _ in range(10)]
+        await eventually(lambda: channel._unwritten[-1].size < 1000)
+        outcomes = await asyncio.gather(*late, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {BrokerUnavailable}
+    finally:
+        own_rabbitmq.signal(signal.SIGCONT)
+    await asyncio.wait_for(asyncio.gather(*large), 60)
+    assert channel._unwritten_bytes == 0
+    assert await broker.queue_lengths(["q", "given up"]) == {"q": 501, "given up": 0}
+    await broker.close()
+
+
 # --- C3 ---------------------------------------------------------------------------------------------------------------
 
 
@@ -296,9 +324,13 @@ async def test_a_channel_that_rabbitmq_closed_writes_nothing_more(broker: Broker
 # --- C8 ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("keeper", ["connection", "consumer", "publisher"])
 async def test_a_keeper_that_dies_of_a_bug_is_told_to_whoever_owns_the_broker(
-    broker: Broker, queue: str, monkeypatch: pytest.MonkeyPatch
+    amqp_settings: AmqpSettings, queue: str, monkeypatch: pytest.MonkeyPatch, keeper: str
 ) -> None:
+    broker = Broker(amqp_settings, "test")
+    broker.start()
+    await broker.wait_connected(10)
     watching = asyncio.create_task(broker.tasks.failure())
     consumer = broker.consume(queue, lambda _: None, prefetch=1)
 
@@ -306,10 +338,18 @@ async def test_a_keeper_that_dies_of_a_bug_is_told_to_whoever_owns_the_broker(
         raise RuntimeError("a bug of ours")
 
     await asyncio.wait_for(consumer.consuming.wait(), 10)
-    monkeypatch.setattr(consumer, "_begin", fail)
-    await broker._connection.link.close()
+    if keeper == "publisher":
+        await broker.publish(queue, b"x")
+        monkeypatch.setattr(broker._publisher._channel, "_next_frames", fail)
+        with pytest.raises(BrokerUnavailable):
+            await broker.publish(queue, b"x", timeout=0.2)
+    else:
+        monkeypatch.setattr(*((Link, "open") if keeper == "connection" else (consumer, "_begin")), fail)
+        await broker._connection.link.close()
     with pytest.raises(RuntimeError, match="a bug of ours"):
         await asyncio.wait_for(watching, 10)
+    monkeypatch.undo()
+    await broker.close()
 
 
 async def test_a_message_that_nobody_takes_after_a_half_given_up_batch_is_told_to_the_right_one(

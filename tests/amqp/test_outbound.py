@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
 from junebug import names
+from junebug.amqp import frames
 from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
 from junebug.amqp.outbound_queue import Cancelled, cancel_all, list_queued, queues_of
@@ -57,6 +59,26 @@ async def test_a_page_is_listed_in_the_order_of_sending(broker: Broker, channel:
     for offset in range(6):
         for limit in (1, 2, 5):
             assert await listed(broker, channel, offset, limit) == everything[offset : offset + limit]
+
+
+async def test_what_is_before_a_page_is_not_kept(broker: Broker, channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive = most_alive = 0
+
+    class Counted(Delivery):
+        def __init__(self, *given: Any) -> None:
+            nonlocal alive, most_alive
+            super().__init__(*given)
+            alive += 1
+            most_alive = max(alive, most_alive)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    monkeypatch.setattr(frames, "Delivery", Counted)
+    await queue(broker, channel, *map(str, range(500)))
+    assert await listed(broker, channel, 400, 10) == [(1, str(number)) for number in range(400, 410)]
+    assert 10 <= most_alive < 20
 
 
 async def test_cancelling_all_empties_every_queue_and_tells_each(broker: Broker, channel: str) -> None:

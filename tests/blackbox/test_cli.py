@@ -210,6 +210,10 @@ def test_a_wrong_flag_or_variable_is_one_line_that_names_it(
     assert_one_clear_line(done, 2, *words)
 
 
+def test_what_can_be_no_channels_id_is_one_line(short_dir: Path) -> None:
+    assert_one_clear_line(run_command("junebug-worker", "../a", cwd=short_dir), 1, "CHANNEL_ID", "../a")
+
+
 def test_an_unknown_flag_is_told_and_exits_2(short_dir: Path) -> None:
     done = run_command("jb", "--prot", "8000", cwd=short_dir)
     assert done.returncode == 2

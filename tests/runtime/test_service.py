@@ -61,7 +61,7 @@ def test_a_signal_ends_it_as_asked(number: signal.Signals) -> None:
 async def test_the_death_of_a_side_task_ends_it_as_failed() -> None:
     recorded = Recorded()
     recorded.life.tasks.own("side", fail())
-    assert await recorded.run() == EXIT_FAILED
+    assert await asyncio.wait_for(recorded.run(), 10) == EXIT_FAILED
     assert recorded.done[-1] == "stop"
 
 
@@ -69,7 +69,7 @@ async def test_a_death_far_below_ends_it_too() -> None:
     recorded, below = Recorded(), TaskOwner()
     recorded.life.tasks.own("below", below.failure())
     below.own("keeper", fail())
-    assert await recorded.run() == EXIT_FAILED
+    assert await asyncio.wait_for(recorded.run(), 10) == EXIT_FAILED
 
 
 async def test_a_side_task_that_ends_or_is_cancelled_ends_nobody() -> None:
@@ -105,7 +105,8 @@ async def test_a_start_that_is_interrupted_has_ended_before_the_stop() -> None:
             life.stop()
             await forever()
         finally:
-            await asyncio.sleep(0)
+            for _ in range(20):  # its end takes longer than those of the other tasks
+                await asyncio.sleep(0)
             done.append("start ended")
 
     async def stop() -> None:

@@ -220,6 +220,26 @@ async def test_a_parked_receipt_whose_report_fails_is_reported_later(
     await stores.close()
 
 
+async def test_a_receipt_stays_parked_when_its_report_fails(store: TransportStore) -> None:
+    """Its message was accepted between the look for it and the parking."""
+    tracked = Tracked(store)
+    find = tracked.correlation._find
+
+    async def find_too_early(receipt: Receipt, *, learn: bool = True) -> Any:
+        found = await find(receipt, learn=learn)
+        if learn:
+            assert await tracked.sent_whole("1", sent("m1")) == []
+        return found
+
+    tracked.correlation._find = find_too_early  # type: ignore[method-assign]
+    tracked.fail = 1
+    with pytest.raises(StoreUnavailable):
+        await tracked.received(receipt("1"))
+    assert await store.fields("parked:1") != [{}]
+    assert await tracked.sent_whole("1", sent("m1")) == ["delivered"]
+    assert await store.fields("parked:1") == [{}]
+
+
 async def test_of_a_message_in_parts_nothing_is_reported_before_all_are_accepted(store: TransportStore) -> None:
     tracked = Tracked(store)
     await tracked.received(receipt("id-1", "pending"))

@@ -15,8 +15,9 @@ from junebug import names
 from junebug.logs.redaction import Redactor
 from junebug.logs.setup import setup_channel_logging
 from junebug.logs.tail import tail
-from junebug.model.messages import format_timestamp
+from junebug.model.messages import UserMessage, format_timestamp
 from junebug.model.spec import ChannelSpec
+from junebug.runtime.service import EXIT_FAILED
 from junebug.smpp import constants as c
 from junebug.smpp.pdu import DeliverSm, SubmitSm
 from junebug.smpp.simulator.messages import receipt_of
@@ -366,6 +367,26 @@ async def test_what_was_accepted_of_a_message_under_way_is_not_forgotten_for_oth
     assert {*parts} == {LONG[:153], LONG[153:306], LONG[306:]}
 
 
+async def test_what_is_in_flight_is_not_forgotten_for_those_that_wait(
+    bench: Bench, smsc: Smsc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MAX_REMEMBERED", 3)
+    created = await channel(bench, smsc)
+    smpp: Any = bench._workers[created]._transport
+
+    def begin(text: str) -> transport.Identity:
+        message = UserMessage(to_addr=TO, from_addr=None, content=text, transport_name=created)
+        identity = transport.identity_of(message)
+        smpp._begin(message, identity)
+        return identity
+
+    in_flight = begin("in flight")
+    for number in range(100):
+        smpp._unfinished[begin(str(number))].in_send = False
+    assert in_flight in smpp._unfinished
+    assert len(smpp._unfinished) <= 3 + smpp.window
+
+
 async def test_a_message_that_waits_for_the_bind_goes_back_at_a_stop(
     bench: Bench, smsc: Smsc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,7 +394,8 @@ async def test_a_message_that_waits_for_the_bind_goes_back_at_a_stop(
     monkeypatch.setattr(SmppTransport, "bind_patience", 600.0)
     bench.settings = dataclasses.replace(bench.settings, stop_timeout=600.0)
     configure(smsc, silent_every=1)
-    created = await channel(bench, smsc)
+    # no attempt meanwhile, which would notice the stop, too
+    created = await channel(bench, smsc, initial_reconnect_delay=300.0, max_reconnect_delay=300.0)
     await send(bench, created, "waits")
     await eventually(_async(lambda: smsc.counts["unanswered"]))
     await smsc.stop()
@@ -389,6 +411,24 @@ async def test_a_message_that_waits_for_the_bind_goes_back_at_a_stop(
     said = {each["message"] for each in tail(bench.settings.logging_path, "under-test", 100)}
     assert "not sent, kept" in said
     assert "messages were still being sent at the stop and will be sent again" not in said
+
+
+@pytest.mark.parametrize(
+    ("owner", "keeper"),
+    [("PersistentBind", "_keep"), ("SmppTransport", "_tell_statuses"), ("Inbound", "sweep_forever")],
+)
+async def test_a_keeper_that_dies_of_a_bug_ends_its_process(
+    bench: Bench, smsc: Smsc, monkeypatch: pytest.MonkeyPatch, owner: str, keeper: str
+) -> None:
+    """It was half alive: a channel that never binds again."""
+
+    async def fail(self: Any) -> None:
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr(getattr(transport, owner), keeper, fail)
+    config = {"host": "127.0.0.1", "port": smsc.port, "system_id": "me", "password": "sesame"}
+    created = await bench.channel("smpp", config)
+    assert await asyncio.wait_for(bench.workers[created], 30) == EXIT_FAILED
 
 
 # --- receipts -------------------------------------------------------------------------------------------------------------

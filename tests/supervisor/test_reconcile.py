@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from junebug.model.spec import ChannelSpec
+from junebug.supervisor.cleanup import _remove
 from junebug.supervisor.liveness import CONFIRM, LONGEST_GAP, STARTING_GRACE, Pulse, SilenceWatch, can_beat
 from junebug.supervisor.processes.respawn import exit_text
 from junebug.supervisor.reconcile import LONGEST_PAUSE, Notice, Plan, Running, notice, plan, respawn_pause
@@ -54,6 +55,14 @@ def test_an_id_that_cannot_name_a_process_is_refused() -> None:
     found = plan({"../a": spec("../a")}, (), {}, ["telnet"], ())
     assert found.start == ()
     assert found.refused["../a"][0] == "invalid_id"
+
+
+def test_no_file_is_removed_by_what_can_be_no_channels_id(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    for channel, is_left in (("../a", True), ("a", False)):
+        file.touch()
+        _remove(channel, [file])
+        assert file.exists() is is_left
 
 
 def test_a_running_channel_that_became_unknown_is_stopped() -> None:

@@ -117,6 +117,16 @@ async def test_malformed_json_goes_to_the_dead_letters(bench: Bench) -> None:
     assert (await bench.app.wait(1))[0]["content"] == "still works"
 
 
+async def test_a_worker_hears_of_its_own_channel_alone(bench: Bench) -> None:
+    channel = await bench.channel("loopback", {})
+
+    async def listens() -> bool:
+        (topics,) = await bench.stores._redis.run(("PUBSUB", "NUMSUB", names.change_topic(channel)))
+        return list(topics.values() if isinstance(topics, dict) else topics[1::2]) == [1]
+
+    await eventually(listens)
+
+
 async def test_changed_settings_are_applied_without_a_restart(bench: Bench) -> None:
     port = free_port()
     channel = await bench.channel("telnet", {"twisted_endpoint": f"tcp:{port}"})

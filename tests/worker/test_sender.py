@@ -13,7 +13,7 @@ import pytest
 
 from junebug import names
 from junebug.amqp.outbound_queue import list_queued
-from junebug.amqp.publisher import ConfirmChannel
+from junebug.amqp.publisher import ConfirmChannel, Publisher
 from junebug.amqp.rpc import RpcClient
 from junebug.errors import JunebugError, NotSent, Rejected, StoreUnavailable, UnknownOutcome
 from junebug.logs.tail import tail
@@ -387,6 +387,27 @@ async def test_a_message_cancelled_while_no_worker_ran_is_rejected_when_its_turn
     await eventually(is_done)
 
 
+async def test_a_message_cancelled_while_the_link_was_lost_is_rejected_when_its_turn_comes(
+    bench: Bench, scripted: type[ScriptedTransport]
+) -> None:
+    release = asyncio.Event()
+    scripted.outcomes.append(release)
+    channel = await channel_of(bench)
+    first = await bench.send(channel, "1", "first", bench.app.url())
+    await eventually(lambda: not scripted.outcomes)
+    cancelled = await bench.send(channel, "1", "cancelled", bench.app.url())
+    assert await bench.stores.cancellations.note(channel, cancelled)
+    await bench._workers[channel]._broker._connection.link.close()
+    release.set()
+
+    async def is_done() -> bool:
+        return {event["message_id"] for event in bench.app.received} == {first, cancelled}
+
+    await eventually(is_done)
+    assert {event["event_type"] for event in bench.app.received if event["message_id"] == cancelled} == {"rejected"}
+    assert "cancelled" not in scripted.sent
+
+
 async def test_one_of_many_is_cancelled_without_going_through_them(
     bench: Bench, scripted: type[ScriptedTransport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -455,6 +476,29 @@ async def test_what_the_provider_said_at_once_comes_behind_submitted(
     await asyncio.wait_for(noted.wait(), 10)
     last = (await bench.stores.outbound.events(channel, message_id))[-1]
     assert last.api_type == "delivery_succeeded"
+
+
+async def test_what_is_reported_is_noted_only_once_rabbitmq_has_it(
+    bench: Bench, scripted: type[ScriptedTransport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash between the two repeats the report; the other way round it was lost."""
+    steps: list[str] = []
+    publish = Publisher.publish_surely
+
+    async def confirmed(self: Publisher, queue: str, bodies: Sequence[bytes], **options: Any) -> None:
+        await publish(self, queue, bodies, **options)
+        if queue.endswith(".event"):
+            steps.append("confirmed")
+
+    async def on_reported() -> None:
+        steps.append("noted")
+
+    monkeypatch.setattr(Publisher, "publish_surely", confirmed)
+    scripted.outcomes.append(Accepted("id", (Report("delivered"),), on_reported))
+    channel = await channel_of(bench)
+    await bench.send(channel, "1", "x")
+    await eventually(lambda: len(steps) == 2)
+    assert steps == ["confirmed", "noted"]
 
 
 async def test_a_report_from_within_send_comes_behind_submitted(bench: Bench, scripted: type[ScriptedTransport]) -> None:

@@ -24,6 +24,7 @@ import orjson
 import structlog
 
 from junebug.errors import StoreUnavailable
+from junebug.runtime.tasks import Own, TaskOwner
 from junebug.stores.transport import TransportStore
 from junebug.transports.base import Accepted, Report
 from junebug.transports.smpp import receipt_ids, receipts
@@ -71,10 +72,11 @@ class _Match:
 class ReceiptCorrelation:
     """One channel's."""
 
-    def __init__(self, config: SmppConfig, store: TransportStore, report: ReportCall) -> None:
+    def __init__(self, config: SmppConfig, store: TransportStore, report: ReportCall, own: Own | None = None) -> None:
         self._config = config
         self._store = store.shared(config.split_bind_prefix) if config.split_bind_prefix else store
         self._report = report
+        self._own = own or TaskOwner().own
         self._forms = IdForms()
         self._partial: set[str] = set()
         """Messages of which some parts were accepted and not all, or whose id is being saved: nothing is reported yet."""
@@ -131,7 +133,7 @@ class ReceiptCorrelation:
             if len(self._unsaved) > MAX_UNSAVED:
                 self._unsaved.popitem(last=False)
             if self._saver is None or self._saver.done():
-                self._saver = asyncio.create_task(self._keep_saving())
+                self._saver = self._own("smpp ids", self._keep_saving())
         finally:
             if sent.parts == 1:
                 self._partial.discard(sent.message_id)

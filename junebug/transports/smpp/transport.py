@@ -104,8 +104,10 @@ class SmppTransport(Transport):
         window = Window(config.window_size, config.mt_tps, config.throttle_delay)
         self._scheduler = SubmitScheduler(window, self._on_throttled, room=max(1, config.window_size // 4))
         self._pdu_log = PduLog(config.redact_content)
-        self._bind = PersistentBind(config.bind, on_state=self._on_state, on_request=self._on_request, on_pdu=self._on_pdu)
-        self._correlation = ReceiptCorrelation(config, context.store, self._report)
+        self._bind = PersistentBind(
+            config.bind, on_state=self._on_state, on_request=self._on_request, on_pdu=self._on_pdu, own=context.own
+        )
+        self._correlation = ReceiptCorrelation(config, context.store, self._report, context.own)
         self._inbound = Inbound(context, config, self._correlation, self._pdu_log)
         self._unfinished: dict[Identity, Progress] = {}
         self._accepted: OrderedDict[Identity, str | None] = OrderedDict()
@@ -123,8 +125,8 @@ class SmppTransport(Transport):
 
     async def start(self) -> None:
         self._tasks = [
-            asyncio.create_task(self._tell_statuses(), name="smpp statuses"),
-            asyncio.create_task(self._inbound.sweep_forever(), name="smpp sweep"),
+            self.context.own("smpp statuses", self._tell_statuses()),
+            self.context.own("smpp sweep", self._inbound.sweep_forever()),
         ]
         await self.context.status("smpp", "down", "starting", f"Starting: {self._where}")
         try:
