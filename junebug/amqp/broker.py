@@ -1,6 +1,6 @@
 """RabbitMQ, as the rest of Junebug uses it: one Broker a process, composed of the parts of this package.
 
-    connection.py   connected, and again after every loss            frames.py    one channel
+    connection.py   connected, and again after every loss            frames.py    one channel (reader.py cuts its frames)
     topology.py     queues declared, measured, deleted               publisher.py confirmed publishing, a link of its own
     consumer.py     consuming for as long as it takes                browse.py    going once through what waits
 

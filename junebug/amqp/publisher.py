@@ -294,8 +294,9 @@ class Publisher:
         """
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
-            await self._connection.wait(None)
-            if self._link:
+            if not self._connection.connected:
+                await self._connection.wait(None)
+            if self.blocked and self._link:
                 await self._link.unblocked.wait()
             try:
                 return await self.publish_many(
