@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from aiohttp import web
 from junebug.api.http import LONG_WORK, PATIENCE, bounded
 from junebug.config.declaration import Settings
 from junebug.errors import ApiUsageError, IdempotencyKeyReused, JunebugError, RequestInProgress, StoreUnavailable
-from junebug.model.messages import UserMessage, timestamp_now
+from junebug.model.messages import UserMessage, id_of, timestamp_now
 from junebug.stores.idempotency import Claim, IdempotencyStore
 
 log = structlog.stdlib.get_logger("api")
@@ -74,9 +73,7 @@ class BulkReservation:
     """Whether all that was sent could be noted."""
 
     def message_id(self, index: int) -> str:
-        """As a uuid4."""
-        digest = hashlib.blake2b(index.to_bytes(4, "big"), key=self.seed, digest_size=16).digest()
-        return uuid.UUID(bytes=digest, version=4).hex
+        return id_of(hashlib.blake2b(index.to_bytes(4, "big"), key=self.seed, digest_size=16).digest())
 
 
 class Idempotency:
