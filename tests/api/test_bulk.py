@@ -546,6 +546,9 @@ PATHOLOGICAL = [
     (b"[[" + b"," * 1_000_000, JsonDecodeError),
     (b"[" + b'"' * 1_000_001, JsonDecodeError),
     (b"[" + b'"\\' * 1_000_000, JsonDecodeError),
+    (b"[" + b'{"a":"' + b"\\n" * 2_000_000 + b'",[', JsonDecodeError),
+    (b"[" + (b'{"a":"' + b"\\n" * 150 + b'"' + b',"b":"c"' * 60 + b"[]},") * 9_000, JsonDecodeError),
+    (b"[" + (b" " * 900 + b'{"a"[]},') * 9_000, JsonDecodeError),
 ]
 
 
