@@ -160,7 +160,7 @@ class Idempotency:
         """`refused`: index -> errors. `problem`: why others can still be sent, by a repeat."""
         channel, key = reservation.channel, reservation.key
         if refused and (accepted or problem):
-            await self._note_many(reservation, "refused", {"refused": refused})
+            await self._note_many(reservation, f"{reservation.lease}:refused", {"refused": refused})
         with suppress(StoreUnavailable):  # the key is free again when its lease ends
             if problem or not reservation.is_noted:
                 await self._note(self._store.give_up(channel, key, reservation.lease))

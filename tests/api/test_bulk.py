@@ -473,6 +473,22 @@ async def test_a_repeat_sends_only_what_was_not_confirmed_and_with_the_same_ids(
     await queued(api, channel, 0)
 
 
+async def test_what_was_refused_stays_so_in_all_repeats(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = await api.create(character_limit=10)
+    body = ndjson(*({"to": "+1", "content": "x" * length} for length in (15, 8, 1)))
+    with monkeypatch.context() as patch:
+        failing(api, patch, 0)
+        first = await post(api, channel, body, "k")
+    assert (first.status, outcomes(first)) == (503, ["MessageTooLong", "BrokerUnavailable", "BrokerUnavailable"])
+    await api("POST", f"/channels/{channel}", json={"character_limit": 5})
+    second = await post(api, channel, body, "k")
+    assert outcomes(second) == ["MessageTooLong", "MessageTooLong", None]
+    await api("POST", f"/channels/{channel}", json={"character_limit": 0})
+    third = await post(api, channel, body, "k")
+    assert (third.body, third.headers.get(REPLAYED)) == (second.body, "true")
+    await queued(api, channel, 1)
+
+
 async def test_killed_in_the_middle_the_repeat_sends_the_rest(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     channel = await api.create()
     body = ndjson(*messages(700))
