@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+import uuid
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import orjson
 import pytest
 
 from junebug.errors import MalformedMessage
-from junebug.model.messages import Event, Status, UserMessage, event_of, normalise_timestamp, worst_status
+from junebug.model.messages import (
+    Event,
+    Status,
+    UserMessage,
+    event_of,
+    format_timestamp,
+    id_of,
+    new_id,
+    normalise_timestamp,
+    timestamp_now,
+    worst_status,
+)
 from junebug.model.presenter import event_body, message_body
 
 
@@ -50,6 +63,35 @@ def test_what_a_foreign_sender_leaves_out_is_filled() -> None:
 )
 def test_timestamps_are_taken_in_every_spelling_and_given_in_one(text: str, expected: str) -> None:
     assert normalise_timestamp(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("when", "expected"),
+    [
+        (datetime(1, 1, 1, tzinfo=UTC), "0001-01-01 00:00:00.000000"),
+        (datetime(9999, 12, 31, 23, 59, 59, 999_999, UTC), "9999-12-31 23:59:59.999999"),
+        (datetime(2026, 1, 1, 1, 30, tzinfo=timezone(timedelta(hours=2))), "2025-12-31 23:30:00.000000"),
+        (datetime(2026, 1, 1, 1, 30, tzinfo=UTC), "2026-01-01 01:30:00.000000"),
+    ],
+)
+def test_a_moment_in_any_zone_is_given_in_utc_with_microseconds(when: datetime, expected: str) -> None:
+    assert format_timestamp(when) == expected
+
+
+@pytest.mark.parametrize("second", [0, 999_999_999, 1_795_464_000])
+@pytest.mark.parametrize("nanosecond", [0, 1_000, 999_999_999])
+def test_now_is_the_clocks_time(monkeypatch: pytest.MonkeyPatch, second: int, nanosecond: int) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: second * 1_000_000_000 + nanosecond)
+    expected = datetime.fromtimestamp(second, UTC).replace(microsecond=nanosecond // 1000)
+    assert timestamp_now() == format_timestamp(expected)
+
+
+def test_ids_are_uuid4_and_never_the_same() -> None:
+    ids = {new_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    assert all(uuid.UUID(each).version == 4 and uuid.UUID(each).hex == each for each in ids)
+    assert {uuid.UUID(each).variant for each in (*ids, id_of(bytes(16)), id_of(b"\xff" * 16))} == {uuid.RFC_4122}
+    assert (id_of(bytes(16)), id_of(b"\xff" * 16)) == ("0" * 12 + "40008" + "0" * 15, "f" * 12 + "4fffb" + "f" * 15)
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", 5, None, "99999-01-01"])

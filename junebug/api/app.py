@@ -18,6 +18,8 @@ from aiohttp import web
 from junebug.amqp.broker import Broker
 from junebug.amqp.rpc import RpcClient
 from junebug.api.channel_queues import ChannelQueues
+from junebug.api.compose import Composer
+from junebug.api.handlers.bulk import Bulk
 from junebug.api.handlers.channels import Channels
 from junebug.api.handlers.dead_letters import DeadLetters
 from junebug.api.handlers.health import Health
@@ -59,7 +61,9 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
     channels = Channels(stores, registry, specs, queues, asking)
     queue = QueueControl(broker, stores, specs, queues, asking)
     dead_letters = DeadLetters(broker, specs, queues)
-    messages = Messages(settings, stores, registry, specs, queues, Idempotency(settings, stores.idempotency))
+    composer, idempotency = Composer(settings, registry), Idempotency(settings, stores.idempotency)
+    messages = Messages(stores, composer, specs, queues, idempotency)
+    bulk = Bulk(stores, composer, specs, queues, idempotency)
     logs = Logs(settings, stores, registry)
     health = Health(settings, stores, broker)
 
@@ -70,6 +74,7 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
         one = f"{prefix}/channels/{{channel_id}}"
         # aiohttp looks from the top: the busiest comes first
         _route(app, f"{one}/messages/", POST=messages.send, GET=queue.list_messages, DELETE=queue.cancel_all)
+        _route(app, f"{one}/messages/bulk", POST=bulk.send)
         _route(app, f"{one}/messages.json", POST=messages.send)
         _route(app, f"{one}/messages/{{message_id}}", GET=messages.status, DELETE=queue.cancel_one)
         _route(app, f"{prefix}/channels/", GET=channels.list, POST=channels.create)

@@ -24,25 +24,27 @@ class BodyRoom:
     """The room for all bodies of this process."""
 
     def __init__(self, largest: int) -> None:
-        """`largest`: bytes of one body."""
-        self.largest = largest
+        """`largest`: bytes of one body, unless its handler takes more."""
+        self._largest = largest
         self._most = max(IN_SUM, 2 * largest)
         self._taken = 0
 
-    async def read(self, request: web.Request) -> bytes:
-        """The request's body. Its room is to be given back (`give_back`) when it is no longer needed.
+    async def read(self, request: web.Request, largest: int = 0) -> bytes:
+        """The request's body, which may have `largest` bytes. Its room is to be given back (`give_back`) when it is no longer
+        needed.
 
         Raises PayloadTooLarge, Overloaded, ApiUsageError, HTTPRequestTimeout; then there is nothing to be given back.
         """
-        if (request.content_length or 0) > self.largest:
-            raise self._too_large()
+        largest = max(largest, self._largest)
+        if (request.content_length or 0) > largest:
+            raise self._too_large(largest)
         parts: list[bytes] = []
         try:
             if request.content.is_eof():  # it has come already, as small ones do
-                await self._take(request.content, parts)
+                await self._take(request.content, parts, largest)
             else:
                 async with asyncio.timeout(BODY_TIMEOUT):
-                    await self._take(request.content, parts)
+                    await self._take(request.content, parts, largest)
         except BaseException as error:
             self.give_back(sum(map(len, parts)))
             if isinstance(error, TimeoutError):
@@ -52,19 +54,20 @@ class BodyRoom:
             raise
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _take(self, content: StreamReader, parts: list[bytes]) -> None:
+    async def _take(self, content: StreamReader, parts: list[bytes], largest: int) -> None:
         size = 0
         while part := await content.readany():
             parts.append(part)
             size += len(part)
             self._taken += len(part)
-            if size > self.largest:
-                raise self._too_large()
+            if size > largest:
+                raise self._too_large(largest)
             if self._taken > (self._most if size <= SMALL else self._most * 3 // 4):
                 raise Overloaded("So many request bodies are under way that there is no room for this one")
 
     def give_back(self, size: int) -> None:
         self._taken -= size
 
-    def _too_large(self) -> PayloadTooLarge:
-        return PayloadTooLarge(f"The body is larger than {self.largest} bytes (setting max_body_size)")
+    def _too_large(self, largest: int) -> PayloadTooLarge:
+        setting = " (setting max_body_size)" if largest == self._largest else ""
+        return PayloadTooLarge(f"The body is larger than {largest} bytes{setting}")

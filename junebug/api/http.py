@@ -42,6 +42,16 @@ def long_work(handler: H) -> H:
     return handler
 
 
+def large_body(largest: int) -> Callable[[H], H]:
+    """Marks a handler whose request may have a body of so many bytes, even if max_body_size is less."""
+
+    def mark(handler: H) -> H:
+        handler.largest_body = largest  # type: ignore[attr-defined]
+        return handler
+
+    return mark
+
+
 def reply(status: int, description: str, result: Any, headers: Mapping[str, str] | None = None) -> web.Response:
     """The envelope `{status, code, description, result}`; `code` is the reason phrase."""
     envelope = {"status": status, "code": _phrase(status), "description": description, "result": result}
@@ -121,13 +131,17 @@ def read_json(request: web.Request, empty: bytes = b"") -> Any:
 
     Raises JsonDecodeError, ApiUsageError.
     """
-    body = request.get(BODY, b"") or empty
+    return load_json(request.get(BODY, b"") or empty, "body")
+
+
+def load_json(text: bytes, what: str) -> Any:
+    """Raises JsonDecodeError, ApiUsageError; `what` they say it is."""
     try:
-        loaded = orjson.loads(body)
+        loaded = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise JsonDecodeError(f"The body is no JSON: {error}") from None
-    if is_deeper(loaded, body, DEEPEST):
-        raise ApiUsageError(f"The body is nested deeper than {DEEPEST} levels")
+        raise JsonDecodeError(f"The {what} is no JSON: {error}") from None
+    if is_deeper(loaded, text, DEEPEST):
+        raise ApiUsageError(f"The {what} is nested deeper than {DEEPEST} levels")
     return loaded
 
 

@@ -4,25 +4,30 @@ Neighbours: handlers/messages.py sends, stores/idempotency.py keeps. The order o
 its id and where its events go are kept in one step of Redis; then the message is published; then the key is noted as
 done; then comes the 201. Whoever comes after a crash between two of these sends the message that was kept: the
 application never sees a second id. It goes out twice only when RabbitMQ had it and that was not noted.
+
+A bulk send (handlers/bulk.py) has one key for all of its messages, and a note for each part that RabbitMQ has confirmed: a
+repeat sends the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 import structlog
 from aiohttp import web
 
-from junebug.api.http import PATIENCE, bounded
+from junebug.api.http import LONG_WORK, PATIENCE, bounded
 from junebug.config.declaration import Settings
 from junebug.errors import ApiUsageError, IdempotencyKeyReused, JunebugError, RequestInProgress, StoreUnavailable
-from junebug.model.messages import UserMessage
-from junebug.stores.idempotency import IdempotencyStore
+from junebug.model.messages import UserMessage, id_of, timestamp_now
+from junebug.stores.idempotency import Claim, IdempotencyStore
 
 log = structlog.stdlib.get_logger("api")
 
@@ -34,6 +39,7 @@ WAIT = 0.5
 ASK_AGAIN = 0.1
 LEASE_MARGIN = 1.0
 """Seconds beyond request_timeout after which whoever holds a key is dead: the handler was ended before."""
+BULK_LEASE = LONG_WORK + LEASE_MARGIN
 NOTE_TIMEOUT = 1.0
 """Seconds that noting may take: the message is sent, and its 201 does not wait for a Redis that is away."""
 
@@ -47,6 +53,27 @@ class Reservation:
     message: UserMessage
     sends: bool
     lease: str
+
+
+@dataclass(slots=True)
+class BulkReservation:
+    """A key, and one request's part in it, of a bulk send. Its messages' ids are made of `seed` and their indices, so that
+    a repeat of what was not confirmed bears the ids of the first attempt, and an index is all that is kept of a message.
+    """
+
+    channel: str
+    key: str
+    seed: bytes
+    timestamp: str
+    """Of the first attempt: that of all its messages."""
+    lease: str
+    known: dict[int, list[Any] | None] = field(default_factory=dict)
+    """Index -> errors, None: it was sent. For the others nobody knows, or it was not sent."""
+    is_noted: bool = True
+    """Whether all that was sent could be noted."""
+
+    def message_id(self, index: int) -> str:
+        return id_of(hashlib.blake2b(index.to_bytes(4, "big"), key=self.seed, digest_size=16).digest())
 
 
 class Idempotency:
@@ -67,26 +94,30 @@ class Idempotency:
         Raises IdempotencyKeyReused, RequestInProgress, StoreUnavailable.
         """
         digest = body_digest(body)
+        claim = await self._claimed(lambda: self._store.claim(channel, key, digest, self._lease, message))
+        if claim.state == "none":
+            return None
+        if claim.state == "new":
+            assert message is not None
+            return Reservation(channel, key, message, True, claim.lease)
+        earlier = UserMessage.from_wire(claim.message)
+        return Reservation(channel, key, earlier, claim.state == "again", claim.lease)
+
+    async def _claimed(self, claim: Callable[[], Awaitable[Claim]]) -> Claim:
+        """What is claimed once no other request with the key is under way. Raises as `reserve` does."""
         loop = asyncio.get_running_loop()
         ends = loop.time() + self._wait
         while True:
-            claim = await self._store.claim(channel, key, digest, self._lease, message)
-            match claim.state:
-                case "none":
-                    return None
-                case "new" if message:
-                    return Reservation(channel, key, message, True, claim.lease)
-                case "other":
-                    raise IdempotencyKeyReused(
-                        f"This {KEY_HEADER} was used with another body before: use a new one for each message"
-                    )
-                case "busy" if loop.time() >= ends:
-                    raise RequestInProgress(f"A request with this {KEY_HEADER} is still under way: try again")
-                case "busy":
-                    await asyncio.sleep(ASK_AGAIN)
-                case _:
-                    earlier = UserMessage.from_wire(claim.message)
-                    return Reservation(channel, key, earlier, claim.state == "again", claim.lease)
+            found = await claim()
+            if found.state == "other":
+                raise IdempotencyKeyReused(
+                    f"This {KEY_HEADER} was used with another body before: use a new one for each request"
+                )
+            if found.state != "busy":
+                return found
+            if loop.time() >= ends:
+                raise RequestInProgress(f"A request with this {KEY_HEADER} is still under way: try again")
+            await asyncio.sleep(ASK_AGAIN)
 
     async def done(self, reservation: Reservation) -> None:
         """It is published. Returns whether or not that can be noted: a repeat sends again where it cannot."""
@@ -104,6 +135,47 @@ class Idempotency:
                 await self._note(self._store.give_up(reservation.channel, reservation.key, reservation.lease))
         except StoreUnavailable:
             pass  # the key is free again when its lease ends
+
+    # --- many at a time -----------------------------------------------------------------------------------------------
+
+    async def reserve_many(self, channel: str, key: str, digest: str) -> BulkReservation:
+        """Raises IdempotencyKeyReused, RequestInProgress, StoreUnavailable."""
+        kept = orjson.dumps({"seed": secrets.token_hex(16), "timestamp": timestamp_now()})
+        claim = await self._claimed(lambda: self._store.claim_many(channel, key, digest, BULK_LEASE, kept))
+        notes = await self._store.notes(channel, key) if claim.state != "new" else []
+        found = orjson.loads(claim.message or kept)
+        reservation = BulkReservation(channel, key, bytes.fromhex(found["seed"]), found["timestamp"], claim.lease)
+        for note in map(orjson.loads, notes):
+            reservation.known.update((index, None) for index in note.get("sent", ()))
+            reservation.known.update((int(index), errors) for index, errors in note.get("refused", {}).items())
+        return reservation
+
+    async def note_sent(self, reservation: BulkReservation, indices: Sequence[int]) -> None:
+        """RabbitMQ has these."""
+        await self._note_many(reservation, f"{reservation.lease}:{indices[0]}", {"sent": indices})
+
+    async def ended(
+        self, reservation: BulkReservation, accepted: int, refused: Mapping[str, Any], problem: JunebugError | None
+    ) -> None:
+        """`refused`: index -> errors. `problem`: why others can still be sent, by a repeat."""
+        channel, key = reservation.channel, reservation.key
+        if refused and (accepted or problem):
+            await self._note_many(reservation, f"{reservation.lease}:refused", {"refused": refused})
+        with suppress(StoreUnavailable):  # the key is free again when its lease ends
+            if problem or not reservation.is_noted:
+                await self._note(self._store.give_up(channel, key, reservation.lease))
+            elif accepted:
+                await self._note(self._store.done(channel, key))
+            else:
+                await self._note(self._store.forget(channel, key))
+
+    async def _note_many(self, reservation: BulkReservation, name: str, note: Mapping[str, Any]) -> None:
+        try:
+            await self._note(self._store.note(reservation.channel, reservation.key, name, orjson.dumps(note)))
+        except StoreUnavailable as error:
+            if reservation.is_noted:
+                log.warning("idempotency key not noted", channel_id=reservation.channel, reason=str(error))
+            reservation.is_noted = False
 
     async def _note(self, work: Coroutine[Any, Any, None]) -> None:
         await bounded(work, self._note_timeout, StoreUnavailable("Redis does not answer"))

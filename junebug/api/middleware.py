@@ -51,7 +51,7 @@ def middleware(settings: Settings) -> Any:
         body = b""
         try:
             if request.body_exists and request.match_info.http_exception is None:
-                request[BODY] = body = await bodies.read(request)
+                request[BODY] = body = await bodies.read(request, getattr(handler, "largest_body", 0))
             async with limit:
                 return await handler(request)
         except web.HTTPException as error:

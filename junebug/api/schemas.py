@@ -6,8 +6,9 @@ what a schema cannot say (a URL, a queue's name) is a format with an explanation
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import jsonschema_rs
@@ -22,6 +23,8 @@ from junebug.registry import LONGEST_PROBLEM, MASK
 
 LARGEST_INTEGER = 2**31 - 1
 LONGEST_VALIDITY = 30 * 86400
+MOST_KNOWN_URLS, LONGEST_KNOWN_URL = 256, 500
+"""Of what was found out about a URL this much is remembered: messages say the same event_url again and again."""
 
 _EXPRESSION = re.compile(r"\{[^{}]*\}")
 
@@ -42,9 +45,16 @@ def is_timestamp(text: str) -> bool:
     return True
 
 
-def url_problem(text: str, variables: Collection[str]) -> str:
+def url_problem(text: str, variables: tuple[str, ...]) -> str:
     """What is wrong with a URL that may hold expressions (RFC 6570) of these variables; empty: nothing."""
+    return _url_problem_known(text, variables) if len(text) <= LONGEST_KNOWN_URL else _url_problem(text, variables)
+
+
+def _url_problem(text: str, variables: tuple[str, ...]) -> str:
     return _raised(templates.check, text, variables) or http_url_problem(_EXPRESSION.sub("", text))
+
+
+_url_problem_known = functools.lru_cache(MOST_KNOWN_URLS)(_url_problem)
 
 
 def _raised(check: Callable[..., object], *arguments: object) -> str:

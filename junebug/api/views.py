@@ -172,10 +172,15 @@ def check_addressing(body: Mapping[str, Any], allow_expired_replies: bool) -> No
         raise ApiUsageError('Only one of "to" and "reply_to" may be specified')
 
 
-def check_sendable(body: Mapping[str, Any], spec: ChannelSpec) -> None:
-    """Whether this channel takes it. Raises ApiUsageError, MessageTooLong."""
+def check_destination(spec: ChannelSpec) -> None:
+    """Whether this channel takes any. Raises ApiUsageError."""
     if not spec.has_destination:
         raise ApiUsageError('This channel has no "mo_url" or "amqp_queue"')
+
+
+def check_sendable(body: Mapping[str, Any], spec: ChannelSpec) -> None:
+    """Whether this channel takes it. Raises ApiUsageError, MessageTooLong."""
+    check_destination(spec)
     length, limit = len(body["content"] or ""), spec.character_limit
     if limit and length > limit:
         raise MessageTooLong(
@@ -198,8 +203,8 @@ def expiry(body: Mapping[str, Any], now: datetime) -> str | None:
     return ends
 
 
-def new_message(body: Mapping[str, Any], channel: str, expires_at: str | None = None) -> UserMessage:
-    """The outbound message that a body with `to` asks for.
+def new_message(body: Mapping[str, Any], channel: str, expires_at: str | None = None, **own: Any) -> UserMessage:
+    """The outbound message that a body with `to` asks for. `own`: its message_id and timestamp, new ones by default.
 
     `channel_data` is its helper_metadata, without what says the session_event: `session_event` does so outright; else
     `continue_session` true is resume, false is close; else it is null.
@@ -213,15 +218,15 @@ def new_message(body: Mapping[str, Any], channel: str, expires_at: str | None = 
         to_addr=body.get("to"), from_addr=body.get("from"), group=body.get("group"), content=body["content"],
         session_event=session_event, transport_name=channel, helper_metadata=helper_metadata, expires_at=expires_at,
         event_url=body.get("event_url") or None, event_auth_token=body.get("event_auth_token"),
-        priority=priority(body),
+        priority=priority(body), **own,
     )  # fmt: skip
 
 
 def new_reply(
-    body: Mapping[str, Any], channel: str, inbound: UserMessage, expires_at: str | None = None
+    body: Mapping[str, Any], channel: str, inbound: UserMessage, expires_at: str | None = None, **own: Any
 ) -> UserMessage:
     """The outbound message that answers `inbound`: its addresses swapped; `from` and `group` override."""
-    message = new_message(body, channel, expires_at)
+    message = new_message(body, channel, expires_at, **own)
     return dataclasses.replace(
         message, to_addr=inbound.from_addr,
         from_addr=inbound.to_addr if message.from_addr is None else message.from_addr,

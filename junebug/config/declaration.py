@@ -103,7 +103,7 @@ class Settings:
         help="The key that signs calls as Standard Webhooks do: `whsec_` and base64; none: they are not signed. A "
              "channel may have its own.")  # fmt: skip
     max_body_size: int = _setting(1_000_000, "--max-body-size", minimum=1000,
-        help="The largest request body that the API takes, in bytes.")  # fmt: skip
+        help="The largest request body that the API takes, in bytes; of a bulk send, the largest message.")  # fmt: skip
     max_connections: int = _setting(2000, "--max-connections", minimum=1,
         help="Connections to each API process at the same time; who comes beyond is answered 503.")  # fmt: skip
     request_timeout: float = _setting(5.0, "--request-timeout", minimum=0.1,

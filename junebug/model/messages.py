@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import reprlib
-import uuid
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 import orjson
@@ -32,18 +34,37 @@ T = TypeVar("T")
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 
+_UUID_MASK = ~(0xF000 << 64 | 0xC000 << 48) & ((1 << 128) - 1)
+_UUID_4 = 0x4000 << 64 | 0x8000 << 48
+
+
 def new_id() -> str:
-    """A message id: 32 hex digits of a uuid4 (clients parse it as a UUID)."""
-    return uuid.uuid4().hex
+    """A message id: 32 hex digits of a uuid4 (clients parse it as a UUID). A third of what `uuid.uuid4().hex` costs."""
+    return id_of(os.urandom(16))
+
+
+def id_of(sixteen: bytes) -> str:
+    """The uuid4 whose random part these bytes are."""
+    return "%032x" % (int.from_bytes(sixteen, "big") & _UUID_MASK | _UUID_4)
 
 
 def format_timestamp(when: datetime) -> str:
     """UTC as `YYYY-MM-DD HH:MM:SS.ffffff`: microseconds always, no T, no Z (COMPAT §2)."""
-    return when.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+    return (when if when.tzinfo is UTC else when.astimezone(UTC)).isoformat(" ", "microseconds")[:26]
+
+
+_second = (0, "")
 
 
 def timestamp_now() -> str:
-    return format_timestamp(datetime.now(UTC))
+    """The text of a second is made once."""
+    global _second
+    seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    known, text = _second
+    if known != seconds:
+        text = datetime.fromtimestamp(seconds, UTC).isoformat(" ")[:19]
+        _second = (seconds, text)
+    return f"{text}.{microseconds:06d}"
 
 
 def normalise_timestamp(text: object) -> str:
@@ -67,8 +88,10 @@ def seconds_of(timestamp: str) -> float:
 def parse_timestamp(text: str) -> str:
     """A time as users write it (ISO 8601, UTC unless it says otherwise) in our form. Raises ValueError."""
     when = datetime.fromisoformat(text)
+    if when.tzinfo is None:
+        return when.isoformat(" ", "microseconds")
     try:
-        return format_timestamp(when if when.tzinfo else when.replace(tzinfo=UTC))
+        return format_timestamp(when)
     except OverflowError:
         raise ValueError(f"in UTC its year is not 1 to 9999: {text}") from None
 
@@ -140,10 +163,6 @@ def _time(wire: dict[str, Any], name: str) -> str | None:
         raise MalformedMessage(f"{name}: expected a timestamp, got {shown(text)}") from None
 
 
-def _fields_of(message: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: getattr(message, name) for name in names}
-
-
 def _given(message: Any, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(message, name)) is not None}
 
@@ -158,7 +177,16 @@ def _dict(wire: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _optional(wire: dict[str, Any], texts: tuple[str, ...], dicts: tuple[str, ...]) -> dict[str, Any]:
-    return {**{name: _text(wire, name) for name in texts}, **{name: _dict(wire, name) for name in dicts}}
+    found = {name: wire.get(name) for name in texts}
+    if not _TEXT_TYPES.issuperset(map(type, found.values())):
+        for name in texts:
+            _text(wire, name)
+    for name in dicts:
+        found[name] = _dict(wire, name)
+    return found
+
+
+_TEXT_TYPES = frozenset((str, type(None)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,10 +219,9 @@ class UserMessage:
 
     def to_wire(self) -> bytes:
         """Vumi's `user_message` as JSON bytes, every field of Vumi's present."""
-        given = _given(self, "expires_at", "event_url", "event_auth_token")
-        return orjson.dumps(
-            {"message_type": "user_message", "message_version": MESSAGE_VERSION, **_fields_of(self, _MESSAGE_FIELDS), **given}
-        )
+        wire: dict[str, Any] = {"message_type": "user_message", "message_version": MESSAGE_VERSION}
+        wire.update(zip(_MESSAGE_FIELDS, _message_values(self), strict=True))
+        return orjson.dumps(wire | _given(self, "expires_at", "event_url", "event_auth_token"))
 
     def has_expired(self, now: datetime) -> bool:
         """Whether it may be sent no more."""
@@ -228,6 +255,7 @@ _MESSAGE_FIELDS = (
     "message_id", "timestamp", "to_addr", "from_addr", "group", "in_reply_to", "provider", "session_event", "content",
     "transport_name", "transport_type", "to_addr_type", "from_addr_type", *_MESSAGE_DICTS,
 )  # fmt: skip
+_message_values = attrgetter(*_MESSAGE_FIELDS)
 
 _API_EVENT_TYPES = {
     "ack": "submitted", "nack": "rejected",
@@ -264,8 +292,10 @@ class Event:
         """
         outcome = {"ack": "sent_message_id", "nack": "nack_reason"}.get(self.event_type, "delivery_status")
         given = _given(self, "event_url", "event_auth_token", "message_timestamp")
-        fields = {**_fields_of(self, _EVENT_FIELDS), outcome: getattr(self, outcome), **given}
-        return orjson.dumps({"message_type": "event", "message_version": MESSAGE_VERSION, **fields})
+        wire: dict[str, Any] = {"message_type": "event", "message_version": MESSAGE_VERSION}
+        wire.update(zip(_EVENT_FIELDS, _event_values(self), strict=True))
+        wire[outcome] = getattr(self, outcome)
+        return orjson.dumps(wire | given)
 
     def without_url(self) -> Self:
         return replace(self, event_url=None, event_auth_token=None, message_timestamp=None)
@@ -304,6 +334,7 @@ class Event:
 _EVENT_TEXTS = ("sent_message_id", "nack_reason", "event_url", "event_auth_token")
 _EVENT_DICTS = ("transport_metadata", "helper_metadata", "routing_metadata")
 _EVENT_FIELDS = ("event_id", "event_type", "user_message_id", "timestamp", "transport_name", *_EVENT_DICTS)
+_event_values = attrgetter(*_EVENT_FIELDS)
 
 
 def event_of(message: UserMessage, channel: str, event_type: str, **fields: Any) -> Event:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +23,7 @@ class Claim:
 
     state: Literal["new", "again", "done", "busy", "other", "none"]
     message: bytes = b""
-    """In Vumi's form: of `again` and `done`."""
+    """In Vumi's form: of `again` and `done`. Of a bulk send: what `claim_many` was given."""
     lease: str = ""
     """Names the attempt: of `new` and `again`."""
 
@@ -31,7 +32,7 @@ class IdempotencyStore:
     """What was sent with an Idempotency-Key, for outbound_message_ttl seconds after the first attempt.
 
     A hash: `body` (digest of the request), `message`, and `lease` while it is under way: up to when, in milliseconds of
-    Redis' clock, whoever sends it may be alive.
+    Redis' clock, whoever sends it may be alive. Of a bulk send also `note:*`: what became of which of its messages.
     """
 
     def __init__(self, redis: RedisClient, ttl: int) -> None:
@@ -47,9 +48,27 @@ class IdempotencyStore:
         event = (message.event_url, message.event_auth_token) if message else (None, None)
         keys = (names.idempotency_key(channel, key), names.outbound_message(channel, message_id))
         wire = message.to_wire() if message else b""
-        arguments = (body, wire, milliseconds(lease), self._ttl, *outbound_fields(message_id, *event))
-        ((state, *rest),) = await self._redis.make(channel, self._ttl, keys, ("EVAL", _CLAIM, 2, *keys, *arguments))
+        return await self._claim(channel, keys, body, wire, lease, *outbound_fields(message_id, *event))
+
+    async def claim_many(self, channel: str, key: str, body: str, lease: float, kept: bytes) -> Claim:
+        """The same for a bulk send. `kept`: what its messages' ids are made of."""
+        return await self._claim(channel, (names.idempotency_key(channel, key),), body, kept, lease)
+
+    async def _claim(
+        self, channel: str, keys: Sequence[str], body: str, kept: bytes, lease: float, *fields: str
+    ) -> Claim:
+        command = ("EVAL", _CLAIM, len(keys), *keys, body, kept, milliseconds(lease), self._ttl, *fields)
+        ((state, *rest),) = await self._redis.make(channel, self._ttl, keys, command)
         return Claim(state, *(each.encode() if n == 0 else each for n, each in enumerate(rest)))
+
+    async def note(self, channel: str, key: str, name: str, note: bytes) -> None:
+        """Something that is known of a bulk send; nothing when the key has gone meanwhile."""
+        await self._redis.run(("EVAL", _NOTE, 1, names.idempotency_key(channel, key), f"{_NOTES}{name}", note))
+
+    async def notes(self, channel: str, key: str) -> list[bytes]:
+        """All that was noted of it."""
+        (found,) = await self._redis.run(("HGETALL", names.idempotency_key(channel, key)))
+        return [note.encode() for name, note in found.items() if name.startswith(_NOTES)]
 
     async def done(self, channel: str, key: str) -> None:
         """RabbitMQ has the message: nobody sends it again."""
@@ -59,7 +78,7 @@ class IdempotencyStore:
         """This attempt has ended, nobody knows how: the next one need not wait for the lease's end."""
         await self._redis.run(("EVAL", _GIVE_UP, 1, names.idempotency_key(channel, key), lease))
 
-    async def forget(self, channel: str, key: str, message_id: str) -> None:
+    async def forget(self, channel: str, key: str, message_id: str = "") -> None:
         """Nothing was sent, and nothing will be: as if the request had never been there."""
         await self._redis.run(("DEL", names.idempotency_key(channel, key), names.outbound_message(channel, message_id)))
 
@@ -79,8 +98,10 @@ if message then
 end
 redis.call('HSET', KEYS[1], 'body', ARGV[1], 'message', ARGV[2], 'lease', lease)
 redis.call('EXPIRE', KEYS[1], ARGV[4])
-redis.call('HSET', KEYS[2], unpack(ARGV, 5))
-redis.call('EXPIRE', KEYS[2], ARGV[4])
+if KEYS[2] then
+  redis.call('HSET', KEYS[2], unpack(ARGV, 5))
+  redis.call('EXPIRE', KEYS[2], ARGV[4])
+end
 return {'new', '', lease}
 """
 
@@ -88,3 +109,9 @@ _GIVE_UP = """
 if redis.call('HGET', KEYS[1], 'lease') == ARGV[1] then redis.call('HSET', KEYS[1], 'lease', 0) end
 return 1
 """
+
+_NOTE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+return 1
+"""
+_NOTES = "note:"

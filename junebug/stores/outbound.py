@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from junebug import names
-from junebug.model.messages import Event
+from junebug.model.messages import Event, UserMessage
 from junebug.stores.client import Command, RedisClient
 
 
@@ -30,6 +30,12 @@ class OutboundStore:
         key = names.outbound_message(channel, message_id)
         fields = outbound_fields(message_id, event_url, event_auth_token)
         await self._redis.make(channel, self._ttl, (key,), ("HSET", key, *fields), ("EXPIRE", key, self._ttl))
+
+    async def put_many(self, channel: str, messages: Sequence[UserMessage]) -> None:
+        """The same for several, in one command with one reply."""
+        keys = [names.outbound_message(channel, message.message_id) for message in messages]
+        given = [part for each in messages for part in (each.message_id, each.event_url or "", each.event_auth_token or "")]
+        await self._redis.make(channel, self._ttl, keys, ("EVAL", _PUT_MANY, len(keys), *keys, self._ttl, *given))
 
     async def add_events(self, channel: str, events: Sequence[tuple[bytes, Event]]) -> list[EventTarget]:
         """Keep events, as they stand on the wire (a repeat of one changes nothing); where each goes.
@@ -71,3 +77,15 @@ def outbound_fields(message_id: str, event_url: str | None, event_auth_token: st
     if event_auth_token:
         fields += ("event_auth_token", event_auth_token)
     return fields
+
+
+_PUT_MANY = """
+for n, key in ipairs(KEYS) do
+  local id, url, token = ARGV[3 * n - 1], ARGV[3 * n], ARGV[3 * n + 1]
+  redis.call('HSET', key, 'message_id', id)
+  if url ~= '' then redis.call('HSET', key, 'event_url', url) end
+  if token ~= '' then redis.call('HSET', key, 'event_auth_token', token) end
+  redis.call('EXPIRE', key, ARGV[1])
+end
+return 1
+"""

@@ -262,3 +262,30 @@ async def test_pipelined_raw_http_is_answered_in_order(jb: JunebugProcess, chann
 
     answers = await asyncio.to_thread(talk)
     assert answers.index(b"HTTP/1.1 201 Created") < answers.index(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize("form", ["lines", "array"])
+async def test_each_message_of_a_bulk_send_has_its_outcome_and_those_taken_wait_in_order_and_are_sent(
+    channels: Channels, api: Api, sink: WebhookSink, form: str
+) -> None:
+    channel = await channels.loopback()
+    await api.post(f"{channel.path}/pause")
+    sent = [{"to": "+27", "content": f"n {n}", "event_url": sink.url("/event")} for n in range(250)]
+    lines = [json.dumps(each) for each in sent]
+    lines.insert(100, '{"to": "+27", "content": nothing}')
+    data = "\r\n".join(lines) if form == "lines" else f"[{', '.join(lines)}]"
+    for headers in ({}, {"Idempotent-Replayed": "true"}):
+        answer = await api.request("POST", f"{channel.path}/messages/bulk", data=data, headers={"Idempotency-Key": "k"})
+        assert answer.status == 201
+        assert headers.items() <= answer.headers.items()
+    items = answer.result["messages"]
+    assert (answer.result["accepted"], answer.result["rejected"], len(items)) == (250, 1, 251)
+    assert items.pop(100)["errors"][0]["type"] == "JsonDecodeError"
+    ids = [item["message_id"] for item in items]
+    assert all(map(is_message_id, ids))
+    waiting = (await api.get(f"{channel.path}/messages/?limit=1000")).result["messages"]
+    assert [each["message_id"] for each in waiting] == ids
+    await api.post(f"{channel.path}/resume")
+    wanted = {("submitted", each) for each in ids}
+    await eventually(lambda: wanted <= {(body["event_type"], body["message_id"]) for body in sink.bodies("/event")})
+    await eventually(lambda: {each["content"] for each in sent} == {body["content"] for body in sink.bodies("/mo")})

@@ -1,4 +1,5 @@
-"""Endpoints of messages: send one, ask what became of it (spec 1.7.1). Neighbour: queue.py, for those that wait.
+"""Endpoints of messages: send one, ask what became of it (spec 1.7.1). Neighbours: queue.py, for those that wait; bulk.py, for
+many at a time.
 
 The way of a message: stored (where its events go), published and confirmed, then answered 201. Only what RabbitMQ has
 confirmed is answered so. This is the hot path (DESIGN §4): one write to Redis, one to RabbitMQ, both shared with the
@@ -17,17 +18,16 @@ from typing import Any
 from aiohttp import web
 
 from junebug import names
-from junebug.api import schemas, views
+from junebug.api import views
 from junebug.api.channel_queues import ChannelQueues
+from junebug.api.compose import Composer
 from junebug.api.http import channel_id, read_json, reply
 from junebug.api.idempotency import REPLAYED_HEADER, Idempotency, key_of
 from junebug.api.spec_cache import SpecCache
-from junebug.config.declaration import Settings
-from junebug.errors import JunebugError, MessageNotFound
+from junebug.errors import JunebugError
 from junebug.model import presenter
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
-from junebug.registry import Registry
 from junebug.stores import Stores
 
 
@@ -35,16 +35,14 @@ from junebug.stores import Stores
 class Messages:
     """The handlers, and what they need."""
 
-    settings: Settings
     stores: Stores
-    registry: Registry
+    composer: Composer
     specs: SpecCache
     queues: ChannelQueues
     idempotency: Idempotency
 
     async def send(self, request: web.Request) -> web.Response:
-        body = schemas.message_send.check(read_json(request))
-        views.check_addressing(body, self.settings.allow_expired_replies)
+        body = self.composer.check(read_json(request))
         channel = channel_id(request)
         spec = self.specs.peek(channel) or await self.specs.fetch(channel)
         key = key_of(request)
@@ -87,21 +85,10 @@ class Messages:
         return reply(200, "message status", presenter.message_status_json(message_id, channel, events))
 
     async def _message(self, body: Mapping[str, Any], spec: ChannelSpec) -> UserMessage:
-        """What is to be sent. Raises ApiUsageError, InvalidBody, MessageTooLong, and MessageNotFound when what it replies to
-        is unknown or expired.
-        """
-        views.check_sendable(body, spec)
-        expires_at = views.expiry(body, datetime.now(UTC))
+        """What is to be sent. Raises what `compose` raises, StoreUnavailable."""
         reply_to = body.get("reply_to")
         inbound = await self.stores.inbound.get(spec.id, reply_to) if reply_to is not None else None
-        if inbound is not None:
-            message = views.new_reply(body, spec.id, inbound, expires_at)
-        elif body.get("to") is None:  # beside a reply_to it is there only where allow_expired_replies lets both be given
-            raise MessageNotFound(f"Inbound message with id {str(reply_to)[:100]!r} not found: it may have expired")
-        else:
-            message = views.new_message(body, spec.id, expires_at)
-        self.registry.check_message(spec.type, spec.config, message)
-        return views.with_event_url(message)
+        return self.composer.compose(body, spec, datetime.now(UTC), inbound)
 
     async def _publish(self, channel: str, message: UserMessage) -> None:
         """RabbitMQ has it when this returns. Raises BrokerUnavailable, ChannelNotFound."""
