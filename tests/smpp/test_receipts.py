@@ -210,6 +210,8 @@ def test_spellings_of_a_number(a: str, b: str, same: bool) -> None:
         ("stat:DELIVRD done date:2411231201 err:000 id:7", {"done_date": "2411231201"}),
         ("ID:7;STAT:DELIVRD;ERR:000", {"error_code": "000"}),
         ("id:7|stat:DELIVRD|err:000", {"error_code": "000"}),
+        ("id=7&stat=DELIVRD&err=000", {"error_code": "000"}),
+        ('{"id": "7", "state":"DELIVRD", "err" : "000", "text": "x"}', {"error_code": "000"}),
         ("id:7\nstat:DELIVRD\nerr:000\r\n", {"error_code": "000"}),
         ("id:7 stat:DELIVRD err: text:PIN1234", {"error_code": None}),
         ("id:7 stat:DELIVRD err:text:PIN1234", {"error_code": None}),
