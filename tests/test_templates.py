@@ -90,7 +90,7 @@ def test_an_expression_is_either_the_messages_or_the_events() -> None:
 
 
 DOTS = ["", ".", "..", "...", "%2e", "%2E%2e", ".%2E", "/", "/..", "../", "../..", "a/../..", "..;a=b",
-        "..\\..", "\\..", "./", "a/.", "..\0", ".. ",
+        "..\\..", "\\..", "./", "a/.", "..\0", ".. ", " ..", "\0.", "\t.. ",
         "../../admin?x#y", "//evil/", "..#", "..?", "%2e%2e%2f", "%5c..",
         "..%3b", "http://evil/", ".\n", "é..", "..é", "%", "%%32%65"]  # fmt: skip
 """What a phone may say."""
@@ -124,6 +124,8 @@ def test_a_phones_text_never_decides_the_path(template: str, text: str) -> None:
 def test_what_is_no_dots_is_not_changed() -> None:
     assert expand("http://h/../a.b/%2e/{content}.{to}", {"content": "1.5", "to": "..."}) == "http://h/../a.b/%2e/1.5...."
     assert expand("http://h/{content}", {"content": ".."}) == "http://h/%252E%252E"
+    assert expand("http://h/sms/{content}/new", {"content": ""}) == "http://h/sms//new"
+    assert expand("http://h/sms/{content}/new", {"content": None}) == "http://h/sms//new"
     assert expand("http://h/?x={content}", {"content": ".."}) == "http://h/?x=.."
 
 

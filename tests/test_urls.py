@@ -18,6 +18,7 @@ NEVER_CALLABLE = [
     "http://" + "a" * 64 + "/", "http://" + "a." * 200 + "b/", "http://" + "é" * 100_000 + "/", "http://a..b/", "http://./",
     "http://.a/", "http://\u2025/", "http://\ud800/", "http://\u200b/", "http://256.256.256.256/", "http://1.2.3.4.5/",
     "http://a%3Ab:pw@host/", "http://%3A@host/", "http://a\"b:pw@host/", "http://a b:pw@host/", "http://user:pw@/", "http://u@:80/",
+    "http://a%00:pw@host/", "http://a:pw%0d%0a@host/", "http://[::1%25]/", "http://[::1%25a%25b]/",
 ]  # fmt: skip
 
 
@@ -42,6 +43,7 @@ async def test_what_can_never_be_called_is_refused_at_the_door_and_is_an_outcome
         ("http://h/é [x]{y}?ü=\"", HttpUrl("http", "h", 80, "/%C3%A9%20%5Bx%5D%7By%7D?%C3%BC=%22")),
         ("http://127.0.0.1/", HttpUrl("http", "127.0.0.1", 80)),
         ("http://[::1]:81/", HttpUrl("http", "::1", 81)),
+        ("http://[fe80::1%25eth0]/", HttpUrl("http", "fe80::1%eth0", 80)),
         ("http://bücher.example/", HttpUrl("http", "xn--bcher-kva.example", 80)),
         ("http://\U0001f4a9.la/", HttpUrl("http", "xn--ls8h.la", 80)),
         ("http://me:p%40s@s@host/", HttpUrl("http", "host", 80, "/", "Basic bWU6cEBzQHM=")),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -22,11 +23,11 @@ from junebug.api.compose import Composer
 from junebug.api.handlers.bulk import Bulk
 from junebug.api.handlers.channels import Channels
 from junebug.api.handlers.dead_letters import DeadLetters
-from junebug.api.handlers.health import Health
+from junebug.api.handlers.health import Health, alive
 from junebug.api.handlers.logs import Logs
 from junebug.api.handlers.messages import Messages
 from junebug.api.handlers.queue import QueueControl
-from junebug.api.http import PATIENCE, http_error_reply, raw_error_reply
+from junebug.api.http import PATIENCE, error_reply, http_error_reply, raw
 from junebug.api.idempotency import Idempotency
 from junebug.api.middleware import Handler, Protocol, middleware, pathwise
 from junebug.api.spec_cache import SpecCache
@@ -45,6 +46,8 @@ log = structlog.stdlib.get_logger("api")
 
 PREFIXES = ("", "/jb")
 """Everything is served under each: clients of a Junebug behind a proxy post to /jb/... (COMPAT §1)."""
+_ASKS_FOR_LIFE = re.compile(rb"(?:GET|HEAD) (?:/jb)?/health/live/?[ ?]")
+"""What is answered however many connections there are: a restart would cut all of them off."""
 WAIT_FOR_SERVERS, WAIT_FOR_EMBEDDED_SERVERS = 5.0, 90.0
 ASK_AGAIN = 0.1
 CLOSE_TIMEOUT = 2.0
@@ -130,7 +133,12 @@ async def serving(
     server = runner.server
     assert server is not None
     server.request_factory = pathwise(server.request_factory)
-    refusal = raw_error_reply(Overloaded("There are so many connections to Junebug that this one is refused"))
+    refused = raw(error_reply(Overloaded("There are so many connections to Junebug that this one is refused")))
+    living = raw(alive())
+
+    def refusal(request: bytes) -> bytes:
+        return living if _ASKS_FOR_LIFE.match(request) else refused
+
     listener = Listener("api", sockets, lambda over: Protocol(server, over), most, refusal, is_asked_first=True)
     try:
         yield

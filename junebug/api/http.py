@@ -68,9 +68,8 @@ def error_reply(error: JunebugError) -> web.Response:
     return reply(error.status, error.description, {"errors": error.errors()}, headers)
 
 
-def raw_error_reply(error: JunebugError) -> bytes:
-    """The same as it is sent, for a connection that is closed behind it."""
-    answer = error_reply(error)
+def raw(answer: web.Response) -> bytes:
+    """An answer as it is sent, for a connection that is closed behind it."""
     assert isinstance(answer.body, bytes)
     headers = {**answer.headers, "Content-Length": str(len(answer.body)), "Connection": "close"}
     lines = [f"HTTP/1.1 {answer.status} {answer.reason}", *(f"{name}: {value}" for name, value in headers.items())]

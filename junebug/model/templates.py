@@ -35,7 +35,8 @@ _FIXED = re.compile(r"https?://[^/?#{}]+(?=$|[/?#]|\{[/?#])", re.IGNORECASE)
 _END_OF_PATH = re.compile(r"\{?[?#]")
 _SLASH = re.compile(r"(%2F|%5C)", re.IGNORECASE)
 _DOT = re.compile(r"\.|%2E", re.IGNORECASE)
-_DOTS = re.compile(r"(?:\.|%2E){1,2}(?:(?:;|%3B|%20|%7F|%[01][0-9A-F]).*)?", re.IGNORECASE | re.DOTALL)
+_BLANK = "(?:%20|%7F|%[01][0-9A-F])"
+_DOTS = re.compile(rf"{_BLANK}*+(?:\.|%2E){{1,2}}(?:(?:;|%3B|{_BLANK}).*)?", re.IGNORECASE | re.DOTALL)
 
 
 def is_template(url: str) -> bool:

@@ -29,7 +29,8 @@ _AUTHORITY = re.compile(
     r"(?:(?P<userinfo>.*)@)?(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<name>[^\[\]:@]+))(?::(?P<port>[0-9]{0,5}))?", re.DOTALL
 )
 _LABEL = re.compile(r"[a-z0-9_-]{1,63}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""What neither a URL nor a line of HTTP may hold."""
 _UNMASKABLE = re.compile(r"[\s\"]")
 """Where logs/redaction.py takes a URL's userinfo to have ended."""
 _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -70,7 +71,7 @@ class HttpUrl:
 @functools.lru_cache(maxsize=256)
 def parse(text: str) -> HttpUrl:
     """Raises ValueError, which says what is wrong without showing the URL: it may hold a password."""
-    if _CONTROL.search(text):
+    if CONTROL.search(text):
         raise ValueError("a control character cannot stand in a URL")
     found = _URL.fullmatch(text)
     parts = _AUTHORITY.fullmatch(found["authority"]) if found else None
@@ -80,7 +81,7 @@ def parse(text: str) -> HttpUrl:
     port = int(parts["port"] or DEFAULT_PORTS[scheme])
     if not 0 < port < 65536:
         raise ValueError("a port is a number from 1 to 65535")
-    host = str(ipaddress.IPv6Address(parts["ipv6"])) if parts["ipv6"] else _host(parts["name"])
+    host = str(ipaddress.IPv6Address(parts["ipv6"].replace("%25", "%", 1))) if parts["ipv6"] else _host(parts["name"])
     query = "" if found["query"] is None else f"?{carried(found['query'])}"
     return HttpUrl(scheme, host, port, (carried(found["path"]) or "/") + query, _basic(parts["userinfo"] or ""))
 
@@ -123,16 +124,18 @@ def _origin(text: str) -> str:
 
 
 def _basic(userinfo: str) -> str | None:
-    """RFC 7617: the name ends at the first colon, so it has none."""
+    """RFC 7617: the name ends at the first colon, so it has none; neither holds a control character."""
     if not userinfo:
         return None
     if _UNMASKABLE.search(userinfo):
         raise ValueError("blanks and quotes of a user name or password are to be percent-encoded")
     user, _, password = userinfo.partition(":")
-    name = unquote_to_bytes(user)
+    name, secret = unquote_to_bytes(user), unquote_to_bytes(password)
     if b":" in name:
         raise ValueError("a user name with a colon cannot be sent (RFC 7617)")
-    return f"Basic {base64.b64encode(name + b':' + unquote_to_bytes(password)).decode()}"
+    if CONTROL.search((name + secret).decode("latin-1")):
+        raise ValueError("a user name or password with a control character cannot be sent (RFC 7617)")
+    return f"Basic {base64.b64encode(name + b':' + secret).decode()}"
 
 
 def _host(name: str) -> str:

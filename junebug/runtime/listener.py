@@ -43,11 +43,11 @@ class Listener:
     """Accepts on listening sockets, which it closes in the end."""
 
     def __init__(
-        self, what: str, sockets: Sequence[socket.socket], factory: Factory, most: int, refusal: bytes,
+        self, what: str, sockets: Sequence[socket.socket], factory: Factory, most: int, refusal: Callable[[bytes], bytes],
         *, is_asked_first: bool,
     ) -> None:  # fmt: skip
-        """`what` names it in the log. `most`: connections at a time; `refusal`: what one more is told, as soon as it has
-        said something where it `is_asked_first`.
+        """`what` names it in the log. `most`: connections at a time; `refusal`: what one more is told, by what it has
+        said; that is waited for where it `is_asked_first`.
         """
         self._what = what
         self._sockets = sockets
@@ -128,7 +128,7 @@ class Listener:
 
     def _cut_off(self, connection: socket.socket) -> None:
         with suppress(OSError):
-            connection.send(self._refusal)
+            connection.send(self._refusal(b""))
             connection.shutdown(socket.SHUT_WR)
             connection.recv(READ_FIRST)  # what it has said and nobody has read would reset it before it reads
         connection.close()
@@ -154,7 +154,7 @@ class Listener:
 class _Refused(asyncio.Protocol):
     """Tells one that is too many, and lets it read that."""
 
-    def __init__(self, refusal: bytes, is_asked_first: bool, over: Callable[[], None]) -> None:
+    def __init__(self, refusal: Callable[[bytes], bytes], is_asked_first: bool, over: Callable[[], None]) -> None:
         self._refusal = refusal
         self._is_asked_first = is_asked_first
         self._over = over
@@ -165,17 +165,17 @@ class _Refused(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
         self._end = asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
         if not self._is_asked_first:
-            self._tell()
+            self._tell(b"")
 
     def data_received(self, data: bytes) -> None:
-        self._tell()
+        if self._is_asked_first:
+            self._is_asked_first = False
+            self._tell(data)
 
-    def _tell(self) -> None:
+    def _tell(self, said: bytes) -> None:
         assert self._transport
-        if self._refusal:
-            self._transport.write(self._refusal)
-            self._transport.write_eof()
-            self._refusal = b""
+        self._transport.write(self._refusal(said))
+        self._transport.write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._end:

@@ -220,14 +220,14 @@ def tls_context(options: TlsOptions) -> ssl.SSLContext:
     if options.ca_file:
         try:
             context.load_verify_locations(options.ca_file)
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, ValueError) as error:
             raise TlsError(f"ca_file: cannot use {options.ca_file}: {_say(error)}") from None
     if options.certificate_file:
         # without a callback OpenSSL would ask for the passphrase on the terminal
         passphrase = options.key_passphrase or ""
         try:
             context.load_cert_chain(options.certificate_file, options.key_file, password=lambda: passphrase)
-        except (OSError, ssl.SSLError, ValueError) as error:
+        except (OSError, ValueError) as error:
             files = " and ".join(filter(None, (options.certificate_file, options.key_file)))
             raise TlsError(f"certificate_file, key_file: cannot use {files}: {_say(error)}") from None
     if not options.verify:

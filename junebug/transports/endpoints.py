@@ -6,6 +6,7 @@ take IPv6 addresses in brackets, too (`interface=[::1]`).
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 
@@ -55,8 +56,12 @@ def _parts(description: str) -> list[tuple[str | None, str]]:
 def host(arguments: Mapping[str, str], name: str, default: str = "") -> str:
     """A host's name or address, without brackets. Raises ValueError."""
     text = arguments.get(name, "").removeprefix("[").removesuffix("]") or default
-    if not text or not text.isprintable() or re.search(r"[\s/@\[\]\\]", text):
-        raise ValueError(f"{name}: expected a host's name or address")
+    try:
+        if not text.isprintable() or re.search(r"[\s/@\[\]\\]", text) or not text:
+            raise ValueError
+        ipaddress.IPv6Address(text) if ":" in text else text.encode("idna")  # as a resolver will, which may raise anything
+    except ValueError:
+        raise ValueError(f"{name}: expected a host's name or address") from None
     return text
 
 

@@ -112,6 +112,10 @@ async def test_connections_are_bounded_and_one_more_is_told_so(
                     assert b"\r\nRetry-After: " in answer
             answer = await api("GET", "/channels/")
             assert (answer.status, answer.errors[0]["type"]) == (503, "Overloaded")
+            for path in ("/health/live", "/jb/health/live/", "/health/live?x"):
+                assert (await api("GET", path)).status == 200
+            for path in ("/health", "/health/lively", "/channels/health/live"):
+                assert (await api("GET", path)).status == 503
         assert "connections are refused" in capsys.readouterr().out
 
         async def is_free() -> bool:

@@ -46,7 +46,7 @@ def test_one_too_many_is_told_so_however_often(new_loop: Callable[[], asyncio.Ab
     async def run() -> None:
         sockets = listening_sockets(0, [(socket.AF_INET, "127.0.0.1")], 100)
         port = sockets[0].getsockname()[1]
-        listener = Listener("test", sockets, Echo, 2, REFUSAL, is_asked_first=bool(says))
+        listener = Listener("test", sockets, Echo, 2, lambda _: REFUSAL, is_asked_first=bool(says))
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         for _ in range(3):
             assert await asyncio.gather(*(told(port, says) for _ in range(2 * AT_ONCE))) == [REFUSAL] * 2 * AT_ONCE
@@ -72,7 +72,7 @@ def test_without_any_descriptor_who_comes_waits_until_there_is_one(
     async def run() -> None:
         sockets = listening_sockets(0, [(socket.AF_INET, "127.0.0.1")], 100)
         port = sockets[0].getsockname()[1]
-        listener = Listener("test", sockets, Echo, 2, REFUSAL, is_asked_first=True)
+        listener = Listener("test", sockets, Echo, 2, lambda _: REFUSAL, is_asked_first=True)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         late = socket.socket()

@@ -442,6 +442,8 @@ async def test_tls_to_a_peer_without_it_is_told(peer: Peer, link: Any, certifica
     "changes",
     [
         {"ca_file": "/nonexistent/ca.pem"},
+        {"ca_file": "\0"},
+        {"certificate_file": "\0"},
         {"certificate_file": "/nonexistent/client.pem"},
         {"key_passphrase": "open barley"},
         {"key_passphrase": None},

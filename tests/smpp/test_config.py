@@ -99,6 +99,11 @@ def test_endpoints_as_twisted_writes_them(endpoint: str, expected: Peer) -> None
         ({"twisted_endpoint": "tcp:::1:2775"}, "twisted_endpoint", ""),
         ({"twisted_endpoint": "tcp:smsc:2775:timeout=soon"}, "twisted_endpoint", "timeout from 1"),
         ({"twisted_endpoint": "tcp:smsc:2775:bindAddress="}, "twisted_endpoint", "bindAddress: expected"),
+        *(({"host": host, "port": 2775}, "host", "expected a host's") for host in (
+            "a b", "smsc\n", "smsc:2775", "http://smsc", "a" * 64, "a..b", "\u00e9" * 80, "::g", "xn--\u00e9", "u@smsc", "[]",
+        )),
+        ({"twisted_endpoint": "tcp:host=a..b:port=1"}, "twisted_endpoint", "host: expected"),
+        ({"twisted_endpoint": r"tcp:host=\:\:g:port=1"}, "twisted_endpoint", "host: expected"),
         ({"twisted_endpoint": "udp:x", "host": "smsc", "port": 2775}, "twisted_endpoint", "expected tcp:"),
     ],
 )

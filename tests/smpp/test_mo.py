@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
@@ -10,6 +11,7 @@ from junebug.smpp import constants as c
 from junebug.smpp.pdu import DataSm, DeliverSm
 from junebug.smpp.text import multipart
 from junebug.smpp.text.codecs import UndecodableText
+from junebug.smpp.text.gsm import alphabet, pack
 from junebug.smpp.text.multipart import Concatenation
 from junebug.stores.transport import TransportStore
 from junebug.transports.smpp import mo
@@ -147,6 +149,27 @@ def test_octets_are_read_alike_alone_and_in_parts(data_coding: int, pieces: list
 def test_a_cut_anywhere_costs_nothing(cut: int) -> None:
     octets = HELLO.encode("utf-16-be")
     assert mo.decode([mo.Octets(piece, 8) for piece in (octets[:cut], octets[cut:])], {}) == HELLO
+
+
+@pytest.mark.parametrize(("header", "language"), [(b"", 0), (b"\x03\x25\x01\x01", 1), (b"\x05\x00\x03\x07\x01\x01", 0)])
+@pytest.mark.parametrize("text", ["", "a", "seven..", "eight...", "caf\u00e9 @ \u20ac[x]", "x" * 100])
+def test_septets_that_are_packed_begin_at_a_multiple_of_seven_bits_of_the_user_data(
+    header: bytes, language: int, text: str
+) -> None:
+    data = header + pack(alphabet(0, 0).encode(text), -len(header) * 8 % 7)
+    pdu = DeliverSm(short_message=data, esm_class=c.ESM_CLASS_UDHI if header else 0)
+    inbound = mo.read(pdu)
+    octets = dataclasses.replace(inbound.octets, locking_shift=0)
+    assert inbound.octets.locking_shift == language
+    assert mo.decode([octets], {0: "gsm0338-packed"}) == text
+
+
+def test_a_message_in_parts_whose_septets_are_packed_comes_whole() -> None:
+    text = "Long texts [in parts] cost {more} \u20ac. " * 12
+    parts = multipart.parts(text, "gsm0338-packed", 7)
+    read = [mo.read(DeliverSm(short_message=part.short_message, esm_class=c.ESM_CLASS_UDHI)).octets for part in parts]
+    assert len(read) > 2
+    assert mo.decode(read, {0: "gsm0338-packed"}) == text
 
 
 @pytest.mark.parametrize("codec", ["utf-7", "unicode_escape", "raw_unicode_escape", "utf-16", "utf-16-le", "utf-8-sig", "utf-32"])

@@ -125,6 +125,13 @@ def test_a_text_of_any_length_is_cut_or_refused_in_little_time(
         assert reason.startswith("Message too long: " if too_long else ("Cannot encode", ""))
 
 
+def test_a_payload_of_ones_own_is_refused_beside_a_content_and_taken_without_one() -> None:
+    payload = {"tlvs": {"message_payload": "hex:00"}}
+    with pytest.raises(Rejected, match=r"channel_data\.smpp\.tlvs\.message_payload"):
+        mt.check(CONFIG, message_with(payload, "Hi"))
+    mt.check(CONFIG, message_with(payload, ""))
+
+
 def test_what_surely_is_short_enough_is() -> None:
     cluster = "\U0001f469" + "\U0001f3fd" * 17  # a little over half of a part: one to each
     for encoding in ("ucs2", "utf-8", "utf-32-be", "utf-7", "unicode-escape", "gsm0338-packed", "iso2022_jp"):
@@ -158,6 +165,12 @@ def test_addresses_stand_as_configured() -> None:
         ("TEL:+27-82-000-1111", 1, 1, "27820001111"),
         ("tel: 0820001111", 2, 1, "0820001111"),
         ("tel:8000", 3, 0, "8000"),
+        ("tel://+27820001111", 1, 1, "27820001111"),
+        ("tel:%2B27%2082%20000%201111", 1, 1, "27820001111"),
+        ("smsto:+27820001111", 1, 1, "27820001111"),
+        ("+27 (0)82 000 1111", 1, 1, "27820001111"),
+        ("0027(0)82.000-1111", 1, 1, "27820001111"),
+        ("(0)82 000 1111", 2, 1, "0820001111"),
         ("tel:+27820001111;ext=12", 1, 1, "27820001111"),
         ("tel:863-1234;phone-context=+1-914-555", 1, 1, "19145558631234"),
         ("tel:8000;phone-context=example.com", 3, 0, "8000"),

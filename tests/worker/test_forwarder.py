@@ -457,6 +457,28 @@ async def test_a_refused_callback_is_tried_five_times_and_then_a_dead_letter(qui
     assert UserMessage.from_wire(letter.callback.wire) == message
 
 
+@pytest.mark.parametrize(
+    ("event_url", "event_auth_token"),
+    [
+        ("no url", None), ("ftp://host/", None), ("http://a%3Ab:pw@host/", None), ("http://h:0/", None), ("http://xn--/", None),
+        ("http://h/\n", None), ("http://127.0.0.1/", "a\r\nX: y"), ("//h/", None), ("http://{event_type}/", None),
+    ],
+)  # fmt: skip
+async def test_an_event_url_that_can_never_be_called_makes_a_dead_letter_at_once(
+    quick: Bench, event_url: str, event_auth_token: str | None
+) -> None:
+    channel = await loopback(quick)
+    message = UserMessage(
+        to_addr="1", from_addr=None, content="x", transport_name=channel, event_url=event_url,
+        event_auth_token=event_auth_token,
+    )  # fmt: skip
+    event = event_of(message, channel, "ack")
+    await quick.broker.publish(names.event_queue(channel), event.to_wire())
+    (letter,) = await dead_letters(quick, channel)
+    assert (letter.reason, letter.callback and letter.callback.attempts) == ("refused", 0)
+    assert "pw" not in letter.error
+
+
 async def test_what_fails_for_too_long_is_a_dead_letter(quick: Bench, host: Host) -> None:
     set_up(quick, callback_max_age=1.0)
     channel = await loopback(quick, mo_url=host.url())

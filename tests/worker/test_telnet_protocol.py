@@ -108,6 +108,9 @@ def test_where_to_listen_by_host_and_port() -> None:
         ({"twisted_endpoint": "tcp:9001:backlog=many"}, "backlog from 1"),
         ({"twisted_endpoint": "tcp:9001:interface=::1"}, "not escaped"),
         ({"twisted_endpoint": "tcp:9001:interface=a b"}, "interface: expected a host's"),
+        ({"twisted_endpoint": "tcp:9001:interface=" + "a" * 64}, "interface: expected a host's"),
+        ({"twisted_endpoint": "tcp:9001:interface=a..b"}, "interface: expected a host's"),
+        ({"twisted_endpoint": r"tcp:9001:interface=\:\:g"}, "interface: expected a host's"),
         ({"twisted_endpoint": "tcp:9001:colour=red"}, "no argument 'colour'"),
         ({"twisted_endpoint": "tcp:port=9001:port=9002"}, "port is given twice"),
         ({"twisted_endpoint": "tcp:9001:127.0.0.1:50:7"}, "too many"),
@@ -120,3 +123,9 @@ def test_where_nobody_can_listen_is_told(channel_type: str, config: dict[str, An
     with pytest.raises(InvalidChannelConfig, match=r"^config\.twisted_endpoint: ") as refused:
         REGISTRY.validate_config(channel_type, config)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["a" * 64, "a\n", "a..b", "::g", "\u00e9" * 80])
+def test_a_host_that_no_resolver_takes_is_refused_at_the_door(host: str) -> None:
+    with pytest.raises(InvalidChannelConfig, match=r"^config\.telnet_host: expected a host's"):
+        REGISTRY.validate_config("telnet", {"telnet_host": host, "telnet_port": 9001})

@@ -156,16 +156,20 @@ def decode_parts(
     overrides: Mapping[int, str] | None = None,
     *,
     shifts: tuple[int, int] = (0, 0),
+    fill_bits: Sequence[int] = (),
     errors: str = "strict",
 ) -> str:
-    """The same of a message in parts, which may end within a character. A NUL counted at a part's end is no text."""
+    """The same of a message in parts, which may end within a character. A NUL counted at a part's end is no text.
+
+    `fill_bits` of each part: before its septets, where they are packed.
+    """
     override = overrides.get(data_coding) if overrides else None
     codec = codec_name(override) if override else codec_of(data_coding)
     if codec is None:
         raise UndecodableText(f"data_coding 0x{data_coding:02x} is not of a text that can be told")
     try:
         if codec.startswith(GSM):  # its NUL is an @
-            data = b"".join(map(unpack, parts) if codec == GSM_PACKED else parts)
+            data = b"".join(map(unpack, parts, fill_bits or [0] * len(parts)) if codec == GSM_PACKED else parts)
             return alphabet(*(shifts if any(shifts) else national_languages(codec))).decode(data, errors)
         if codec.startswith("utf-16"):
             text = _decode_utf_16(parts, UCS2 if codec == UCS2 else "utf-16-le", errors)

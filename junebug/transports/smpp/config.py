@@ -211,7 +211,10 @@ def _peer(option: _Options) -> Peer:
     if host and port is None:
         raise TransportStartError("port: it is needed beside host")
     if host:
-        return Peer(host, port)
+        try:
+            return Peer(endpoints.host({"host": host}, "host"), port)
+        except ValueError as error:
+            raise TransportStartError(str(error)) from None
     if peer is None:
         raise TransportStartError("twisted_endpoint: either this, or host and port, is needed")
     return peer

@@ -28,6 +28,8 @@ class Octets:
     data_coding: int
     locking_shift: int = 0
     single_shift: int = 0
+    fill_bits: int = 0
+    """Between a user data header and septets that are packed: these begin at a multiple of seven bits."""
 
     @property
     def coding(self) -> tuple[int, int, int]:
@@ -65,7 +67,7 @@ def receipt_text(inbound: Inbound) -> str:
 
 def read(pdu: Carrier) -> Inbound:
     """Never raises: a header that makes no sense is part of the text."""
-    octets = payload(pdu)
+    octets = whole = payload(pdu)
     header = multipart.UserDataHeader()
     if pdu.esm_class & c.ESM_CLASS_UDHI:
         try:
@@ -73,7 +75,8 @@ def read(pdu: Carrier) -> Inbound:
         except multipart.BadUserDataHeader:
             pass
     part = header.concatenation or multipart.parse_sar(pdu.tlvs)
-    told = Octets(octets, pdu.data_coding, header.locking_shift, header.single_shift)
+    fill_bits = (len(octets) - len(whole)) * 8 % 7
+    told = Octets(octets, pdu.data_coding, header.locking_shift, header.single_shift, fill_bits)
     return Inbound(pdu.source_addr, pdu.destination_addr, told, part if part and part.total > 1 else None, pdu.tlvs)
 
 
@@ -83,8 +86,11 @@ def decode(parts: Iterable[Octets], overrides: Mapping[int, str]) -> str:
     What cannot be decoded shows as replacement characters. Raises codecs.UndecodableText for a data_coding of no text.
     """
     return "".join(
-        codecs.decode_parts([each.data for each in alike], coding[0], overrides, shifts=coding[1:], errors="replace")
-        for coding, alike in itertools.groupby(parts, key=lambda each: each.coding)
+        codecs.decode_parts(
+            [each.data for each in alike], coding[0], overrides, shifts=coding[1:],
+            fill_bits=[each.fill_bits for each in alike], errors="replace",
+        )
+        for coding, alike in ((key, list(group)) for key, group in itertools.groupby(parts, key=lambda each: each.coding))
     )
 
 

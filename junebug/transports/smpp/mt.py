@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 from junebug.errors import MessageTooLong, Rejected, TransportStartError
 from junebug.model.messages import UserMessage
@@ -34,6 +35,8 @@ LONGEST_ADDRESS = 200
 _PUNCTUATION = re.compile(r"[\s().\-\u2010-\u2015\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 """Blanks, dashes and the invisible marks with which people write, and programs copy, a number."""
 _INTERNATIONAL = re.compile(r"(?:\+|00)([1-9][0-9]+)")
+_TRUNK = re.compile(r"((?:\+|00)[1-9][\s0-9]*)\(0\)")
+"""As in +27 (0)82: the zero is dialled within the country only."""
 _DIALLED = re.compile(r"[*#]*[0-9][0-9*#]*")
 _SMPP_TIME = re.compile(SMPP_TIME)
 
@@ -48,7 +51,8 @@ def check(config: Mapping[str, Any], message: UserMessage) -> None:
     except TransportStartError:
         return  # the channel's status tells of it
     options = _options(given)
-    _tlvs(options.get("tlvs"))
+    if c.MESSAGE_PAYLOAD in _tlvs(options.get("tlvs")) and content:
+        raise Rejected("channel_data.smpp.tlvs.message_payload: there is a content beside it")
     try:
         _parts(content, options, parsed, 0)
     except codecs.UnencodableText:
@@ -145,7 +149,7 @@ def _address(field: str, address: str | None, configured: Numbering, config: Smp
 def guess_numbering(address: str) -> tuple[Numbering, str]:
     """(type and plan, the address as it is written for these)."""
     address = _without_scheme(address.strip())
-    number = _PUNCTUATION.sub("", address)
+    number = _PUNCTUATION.sub("", _TRUNK.sub(r"\1", address))
     international = _INTERNATIONAL.fullmatch(number)
     if international:
         return Numbering(c.TON_INTERNATIONAL, c.NPI_ISDN), international[1]
@@ -161,11 +165,11 @@ def guess_numbering(address: str) -> tuple[Numbering, str]:
 
 
 def _without_scheme(address: str) -> str:
-    """The number of a tel: or sms: URI (RFC 3966, RFC 5724), after the `+...` that it is to be understood in, if any."""
+    """The number of a tel:, sms: or smsto: URI (RFC 3966, RFC 5724), after the `+...` that it is to be understood in, if any."""
     scheme, colon, rest = address.partition(":")
-    if not colon or scheme.lower() not in ("tel", "sms"):
+    if not colon or scheme.lower() not in ("tel", "sms", "smsto"):
         return address
-    number, *parameters = rest.strip().split(";")
+    number, *parameters = unquote(rest).strip().removeprefix("//").split(";")
     contexts = (value for name, _, value in (each.partition("=") for each in parameters) if name.lower() == "phone-context")
     context = next(contexts, "")
     return context + number if context.startswith("+") and not number.startswith("+") else number

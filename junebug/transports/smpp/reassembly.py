@@ -77,7 +77,7 @@ class Reassembly:
 
     async def _add(self, name: str, inbound: Inbound, part: Concatenation) -> str:
         number, octets = str(part.number), inbound.octets
-        told = orjson.dumps([octets.data.hex(), *octets.coding]).decode()
+        told = orjson.dumps([octets.data.hex(), *octets.coding, octets.fill_bits]).decode()
         known, done = await self._store.fields(name, _done(name))
         if known.get(number, told) != told:
             # the same reference for another message: phones count to 255 and then begin again, some always say 0

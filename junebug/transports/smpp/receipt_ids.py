@@ -57,8 +57,8 @@ def same_number(a: str, b: str) -> bool:
 
 
 def _plain_number(number: str) -> str:
-    """Without a scheme (tel:), parameters, punctuation, and zeros of a prefix."""
-    number = number.lower().rpartition(":")[2].partition(";")[0]
+    """Without a scheme (tel:), parameters, punctuation, and zeros of a prefix, as in +27 (0)82."""
+    number = number.lower().rpartition(":")[2].partition(";")[0].replace("(0)", "")
     return re.sub(r"[^0-9a-z]", "", number).lstrip("0")
 
 

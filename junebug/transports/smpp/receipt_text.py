@@ -22,16 +22,16 @@ LONGEST_VALUE: Final = 65
 
 # --- as SMSCs write it ----------------------------------------------------------------------------------------------------
 
-_END: Final = r"""\s\x00-\x1f,;|()<>"'"""
+_END: Final = r"""\s\x00-\x1f,;|&(){}<>"'"""
 """What ends a value, as the inside of a class."""
 _NAME: Final = re.compile(
-    r"\b((?:[Ss]ubmit|SUBMIT|[Dd]one|DONE) (?:[Dd]ate|DATE)|[A-Za-z_][\w.-]*+)\s*+[:=]", re.ASCII
+    r"\b((?:[Ss]ubmit|SUBMIT|[Dd]one|DONE) (?:[Dd]ate|DATE)|[A-Za-z_][\w.-]*+)\"?\s*+[:=]", re.ASCII
 )  # fmt: skip
 _VALUE: Final = re.compile(rf"[{_END}]*+([^{_END}]+)")
 _DATE: Final = re.compile(rf"[{_END}]*+([^{_END}]+(?: \d[\d:.+-]*+)?)")
 _ENDS: Final = re.compile(rf"[{_END}]")
 _KEYS: Final[Fields] = {
-    "id": "id", "stat": "stat", "status": "stat", "err": "err", "error": "err", "text": "text", "sub": "sub",
+    "id": "id", "stat": "stat", "status": "stat", "state": "stat", "err": "err", "error": "err", "text": "text", "sub": "sub",
     "dlvrd": "dlvrd", **{f"{name}{between}date": f"{name}_date" for name in ("submit", "done") for between in (" ", "_", "")},
 }  # fmt: skip
 

@@ -106,7 +106,7 @@ def parse_endpoint(config: Mapping[str, Any]) -> tuple[str, int, int]:
             raise ValueError(f"twisted_endpoint: {error}") from None
     if "telnet_port" not in config:
         raise ValueError("twisted_endpoint: either this or telnet_port is needed")
-    return config.get("telnet_host") or "0.0.0.0", config["telnet_port"], BACKLOG
+    return endpoints.host(config, "telnet_host", "0.0.0.0"), config["telnet_port"], BACKLOG
 
 
 def check(config: dict[str, Any]) -> None:

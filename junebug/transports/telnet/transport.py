@@ -106,7 +106,9 @@ class TelnetTransport(Transport):
             raise TransportStartError(
                 f"cannot listen on {self._host}:{self._port}: {_problem(error)}; choose another port"
             ) from None
-        self._listener = Listener("telnet", sockets, self._protocol, self._max_connections, TOO_MANY, is_asked_first=False)
+        self._listener = Listener(
+            "telnet", sockets, self._protocol, self._max_connections, lambda _: TOO_MANY, is_asked_first=False
+        )
         where = f"Listening on {self._host}:{self._port}"
         await self.context.status(self.context.channel_type, "ok", "listening", where)
 

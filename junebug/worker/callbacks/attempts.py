@@ -91,6 +91,9 @@ class Attempts:
                 self._context.suspects.set_aside()
                 return None
             outcome = await self._call(target, pending)
+            if outcome.is_hopeless and pending.callback.to == "event_url":  # other URLs may be corrected meanwhile
+                await self._bury(pending, "refused", outcome.reason)
+                return None
         except Exception:
             log.exception("forwarding failed: moved to the dead letters", **pending.fields())
             await self._bury(pending, "failed", "see the channel's log")
@@ -118,7 +121,7 @@ class Attempts:
             try:
                 url = templates.expand(url, {**body.get("event_details", {}), **body})
             except ValueError as error:  # as a server would answer to it
-                return Outcome(False, URI_TOO_LONG, str(error))
+                return Outcome(False, URI_TOO_LONG, str(error), is_hopeless=True)
         secret = spec.callback_secret or self._context.settings.callback_secret
         return await self._webhook.post(url, body, target.auth_token, id=callback.id, secret=secret)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import re
 import socket
 import ssl
 import time
@@ -17,7 +16,7 @@ from typing import cast
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
-from junebug.model.urls import HttpUrl
+from junebug.model.urls import CONTROL, HttpUrl
 from junebug.runtime.loop import is_transport_gone
 from junebug.worker.callbacks.answer import Answer
 
@@ -29,7 +28,6 @@ MOST_IDLE = 100
 ADDRESS_TTL, MOST_HOSTS = 10.0, 100
 NEXT_ADDRESS = 0.25
 """Seconds after which a host's next address is tried beside the one before it (RFC 8305)."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class NoAnswer(ConnectionError):
@@ -223,8 +221,8 @@ class _Connection(asyncio.Protocol):
 def _head(url: HttpUrl, headers: Mapping[str, str]) -> bytes:
     """Raises ValueError."""
     lines = [f"POST {url.target} HTTP/1.1", f"Host: {url.authority}", *(f"{name}: {text}" for name, text in headers.items())]
-    if _CONTROL.search("".join(lines)):
-        name = next(line.partition(":")[0] for line in lines if _CONTROL.search(line))
+    if CONTROL.search("".join(lines)):
+        name = next(line.partition(":")[0] for line in lines if CONTROL.search(line))
         raise ValueError(f"{name} holds a control character")
     return "\r\n".join([*lines, "", ""]).encode()
 

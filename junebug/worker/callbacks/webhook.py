@@ -41,6 +41,8 @@ class Outcome:
     status: int | None = None
     reason: str = ""
     retry_after: float | None = None
+    is_hopeless: bool = False
+    """Nothing was asked, and never will be: the URL, or a header, is none."""
 
 
 class Webhook:
@@ -64,7 +66,7 @@ class Webhook:
         try:
             target = urls.parse(url)
         except ValueError as error:
-            return Outcome(False, None, f"the URL cannot be called: {error}")
+            return Outcome(False, None, f"the URL cannot be called: {error}", is_hopeless=True)
         authorization = f"Token {auth_token}" if auth_token else target.authorization
         payload = orjson.dumps(body)
         now = int(time.time())
@@ -79,7 +81,8 @@ class Webhook:
         except TimeoutError:
             return Outcome(False, None, f"no answer within {self._timeout:g} s")
         except (OSError, ValueError) as error:
-            return Outcome(False, None, redact_url(" ".join(str(error).split())) or type(error).__name__)
+            text = redact_url(" ".join(str(error).split())) or type(error).__name__
+            return Outcome(False, None, text, is_hopeless=not isinstance(error, OSError))
 
     async def _post(self, url: HttpUrl, body: bytes, headers: dict[str, str], own_headers: dict[str, str]) -> Outcome:
         """`own_headers` are for the first host only."""
