@@ -293,6 +293,47 @@ async def test_a_lost_link_loses_no_message(bench: Bench, smsc: Smsc) -> None:
         assert [each["event_type"] for each in events(bench, message_id)].count("submitted") == 1
 
 
+async def test_several_binds_share_what_is_sent_and_keep_each_phones_order(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc, binds=4, window_size=10)
+    assert smsc.counts["binds"] == 4
+    phones = [f"+2782000{number:04}" for number in range(12)]
+    used: dict[str, set[int]] = {}
+    accept = smsc._accept
+
+    def accepted(client: Any, pdu: Any) -> Any:
+        used.setdefault(pdu.destination_addr, set()).add(id(client))
+        return accept(client, pdu)
+
+    smsc._accept = accepted  # type: ignore[method-assign]
+    ids = [await send(bench, created, f"{number}", to=phones[number % 12]) for number in range(60)]
+    for message_id in ids:
+        await event(bench, message_id, "delivery_succeeded")
+    assert {len(clients) for clients in used.values()} == {1}
+    assert len(set.union(*used.values())) > 1
+    for place in range(12):
+        contents = [message.content for message in smsc.messages.values() if message.to_addr == phones[place]]
+        assert contents == [str(number) for number in range(place, 60, 12)]
+
+
+async def test_of_several_binds_a_lost_one_is_a_degraded_status_and_costs_nothing(bench: Bench, smsc: Smsc) -> None:
+    created = await channel(bench, smsc, binds=3, initial_reconnect_delay=2, max_reconnect_delay=2)
+    smsc.clients[0].session.abort()
+    lost = await status(bench, created, "binds_missing")
+    assert (lost["status"], lost["details"]["bound"], lost["details"]["binds"]) == ("degraded", 2, 3)
+    ids = [await send(bench, created, f"{number}", to=f"+2782000000{number}") for number in range(10)]
+    for message_id in ids:
+        await event(bench, message_id, "delivery_succeeded")
+    assert (await status(bench, created, "bound"))["details"]["bound"] == 3
+    smsc.drop_connections()
+    assert (await status(bench, created, "connection_lost"))["status"] == "down"
+    await event(bench, await send(bench, created, "waits for a bind"), "delivery_succeeded")
+    await status(bench, created, "bound")
+    assert await bench.stop(created) == 0
+    assert smsc.clients == []
+    told = [each["type"] for each in bench.app.received if each.get("component") == "smpp"]
+    assert told.count("unbinding") <= 1
+
+
 async def test_an_unknown_outcome_can_be_a_rejection(bench: Bench, smsc: Smsc) -> None:
     configure(smsc, silent_every=1)
     created = await channel(bench, smsc, on_unknown="fail", response_timeout=0.3)

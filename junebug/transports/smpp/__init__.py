@@ -170,6 +170,9 @@ CONFIG_SCHEMA: dict[str, Any] = {
             "transceiver", "Which bind to make; a transmitter receives nothing, a receiver sends nothing.",
             enum=["transceiver", "transmitter", "receiver"],
         ),
+        "binds": _whole(
+            1, "So many binds of this account, at the same time. window_size and mt_tps hold for all of them together.", 1, 32
+        ),
         "split_bind_prefix": _text(
             "", "Two channels, a transmitter and a receiver, that have the same word here share the ids of "
             "what was sent: a receipt that reaches the receiver becomes an event of the channel that sent.",

@@ -54,6 +54,7 @@ class SmppConfig:
     """Times are in seconds. What bears an option's name is that option as it was given, or its default."""
 
     bind: BindOptions
+    binds: int
     window_size: int
     """submit_sm that may be unanswered at a time."""
     # sending

@@ -18,7 +18,8 @@ from junebug.errors import Expired, NotSent, Rejected, TransportStartError, Unkn
 from junebug.model.messages import StatusLevel, UserMessage, new_id
 from junebug.runtime.loop import end_task
 from junebug.smpp import constants as c
-from junebug.smpp.bind import BindEvent, BindState, PersistentBind, TlsError
+from junebug.smpp.bind import BindEvent, BindState, TlsError
+from junebug.smpp.bind_pool import BindPool
 from junebug.smpp.fields import EncodeError
 from junebug.smpp.pdu import DataSm, DeliverSm, Pdu, SubmitSm, SubmitSmResp
 from junebug.smpp.session import Direction, NotWritten, ResponseLost, Session
@@ -104,8 +105,8 @@ class SmppTransport(Transport):
         window = Window(config.window_size, config.mt_tps, config.throttle_delay)
         self._scheduler = SubmitScheduler(window, self._on_throttled, room=max(1, config.window_size // 4))
         self._pdu_log = PduLog(config.redact_content)
-        self._bind = PersistentBind(
-            config.bind, on_state=self._on_state, on_request=self._on_request, on_pdu=self._on_pdu, own=context.own
+        self._bind = BindPool(
+            config.binds, config.bind, on_state=self._on_state, on_request=self._on_request, on_pdu=self._on_pdu, own=context.own
         )
         self._correlation = ReceiptCorrelation(config, context.store, self._report, context.own)
         self._inbound = Inbound(context, config, self._correlation, self._pdu_log)
@@ -225,7 +226,8 @@ class SmppTransport(Transport):
                     raise NotSent("another part of the message was refused")
                 if message.has_expired(datetime.now(UTC)):
                     raise Expired(f"its time was over at {message.expires_at}")
-                response = await self._bind.request(progress.pdus[ticket.part - 1], tag=message.message_id)
+                pdu = progress.pdus[ticket.part - 1]
+                response = await self._bind.request(pdu, address=pdu.destination_addr, tag=message.message_id)
             except NotWritten:  # the connection was lost in this moment, or the peer does not read
                 self._scheduler.lost()
                 await asyncio.sleep(WRITE_PAUSE)
@@ -277,7 +279,9 @@ class SmppTransport(Transport):
             return  # logged when its message is known
         self._pdu_log(direction, raw, pdu, tag)
 
-    def _on_state(self, event: BindEvent) -> None:
+    def _on_state(self, event: BindEvent, bound: int) -> None:
+        if bound > (event.state is BindState.BOUND) and not self._stopping:
+            return self._on_another(event, bound)
         loop = asyncio.get_running_loop()
         self._next_attempt = loop.time() + event.details.get("retry_after", 0)
         if event.state is BindState.BOUND:
@@ -296,10 +300,26 @@ class SmppTransport(Transport):
         self._was_bound = event.state is BindState.BOUND
         if event.state in _LEVELS:
             level, type = _LEVELS[event.state]
-            if self._failing and type == self._told:
+            if bound and bound < self._config.binds and not self._stopping:
+                level, type = "degraded", "binds_missing"
+            if (self._failing or self._stopping) and type == self._told:
                 return  # it fails as before, if perhaps in other words (reset, closed, refused)
-            self._told = type
-            self._statuses.put_nowait((level, type, event.message, event.details))
+            self._tell(level, type, event, bound)
+
+    def _on_another(self, event: BindEvent, bound: int) -> None:
+        """A change of one of several binds, while there are others."""
+        if bound == self._config.binds:
+            self._tell("ok", "bound", event, bound)
+        elif event.state in _FAILURES:
+            self._tell("degraded", "binds_missing", event, bound)
+
+    def _tell(self, level: StatusLevel, type: str, event: BindEvent, bound: int) -> None:
+        self._told = type
+        message, details = event.message, event.details
+        if self._config.binds > 1:
+            message = f"{bound} of {self._config.binds} binds: {message}"
+            details = {**details, "bound": bound, "binds": self._config.binds}
+        self._statuses.put_nowait((level, type, message, details))
 
     def _keep_patience(self) -> None:
         if self._giving_up:
