@@ -311,7 +311,7 @@ async def test_several_binds_share_what_is_sent_and_keep_each_phones_order(bench
     assert {len(clients) for clients in used.values()} == {1}
     assert len(set.union(*used.values())) > 1
     for place in range(12):
-        contents = [message.content for message in smsc.messages.values() if message.to_addr == phones[place]]
+        contents = [message.content for message in smsc.messages.values() if message.destination_addr == phones[place]]
         assert contents == [str(number) for number in range(place, 60, 12)]
 
 
