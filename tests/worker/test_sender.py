@@ -496,7 +496,7 @@ async def test_what_is_reported_is_noted_only_once_rabbitmq_has_it(
     monkeypatch.setattr(Publisher, "publish_surely", confirmed)
     scripted.outcomes.append(Accepted("id", (Report("delivered"),), on_reported))
     channel = await channel_of(bench)
-    await bench.send(channel, "1", "x")
+    await bench.send(channel, "1", "x", bench.app.url())
     await eventually(lambda: len(steps) == 2)
     assert steps == ["confirmed", "noted"]
 
