@@ -18,11 +18,12 @@ from junebug.model.templates import (
     is_template,
 )
 from junebug.model.urls import parse
+from tests.tables import each
 
 VALUES = {"from": "+27 82", "to": "8000", "content": "a&b/é?", "message_id": "1f", "group": None, "reply_to": None}
 
 
-@pytest.mark.parametrize(
+@each(
     ("template", "url"),
     [
         ("http://host/in?a=%20b&c=1+2#x", "http://host/in?a=%20b&c=1+2#x"),
@@ -43,7 +44,7 @@ def test_expansion(template: str, url: str) -> None:
     assert expand(template, VALUES) == url
 
 
-@pytest.mark.parametrize(
+@each(
     ("template", "problem"),
     [
         ("{to}", "begin with http"),
@@ -105,8 +106,8 @@ PATHS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("template", PATHS)
-@pytest.mark.parametrize("text", DOTS)
+@each("template", PATHS)
+@each("text", DOTS)
 def test_a_phones_text_never_decides_the_path(template: str, text: str) -> None:
     said = {**VALUES, "from": text, "content": text}
     check(f"http://me:pw@host{template}", MO_VARIABLES)
@@ -134,8 +135,8 @@ def test_no_value_decides_the_host_whoever_gave_the_template(template: str) -> N
     assert expand(template, {"content": "http://evil/"}) == template
 
 
-@pytest.mark.parametrize("operator", ["", "+", "#", "/", "?", ";"])
-@pytest.mark.parametrize("text", [".", "../", "%2e%2f", "\0", "é", "%", "{", ";"])
+@each("operator", ["", "+", "#", "/", "?", ";"])
+@each("text", [".", "../", "%2e%2f", "\0", "é", "%", "{", ";"])
 def test_a_text_of_any_length_is_filled_in_or_refused_in_little_time(operator: str, text: str) -> None:
     template = f"http://host/sms/{{{operator}content}}/new"
     for length in (LONGEST_VALUE, 1_000_000):

@@ -15,6 +15,7 @@ from junebug import names
 from junebug.model.messages import Status
 from junebug.model.spec import ChannelSpec
 from tests.api.conftest import Api, running_api
+from tests.tables import each
 
 RATES = (
     "inbound_message_rate",
@@ -100,7 +101,7 @@ async def test_json_is_taken_whatever_the_content_type(api: Api) -> None:
         assert answer.status == 201
 
 
-@pytest.mark.parametrize(
+@each(
     ("change", "path"),
     [
         ({"type": None}, ["properties", "type", "type"]),
@@ -142,14 +143,14 @@ async def test_a_property_that_is_wrong_is_named_and_nothing_is_stored(
     api: Api, change: dict[str, Any], path: list[str]
 ) -> None:
     channel = await api.create()
-    before = (await api("GET", f"/channels/{channel}")).result
+    channels, before = [(await api("GET", url)).result for url in ("/channels/", f"/channels/{channel}")]
     for where, body in (("/channels/", {"type": "plain", "config": {}, **change}), (f"/channels/{channel}", change)):
         answer = await api("POST", where, json=body)
         assert (answer.status, answer.description) == (400, "api usage error")
         (error,) = answer.errors
         assert (error["type"], error["schema_path"]) == ("invalid_body", path)
         assert next(iter(change)) in error["message"]
-    assert (await api("GET", "/channels/")).result == [channel]
+    assert (await api("GET", "/channels/")).result == channels
     assert (await api("GET", f"/channels/{channel}")).result == before
 
 
@@ -400,7 +401,7 @@ async def test_updates_at_the_same_time_lose_nothing(api: Api) -> None:
     assert (found["label"], found["metadata"], found["character_limit"]) == ("l", {"m": 1}, 9)
 
 
-@pytest.mark.parametrize("text", ["a=b", "*", "é", "a\nb", "a\u2028b", "\ud83d\ude00", "a\0", "a;b", "amq.a", "a?", "q" * 247])
+@each("text", ["a=b", "*", "é", "a\nb", "a\u2028b", "\ud83d\ude00", "a\0", "a;b", "amq.a", "a?", "q" * 247])
 async def test_what_can_be_no_queues_name_is_no_amqp_queue(api: Api, text: str) -> None:
     answer = await api("POST", "/channels/", json={"type": "plain", "config": {}, "amqp_queue": text})
     assert (answer.status, answer.errors[0]["schema_path"]) == (400, ["properties", "amqp_queue", "format"])
@@ -465,7 +466,7 @@ async def test_a_restart_raises_the_generation(api: Api, slash: str) -> None:
     assert (await api.stores.channels.get(channel)).generation == 2
 
 
-@pytest.mark.parametrize(
+@each(
     ("method", "path"),
     [
         ("GET", "/channels/{}"),
@@ -486,7 +487,7 @@ async def test_a_restart_raises_the_generation(api: Api, slash: str) -> None:
         ("DELETE", "/channels/{}/dead-letters/a5d2800751f54b55a622e3965e1b71ec"),
     ],
 )
-@pytest.mark.parametrize(
+@each(
     "channel",
     [
         UNKNOWN,

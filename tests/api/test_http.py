@@ -14,6 +14,7 @@ import pytest
 
 from junebug.config.declaration import Settings
 from tests.api.conftest import Api, running_api
+from tests.tables import each
 
 MESSAGE = {"to": "1", "content": "x"}
 
@@ -31,8 +32,8 @@ async def raw(api: Api, request: bytes) -> tuple[bytes, dict[str, Any]]:
         writer.close()
 
 
-@pytest.mark.parametrize("prefix", ["", "/jb"])
-@pytest.mark.parametrize(
+@each("prefix", ["", "/jb"])
+@each(
     "path", ["/", "/foo", "/channels//x", "/channels/x/y/z", "/channels/x/logs/y", "/health/x", "//channels/"]
 )
 async def test_an_unknown_path_is_404(api: Api, prefix: str, path: str) -> None:
@@ -43,7 +44,7 @@ async def test_an_unknown_path_is_404(api: Api, prefix: str, path: str) -> None:
         assert (error["code"], error["type"], error["message"]) == (404, "Not Found", "404: Not Found")
 
 
-@pytest.mark.parametrize(
+@each(
     ("method", "path", "allowed"),
     [
         ("DELETE", "/channels/", {"GET", "HEAD", "POST"}),
@@ -136,7 +137,7 @@ ODD_BODIES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
+@each(
     ("line", "headers", "content"),
     [
         *((line, b"", b"") for line in ODD_REQUESTS),

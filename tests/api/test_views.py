@@ -15,6 +15,7 @@ from junebug.errors import ApiUsageError, ChannelNotFound, InvalidBody, MessageT
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
 from tests.api.conftest import REGISTRY
+from tests.tables import each
 
 
 @pytest.mark.parametrize(
@@ -217,8 +218,8 @@ ODD_TEXTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ODD_TEXTS)
-@pytest.mark.parametrize("name", schemas.FORMATS)
+@each("text", ODD_TEXTS)
+@each("name", schemas.FORMATS)
 def test_a_validator_says_what_is_wrong_whatever_it_is_given(name: str, text: str) -> None:
     begun = time.perf_counter()
     assert isinstance(schemas.FORMATS[name](text), str)

@@ -9,6 +9,7 @@ import pytest
 from junebug.smpp import constants as c
 from junebug.transports.smpp import receipt_ids, receipt_text, receipts
 from junebug.transports.smpp.receipts import ReceiptReader, UnreadableReceipt
+from tests.tables import each
 
 RECEIPT = c.ESM_CLASS_DELIVERY_RECEIPT
 APPENDIX_B = "id:{} sub:001 dlvrd:001 submit date:2411231200 done date:2411231201 stat:{} err:{} text:Hello"
@@ -174,7 +175,7 @@ def test_statuses_only_move_forward() -> None:
     assert not forward("failed", "delivered")
 
 
-@pytest.mark.parametrize(
+@each(
     ("a", "b", "same"),
     [
         ("+27820001111", "27820001111", True),
@@ -201,8 +202,8 @@ def test_spellings_of_a_number(a: str, b: str, same: bool) -> None:
 # --- whatever a text says ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flag", [RECEIPT, 0])
-@pytest.mark.parametrize(
+@each("flag", [RECEIPT, 0])
+@each(
     ("text", "expected"),
     [
         ("id:7 submit date:24-11-23 done date:2024-11-23 12:00:01 stat:DELIVRD", {"done_date": "2024-11-23 12:00:01"}),
@@ -294,11 +295,11 @@ VUMIS = (
 )
 
 
-@pytest.mark.parametrize(
+@each(
     "expression",
     [None, VUMIS, r"(?P<id>(\s+\s+)+x)(?P<stat>y)", r"(?P<id>(a|a)*)\s+(?P<stat>(b*)*)$", r"(?P<id>(.*)(.*)(.*)x)(?P<stat>y)"],
 )
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         f"id:1 sub:{BLANKS}dlvrd:{BLANKS}submit date:{BLANKS}done date:{BLANKS}!",
@@ -312,7 +313,6 @@ VUMIS = (
         "err=" + "9" * 60_000,
         "::=" * 20_000,
     ],
-    ids=lambda text: text[:12],
 )
 def test_no_text_takes_long_to_read(expression: str | None, text: str) -> None:
     reader = ReceiptReader(receipt_text.expression(expression) if expression else None)

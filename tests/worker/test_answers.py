@@ -18,6 +18,7 @@ from junebug.model.templates import expand
 from junebug.worker.callbacks import http_client
 from junebug.worker.callbacks.answer import LONGEST, Answer
 from junebug.worker.callbacks.webhook import Webhook
+from tests.tables import each
 
 HELD = b"<held>"
 """At the end of an answer: the server leaves the connection open, and says no more."""
@@ -224,8 +225,8 @@ async def test_an_idle_connection_is_closed(webhook: Webhook, monkeypatch: pytes
         assert server.connections == 2
 
 
-@pytest.mark.parametrize("octets", [1, 7, 100_000])
-@pytest.mark.parametrize("name", STATUS_DECIDES)
+@each("octets", [1, 7, 100_000])
+@each("name", STATUS_DECIDES)
 def test_an_answer_is_the_same_however_it_is_cut(name: str, octets: int) -> None:
     data, status = STATUS_DECIDES[name]
     answer, fed = Answer(), 0
