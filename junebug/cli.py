@@ -168,7 +168,7 @@ def _prepare(settings: Settings) -> None:
     """What every command needs before it works: limits, a directory to run in."""
     _raise_descriptor_limit()
     try:
-        for directory in (settings.run_dir, settings.log_dir, settings.heartbeat_path("reconciler").parent):
+        for directory in (settings.run_dir, settings.log_dir):
             directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StartupError(f"data_dir: cannot use {settings.data_dir!r}: {error.strerror}") from None

@@ -36,7 +36,7 @@ from junebug.errors import BrokerUnavailable, Overloaded, StoreUnavailable
 from junebug.logs.setup import setup_process_logging
 from junebug.model import urls
 from junebug.registry import Registry
-from junebug.runtime.heartbeat import beat
+from junebug.runtime.heartbeat import keep_beating
 from junebug.runtime.listener import Listener
 from junebug.runtime.loop import run_async
 from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
@@ -150,7 +150,7 @@ async def serving(
 def run(settings: Settings, sockets: Sequence[socket.socket], process: str = "api") -> int:
     """Answer requests on the sockets until SIGTERM or SIGINT; blocking. Returns the exit code: 0 = asked to stop.
 
-    `process` names it in logs and for its heartbeat; the first one (`api`, or `api:1` of several) says where it listens.
+    `process` names it in logs; the first one (`api`, or `api:1` of several) says where it listens.
     """
     logs = setup_process_logging(process, settings.logfile, settings.server_passwords)
     try:
@@ -183,7 +183,7 @@ async def _run(settings: Settings, sockets: Sequence[socket.socket], process: st
         await bounded("broker", broker.close(), CLOSE_TIMEOUT)
         await bounded("stores", stores.close(), CLOSE_TIMEOUT)
 
-    life.tasks.own("heartbeat", beat(settings.heartbeat_path(process)))
+    life.tasks.own("heartbeat", keep_beating())
     life.tasks.own("amqp", broker.tasks.failure())
     return await life.run(start, stop)
 

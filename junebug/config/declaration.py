@@ -86,7 +86,7 @@ class Settings:
     workers: int = _setting(1, "--workers", minimum=1, maximum=64, help="API processes that share the port.")
     embedded: bool = _setting(False, "--embedded", kind="switch",
         help="Start a private Redis and RabbitMQ on loopback, their data kept in `data_dir`.")  # fmt: skip
-    data_dir: str = _setting("var", "--data-dir", help="The directory for sockets, heartbeats, process logs and the "
+    data_dir: str = _setting("var", "--data-dir", help="The directory for sockets, process logs and the "
                              "data of the embedded servers.")  # fmt: skip
     callback_timeout: float = _setting(10.0, "--callback-timeout", minimum=0.1,
         help="The longest that a call of an application's URL may take, in seconds.")  # fmt: skip
@@ -119,7 +119,7 @@ class Settings:
 
     @property
     def run_dir(self) -> Path:
-        """Sockets and heartbeats: what means nothing after a restart."""
+        """Sockets and the like: what means nothing after a restart."""
         return Path(self.data_dir) / "run"
 
     @property
@@ -142,10 +142,6 @@ class Settings:
     def suspects_path(self, channel: str) -> Path:
         """The file in which a channel's process notes what it is busy with (worker/suspects.py)."""
         return self.run_dir / "suspects" / channel
-
-    def heartbeat_path(self, program: str) -> Path:
-        """The file that the program's event loop touches every second."""
-        return self.run_dir / "heartbeat" / program
 
 
 @dataclass(frozen=True)

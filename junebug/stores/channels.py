@@ -98,7 +98,7 @@ class ChannelStore:
     def changes(self, channel: str) -> AsyncIterator[str]:
         """The channel's id whenever its spec may have changed; survives Redis, ends only when cancelled.
 
-        An empty string says that the subscription is new: what was said before was not heard.
+        An empty string says that the subscription is new (what was said before was not heard), or lost.
         """
         return self._hear("subscribe", names.change_topic(channel))
 
@@ -113,13 +113,14 @@ class ChannelStore:
                 async with self._redis.subscriber() as client, client.pubsub() as subscription:
                     await getattr(subscription, subscribe)(topic)
                     while True:
-                        message = await subscription.get_message(timeout=5.0)
+                        message = await subscription.get_message(timeout=None)
                         if message:  # redis-py subscribes again by itself, which shows here as at the first time
                             backoff.reset()
                             yield "" if message["type"] == subscribe else message["data"]
             except Exception as error:
                 if not is_failure(error):
                     raise
+            yield ""
             await backoff.pause()
 
     # --- for the reconciler -------------------------------------------------------------------------------------------

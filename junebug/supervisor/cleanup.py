@@ -115,9 +115,8 @@ class Cleanup:
 
     def _remove_files(self, channel: str) -> None:
         crashes = crash_log(self.settings, channel)
-        heartbeat = self.settings.heartbeat_path(names.channel_program(channel))
         suspects = self.settings.suspects_path(channel)
-        _remove(channel, [crashes, crashes.with_name(f"{crashes.name}.1"), heartbeat, suspects])
+        _remove(channel, [crashes, crashes.with_name(f"{crashes.name}.1"), suspects])
 
     async def _remove_logs_forever(self) -> None:
         ttl = self.settings.deleted_log_ttl

@@ -41,6 +41,7 @@ from supervisor.supervisord import Supervisor
 from junebug.config.declaration import Settings
 from junebug.embedded import ServerProgram
 from junebug.errors import StartupError
+from junebug.runtime.heartbeat import Heartbeats
 from junebug.supervisor import reconciler
 from junebug.supervisor.cleanup import Drain
 from junebug.supervisor.processes.channel import ChannelGroupConfig, RunChannel
@@ -205,6 +206,7 @@ class _Options(ServerOptions):  # type: ignore[misc]
         self._settings = settings
         self._programs = programs
         self._kept = kept
+        self.heartbeats = Heartbeats()
         self._channels: ChannelGroupConfig | None = None
         self._groups: list[Any] | None = None
 
@@ -268,8 +270,7 @@ class _Options(ServerOptions):  # type: ignore[misc]
     ) -> WarmConfig:
         return kind(
             self, program.rpartition(":")[2], f"junebug: {program}", main,
-            min(API_STOP_TIMEOUT, self._settings.stop_timeout), heartbeat=self._settings.heartbeat_path(program),
-            silence_timeout=silence, **more,
+            min(API_STOP_TIMEOUT, self._settings.stop_timeout), silence_timeout=silence, **more,
         )  # fmt: skip
 
     def _run_reconciler(self, process: WarmProcess) -> int:

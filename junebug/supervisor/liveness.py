@@ -1,14 +1,13 @@
-"""Whose event loop hangs: what heartbeat files say, and for how long. Pure but for `touched_at` and `can_beat`.
+"""Whose event loop hangs: what heartbeats say, and for how long. Pure.
 
-Neighbours: runtime/heartbeat.py touches the files; the reconciler watches the channels, and supervisord itself
+Neighbours: runtime/heartbeat.py has the heartbeats; the reconciler watches the channels, and supervisord itself
 (processes/warm_fork.py) the reconciler and the API.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 STARTING_GRACE = 30.0
 """Seconds that a new process may take to its first heartbeat (200 of them share two cores)."""
@@ -25,23 +24,22 @@ class Pulse:
     name: str
     pid: int
     spawned_at: float
-    touched_at: float | None
-    """None: there is no heartbeat file."""
+    beaten_at: float
+    """0: never."""
 
     def silence(self, now: float) -> float:
-        return now - max(self.spawned_at, self.touched_at or 0.0)
+        return now - max(self.spawned_at, self.beaten_at)
 
     @property
     def has_beaten(self) -> bool:
-        """Whether this process, not the one before it, has touched its file."""
-        return self.touched_at is not None and self.touched_at >= self.spawned_at
+        """Whether this process, not the one before it, has shown life."""
+        return self.beaten_at >= self.spawned_at
 
 
 class SilenceWatch:
     """Says which processes hang: late now, late at each look for CONFIRM seconds, and we ourselves were not away.
 
-    The last condition keeps a machine that slept from having all its processes killed when it wakes; and while nobody could
-    write a heartbeat, nobody is late.
+    The last condition keeps a machine that slept from having all its processes killed when it wakes.
     """
 
     def __init__(self, timeout: float, starting_grace: float = STARTING_GRACE) -> None:
@@ -55,16 +53,14 @@ class SilenceWatch:
         """Whether to look again soon."""
         return bool(self._suspects)
 
-    def look(self, now: float, pulses: Iterable[Pulse], can_beat: Callable[[], bool] = lambda: True) -> list[Pulse]:
-        """The hung ones; to be called every few seconds, with everybody's pulse. `can_beat` is asked when one is late."""
+    def look(self, now: float, pulses: Iterable[Pulse]) -> list[Pulse]:
+        """The hung ones; to be called every few seconds, with everybody's pulse."""
         if self._last_look is None or not 0 <= now - self._last_look <= LONGEST_GAP:
             self._suspects.clear()
         self._last_look = now
         before, self._suspects = self._suspects, {}
         hung: list[Pulse] = []
         late = [each for each in pulses if each.silence(now) > (self._timeout if each.has_beaten else self._starting_grace)]
-        if late and not can_beat():
-            return hung
         for pulse in late:
             pid, since = before.get(pulse.name, (pulse.pid, now))
             if pid != pulse.pid:
@@ -74,22 +70,3 @@ class SilenceWatch:
             else:
                 self._suspects[pulse.name] = (pulse.pid, since)
         return hung
-
-
-def touched_at(heartbeat: Path) -> float | None:
-    """When the file was last touched; None when it is not there."""
-    try:
-        return heartbeat.stat().st_mtime
-    except OSError:
-        return None
-
-
-def can_beat(heartbeat: Path) -> bool:
-    """Whether a heartbeat could be written there: else old ones tell of the disk, not of their processes."""
-    probe = heartbeat.with_name("watchdog")
-    try:
-        probe.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-    except OSError:
-        return False
-    return True

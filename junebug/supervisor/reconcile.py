@@ -42,6 +42,8 @@ class Running:
     died_pid: int = 0
     died_at: float = 0.0
     spawned_at: float = 0.0
+    beaten_at: float = 0.0
+    """When its event loop last showed life."""
     backoff_until: float = 0.0
 
 

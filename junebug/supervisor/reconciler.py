@@ -1,7 +1,7 @@
 """The reconciler's loop: specs in Redis against the processes that supervisord has (DESIGN §1).
 
     woken by   an event of supervisord's | a change notification over Redis | reconcile_interval seconds
-    looks at   stores.channels (wanted), supervisord's RPC (running), heartbeat files (alive)
+    looks at   stores.channels (wanted), supervisord's RPC (running, alive)
     does       what reconcile.plan says, tells what reconcile.notice says, has cleanup.py remove what the deleted left
 
 Level-triggered: events and notifications only say that it is worth looking, a lost one costs some seconds. Redis, RabbitMQ or
@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,14 +31,14 @@ from junebug.logs.setup import setup_process_logging
 from junebug.model.messages import Status, format_timestamp
 from junebug.model.spec import ChannelSpec
 from junebug.registry import Registry
-from junebug.runtime.heartbeat import beat
+from junebug.runtime.heartbeat import keep_beating
 from junebug.runtime.loop import run_async
 from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
 from junebug.supervisor import reconcile
 from junebug.supervisor.cleanup import Cleanup, Drain
 from junebug.supervisor.client import SupervisorClient
-from junebug.supervisor.liveness import Pulse, SilenceWatch, can_beat, touched_at
+from junebug.supervisor.liveness import Pulse, SilenceWatch
 from junebug.supervisor.plugin_runner import PluginRunner, load_plugins
 from junebug.supervisor.reconcile import Notice, Plan, Running
 
@@ -101,7 +101,7 @@ class Reconciler:
     async def run(self, protocol_in: int, protocol_out: int) -> int:
         """Until SIGTERM, or until a part dies. Returns the exit code."""
         life = self._life
-        life.tasks.own("heartbeat", beat(self._settings.heartbeat_path("reconciler")))
+        life.tasks.own("heartbeat", keep_beating())
         life.tasks.own("amqp", self._broker.tasks.failure())
         plugins = [life.tasks.own("plugin", each.run()) for each in self._plugins]
 
@@ -144,11 +144,11 @@ class Reconciler:
     async def look(self, thorough: bool = True) -> None:
         """Look once, and do what is to be done. `thorough`: read every spec again, not only what seems to be new."""
         try:
-            running, pulses = await asyncio.to_thread(self._read_running)
+            running = await asyncio.to_thread(self._supervisor.running)
             self._trouble("supervisord", None)
         except Unavailable as error:
             return self._trouble("supervisord", error)
-        await self._kill_the_hung(pulses)
+        await self._kill_the_hung(running)
         try:
             wanted, deleted = await self._read_wanted(thorough)
             self._trouble("redis", None)
@@ -168,15 +168,6 @@ class Reconciler:
         self._let_go([channel for channel in deleted if channel not in wanted and channel not in running])
 
     # --- looking ------------------------------------------------------------------------------------------------------
-
-    def _read_running(self) -> tuple[dict[str, Running], list[Pulse]]:
-        running = self._supervisor.running()
-        pulses = []
-        for channel, process in running.items():
-            if process.pid and process.state in ("STARTING", "RUNNING"):
-                touched = touched_at(self._settings.heartbeat_path(names.channel_program(channel)))
-                pulses.append(Pulse(channel, process.pid, process.spawned_at, touched))
-        return running, pulses
 
     async def _read_wanted(self, thorough: bool) -> tuple[dict[str, ChannelSpec], list[str]]:
         """All specs, and which channels are deleted; Redis emptied: what we remember is written back first."""
@@ -207,18 +198,13 @@ class Reconciler:
 
     # --- acting -------------------------------------------------------------------------------------------------------
 
-    async def _kill_the_hung(self, pulses: Iterable[Pulse]) -> None:
+    async def _kill_the_hung(self, running: Mapping[str, Running]) -> None:
         now = time.time()
-        unwritable = False
-
-        def may_beat() -> bool:
-            nonlocal unwritable
-            unwritable = not can_beat(self._settings.heartbeat_path("reconciler"))
-            return not unwritable
-
-        hung = self._silence.look(now, pulses, may_beat)
-        why = Unavailable("no heartbeat can be written there: nobody is taken for hung") if unwritable else None
-        self._trouble("data_dir", why)
+        hung = self._silence.look(now, [
+            Pulse(channel, process.pid, process.spawned_at, process.beaten_at)
+            for channel, process in running.items()
+            if process.pid and process.state in ("STARTING", "RUNNING")
+        ])  # fmt: skip
         if not hung:
             return
         for pulse in hung:

@@ -99,7 +99,7 @@ def _describe(process: WarmProcess) -> dict[str, Any]:
         "state": getProcessStateDescription(process.get_state()), "pid": process.pid,
         "generation": process.config.generation, "restarts": process.restarts, "deaths": process.deaths,
         "last_exit": process.last_exit, "died_pid": process.died_pid, "died_at": process.died_at,
-        "spawned_at": process.laststart,
+        "spawned_at": process.laststart, "beaten_at": process.config.heartbeat.at,
         "backoff_until": process.delay if process.get_state() == ProcessStates.BACKOFF else 0.0,
     }  # fmt: skip
 

@@ -12,9 +12,10 @@ that dies ends the process: the supervisor starts it afresh, which is better tha
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
+import math
 import os
+import random
 import time
 from collections import Counter
 from typing import Any
@@ -33,7 +34,7 @@ from junebug.model.messages import Event, Status, StatusLevel, UserMessage
 from junebug.model.spec import ChannelSpec, Launch
 from junebug.registry import Registry
 from junebug.runtime.heartbeat import beat
-from junebug.runtime.loop import end_task, run_async
+from junebug.runtime.loop import run_async
 from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
 from junebug.transports.base import Transport, TransportContext
@@ -49,7 +50,11 @@ from junebug.worker.suspects import WHY, Suspects
 
 log = structlog.stdlib.get_logger("worker")
 
-RATE_INTERVAL = 1.0
+LONGEST_TICK = 2.0
+"""Seconds between two turns of what goes by the clock."""
+TICKS_IN_TIMEOUT = 5
+POLL_EVERY = 20
+"""Reconcile intervals after which the spec is read though nobody said that it changed."""
 WAIT_FOR_STORE = 1.0
 TRANSPORT_START_TIMEOUT = 30.0
 MAX_UNCOUNTED = 100_000
@@ -101,11 +106,14 @@ class ChannelWorker:
         self._transport: Transport | None = None
         self._sender: Sender | None = None
         self._answers: RpcServer | None = None
+        self._look_at_spec = asyncio.Event()
+        self._poll_at = math.inf
+        self._saving_rates: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         """Start everything, wait for the end, stop everything in reverse. Returns the exit code."""
         self._context.suspects.open(self._settings.suspects_path(self._channel))
-        self._life.tasks.own("heartbeat", beat(self._settings.heartbeat_path(names.channel_program(self._channel))))
+        self._life.tasks.own("clock", self._go_by_the_clock())
         self._life.tasks.own("amqp", self._broker.tasks.failure())
         self._life.tasks.own("statuses", self._statuses.run())
         self._broker.start()
@@ -157,8 +165,9 @@ class ChannelWorker:
         await self._apply_pause(was_paused=False)
         commands = Commands(self._context, self._sender, self._dispatcher.delay_queues)
         self._answers.begin(commands.answers(), self._sender.cancellations.may_have_missed_some)
+        self._poll_soon()
         self._life.tasks.own("spec", self._watch_spec())
-        self._life.tasks.own("rates", self._save_rates())
+        self._life.tasks.own("changes", self._hear_changes())
         self._tell("redis", "ok", "connected", "Connected to Redis")
         launch = self._launch
         message = f"Running again (before: {launch.last_exit})" if launch.last_exit else "Running"
@@ -207,23 +216,19 @@ class ChannelWorker:
 
     async def _watch_spec(self) -> None:
         """Apply what changed in the spec: told by a notification, found by the poll."""
-        changed = asyncio.Event()
-        listener = asyncio.create_task(self._listen(changed))
-        try:
-            while True:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._settings.reconcile_interval):
-                        await changed.wait()
-                changed.clear()
-                if listener.done():
-                    listener.result()
-                await self._refresh_spec()
-        finally:
-            await end_task(listener)
+        while True:
+            await self._look_at_spec.wait()
+            self._look_at_spec.clear()
+            self._poll_soon()
+            await self._refresh_spec()
 
-    async def _listen(self, changed: asyncio.Event) -> None:
+    async def _hear_changes(self) -> None:
         async for _ in self._stores.channels.changes(self._channel):
-            changed.set()
+            self._look_at_spec.set()
+
+    def _poll_soon(self, intervals: float = POLL_EVERY) -> None:
+        """Not all channels at the same moment."""
+        self._poll_at = time.monotonic() + self._settings.reconcile_interval * intervals * random.uniform(0.75, 1.25)
 
     async def _refresh_spec(self) -> None:
         try:
@@ -232,6 +237,7 @@ class ChannelWorker:
         except ChannelNotFound:
             return  # deleted (the reconciler stops us), or Redis was emptied (it writes the spec back)
         except StoreUnavailable as error:
+            self._poll_soon(1)
             return self._tell("redis", "down", "connection_lost", str(error))
         self._tell("redis", "ok", "connected", "Connected to Redis")
         if "worker" not in known:
@@ -332,12 +338,18 @@ class ChannelWorker:
 
     # --- side tasks ---------------------------------------------------------------------------------------------------
 
-    async def _save_rates(self) -> None:
+    async def _go_by_the_clock(self) -> None:
+        """All that nothing but the time is a cause for has this one timer; while nothing happens it makes no system call."""
+        pause = min(LONGEST_TICK, self._settings.worker_timeout / TICKS_IN_TIMEOUT)
         while True:
-            await asyncio.sleep(RATE_INTERVAL)
-            await self._flush_counts()
+            beat()
+            if self._counts and (self._saving_rates is None or self._saving_rates.done()):
+                self._saving_rates = self._life.tasks.own("rates", self._flush_counts())
             if self._log:
                 self._tell_log(self._log)
+            if time.monotonic() >= self._poll_at:
+                self._look_at_spec.set()
+            await asyncio.sleep(pause)
 
     def _tell_log(self, channel_log: ChannelLog) -> None:
         if channel_log.trouble:
@@ -352,5 +364,6 @@ class ChannelWorker:
         try:
             await self._stores.rates.add(self._channel, counts, time.time())
         except StoreUnavailable:
+            self._look_at_spec.set()  # which tells that Redis is away
             if counts.total() < MAX_UNCOUNTED:
                 self._counts.update(counts)

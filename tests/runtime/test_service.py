@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from pathlib import Path
+import time
 
 import pytest
 
-from junebug.runtime.heartbeat import beat
+from junebug.runtime.heartbeat import Heartbeats, adopt, beat, keep_beating
 from junebug.runtime.loop import is_transport_gone, run_async
 from junebug.runtime.service import EXIT_FAILED, EXIT_OK, ServiceLife, bounded
 from junebug.runtime.tasks import TaskOwner
@@ -121,17 +121,33 @@ async def test_a_bounded_stop_neither_raises_nor_lasts() -> None:
     await bounded("one that hangs", forever(), 0.01)
 
 
-async def test_the_heartbeat_is_touched_and_survives_a_disk_that_refuses(tmp_path: Path) -> None:
-    path = tmp_path / "made" / "beat"
+async def test_a_heartbeat_is_seen_by_whoever_forked_the_process() -> None:
+    heartbeats = Heartbeats()
+    mine, other = heartbeats.add(), heartbeats.add()
+    pid = os.fork()
+    if not pid:
+        adopt(mine)
+        beat()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert 0 <= time.time() - mine.at < 60
+    assert other.at == 0
+
+
+async def test_a_process_keeps_beating_and_the_next_one_in_its_place_starts_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    heartbeats = Heartbeats()
+    mine = heartbeats.add()
+    monkeypatch.setattr("junebug.runtime.heartbeat._own", mine)
+    monkeypatch.setattr("junebug.runtime.heartbeat.INTERVAL", 0.01)
     tasks = TaskOwner()
-    tasks.own("beat", beat(path))
-    await eventually(path.exists)
-    (tmp_path / "file").touch()
-    tasks.own("refused", beat(tmp_path / "file" / "beat"))
-    await asyncio.sleep(0)
+    tasks.own("beat", keep_beating())
+    await eventually(lambda: mine.at > 0)
+    first = mine.at
+    await eventually(lambda: mine.at > first)
     await tasks.end()
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(tasks.failure(), 0.01)
+    heartbeats.remove(mine)
+    assert heartbeats.add().at == 0
+    assert len({(each._page, each._place) for each in (heartbeats.add() for _ in range(2000))}) == 2000
 
 
 def test_only_a_use_of_a_reset_transport_counts_as_one() -> None:

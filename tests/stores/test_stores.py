@@ -292,9 +292,9 @@ async def test_change_notifications_survive_a_restart_of_redis(own_redis: RedisS
     heard = store.channels.all_changes()
     assert await asyncio.wait_for(anext(heard), 10) == ""
     own_redis.restart()
-    assert await asyncio.wait_for(anext(heard), 10) == ""
-    await store.channels.notify_changed("c")
-    assert await asyncio.wait_for(anext(heard), 10) == "c"
+    while (told := await asyncio.wait_for(anext(heard), 10)) == "":  # it is lost; it is there again
+        await store.channels.notify_changed("c")
+    assert told == "c"
     await heard.aclose()  # type: ignore[attr-defined]
     await store.close()
 

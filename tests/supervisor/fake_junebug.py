@@ -1,6 +1,6 @@
 """A supervisor as `jb` would start it, with channels and an API that do nothing: `python -m` with the settings as JSON.
 
-A channel touches its heartbeat, writes what it was told to `<data_dir>/launch/<id>` and lives until SIGTERM: whoever
+A channel's heart beats, it writes what it was told to `<data_dir>/launch/<id>` and lives until SIGTERM: whoever
 reads that knows a process that has shown life, and whose silence counts. Ids that begin with a word of BEHAVIOURS behave
 badly.
 """
@@ -8,7 +8,6 @@ badly.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 import os
@@ -20,11 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
 from junebug.embedded import ServerProgram
 from junebug.model.spec import ChannelSpec, Launch
+from junebug.runtime import heartbeat
 from junebug.stores import Stores
 from junebug.supervisor import daemon
 
@@ -32,12 +31,9 @@ BEHAVIOURS = ("crash", "deaf", "print")
 
 
 def run_channel(settings: Settings, channel: str, launch: Launch) -> int:
-    heartbeat = settings.heartbeat_path(names.channel_program(channel))
     told = Path(settings.data_dir) / "launch" / channel
     open_files = sorted(int(number) for number in os.listdir("/proc/self/fd"))[:-1]
-    heartbeat.touch()
-    now = time.time()
-    os.utime(heartbeat, (now, now))  # the kernel's own clock of files is some ms behind: before the fork, maybe
+    heartbeat.beat()
     told.write_text(json.dumps({"pid": os.getpid(), "fds": open_files, **dataclasses.asdict(launch)}))
     if channel.startswith("crash"):
         raise RuntimeError(f"{channel} crashed on purpose")
@@ -45,8 +41,7 @@ def run_channel(settings: Settings, channel: str, launch: Launch) -> int:
         print("printed by a channel", flush=True)
     signal.signal(signal.SIGTERM, signal.SIG_IGN if channel.startswith("deaf") else lambda *_: os._exit(0))
     while True:
-        with contextlib.suppress(OSError):
-            heartbeat.touch()
+        heartbeat.beat()
         time.sleep(0.2)
 
 
@@ -75,7 +70,7 @@ def main() -> int:
     settings = Settings(
         redis=RedisSettings(**given.pop("redis")), amqp=AmqpSettings(**given.pop("amqp")), **given.pop("settings")
     )
-    for directory in (Path(settings.data_dir) / "launch", settings.log_dir, settings.heartbeat_path("reconciler").parent):
+    for directory in (Path(settings.data_dir) / "launch", settings.log_dir, settings.run_dir):
         directory.mkdir(parents=True, exist_ok=True)
     listener = socket.create_server(("127.0.0.1", 0))
     os.environ["FAKE_LISTENER"] = str(listener.fileno())

@@ -233,6 +233,6 @@ def test_a_reconciler_that_hangs_is_replaced_by_supervisord(fake: FakeJunebug) -
         return next((pid for pid, title in fake.children().items() if title == "junebug: reconciler"), 0)
 
     hung = reconciler()
-    eventually_blocking(fake.settings.heartbeat_path("reconciler").exists)
+    eventually_blocking(lambda: "what=redis" in fake.out() or '"what": "redis"' in fake.out())  # its event loop runs
     os.kill(hung, signal.SIGSTOP)
     assert eventually_blocking(lambda: (pid := reconciler()) not in (0, hung) and pid, timeout=RECONCILER_SILENCE + 15)

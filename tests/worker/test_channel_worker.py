@@ -145,6 +145,22 @@ async def test_changed_settings_are_applied_without_a_restart(bench: Bench) -> N
     await eventually(moved)
 
 
+async def test_a_change_that_nobody_told_of_is_found(bench: Bench) -> None:
+    bench.settings = dataclasses.replace(bench.settings, reconcile_interval=0.1)
+    channel = await bench.channel("loopback", {})
+    await bench.running(channel)
+    spec = await bench.stores.channels.get(channel)
+    for is_paused in (True, False, True):  # the first may be found because the subscription is new
+        changed = orjson.dumps(spec.to_properties() | {"paused": is_paused})
+        await bench.stores._redis.run(("SET", names.channel_properties(channel), changed))
+        wanted = "paused" if is_paused else "resumed"
+
+        async def found(wanted: str = wanted) -> bool:
+            return (await bench.component(channel, "outbound")).get("type") == wanted
+
+        await eventually(found)
+
+
 async def test_what_is_in_flight_at_a_stop_is_finished_or_kept(bench: Bench) -> None:
     channel = await bench.channel("loopback", {"delivery_reports": False})
     await bench.running(channel)

@@ -76,6 +76,7 @@ class ChannelGroupConfig(ProcessGroupConfig):  # type: ignore[misc]
     def remove(self, config: ChannelConfig) -> None:
         self._kept.pop(config.name, None)
         self.process_configs[:] = [each for each in self.process_configs if each is not config]
+        self.options.heartbeats.remove(config.heartbeat)
 
 
 # --- what they print --------------------------------------------------------------------------------------------------

@@ -15,14 +15,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import setproctitle
 from supervisor.dispatchers import PEventListenerDispatcher, PInputDispatcher
 from supervisor.states import ProcessStates
 
-from junebug.supervisor.liveness import Pulse, SilenceWatch, can_beat, touched_at
+from junebug.runtime import heartbeat
+from junebug.supervisor.liveness import Pulse, SilenceWatch
 from junebug.supervisor.processes.respawn import RespawningConfig, RespawningProcess, default_signals, die_with_parent
 
 EXIT_CRASHED = 70
@@ -42,21 +42,26 @@ class WarmProcess(RespawningProcess):
     def get_execv_args(self) -> tuple[str, list[str]]:
         return self.config.command, [self.config.command]  # shown, never exec'd: there is no file to look up
 
+    def spawn(self) -> int | None:
+        if not self.pid:
+            self.config.heartbeat.clear()
+        return super().spawn()
+
     def transition(self) -> None:
         super().transition()
-        if self.config.heartbeat is not None and self.state == ProcessStates.RUNNING:
+        if self.config.silence_timeout and self.state == ProcessStates.RUNNING:
             self._kill_if_silent(time.time())
 
     def _kill_if_silent(self, now: float) -> None:
-        """Who watches the reconciler? supervisord, which needs one stat a second for it."""
+        """Who watches the reconciler? supervisord, once a second."""
         if self._watch is None:
-            # one that has not touched its file yet may be waiting for Redis; it is never taken for hung
+            # one that has not shown life yet may be waiting for Redis; it is never taken for hung
             self._watch = SilenceWatch(self.config.silence_timeout, starting_grace=float("inf"))
         if 0 <= self._next_look - now <= 1.0:
             return
         self._next_look = now + 1.0
-        pulse = Pulse(self.config.name, self.pid, self.laststart, touched_at(self.config.heartbeat))
-        if self._watch.look(now, [pulse], lambda: can_beat(self.config.heartbeat)):
+        pulse = Pulse(self.config.name, self.pid, self.laststart, self.config.heartbeat.at)
+        if self._watch.look(now, [pulse]):
             self.config.options.logger.warn(f"{self.config.title}: its event loop is silent, killing pid {self.pid}")
             self.signal(signal.SIGKILL)
 
@@ -80,6 +85,7 @@ class WarmProcess(RespawningProcess):
     def _settle(self) -> None:
         """Become a process of one's own: nothing of the supervisor's but its memory is left."""
         gc.freeze()  # what was made since the supervisor's own freeze: collecting would copy its pages
+        heartbeat.adopt(self.config.heartbeat)
         os.setpgrp()  # a Ctrl-C in the terminal is the supervisor's affair
         self._take_descriptors()
         message = self.set_uid()
@@ -116,8 +122,8 @@ class WarmProcess(RespawningProcess):
 class WarmConfig(RespawningConfig):
     """A process that is forked from the supervisor and calls `main(process)`, whose result is the exit code.
 
-    `heartbeat`: a file that supervisord itself watches, where nobody else does. `kept`: descriptors that stay open in the
-    child.
+    `silence_timeout`: seconds that its event loop may be silent, where supervisord itself watches it and nobody else does.
+    `kept`: descriptors that stay open in the child.
     """
 
     process = WarmProcess
@@ -130,14 +136,14 @@ class WarmConfig(RespawningConfig):
         main: Callable[[Any], int | None],
         stop_timeout: float,
         *,
-        heartbeat: Path | None = None,
         silence_timeout: float = 0.0,
         kept: Sequence[int] = (),
         **more: Any,
     ) -> None:
         super().__init__(options, name, f"[{title}]", stop_timeout, **more)
         self.title, self.main = title, main
-        self.heartbeat, self.silence_timeout, self._kept = heartbeat, silence_timeout, kept
+        self.heartbeat = options.heartbeats.add()
+        self.silence_timeout, self._kept = silence_timeout, kept
 
     def make_dispatchers(self, process: Any) -> tuple[dict[int, Any], dict[str, int | None]]:
         """No pipes: the output goes where the supervisor's goes."""
