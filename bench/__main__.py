@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from bench import smpp
+from bench import smpp, throughput
 from bench.junebug import Junebug, Servers
 from bench.smpp import WINDOW, Sink
 from junebug.embedded import free_ports
@@ -179,11 +179,11 @@ async def post_messages(
 
 
 def show(title: str, rows: list[dict[str, Any]]) -> None:
-    names = [name for name in rows[0] if not isinstance(rows[0][name], dict)]
-    widths = [max(len(name), *(len(str(row[name])) for row in rows)) for name in names]
+    names = list(dict.fromkeys(name for row in rows for name in row if not isinstance(row[name], dict)))
+    widths = [max(len(name), *(len(str(row.get(name, ""))) for row in rows)) for name in names]
     print(f"\n{title}\n  " + "  ".join(name.rjust(width) for name, width in zip(names, widths, strict=True)))
     for row in rows:
-        print("  " + "  ".join(str(row[name]).rjust(width) for name, width in zip(names, widths, strict=True)))
+        print("  " + "  ".join(str(row.get(name, "")).rjust(width) for name, width in zip(names, widths, strict=True)))
 
 
 async def main(only: list[str]) -> None:
@@ -204,13 +204,19 @@ async def main(only: list[str]) -> None:
             show("SMPP: one session to a sink that answers at once", [figures["smpp"]["session"]])
             figures["smpp"]["messages"] = [await measure_smpp_messages(servers, workers) for workers in (1, 2)]
             show("POST to submit_sm, one channel", figures["smpp"]["messages"])
+        if not only or "throughput" in only:
+            figures["throughput"] = await throughput.measure(servers)
+            show(f"One SMPP channel, {throughput.MESSAGES} messages, CPU us a message", figures["throughput"])
+        if "peers" in only or (not only and throughput.peers_are_here()):
+            figures["peers"] = await throughput.measure_peers(servers)
+            show("The same load on others", figures["peers"])
     print("\n" + json.dumps(figures))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "only", nargs="*", metavar="part", help="channels, restart, messages, smpp; all when none is given"
+        "only", nargs="*", metavar="part", help="channels, restart, messages, smpp, throughput, peers; all when none is given"
     )
     try:
         asyncio.run(main(parser.parse_args().only))
