@@ -5,6 +5,7 @@ A module may set `FLAGS` (flag without dashes -> value) and `ENVIRONMENT` for it
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import shutil
@@ -22,6 +23,8 @@ from tests.servers import RabbitmqServer, RedisServer
 
 QUICK = {"metric-window": 1, "reconcile-interval": 1, "callback-timeout": 3}
 """Flags of every `jb` here: what happens rarely happens soon."""
+SETTLING, SETTLING_PAUSE = 5, 0.1
+"""How often, and after how many seconds each, a channel is asked whether anything waits there."""
 _databases = itertools.count(500)
 
 
@@ -145,7 +148,17 @@ class Channels:
 
     async def delete_all(self) -> None:
         for channel in self._made:
+            await self._settled(channel)
             await self._api.delete(channel.path)
+
+    async def _settled(self, channel: Channel) -> None:
+        """When nothing waits in its queues any more, or after a moment: a drain costs half a second of CPU."""
+        for _ in range(SETTLING):
+            answer = await self._api.get(channel.path)
+            status = answer.result["status"] if answer.status == 200 else {}
+            if not status.get("queue_length") and not status.get("callbacks_waiting"):
+                return
+            await asyncio.sleep(SETTLING_PAUSE)
 
 
 @pytest.fixture
@@ -153,3 +166,9 @@ async def channels(jb: JunebugProcess, sink: WebhookSink) -> AsyncIterator[Chann
     made = Channels(jb.api, sink)
     yield made
     await made.delete_all()
+
+
+@pytest.fixture
+async def loopback(channels: Channels) -> Channel:
+    """One that runs, for tables of requests: all their rows share it."""
+    return await channels.loopback()

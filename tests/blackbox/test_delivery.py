@@ -24,7 +24,7 @@ PAUSE = 0.1
 """Seconds between two messages of a channel: the traffic goes on for as long as servers take to come back."""
 CONCURRENCY = 50
 """callback_concurrency: calls under way to one host, for each channel."""
-MANY = 15 * THOROUGH
+MANY = 8 * THOROUGH
 """Messages of one channel in each phase of a test."""
 
 module_world = worlds.module_world

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from tests.blackbox.conftest import Channels
-from tests.harness import Api, JunebugProcess
+from tests.harness import Api, Channel, JunebugProcess
 from tests.polling import DEADLINE
+from tests.tables import each
 
 FLAGS = {"max-body-size": 20_000}
 UNKNOWN = "/channels/11111111-2222-3333-4444-555555555555"
@@ -33,7 +34,7 @@ def assert_invalid_body(answer: Any, *fields: str) -> None:
 # --- bodies -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "fields"),
     [
         ({}, ["type", "config"]),
@@ -65,7 +66,7 @@ async def test_a_channel_body_that_the_schema_refuses_gets_one_entry_for_each_pr
     assert (await api.get("/channels/")).result == before
 
 
-@pytest.mark.parametrize("body", [{"rate_limit_count": -1}, {"type": None}, {"config": "x"}, {"mo_url": 5}, []])
+@each("body", [{"rate_limit_count": -1}, {"type": None}, {"config": "x"}, {"mo_url": 5}, []])
 async def test_an_update_that_the_schema_refuses_changes_nothing(channels: Channels, api: Api, body: Any) -> None:
     channel = await channels.create("loopback", {}, label="kept")
     before = await channel.get()
@@ -73,7 +74,7 @@ async def test_an_update_that_the_schema_refuses_changes_nothing(channels: Chann
     assert {**await channel.get(), "status": None} == {**before, "status": None}
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "field"),
     [
         ({"to": "+27"}, "content"),
@@ -88,17 +89,15 @@ async def test_an_update_that_the_schema_refuses_changes_nothing(channels: Chann
     ],
 )
 async def test_a_message_body_that_the_schema_refuses(
-    channels: Channels, api: Api, body: dict[str, Any], field: str
+    loopback: Channel, api: Api, body: dict[str, Any], field: str
 ) -> None:
-    channel = await channels.create("loopback", {})
-    assert_invalid_body(await api.post(f"{channel.path}/messages/", body), field)
+    assert_invalid_body(await api.post(f"{loopback.path}/messages/", body), field)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"nonsense", b"\xff\xfe", b'{"a": NaN}', b"{'a': 1}", b'{"a":1} x'])
-@pytest.mark.parametrize("path", ["/channels/", "{}", "{}/messages/"])
-async def test_a_body_that_is_no_json_is_400(channels: Channels, api: Api, path: str, data: bytes) -> None:
-    channel = await channels.create("loopback", {})
-    answer = await api.request("POST", path.format(channel.path), data=data)
+@each("data", [b"", b"{", b"nonsense", b"\xff\xfe", b'{"a": NaN}', b"{'a': 1}", b'{"a":1} x'])
+@each("path", ["/channels/", "{}", "{}/messages/"])
+async def test_a_body_that_is_no_json_is_400(loopback: Channel, api: Api, path: str, data: bytes) -> None:
+    answer = await api.request("POST", path.format(loopback.path), data=data)
     assert (answer.status, answer.description) == (400, "json decode error")
     assert answer.error_types == {"JsonDecodeError"}
 
@@ -153,7 +152,7 @@ async def test_an_unknown_type_is_400_and_the_valid_ones_are_named(channels: Cha
     assert (await channel.get())["type"] == "loopback"
 
 
-@pytest.mark.parametrize(
+@each(
     ("config", "field"),
     [
         ({"twisted_endpoint": 9001}, "twisted_endpoint"),
@@ -183,10 +182,9 @@ async def test_an_update_to_a_config_that_its_type_refuses_changes_nothing(chann
     assert {**await channel.get(), "status": None} == {**before, "status": None}
 
 
-@pytest.mark.parametrize("n", ["abc", "-1", "1.5", "", "\N{FULLWIDTH DIGIT ONE}"])
-async def test_a_bad_n_of_logs_is_400(channels: Channels, api: Api, n: str) -> None:
-    channel = await channels.create("loopback", {})
-    answer = await api.get(f"{channel.path}/logs", params={"n": n})
+@each("n", ["abc", "-1", "1.5", "", "\N{FULLWIDTH DIGIT ONE}"])
+async def test_a_bad_n_of_logs_is_400(loopback: Channel, api: Api, n: str) -> None:
+    answer = await api.get(f"{loopback.path}/logs", params={"n": n})
     assert (answer.status, answer.description, answer.error_types) == (400, "api usage error", {"ApiUsageError"})
 
 
@@ -224,12 +222,11 @@ async def test_a_get_on_the_wrong_slash_is_redirected_and_told_where(api: Api, p
     assert (await api.get(path, allow_redirects=True)).status == (await api.get(right)).status
 
 
-@pytest.mark.parametrize("path", ["", "/", "/restart", "/restart/", "/messages", "/messages/", "/messages.json"])
-async def test_a_post_is_never_redirected(channels: Channels, api: Api, path: str) -> None:
-    channel = await channels.create("loopback", {})
+@each("path", ["", "/", "/restart", "/restart/", "/messages", "/messages/", "/messages.json"])
+async def test_a_post_is_never_redirected(loopback: Channel, api: Api, path: str) -> None:
     body = {"to": "+27", "content": "x"} if "messages" in path else {"label": "x"}
     for prefix in ("", "/jb"):
-        answer = await api.post(f"{prefix}{channel.path}{path}", body)
+        answer = await api.post(f"{prefix}{loopback.path}{path}", body)
         assert answer.status in (200, 201), path
 
 

@@ -12,6 +12,7 @@ import pytest
 from tests.blackbox.conftest import Channels, StartJunebug
 from tests.harness import Api, Channel, JunebugProcess, WebhookSink, is_message_id, is_timestamp
 from tests.polling import DEADLINE, eventually
+from tests.tables import each
 
 ECHO = {"id", "message_id", "channel_id", "to", "from", "group", "reply_to", "content", "timestamp", "channel_data"}
 
@@ -45,38 +46,34 @@ async def test_what_is_not_given_is_null_in_the_echo(channels: Channels) -> None
     assert result["channel_data"] == {}
 
 
-@pytest.mark.parametrize("priority", [1, 2, 3, 4, 5, "1", "5", None])
-async def test_priority_is_taken_as_number_and_as_text(channels: Channels, priority: Any) -> None:
-    channel = await channels.create("loopback", {})
-    assert (await channel.send("+2771", priority=priority))["message_id"]
+@each("priority", [1, 2, 3, 4, 5, "1", "5", None])
+async def test_priority_is_taken_as_number_and_as_text(loopback: Channel, priority: Any) -> None:
+    assert (await loopback.send("+2771", priority=priority))["message_id"]
 
 
-@pytest.mark.parametrize("priority", [0, 6, "0", "6", "high", 1.5, True, []])
-async def test_any_other_priority_is_refused(channels: Channels, api: Api, priority: Any) -> None:
-    channel = await channels.create("loopback", {})
-    answer = await api.post(f"{channel.path}/messages/", {"to": "+27", "content": "x", "priority": priority})
+@each("priority", [0, 6, "0", "6", "high", 1.5, True, []])
+async def test_any_other_priority_is_refused(loopback: Channel, api: Api, priority: Any) -> None:
+    answer = await api.post(f"{loopback.path}/messages/", {"to": "+27", "content": "x", "priority": priority})
     assert (answer.status, answer.error_types) == (400, {"invalid_body"})
 
 
-@pytest.mark.parametrize(
+@each(
     "form", ["/channels/{}/messages/", "/channels/{}/messages", "/channels/{}/messages.json",
              "/jb/channels/{}/messages/", "/jb/channels/{}/messages", "/jb/channels/{}/messages.json"]
 )  # fmt: skip
-async def test_every_form_of_the_url_that_clients_post_to_is_served(channels: Channels, api: Api, form: str) -> None:
-    channel = await channels.create("loopback", {})
-    answer = await api.post(form.format(channel.id), {"to": "+27", "content": "x"})
+async def test_every_form_of_the_url_that_clients_post_to_is_served(loopback: Channel, api: Api, form: str) -> None:
+    answer = await api.post(form.format(loopback.id), {"to": "+27", "content": "x"})
     assert answer.status == 201
 
 
-@pytest.mark.parametrize("body", [
+@each("body", [
     {"content": "x"},
     {"content": "x", "to": None},
     {"content": "x", "to": None, "reply_to": None},
     {"content": "x", "to": "+27", "reply_to": "0" * 32},
 ])  # fmt: skip
-async def test_exactly_one_of_to_and_reply_to_is_needed(channels: Channels, api: Api, body: dict[str, Any]) -> None:
-    channel = await channels.create("loopback", {})
-    answer = await api.post(f"{channel.path}/messages/", body)
+async def test_exactly_one_of_to_and_reply_to_is_needed(loopback: Channel, api: Api, body: dict[str, Any]) -> None:
+    answer = await api.post(f"{loopback.path}/messages/", body)
     assert (answer.status, answer.description, answer.error_types) == (400, "api usage error", {"ApiUsageError"})
 
 

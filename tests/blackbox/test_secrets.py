@@ -12,6 +12,7 @@ import redis
 from tests.blackbox.conftest import Channels
 from tests.harness import ROOT, Api, Channel, JunebugProcess, WebhookSink
 from tests.polling import eventually
+from tests.tables import each
 
 FLAGS = {"channels": "secretive:tests.blackbox.channel_types.SecretiveTransport", "log-file": "junebug.log"}
 ENVIRONMENT = {"PYTHONPATH": str(ROOT)}
@@ -41,6 +42,11 @@ async def make_busy(channels: Channels, sink: WebhookSink, **config: Any) -> Cha
     return channel
 
 
+@pytest.fixture
+async def busy(channels: Channels, sink: WebhookSink) -> Channel:
+    return await make_busy(channels, sink)
+
+
 async def test_answers_mask_the_secrets_and_show_the_rest(channels: Channels, api: Api, sink: WebhookSink) -> None:
     channel = await make_busy(channels, sink)
     answers = [
@@ -67,7 +73,7 @@ async def test_what_was_read_masked_can_be_sent_back_without_losing_the_secret(
     assert stored["config"] == {**CONFIG, "username": "changed"}
 
 
-@pytest.mark.parametrize(
+@each(
     "config",
     [
         {"username": 5, "password": PASSWORD},
@@ -80,11 +86,8 @@ async def test_what_was_read_masked_can_be_sent_back_without_losing_the_secret(
         PASSWORD,
     ],
 )
-async def test_a_refused_config_is_not_quoted_with_its_secret(
-    channels: Channels, api: Api, sink: WebhookSink, config: Any
-) -> None:
-    channel = await make_busy(channels, sink)
-    for path, body in (("/channels/", {"type": "secretive", "config": config}), (channel.path, {"config": config})):
+async def test_a_refused_config_is_not_quoted_with_its_secret(busy: Channel, api: Api, config: Any) -> None:
+    for path, body in (("/channels/", {"type": "secretive", "config": config}), (busy.path, {"config": config})):
         answer = await api.post(path, body)
         assert answer.status == 400
         assert_no_secret(json.dumps(answer.envelope), path)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from tests.blackbox.conftest import Channels
 from tests.blackbox.smsc import WireSmsc
 from tests.blackbox.test_queue_control import paused, resume
 from tests.blackbox.test_smpp import smpp
-from tests.harness import Api, AppQueues, WebhookSink, is_timestamp, vumi_message
+from tests.harness import Api, AppQueues, Channel, WebhookSink, is_timestamp, vumi_message
 from tests.polling import eventually
+from tests.tables import each
 
 SHORT = 0.3
 """Seconds: over before what waits for longer than that is sent."""
@@ -32,10 +31,10 @@ async def test_what_waited_too_long_is_not_sent_and_told_as_failed(channels: Cha
     await channel.send("+27", "whenever")
     await passed(late[-1]["expires_at"])
     await resume(channel)
-    for each in late:
-        event = await channel.event(each["message_id"], "delivery_failed")
+    for message in late:
+        event = await channel.event(message["message_id"], "delivery_failed")
         assert event["event_details"] == {"reason": "expired"}
-        await sink.wait_for("/event", lambda body, id=each["message_id"]: body["message_id"] == id)
+        await sink.wait_for("/event", lambda body, id=message["message_id"]: body["message_id"] == id)
     await sink.wait("/mo", 2)
     assert [body["content"] for body in sink.bodies("/mo")] == ["in time", "whenever"]
     assert {body["event_type"] for body in sink.bodies("/event")} == {"delivery_failed"}
@@ -63,7 +62,7 @@ async def test_the_answer_says_when_it_ends(channels: Channels) -> None:
     assert "expires_at" not in await channel.send("+27")
 
 
-@pytest.mark.parametrize(
+@each(
     "fields",
     [
         {"expires_at": "2015-06-15 13:00:00.000000"},
@@ -73,9 +72,8 @@ async def test_the_answer_says_when_it_ends(channels: Channels) -> None:
         {"validity": 60, "expires_at": "2999-01-01 00:00:00"},
     ],
 )
-async def test_a_time_that_makes_no_sense_is_refused(channels: Channels, api: Api, fields: dict[str, object]) -> None:
-    channel = await channels.create("loopback", {})
-    answer = await api.post(f"{channel.path}/messages/", {"to": "+27", "content": "x", **fields})
+async def test_a_time_that_makes_no_sense_is_refused(loopback: Channel, api: Api, fields: dict[str, object]) -> None:
+    answer = await api.post(f"{loopback.path}/messages/", {"to": "+27", "content": "x", **fields})
     assert (answer.status, answer.description) == (400, "api usage error")
 
 
