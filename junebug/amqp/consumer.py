@@ -179,8 +179,7 @@ class Consumer:
 
     async def _consume_on(self, channel: DeliveryChannel) -> None:
         channel.on_delivery = self.on_delivery
-        for queue in self.queues:
-            await channel.consume(queue, exclusive=self.exclusive)
+        await channel.consume(*self.queues, exclusive=self.exclusive)
         self.consuming.set()
         if self.on_begun:
             self.on_begun()

@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from struct import Struct
 from typing import Any, Self
 
+import aiormq.exceptions
 import pamqp.frame
 from aiormq.channel import exception_by_code
 from pamqp import commands as amqp
@@ -97,7 +98,8 @@ class Channel:
         self.ended_by: Exception | None = None
         """Why it is over: an error that RabbitMQ names, or the loss of the link."""
         self._asking = asyncio.Lock()
-        self._answer: asyncio.Future[Any] | None = None
+        self._answers: deque[asyncio.Future[Any]] = deque()
+        """That are waited for, in the order of the questions."""
         self._content: Content | None = None
         """Under way."""
 
@@ -113,16 +115,40 @@ class Channel:
     async def ask(self, method: Frame) -> Any:
         """RabbitMQ's answer. Raises FAILURES, of which aiormq's say what RabbitMQ refuses."""
         async with self._asking:
-            if not self.usable:
-                raise ConnectionError(f"the channel is closed: {self.ended_by or 'by us'}")
-            self._answer = answer = asyncio.get_running_loop().create_future()
-            self.write(method)
-            try:
-                async with asyncio.timeout(RPC_TIMEOUT):
-                    return await answer
-            except (asyncio.CancelledError, TimeoutError):
-                self.close_soon()  # else the late answer would be taken for another question's
-                raise
+            (answer,) = self._put((method,))
+            async with self._bounded():
+                return await answer
+
+    async def ask_all(self, methods: Sequence[Frame]) -> list[Any]:
+        """RabbitMQ's answers to questions that are put at one go; fewer where it refuses the next one, as `ended_by` says:
+        those behind it are not looked at. Raises FAILURES.
+        """
+        found: list[Any] = []
+        async with self._asking:
+            answers = self._put(methods)
+            async with self._bounded():
+                with suppress(aiormq.exceptions.AMQPChannelError):
+                    for answer in answers:
+                        found.append(await answer)
+        return found
+
+    def _put(self, methods: Sequence[Frame]) -> list[asyncio.Future[Any]]:
+        if not self.usable:
+            raise ConnectionError(f"the channel is closed: {self.ended_by or 'by us'}")
+        loop = asyncio.get_running_loop()
+        answers = [loop.create_future() for _ in methods]
+        self._answers.extend(answers)
+        self.link.write(b"".join([pamqp.frame.marshal(method, self.number) for method in methods]))
+        return answers
+
+    @asynccontextmanager
+    async def _bounded(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(RPC_TIMEOUT):
+                yield
+        except (asyncio.CancelledError, TimeoutError):
+            self.close_soon()  # else a late answer would be taken for another question's
+            raise
 
     def write(self, method: Frame) -> None:
         """Now, unless the channel is closed."""
@@ -155,9 +181,11 @@ class Channel:
         self.ended_by = error
         self.link.remove(self.number, self)
         self.over.set()
-        if self._answer and not self._answer.done():
-            self._answer.set_exception(error)
-            self._answer.exception()  # whoever asked may be gone
+        while self._answers:
+            answer = self._answers.popleft()
+            if not answer.done():
+                answer.set_exception(error)
+                answer.exception()  # whoever asked may be gone
         self.on_end()
 
     # --- what the kinds of channels differ in -------------------------------------------------------------------------
@@ -222,8 +250,10 @@ class Channel:
             self._end(exception_by_code(frame))
         elif isinstance(frame, amqp.Channel.CloseOk):
             self._end(ConnectionError("the channel was closed"))
-        elif self._answer and not self._answer.done():
-            self._answer.set_result(frame)
+        elif self._answers:
+            answer = self._answers.popleft()
+            if not answer.done():
+                answer.set_result(frame)
 
 
 @dataclass(slots=True, eq=False)
@@ -271,8 +301,10 @@ class DeliveryChannel(Channel):
     async def set_prefetch(self, count: int) -> None:
         await self.ask(amqp.Basic.Qos(prefetch_count=count))
 
-    async def consume(self, queue: str, *, exclusive: bool) -> None:
-        await self.ask(amqp.Basic.Consume(queue=queue, exclusive=exclusive, consumer_tag=queue))
+    async def consume(self, *queues: str, exclusive: bool) -> None:
+        methods = [amqp.Basic.Consume(queue=queue, exclusive=exclusive, consumer_tag=queue) for queue in queues]
+        if len(await self.ask_all(methods)) < len(methods):
+            raise self.ended_by or ConnectionError("RabbitMQ does not answer")
 
     async def stop_consuming(self, queue: str) -> None:
         await self.ask(amqp.Basic.Cancel(consumer_tag=queue))

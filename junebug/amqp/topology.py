@@ -36,6 +36,8 @@ class Topology:
     def __init__(self) -> None:
         self.connection: Connection
         self._queues: dict[str, Mapping[str, Any]] = {}
+        self._restored: frozenset[str] = frozenset()
+        """Queues that were declared when the present link was opened."""
         self._bindings: set[str] = set()
 
     async def restore(self, link: Link) -> None:
@@ -46,7 +48,9 @@ class Topology:
                 await channel.ask(amqp.Exchange.Declare(exchange=names.EXCHANGE, exchange_type=kind, durable=True))
             except aiormq.exceptions.ChannelPreconditionFailed as error:
                 log.error("exchange has other properties, used as it is", exchange=names.EXCHANGE, reason=str(error))
-        await _declare(link, dict(self._queues), set(self._bindings))
+        queues = dict(self._queues)
+        await _declare(link, queues, set(self._bindings))
+        self._restored = frozenset(queues)
 
     async def declare(self, queues: QueueArguments, *, bind: bool = False, remember: bool = True) -> None:
         """Declare durable queues; with `bind`, bind each to the exchange `vumi` under its own name.
@@ -61,6 +65,11 @@ class Topology:
 
     async def declare_surely(self, queues: QueueArguments) -> None:
         """Likewise, however long RabbitMQ is away."""
+        if not self.connection.connected:
+            self._queues.update(queues)
+            await self.connection.wait(None)
+            if queues.keys() <= self._restored:
+                return
         await self.surely(lambda: self.declare(queues))
 
     async def surely(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -90,6 +99,7 @@ class Topology:
         for name in queues:
             self._queues.pop(name, None)
             self._bindings.discard(name)
+        self._restored = self._restored.difference(queues)
 
     async def delete(self, queues: Sequence[str]) -> None:
         """Delete the queues with what is in them; one that is not there is fine."""
@@ -123,13 +133,13 @@ class Topology:
         left = deque(queues)
         async with self._link() as link:
             while left:
-                try:
-                    async with _errand(link) as channel:
-                        while left:
-                            declared = await channel.ask(amqp.Queue.Declare(queue=left[0], passive=True))
-                            lengths[left.popleft()] = declared.message_count or 0
-                except aiormq.exceptions.ChannelNotFoundEntity:
+                async with _errand(link) as channel:
+                    for declared in await channel.ask_all([amqp.Queue.Declare(queue=queue, passive=True) for queue in left]):
+                        lengths[left.popleft()] = declared.message_count or 0
+                if isinstance(channel.ended_by, aiormq.exceptions.ChannelNotFoundEntity):
                     lengths[left.popleft()] = 0
+                elif left:
+                    raise channel.ended_by or ConnectionError("RabbitMQ does not answer")
         return lengths
 
     @asynccontextmanager
@@ -151,27 +161,31 @@ async def _errand(link: Link) -> AsyncIterator[Channel]:
 
 
 async def _declare(link: Link, queues: QueueArguments, bindings: Collection[str]) -> None:
+    """At one go, and again behind each one that is there with other arguments than ours."""
     left = deque(queues)
-    is_passive = False
+    as_it_is = ""
     while left:
-        try:
-            async with _errand(link) as channel:
-                while left:
-                    name = left[0]
-                    arguments = dict(queues[name]) or None
-                    await channel.ask(
-                        amqp.Queue.Declare(queue=name, durable=True, passive=is_passive, arguments=arguments)
-                    )
-                    if name in bindings:
-                        await channel.ask(amqp.Queue.Bind(queue=name, exchange=names.EXCHANGE, routing_key=name))
-                    left.popleft()
-                    is_passive = False
-        except aiormq.exceptions.ChannelPreconditionFailed:  # it is there with other arguments than ours
+        methods: list[amqp.Queue.Declare | amqp.Queue.Bind] = []
+        for name in left:
+            arguments = dict(queues[name]) or None
+            methods.append(amqp.Queue.Declare(queue=name, durable=True, passive=name == as_it_is, arguments=arguments))
+            if name in bindings:
+                methods.append(amqp.Queue.Bind(queue=name, exchange=names.EXCHANGE, routing_key=name))
+        async with _errand(link) as channel:
+            answered = len(await channel.ask_all(methods))
+        if answered < len(methods):
+            if not isinstance(channel.ended_by, aiormq.exceptions.ChannelPreconditionFailed):
+                raise channel.ended_by or ConnectionError("RabbitMQ does not answer")
+            name = methods[answered].queue
+            while left[0] != name:
+                left.popleft()
             is_ours_alone = name not in bindings and "x-queue-type" not in queues[name]
             # RabbitMQ takes the condition "if it is empty" for a quorum queue as an offence and closes the connection
             if not (is_ours_alone and await _delete_idle(link, name)):
                 log.warning("queue has other arguments, used as it is", queue=name)
-                is_passive = True
+                as_it_is = name
+        else:
+            left.clear()
 
 
 async def _delete_idle(link: Link, queue: str) -> bool:

@@ -296,6 +296,8 @@ class ChannelWorker:
         await self._broker.publish_surely(names.event_queue(event.transport_name), (event.to_wire(),))
 
     async def _publish_status(self, status: Status) -> None:
+        if self._sender is None:  # it starts, and would say so again: no reason to open the link that publishes
+            return self._statuses.receive(status)
         try:
             await self._broker.publish(names.status_queue(self._channel), status.to_wire())
         except JunebugError:

@@ -19,7 +19,7 @@ from junebug.model.callbacks import Callback, DeadLetter
 from junebug.model.messages import Status, UserMessage, event_of
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
-from junebug.worker.callbacks import destination, forwarder
+from junebug.worker.callbacks import destination, dispatcher, forwarder
 from junebug.worker.callbacks.delay_queues import DelayQueues
 from tests.polling import eventually
 from tests.servers import free_port
@@ -359,6 +359,25 @@ async def test_an_emptied_redis_does_not_hide_what_waits(quick: Bench, host: Hos
     quick.start(channel)
     await quick.send(channel, "+27", "new", host.url())
     await host.wait(21)
+    for name, about in queues.items():
+        await quick.stores.delay_queues.note(channel, name, about, 60)  # so that they are removed
+
+
+async def test_a_retry_queue_that_redis_has_forgotten_is_found(quick: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "UNNOTED_AFTER", (0.1, 0.2))
+    set_up(quick, callback_retry_delays=[2.0])
+    channel = await loopback(quick)
+    quick.app.statuses = {"bad": 500}
+    await receive(quick, channel, mo("bad"), mo("good"))
+    await all_wait(quick, channel, 1, "retry")
+    await quick.stop(channel)
+    queues = await quick.stores.delay_queues.noted(channel)
+    await quick.stores.delay_queues.forget(channel, queues)
+    before = await quick.app.wait(2)
+    count = len(before)
+    quick.app.statuses = {}
+    quick.start(channel)
+    assert (await quick.app.wait(count + 1))[-1]["content"] == "bad"
     for name, about in queues.items():
         await quick.stores.delay_queues.note(channel, name, about, 60)  # so that they are removed
 

@@ -9,6 +9,7 @@ may be meant for another destination, after a change of the channel's settings.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import OrderedDict
 
 import structlog
@@ -24,6 +25,8 @@ from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("forwarder")
 
+UNNOTED_AFTER = (60.0, 600.0)
+"""Seconds after its start, at random between these, at which a process looks for retry queues that are not noted."""
 MOST = 1000
 """Destinations that are known at a time; of more, those that have nothing to do are forgotten."""
 
@@ -111,8 +114,7 @@ class Dispatcher:
         while True:
             try:
                 noted = await store.noted(channel)
-                known = names.retry_queues(channel, self._context.settings.callback_retry_delays)
-                lengths = await broker.queue_lengths({*known, *noted})
+                lengths = await broker.queue_lengths(noted)
                 kept = {*self.delay_queues(), *(queue for queue, about in noted.items() if not about or lengths[queue])}
                 if empty := noted.keys() - kept:  # backlogs
                     await store.forget(channel, empty)
@@ -126,3 +128,16 @@ class Dispatcher:
                 self._attempts.delay_queues.look_after(queue)
             elif names.backlog_queue(channel, kind, name) == queue:
                 self._destination(kind, name).find_backlog()
+        if self._attempts.may_wait:
+            await self._find_unnoted()
+
+    async def _find_unnoted(self) -> None:
+        """In retry queues whose note Redis has lost. There is hardly ever one, and to say so costs RabbitMQ as much as to make a
+        queue: a start has better things to do.
+        """
+        await asyncio.sleep(random.uniform(*UNNOTED_AFTER))
+        known = names.retry_queues(self._context.channel, self._context.settings.callback_retry_delays)
+        broker, unnoted = self._context.broker, {*known} - {*self.delay_queues()}
+        lengths = await broker.surely(lambda: broker.queue_lengths(unnoted))
+        for queue in filter(lengths.__getitem__, lengths):
+            self._attempts.delay_queues.look_after(queue)
