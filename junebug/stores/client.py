@@ -6,6 +6,7 @@ Every call is bounded by a timeout and raises StoreUnavailable when Redis is awa
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -27,6 +28,8 @@ from junebug.errors import StartupError, StoreUnavailable
 from junebug.runtime.loop import end_task, is_transport_gone
 
 CONNECT_TIMEOUT = 2.0
+KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4}
+"""Two minutes until a silent break is noticed."""
 MAX_PIPELINE = 500
 MAX_WAITING = 10_000
 """Calls that may wait for a pipeline at the most; the next one is refused as if Redis were away."""
@@ -100,8 +103,9 @@ class RedisClient:
         self._runner: asyncio.Task[None] | None = None
 
     def subscriber(self) -> redis_asyncio.Redis:
-        """A client of its own, for pub/sub."""
-        return redis_asyncio.Redis.from_pool(redis_asyncio.ConnectionPool(**self._options))
+        """A client of its own, for pub/sub: it waits without end, so the kernel asks whether the other side is there."""
+        alive = {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
+        return redis_asyncio.Redis.from_pool(redis_asyncio.ConnectionPool(**self._options, **alive))
 
     async def run(self, *commands: Command, made: tuple[str, int, list[str]] | None = None) -> list[Any]:
         """The replies, in order. Raises StoreUnavailable within the timeout. `made`: see `make`."""

@@ -56,6 +56,7 @@ def same_number(a: str, b: str) -> bool:
     return len(shorter) >= 7 and longer.endswith(shorter) and len(longer) - len(shorter) <= _LONGEST_COUNTRY_CODE
 
 
+@functools.lru_cache(maxsize=1024)
 def _plain_number(number: str) -> str:
     """Without a scheme (tel:), parameters, punctuation, and zeros of a prefix, as in +27 (0)82."""
     number = number.lower().rpartition(":")[2].partition(";")[0].replace("(0)", "")
