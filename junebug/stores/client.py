@@ -104,7 +104,7 @@ class RedisClient:
 
     def subscriber(self) -> redis_asyncio.Redis:
         """A client of its own, for pub/sub: it waits without end, so the kernel asks whether the other side is there."""
-        alive = {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
+        alive: dict[str, Any] = {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
         return redis_asyncio.Redis.from_pool(redis_asyncio.ConnectionPool(**self._options, **alive))
 
     async def run(self, *commands: Command, made: tuple[str, int, list[str]] | None = None) -> list[Any]:
