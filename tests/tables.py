@@ -21,15 +21,15 @@ LONGEST_VALUE, LONGEST_REASON = 200, 2000
 Row = Mapping[str, Any]
 
 
-def each(names: str | Sequence[str], values: Iterable[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def rows(names: str | Sequence[str], values: Iterable[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Runs the test once for each row, as `pytest.mark.parametrize(names, values)` would; several of them, one above the
     other, make every combination. All rows are run, whichever fails. Fixtures are there once: all rows share them.
     """
-    rows = [_row(names, value) for value in values]
+    table = [_row(names, value) for value in values]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         test, others = getattr(function, "rows_of", (function, [{}]))
-        combined = [{**row, **other} for row, other in product(rows, others)]
+        combined = [{**row, **other} for row, other in product(table, others)]
         assert combined, f"{test.__name__} has no rows"
 
         if inspect.iscoroutinefunction(test):

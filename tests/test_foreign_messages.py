@@ -14,7 +14,7 @@ from junebug.errors import MalformedMessage
 from junebug.model.callbacks import Callback, DeadLetter, content_of
 from junebug.model.messages import DEEPEST, Content, Event, Status, UserMessage
 from junebug.model.presenter import body_of
-from tests.tables import each
+from tests.tables import rows
 
 MESSAGE = {"to_addr": "1", "content": "x", "timestamp": "2026-11-26 12:00:00.000000"}
 EVENT = {"event_type": "ack", "user_message_id": "m", "sent_message_id": "s", "timestamp": "2026-11-26 12:00:00.000000"}
@@ -79,7 +79,7 @@ def survives(read: Callable[[bytes], Any], body: bytes) -> None:
         assert content_of(Callback.from_wire(kept.to_wire())) == message
 
 
-@each(("read", "good", "name"), fields())
+@rows(("read", "good", "name"), fields())
 def test_a_field_of_any_value_is_read_or_refused(read: Callable[[bytes], Any], good: dict[str, Any], name: str) -> None:
     for value in VALUES:
         survives(read, orjson.dumps({**good, name: "VALUE"}).replace(b'"VALUE"', dumps(value)))
@@ -95,7 +95,7 @@ def dumps(value: Any) -> bytes:
     return b"[" * depth + orjson.dumps(value) + b"]" * depth
 
 
-@each("body", BODIES)
+@rows("body", BODIES)
 def test_what_is_no_message_is_refused(body: bytes) -> None:
     for read, _ in READERS:
         survives(read, body)

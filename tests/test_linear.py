@@ -18,7 +18,7 @@ from junebug.transports.smpp import mt
 from junebug.transports.smpp.config import SmppConfig
 from junebug.transports.telnet.protocol import LineReader, format_text
 from junebug.transports.telnet.transport import READ_SIZE
-from tests.tables import each
+from tests.tables import rows
 
 LIMIT = 0.05
 MEGABYTE = 1_000_000
@@ -57,13 +57,13 @@ ROWS: list[tuple[Callable[[Any], Any], list[Any]]] = [
 ]
 
 
-@each(("work", "text"), [(work, of(pattern)) for work, patterns in ROWS for pattern in patterns])
+@rows(("work", "text"), [(work, of(pattern)) for work, patterns in ROWS for pattern in patterns])
 def test_a_megabyte_is_done_or_refused_in_little_time(work: Callable[[str], Any], text: str) -> None:
     assert quickest(lambda: work(text)) < LIMIT
 
 
-@each("octets", [b"\x1b", b"x", b"\x1be", b"\x1b\x1b", b"\0", b"\xd8\0", b"\r"])
-@each("data_coding", [0, 1, 3, 5, 8, 10, 13, 14])
+@rows("octets", [b"\x1b", b"x", b"\x1be", b"\x1b\x1b", b"\0", b"\xd8\0", b"\r"])
+@rows("data_coding", [0, 1, 3, 5, 8, 10, 13, 14])
 def test_the_longest_payload_is_decoded_in_little_time(octets: bytes, data_coding: int) -> None:
     payload = (octets * 0xFFFF)[:0xFFFF]
     assert quickest(lambda: codecs.decode_text(payload, data_coding, errors="replace")) < LIMIT

@@ -23,7 +23,7 @@ from junebug.logs.redaction import Redactor, redact_url
 from junebug.logs.setup import setup_channel_logging, setup_process_logging
 from junebug.logs.tail import tail
 from junebug.registry import REDACTED
-from tests.tables import each
+from tests.tables import rows
 
 
 @pytest.fixture
@@ -334,8 +334,8 @@ WAYS: list[Callable[[str], object]] = [
 
 
 @pytest.mark.usefixtures("logging_as_before")
-@each("way", WAYS)
-@each("text", HOSTILE)
+@rows("way", WAYS)
+@rows("text", HOSTILE)
 def test_no_foreign_text_moves_the_cursor_or_forges_a_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, way: Callable[[str], object], text: str
 ) -> None:

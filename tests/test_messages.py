@@ -24,7 +24,7 @@ from junebug.model.messages import (
     worst_status,
 )
 from junebug.model.presenter import event_body, message_body
-from tests.tables import each
+from tests.tables import rows
 
 
 def test_a_message_survives_the_wire() -> None:
@@ -117,9 +117,9 @@ def test_a_malformed_message_is_told_by_field(body: bytes, named: str) -> None:
         UserMessage.from_wire(body)
 
 
-@each("depth", [110, 260, 1000, 100_000])
-@each("name", ["helper_metadata", "transport_metadata", "routing_metadata", "to_addr", "timestamp", "unknown"])
-@each(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
+@rows("depth", [110, 260, 1000, 100_000])
+@rows("name", ["helper_metadata", "transport_metadata", "routing_metadata", "to_addr", "timestamp", "unknown"])
+@rows(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
 def test_a_message_is_read_when_it_can_be_written_again(name: str, depth: int, opening: str, closing: str) -> None:
     nested = opening * depth + "1" + closing * depth
     body = f'{{"to_addr": "1", "{name}": {{"x": {nested}}}}}'.encode()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tables import SHOWN, each
+from tests.tables import SHOWN, rows
 
 
 def test_each_row_that_fails_is_named_and_all_are_run() -> None:
     run = []
 
-    @each(("left", "right"), [(1, 1), (1, 2), (3, 3), (4, 5)])
+    @rows(("left", "right"), [(1, 1), (1, 2), (3, 3), (4, 5)])
     def equal(left: int, right: int) -> None:
         run.append((left, right))
         assert left == right
@@ -25,7 +25,7 @@ def test_each_row_that_fails_is_named_and_all_are_run() -> None:
 
 
 def test_what_was_not_raised_and_what_was_raised_instead_are_failures() -> None:
-    @each("text", ["x", "1", None])
+    @rows("text", ["x", "1", None])
     def refused(text: str) -> None:
         with pytest.raises(ValueError, match="invalid literal"):
             int(text)
@@ -38,8 +38,8 @@ def test_what_was_not_raised_and_what_was_raised_instead_are_failures() -> None:
 def test_one_above_the_other_they_make_every_combination() -> None:
     run = []
 
-    @each("first", "ab")
-    @each(("second", "third"), [(1, 2), (3, 4)])
+    @rows("first", "ab")
+    @rows(("second", "third"), [(1, 2), (3, 4)])
     def combined(first: str, second: int, third: int) -> None:
         run.append((first, second, third))
 
@@ -48,7 +48,7 @@ def test_one_above_the_other_they_make_every_combination() -> None:
 
 
 async def test_a_coroutine_is_awaited() -> None:
-    @each("value", [True, False])
+    @rows("value", [True, False])
     async def holds(value: bool) -> None:
         assert value
 
@@ -56,13 +56,13 @@ async def test_a_coroutine_is_awaited() -> None:
         await holds()
 
 
-@each("value", [1, 2])
+@rows("value", [1, 2])
 def test_fixtures_are_the_tests(value: int, request: pytest.FixtureRequest) -> None:
     assert request.node.name == "test_fixtures_are_the_tests"
 
 
 def test_of_many_failures_some_are_told() -> None:
-    @each("value", [*range(100), "x" * 10_000])
+    @rows("value", [*range(100), "x" * 10_000])
     def fails(value: object) -> None:
         raise ValueError(value)
 
@@ -72,4 +72,4 @@ def test_of_many_failures_some_are_told() -> None:
 
 def test_a_table_without_rows_is_none() -> None:
     with pytest.raises(AssertionError, match="no rows"):
-        each("value", [])(lambda value: None)
+        rows("value", [])(lambda value: None)

@@ -18,12 +18,12 @@ from junebug.model.templates import (
     is_template,
 )
 from junebug.model.urls import parse
-from tests.tables import each
+from tests.tables import rows
 
 VALUES = {"from": "+27 82", "to": "8000", "content": "a&b/é?", "message_id": "1f", "group": None, "reply_to": None}
 
 
-@each(
+@rows(
     ("template", "url"),
     [
         ("http://host/in?a=%20b&c=1+2#x", "http://host/in?a=%20b&c=1+2#x"),
@@ -44,7 +44,7 @@ def test_expansion(template: str, url: str) -> None:
     assert expand(template, VALUES) == url
 
 
-@each(
+@rows(
     ("template", "problem"),
     [
         ("{to}", "begin with http"),
@@ -106,8 +106,8 @@ PATHS = [
 ]  # fmt: skip
 
 
-@each("template", PATHS)
-@each("text", DOTS)
+@rows("template", PATHS)
+@rows("text", DOTS)
 def test_a_phones_text_never_decides_the_path(template: str, text: str) -> None:
     said = {**VALUES, "from": text, "content": text}
     check(f"http://me:pw@host{template}", MO_VARIABLES)
@@ -135,8 +135,8 @@ def test_no_value_decides_the_host_whoever_gave_the_template(template: str) -> N
     assert expand(template, {"content": "http://evil/"}) == template
 
 
-@each("operator", ["", "+", "#", "/", "?", ";"])
-@each("text", [".", "../", "%2e%2f", "\0", "é", "%", "{", ";"])
+@rows("operator", ["", "+", "#", "/", "?", ";"])
+@rows("text", [".", "../", "%2e%2f", "\0", "é", "%", "{", ";"])
 def test_a_text_of_any_length_is_filled_in_or_refused_in_little_time(operator: str, text: str) -> None:
     template = f"http://host/sms/{{{operator}content}}/new"
     for length in (LONGEST_VALUE, 1_000_000):

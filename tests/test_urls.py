@@ -7,7 +7,7 @@ import pytest
 from junebug.api.schemas import http_url_problem
 from junebug.model.urls import HttpUrl, origin, parse
 from junebug.worker.callbacks.webhook import Webhook
-from tests.tables import each
+from tests.tables import rows
 
 NEVER_CALLABLE = [
     "", "no url", "host/path", "ftp://host/", "http:host/", "http:/host", "http://", "http:///x", "http://@/", "http://:80/",
@@ -23,7 +23,7 @@ NEVER_CALLABLE = [
 ]  # fmt: skip
 
 
-@each("text", NEVER_CALLABLE)
+@rows("text", NEVER_CALLABLE)
 async def test_what_can_never_be_called_is_refused_at_the_door_and_is_an_outcome_at_the_call(text: str) -> None:
     assert http_url_problem(text)
     with pytest.raises(ValueError, match=r"."):
@@ -33,7 +33,7 @@ async def test_what_can_never_be_called_is_refused_at_the_door_and_is_an_outcome
     assert "pw" not in outcome.reason
 
 
-@each(
+@rows(
     ("text", "url"),
     [
         ("http://host", HttpUrl("http", "host", 80, "/")),

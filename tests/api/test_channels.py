@@ -15,7 +15,7 @@ from junebug import names
 from junebug.model.messages import Status
 from junebug.model.spec import ChannelSpec
 from tests.api.conftest import Api, running_api
-from tests.tables import each
+from tests.tables import rows
 
 RATES = (
     "inbound_message_rate",
@@ -101,7 +101,7 @@ async def test_json_is_taken_whatever_the_content_type(api: Api) -> None:
         assert answer.status == 201
 
 
-@each(
+@rows(
     ("change", "path"),
     [
         ({"type": None}, ["properties", "type", "type"]),
@@ -232,7 +232,7 @@ async def test_a_null_url_turns_it_off(api: Api) -> None:
     assert (answer.result["status_url"], answer.result["mo_url"]) == (None, None)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("change", "restarts"),
     [
         ({"label": "new"}, False),
@@ -401,7 +401,7 @@ async def test_updates_at_the_same_time_lose_nothing(api: Api) -> None:
     assert (found["label"], found["metadata"], found["character_limit"]) == ("l", {"m": 1}, 9)
 
 
-@each("text", ["a=b", "*", "é", "a\nb", "a\u2028b", "\ud83d\ude00", "a\0", "a;b", "amq.a", "a?", "q" * 247])
+@rows("text", ["a=b", "*", "é", "a\nb", "a\u2028b", "\ud83d\ude00", "a\0", "a;b", "amq.a", "a?", "q" * 247])
 async def test_what_can_be_no_queues_name_is_no_amqp_queue(api: Api, text: str) -> None:
     answer = await api("POST", "/channels/", json={"type": "plain", "config": {}, "amqp_queue": text})
     assert (answer.status, answer.errors[0]["schema_path"]) == (400, ["properties", "amqp_queue", "format"])
@@ -466,7 +466,7 @@ async def test_a_restart_raises_the_generation(api: Api, slash: str) -> None:
     assert (await api.stores.channels.get(channel)).generation == 2
 
 
-@each(
+@rows(
     ("method", "path"),
     [
         ("GET", "/channels/{}"),
@@ -487,7 +487,7 @@ async def test_a_restart_raises_the_generation(api: Api, slash: str) -> None:
         ("DELETE", "/channels/{}/dead-letters/a5d2800751f54b55a622e3965e1b71ec"),
     ],
 )
-@each(
+@rows(
     "channel",
     [
         UNKNOWN,

@@ -14,7 +14,7 @@ import pytest
 
 from junebug.config.declaration import Settings
 from tests.api.conftest import Api, running_api
-from tests.tables import each
+from tests.tables import rows
 
 MESSAGE = {"to": "1", "content": "x"}
 
@@ -32,8 +32,8 @@ async def raw(api: Api, request: bytes) -> tuple[bytes, dict[str, Any]]:
         writer.close()
 
 
-@each("prefix", ["", "/jb"])
-@each(
+@rows("prefix", ["", "/jb"])
+@rows(
     "path", ["/", "/foo", "/channels//x", "/channels/x/y/z", "/channels/x/logs/y", "/health/x", "//channels/"]
 )
 async def test_an_unknown_path_is_404(api: Api, prefix: str, path: str) -> None:
@@ -44,7 +44,7 @@ async def test_an_unknown_path_is_404(api: Api, prefix: str, path: str) -> None:
         assert (error["code"], error["type"], error["message"]) == (404, "Not Found", "404: Not Found")
 
 
-@each(
+@rows(
     ("method", "path", "allowed"),
     [
         ("DELETE", "/channels/", {"GET", "HEAD", "POST"}),
@@ -74,7 +74,7 @@ async def test_a_wrong_method_is_405_and_told_the_right_ones(
     assert answer.errors[0]["code"] == 405
 
 
-@pytest.mark.parametrize(
+@rows(
     ("path", "right"),
     [
         ("/channels", "/channels/"),
@@ -137,7 +137,7 @@ ODD_BODIES = [
 ]  # fmt: skip
 
 
-@each(
+@rows(
     ("line", "headers", "content"),
     [
         *((line, b"", b"") for line in ODD_REQUESTS),
@@ -175,7 +175,7 @@ async def test_head_is_answered_where_get_is(api: Api) -> None:
             assert (response.status, await response.read()) == (status, b"")
 
 
-@pytest.mark.parametrize(
+@rows(
     "request_bytes",
     [
         b"NONSENSE\r\n\r\n",

@@ -11,6 +11,7 @@ import pytest
 
 from junebug.config.declaration import Settings
 from tests.api.conftest import Api, running_api
+from tests.tables import rows
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ async def logged(api: Api, count: int = 8) -> str:
     return channel
 
 
-@pytest.mark.parametrize(
+@rows(
     ("query", "expected"),
     [
         ("", [7, 6, 5, 4, 3]),
@@ -55,7 +56,7 @@ async def test_the_newest_entries_come_first(api: Api, query: str, expected: lis
     assert [entry["timestamp"] for entry in answer.result] == expected
 
 
-@pytest.mark.parametrize("n", ["-1", "x", "1.5", "", "1e3", "%20", "%D9%A3", "+1"])
+@rows("n", ["-1", "x", "1.5", "", "1e3", "%20", "%D9%A3", "+1"])
 async def test_an_n_that_is_no_number_is_named(api: Api, n: str) -> None:
     channel = await logged(api)
     answer = await api("GET", f"/channels/{channel}/logs?n={n}")

@@ -17,6 +17,7 @@ from junebug.model.messages import Event, UserMessage
 from junebug.model.presenter import event_body
 from tests.api.conftest import Api, running_api
 from tests.event_target import event_target
+from tests.tables import rows
 
 INBOUND = UserMessage(
     to_addr="8110",
@@ -74,7 +75,7 @@ async def test_a_message_is_answered_in_full_and_waits_in_the_channels_queue(api
 SMPP = {"type": "smpp", "config": {"host": "127.0.0.1", "port": 1, "system_id": "me", "password": "secret"}}
 
 
-@pytest.mark.parametrize(
+@rows(
     ("config", "content", "channel_data"),
     [
         ({}, "x" * 50_000, {}),
@@ -97,7 +98,7 @@ async def test_what_can_never_be_sent_is_refused_at_the_door(
     assert (await send(api, channel, to="+123", content=content[:4000], channel_data=channel_data)).status == 201
 
 
-@pytest.mark.parametrize(
+@rows(
     ("channel_data", "field"),
     [
         ({"smpp": []}, "channel_data.smpp: "),
@@ -122,7 +123,7 @@ async def test_channel_data_that_the_channels_type_does_not_know_is_refused_and_
     assert (await send(api, await api.create(), to="+123", channel_data=channel_data)).status == 201
 
 
-@pytest.mark.parametrize(
+@rows(
     "body",
     [
         {"content": "x"},

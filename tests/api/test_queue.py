@@ -16,6 +16,7 @@ from junebug.errors import QueueBusy
 from junebug.model.messages import Event, UserMessage, new_id
 from junebug.model.presenter import message_body
 from tests.api.conftest import Api
+from tests.tables import rows
 
 NEVER = "2999-01-01 00:00:00.000000"
 IDLE = {"paused": False, "held": {}, "sending": {}, "delay_queues": []}
@@ -207,7 +208,7 @@ async def test_a_running_worker_is_asked_for_the_page(api: Api) -> None:
     assert answer.result["total"] == 1
 
 
-@pytest.mark.parametrize(
+@rows(
     "query",
     [
         *("state=sent", "state=", "limit=0", "limit=1001", "limit=x", "limit="),

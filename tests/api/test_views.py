@@ -15,7 +15,7 @@ from junebug.errors import ApiUsageError, ChannelNotFound, InvalidBody, MessageT
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
 from tests.api.conftest import REGISTRY
-from tests.tables import each
+from tests.tables import rows
 
 
 @pytest.mark.parametrize(
@@ -218,8 +218,8 @@ ODD_TEXTS = [
 ]  # fmt: skip
 
 
-@each("text", ODD_TEXTS)
-@each("name", schemas.FORMATS)
+@rows("text", ODD_TEXTS)
+@rows("name", schemas.FORMATS)
 def test_a_validator_says_what_is_wrong_whatever_it_is_given(name: str, text: str) -> None:
     begun = time.perf_counter()
     assert isinstance(schemas.FORMATS[name](text), str)

@@ -15,7 +15,7 @@ import pytest
 from tests.blackbox.conftest import Channels
 from tests.harness import Api, Channel, JunebugProcess
 from tests.polling import DEADLINE
-from tests.tables import each
+from tests.tables import rows
 
 FLAGS = {"max-body-size": 20_000}
 UNKNOWN = "/channels/11111111-2222-3333-4444-555555555555"
@@ -34,7 +34,7 @@ def assert_invalid_body(answer: Any, *fields: str) -> None:
 # --- bodies -----------------------------------------------------------------------------------------------------------
 
 
-@each(
+@rows(
     ("body", "fields"),
     [
         ({}, ["type", "config"]),
@@ -66,7 +66,7 @@ async def test_a_channel_body_that_the_schema_refuses_gets_one_entry_for_each_pr
     assert (await api.get("/channels/")).result == before
 
 
-@each("body", [{"rate_limit_count": -1}, {"type": None}, {"config": "x"}, {"mo_url": 5}, []])
+@rows("body", [{"rate_limit_count": -1}, {"type": None}, {"config": "x"}, {"mo_url": 5}, []])
 async def test_an_update_that_the_schema_refuses_changes_nothing(channels: Channels, api: Api, body: Any) -> None:
     channel = await channels.create("loopback", {}, label="kept")
     before = await channel.get()
@@ -74,7 +74,7 @@ async def test_an_update_that_the_schema_refuses_changes_nothing(channels: Chann
     assert {**await channel.get(), "status": None} == {**before, "status": None}
 
 
-@each(
+@rows(
     ("body", "field"),
     [
         ({"to": "+27"}, "content"),
@@ -94,8 +94,8 @@ async def test_a_message_body_that_the_schema_refuses(
     assert_invalid_body(await api.post(f"{loopback.path}/messages/", body), field)
 
 
-@each("data", [b"", b"{", b"nonsense", b"\xff\xfe", b'{"a": NaN}', b"{'a': 1}", b'{"a":1} x'])
-@each("path", ["/channels/", "{}", "{}/messages/"])
+@rows("data", [b"", b"{", b"nonsense", b"\xff\xfe", b'{"a": NaN}', b"{'a': 1}", b'{"a":1} x'])
+@rows("path", ["/channels/", "{}", "{}/messages/"])
 async def test_a_body_that_is_no_json_is_400(loopback: Channel, api: Api, path: str, data: bytes) -> None:
     answer = await api.request("POST", path.format(loopback.path), data=data)
     assert (answer.status, answer.description) == (400, "json decode error")
@@ -152,7 +152,7 @@ async def test_an_unknown_type_is_400_and_the_valid_ones_are_named(channels: Cha
     assert (await channel.get())["type"] == "loopback"
 
 
-@each(
+@rows(
     ("config", "field"),
     [
         ({"twisted_endpoint": 9001}, "twisted_endpoint"),
@@ -182,7 +182,7 @@ async def test_an_update_to_a_config_that_its_type_refuses_changes_nothing(chann
     assert {**await channel.get(), "status": None} == {**before, "status": None}
 
 
-@each("n", ["abc", "-1", "1.5", "", "\N{FULLWIDTH DIGIT ONE}"])
+@rows("n", ["abc", "-1", "1.5", "", "\N{FULLWIDTH DIGIT ONE}"])
 async def test_a_bad_n_of_logs_is_400(loopback: Channel, api: Api, n: str) -> None:
     answer = await api.get(f"{loopback.path}/logs", params={"n": n})
     assert (answer.status, answer.description, answer.error_types) == (400, "api usage error", {"ApiUsageError"})
@@ -222,7 +222,7 @@ async def test_a_get_on_the_wrong_slash_is_redirected_and_told_where(api: Api, p
     assert (await api.get(path, allow_redirects=True)).status == (await api.get(right)).status
 
 
-@each("path", ["", "/", "/restart", "/restart/", "/messages", "/messages/", "/messages.json"])
+@rows("path", ["", "/", "/restart", "/restart/", "/messages", "/messages/", "/messages.json"])
 async def test_a_post_is_never_redirected(loopback: Channel, api: Api, path: str) -> None:
     body = {"to": "+27", "content": "x"} if "messages" in path else {"label": "x"}
     for prefix in ("", "/jb"):

@@ -12,7 +12,7 @@ import pytest
 from tests.blackbox.conftest import Channels, StartJunebug
 from tests.harness import Api, Channel, JunebugProcess, WebhookSink, is_message_id, is_timestamp
 from tests.polling import DEADLINE, eventually
-from tests.tables import each
+from tests.tables import rows
 
 ECHO = {"id", "message_id", "channel_id", "to", "from", "group", "reply_to", "content", "timestamp", "channel_data"}
 
@@ -46,18 +46,18 @@ async def test_what_is_not_given_is_null_in_the_echo(channels: Channels) -> None
     assert result["channel_data"] == {}
 
 
-@each("priority", [1, 2, 3, 4, 5, "1", "5", None])
+@rows("priority", [1, 2, 3, 4, 5, "1", "5", None])
 async def test_priority_is_taken_as_number_and_as_text(loopback: Channel, priority: Any) -> None:
     assert (await loopback.send("+2771", priority=priority))["message_id"]
 
 
-@each("priority", [0, 6, "0", "6", "high", 1.5, True, []])
+@rows("priority", [0, 6, "0", "6", "high", 1.5, True, []])
 async def test_any_other_priority_is_refused(loopback: Channel, api: Api, priority: Any) -> None:
     answer = await api.post(f"{loopback.path}/messages/", {"to": "+27", "content": "x", "priority": priority})
     assert (answer.status, answer.error_types) == (400, {"invalid_body"})
 
 
-@each(
+@rows(
     "form", ["/channels/{}/messages/", "/channels/{}/messages", "/channels/{}/messages.json",
              "/jb/channels/{}/messages/", "/jb/channels/{}/messages", "/jb/channels/{}/messages.json"]
 )  # fmt: skip
@@ -66,7 +66,7 @@ async def test_every_form_of_the_url_that_clients_post_to_is_served(loopback: Ch
     assert answer.status == 201
 
 
-@each("body", [
+@rows("body", [
     {"content": "x"},
     {"content": "x", "to": None},
     {"content": "x", "to": None, "reply_to": None},

@@ -12,7 +12,7 @@ import redis
 from tests.blackbox.conftest import Channels
 from tests.harness import ROOT, Api, Channel, JunebugProcess, WebhookSink
 from tests.polling import eventually
-from tests.tables import each
+from tests.tables import rows
 
 FLAGS = {"channels": "secretive:tests.blackbox.channel_types.SecretiveTransport", "log-file": "junebug.log"}
 ENVIRONMENT = {"PYTHONPATH": str(ROOT)}
@@ -73,7 +73,7 @@ async def test_what_was_read_masked_can_be_sent_back_without_losing_the_secret(
     assert stored["config"] == {**CONFIG, "username": "changed"}
 
 
-@each(
+@rows(
     "config",
     [
         {"username": 5, "password": PASSWORD},

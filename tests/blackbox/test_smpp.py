@@ -46,7 +46,7 @@ from tests.blackbox.smsc import (
 )
 from tests.harness import Api, Channel, JunebugProcess, WebhookSink, gather_limited
 from tests.polling import eventually
-from tests.tables import each
+from tests.tables import rows
 
 PASSWORD = "pa55wOrd-long-tail"
 QUICK = {"initial_reconnect_delay": 0.1, "max_reconnect_delay": 0.5, "throttle_delay": 0.02, "retry_delay": 0.1}
@@ -795,7 +795,7 @@ async def test_an_smsc_that_leaves_mid_window_gets_the_unanswered_again(
 # --- configuration ----------------------------------------------------------------------------------------------------
 
 
-@each(
+@rows(
     ("change", "field"),
     [
         ({"system_id": None}, "system_id"),

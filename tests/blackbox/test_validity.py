@@ -10,7 +10,7 @@ from tests.blackbox.test_queue_control import paused, resume
 from tests.blackbox.test_smpp import smpp
 from tests.harness import Api, AppQueues, Channel, WebhookSink, is_timestamp, vumi_message
 from tests.polling import eventually
-from tests.tables import each
+from tests.tables import rows
 
 SHORT = 0.3
 """Seconds: over before what waits for longer than that is sent."""
@@ -31,10 +31,10 @@ async def test_what_waited_too_long_is_not_sent_and_told_as_failed(channels: Cha
     await channel.send("+27", "whenever")
     await passed(late[-1]["expires_at"])
     await resume(channel)
-    for message in late:
-        event = await channel.event(message["message_id"], "delivery_failed")
+    for each in late:
+        event = await channel.event(each["message_id"], "delivery_failed")
         assert event["event_details"] == {"reason": "expired"}
-        await sink.wait_for("/event", lambda body, id=message["message_id"]: body["message_id"] == id)
+        await sink.wait_for("/event", lambda body, id=each["message_id"]: body["message_id"] == id)
     await sink.wait("/mo", 2)
     assert [body["content"] for body in sink.bodies("/mo")] == ["in time", "whenever"]
     assert {body["event_type"] for body in sink.bodies("/event")} == {"delivery_failed"}
@@ -62,7 +62,7 @@ async def test_the_answer_says_when_it_ends(channels: Channels) -> None:
     assert "expires_at" not in await channel.send("+27")
 
 
-@each(
+@rows(
     "fields",
     [
         {"expires_at": "2015-06-15 13:00:00.000000"},

@@ -12,7 +12,7 @@ from junebug.smpp import constants as c
 from junebug.smpp.options import TlsOptions
 from junebug.transports.smpp import CHANNEL_TYPE
 from junebug.transports.smpp.config import Numbering, Peer, SmppConfig, parse_endpoint
-from tests.tables import each
+from tests.tables import rows
 
 MINIMAL = {"host": "smsc.example.com", "port": 2775, "system_id": "me", "password": "sesame"}
 PROCESSORS = "vumi.transports.smpp.processors"
@@ -54,7 +54,7 @@ def test_every_option_is_described() -> None:
     assert all(schema.get("description") for schema in CHANNEL_TYPE.config_schema["properties"].values())
 
 
-@each(
+@rows(
     ("endpoint", "expected"),
     [
         ("tcp:host=127.0.0.1:port=2775", Peer("127.0.0.1", 2775)),
@@ -84,7 +84,7 @@ def test_endpoints_as_twisted_writes_them(endpoint: str, expected: Peer) -> None
     assert bind.tls == (TlsOptions(expected.server_name) if expected.scheme != "tcp" else None)
 
 
-@each(
+@rows(
     ("config", "field", "said"),
     [
         ({}, "twisted_endpoint", "either this, or host and port, is needed"),
@@ -174,7 +174,7 @@ def test_tls_options() -> None:
     assert (tls.server_name, tls.verify) == ("smsc", False)
 
 
-@each(
+@rows(
     ("options", "field"),
     [
         ({"port": 0}, "config.port"),
@@ -268,7 +268,7 @@ def test_what_no_schema_sees_is_named(options: dict[str, Any], message: str) -> 
     assert error.value.errors()[0]["message"].startswith(f"config.{message.partition(': ')[0]}: ")
 
 
-@each(
+@rows(
     ("pattern", "problem"),
     [
         ("(?<=x)", "lookbehind ((?<=) is not supported"),

@@ -16,7 +16,7 @@ from junebug.smpp.text.multipart import Concatenation
 from junebug.stores.transport import TransportStore
 from junebug.transports.smpp import mo
 from junebug.transports.smpp.reassembly import Reassembly, Whole
-from tests.tables import each
+from tests.tables import rows
 
 
 def deliver(short_message: bytes, **fields: object) -> DeliverSm:
@@ -106,7 +106,7 @@ HELLO = "Hé 😀"
 PAIR = "😀".encode("utf-16-be")
 
 
-@each(
+@rows(
     ("data_coding", "pieces", "content"),
     [
         # a mark, in each part or in the first
@@ -146,14 +146,14 @@ def test_octets_are_read_alike_alone_and_in_parts(data_coding: int, pieces: list
     assert not any(mo.is_unreadable(mo.decode([mo.Octets(piece, data_coding)], {}), is_part=True) for piece in pieces)
 
 
-@each("cut", range(1, 12))
+@rows("cut", range(1, 12))
 def test_a_cut_anywhere_costs_nothing(cut: int) -> None:
     octets = HELLO.encode("utf-16-be")
     assert mo.decode([mo.Octets(piece, 8) for piece in (octets[:cut], octets[cut:])], {}) == HELLO
 
 
-@each(("header", "language"), [(b"", 0), (b"\x03\x25\x01\x01", 1), (b"\x05\x00\x03\x07\x01\x01", 0)])
-@each("text", ["", "a", "seven..", "eight...", "caf\u00e9 @ \u20ac[x]", "x" * 100])
+@rows(("header", "language"), [(b"", 0), (b"\x03\x25\x01\x01", 1), (b"\x05\x00\x03\x07\x01\x01", 0)])
+@rows("text", ["", "a", "seven..", "eight...", "caf\u00e9 @ \u20ac[x]", "x" * 100])
 def test_septets_that_are_packed_begin_at_a_multiple_of_seven_bits_of_the_user_data(
     header: bytes, language: int, text: str
 ) -> None:
@@ -173,8 +173,8 @@ def test_a_message_in_parts_whose_septets_are_packed_comes_whole() -> None:
     assert mo.decode(read, {0: "gsm0338-packed"}) == text
 
 
-@each("codec", ["utf-7", "unicode_escape", "raw_unicode_escape", "utf-16", "utf-16-le", "utf-8-sig", "utf-32"])
-@each(
+@rows("codec", ["utf-7", "unicode_escape", "raw_unicode_escape", "utf-16", "utf-16-le", "utf-8-sig", "utf-32"])
+@rows(
     "octets", [b"+2AA-", rb"\ud800", b"\xff\xfe", b"\x00\xd8", b"\xef\xbb\xbfHi", b"\0\0\0", b"\\", b"\x80" * 99]
 )
 def test_whatever_the_codec_the_text_can_be_written_as_json(codec: str, octets: bytes) -> None:

@@ -18,7 +18,7 @@ from junebug.smpp.pdu import SubmitSm
 from junebug.smpp.text import codecs, multipart
 from junebug.transports.smpp import CHANNEL_DATA_SCHEMA, CHANNEL_TYPE, mt
 from junebug.transports.smpp.config import Numbering, SmppConfig
-from tests.tables import each
+from tests.tables import rows
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -93,12 +93,12 @@ def test_what_255_parts_cannot_hold_is_refused() -> None:
         build("x" * 153 * 256)
 
 
-@each("given", [{}, {"send_multipart_sar": True}, {"send_long_messages": True}])
-@each(
+@rows("given", [{}, {"send_multipart_sar": True}, {"send_long_messages": True}])
+@rows(
     "letter",
     ["x", "{", "é", "ж", "\U0001f1e6", "👍", "👍\U0001f3fd", "\u0301", "\u200d", "क्ष", "\u1100", "\r\n", "\0", "\ud800"],
 )
-@each(
+@rows(
     "encoding", [None, "gsm0338", "gsm0338-packed", "gsm0338-1-1", "ucs2", "utf-8", "utf-7", "iso2022_jp", "unicode-escape"]
 )
 def test_a_text_of_any_length_is_cut_or_refused_in_little_time(
@@ -148,7 +148,7 @@ def test_addresses_stand_as_configured() -> None:
     assert (pdu.dest_addr_ton, pdu.dest_addr_npi, pdu.destination_addr) == (0, 9, "+27820001111")
 
 
-@each(
+@rows(
     ("address", "ton", "npi", "written"),
     [
         ("+27820001111", 1, 1, "27820001111"),
@@ -273,7 +273,7 @@ def message_with(smpp: Any, content: str = "Hi") -> UserMessage:
     )
 
 
-@each(
+@rows(
     ("asked", "reason"),
     [
         ("fast", "channel_data.smpp: "),
@@ -344,8 +344,8 @@ ODD_VALUES = (
 )  # fmt: skip
 
 
-@each("name", [*CHANNEL_DATA_SCHEMA["properties"]["smpp"]["properties"], "unknown"])
-@each("long_messages", ["send_multipart_udh", "send_multipart_sar", "send_long_messages"])
+@rows("name", [*CHANNEL_DATA_SCHEMA["properties"]["smpp"]["properties"], "unknown"])
+@rows("long_messages", ["send_multipart_udh", "send_multipart_sar", "send_long_messages"])
 def test_whatever_an_option_is_it_is_sent_or_refused_with_a_reason(name: str, long_messages: str) -> None:
     config = {**CONFIG, long_messages: True}
     parsed = SmppConfig.from_config(config)

@@ -22,7 +22,7 @@ from junebug.smpp.text.multipart import (
     split,
 )
 from tests.smpp.properties import given, st
-from tests.tables import each
+from tests.tables import rows
 
 FAMILY = "👨\u200d👩\u200d👧\u200d👦"
 
@@ -99,14 +99,14 @@ def test_no_cut_through_a_surrogate_pair() -> None:
     assert (first.decode("utf-16-be"), second.decode("utf-16-be")) == ("a" * 66, "😀")
 
 
-@each(
+@rows(
     "cluster",
     [
         "e\u0301", FAMILY, "👍🏽", "🇿🇦", "❤\ufe0f", "नि", "क्ष", "각", "\u1112\u1161\u11ab", "\r\n",
         "🏴\U000e0067\U000e0062\U000e007f",
     ],
 )
-@each("before", range(50, 68))
+@rows("before", range(50, 68))
 def test_no_cut_through_a_grapheme(cluster: str, before: int) -> None:
     pieces = [piece.decode("utf-16-be") for piece in split("a" * before + cluster + "b" * 20, "ucs2", header=6)]
     assert "".join(pieces) == "a" * before + cluster + "b" * 20

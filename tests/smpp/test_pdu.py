@@ -44,7 +44,7 @@ from junebug.smpp.pdu import (
 )
 from tests.harness import THOROUGH
 from tests.smpp.properties import given, settings, st
-from tests.tables import each
+from tests.tables import rows
 
 TIME = "250131235959004+"
 
@@ -100,7 +100,7 @@ def _without_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- there and back -------------------------------------------------------------------------------------------------------
 
 
-@each("pdu", EXAMPLES)
+@rows("pdu", EXAMPLES)
 def test_every_kind_survives_the_wire(pdu: Pdu) -> None:
     frame = encode(pdu)
     assert decode(frame) == pdu
@@ -167,7 +167,7 @@ def test_any_message_survives_and_the_fast_way_is_the_general_way(pdu: SubmitSm 
 # --- what is refused ------------------------------------------------------------------------------------------------------
 
 
-@each(
+@rows(
     ("fields", "field"),
     [
         ({"service_type": "123456"}, "service_type"),
@@ -197,7 +197,7 @@ def test_any_message_survives_and_the_fast_way_is_the_general_way(pdu: SubmitSm 
         ({"tlvs": {c.MESSAGE_PAYLOAD: b"x" * 65535, 0x1401: b"x" * 65535}}, "command_length"),
     ],
 )
-@each("kind", [SubmitSm, DeliverSm])
+@rows("kind", [SubmitSm, DeliverSm])
 def test_what_the_specification_forbids_is_refused_by_name(kind: Any, fields: dict[str, Any], field: str) -> None:
     with pytest.raises(EncodeError) as caught:
         encode(kind(**{"sequence_number": 1} | fields))
@@ -205,7 +205,7 @@ def test_what_the_specification_forbids_is_refused_by_name(kind: Any, fields: di
     assert str(caught.value).startswith(f"{field}: ")
 
 
-@each(
+@rows(
     ("pdu", "field"),
     [
         (Bind(system_id="x" * 16, sequence_number=1), "system_id"),
@@ -258,7 +258,7 @@ def _mo(**fields: Any) -> DeliverSm:
     return DeliverSm("", 1, 1, "123", 1, 1, "456", registered_delivery=1, **fields)
 
 
-@each(
+@rows(
     ("frame", "pdu"),
     [
         pytest.param(_frame(c.RESPONSE | c.SUBMIT_SM, b"abc"), SubmitSmResp("abc"), id="no NUL at the end"),

@@ -9,7 +9,7 @@ import pytest
 from junebug.smpp import constants as c
 from junebug.transports.smpp import receipt_ids, receipt_text, receipts
 from junebug.transports.smpp.receipts import ReceiptReader, UnreadableReceipt
-from tests.tables import each
+from tests.tables import rows
 
 RECEIPT = c.ESM_CLASS_DELIVERY_RECEIPT
 APPENDIX_B = "id:{} sub:001 dlvrd:001 submit date:2411231200 done date:2411231201 stat:{} err:{} text:Hello"
@@ -175,7 +175,7 @@ def test_statuses_only_move_forward() -> None:
     assert not forward("failed", "delivered")
 
 
-@each(
+@rows(
     ("a", "b", "same"),
     [
         ("+27820001111", "27820001111", True),
@@ -202,8 +202,8 @@ def test_spellings_of_a_number(a: str, b: str, same: bool) -> None:
 # --- whatever a text says ---------------------------------------------------------------------------------------------
 
 
-@each("flag", [RECEIPT, 0])
-@each(
+@rows("flag", [RECEIPT, 0])
+@rows(
     ("text", "expected"),
     [
         ("id:7 submit date:24-11-23 done date:2024-11-23 12:00:01 stat:DELIVRD", {"done_date": "2024-11-23 12:00:01"}),
@@ -295,11 +295,11 @@ VUMIS = (
 )
 
 
-@each(
+@rows(
     "expression",
     [None, VUMIS, r"(?P<id>(\s+\s+)+x)(?P<stat>y)", r"(?P<id>(a|a)*)\s+(?P<stat>(b*)*)$", r"(?P<id>(.*)(.*)(.*)x)(?P<stat>y)"],
 )
-@each(
+@rows(
     "text",
     [
         f"id:1 sub:{BLANKS}dlvrd:{BLANKS}submit date:{BLANKS}done date:{BLANKS}!",

@@ -25,6 +25,7 @@ from junebug.smpp.simulator.command import http_app
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
 from tests.polling import DEADLINE, eventually
 from tests.smpp.peer import Log, connect, response
+from tests.tables import rows
 
 
 @pytest.fixture
@@ -378,7 +379,7 @@ async def test_http_control(smsc: Any) -> None:
         assert (await session.closed).kind == "unbound"
 
 
-@pytest.mark.parametrize(
+@rows(
     "body",
     [
         b"{",

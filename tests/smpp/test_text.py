@@ -21,7 +21,7 @@ from junebug.smpp.text.codecs import (
 from junebug.smpp.text.gsm import pack, unpack
 from junebug.smpp.text.gsm_tables import LANGUAGES, LOCKING, SINGLE, UNDEFINED
 from tests.smpp.properties import given, st
-from tests.tables import each
+from tests.tables import rows
 
 BASIC = "".join(character for character in LOCKING[0] if character != "\x1b")
 EXTENDED = "\f^{}\\[~]|€"
@@ -32,7 +32,7 @@ EXTENDED = "\f^{}\\[~]|€"
 
 def test_the_basic_alphabet_letter_by_letter() -> None:
     """3GPP TS 23.038 §6.2.1, row by row."""
-    rows = (
+    lines = (
         "@£$¥èéùìòÇ\nØø\rÅå",
         "Δ_ΦΓΛΩΠΨΣΘΞ\x1bÆæßÉ",
         " !\"#¤%&'()*+,-./",
@@ -42,7 +42,7 @@ def test_the_basic_alphabet_letter_by_letter() -> None:
         "¿abcdefghijklmno",
         "pqrstuvwxyzäöñüà",
     )
-    assert "".join(rows) == LOCKING[0]
+    assert "".join(lines) == LOCKING[0]
 
 
 def test_the_extension_is_escaped() -> None:
@@ -55,7 +55,7 @@ def test_every_gsm_text_comes_back(message: str) -> None:
     assert decode_text(encode_text(message, GSM), 0) == message
 
 
-@each("language", LANGUAGES)
+@rows("language", LANGUAGES)
 def test_every_letter_of_every_national_language_comes_back(language: str) -> None:
     number = LANGUAGES[language]
     locking = number if number in LOCKING else 0
@@ -110,7 +110,7 @@ def test_what_is_packed_is_unpacked(septets: bytes, fill_bits: int) -> None:
 # --- names and data codings -----------------------------------------------------------------------------------------------
 
 
-@each(
+@rows(
     ("name", "canonical"),
     [
         ("gsm0338", "gsm0338"), ("GSM_0338", "gsm0338"), ("gsm03.38", "gsm0338"), ("gsm-7", "gsm0338"),
@@ -131,7 +131,7 @@ def test_what_is_no_codec_of_text_is_refused(name: str) -> None:
         decode_text(b"hi", 0, {0: name or "  "})
 
 
-@each(
+@rows(
     ("data_coding", "codec"),
     [
         (0, "gsm0338"), (1, "ascii"), (2, None), (3, "iso8859-1"), (4, None), (6, "iso8859-5"), (7, "iso8859-8"),
@@ -193,7 +193,7 @@ def test_the_character_that_does_not_fit_is_told(message: str, encoding: str, ch
 # --- the choice -----------------------------------------------------------------------------------------------------------
 
 
-@each(
+@rows(
     ("message", "language", "chosen"),
     [
         ("", None, ("gsm0338", 0)),

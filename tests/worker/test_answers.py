@@ -18,7 +18,7 @@ from junebug.model.templates import expand
 from junebug.worker.callbacks import http_client
 from junebug.worker.callbacks.answer import LONGEST, Answer
 from junebug.worker.callbacks.webhook import Webhook
-from tests.tables import each
+from tests.tables import rows
 
 HELD = b"<held>"
 """At the end of an answer: the server leaves the connection open, and says no more."""
@@ -165,7 +165,7 @@ NO_ANSWER: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("name", NO_ANSWER)
+@rows("name", NO_ANSWER)
 async def test_what_is_no_answer_is_a_failure_without_a_status(webhook: Webhook, name: str) -> None:
     server = RawServer(NO_ANSWER[name])
     async with server.running() as url:
@@ -225,8 +225,8 @@ async def test_an_idle_connection_is_closed(webhook: Webhook, monkeypatch: pytes
         assert server.connections == 2
 
 
-@each("octets", [1, 7, 100_000])
-@each("name", STATUS_DECIDES)
+@rows("octets", [1, 7, 100_000])
+@rows("name", STATUS_DECIDES)
 def test_an_answer_is_the_same_however_it_is_cut(name: str, octets: int) -> None:
     data, status = STATUS_DECIDES[name]
     answer, fed = Answer(), 0

@@ -11,7 +11,7 @@ from junebug.registry import Registry
 from junebug.transports.telnet import CHANNEL_TYPE
 from junebug.transports.telnet.protocol import BACKLOG, LONGEST_LINE, LineReader, format_text, parse_endpoint
 from junebug.transports.telnet_addr import CHANNEL_TYPE as WITH_ADDRESSES
-from tests.tables import each
+from tests.tables import rows
 
 REGISTRY = Registry([CHANNEL_TYPE, WITH_ADDRESSES])
 
@@ -32,7 +32,7 @@ LINES = [
 ]
 
 
-@each(("data", "lines"), LINES)
+@rows(("data", "lines"), LINES)
 def test_lines_are_read_whole_or_byte_by_byte(data: bytes, lines: list[str]) -> None:
     assert list(LineReader().feed(data)) == lines
     reader = LineReader()
@@ -54,7 +54,7 @@ def test_what_a_client_is_shown(content: str | None, shown: bytes) -> None:
     assert format_text(content) == shown
 
 
-@each(
+@rows(
     ("endpoint", "expected"),
     [
         ("tcp:9001", ("0.0.0.0", 9001, BACKLOG)),
@@ -90,7 +90,7 @@ def test_where_to_listen_by_host_and_port() -> None:
     assert parse_endpoint({"telnet_host": "127.0.0.1", "telnet_port": 9001}) == ("127.0.0.1", 9001, BACKLOG)
 
 
-@each(
+@rows(
     ("config", "said"),
     [
         ({}, "either this or telnet_port"),
@@ -119,7 +119,7 @@ def test_where_to_listen_by_host_and_port() -> None:
         ({"twisted_endpoint": "tcp:9001\\"}, "port from 1 to 65535"),
     ],
 )
-@each("channel_type", ["telnet", "telnet_addr"])
+@rows("channel_type", ["telnet", "telnet_addr"])
 def test_where_nobody_can_listen_is_told(channel_type: str, config: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidChannelConfig, match=r"^config\.twisted_endpoint: ") as refused:
         REGISTRY.validate_config(channel_type, config)

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 
 from junebug.worker.callbacks.answer import LONGEST
 from junebug.worker.callbacks.webhook import Webhook, seconds_until
-from tests.tables import each
+from tests.tables import rows
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -136,7 +136,7 @@ async def test_retry_after_is_heard(sink: Sink, webhook: Webhook) -> None:
     assert (await webhook.post(url(sink, "/later"), {})).retry_after == 7
 
 
-@each(
+@rows(
     ("header", "seconds"),
     [
         ("120", 120),
