@@ -49,6 +49,8 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two looks. Within these a pause is as long as the look before it: when hundreds of channels are made, each
 look starts many of them, and supervisord is not asked about all of them for each.
 """
+THOROUGH_EVERY = 20
+"""Looks by the clock of which one reads every spec again: for what changed without a restart, and nobody told."""
 SUSPICIOUS_INTERVAL = 1.0
 LOG_INTERVAL = 10.0
 PUBLISH_TIMEOUT = 10.0
@@ -127,12 +129,15 @@ class Reconciler:
         return await life.run(start, stop)
 
     async def _look_forever(self) -> None:
-        poll_at = 0.0
+        poll_at, polls = 0.0, 0
         while True:
             now = time.monotonic()
-            thorough = now >= poll_at
-            if thorough:
+            if now >= poll_at:
                 poll_at = now + self._settings.reconcile_interval
+                polls += 1
+            thorough = polls >= THOROUGH_EVERY
+            if thorough:
+                polls = 0
             await self.look(thorough)
             took = time.monotonic() - now
             await asyncio.sleep(min(max(SHORTEST_PAUSE, took), LONGEST_PAUSE))
@@ -184,6 +189,7 @@ class Reconciler:
             self._plan = dataclasses.replace(self._plan, refused={})  # those statuses are lost with it
             found = await channels.wanted()
         told, self._changed = self._changed, set()
+        thorough = thorough or "" in told
         known = self._specs
         changed = [
             channel
