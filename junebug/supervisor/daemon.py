@@ -3,7 +3,7 @@
     jb (this process, supervisord's loop: one thread, no event loop, no connections)
     ├─ redis, epmd, rabbitmq   exec'd, with --embedded only
     ├─ channel:<id>            forked; added and removed by the reconciler through rpc.py
-    ├─ reconciler              forked; supervisord's event listener
+    ├─ reconciler              forked; told over a pipe that it is worth looking at the channels
     └─ api:<n>                 forked; keep the listening sockets that the parent holds
 
 The list is the order of starting, too; stopping goes the other way round, within `stop_timeout` + STOP_MARGIN seconds.
@@ -23,17 +23,16 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import setproctitle
-from supervisor import events
-from supervisor.dispatchers import default_handler
 from supervisor.loggers import LevelsByName
 from supervisor.medusa import asyncore_25 as asyncore
-from supervisor.options import EventListenerPoolConfig, ProcessGroupConfig, ServerOptions
+from supervisor.options import ProcessGroupConfig, ServerOptions
 from supervisor.rpcinterface import make_main_rpcinterface
 from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
@@ -46,7 +45,7 @@ from junebug.supervisor import reconciler
 from junebug.supervisor.cleanup import Drain
 from junebug.supervisor.processes.channel import ChannelGroupConfig, RunChannel
 from junebug.supervisor.processes.servers import ServerConfig
-from junebug.supervisor.processes.warm_fork import ReconcilerConfig, WarmConfig, WarmProcess
+from junebug.supervisor.processes.warm_fork import WarmConfig
 from junebug.supervisor.rpc import ChannelsInterface
 
 API_PRIORITY = RECONCILER_PRIORITY = 200
@@ -54,8 +53,6 @@ API_PRIORITY = RECONCILER_PRIORITY = 200
 API_STOP_TIMEOUT = 3.0
 STOP_MARGIN = 4.0
 """Seconds beyond the channels' stop_timeout after which whatever is left is killed."""
-EVENT_BUFFER = 10_000
-"""Events that wait while the reconciler is away; 10, the default, overflow when hundreds of channels start."""
 API_SILENCE, RECONCILER_SILENCE = 30.0, 15.0
 LOG_SIZE, LOG_BACKUPS = 5_000_000, 2
 
@@ -108,6 +105,7 @@ def run(settings: Settings, programs: Programs) -> int:
             finally:
                 options.close_httpservers()
                 options.close_logger()
+                options.close_news()
             first = False
             if options.mood < SupervisorStates.RESTARTING:
                 return 0
@@ -193,6 +191,21 @@ class _Wake:
         """Nothing here can fail in a way that the loop could mend."""
 
 
+class _News:
+    """Wakes the reconciler. What is written while it is away, or does not read, is as good as one octet."""
+
+    def __init__(self) -> None:
+        self.reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def tell(self) -> None:
+        with suppress(BlockingIOError):
+            os.write(self._writer, b".")
+
+    def close(self) -> None:
+        os.close(self.reader)
+        os.close(self._writer)
+
+
 # --- supervisord ------------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +220,7 @@ class _Options(ServerOptions):  # type: ignore[misc]
         self._programs = programs
         self._kept = kept
         self.heartbeats = Heartbeats()
+        self._news = _News()
         self._channels: ChannelGroupConfig | None = None
         self._groups: list[Any] | None = None
 
@@ -245,39 +259,28 @@ class _Options(ServerOptions):  # type: ignore[misc]
             config = ServerConfig(self, server, settings.log_dir)
             yield ProcessGroupConfig(self, server.name, server.priority, [config])
         if programs.run_channel:
-            self._channels = ChannelGroupConfig(self, settings, programs.run_channel, self._kept)
+            self._channels = ChannelGroupConfig(self, settings, programs.run_channel, self._kept, self._news.tell)
             yield self._channels
-            yield EventListenerPoolConfig(
-                self, "reconciler", RECONCILER_PRIORITY,
-                [self._watched(ReconcilerConfig, "reconciler", self._run_reconciler, RECONCILER_SILENCE)],
-                EVENT_BUFFER, [events.ProcessStateEvent], default_handler,
-            )  # fmt: skip
+            reconciler = self._watched("reconciler", self._run_reconciler, RECONCILER_SILENCE, (self._news.reader,))
+            yield ProcessGroupConfig(self, "reconciler", RECONCILER_PRIORITY, [reconciler])
         if programs.run_api:
             apis = [self._api(programs.run_api, number + 1) for number in range(settings.workers)]
             yield ProcessGroupConfig(self, "api", API_PRIORITY, apis)
 
     def _api(self, run_api: Callable[[Settings, int], int | None], number: int) -> WarmConfig:
-        return self._watched(
-            WarmConfig,
-            f"api:{number}",
-            lambda process: run_api(self._settings, number),
-            API_SILENCE,
-            kept=self._programs.keep_descriptors,
-        )
+        kept = self._programs.keep_descriptors
+        return self._watched(f"api:{number}", lambda process: run_api(self._settings, number), API_SILENCE, kept)
 
     def _watched(
-        self, kind: type[WarmConfig], program: str, main: Callable[[Any], int | None], silence: float, **more: Any
+        self, program: str, main: Callable[[Any], int | None], silence: float, kept: Sequence[int]
     ) -> WarmConfig:
-        return kind(
+        return WarmConfig(
             self, program.rpartition(":")[2], f"junebug: {program}", main,
-            min(API_STOP_TIMEOUT, self._settings.stop_timeout), silence_timeout=silence, **more,
+            min(API_STOP_TIMEOUT, self._settings.stop_timeout), silence_timeout=silence, kept=kept,
         )  # fmt: skip
 
-    def _run_reconciler(self, process: WarmProcess) -> int:
-        events_in, answers_out = process.pipes["child_stdin"], process.pipes["child_stdout"]
-        assert events_in is not None
-        assert answers_out is not None
-        return reconciler.run(self._settings, self._programs.drain, events_in, answers_out)
+    def _run_reconciler(self, process: Any) -> int:
+        return reconciler.run(self._settings, self._programs.drain, self._news.reader)
 
     def usage(self, msg: Any) -> NoReturn:
         """supervisord cannot go on; for us that is an error like others."""
@@ -292,6 +295,9 @@ class _Options(ServerOptions):  # type: ignore[misc]
 
     def set_rlimits_or_exit(self) -> None:
         """Done before, as far as permitted."""
+
+    def close_news(self) -> None:
+        self._news.close()
 
     def cleanup_fds(self) -> None:
         """Would close the API's sockets at a reload; nothing leaks that it would have to close."""

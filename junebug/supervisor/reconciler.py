@@ -1,10 +1,10 @@
 """The reconciler's loop: specs in Redis against the processes that supervisord has (DESIGN §1).
 
-    woken by   an event of supervisord's | a change notification over Redis | reconcile_interval seconds
+    woken by   supervisord, over a pipe | a change notification over Redis | reconcile_interval seconds
     looks at   stores.channels (wanted), supervisord's RPC (running, alive)
     does       what reconcile.plan says, tells what reconcile.notice says, has cleanup.py remove what the deleted left
 
-Level-triggered: events and notifications only say that it is worth looking, a lost one costs some seconds. Redis, RabbitMQ or
+Level-triggered: what wakes it only says that it is worth looking, a lost one costs some seconds. Redis, RabbitMQ or
 supervisord not answering means waiting, never stopping a channel. Runs in a process of its own; supervisord starts it
 afresh when it dies or its loop hangs, and everything it must know it finds by looking.
 """
@@ -45,24 +45,28 @@ from junebug.supervisor.reconcile import Notice, Plan, Running
 log = structlog.stdlib.get_logger("reconciler")
 
 COMPONENT = "worker"
-SHORTEST_INTERVAL = 0.05
-"""Seconds between two looks: hundreds of events that come at once are one look."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+"""Seconds between two looks. Within these a pause is as long as the look before it: when hundreds of channels are made, each
+look starts many of them, and supervisord is not asked about all of them for each.
+"""
+THOROUGH_EVERY = 20
+"""Looks by the clock of which one reads every spec again: for what changed without a restart, and nobody told."""
 SUSPICIOUS_INTERVAL = 1.0
 LOG_INTERVAL = 10.0
 PUBLISH_TIMEOUT = 10.0
 STOP_TIMEOUT = 2.0
 MOST_LOGGED = 10
-MAX_EVENT = 64 * 1024
+MOST_NEWS = 64 * 1024
 
 
-def run(settings: Settings, drain: Drain | None, protocol_in: int, protocol_out: int) -> int:
+def run(settings: Settings, drain: Drain | None, news: int) -> int:
     """Reconcile until SIGTERM; blocking. Returns the exit code.
 
-    `protocol_in`, `protocol_out`: descriptors that supervisord's event listener protocol is spoken on.
+    `news`: a pipe's end; what comes there says that it is worth looking at the processes.
     """
     logs = setup_process_logging("reconciler", settings.logfile, settings.server_passwords)
     try:
-        return run_async(Reconciler(settings, drain).run(protocol_in, protocol_out))
+        return run_async(Reconciler(settings, drain).run(news))
     except Exception:
         log.exception("reconciler failed")
         return EXIT_FAILED
@@ -98,7 +102,7 @@ class Reconciler:
         """Channels that the plugins were told to be started."""
         self._troubles: dict[str, str] = {}
 
-    async def run(self, protocol_in: int, protocol_out: int) -> int:
+    async def run(self, news: int) -> int:
         """Until SIGTERM, or until a part dies. Returns the exit code."""
         life = self._life
         life.tasks.own("heartbeat", keep_beating())
@@ -107,7 +111,7 @@ class Reconciler:
 
         async def start() -> None:
             self._broker.start()
-            life.tasks.own("events", self._hear_events(protocol_in, protocol_out))
+            life.tasks.own("events", self._hear_news(news))
             life.tasks.own("changes", self._hear_changes())
             life.tasks.own("logs", self._look_at_logs())
             life.tasks.own("cleanup", self._cleanup.run())
@@ -125,14 +129,18 @@ class Reconciler:
         return await life.run(start, stop)
 
     async def _look_forever(self) -> None:
-        poll_at = 0.0
+        poll_at, polls = 0.0, 0
         while True:
             now = time.monotonic()
-            thorough = now >= poll_at
-            if thorough:
+            if now >= poll_at:
                 poll_at = now + self._settings.reconcile_interval
+                polls += 1
+            thorough = polls >= THOROUGH_EVERY
+            if thorough:
+                polls = 0
             await self.look(thorough)
-            await asyncio.sleep(SHORTEST_INTERVAL)
+            took = time.monotonic() - now
+            await asyncio.sleep(min(max(SHORTEST_PAUSE, took), LONGEST_PAUSE))
             pause = poll_at - time.monotonic()
             try:
                 async with asyncio.timeout(min(pause, SUSPICIOUS_INTERVAL) if self._silence.is_suspicious else pause):
@@ -181,6 +189,7 @@ class Reconciler:
             self._plan = dataclasses.replace(self._plan, refused={})  # those statuses are lost with it
             found = await channels.wanted()
         told, self._changed = self._changed, set()
+        thorough = thorough or "" in told
         known = self._specs
         changed = [
             channel
@@ -321,18 +330,14 @@ class Reconciler:
             self._changed.add(channel)
             self._wake.set()
 
-    async def _hear_events(self, protocol_in: int, protocol_out: int) -> None:
-        """supervisord's event listener protocol: take each event as a hint and say so at once."""
-        reader = asyncio.StreamReader(MAX_EVENT)
-        pipe = os.fdopen(protocol_in, "rb", buffering=0)
+    async def _hear_news(self, news: int) -> None:
+        """supervisord's: a process has come to another state."""
+        reader = asyncio.StreamReader()
+        pipe = os.fdopen(news, "rb", buffering=0)
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-        os.write(protocol_out, b"READY\n")
-        while header := await reader.readline():
-            fields = dict(part.split(":", 1) for part in header.decode().split())
-            await reader.readexactly(int(fields["len"]))
+        while await reader.read(MOST_NEWS):
             self._wake.set()
-            os.write(protocol_out, b"RESULT 2\nOKREADY\n")
-        raise ConnectionError("supervisord has closed the event pipe")
+        raise ConnectionError("supervisord has closed the pipe")
 
 
 def _some(channels: Sequence[str]) -> str:

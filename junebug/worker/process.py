@@ -50,9 +50,9 @@ from junebug.worker.suspects import WHY, Suspects
 
 log = structlog.stdlib.get_logger("worker")
 
-LONGEST_TICK = 2.0
-"""Seconds between two turns of what goes by the clock."""
-TICKS_IN_TIMEOUT = 5
+TICK, LONGEST_TICK = 1.0, 2.5
+"""Seconds between two turns of what goes by the clock: while something is counted, and at rest."""
+TICKS_IN_TIMEOUT = 4
 POLL_EVERY = 20
 """Reconcile intervals after which the spec is read though nobody said that it changed."""
 WAIT_FOR_STORE = 1.0
@@ -342,9 +342,10 @@ class ChannelWorker:
 
     async def _go_by_the_clock(self) -> None:
         """All that nothing but the time is a cause for has this one timer; while nothing happens it makes no system call."""
-        pause = min(LONGEST_TICK, self._settings.worker_timeout / TICKS_IN_TIMEOUT)
+        longest = min(LONGEST_TICK, self._settings.worker_timeout / TICKS_IN_TIMEOUT)
         while True:
             beat()
+            pause = min(TICK, longest) if self._counts else longest
             if self._counts and (self._saving_rates is None or self._saving_rates.done()):
                 self._saving_rates = self._life.tasks.own("rates", self._flush_counts())
             if self._log:

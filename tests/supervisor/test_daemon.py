@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
+import select
 import signal
 import stat
 import subprocess
@@ -15,6 +17,7 @@ import pytest
 from junebug.config.declaration import Settings
 from junebug.errors import Unavailable
 from junebug.supervisor.daemon import RECONCILER_SILENCE
+from junebug.supervisor.processes.channel import Outputs
 from tests.polling import eventually_blocking
 from tests.supervisor.conftest import FakeJunebug, is_alive
 
@@ -236,3 +239,34 @@ def test_a_reconciler_that_hangs_is_replaced_by_supervisord(fake: FakeJunebug) -
     eventually_blocking(lambda: "what=redis" in fake.out() or '"what": "redis"' in fake.out())  # its event loop runs
     os.kill(hung, signal.SIGSTOP)
     assert eventually_blocking(lambda: (pid := reconciler()) not in (0, hung) and pid, timeout=RECONCILER_SILENCE + 15)
+
+
+def test_a_pipe_at_its_end_is_looked_at_no_more_and_the_others_go_on() -> None:
+    class Output:
+        is_open, heard = True, b""
+
+        def __init__(self) -> None:
+            self.pipe, self.writer = os.pipe()
+
+        def readable(self) -> bool:
+            return self.is_open
+
+        def handle_read_event(self) -> None:
+            data = os.read(self.pipe, 100)
+            self.heard += data
+            self.is_open = bool(data)
+
+    ended, other = Output(), Output()
+    outputs = Outputs(logging.getLogger())
+    outputs.add({ended.pipe: ended, other.pipe: other})  # type: ignore[dict-item]
+    os.close(ended.writer)
+    os.write(other.writer, b"heard")
+    for _ in range(2):  # which of the two comes first is epoll's affair
+        outputs.handle_read_event()
+    assert (ended.is_open, other.heard) == (False, b"heard")
+    assert select.select([outputs], [], [], 0) == ([], [], [])
+    outputs.remove([ended.pipe, other.pipe])
+    os.write(other.writer, b"not heard")
+    assert select.select([outputs], [], [], 0) == ([], [], [])
+    for descriptor in (ended.pipe, other.pipe, other.writer):
+        os.close(descriptor)

@@ -1,23 +1,30 @@
 """A channel's process, the one group that all of them are in, and what they print.
 
+supervisord's loop looks at every process and at every pipe at each turn. There may be a thousand of us: the group has it look
+at those only that are on their way from one state to another, and at one epoll for all pipes.
 Neighbours: warm_fork.py is how it is forked; rpc.py makes channels come and go.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import select
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from supervisor import events
 from supervisor.dispatchers import PDispatcher
 from supervisor.options import ProcessGroupConfig
+from supervisor.process import ProcessGroup
+from supervisor.states import ProcessStates
 
 from junebug import names
 from junebug.config.declaration import Settings
 from junebug.model.spec import Launch
-from junebug.supervisor.processes.warm_fork import PIPES, WarmConfig
+from junebug.supervisor.processes.warm_fork import PIPES, WarmConfig, WarmProcess
 
 CHANNEL_PRIORITY = 100
 CRASH_LOG_SIZE = 100_000
@@ -25,8 +32,53 @@ CRASH_LOG_SIZE = 100_000
 RunChannel = Callable[[Settings, str, Launch], int]
 
 
+class ChannelProcess(WarmProcess):
+    """One channel's."""
+
+    group: ChannelGroup
+
+    def change_state(self, new_state: int, expected: bool = True) -> None:
+        super().change_state(new_state, expected)
+        self.group.on_change(self)
+
+    def finish(self, pid: int, sts: int) -> None:
+        self.group.outputs.remove(self.dispatchers)  # while their descriptors still are theirs
+        super().finish(pid, sts)
+
+
+class ChannelGroup(ProcessGroup):  # type: ignore[misc]
+    """All channels."""
+
+    config: ChannelGroupConfig
+    processes: dict[str, ChannelProcess]
+
+    def __init__(self, config: ChannelGroupConfig) -> None:
+        self.outputs = Outputs(config.options.logger)
+        super().__init__(config)
+        self._on_their_way = dict(self.processes)
+
+    def on_change(self, process: ChannelProcess) -> None:
+        """It has come to another state."""
+        if process.state in (ProcessStates.RUNNING, ProcessStates.STOPPED):
+            self._on_their_way.pop(process.config.name, None)
+        else:
+            self._on_their_way[process.config.name] = process
+        if process.state != ProcessStates.STARTING:  # that is done because the reconciler said so, or after a death
+            self.config.on_news()
+
+    def transition(self) -> None:
+        """Time passes only for those that wait for something."""
+        for process in list(self._on_their_way.values()):
+            process.transition()
+
+    def get_dispatchers(self) -> dict[int, Any]:
+        return {self.outputs.fileno(): self.outputs}
+
+
 class ChannelConfig(WarmConfig):
     """One channel. What it prints (a crash: it logs to its own file) is kept in a small log."""
+
+    process = ChannelProcess
 
     def __init__(self, options: Any, settings: Settings, channel: str, generation: int, run: RunChannel) -> None:
         program = names.channel_program(channel)
@@ -45,7 +97,9 @@ class ChannelConfig(WarmConfig):
         read, write = os.pipe()
         os.set_blocking(read, False)
         pipes = dict.fromkeys(PIPES) | {"stdout": read, "child_stdout": write}
-        return {read: CrashOutput(process, "stdout", read)}, pipes
+        dispatchers = {read: CrashOutput(process, "stdout", read)}
+        process.group.outputs.add(dispatchers)
+        return dispatchers, pipes
 
     def output_descriptor(self, pipes: Mapping[str, int | None]) -> int | None:
         return pipes["child_stdout"]
@@ -54,15 +108,22 @@ class ChannelConfig(WarmConfig):
 class ChannelGroupConfig(ProcessGroupConfig):  # type: ignore[misc]
     """The one group of all channels; they come and go at run time (rpc.py).
 
-    `kept` (channel -> generation) outlives supervisord's reload: what ran before runs again.
+    `kept` (channel -> generation) outlives supervisord's reload: what ran before runs again. `on_news`: it is worth looking at
+    them.
     """
 
-    def __init__(self, options: Any, settings: Settings, run: RunChannel, kept: dict[str, int]) -> None:
+    def __init__(
+        self, options: Any, settings: Settings, run: RunChannel, kept: dict[str, int], on_news: Callable[[], None]
+    ) -> None:
+        self.on_news = on_news
         self._settings = settings
         self._run = run
         self._kept = kept
         configs = [ChannelConfig(options, settings, channel, kept[channel], run) for channel in kept]
         super().__init__(options, names.CHANNEL_GROUP, CHANNEL_PRIORITY, configs)
+
+    def make_group(self) -> ChannelGroup:
+        return ChannelGroup(self)
 
     def add(self, channel: str, generation: int) -> ChannelConfig:
         self._kept[channel] = generation
@@ -122,3 +183,43 @@ class CrashOutput(PDispatcher):  # type: ignore[misc]
 
     def reopenlogs(self) -> None:
         """Nothing is kept open."""
+
+
+class Outputs:
+    """All channels' pipes, as one descriptor in supervisord's loop."""
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+        self._epoll = select.epoll()
+        self._dispatchers: dict[int, CrashOutput] = {}
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def add(self, dispatchers: Mapping[int, CrashOutput]) -> None:
+        for pipe, dispatcher in dispatchers.items():
+            self._dispatchers[pipe] = dispatcher
+            self._epoll.register(pipe, select.EPOLLIN)
+
+    def remove(self, pipes: Iterable[int]) -> None:
+        for pipe in pipes:
+            self._dispatchers.pop(pipe, None)
+            with suppress(OSError):  # it is done: the process had closed it
+                self._epoll.unregister(pipe)
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    def handle_read_event(self) -> None:
+        for pipe, _ in self._epoll.poll(0):
+            dispatcher = self._dispatchers.get(pipe)
+            if dispatcher:
+                dispatcher.handle_read_event()
+            if dispatcher is None or not dispatcher.readable():
+                self.remove((pipe,))
+
+    def handle_error(self) -> None:
+        self._logger.critical(f"reading what channels print failed: {traceback.format_exc()}")

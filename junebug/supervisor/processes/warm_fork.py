@@ -2,7 +2,7 @@
 
 All runs in supervisord's single thread, except `_spawn_as_child`, whose every line runs in the new process: it never
 returns, never logs through supervisord's logger (its file is closed there), and always ends in os._exit.
-Neighbours: channel.py is one such process; the reconciler and the API are others, told apart by their descriptors.
+Neighbours: channel.py is one such process; the reconciler and the API are others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import setproctitle
-from supervisor.dispatchers import PEventListenerDispatcher, PInputDispatcher
 from supervisor.states import ProcessStates
 
 from junebug.runtime import heartbeat
@@ -156,18 +155,3 @@ class WarmConfig(RespawningConfig):
     def kept_descriptors(self, pipes: Mapping[str, int | None]) -> Sequence[int]:
         """What else stays open in the child."""
         return self._kept
-
-
-class ReconcilerConfig(WarmConfig):
-    """The event listener. Its two pipes are the listener protocol; stdout stays the supervisor's, for its log."""
-
-    def make_dispatchers(self, process: Any) -> tuple[dict[int, Any], dict[str, int | None]]:
-        pipes = self.options.make_pipes(stderr=False)
-        dispatchers = {
-            pipes["stdout"]: PEventListenerDispatcher(process, "stdout", pipes["stdout"]),
-            pipes["stdin"]: PInputDispatcher(process, "stdin", pipes["stdin"]),
-        }
-        return dispatchers, pipes
-
-    def kept_descriptors(self, pipes: Mapping[str, int | None]) -> Sequence[int]:
-        return [fd for fd in (pipes["child_stdin"], pipes["child_stdout"]) if fd is not None]
