@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 try:
@@ -37,6 +37,25 @@ def is_transport_gone(error: BaseException) -> bool:
         (text.startswith("unable to perform operation on <") and text.endswith("; the handler is closed"))
         or text == "closed Transport handle and unset waiter"
     )
+
+
+async def call_again(work: Callable[[], float]) -> None:
+    """Call it, and again after so many seconds as it returns, until it raises; that is raised. One timer, which wakes no task."""
+    loop = asyncio.get_running_loop()
+    failure: asyncio.Future[None] = loop.create_future()
+    timer: list[asyncio.Handle] = []
+
+    def call() -> None:
+        try:
+            timer[:] = [loop.call_later(work(), call)]
+        except Exception as error:
+            failure.set_exception(error)
+
+    timer.append(loop.call_soon(call))
+    try:
+        await failure
+    finally:
+        timer[0].cancel()
 
 
 async def end_task(task: asyncio.Task[Any]) -> None:

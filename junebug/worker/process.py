@@ -34,7 +34,7 @@ from junebug.model.messages import Event, Status, StatusLevel, UserMessage
 from junebug.model.spec import ChannelSpec, Launch
 from junebug.registry import Registry
 from junebug.runtime.heartbeat import beat
-from junebug.runtime.loop import run_async
+from junebug.runtime.loop import call_again, run_async
 from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
 from junebug.transports.base import Transport, TransportContext
@@ -113,7 +113,7 @@ class ChannelWorker:
     async def run(self) -> int:
         """Start everything, wait for the end, stop everything in reverse. Returns the exit code."""
         self._context.suspects.open(self._settings.suspects_path(self._channel))
-        self._life.tasks.own("clock", self._go_by_the_clock())
+        self._life.tasks.own("clock", call_again(self._go_by_the_clock))
         self._life.tasks.own("amqp", self._broker.tasks.failure())
         self._life.tasks.own("statuses", self._statuses.run())
         self._broker.start()
@@ -340,19 +340,18 @@ class ChannelWorker:
 
     # --- side tasks ---------------------------------------------------------------------------------------------------
 
-    async def _go_by_the_clock(self) -> None:
-        """All that nothing but the time is a cause for has this one timer; while nothing happens it makes no system call."""
+    def _go_by_the_clock(self) -> float:
+        """All that nothing but the time is a cause for, by the one timer that a resting channel has. Seconds until the next."""
+        beat()
         longest = min(LONGEST_TICK, self._settings.worker_timeout / TICKS_IN_TIMEOUT)
-        while True:
-            beat()
-            pause = min(TICK, longest) if self._counts else longest
-            if self._counts and (self._saving_rates is None or self._saving_rates.done()):
-                self._saving_rates = self._life.tasks.own("rates", self._flush_counts())
-            if self._log:
-                self._tell_log(self._log)
-            if time.monotonic() >= self._poll_at:
-                self._look_at_spec.set()
-            await asyncio.sleep(pause)
+        pause = min(TICK, longest) if self._counts else longest
+        if self._counts and (self._saving_rates is None or self._saving_rates.done()):
+            self._saving_rates = self._life.tasks.own("rates", self._flush_counts())
+        if self._log:
+            self._tell_log(self._log)
+        if time.monotonic() >= self._poll_at:
+            self._look_at_spec.set()
+        return pause
 
     def _tell_log(self, channel_log: ChannelLog) -> None:
         if channel_log.trouble:

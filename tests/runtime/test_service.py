@@ -10,7 +10,7 @@ import time
 import pytest
 
 from junebug.runtime.heartbeat import Heartbeats, adopt, beat, keep_beating
-from junebug.runtime.loop import is_transport_gone, run_async
+from junebug.runtime.loop import call_again, is_transport_gone, run_async
 from junebug.runtime.service import EXIT_FAILED, EXIT_OK, ServiceLife, bounded
 from junebug.runtime.tasks import TaskOwner
 from tests.polling import eventually
@@ -148,6 +148,26 @@ async def test_a_process_keeps_beating_and_the_next_one_in_its_place_starts_afre
     heartbeats.remove(mine)
     assert heartbeats.add().at == 0
     assert len({(each._page, each._place) for each in (heartbeats.add() for _ in range(2000))}) == 2000
+
+
+async def test_what_is_called_again_ends_with_its_task_and_what_it_raises_ends_its_owner() -> None:
+    tasks = TaskOwner()
+    calls: list[int] = []
+
+    def work() -> float:
+        calls.append(0)
+        if len(calls) == 3:
+            raise ValueError("the third time")
+        return 0.001
+
+    ended = tasks.own("ended", call_again(lambda: 0.001))
+    await asyncio.sleep(0)
+    ended.cancel()
+    tasks.own("fails", call_again(work))
+    with pytest.raises(ValueError, match="third"):
+        await asyncio.wait_for(tasks.failure(), 10)
+    assert len(calls) == 3
+    await tasks.end()
 
 
 def test_only_a_use_of_a_reset_transport_counts_as_one() -> None:
