@@ -30,6 +30,8 @@ from typing import Any
 
 import setproctitle
 
+from junebug.worker.callbacks.http_client import tls_context
+
 ROOT = Path(__file__).parent.parent
 POLL = 0.01
 PRELOADED = (
@@ -185,6 +187,7 @@ if __name__ == "__main__":
     setproctitle.getproctitle()  # it finds its place now: in a child the environment has moved
     for preloaded in PRELOADED:
         importlib.import_module(preloaded)
+    tls_context()  # certificates of the system's, which each `jb` reads once
     gc.collect()
     gc.freeze()  # no child need go through all this again
     main = serve()

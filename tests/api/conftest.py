@@ -138,6 +138,12 @@ async def running_api(settings: Settings, wait: float = TIMEOUT) -> AsyncIterato
 
 
 @pytest.fixture
+async def plain(api: Api) -> str:
+    """The id of a channel, for tables of requests that change nothing: all their rows share it."""
+    return await api.create()
+
+
+@pytest.fixture
 async def api(settings: Settings) -> AsyncIterator[Api]:
     async with running_api(settings) as running:
         yield running

@@ -34,6 +34,11 @@ async def logged(api: Api, count: int = 8) -> str:
     return channel
 
 
+@pytest.fixture
+async def eight_lines(api: Api) -> str:
+    return await logged(api)
+
+
 @rows(
     ("query", "expected"),
     [
@@ -49,17 +54,17 @@ async def logged(api: Api, count: int = 8) -> str:
         ("?message_id=%FF%00%E2%82%AC", []),
     ],
 )
-async def test_the_newest_entries_come_first(api: Api, query: str, expected: list[int]) -> None:
-    channel = await logged(api)
-    answer = await api("GET", f"/channels/{channel}/logs{query}")
+async def test_the_newest_entries_come_first(
+    api: Api, eight_lines: str, query: str, expected: list[int]
+) -> None:
+    answer = await api("GET", f"/channels/{eight_lines}/logs{query}")
     assert (answer.status, answer.description) == (200, "logs retrieved")
     assert [entry["timestamp"] for entry in answer.result] == expected
 
 
 @rows("n", ["-1", "x", "1.5", "", "1e3", "%20", "%D9%A3", "+1"])
-async def test_an_n_that_is_no_number_is_named(api: Api, n: str) -> None:
-    channel = await logged(api)
-    answer = await api("GET", f"/channels/{channel}/logs?n={n}")
+async def test_an_n_that_is_no_number_is_named(api: Api, eight_lines: str, n: str) -> None:
+    answer = await api("GET", f"/channels/{eight_lines}/logs?n={n}")
     assert (answer.status, answer.errors[0]["type"]) == (400, "ApiUsageError")
     assert answer.errors[0]["message"].startswith("n:")
 

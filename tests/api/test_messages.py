@@ -75,6 +75,11 @@ async def test_a_message_is_answered_in_full_and_waits_in_the_channels_queue(api
 SMPP = {"type": "smpp", "config": {"host": "127.0.0.1", "port": 1, "system_id": "me", "password": "secret"}}
 
 
+@pytest.fixture
+async def over_smpp(api: Api) -> str:
+    return await api.create(**SMPP)
+
+
 @rows(
     ("config", "content", "channel_data"),
     [
@@ -112,15 +117,14 @@ async def test_what_can_never_be_sent_is_refused_at_the_door(
     ],
 )
 async def test_channel_data_that_the_channels_type_does_not_know_is_refused_and_the_field_named(
-    api: Api, channel_data: dict[str, Any], field: str
+    api: Api, over_smpp: str, plain: str, channel_data: dict[str, Any], field: str
 ) -> None:
-    channel = await api.create(**SMPP)
-    answer = await send(api, channel, to="+123", channel_data=channel_data)
+    answer = await send(api, over_smpp, to="+123", channel_data=channel_data)
     assert (answer.status, answer.description) == (400, "api usage error")
     (error,) = answer.errors
     assert (error["type"], error["message"].startswith(field)) == ("invalid_body", True)
     assert error["schema_path"][:2] == ["properties", "channel_data"]
-    assert (await send(api, await api.create(), to="+123", channel_data=channel_data)).status == 201
+    assert (await send(api, plain, to="+123", channel_data=channel_data)).status == 201
 
 
 @rows(
@@ -160,11 +164,10 @@ async def test_channel_data_that_the_channels_type_does_not_know_is_refused_and_
         {"to": "1", "content": "x", "channel_data": {"continue_session": "no"}},
     ],
 )
-async def test_a_body_that_is_wrong_is_400_and_nothing_is_sent(api: Api, body: dict[str, Any]) -> None:
-    channel = await api.create()
-    answer = await api("POST", f"/channels/{channel}/messages/", json=body)
+async def test_a_body_that_is_wrong_is_400_and_nothing_is_sent(api: Api, plain: str, body: dict[str, Any]) -> None:
+    answer = await api("POST", f"/channels/{plain}/messages/", json=body)
     assert (answer.status, answer.description) == (400, "api usage error")
-    assert await api.broker.queue_length(names.outbound_queue(channel)) == 0
+    assert await api.broker.queue_length(names.outbound_queue(plain)) == 0
 
 
 async def test_content_may_be_null(api: Api) -> None:

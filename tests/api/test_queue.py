@@ -215,9 +215,8 @@ async def test_a_running_worker_is_asked_for_the_page(api: Api) -> None:
         *("offset=-1", "offset=1.5", "offset=10001", "offset=65436", "offset=%C2%B2"),
     ],
 )
-async def test_a_wrong_query_is_400_naming_the_parameter(api: Api, query: str) -> None:
-    channel = await api.create()
-    answer = await api("GET", f"/channels/{channel}/messages/?{query}")
+async def test_a_wrong_query_is_400_naming_the_parameter(api: Api, plain: str, query: str) -> None:
+    answer = await api("GET", f"/channels/{plain}/messages/?{query}")
     assert (answer.status, answer.errors[0]["type"]) == (400, "ApiUsageError")
     assert query.partition("=")[0] in answer.errors[0]["message"]
 
