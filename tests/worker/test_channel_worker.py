@@ -161,6 +161,15 @@ async def test_a_change_that_nobody_told_of_is_found(bench: Bench) -> None:
         await eventually(found)
 
 
+async def test_when_redis_was_emptied_the_statuses_are_said_again(bench: Bench) -> None:
+    channel = await bench.channel("loopback", {})
+    await bench.running(channel)
+    spec = await bench.stores.channels.get(channel)
+    await bench.stores._redis.run(("DEL", names.channel_properties(channel), names.channel_status(channel)))
+    await bench.stores.channels.restore([spec])  # as the reconciler does
+    await bench.running(channel)
+
+
 async def test_what_is_in_flight_at_a_stop_is_finished_or_kept(bench: Bench) -> None:
     channel = await bench.channel("loopback", {"delivery_reports": False})
     await bench.running(channel)
