@@ -18,6 +18,7 @@ from junebug.logs.tail import tail
 from junebug.model.messages import UserMessage, format_timestamp
 from junebug.model.spec import ChannelSpec
 from junebug.runtime.service import EXIT_FAILED
+from junebug.smpp import bind
 from junebug.smpp import constants as c
 from junebug.smpp.pdu import DeliverSm, SubmitSm
 from junebug.smpp.simulator.messages import receipt_of
@@ -456,17 +457,17 @@ async def test_a_message_that_waits_for_the_bind_goes_back_at_a_stop(
 
 @pytest.mark.parametrize(
     ("owner", "keeper"),
-    [("PersistentBind", "_keep"), ("SmppTransport", "_tell_statuses"), ("Inbound", "sweep_forever")],
+    [(bind.PersistentBind, "_keep"), (transport.SmppTransport, "_tell_statuses"), (transport.Inbound, "sweep_forever")],
 )
 async def test_a_keeper_that_dies_of_a_bug_ends_its_process(
-    bench: Bench, smsc: Smsc, monkeypatch: pytest.MonkeyPatch, owner: str, keeper: str
+    bench: Bench, smsc: Smsc, monkeypatch: pytest.MonkeyPatch, owner: type[Any], keeper: str
 ) -> None:
     """It was half alive: a channel that never binds again."""
 
     async def fail(self: Any) -> None:
         raise RuntimeError("a bug of ours")
 
-    monkeypatch.setattr(getattr(transport, owner), keeper, fail)
+    monkeypatch.setattr(owner, keeper, fail)
     config = {"host": "127.0.0.1", "port": smsc.port, "system_id": "me", "password": "sesame"}
     created = await bench.channel("smpp", config)
     assert await asyncio.wait_for(bench.workers[created], 30) == EXIT_FAILED
