@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import json
 import re
@@ -52,9 +53,13 @@ def named_files(text: str) -> set[str]:
 
 def missing(files: set[str]) -> set[str]:
     """Those of which there is none, at this path below any folder."""
+    return {file for file in files if not any(path == file or path.endswith(f"/{file}") for path in python_files())}
+
+
+@functools.cache
+def python_files() -> list[str]:
     rooms = ("junebug", "tests", "bench", "docs")
-    there = [str(path.relative_to(ROOT)) for room in rooms for path in (ROOT / room).rglob("*.py")]
-    return {file for file in files if not any(path == file or path.endswith(f"/{file}") for path in there)}
+    return [str(path.relative_to(ROOT)) for room in rooms for path in (ROOT / room).rglob("*.py")]
 
 
 def docstrings(path: Path) -> str:

@@ -62,11 +62,19 @@ def test_a_megabyte_is_done_or_refused_in_little_time(work: Callable[[str], Any]
     assert quickest(lambda: work(text)) < LIMIT
 
 
-@rows("octets", [b"\x1b", b"x", b"\x1be", b"\x1b\x1b", b"\0", b"\xd8\0", b"\r"])
+LONG = [b"\x1b", b"x", b"\x1be", b"\x1b\x1b", b"\0", b"\xd8\0", b"\r"]
+
+
+@rows("octets", LONG)
 @rows("data_coding", [0, 1, 3, 5, 8, 10, 13, 14])
 def test_the_longest_payload_is_decoded_in_little_time(octets: bytes, data_coding: int) -> None:
     payload = (octets * 0xFFFF)[:0xFFFF]
     assert quickest(lambda: codecs.decode_text(payload, data_coding, errors="replace")) < LIMIT
+
+
+@rows("octets", LONG)
+def test_the_longest_payload_is_packed_in_little_time(octets: bytes) -> None:
+    payload = (octets * 0xFFFF)[:0xFFFF]
     assert quickest(lambda: gsm.unpack(payload)) < LIMIT
     assert quickest(lambda: gsm.pack(bytes(octet & 0x7F for octet in payload))) < LIMIT
 

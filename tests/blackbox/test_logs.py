@@ -45,15 +45,13 @@ async def test_the_newest_come_first(channels: Channels, sink: WebhookSink) -> N
     assert await channel.logs(n=2) == (await channel.logs())[:2]
 
 
-@pytest.mark.parametrize(("n", "expected"), [(0, 0), (1, 1), (30, 30), (31, 30), (10**12, 30), (None, 30)])
-async def test_n_is_how_many_and_max_logs_the_most(
-    channels: Channels, sink: WebhookSink, n: int | None, expected: int
-) -> None:
+async def test_n_is_how_many_and_max_logs_the_most(channels: Channels, sink: WebhookSink) -> None:
     channel = await channels.loopback()
     for _ in range(20):
         await channel.send("+27", "fill")
     await sink.wait("/mo", 20)
-    assert len(await channel.logs(**({} if n is None else {"n": n}))) == expected
+    found = {n: len(await channel.logs(**({} if n is None else {"n": n}))) for n in (0, 1, 30, 31, 10**12, None)}
+    assert found == {0: 0, 1: 1, 30: 30, 31: 30, 10**12: 30, None: 30}
 
 
 async def test_rotation_keeps_max_log_files_and_the_api_reads_across_them(

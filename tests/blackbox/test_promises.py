@@ -36,8 +36,8 @@ MANY = 2_000 * THOROUGH
 PHONES = 10
 CONCURRENCY = 50
 """callback_concurrency: calls of a channel under way to one host."""
-MESSAGES = 600 * THOROUGH
-FEW = 10 * THOROUGH
+MESSAGES = 300 * THOROUGH
+FEW = 6 * THOROUGH
 """Messages of a channel before, during and after a mishap, at the most (and at least half of them during it)."""
 PAUSE = 0.15
 UNKNOWN = 100

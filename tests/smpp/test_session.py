@@ -502,9 +502,9 @@ def read_of(*pdus: Pdu, size: int = 256 * 1024) -> bytes:
         read_of(DeliverSm(sequence_number=1, source_addr="1", short_message=b"x")),
         read_of(SubmitSmResp(sequence_number=1, message_id="1")),
         read_of(EnquireLink(sequence_number=1), DeliverSm(sequence_number=2)),
-        frame(c.GENERIC_NACK, 0) * 16_000,
-        frame(0x77777777, 1) * 16_000,
-        frame(c.DELIVER_SM, 1) * 16_000,
+        frame(c.GENERIC_NACK, 0) * 5_000,
+        frame(0x77777777, 1) * 5_000,
+        frame(c.DELIVER_SM, 1) * 5_000,
     ],
     ids=["enquire_link", "deliver_sm", "submit_sm_resp", "mixed", "generic_nack", "unknown", "undecodable"],
 )

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -23,6 +24,7 @@ from junebug.smpp.pdu import Bind, CancelSm, DataSm, DeliverSm, Pdu, QuerySm, Su
 from junebug.smpp.session import NotWritten, ResponseLost, Session
 from junebug.smpp.simulator.command import http_app
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
+from tests import harness
 from tests.polling import DEADLINE, eventually
 from tests.smpp.peer import Log, connect, response
 from tests.tables import rows
@@ -469,12 +471,11 @@ async def test_the_command_runs_without_anybody_typing(source: str) -> None:
         (["--host", "192.0.2.1", "--port", "0"], 1, "junebug-smsc: "),
     ],
 )
-async def test_the_command_says_what_is_wrong(arguments: list[str], code: int, said: str) -> None:
-    process = await run_command(*arguments)
-    _, errors = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode == code
-    assert said in errors.decode()
-    assert "Traceback" not in errors.decode()
+def test_the_command_says_what_is_wrong(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    done = harness.run_command("junebug-smsc", *arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 async def test_a_stopped_smsc_may_start_again_where_it_was(smsc: Any) -> None:
