@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -107,6 +108,8 @@ async def _post(here: World, *, told: bool) -> dict[str, Any]:
     await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
     accepted = time.perf_counter() - begun
     await here.arrived("finals" if told else "submits", MESSAGES)
+    if told:
+        await here.arrived("calls", 2 * MESSAGES)
     latencies.sort()
     return {
         "accepted_per_s": round(MESSAGES / accepted),
@@ -187,7 +190,8 @@ async def _load(peer: Peer, name: str, url: str, script: str = "") -> dict[str, 
         begun, before = time.perf_counter(), (await peer.counts())[name]
         wrk = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         output, _ = await wrk.communicate()
-    accepted = next(int(line.split()[0]) for line in output.decode().splitlines() if "requests in" in line)
+    said = output.decode()
+    accepted = int(re.findall(r"(\d+) requests in", said)[0]) - sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", said)))
     last, changed = before, time.perf_counter()
     while (now := (await peer.counts())[name]) < before + accepted and time.perf_counter() < changed + 5:
         if now != last:
