@@ -23,7 +23,7 @@ from tests.tables import rows
 HELD = b"<held>"
 """At the end of an answer: the server leaves the connection open, and says no more."""
 OK = b"HTTP/1.1 200 OK\r\n"
-BOMB = gzip.compress(b"0" * 10_000_000)
+BOMB = gzip.compress(b"0" * 10_000_000, 1)
 BIG = 1_000_000
 
 
