@@ -191,7 +191,8 @@ async def _load(peer: Peer, name: str, url: str, script: str = "") -> dict[str, 
         wrk = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         output, _ = await wrk.communicate()
     said = output.decode()
-    accepted = int(re.findall(r"(\d+) requests in", said)[0]) - sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", said)))
+    refused = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", said)))
+    accepted = int(re.findall(r"(\d+) requests in", said)[0]) - refused
     last, changed = before, time.perf_counter()
     while (now := (await peer.counts())[name]) < before + accepted and time.perf_counter() < changed + 5:
         if now != last:
