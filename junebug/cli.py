@@ -37,7 +37,6 @@ from junebug.supervisor import daemon
 from junebug.worker import process as worker_process
 from junebug.worker.callbacks.drain_process import drain
 from junebug.worker.callbacks.http_client import tls_context
-from junebug.worker.rehearsal import rehearse
 
 OPEN_FILES, FEW_FILES = 65_536, 8_192
 CHECK_TIMEOUT = 10.0
@@ -210,7 +209,6 @@ def _preload(settings: Settings) -> None:
             importlib.import_module(module)
         except ImportError:
             continue
-    rehearse(settings)
 
 
 def _check_servers(settings: Settings) -> None:
