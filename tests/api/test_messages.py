@@ -344,9 +344,10 @@ async def test_a_message_costs_redis_one_round_trip(api: Api, monkeypatch: pytes
         return await exchange(packed, commands)
 
     monkeypatch.setattr(api.stores._redis, "_exchange", counted)
-    await send(api, channel, to="1", event_url="http://example.com/e")
+    for _ in range(5):
+        await send(api, channel, to="1", event_url="http://example.com/e")
     await api("GET", "/health")  # which is one more
-    assert len(trips) == 2, trips
+    assert len(trips) - 6 in (0, 1), trips  # the news of the channel's creation may come late: its spec is read once more then
 
 
 async def test_an_empty_event_url_is_none(api: Api) -> None:
