@@ -14,12 +14,11 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 from bench import smpp, throughput
 from bench.junebug import Junebug, Servers
-from bench.smpp import WINDOW, Sink
+from bench.load import post_messages
 from junebug.embedded import free_ports
 
 SCALES = (50, 200)
@@ -118,64 +117,11 @@ async def measure_messages(servers: Servers, workers: int) -> dict[str, Any]:
             for _ in range(MESSAGES):
                 await reader.readline()
 
-        figures = await post_messages(junebug, channel, {"to": address}, arrive)
+        bodies = [{"to": address, "content": f"message {number}"} for number in range(MESSAGES)]
+        figures = await post_messages(junebug, channel, bodies, CONNECTIONS, arrive, ARRIVAL_TIMEOUT)
         writer.close()
         await junebug.call("DELETE", f"/channels/{channel}")
-    return {"api_workers": workers, **figures}
-
-
-async def measure_smpp_messages(servers: Servers, workers: int) -> dict[str, Any]:
-    """The same from POST to submit_sm, at an SMSC that answers at once."""
-    with Sink() as sink:
-        async with Junebug(servers, "--workers", str(workers)) as junebug:
-            config = {"host": "127.0.0.1", "port": sink.port, "system_id": "bench", "password": "bench"}
-            body = {"type": "smpp", "mo_url": "http://127.0.0.1:1/", "config": {**config, "window_size": WINDOW}}
-            channel = (await junebug.call("POST", "/channels/", body))["result"]["id"]
-            await junebug.settled(channel)
-
-            async def arrive() -> None:
-                await asyncio.to_thread(sink.wait_for, MESSAGES, ARRIVAL_TIMEOUT)
-
-            addresses = {"to": "+27820001111", "from": "12345"}
-            figures = await post_messages(junebug, channel, addresses, arrive)
-            await junebug.call("DELETE", f"/channels/{channel}")
-    return {"api_workers": workers, **figures}
-
-
-async def post_messages(
-    junebug: Junebug, channel: str, addresses: dict[str, str], arrive: Callable[[], Coroutine[Any, Any, None]]
-) -> dict[str, Any]:
-    """POST them all; `arrive` returns when the other end has all of them."""
-    path = f"/channels/{channel}/messages/"
-    left = iter(range(MESSAGES))
-    latencies: list[float] = []
-
-    async def client() -> None:
-        async with junebug.connection() as connection:
-            for number in left:
-                begun = time.perf_counter()
-                status, _ = await connection.request("POST", path, {**addresses, "content": f"message {number}"})
-                latencies.append(time.perf_counter() - begun)
-                assert status == 201, status
-
-    async def arrival() -> float:
-        await arrive()
-        return time.perf_counter()
-
-    begun = time.perf_counter()
-    receiving = asyncio.create_task(arrival())
-    await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
-    accepted = time.perf_counter() - begun
-    arrived = await asyncio.wait_for(receiving, ARRIVAL_TIMEOUT) - begun
-    latencies.sort()
-    return {
-        "messages": MESSAGES,
-        "connections": CONNECTIONS,
-        "accepted_per_s": round(MESSAGES / accepted),
-        "arrived_per_s": round(MESSAGES / arrived),
-        "post_median_ms": round(latencies[len(latencies) // 2] * 1000, 1),
-        "post_p99_ms": round(latencies[int(len(latencies) * 0.99)] * 1000, 1),
-    }
+    return {"api_workers": workers, "messages": MESSAGES, "connections": CONNECTIONS, **figures}
 
 
 def show(title: str, rows: list[dict[str, Any]]) -> None:
@@ -202,8 +148,6 @@ async def main(only: list[str]) -> None:
             figures["smpp"] = await asyncio.to_thread(smpp.measure)
             show("SMPP: submit_sm encoded, decoded, on one core", [figures["smpp"]["codec"]])
             show("SMPP: one session to a sink that answers at once", [figures["smpp"]["session"]])
-            figures["smpp"]["messages"] = [await measure_smpp_messages(servers, workers) for workers in (1, 2)]
-            show("POST to submit_sm, one channel", figures["smpp"]["messages"])
         if not only or "throughput" in only:
             figures["throughput"] = await throughput.measure(servers)
             show(f"One SMPP channel, {throughput.MESSAGES} messages, CPU us a message", figures["throughput"])

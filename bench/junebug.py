@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -133,22 +133,19 @@ class Junebug:
         """Until its processes use hardly any processor time."""
 
         async def is_idle() -> bool:
-            before = self._ticks()
+            before = self._cpu()
             await asyncio.sleep(1.0)
-            return self._ticks() - before < os.sysconf("SC_CLK_TCK") * 0.2
+            return self._cpu() - before < 0.2
 
         await _until(is_idle)
 
-    def _ticks(self) -> int:
-        ticks = 0
+    def _cpu(self) -> float:
+        used = 0.0
         for pids in self.processes().values():
             for pid in pids:
-                try:
-                    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                except OSError:
-                    continue
-                ticks += int(fields[11]) + int(fields[12])
-        return ticks
+                with suppress(OSError):
+                    used += cpu_seconds(pid)
+        return used
 
     def processes(self) -> dict[str, list[int]]:
         """Title without `junebug: ` -> pids, of this jb and its children."""
@@ -186,6 +183,12 @@ class Connection:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def cpu_seconds(pid: int) -> float:
+    """That the process has used. Raises OSError when it is gone."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _listens(port: int) -> bool:

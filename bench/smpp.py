@@ -80,19 +80,9 @@ class Sink:
         self._process.kill()
         self._process.join()
 
-    def wait_for(self, submits: int, timeout: float) -> None:
-        """Block until so many submit_sm have come in all."""
-        self._told.send(submits)
-        if not self._told.poll(timeout):
-            raise TimeoutError(f"fewer than {submits} submit_sm within {timeout:g} seconds")
-        self._told.recv()
-
 
 class _SinkProtocol(asyncio.Protocol):
     """Looks at nothing but the header. The SMSC's id of a message is the sequence number, so each has its own."""
-
-    submits = 0
-    """Of all connections."""
 
     def __init__(self) -> None:
         self._reader = PduReader()
@@ -105,7 +95,6 @@ class _SinkProtocol(asyncio.Protocol):
         for frame in self._reader.feed(data):
             _, command_id, _, sequence = _HEADER.unpack_from(frame)
             if command_id == c.SUBMIT_SM:
-                _SinkProtocol.submits += 1
                 body = b"%d\0" % sequence
             elif command_id == c.BIND_TRANSCEIVER:
                 body = b"sink\0"
@@ -121,12 +110,7 @@ def _run_sink(told: Connection) -> None:
     async def serve() -> None:
         server = await asyncio.get_running_loop().create_server(_SinkProtocol, "127.0.0.1", 0)
         told.send(server.sockets[0].getsockname()[1])
-        wanted: list[int] = []
-        asyncio.get_running_loop().add_reader(told.fileno(), lambda: wanted.append(told.recv()))
-        while True:
-            if wanted and _SinkProtocol.submits >= wanted[0]:
-                told.send(wanted.pop(0))
-            await asyncio.sleep(0.005)
+        await asyncio.Event().wait()
 
     run_async(serve())
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 import shutil
 import signal
@@ -22,7 +21,8 @@ from typing import Any
 
 import orjson
 
-from bench.junebug import Junebug, Servers
+from bench.junebug import Junebug, Servers, cpu_seconds
+from bench.load import post_messages
 from bench.peer import Peer
 from junebug.embedded import free_ports
 
@@ -30,19 +30,13 @@ MESSAGES, CONNECTIONS, WINDOW, BULK = 20_000, 16, 100, 1000
 TIMEOUT = 180.0
 SECONDS = 10
 """Of the load in a comparison."""
-TICK = os.sysconf("SC_CLK_TCK")
 
 Pids = Mapping[str, Iterable[int]]
 
 
 def cpu_of(processes: Pids) -> dict[str, float]:
     """Name -> seconds of CPU that its processes have used."""
-    return {name: sum(map(_cpu, pids)) for name, pids in processes.items()}
-
-
-def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+    return {name: sum(map(cpu_seconds, pids)) for name, pids in processes.items()}
 
 
 class World:
@@ -94,28 +88,13 @@ async def _measured(servers: Servers, work: Callable[[World], Coroutine[Any, Any
 
 
 async def _post(here: World, *, told: bool) -> dict[str, Any]:
-    left, latencies = iter(range(MESSAGES)), []
+    async def arrive() -> None:
+        await here.arrived("finals" if told else "submits", MESSAGES)
+        if told:
+            await here.arrived("calls", 2 * MESSAGES)
 
-    async def client() -> None:
-        async with here.junebug.connection() as connection:
-            for number in left:
-                begun = time.perf_counter()
-                status, _ = await connection.request("POST", here.path, here.body(number, told=told))
-                latencies.append(time.perf_counter() - begun)
-                assert status == 201, status
-
-    begun = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
-    accepted = time.perf_counter() - begun
-    await here.arrived("finals" if told else "submits", MESSAGES)
-    if told:
-        await here.arrived("calls", 2 * MESSAGES)
-    latencies.sort()
-    return {
-        "accepted_per_s": round(MESSAGES / accepted),
-        "arrived_per_s": round(MESSAGES / (time.perf_counter() - begun)),
-        "p99_ms": round(latencies[int(MESSAGES * 0.99)] * 1000, 1),
-    }
+    bodies = [here.body(number, told=told) for number in range(MESSAGES)]
+    return await post_messages(here.junebug, here.channel, bodies, CONNECTIONS, arrive, TIMEOUT)
 
 
 async def messages(here: World) -> dict[str, Any]:

@@ -215,7 +215,7 @@ def _check_servers(settings: Settings) -> None:
     """Redis and RabbitMQ answer, or StartupError."""
     _in_child(stores.check(settings.redis, CHECK_TIMEOUT))
     _in_child(broker.check(settings.amqp, CHECK_TIMEOUT))
-    if settings.amqp.hostname in ("localhost", "127.0.0.1", "::1") and not logging_disabled():
+    if settings.amqp.is_at_home and not logging_disabled():
         limit = embedded.descriptor_limit(settings.amqp.port)
         if limit is not None and limit < FEW_FILES:
             print(

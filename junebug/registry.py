@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import Any
@@ -72,7 +72,6 @@ class Registry:
             for name, channel_type in self._types.items()
             if channel_type.channel_data_schema is not None
         }
-        self._message_checks: dict[str, Callable[[dict[str, Any], UserMessage], object]] = {}
 
     @classmethod
     def from_settings(cls, channels: Mapping[str, str], replace_channels: bool = False) -> Registry:
@@ -131,10 +130,10 @@ class Registry:
     def check_message(self, name: str, config: dict[str, Any], message: UserMessage) -> None:
         """Whether a channel of this type could send it. Raises InvalidBody, MessageTooLong."""
         self.validate_channel_data(name, message.helper_metadata)
-        check = self._message_checks.get(name) or self._load_message_check(name)
+        check = self._types[name].check_message if name in self._types else ""
         if check:
             try:
-                check(config, message)
+                load_object(check, f"check_message of channel type {name}")(config, message)
             except Rejected as error:
                 raise InvalidBody([(error.reason, ["properties", "channel_data"])]) from None
 
@@ -145,13 +144,6 @@ class Registry:
             return list(entries)
         function = load_object(show, f"show_log of channel type {name}")
         return [function(config, entry) for entry in entries]
-
-    def _load_message_check(self, name: str) -> Callable[[dict[str, Any], UserMessage], object] | None:
-        path = self._types[name].check_message if name in self._types else ""
-        if not path:
-            return None
-        self._message_checks[name] = load_object(path, f"check_message of channel type {name}")
-        return self._message_checks[name]
 
     def without_unknown(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
         """The config without options that the type does not know (an older Junebug stored anything), or that are null."""
@@ -193,6 +185,7 @@ class Registry:
         return transport
 
 
+@functools.cache
 def load_object(path: str, setting: str) -> Any:
     """The object at `package.module:Name` or `package.module.Name`; ConfigError names the setting."""
     module_name, _, attribute = path.partition(":") if ":" in path else path.rpartition(".")

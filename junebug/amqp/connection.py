@@ -3,14 +3,13 @@
     Link         one TCP connection, until it is lost; it knows when RabbitMQ blocks it (an alarm)
     Connection   a Link that is opened anew for ever, with growing pauses
 
-Neighbours: frames.py puts channels on a Link. aiormq connects, reads and sends heartbeats; what we write goes to the
-socket at once.
+Neighbours: reader.py cuts what comes into frames, frames.py puts channels on a Link. aiormq connects and minds the connection
+itself (heartbeats, its end); what we write goes to the socket at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, cast
@@ -34,7 +33,6 @@ HEARTBEAT, HEARTBEAT_AT_HOME = 15, 60
 """Seconds; the second for a RabbitMQ on this machine: nothing lies between that could break silently."""
 STUCK = 3
 """Heartbeats that do not come, after which the link is lost."""
-_AT_HOME = re.compile(r"localhost|127\..*|::1", re.IGNORECASE)
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 FAILURES = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutError)
@@ -62,7 +60,7 @@ class Link(aiormq.Connection):
     def __init__(self, settings: AmqpSettings, name: str) -> None:
         self._stream = _Stream(self._on_frame)
         self._on_channels: dict[int, OnLink] = {}
-        heartbeat = HEARTBEAT_AT_HOME if _AT_HOME.fullmatch(settings.hostname) else HEARTBEAT
+        heartbeat = HEARTBEAT_AT_HOME if settings.is_at_home else HEARTBEAT
         url = URL.build(
             scheme="amqp", user=settings.username, password=settings.password or "", host=settings.hostname,
             port=settings.port, query={"heartbeat": str(heartbeat)},

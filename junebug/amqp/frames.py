@@ -26,6 +26,7 @@ from pamqp import commands as amqp
 from pamqp.base import Frame
 
 from junebug.amqp.connection import Link
+from junebug.amqp.reader import FRAME_END
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class Channel:
                 return await answer
 
     async def ask_all(self, methods: Sequence[Frame]) -> list[Any]:
-        """RabbitMQ's answers to questions that are put at one go; fewer where it refuses the next one, as `ended_by` says:
+        """RabbitMQ's answers to questions that are put at one go; fewer where it refuses the next one, as `refusal` says:
         those behind it are not looked at. Raises FAILURES.
         """
         found: list[Any] = []
@@ -131,6 +132,12 @@ class Channel:
                     for answer in answers:
                         found.append(await answer)
         return found
+
+    @property
+    def refusal(self) -> Exception:
+        """What RabbitMQ has against the question at which it closed the channel."""
+        assert self.ended_by
+        return self.ended_by
 
     def _put(self, methods: Sequence[Frame]) -> list[asyncio.Future[Any]]:
         if not self.usable:
@@ -304,7 +311,7 @@ class DeliveryChannel(Channel):
     async def consume(self, *queues: str, exclusive: bool) -> None:
         methods = [amqp.Basic.Consume(queue=queue, exclusive=exclusive, consumer_tag=queue) for queue in queues]
         if len(await self.ask_all(methods)) < len(methods):
-            raise self.ended_by or ConnectionError("RabbitMQ does not answer")
+            raise self.refusal
 
     async def stop_consuming(self, queue: str) -> None:
         await self.ask(amqp.Basic.Cancel(consumer_tag=queue))
@@ -352,7 +359,7 @@ class DeliveryChannel(Channel):
         self.link.write(b"".join(frames))
 
     def _ack_frame(self, tag: int, *, multiple: bool) -> bytes:
-        return _ACK_FRAME.pack(METHOD, self.number, 13, ACK, tag, multiple, 0xCE)
+        return _ACK_FRAME.pack(METHOD, self.number, 13, ACK, tag, multiple, FRAME_END)
 
     def requeue(self, tag: int) -> None:
         if self.usable:

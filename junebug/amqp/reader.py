@@ -16,7 +16,7 @@ READ_SIZE = 256 * 1024
 LARGEST_FRAME = 1 << 20
 """Octets: RabbitMQ sends frames of at most 128 KB (frame_max)."""
 _FRAME_KINDS = frozenset((1, 2, 3, 8))
-_FRAME_END = 0xCE
+FRAME_END = 0xCE
 _HEADER = Struct(">BHI")
 
 
@@ -78,7 +78,7 @@ class FrameReader:
                 raise ConnectionError(f"RabbitMQ sent a frame of {size} octets")
             if end > length:
                 break
-            if data[end - 1] != _FRAME_END:
+            if data[end - 1] != FRAME_END:
                 raise ConnectionError("RabbitMQ sent a frame without its end")
             if number:
                 self._on_frame(number, kind, data[at:end])

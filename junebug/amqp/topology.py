@@ -136,10 +136,10 @@ class Topology:
                 async with _errand(link) as channel:
                     for declared in await channel.ask_all([amqp.Queue.Declare(queue=queue, passive=True) for queue in left]):
                         lengths[left.popleft()] = declared.message_count or 0
-                if isinstance(channel.ended_by, aiormq.exceptions.ChannelNotFoundEntity):
+                if left and not isinstance(channel.refusal, aiormq.exceptions.ChannelNotFoundEntity):
+                    raise channel.refusal
+                if left:
                     lengths[left.popleft()] = 0
-                elif left:
-                    raise channel.ended_by or ConnectionError("RabbitMQ does not answer")
         return lengths
 
     @asynccontextmanager
@@ -174,8 +174,8 @@ async def _declare(link: Link, queues: QueueArguments, bindings: Collection[str]
         async with _errand(link) as channel:
             answered = len(await channel.ask_all(methods))
         if answered < len(methods):
-            if not isinstance(channel.ended_by, aiormq.exceptions.ChannelPreconditionFailed):
-                raise channel.ended_by or ConnectionError("RabbitMQ does not answer")
+            if not isinstance(channel.refusal, aiormq.exceptions.ChannelPreconditionFailed):
+                raise channel.refusal
             name = methods[answered].queue
             while left[0] != name:
                 left.popleft()

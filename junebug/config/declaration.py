@@ -7,6 +7,7 @@ etc/junebug.yaml.example.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,11 @@ class AmqpSettings:
     password: str | None = _setting("guest", "--amqp-password", "-amqppass", help="The password for RabbitMQ.",
                                     secret=True)  # fmt: skip
     db: int = _setting(0, "", help="Taken for compatibility; RabbitMQ has no databases.", minimum=0)
+
+    @property
+    def is_at_home(self) -> bool:
+        """Whether it is on this machine."""
+        return bool(re.fullmatch(r"localhost|127\..*|::1", self.hostname, re.IGNORECASE))
 
 
 @dataclass(frozen=True, kw_only=True)

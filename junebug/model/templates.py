@@ -82,8 +82,7 @@ def expand(template: str, values: Mapping[str, Any]) -> str:
 
 def _filled(template: str, values: Mapping[str, Any], is_due: Callable[[re.Match[str]], bool]) -> str:
     """A value says what stands in its place, not where the path leads."""
-    fixed = _FIXED.match(template)
-    if not is_template(template) or not fixed:
+    if not is_template(template) or not (fixed := _FIXED.match(template)):
         return template
 
     def fill_in(found: re.Match[str]) -> str:

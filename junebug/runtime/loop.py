@@ -43,19 +43,20 @@ async def call_again(work: Callable[[], float]) -> None:
     """Call it, and again after so many seconds as it returns, until it raises; that is raised. One timer, which wakes no task."""
     loop = asyncio.get_running_loop()
     failure: asyncio.Future[None] = loop.create_future()
-    timer: list[asyncio.Handle] = []
+    timer: asyncio.Handle
 
     def call() -> None:
+        nonlocal timer
         try:
-            timer[:] = [loop.call_later(work(), call)]
+            timer = loop.call_later(work(), call)
         except Exception as error:
             failure.set_exception(error)
 
-    timer.append(loop.call_soon(call))
+    timer = loop.call_soon(call)
     try:
         await failure
     finally:
-        timer[0].cancel()
+        timer.cancel()
 
 
 async def end_task(task: asyncio.Task[Any]) -> None:

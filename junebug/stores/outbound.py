@@ -42,17 +42,18 @@ class OutboundStore:
 
         One that names no message is kept nowhere.
         """
-        keys = [names.outbound_message(channel, event.user_message_id) for _, event in events if event.user_message_id]
+        named = [
+            (names.outbound_message(channel, event.user_message_id), f"event:{event.event_id}", wire)
+            for wire, event in events
+            if event.user_message_id
+        ]
         commands: list[Command] = []
-        for wire, event in events:
-            if event.user_message_id:
-                key = names.outbound_message(channel, event.user_message_id)
-                commands += (
-                    ("HSET", key, f"event:{event.event_id}", wire), ("EXPIRE", key, self._ttl, "NX"),
-                    ("HMGET", key, "event_url", "event_auth_token"),
-                )  # fmt: skip
+        for key, name, wire in named:
+            commands += (
+                ("HSET", key, name, wire), ("EXPIRE", key, self._ttl, "NX"), ("HMGET", key, "event_url", "event_auth_token"),
+            )  # fmt: skip
         found = await self._redis.run(*commands) if commands else []
-        if new := [key for key, is_new in zip(keys, found[1::3], strict=True) if is_new]:
+        if new := [key for (key, _, _), is_new in zip(named, found[1::3], strict=True) if is_new]:
             await self._redis.make(channel, self._ttl, new)  # they came over RabbitMQ, or are long forgotten
         kept = (EventTarget(*target) for target in found[2::3])
         return [next(kept) if event.user_message_id else EventTarget(None, None) for _, event in events]

@@ -59,11 +59,17 @@ async def block(broker: Broker, server: RabbitmqServer, queue: str) -> None:
 # --- C1 ---------------------------------------------------------------------------------------------------------------
 
 
-async def test_publishing_goes_on_after_somebody_deleted_the_exchange(own_rabbitmq: RabbitmqServer) -> None:
-    broker = Broker(own_rabbitmq.settings, "test")
+async def connected(server: RabbitmqServer, queues: dict[str, dict[str, Any]], *, bind: bool = False) -> Broker:
+    """To be closed. These queues are there."""
+    broker = Broker(server.settings, "test")
     broker.start()
     await broker.wait_connected(10)
-    await broker.declare({"app.outbound": {}, "own": {}}, bind=True)
+    await broker.declare(queues, bind=bind)
+    return broker
+
+
+async def test_publishing_goes_on_after_somebody_deleted_the_exchange(own_rabbitmq: RabbitmqServer) -> None:
+    broker = await connected(own_rabbitmq, {"app.outbound": {}, "own": {}}, bind=True)
     await broker.publish("app.outbound", b"1", exchange=names.EXCHANGE)
     channel = await Channel.open(broker._connection.link)
     await channel.ask(amqp.Exchange.Delete(exchange=names.EXCHANGE))
@@ -117,10 +123,7 @@ async def test_while_rabbitmq_blocks_publishers_all_is_refused_at_once_and_nothi
 async def test_what_waits_to_be_written_when_the_alarm_comes_is_refused_at_once_and_never_leaves(
     alarmed: RabbitmqServer,
 ) -> None:
-    broker = Broker(alarmed.settings, "test")
-    broker.start()
-    await broker.wait_connected(10)
-    await broker.declare({"q": {}, "late": {}})
+    broker = await connected(alarmed, {"q": {}, "late": {}})
     await broker.publish("q", b"x")
     channel = broker._publisher._channel
     await set_alarm(alarmed, True)
@@ -141,10 +144,7 @@ async def test_what_waits_to_be_written_when_the_alarm_comes_is_refused_at_once_
 
 
 async def test_queues_drain_while_rabbitmq_blocks_publishers(alarmed: RabbitmqServer) -> None:
-    broker = Broker(alarmed.settings, "test")
-    broker.start()
-    await broker.wait_connected(10)
-    await broker.declare({"probes": {}, "q": {}})
+    broker = await connected(alarmed, {"probes": {}, "q": {}})
     await broker.publish_many("q", [str(number).encode() for number in range(500)])
     await block(broker, alarmed, "probes")
     got: list[bytes] = []
@@ -167,10 +167,7 @@ async def test_queues_drain_while_rabbitmq_blocks_publishers(alarmed: RabbitmqSe
 async def test_what_rabbitmq_does_not_read_is_bounded_and_never_leaves_once_given_up(
     own_rabbitmq: RabbitmqServer,
 ) -> None:
-    broker = Broker(own_rabbitmq.settings, "test")
-    broker.start()
-    await broker.wait_connected(10)
-    await broker.declare({"q": {}, "given up": {}})
+    broker = await connected(own_rabbitmq, {"q": {}, "given up": {}})
     await broker.publish("q", b"x")
     link, channel = broker._publisher._link, broker._publisher._channel
     assert link is not None
@@ -195,10 +192,7 @@ async def test_what_is_given_up_in_the_line_never_leaves(
     own_rabbitmq: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("junebug.amqp.publisher.MOST_UNWRITTEN", 1_000_000_000)
-    broker = Broker(own_rabbitmq.settings, "test")
-    broker.start()
-    await broker.wait_connected(10)
-    await broker.declare({"q": {}, "given up": {}})
+    broker = await connected(own_rabbitmq, {"q": {}, "given up": {}})
     await broker.publish("q", b"x")
     channel = broker._publisher._channel
     own_rabbitmq.signal(signal.SIGSTOP)
@@ -224,10 +218,7 @@ async def test_what_must_arrive_is_written_once_however_late_the_confirm(
     own_rabbitmq: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("junebug.amqp.connection.HEARTBEAT_AT_HOME", 0)  # the link itself outlasts what is withheld
-    broker = Broker(own_rabbitmq.settings, "test")
-    broker.start()
-    await broker.wait_connected(10)
-    await broker.declare({"q": {}})
+    broker = await connected(own_rabbitmq, {"q": {}})
     await broker.publish("q", b"before")
     loop, passed = asyncio.get_running_loop(), 0.0
     time = loop.time
@@ -282,10 +273,7 @@ async def nothing(_: Any) -> bool:
 
 
 async def test_a_close_that_rabbitmq_answers_late_is_sent_once(own_rabbitmq: RabbitmqServer) -> None:
-    broker = Broker(own_rabbitmq.settings, "test")
-    broker.start()
-    await broker.wait_connected(10)
-    await broker.declare({"q": {}})
+    broker = await connected(own_rabbitmq, {"q": {}})
     link = broker._connection.link
     consumer = broker.consume("q", lambda _: None, prefetch=10)
     await asyncio.wait_for(consumer.consuming.wait(), 10)
@@ -355,10 +343,7 @@ async def test_a_keeper_that_dies_of_a_bug_is_told_to_whoever_owns_the_broker(
 async def test_a_message_that_nobody_takes_after_a_half_given_up_batch_is_told_to_the_right_one(
     own_rabbitmq: RabbitmqServer,
 ) -> None:
-    broker = Broker(own_rabbitmq.settings, "test")
-    broker.start()
-    await broker.wait_connected(10)
-    await broker.declare({"q": {}})
+    broker = await connected(own_rabbitmq, {"q": {}})
     await broker.publish("q", b"x")
     own_rabbitmq.signal(signal.SIGSTOP)
     try:

@@ -209,13 +209,19 @@ async def test_sixteen_megabytes_are_taken_and_other_requests_have_their_turn(ap
     assert (answer.status, answer.result["accepted"]) == (201, 18)
 
 
+async def half_sent(
+    api: Api, channel: str, body: bytes, *, missing: int = 0
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A bulk send over a connection of its own, so many bytes of which are still to come."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
+    head = f"POST /channels/{channel}/messages/bulk HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body) + missing}\r\n\r\n"
+    writer.write(head.encode() + body)
+    return reader, writer
+
+
 async def test_a_body_that_does_not_come_whole_sends_nothing(api: Api) -> None:
     channel = await api.create()
-    port = int(api.url.rpartition(":")[2])
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    body = ndjson(*messages(500))
-    head = f"POST /channels/{channel}/messages/bulk HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body) + 1}\r\n\r\n"
-    writer.write(head.encode() + body)
+    reader, writer = await half_sent(api, channel, ndjson(*messages(500)), missing=1)
     writer.write_eof()
     await asyncio.wait_for(reader.read(), 10)
     writer.close()
@@ -225,11 +231,7 @@ async def test_a_body_that_does_not_come_whole_sends_nothing(api: Api) -> None:
 
 async def test_who_goes_away_after_the_last_byte_has_sent_all(api: Api) -> None:
     channel = await api.create()
-    port = int(api.url.rpartition(":")[2])
-    _, writer = await asyncio.open_connection("127.0.0.1", port)
-    body = ndjson(*messages(2000))
-    head = f"POST /channels/{channel}/messages/bulk HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-    writer.write(head.encode() + body)
+    _, writer = await half_sent(api, channel, ndjson(*messages(2000)))
     await writer.drain()
     queue = names.outbound_queue(channel)
 

@@ -280,7 +280,8 @@ class SmppTransport(Transport):
         self._pdu_log(direction, raw, pdu, tag)
 
     def _on_state(self, event: BindEvent, bound: int) -> None:
-        if bound > (event.state is BindState.BOUND) and not self._stopping:
+        others = bound - (event.state is BindState.BOUND)
+        if others and not self._stopping:
             return self._on_another(event, bound)
         loop = asyncio.get_running_loop()
         self._next_attempt = loop.time() + event.details.get("retry_after", 0)

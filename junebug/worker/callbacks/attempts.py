@@ -116,12 +116,10 @@ class Attempts:
                 return Outcome(False, None, str(error))
             return Outcome(True)
         body = body_of(pending.content, spec.id)
-        url = target.url
-        if templates.is_template(url):
-            try:
-                url = templates.expand(url, {**body.get("event_details", {}), **body})
-            except ValueError as error:  # as a server would answer to it
-                return Outcome(False, URI_TOO_LONG, str(error), is_hopeless=True)
+        try:
+            url = templates.expand(target.url, {**body.get("event_details", {}), **body})
+        except ValueError as error:  # as a server would answer to it
+            return Outcome(False, URI_TOO_LONG, str(error), is_hopeless=True)
         secret = spec.callback_secret or self._context.settings.callback_secret
         return await self._webhook.post(url, body, target.auth_token, id=callback.id, secret=secret)
 

@@ -164,7 +164,6 @@ class Outcomes:
         if batch:
             self._on_published(len(batch))
 
-
     async def _to_tell(self, events: list[Event]) -> list[Event]:
         """Those that somebody is to be told of, or of which it is not known; the others are kept in Redis now."""
         now = asyncio.get_running_loop().time()
