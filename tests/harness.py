@@ -239,6 +239,13 @@ class Channel:
             raise AssertionError(f"{error}: {await self.status()}, {await self.logs(n=20)}") from None
         return self
 
+    async def restart(self) -> Self:
+        """When the process that a POST to /restart asks for runs: the answer may come after it already does."""
+        pid = await self.pid()
+        answer = await self.api.post(f"{self.path}/restart")
+        assert answer.status == 200, answer
+        return await self.running(other_than_pid=pid)
+
     async def pid(self) -> int:
         """The process that the status names."""
         return int((await self.component("worker"))["details"]["pid"])

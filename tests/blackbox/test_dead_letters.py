@@ -133,9 +133,7 @@ async def test_dead_letters_outlive_a_restart_of_the_channel(channels: Channels,
     sink.reply_to_content("refused", *[400] * 5)
     await channel.send("+27", "refused")
     (letter,) = await letters(channel)
-    pid = await channel.pid()
-    await channel.api.post(f"{channel.path}/restart")
-    await channel.running(other_than_pid=pid)
+    await channel.restart()
     assert await letters(channel) == [letter]
 
 

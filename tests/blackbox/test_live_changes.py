@@ -143,12 +143,10 @@ async def test_a_changed_type_makes_it_another_channel(channels: Channels, sink:
 
 async def test_restart_brings_a_new_process_that_listens_again(channels: Channels, sink: WebhookSink) -> None:
     channel = await channels.telnet()
-    pid = await channel.pid()
     async with await channel.connect() as client:
         await sink.wait("/mo")
-        assert (await channel.api.post(f"{channel.path}/restart")).status == 200
+        await channel.restart()
         assert await client.ended()
-    await channel.running(other_than_pid=pid)
     async with await channel.connect() as again:
         await talk(again, sink, "/mo", "after the restart")
     worker = await channel.component("worker")
@@ -196,9 +194,7 @@ async def test_restart_loses_and_repeats_no_message(channels: Channels, sink: We
 
     async def restart_thrice() -> None:
         for _ in range(3):
-            pid = await channel.pid()
-            assert (await channel.api.post(f"{channel.path}/restart")).status == 200
-            await channel.running(other_than_pid=pid)
+            await channel.restart()
 
     await asyncio.gather(send_all(), restart_thrice())
     await eventually(lambda: {body["content"] for body in sink.bodies("/mo")} == sent)

@@ -106,10 +106,8 @@ async def test_a_paused_smpp_channel_stays_bound(channels: Channels) -> None:
 
 async def test_a_pause_survives_a_restart_and_a_change(channels: Channels, sink: WebhookSink) -> None:
     channel = await paused(await channels.loopback())
-    pid = await channel.pid()
     await channel.send("+27", "later")
-    assert (await channel.api.post(f"{channel.path}/restart")).status == 200
-    await channel.running(other_than_pid=pid)
+    await channel.restart()
     await channel.modify(label="new")
     assert (await channel.status())["queue"]["paused"]
     assert await listed_ids(channel)
