@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import orjson
@@ -56,7 +56,9 @@ class Sessions:
         except StoreUnavailable as error:
             log.warning("sessions of before are not known", reason=str(error))
             return
-        known = sorted((Session(**orjson.loads(each)) for each in found.values()), key=lambda session: session.until)
+        latest = time.time() + self._timeout  # it may have been longer before
+        loaded = (Session(**orjson.loads(each)) for each in found.values())
+        known = sorted((replace(each, until=min(each.until, latest)) for each in loaded), key=lambda session: session.until)
         self._sessions = OrderedDict((session.id, session) for session in known)
 
     async def heard(self, id: str, to_addr: str | None, from_addr: str | None) -> Literal["new", "resume"]:
