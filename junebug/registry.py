@@ -38,7 +38,7 @@ class ChannelType:
 
     `transport`: where its Transport class is, `package.module:Class`.
     `config_schema`: JSON Schema (2020-12) of a channel's `config`.
-    `secrets`: names of config fields never to be shown; a dot leads into an object.
+    `secrets`: names of config fields never to be shown, texts or objects of such; a dot leads into an object.
     """
 
     name: str
@@ -180,7 +180,8 @@ class Registry:
         """The secrets themselves, for a channel's log, which must mask them wherever they turn up."""
         others = (settings.callback_secret, spec.callback_secret, spec.mo_url_auth_token, *settings.server_passwords)
         found = (*(_lookup(spec.config, path) for path in self._secrets(spec.type)), *others)
-        return [value for value in found if isinstance(value, str) and value]
+        texts = [text for value in found for text in (value.values() if isinstance(value, dict) else (value,))]
+        return [text for text in texts if isinstance(text, str) and text]
 
     def _secrets(self, name: str) -> list[list[str]]:
         return [secret.split(".") for secret in self._types[name].secrets] if name in self._types else []

@@ -69,17 +69,21 @@ class HttpRpcTransport(Transport):
     send_timeout = WRITE_TIMEOUT + 5
     unavailable: ClassVar[Answer] = Answer(503, headers={"Retry-After": "1"})
     """In the provider's form: the channel cannot take a request now."""
+    takes_requests = True
+    """At web_path."""
 
     def __init__(self, context: TransportContext) -> None:
         super().__init__(context)
         self._pending: dict[str, Pending] = {}
         self._stopping = False
-        self._paths = [path_of(self.config["web_path"])]
+        self._path = path_of(self.config.get("web_path", ""))
         self._is_alone = bool(self.config.get("web_port"))
         health = path_of(self.option("health_path"))
-        self._health = health if self._is_alone else self._paths[0].rstrip("/") + health
-        handlers = {self._paths[0]: self._handle, self._health: self._tell_health, **self.more_handlers()}
-        self._server = HttpServer(self.config, handlers, free=[self._health])
+        health = health if self._is_alone else self._path.rstrip("/") + health
+        handlers = {health: self._tell_health, **self.more_handlers()}
+        if self.takes_requests:
+            handlers[self._path] = self._handle
+        self._server = HttpServer(self.config, handlers, free=[health])
         self._handled = list(handlers)
 
     def option(self, name: str) -> Any:
@@ -104,6 +108,10 @@ class HttpRpcTransport(Transport):
         """What is wrong with that; empty: nothing."""
         return {}
 
+    def refusal(self, problems: Mapping[str, list[str]]) -> Answer:
+        """What a request is answered with which something is wrong."""
+        return as_json(400, problems)
+
     def answer_of(self, message: UserMessage) -> Answer:
         """What the application's reply says. Raises Rejected."""
         raise NotImplementedError
@@ -116,14 +124,14 @@ class HttpRpcTransport(Transport):
     async def start(self) -> None:
         if self._is_alone:
             self._server.listen(self.option("web_host"), self.config["web_port"])
-            where = f"Listening on {self.option('web_host')}:{self.config['web_port']}{self._paths[0]}"
+            where = f"Listening on {self.option('web_host')}:{self.config['web_port']}{self._path}"
         elif self.context.door:
             timeout = self.option("request_timeout") + WRITE_TIMEOUT + BODY_TIMEOUT
             unavailable = self.unavailable
             self._server.listen_behind(self.context.door, Route(
                 self.context.channel_id, tuple(map(path_of, self._handled)), timeout, unavailable.body, unavailable.content_type,
             ))  # fmt: skip
-            where = f"Listening on {self._paths[0]} of the shared port"
+            where = f"Listening on {self._path} of the shared port"
         else:
             raise TransportStartError("web_port: is needed, as there is no listener to share (setting http_types.port)")
         await self.context.status(self.context.channel_type, "ok", "listening", where)
@@ -144,15 +152,15 @@ class HttpRpcTransport(Transport):
     # --- in -----------------------------------------------------------------------------------------------------------
 
     async def _tell_health(self, request: web.BaseRequest) -> web.StreamResponse:
-        return _response(as_json(200, {"pending_requests": len(self._pending)}))
+        return respond(as_json(200, {"pending_requests": len(self._pending)}))
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """One request, from its arrival to the last octet of its response."""
         if self._stopping or len(self._pending) >= self.option("max_pending_requests"):
-            return _response(self.unavailable)
+            return respond(self.unavailable)
         answer = await self.look_at(request)
         if isinstance(answer, Answer):
-            return _response(answer)
+            return respond(answer)
         request_id, pending = new_id(), Pending(asyncio.get_running_loop().time())
         self._pending[request_id] = pending
         connection = request.protocol
@@ -167,8 +175,8 @@ class HttpRpcTransport(Transport):
             if not pending.written.done():
                 pending.written.set_result(False)
 
-    async def look_at(self, request: web.BaseRequest) -> dict[str, str] | Answer:
-        """What it says, or what it is answered because it says nothing that can be understood."""
+    async def look_at(self, request: web.BaseRequest, *, checked: bool = True) -> dict[str, str] | Answer:
+        """What it says, or what it is answered because it says nothing that can be understood. `checked`: for `problems`."""
         try:
             body = await read_body(request, LARGEST_BODY)
         except TimeoutError:
@@ -186,10 +194,10 @@ class HttpRpcTransport(Transport):
         except ValueError:
             await self.context.status("request", "down", "invalid_encoding", "Invalid encoding")
             return as_json(400, {"invalid_request": "expected parameters in UTF-8, not too many"})
-        if problems := self.problems(said):
+        if problems := self.problems(said) if checked else {}:
             details = {name: list(each) for name, each in problems.items()}
             await self.context.status("request", "down", "invalid_inbound_fields", "Invalid inbound fields", details)
-            return as_json(400, problems)
+            return self.refusal(problems)
         await self.context.status("request", "ok", "request_parsed", "Request parsed")
         return said
 
@@ -210,7 +218,7 @@ class HttpRpcTransport(Transport):
             return None
 
     async def _respond(self, request: web.BaseRequest, answer: Answer | None, pending: Pending) -> web.StreamResponse:
-        response = _response(answer or self.unavailable)
+        response = respond(answer or self.unavailable)
         try:
             async with asyncio.timeout(WRITE_TIMEOUT):
                 await response.prepare(request)
@@ -234,7 +242,7 @@ class HttpRpcTransport(Transport):
 
     # --- out ----------------------------------------------------------------------------------------------------------
 
-    async def send(self, message: UserMessage) -> None:
+    async def send(self, message: UserMessage) -> str | None:
         """The reply to a request that waits; anything else has nobody to go to."""
         if missing := [name for name in ("in_reply_to", "content") if getattr(message, name) is None]:
             raise Rejected(f"Missing fields: {', '.join(missing)}")
@@ -246,9 +254,10 @@ class HttpRpcTransport(Transport):
         if not await pending.written:
             raise Rejected(NO_REQUEST)
         await self.replied(message, pending)
+        return None
 
 
-def _response(answer: Answer) -> web.Response:
+def respond(answer: Answer) -> web.Response:
     return web.Response(
         status=answer.status, body=answer.body.encode("utf-8", "replace"),
         headers={"Content-Type": answer.content_type if "charset" in answer.content_type else
