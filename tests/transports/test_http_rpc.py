@@ -13,6 +13,7 @@ from junebug.door import routes
 from junebug.door.routes import Route, Routes, path_of
 from junebug.errors import InvalidChannelConfig, StoreUnavailable
 from junebug.registry import Registry
+from junebug.transports.http_api import mapping
 from junebug.transports.http_rpc import parameters
 from junebug.transports.sessions import Session, Sessions
 from tests.polling import eventually
@@ -76,6 +77,92 @@ def test_dmark_configs(config: dict[str, Any], fields: list[str]) -> None:
     with pytest.raises(InvalidChannelConfig) as raised:
         registry.validate_config("dmark", config)
     assert [field for field, _ in raised.value.problems] == fields
+
+
+def outbound(**more: Any) -> dict[str, Any]:
+    return {"outbound": {"url": "https://a.example/send", **more}}
+
+
+def inbound(**more: Any) -> dict[str, Any]:
+    return {"web_path": "x", "inbound": {"parameters": {"from": "f", "content": "c"}, **more}}
+
+
+RECEIPTS = {"path": "/r", "parameters": {"provider_id": "id", "status": "s"}, "statuses": {"D": "delivered"}}
+
+
+@rows(
+    ("config", "fields"),
+    [
+        (outbound(), []),
+        (outbound(url="https://a.example/send{?to,content}", method="GET"), []),
+        (outbound(url="https://a.example/{key}", secrets={"key": "k"}), []),
+        (inbound(), []),
+        ({**inbound(), **outbound(id_path="id"), "receipts": RECEIPTS}, []),
+        ({}, ["config.inbound"]),
+        ({**inbound(), "web_path": None}, ["config.web_path"]),
+        (outbound(url="ftp://a.example"), ["config.outbound.url"]),
+        (outbound(url="https://{to}.example"), ["config.outbound.url"]),
+        (outbound(url="https://u:p@a.example/"), ["config.outbound.url"]),
+        (outbound(url="https://a.example/{colour}"), ["config.outbound.url"]),
+        (outbound(json={"a": ["{colour}"]}), ["config.outbound.json"]),
+        (outbound(form={"a": "{colour}"}), ["config.outbound.form"]),
+        (outbound(headers={"X-A": "{colour}"}), ["config.outbound.headers"]),
+        (outbound(headers={"X A": "b"}), ["config.outbound.headers"]),
+        (outbound(headers={"X-A": "b\r\nX-B: c"}), ["config.outbound.headers"]),
+        (outbound(json={}, form={}), ["config.outbound"]),
+        (outbound(json={}, method="GET"), ["config.outbound.method"]),
+        (outbound(secrets={"to": "x"}), ["config.outbound.secrets.to"]),
+        (outbound(secrets={"a-b": "x"}), ["config.outbound.secrets.a-b"]),
+        (outbound(username="u"), ["config.outbound.password"]),
+        (outbound(success_pattern="("), ["config.outbound.success_pattern"]),
+        (outbound(id_pattern="no group"), ["config.outbound.id_pattern"]),
+        (outbound(id_pattern="(a)", id_path="b"), ["config.outbound.id_path"]),
+        ({**inbound(), **outbound(), "receipts": RECEIPTS}, ["config.outbound.id_path"]),
+        ({**inbound(), "receipts": RECEIPTS}, ["config.outbound"]),
+        ({**inbound(), **outbound(id_path="i"), "receipts": {**RECEIPTS, "path": "x"}}, ["config.receipts.path"]),
+        ({**inbound(), **outbound(id_path="i"), "receipts": {**RECEIPTS, "statuses": {"D": "gone"}}},
+         ["config.receipts.statuses.D"]),
+        (inbound(reply_in_response=True), ["config.inbound.response"]),
+        (inbound(response={"body": "x", "json": {}}), ["config.inbound.response"]),
+        (inbound(response={"body": "{colour}"}), ["config.inbound.response"]),
+    ],
+)  # fmt: skip
+def test_http_api_configs(config: dict[str, Any], fields: list[str]) -> None:
+    registry = Registry.from_settings({})
+    if not fields:
+        return registry.validate_config("http_api", config)
+    with pytest.raises(InvalidChannelConfig) as raised:
+        registry.validate_config("http_api", config)
+    assert [field for field, _ in raised.value.problems] == fields
+
+
+VALUES = {"to": "+27", "content": 'a"b<c>&\x00', "group": None}
+
+
+def test_a_value_is_a_value_in_every_template() -> None:
+    assert mapping.filled("{to}: {content} {group} {{other}}", VALUES) == '+27: a"b<c>&\x00  {{other}}'
+    assert mapping.filled("{group}", VALUES) is None
+    assert mapping.filled_json({"{to}": ["{to}", "{group}", 5, None]}, VALUES) == {"{to}": ["+27", None, 5, None]}
+    assert mapping.filled_xml("<a b='{to}'>{content}{group}</a>", VALUES) == "<a b='+27'>a&quot;b&lt;c&gt;&amp;</a>"
+
+
+@rows(
+    ("said", "path", "expected"),
+    [
+        ({"a": {"b": ["x", {"c": 5}]}}, "a.b.1.c", "5"),
+        ({"a": {"b": ["x"]}}, "a.b.0", "x"),
+        ({"a.b": "dotted"}, "a.b", "dotted"),
+        ({"a": None}, "a", None),
+        ({"a": "x"}, "a.b", None),
+        ({"a": ["x"]}, "a.1", None),
+        ({"a": ["x"]}, "a.-1", None),
+        ({"a": True}, "a", "true"),
+        ({"a": {"b": 1}}, "a", '{"b":1}'),
+        ({}, "", None),
+    ],
+)
+def test_what_stands_at_a_path(said: Any, path: str, expected: str | None) -> None:
+    assert mapping.value_at(said, path) == expected
 
 
 def test_routes_are_found_as_soon_as_they_are_written(tmp_path: Path) -> None:
