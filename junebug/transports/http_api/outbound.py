@@ -5,6 +5,7 @@ Nothing that the provider answers can hold, fill or break the channel: an answer
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -196,7 +197,7 @@ async def _bounded(content: aiohttp.StreamReader) -> bytes:
 
 def _seconds(retry_after: str) -> float | None:
     """What a Retry-After header says (RFC 9110 10.2.3)."""
-    if retry_after.strip().isdigit():
+    if re.fullmatch("[0-9]+", retry_after.strip()):
         return min(float(retry_after.strip()[:10]), LONGEST_PAUSE)
     try:
         when = parsedate_to_datetime(retry_after[:100])
