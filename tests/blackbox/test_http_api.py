@@ -16,6 +16,7 @@ from aiohttp import web
 from tests.blackbox.conftest import Channels
 from tests.harness import DEADLINE, Channel, WebhookSink, basic_authorization, free_port
 from tests.polling import eventually
+from tests.test_docs import ROOT, blocks
 
 
 @dataclass
@@ -109,6 +110,60 @@ async def ask(session: aiohttp.ClientSession, channel: Channel, path: str, **opt
         return answer.status, await answer.text()
 
 
+ANSWERS = (
+    json.dumps({"message": {"id": "p1"}}),
+    "0: Accepted for delivery: 1234",
+    json.dumps({"messages": [{"messageId": "theirs", "status": {"groupName": "PENDING"}}]}),
+)
+MO: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("/sms", {"data": {"msisdn": "2783", "shortcode": "8110", "text": "hi 💐", "id": "m"}}),
+    ("/mo?sender=2783&receiver=8110&text=hi+%F0%9F%92%90", {}),
+    ("/inbox", {"json": {"results": [{"from": "2783", "to": "8110", "text": "hi 💐", "messageId": "m"}]}}),
+)
+REPORTS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("/receipts?id=p1&status=DELIVRD", {}),
+    ("/dlr?id=1234&type=1", {}),
+    ("/reports", {"json": {"results": [{"messageId": "OURS", "status": {"groupName": "DELIVERED"}}, {"messageId": "x", "status": {
+        "groupName": "NEVER HEARD"}}]}}),
+)  # fmt: skip
+
+
+def documented() -> list[dict[str, Any]]:
+    """The channels that docs/channel-types.md shows for SMS, as a POST has them."""
+    found = [json.loads(text) for text in blocks(ROOT / "docs" / "channel-types.md", "json")]
+    return [each for each in found if each["type"] == "http_api" and "outbound" in each["config"]]
+
+
+@pytest.mark.parametrize("n", range(len(ANSWERS)), ids=["JSON", "GET and a text", "lists"])
+async def test_documented_examples(
+    channels: Channels, sink: WebhookSink, session: aiohttp.ClientSession, provider: Provider, n: int
+) -> None:
+    assert len(documented()) == len(ANSWERS)
+    text = json.dumps(documented()[n]["config"]).replace("https://api.example.com", provider.url)
+    config = {**json.loads(text), "web_port": free_port(), "web_host": "127.0.0.1"}
+    channel = await (await channels.create("http_api", config)).running()
+    provider.answers = [(200, {}, ANSWERS[n])]
+    sent = await channel.send("27830001001", "100% & 💐", **{"from": "8110"})
+    await channel.event(sent["message_id"], "submitted")
+    method, path, headers, body = provider.asked[0]
+    asked = [
+        lambda: json.loads(body) == {"to": "27830001001", "from": "8110", "text": "100% & 💐"}
+        and headers["Authorization"] == "Bearer s3cr3t-key",
+        lambda: path == "/sendsms?user=acme&pass=s3cr3t-pass&to=27830001001&from=8110&text=100%25%20%26%20%F0%9F%92%90",
+        lambda: json.loads(body)["messages"][0]["destinations"] == [{"to": "27830001001", "messageId": sent["message_id"]}],
+    ]
+    assert asked[n](), provider.asked
+    assert method == ("GET" if n == 1 else "POST")
+    where, options = json.loads(json.dumps(REPORTS[n]).replace("OURS", sent["message_id"]))
+    assert (await ask(session, channel, where, **options))[0] == 200
+    await channel.event(sent["message_id"], "delivery_succeeded")
+    where, options = MO[n]
+    assert (await ask(session, channel, where, **options))[0] == 200
+    heard = await sink.wait_content("/mo", "hi 💐")
+    assert (heard["from"], heard["to"]) == ("2783", "8110")
+    assert "s3cr3t" not in json.dumps([await channel.get(), await channel.logs()])
+
+
 async def test_sms_both_ways_and_receipts(
     channels: Channels, sink: WebhookSink, session: aiohttp.ClientSession, provider: Provider
 ) -> None:
@@ -139,7 +194,7 @@ async def test_sms_both_ways_and_receipts(
     for wrong in ({"sms": {"from": "1"}}, {"sms": []}, {"sms": {"text": "x"}}):
         status, text = await ask(session, channel, "/sms", json=wrong)
         assert (status, "missing_parameter" in text) == (400, True)
-    for bad in (b"{", b"\xff\xfe", b"[" * 10_000, b'{"sms":' * 50, b"{" + b'"a":1,' * 20_000):
+    for bad in (b"{", b"\xff\xfe", b"[" * 10_000, b'{"sms":' * 50, b"{" + b'"a":1,' * 20_000, b'{"a":' * 30 + b"1" + b"}" * 30):
         assert (await ask(session, channel, "/sms", data=bad))[0] in (400, 413)
     assert [body["content"] for body in sink.bodies("/mo")] == ["reply 💐"]
     shown = json.dumps([await channel.get(), await channel.logs()])
@@ -156,14 +211,15 @@ async def test_sms_both_ways_and_receipts(
     [
         ([(400, {}, "no such number")], "rejected", "HTTP 400 no such number", 1),
         ([(200, {}, "ERR 12 barred")], "rejected", "HTTP 200 ERR 12 barred", 1),
-        ([(429, {"Retry-After": "0"}, "slow"), (503, {}, ""), (500, {}, "?")], "submitted", None, 4),
+        ([(404, {}, "who is open-sesame?")], "rejected", "HTTP 404 who is ********?", 1),
+        ([(429, {"Retry-After": "0"}, "slow"), (503, {"Retry-After": "²"}, ""), (500, {}, "?")], "submitted", None, 4),
         ([(401, {}, "who?"), (302, {"Location": "/elsewhere"}, "")], "submitted", None, 3),
         (["cut"], "submitted", None, 2),
         (["hang"], "submitted", None, 2),
         (["endless"], "submitted", None, 1),
         ([(200, {"Content-Encoding": "gzip"}, "not gzip")], "submitted", None, 1),
     ],
-    ids=["refused", "refused by its text", "busy", "a wrong password", "cut off", "hangs", "endless", "no gzip"],
+    ids=["refused", "refused by its text", "a secret told", "busy", "a wrong password", "cut off", "hangs", "endless", "no gzip"],
 )
 async def test_what_a_provider_answers(
     channels: Channels, provider: Provider, answers: list[Any], event_type: str, reason: str | None, requests: int
