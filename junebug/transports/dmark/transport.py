@@ -7,7 +7,7 @@ A request is transactionId (the session), msisdn, ussdServiceCode, ussdRequestSt
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from junebug.model.messages import UserMessage
 from junebug.transports.base import TransportContext
@@ -25,7 +25,7 @@ UNAVAILABLE = "The service is not available at the moment. Please try again late
 class DmarkTransport(HttpRpcTransport):
     config_schema = CONFIG_SCHEMA
     secrets = CHANNEL_TYPE.secrets
-    unavailable: ClassVar[Answer] = Answer(
+    unavailable = Answer(
         503, as_json(503, {"responseString": UNAVAILABLE, "action": "end"}).body, headers={"Retry-After": "1"}
     )
 

@@ -25,6 +25,7 @@ REPEATS_TTL = 3600.0
 """Seconds for which a message that the provider brings again is known by its id."""
 EARLY_PATIENCE = 5.0
 """A receipt may come before the answer that says the id: so many seconds are given to the messages that are being sent."""
+UNAVAILABLE = "The service is not available at the moment. Please try again later."
 NEEDED = ("from", "content", "session_id")
 """Of the parameters that the config names, what no request may lack, and which of them may be empty."""
 MAY_BE_EMPTY = ("content",)
@@ -43,6 +44,9 @@ class HttpApiTransport(HttpRpcTransport):
         self._outbound = Outbound(outbound) if outbound else None
         self._replies = bool(self._inbound.get("reply_in_response"))
         self._response: dict[str, Any] = self._inbound.get("response") or {}
+        if self._replies:  # somebody reads it
+            shown = self._answer(UNAVAILABLE, "close")
+            self.unavailable = Answer(503, shown.body, shown.content_type, self.unavailable.headers)
         self._sessions = Sessions(context.store, self._of(INBOUND, self._inbound, "session_timeout"), self._on_timeout)
         self._known_by = "message_id" if "message_id" in self._receipts.get("parameters", {}) else "provider_id"
         """What of a receipt says which message it tells of: ours, where the config names it."""

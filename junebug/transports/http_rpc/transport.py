@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -67,7 +67,7 @@ class HttpRpcTransport(Transport):
 
     window = 50
     send_timeout = WRITE_TIMEOUT + 5
-    unavailable: ClassVar[Answer] = Answer(503, headers={"Retry-After": "1"})
+    unavailable: Answer = Answer(503, headers={"Retry-After": "1"})
     """In the provider's form: the channel cannot take a request now."""
     takes_requests = True
     """At web_path."""
