@@ -18,6 +18,9 @@ from tests.harness import DEADLINE, Channel, WebhookSink, basic_authorization, f
 from tests.polling import eventually
 from tests.test_docs import ROOT, blocks
 
+SHARED_PORT = free_port()
+FLAGS = {"http-types-port": SHARED_PORT, "http-types-interface": "127.0.0.1"}
+
 
 @dataclass
 class Provider:
@@ -28,6 +31,8 @@ class Provider:
     """method, path and query, headers, body"""
     answers: list[Any] = field(default_factory=list)
     """What comes next: (status, headers, body); `hang`, `endless`, `cut`. Afterwards 200 with a new id."""
+    fails_on: str = "\0"
+    """What holds this is answered 500."""
 
     async def __aenter__(self) -> Provider:
         self._released = asyncio.Event()
@@ -51,6 +56,8 @@ class Provider:
         body = await request.text()
         self.asked.append((request.method, request.rel_url.raw_path_qs, dict(request.headers), body))
         answer = self.answers.pop(0) if self.answers else (200, {}, json.dumps({"messages": [{"id": f"p{len(self.asked)}"}]}))
+        if self.fails_on in body:
+            answer = (500, {}, "cannot do that")
         if answer == "hang":
             await self._released.wait()
         if answer == "cut":
@@ -292,3 +299,44 @@ async def test_ussd_in_the_response(channels: Channels, sink: WebhookSink, sessi
     orphan = await channel.send("2783", "nobody asked")
     event = await channel.event(orphan["message_id"], "rejected")
     assert event["event_details"]["reason"] == "Missing fields: in_reply_to"
+
+
+async def test_a_message_that_the_provider_fails_on_holds_up_no_other(channels: Channels, provider: Provider) -> None:
+    provider.fails_on = "poison"
+    channel = await (await channels.create("http_api", sms(provider))).running()
+    poison = await channel.send("27", "poison")
+    for n in range(15):
+        sent = await channel.send("27", str(n))
+        await channel.event(sent["message_id"], "submitted")
+    assert (await channel.message(poison["message_id"]))["events"] == []
+    await channel.modify(config={**(await channel.get())["config"], "on_unknown": "fail"})
+    event = await channel.event(poison["message_id"], "rejected")
+    assert event["event_details"]["reason"] == "Outcome unknown: HTTP 500 cannot do that"
+    assert (await channel.component("outbound"))["type"] == "outcome_unknown"
+
+
+async def test_each_channel_sees_its_own_requests(
+    channels: Channels, sink: WebhookSink, session: aiohttp.ClientSession, provider: Provider
+) -> None:
+    port = free_port()
+    config = sms(provider)
+    hosts = {host: await channels.create("http_api", {**config, "web_port": port, "web_host": host})
+             for host in ("127.0.0.1", "127.0.0.2")}  # fmt: skip
+    shared = {name: value for name, value in config.items() if name not in ("web_port", "web_host")}
+    behind = await channels.create("http_api", shared)
+    bases = {f"http://{host}:{port}": channel for host, channel in hosts.items()} | {f"http://127.0.0.1:{SHARED_PORT}": behind}
+    for channel in bases.values():
+        await channel.running()
+    for base, channel in bases.items():
+        message = {"id": "the same", "sms": {"from": base, "to": "8110", "text": "hi"}}
+        async with session.post(f"{base}/sms", json=message) as answer:
+            assert (answer.status, await answer.text()) == (200, "OK")
+        sent = await channel.send("27", "hi")
+        await channel.event(sent["message_id"], "submitted")
+        receipt = {"id": f"p{len(provider.asked)}", "state": "DELIVRD"}
+        for elsewhere in sorted(bases, key=base.__eq__):  # itself last
+            async with session.post(f"{elsewhere}/receipt", json=receipt) as answer:
+                assert answer.status == (200 if elsewhere == base else 404), elsewhere
+        await channel.event(sent["message_id"], "delivery_succeeded")
+    told = {body["from"]: body["channel_id"] for body in sink.bodies("/mo")}
+    assert told == {base: channel.id for base, channel in bases.items()}
