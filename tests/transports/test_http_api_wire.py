@@ -64,6 +64,7 @@ class House:
 
     def transport(self) -> HttpApiTransport:
         async def event(event: Event) -> None:
+            await self.may_go_on.wait()
             self.events.append(event)
 
         async def status(status: Status) -> None:
@@ -366,3 +367,17 @@ async def test_who_is_slow_endless_or_no_http_is_sent_away(monkeypatch: pytest.M
         assert house.messages == []
         assert b" 200 " in await house.post("/mo", '{"all": [{"f": "1", "c": "noch da \u2028 \\u0000 💐"}]}'.encode())
         assert house.messages[0].content == "noch da \u2028 \0 💐"
+
+
+async def test_receipts_that_rabbitmq_does_not_take_are_answered_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("junebug.transports.http_api.transport.RECEIPT_TIMEOUT", 0.5)
+    house = House({**config(), "max_pending_requests": 3})
+    house.store.kept["id:p1"] = "m1"
+    receipt = b'{"all": [{"id": "p1", "s": "D"}]}'
+    async with house.running():
+        house.may_go_on.clear()
+        answers = await asyncio.gather(*(house.post("/dlr", receipt) for _ in range(10)))
+        assert all(b" 503 " in each for each in answers)
+        house.may_go_on.set()
+        assert b" 200 " in await house.post("/dlr", receipt)
+    assert [event.user_message_id for event in house.events] == ["m1"]

@@ -23,6 +23,8 @@ from junebug.transports.sessions import Session, Sessions
 
 REPEATS_TTL = 3600.0
 """Seconds for which a message that the provider brings again is known by its id."""
+RECEIPT_TIMEOUT = 30.0
+"""Seconds in which RabbitMQ must have taken what a request with receipts says."""
 EARLY_PATIENCE = 5.0
 """A receipt may come before the answer that says the id: so many seconds are given to the messages that are being sent."""
 UNAVAILABLE = "The service is not available at the moment. Please try again later."
@@ -52,6 +54,7 @@ class HttpApiTransport(HttpRpcTransport):
         """What of a receipt says which message it tells of: ours, where the config names it."""
         self._arriving: set[str] = set()
         """The provider's ids of messages that RabbitMQ does not hold yet."""
+        self._receiving = 0
         self._being_sent: set[asyncio.Future[None]] = set()
         if self._outbound:
             self.window = self._outbound.option("window") + (self.window if self._replies else 0)
@@ -222,27 +225,38 @@ class HttpApiTransport(HttpRpcTransport):
     # --- receipts -----------------------------------------------------------------------------------------------------
 
     def more_handlers(self) -> dict[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]]:
-        return {self._receipts["path"]: self._receive_receipt} if self._receipts else {}
+        return {self._receipts["path"]: self._receive} if self._receipts else {}
 
-    async def _receive_receipt(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _receive(self, request: web.BaseRequest) -> web.StreamResponse:
+        unavailable = respond(type(self).unavailable)
+        if self._stopping or self._receiving >= self.option("max_pending_requests"):
+            return unavailable
+        self._receiving += 1
+        try:
+            async with asyncio.timeout(RECEIPT_TIMEOUT):
+                return respond(await self._on_receipts(request))
+        except (TimeoutError, StoreUnavailable):
+            return unavailable
+        finally:
+            self._receiving -= 1
+
+    async def _on_receipts(self, request: web.BaseRequest) -> Answer:
+        """Raises StoreUnavailable."""
         said = await self.look_at(request, checked=False)
         if isinstance(said, Answer):
-            return respond(said)
+            return said
         items = mapping.items(said, self._receipts.get("list"))
         if items is None:
-            return respond(self.refusal({"missing_parameter": [self._receipts["list"]]}))
+            return self.refusal({"missing_parameter": [self._receipts["list"]]})
         names: dict[str, str] = self._receipts["parameters"]
         receipts = [{each: mapping.value_at(item, name) for each, name in names.items()} for item in items]
         if missing := {names[each] for found in receipts for each in ("status", self._known_by) if not found[each]}:
-            return respond(self.refusal({"missing_parameter": sorted(missing)}))
-        try:
-            message_ids = await self._messages_of(receipts)
-        except StoreUnavailable:
-            return respond(self.unavailable)
+            return self.refusal({"missing_parameter": sorted(missing)})
+        message_ids = await self._messages_of(receipts)
         for found, message_id in zip(receipts, message_ids, strict=True):
             await self._report(found, message_id)
         is_any_known = any(message_ids) or not receipts
-        return respond(Answer(200) if is_any_known else Answer(404, "Unknown message\n", "text/plain"))
+        return Answer(200) if is_any_known else Answer(404, "Unknown message\n", "text/plain")
 
     async def _report(self, found: Mapping[str, str | None], message_id: str | None) -> None:
         word = found["status"] or ""
