@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from tests.blackbox.conftest import Channels
-from tests.harness import DEADLINE, Channel, WebhookSink, basic_authorization, free_port
+from tests.harness import DEADLINE, Channel, JunebugProcess, WebhookSink, basic_authorization, free_port
 from tests.polling import eventually
 from tests.test_docs import ROOT, blocks
 
@@ -143,7 +143,7 @@ def documented() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("n", range(len(ANSWERS)), ids=["JSON", "GET and a text", "lists"])
 async def test_documented_examples(
-    channels: Channels, sink: WebhookSink, session: aiohttp.ClientSession, provider: Provider, n: int
+    jb: JunebugProcess, channels: Channels, sink: WebhookSink, session: aiohttp.ClientSession, provider: Provider, n: int
 ) -> None:
     assert len(documented()) == len(ANSWERS)
     text = json.dumps(documented()[n]["config"]).replace("https://api.example.com", provider.url)
@@ -169,6 +169,7 @@ async def test_documented_examples(
     heard = await sink.wait_content("/mo", "hi 💐")
     assert (heard["from"], heard["to"]) == ("2783", "8110")
     assert "s3cr3t" not in json.dumps([await channel.get(), await channel.logs()])
+    assert "s3cr3t" not in jb.output()
 
 
 async def test_sms_both_ways_and_receipts(

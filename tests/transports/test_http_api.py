@@ -177,6 +177,8 @@ INBOUND = {"parameters": {"from": "f", "content": "c"}}
         ({"outbound": {**OUTBOUND, "headers": {"authorization": "x"}, "username": "u", "password": "p"}},
          {"outbound.headers": "give one of them"}),
         ({"outbound": {**OUTBOUND, "username": "u:v", "password": "p"}}, {"outbound.username": "colon"}),
+        ({"outbound": {**OUTBOUND, "secrets": {"a": "b", "c": "********"}}}, {"outbound.secrets.c": "give each of them"}),
+        ({"outbound": {**OUTBOUND, "secrets": "********"}}, {"outbound.secrets": "masked"}),
         ({"outbound": {**OUTBOUND, "success_path": "a"}}, {"outbound.success_values": "belong together"}),
         ({"outbound": {**OUTBOUND, "retry_pattern": "*"}}, {"outbound.retry_pattern": "no regular expression"}),
         ({"outbound": {"url": "https://a b.example/{to}"}}, {"outbound.url": "host"}),

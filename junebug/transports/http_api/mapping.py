@@ -11,6 +11,7 @@ import orjson
 import re2
 
 from junebug.errors import InvalidChannelConfig
+from junebug.logs.redaction import REDACTED
 from junebug.model import templates, urls
 from junebug.model.messages import is_deeper
 from junebug.transports import http_rpc
@@ -146,11 +147,13 @@ def _problems(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _outbound_problems(outbound: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    secrets = outbound.get("secrets")
-    names = (*OWN_VARIABLES, *secrets) if isinstance(secrets, dict) else OWN_VARIABLES
-    for name in secrets if isinstance(secrets, dict) else ():
+    secrets = outbound.get("secrets", {})
+    names = (*OWN_VARIABLES, *secrets)
+    for name in secrets:
         if not _VARIABLE.fullmatch(f"{{{name}}}") or name in OWN_VARIABLES:
             yield f"outbound.secrets.{name}", "expected a name of letters, digits and _ that no variable has"
+        if secrets[name] == REDACTED:
+            yield f"outbound.secrets.{name}", "the mask stands for all secrets, not for one: give each of them"
     try:
         templates.check(outbound["url"], names)
         if urls.masked(outbound["url"]) != outbound["url"]:
