@@ -6,13 +6,13 @@ events, as the worker posts them.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
 from junebug import names
 from junebug.errors import ApiUsageError, InvalidBody, MessageTooLong
@@ -227,7 +227,7 @@ def new_reply(
 ) -> UserMessage:
     """The outbound message that answers `inbound`: its addresses swapped; `from` and `group` override."""
     message = new_message(body, channel, expires_at, **own)
-    return dataclasses.replace(
+    return replace(
         message, to_addr=inbound.from_addr,
         from_addr=inbound.to_addr if message.from_addr is None else message.from_addr,
         group=inbound.group if message.group is None else message.group, in_reply_to=inbound.message_id,
@@ -243,7 +243,7 @@ def with_event_url(message: UserMessage) -> UserMessage:
     said = {"from": message.from_addr, "to": message.to_addr, "content": message.content, "group": message.group,
             "reply_to": message.in_reply_to}  # fmt: skip
     try:
-        return dataclasses.replace(message, event_url=templates.expand_message(message.event_url, said))
+        return replace(message, event_url=templates.expand_message(message.event_url, said))
     except ValueError as error:
         raise ApiUsageError(f'"event_url": {error}') from None
 

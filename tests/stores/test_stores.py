@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from junebug import names
 from junebug.config.declaration import RedisSettings, Settings
@@ -229,7 +230,7 @@ async def test_a_repeated_event_is_kept_once_and_all_are_in_order(store: Stores)
 async def test_an_older_status_never_replaces_a_newer_one(store: Stores) -> None:
     await store.channels.create(spec())
     new = Status(channel_id="c", component="worker", status="ok", type="running", message="")
-    old = dataclasses.replace(new, type="died", status="down", timestamp="2020-01-01 00:00:00.000000")
+    old = replace(new, type="died", status="down", timestamp="2020-01-01 00:00:00.000000")
     assert await store.statuses.put(new)
     assert not await store.statuses.put(old)
     assert (await store.statuses.components("c"))["worker"]["type"] == "running"
