@@ -38,7 +38,7 @@ class ChannelType:
 
     `transport`: where its Transport class is, `package.module:Class`.
     `config_schema`: JSON Schema (2020-12) of a channel's `config`.
-    `secrets`: names of config fields never to be shown; a dot leads into an object.
+    `secrets`: names of config fields never to be shown, texts or objects of such; a dot leads into an object.
     """
 
     name: str
@@ -53,6 +53,8 @@ class ChannelType:
     check_message: str = ""
     """For what no schema can say: a function of (config, UserMessage), named likewise, that the API asks before it takes a
     message. It raises MessageTooLong for what can never be sent, or Rejected for its channel_data."""
+    character_limit: int = 0
+    """Of a channel that has none of its own: characters in a message at the most; 0: any number."""
     show_log: str = ""
     """A function of (config, entry), named likewise, by which the API shows an entry of a channel's log: what is logged for
     each message is written as briefly as may be."""
@@ -95,6 +97,10 @@ class Registry:
             raise InvalidChannelType(
                 f"Invalid channel type {name!r}, must be one of: {', '.join(self.names())}"
             ) from None
+
+    def character_limit(self, name: str) -> int:
+        """Of a channel of this type that says nothing; 0: none."""
+        return self._types[name].character_limit if name in self._types else 0
 
     def validate_config(self, name: str, config: dict[str, Any]) -> None:
         """Raises InvalidChannelType or InvalidChannelConfig; the latter names each field that is wrong, not its value."""
@@ -174,7 +180,8 @@ class Registry:
         """The secrets themselves, for a channel's log, which must mask them wherever they turn up."""
         others = (settings.callback_secret, spec.callback_secret, spec.mo_url_auth_token, *settings.server_passwords)
         found = (*(_lookup(spec.config, path) for path in self._secrets(spec.type)), *others)
-        return [value for value in found if isinstance(value, str) and value]
+        texts = [text for value in found for text in (value.values() if isinstance(value, dict) else (value,))]
+        return [text for text in texts if isinstance(text, str) and text]
 
     def _secrets(self, name: str) -> list[list[str]]:
         return [secret.split(".") for secret in self._types[name].secrets] if name in self._types else []

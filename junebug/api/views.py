@@ -178,10 +178,11 @@ def check_destination(spec: ChannelSpec) -> None:
         raise ApiUsageError('This channel has no "mo_url" or "amqp_queue"')
 
 
-def check_sendable(body: Mapping[str, Any], spec: ChannelSpec) -> None:
+def check_sendable(body: Mapping[str, Any], spec: ChannelSpec, default_limit: int) -> None:
     """Whether this channel takes it. Raises ApiUsageError, MessageTooLong."""
     check_destination(spec)
-    length, limit = len(body["content"] or ""), spec.character_limit
+    length = len(body["content"] or "")
+    limit = default_limit if spec.character_limit is None else spec.character_limit
     if limit and length > limit:
         raise MessageTooLong(
             f"The message content is of length {length}, which is greater than the character limit of {limit}"

@@ -145,6 +145,7 @@ class ChannelWorker:
             context = TransportContext(self._channel, spec.type, config, *publish, store, self._rate_limit.permit)
             context.own = self._life.tasks.own
             context.may_begin = functools.partial(self._context.suspects.begin, "provider")
+            context.door = self._settings.door
             context.set_aside = functools.partial(self._context.bury, names.inbound_queue(self._channel))
             self._transport = transport_class(context)
             async with asyncio.timeout(TRANSPORT_START_TIMEOUT):
@@ -193,6 +194,9 @@ class ChannelWorker:
         def left(share: float) -> float:
             return max(0.1, (ends - time.monotonic()) * share)
 
+        if self._transport:
+            share = left(0.4)
+            await bounded("requests", self._transport.finish(share), share + 0.5)
         self._rate_limit.close()
         if self._answers:
             await bounded("answers", self._answers.end(), left(0.2))
