@@ -199,7 +199,7 @@ FLOORS = (
     {"errors", "names", "runtime", "logs"},
     {"model", "config"},
     {"amqp", "stores", "smpp", "registry", "embedded", "plugin"},
-    {"transports"},
+    {"transports", "plugins"},
     {"api", "worker", "supervisor"},
     {"cli"},
 )
