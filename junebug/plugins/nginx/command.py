@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -13,6 +14,8 @@ from junebug.errors import PluginError
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 """Where Debian has nginx; not in everybody's PATH."""
 LONGEST_ERROR = 500
+_STAMP = re.compile(r"^(?:nginx: )?(?:[\d/]+ [\d:]+ )?(\[\w+\] )(?:\d+#\d+: )?")
+"""`nginx: [emerg] ` on the terminal, `2026/11/26 16:55:50 [emerg] 20055#20055: ` in the log, which may be the terminal."""
 
 
 class NginxCommand:
@@ -54,7 +57,7 @@ class NginxCommand:
 
 
 def _shortened(output: str) -> str:
-    """The lines that say what is wrong, or all where none seems to."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    wrong = [line for line in lines if any(level in line for level in ("[emerg]", "[alert]", "[crit]", "[error]"))]
-    return " | ".join(wrong or lines)[:LONGEST_ERROR]
+    """The lines that say what is wrong, or all where none seems to: the same fault gives the same text."""
+    lines = [_STAMP.sub(r"\1", line.strip()) for line in output.splitlines() if line.strip()]
+    wrong = [line for line in lines if line.startswith(("[emerg]", "[alert]", "[crit]", "[error]"))]
+    return " | ".join(dict.fromkeys(wrong or lines))[:LONGEST_ERROR]

@@ -35,6 +35,7 @@ MOST_REFUSED = 20
 MOST_TOLD = 5
 SAMPLE = Location("/sample", "/sample", 1)
 _SPECIAL = re.compile(r"""[\s;{}"'$#*?\[\]\\]""")
+_VARIABLE = re.compile(r"%(?:%|\((\w+)\)s|\S{0,20})")
 
 Files = dict[Path, str | None]
 """Path -> what is in the file, or is to be; None: there is none."""
@@ -195,12 +196,17 @@ def _read(option: str, path: str) -> str:
 
 
 def _filled(option: str, path: str, template: str, variables: Mapping[str, str]) -> str:
-    """The template with `%(name)s` replaced, as Junebug 0.1.11 did."""
-    try:
-        return template % variables
-    except (KeyError, TypeError, ValueError) as error:
+    """The template with each `%(name)s` replaced, as Junebug 0.1.11 did."""
+
+    def value(found: re.Match[str]) -> str:
+        if found[0] == "%%":
+            return "%"
+        if found[1] in variables:
+            return variables[found[1]]
         known = ", ".join(f"%({name})s" for name in variables)
-        raise PluginError(f"{option}: {path} has no right form ({error}): it may have {known}; %% is a percent sign") from None
+        raise PluginError(f"{option}: {path} has {found[0]!r}, which is none of {known}; a percent sign is written %%")
+
+    return _VARIABLE.sub(value, template)
 
 
 def _marked(what: str, text: str) -> str:
