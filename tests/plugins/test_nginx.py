@@ -380,7 +380,8 @@ def test_a_wrong_option_is_named(options: dict[str, Any], told: str) -> None:
 def test_a_template_that_cannot_be_filled_is_named(text: str, option: str, short_dir: Path) -> None:
     template = short_dir / "template"
     template.write_text(text)
-    with pytest.raises(PluginError, match=rf"^{option}: {template} has '%.*', which is none of %.*; a percent sign is written %%$"):
+    told = rf"^{option}: {template} has '%.*', which is none of %.*; a percent sign is written %%$"
+    with pytest.raises(PluginError, match=told):
         NginxPlugin().start_plugin({"type": "x", option: str(template)}, Settings())
 
 
