@@ -22,7 +22,7 @@ from junebug.config.declaration import Settings
 from junebug.errors import ConfigError, InvalidBody, InvalidChannelConfig, InvalidChannelType, Rejected
 from junebug.logs.redaction import REDACTED
 from junebug.model.messages import UserMessage
-from junebug.model.spec import ChannelSpec
+from junebug.model.spec import PUBLIC_HTTP, ChannelSpec
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -56,17 +56,6 @@ class ChannelType:
     show_log: str = ""
     """A function of (config, entry), named likewise, by which the API shows an entry of a channel's log: what is logged for
     each message is written as briefly as may be."""
-
-
-PUBLIC_HTTP = {
-    "type": "object",
-    "properties": {
-        "enabled": {"type": ["boolean", "null"]},
-        "web_path": {"type": ["string", "null"]},
-        "web_port": {"type": ["integer", "null"], "minimum": 1, "maximum": 65535},
-    },
-    "additionalProperties": False,
-}
 
 
 class Registry:

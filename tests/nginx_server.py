@@ -48,7 +48,9 @@ class NginxServer(Server):
         self.config_file.write_text(CONFIG.format(directory=self.directory, port=self.port, user=user))
 
     def programs(self) -> tuple[ServerProgram, ...]:
-        command = (str(shutil.which("nginx", path=SYSTEM_PATH)), "-p", str(self.directory), "-c", str(self.config_file))
+        nginx = shutil.which("nginx", path=SYSTEM_PATH)
+        assert nginx, "nginx is not installed: run etc/install-system-packages tests"
+        command = (nginx, "-p", str(self.directory), "-c", str(self.config_file))
         return (ServerProgram("nginx", command, {}, priority=0),)
 
     def answers(self) -> bool:

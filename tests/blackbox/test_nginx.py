@@ -126,6 +126,10 @@ async def test_channels_are_proxied_changed_and_removed(channels: Channels, ngin
     await becomes(nginx, "/first", NOT_FOUND)
     await hidden.modify(config={**hidden.created["config"], "public_http": {"web_path": "/shown"}})
     await becomes(nginx, "/shown", SERVED)
+    await hidden.modify(public_http={"enabled": False}, config={**hidden.created["config"], "public_http": None})
+    await becomes(nginx, "/shown", NOT_FOUND)
+    await hidden.modify(public_http=None)
+    await becomes(nginx, "/firstborn", SERVED)
     await second.delete()
     await becomes(nginx, "/no/slash", NOT_FOUND)
     assert nginx.location_files() == {f"{first.id}.conf", f"{hidden.id}.conf"}
@@ -167,10 +171,11 @@ async def test_what_is_wrong_is_told_and_stops_no_channel(channels: Channels, ng
 
 @pytest.mark.parametrize("value", [{"enabled": "no"}, {"web_port": "x"}, {"hidden": True}, "off"])
 async def test_a_public_http_of_a_wrong_form_is_refused_by_the_api(api: Api, value: Any) -> None:
-    config = {"web_path": "/a", "web_port": free_port(), "public_http": value}
-    answer = await api.post("/channels/", {"type": TYPE, "config": config, "mo_url": "http://127.0.0.1:1/"})
-    assert answer.status == 400
-    assert "config.public_http" in str(answer.errors)
+    config = {"web_path": "/a", "web_port": free_port()}
+    for body in ({"config": {**config, "public_http": value}}, {"config": config, "public_http": value}):
+        answer = await api.post("/channels/", {"type": TYPE, **body})
+        assert answer.status == 400
+        assert "public_http" in str(answer.errors)
 
 
 async def test_an_error_in_nginx_config_is_told_and_what_worked_works_on(

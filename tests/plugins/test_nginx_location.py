@@ -52,6 +52,27 @@ def test_what_is_exposed(config: dict[str, Any], expected: Location | None) -> N
 
 
 @rows(
+    ("beside", "within", "expected"),
+    [
+        (None, None, Location("/a", "/a", 1)),
+        ({"enabled": False}, None, None),
+        ({"enabled": False}, {"web_path": "/b"}, None),
+        ({"enabled": False}, {"enabled": True}, Location("/a", "/a", 1)),
+        ({"enabled": False}, {"enabled": None}, None),
+        ({"web_path": "/b", "web_port": 2}, {"web_path": "/c"}, Location("/c", "/a", 2)),
+    ],
+)
+def test_public_http_beside_the_config_is_the_default_of_that_within(beside: Any, within: Any, expected: Location | None) -> None:
+    assert location_of({"web_path": "/a", "web_port": 1, "public_http": within}, beside) == expected
+
+
+@rows("beside", ["off", [], False, 0])
+def test_a_public_http_beside_the_config_that_is_no_object_exposes_nothing(beside: Any) -> None:
+    with pytest.raises(PluginError, match="^public_http: "):
+        location_of({"web_path": "/a", "web_port": 1}, beside)
+
+
+@rows(
     ("external", "internal", "variables"),
     [
         ("/a", "/a", ("/a", "http://127.0.0.1:9/a", "/a/", "http://127.0.0.1:9/a/")),

@@ -44,13 +44,12 @@ class Location:
         }
 
 
-def location_of(config: Mapping[str, Any]) -> Location | None:
-    """None: this is no HTTP channel, or it is not to be exposed. Raises PluginError that names the option which is wrong."""
-    public = config.get("public_http")
-    if public is None:
-        public = {}
-    if not isinstance(public, dict):
-        raise PluginError("public_http: expected an object with web_path, web_port or enabled")
+def location_of(config: Mapping[str, Any], public_http: Any = None) -> Location | None:
+    """None: this is no HTTP channel, or it is not to be exposed. `public_http`: the channel's own, beside its config.
+
+    Raises PluginError that names the option which is wrong.
+    """
+    public = {**_options(public_http), **_options(config.get("public_http"))}
     enabled = public.get("enabled")
     if enabled is False:
         return None
@@ -65,10 +64,16 @@ def location_of(config: Mapping[str, Any]) -> Location | None:
     return Location(external, external if own is None else _path("web_path", own), _port(port_name, port))
 
 
+def _options(public_http: Any) -> dict[str, Any]:
+    """Null counts as not given."""
+    if not isinstance(public_http, dict | None):
+        raise PluginError("public_http: expected an object with web_path, web_port or enabled; the channel is not exposed")
+    return {option: value for option, value in (public_http or {}).items() if value is not None}
+
+
 def _given(config: Mapping[str, Any], public: Mapping[str, Any], option: str) -> tuple[str, Any]:
-    """Name and value: that of `public_http` goes first, null counts as not given."""
-    value = public.get(option)
-    return (option, config.get(option)) if value is None else (f"public_http.{option}", value)
+    """Name and value: that of `public_http` goes first."""
+    return (f"public_http.{option}", public[option]) if option in public else (option, config.get(option))
 
 
 def _path(name: str, value: Any) -> str:

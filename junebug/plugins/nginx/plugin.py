@@ -89,7 +89,7 @@ class NginxPlugin(JunebugPlugin):
     def channel_started(self, channel: ChannelSpec) -> None:
         """Raises PluginError when its config says something that nginx is not to be told."""
         self._locations.pop(channel.id, None)
-        if location := location_of(channel.config):
+        if location := location_of(channel.config, channel.public_http):
             self._locations[channel.id] = location
 
     def channel_stopped(self, channel: ChannelSpec) -> None:
