@@ -162,7 +162,7 @@ class _PluginThread:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._one_at_a_time = asyncio.Lock()
-        threading.Thread(target=self._loop.run_forever, name="plugin", daemon=True).start()
+        threading.Thread(target=self._live, name="plugin", daemon=True).start()
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> BaseException | None:
         """What it raised: SystemExit, too, ends nobody."""
@@ -179,7 +179,16 @@ class _PluginThread:
 
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), self._loop))
 
+    def _live(self) -> None:
+        self._loop.run_forever()
+        if left := asyncio.all_tasks(self._loop):
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self._loop.close()
+
     def end(self) -> None:
+        """What still runs there is cancelled."""
         self._loop.call_soon_threadsafe(self._loop.stop)
 
 
