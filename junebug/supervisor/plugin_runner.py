@@ -34,8 +34,8 @@ RETRY = 30.0
 """Seconds before a `settled` that failed is tried again."""
 MAX_WAITING = 5_000
 """Calls that may wait for a slow plugin; what comes beyond is logged and left out."""
-MOST_SHOWN = 10
-"""Problems of one plugin in `/health`."""
+MOST_SHOWN, MOST_KEPT, LONGEST_MESSAGE = 10, 1000, 1000
+"""Problems of one plugin in `/health`, and here: the oldest go first. Characters of each."""
 
 
 class PluginRunner:
@@ -144,6 +144,8 @@ class PluginRunner:
             "method": method, **({"channel_id": channel} if channel else {}), "message": message,
             "since": format_timestamp(datetime.now(UTC)),
         }  # fmt: skip
+        if len(self._problems) > MOST_KEPT:
+            del self._problems[next(iter(self._problems))]
         self._on_change()
 
     def _put(self, call: tuple[str, ChannelSpec] | None, channel: str | None) -> None:
@@ -195,6 +197,6 @@ class _PluginThread:
 def _told(error: BaseException) -> str:
     """Of an error that is none of ours: where it was raised, not what it said, which could quote a channel's config."""
     if isinstance(error, JunebugError):
-        return str(error)
+        return str(error)[:LONGEST_MESSAGE]
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {frame.filename}:{frame.lineno}"
