@@ -152,6 +152,7 @@ DELETED_LOGS = "deleted_logs"  # sorted set: id of a deleted channel whose log f
 EPOCH = "channel_epoch"  # written by the reconciler when it starts: gone means that Redis was emptied under us
 CHANGES = "channel_changes:"
 ALL_CHANGES = f"{CHANGES}*"  # pattern of all pub/sub topics that `change_topic` makes
+PLUGINS = "junebug_plugins"  # string: how the plugins do, as JSON; with a TTL
 HEALTH = "junebug_health"  # string, written and forgotten: whether Redis takes what is written
 
 channel_properties = _one(":properties")  # string: the channel's properties as JSON

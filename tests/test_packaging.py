@@ -200,7 +200,7 @@ FLOORS = (
     {"model", "config"},
     {"amqp", "stores", "smpp", "registry", "embedded", "plugin"},
     {"door"},
-    {"transports"},
+    {"transports", "plugins"},
     {"api", "worker", "supervisor"},
     {"cli"},
 )

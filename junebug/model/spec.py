@@ -8,8 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-RESTARTING_PROPERTIES = frozenset({"type", "config"})
+RESTARTING_PROPERTIES = frozenset({"type", "config", "public_http"})
 """A change of one of these starts the channel afresh; any other is applied by the running worker."""
+
+PUBLIC_HTTP: dict[str, Any] = {
+    "type": ["object", "null"],
+    "properties": {
+        "enabled": {"type": ["boolean", "null"]},
+        "web_path": {"type": ["string", "null"]},
+        "web_port": {"type": ["integer", "null"], "minimum": 1, "maximum": 65535},
+    },
+    "additionalProperties": False,
+}
+"""JSON Schema (spec 1.9.4). Junebug 0.1.11 read it beside `config`, its documentation has it within: both are taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +41,8 @@ class ChannelSpec:
     character_limit: int | None = None
     callback_secret: str | None = None
     """Signs callbacks (Standard Webhooks); None: the setting of that name does."""
+    public_http: dict[str, Any] | None = None
+    """How the nginx plugin is to expose the channel, as PUBLIC_HTTP says; what `config` has under this name goes first."""
     paused: bool | None = None
     """Nothing is sent. Set by the API's pause and resume, not a property that users give."""
     given: frozenset[str] = field(default=frozenset(), compare=False)

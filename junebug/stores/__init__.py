@@ -14,6 +14,7 @@ from junebug.stores.delay_queues import DelayQueueStore
 from junebug.stores.idempotency import IdempotencyStore
 from junebug.stores.inbound import InboundStore
 from junebug.stores.outbound import OutboundStore
+from junebug.stores.plugins import PluginStore
 from junebug.stores.rates import RateStore
 from junebug.stores.statuses import StatusStore
 from junebug.stores.transport import TransportStore
@@ -32,6 +33,7 @@ class Stores:
         self.idempotency = IdempotencyStore(self._redis, settings.outbound_message_ttl)
         self.delay_queues = DelayQueueStore(self._redis)
         self.statuses = StatusStore(self._redis)
+        self.plugins = PluginStore(self._redis)
         self.rates = RateStore(self._redis, settings.metric_window)
 
     def transport(self, channel: str) -> TransportStore:
