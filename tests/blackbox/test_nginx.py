@@ -28,7 +28,7 @@ from tests.servers import RabbitmqServer, RedisServer
 TYPE, CONFIG = "web", {"name": "here"}
 CHANNELS = "web:tests.blackbox.channel_types.WebTransport"
 PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
-SERVED, NOT_FOUND, NOBODYS, BAD_GATEWAY = 200, 404, 418, 502
+SERVED, BAD_REQUEST, NOT_FOUND, NOBODYS, BAD_GATEWAY = 200, 400, 404, 418, 502
 
 
 def example(language: str, word: str) -> str:
@@ -138,16 +138,20 @@ async def test_channels_are_proxied_changed_and_removed(channels: Channels, ngin
 
 
 async def test_a_message_from_outside_is_answered(channels: Channels, nginx: NginxServer, sink: WebhookSink) -> None:
-    """The channel of the docs, its port another."""
+    """The channel of the docs, its port another: dmark, whose provider calls from outside."""
     documented = json.loads(example("json", "web_path"))
-    config = {**CONFIG, **documented["config"], "web_port": free_port()}
-    channel = await (await channels.create(TYPE, config)).running()
+    assert documented["type"] == "dmark"
+    config = {**documented["config"], "web_port": free_port(), "web_host": "127.0.0.1"}
+    channel = await (await channels.create("dmark", config)).running()
     path = documented["config"]["public_http"]["web_path"]
-    await becomes(nginx, path, SERVED)
-    asked = asyncio.create_task(ask(nginx, f"{path}?content=What%20now%3F"))
-    received = await sink.wait_content("/mo", "What now?")
-    await channel.send(content="Wait", reply_to=received["message_id"])
-    assert await asked == (SERVED, "Wait")
+    await becomes(nginx, path, BAD_REQUEST)  # it is dmark that refuses a request without parameters
+    query = "transactionId=t&msisdn=27&ussdServiceCode=*1%23&transactionTime=n&ussdRequestString=&creationTime=n&response=false"
+    asked = asyncio.create_task(ask(nginx, f"{path}?{query}"))
+    received = await sink.wait_for("/mo", lambda body: body["channel_id"] == channel.id)
+    assert (received["from"], received["channel_data"]["session_event"]) == ("27", "new")
+    await channel.send(content="What now?", reply_to=received["message_id"])
+    status, answer = await asked
+    assert (status, json.loads(answer)) == (SERVED, {"responseString": "What now?", "action": "request"})
 
 
 async def test_what_is_wrong_is_told_and_stops_no_channel(channels: Channels, nginx: NginxServer, api: Api) -> None:
