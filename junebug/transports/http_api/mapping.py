@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 import orjson
 import re2
 
-from junebug.errors import InvalidChannelConfig, MalformedMessage
+from junebug.errors import InvalidChannelConfig
 from junebug.model import templates, urls
 from junebug.model.messages import is_deeper
 from junebug.transports import http_rpc
@@ -18,9 +18,15 @@ from junebug.transports.http_api import OWN_VARIABLES
 from junebug.transports.http_rpc import parameters
 
 DEEPEST = 20
+PATTERNS = ("success_pattern", "reject_pattern", "retry_pattern", "id_pattern")
 _VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_INDEX = re.compile("[0-9]{1,5}")
 _BODIES = ("form", "json", "xml")
+_FRAMING = frozenset(
+    ("connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
+)  # fmt: skip
+"""Headers that say where a request ends, or what becomes of its connection: not the config's business."""
 
 
 # --- what comes -------------------------------------------------------------------------------------------------------
@@ -32,30 +38,37 @@ def read(query: str, body: bytes, content_type: str) -> dict[str, Any]:
     if content_type != parameters.FORM and body.lstrip()[:1] in (b"{", b"["):
         loaded = orjson.loads(body)
         if is_deeper(loaded, body, DEEPEST):
-            raise MalformedMessage(f"nested deeper than {DEEPEST} levels")
+            raise ValueError(f"nested deeper than {DEEPEST} levels")
         items = enumerate(loaded) if isinstance(loaded, list) else loaded.items()
         said |= {str(name): value for name, value in items}
     return said
 
 
+def items(said: Mapping[str, Any], path: str | None) -> list[Any] | None:
+    """What a request brings: itself, or where `path` is given the list that stands there. None: there is none."""
+    if path is None:
+        return [said]
+    found = _at(said, path)
+    return found if isinstance(found, list) else None
+
+
 def value_at(said: Any, path: str) -> str | None:
     """The text at a path such as `sms.0.text`; a name may hold dots itself. None: there is none."""
+    value = _at(said, path)
+    return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _at(said: Any, path: str) -> Any:
     if isinstance(said, dict) and path in said:
-        return _text(said[path])
+        return said[path]
     for part in path.split("."):
         if isinstance(said, dict):
             said = said.get(part)
-        elif isinstance(said, list) and part.isdigit() and len(part) < 6 and int(part) < len(said):
+        elif isinstance(said, list) and _INDEX.fullmatch(part) and int(part) < len(said):
             said = said[int(part)]
         else:
             return None
-    return _text(said)
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return orjson.dumps(value).decode()
+    return said
 
 
 # --- what goes --------------------------------------------------------------------------------------------------------
@@ -115,6 +128,10 @@ def _problems(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if inbound.get("reply_in_response") and "{content}" not in texts:
             yield "inbound.response", "body or json must hold {content}, the application's reply"
         yield from _unknown("inbound.response", texts, ("content", "action"))
+        if "json" in response.get("content_type", "") and "body" in response:
+            yield "inbound.response", "a body of JSON is said in json, where values cannot change what stands around them"
+        if inbound.get("reply_in_response") and "list" in inbound:
+            yield "inbound.list", "a response holds one reply only: not together with reply_in_response"
         if "session_event" in inbound["parameters"] and not inbound.get("session_events"):
             yield "inbound.session_events", "is needed to understand the parameter session_event"
     if outbound:
@@ -136,10 +153,9 @@ def _outbound_problems(outbound: Mapping[str, Any]) -> Iterator[tuple[str, str]]
             yield f"outbound.secrets.{name}", "expected a name of letters, digits and _ that no variable has"
     try:
         templates.check(outbound["url"], names)
-        if not templates.is_template(outbound["url"]) and urls.parse(outbound["url"]).authorization:
+        if urls.masked(outbound["url"]) != outbound["url"]:
             raise ValueError("who we are is said in username and password, or in secrets")
-        if "@" in outbound["url"].partition("://")[2].partition("/")[0]:
-            raise ValueError("who we are is said in username and password, or in secrets")
+        urls.parse(templates.expand(outbound["url"], {}))
     except ValueError as error:
         yield "outbound.url", str(error)
     given = [name for name in _BODIES if name in outbound]
@@ -152,9 +168,17 @@ def _outbound_problems(outbound: Mapping[str, Any]) -> Iterator[tuple[str, str]]
     for name, value in outbound.get("headers", {}).items():
         if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", name) or urls.CONTROL.search(value):
             yield "outbound.headers", "expected names and values as HTTP has them (RFC 9110)"
+        if name.lower() in _FRAMING:
+            yield "outbound.headers", f"{name} is not to be set: Junebug does"
+        if name.lower() == "authorization" and outbound.get("username"):
+            yield "outbound.headers", f"{name} is what username and password make: give one of them"
     if bool(outbound.get("username")) != bool(outbound.get("password")):
         yield "outbound.password", "username and password belong together"
-    for name in ("success_pattern", "reject_pattern", "id_pattern"):
+    if ":" in outbound.get("username", ""):
+        yield "outbound.username", "a user name with a colon cannot be sent (RFC 7617)"
+    if ("success_path" in outbound) != ("success_values" in outbound):
+        yield "outbound.success_values", "success_path and success_values belong together"
+    for name in PATTERNS:
         if name in outbound:
             yield from _pattern_problems(f"outbound.{name}", outbound[name], groups=name == "id_pattern")
     if "id_path" in outbound and "id_pattern" in outbound:
