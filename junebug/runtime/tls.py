@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,11 @@ class TlsOptions:
     key_file: str | None = None
     key_passphrase: str | None = field(default=None, repr=False)
     verify: bool = True
+
+    @classmethod
+    def from_config(cls, option: bool | dict[str, Any] | None) -> Self | None:
+        """What a channel's option `tls` says: true, or an object of these; None: no TLS."""
+        return cls(**option) if isinstance(option, dict) else cls() if option else None
 
 
 class TlsError(Exception):
