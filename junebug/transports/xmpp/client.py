@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -28,6 +29,8 @@ LARGEST_STANZA = 2**20
 DEEPEST = 100
 """Elements in one another, likewise."""
 CLOSE_TIMEOUT = 1.0
+FOREVER = 1_000_000
+"""Seconds: slixmpp's own limit for an answer would count while nothing is read, too."""
 LONGEST_TEXT = 300
 """Characters of what a server says of an error that go into a status."""
 NO_WAY_IN = "The server offers no way to log in on this connection that we would take: it, or the option tls, wants TLS"
@@ -57,6 +60,7 @@ class XmppClient(slixmpp.ClientXMPP):
         self._unfinished = 0
         """Octets since the last whole stanza."""
         self._why: LinkDown | None = None
+        self._paused, self._resumed_at = False, 0.0
         for name in ("xep_0030", "xep_0199", "xep_0184"):
             self.register_plugin(name)
         for name in ("Presence", "Stream Error", "Roster Update"):
@@ -126,6 +130,7 @@ class XmppClient(slixmpp.ClientXMPP):
 
     def pause(self, paused: bool) -> None:
         """Read no more, or go on."""
+        self._paused, self._resumed_at = paused, asyncio.get_running_loop().time()
         transport = self.transport
         if transport and not transport.is_closing():
             (transport.pause_reading if paused else transport.resume_reading)()
@@ -137,19 +142,20 @@ class XmppClient(slixmpp.ClientXMPP):
 
         Raises LinkDown: the connection is gone, or the server silent.
         """
+        loop = asyncio.get_running_loop()
         ping: Any = self.Iq(stype="get", sto=self.boundjid.domain)
         ping.enable("ping")
-        answer: asyncio.Future[Any] = ping.send(timeout=timeout)
-        await asyncio.wait([answer, self.lost], return_when=asyncio.FIRST_COMPLETED)
+        answer: asyncio.Future[Any] = ping.send(timeout=FOREVER)
+        asked = loop.time()
+        while not answer.done() and not self.lost.done():
+            left = timeout if self._paused else max(asked, self._resumed_at) + timeout - loop.time()
+            if left <= 0:
+                raise LinkDown("connection_lost", f"The server has been silent for {timeout:g} seconds")
+            await asyncio.wait([answer, self.lost], timeout=left, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
-            answer.cancel()
             raise self.lost.result()
-        try:
+        with suppress(IqError):  # it knows no pings, but has answered
             answer.result()
-        except IqError:
-            pass  # it knows no pings, but has answered
-        except IqTimeout:
-            raise LinkDown("connection_lost", f"The server has been silent for {timeout:g} seconds") from None
 
     # --- what slixmpp tells -------------------------------------------------------------------------------------------
 

@@ -171,8 +171,7 @@ class XmppTransport(Transport):
                 next_presence = loop.time() + presence
                 self._present(client)
             if loop.time() >= next_ping:
-                if self._found.qsize() < MANY:  # else nothing is read, its answer neither
-                    await client.ping_server(self._ping_timeout)
+                await client.ping_server(self._ping_timeout)
                 next_ping = loop.time() + ping
         raise client.lost.result()
 
