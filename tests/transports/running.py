@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -93,7 +94,8 @@ class Running:
             found = (each for each in self.statuses[after:] if each.component == component and each.type in types)
             return next(found, None)
 
-        found: Status = await eventually(told, what=f"status {types}, of {[each.type for each in self.statuses]}")
+        with telling(lambda: [(each.type, each.message) for each in self.statuses]):
+            found: Status = await eventually(told, what=f"status {types}")
         return found
 
     async def heard(self, content: str | None) -> UserMessage:
@@ -102,7 +104,8 @@ class Running:
         def come() -> UserMessage | None:
             return next((each for each in self.inbound if each.content == content), None)
 
-        found: UserMessage = await eventually(come, what=f"{content!r} among {[each.content for each in self.inbound]}")
+        with telling(lambda: [each.content for each in self.inbound]):
+            found: UserMessage = await eventually(come, what=repr(content))
         return found
 
     async def report(self, message_id: str, status: str) -> Event:
@@ -110,8 +113,18 @@ class Running:
             found = (each for each in self.events if each.user_message_id == message_id and each.delivery_status == status)
             return next(found, None)
 
-        found: Event = await eventually(come, what=f"{status} among {self.events}")
+        with telling(lambda: self.events):
+            found: Event = await eventually(come, what=status)
         return found
+
+
+@contextmanager
+def telling(what_there_is: Callable[[], object]) -> Iterator[None]:
+    """What fails says what has come instead."""
+    try:
+        yield
+    except AssertionError as error:
+        raise AssertionError(f"{error}; there is {what_there_is()}") from None
 
 
 def message_to(to: str | None, content: str | None, **fields: Any) -> UserMessage:

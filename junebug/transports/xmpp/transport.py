@@ -7,10 +7,8 @@ error of its own has come before that answer.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import ssl
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 import slixmpp
@@ -18,9 +16,9 @@ from slixmpp.xmlstream import StanzaBase
 
 from junebug.errors import NotSent, Rejected, TransportStartError, Unavailable, UnknownOutcome
 from junebug.model.messages import UserMessage
-from junebug.runtime.loop import end_task
 from junebug.runtime.tls import TlsError, TlsOptions, tls_context
 from junebug.transports.base import Transport, TransportContext
+from junebug.transports.in_order import InOrder
 from junebug.transports.kept_link import KeptLink, LinkDown
 from junebug.transports.xmpp.client import XmppClient
 
@@ -31,11 +29,6 @@ NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 (2.2) does not have: a server ends the stream over one."""
 REPORTS_TTL = 7 * 86_400.0
 """Seconds that a receipt is waited for: its recipient may be away."""
-MANY, FEW = 200, 50
-"""Stanzas not dealt with, at which no more are read, and some again."""
-STORE_PAUSE = 1.0
-DRAIN_TIMEOUT = 2.0
-"""Seconds for what came in when the channel stops."""
 LONGEST_LOGGED = 4000
 """Characters of a stanza."""
 
@@ -63,24 +56,19 @@ class XmppTransport(Transport):
         self._client: XmppClient | None = None
         self._unconfirmed: dict[str, asyncio.Future[str]] = {}
         """Message id -> what refused it, of those whose `send` still waits."""
-        self._found: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
-        self._dealing: asyncio.Task[None] | None = None
+        self._found = InOrder(context, self._on_full)
 
     async def start(self) -> None:
         try:
             self._context = await asyncio.to_thread(tls_context, self._tls) if self._tls else None
         except TlsError as error:
             raise TransportStartError(f"tls.{error}") from None
-        self._dealing = self.context.own("xmpp stanzas", self._deal())
+        self._found.start()
         self._link.start()
 
     async def stop(self) -> None:
         await self._link.stop(self._client.close() if self._client else asyncio.sleep(0))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_TIMEOUT):
-                await self._found.join()
-        if self._dealing:
-            await end_task(self._dealing)
+        await self._found.stop()
 
     async def ready(self) -> None:
         await self._link.ready()
@@ -184,42 +172,26 @@ class XmppTransport(Transport):
 
     def _on_message(self, stanza: slixmpp.Message) -> None:
         if stanza["type"] in ("chat", "normal") and stanza["body"]:
-            self._put(partial(self._inbound, self._client, stanza))
+            self._found.put(partial(self._inbound, self._client, stanza))
 
     def _on_error(self, stanza: slixmpp.Message) -> None:
         refused = self._unconfirmed.get(stanza["id"])
         reason = f"{stanza['error']['condition']} {stanza['error']['text']}".strip()
         if refused is None:
-            self._put(partial(self._report, stanza["from"].bare, stanza["id"], "failed", reason))
+            self._found.put(partial(self._report, stanza["from"].bare, stanza["id"], "failed", reason))
         elif not refused.done():
             refused.set_result(reason)
 
     def _on_receipt(self, stanza: slixmpp.Message) -> None:
-        self._put(partial(self._report, stanza["from"].bare, stanza["receipt"], "delivered"))
+        self._found.put(partial(self._report, stanza["from"].bare, stanza["receipt"], "delivered"))
 
     def _log_stanza(self, direction: str, stanza: StanzaBase) -> None:
         if isinstance(stanza, slixmpp.Message | slixmpp.Presence | slixmpp.Iq):  # of the login nothing: it has the password
             self.context.log.info("stanza", direction=direction, stanza=str(stanza)[:LONGEST_LOGGED])
 
-    def _put(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._found.put_nowait(work)
-        if self._found.qsize() >= MANY and self._client:
-            self._client.pause(True)
-
-    async def _deal(self) -> None:
-        """With what came, in order: nothing is lost while RabbitMQ or Redis is away."""
-        while True:
-            work = await self._found.get()
-            while True:
-                try:
-                    await work()
-                    break
-                except Unavailable as error:
-                    self.context.log.warning("waiting", reason=str(error))
-                    await asyncio.sleep(STORE_PAUSE)
-            self._found.task_done()
-            if self._found.qsize() == FEW and self._client:
-                self._client.pause(False)
+    def _on_full(self, full: bool) -> None:
+        if self._client:
+            self._client.pause(full)
 
     async def _inbound(self, client: XmppClient | None, stanza: slixmpp.Message) -> None:
         await self.context.inbound(
