@@ -9,6 +9,8 @@ import pytest
 from tests.blackbox.conftest import Channels
 from tests.harness import Channel, WebhookSink
 from tests.polling import eventually
+from tests.transports import ngircd as irc_client
+from tests.transports.ngircd import Ngircd
 from tests.transports.prosody import PASSWORD, Person, Prosody
 
 
@@ -41,6 +43,40 @@ async def test_xmpp(channels: Channels, sink: WebhookSink, prosody: Prosody) -> 
         await eventually(lambda: _is(channel, "xmpp", "auth_failed"))
         logs = str(await channel.logs(n=200))
         assert [secret for secret in (PASSWORD, "another-secret") if secret in logs] == []
+
+
+@pytest.fixture(scope="module")
+def irc() -> Iterator[Ngircd]:
+    server = Ngircd()
+    server.start()
+    yield server
+    server.destroy()
+
+
+async def test_irc(channels: Channels, sink: WebhookSink, irc: Ngircd) -> None:
+    async with irc_client.Person(irc, "alice") as alice:
+        await alice.join("#help")
+        tls = {"port": irc.tls_port, "tls": {"ca_file": str(irc.directory / "server.pem"), "server_name": "irc.example.net"}}
+        channel = await (await channels.create("irc", irc.config(channels=["#help"], **tls))).running()
+        assert channel.created["config"]["password"] == "********"
+        await alice.sees("JOIN", "#help")
+        sent = await channel.send("alice", "Hello 😀")
+        await alice.sees("PRIVMSG", "alice", "Hello 😀")
+        await channel.event(sent["message_id"], "submitted")
+        alice.write("PRIVMSG #help :bot: how are you?")
+        came = await sink.wait_content("/mo", "how are you?")
+        assert (came["from"], came["to"], came["group"]) == ("alice", "bot", "#help")
+        await channel.send(content="fine ☃", reply_to=came["message_id"])
+        await alice.sees("PRIVMSG", "#help", "fine ☃")
+        await channel.send("alice", "waves", channel_data={"irc": {"irc_command": "ACTION"}})
+        await alice.sees("PRIVMSG", "alice", "\x01ACTION waves\x01")
+        refused = await channel.send("nobody", "x")
+        assert (await channel.event(refused["message_id"], "rejected"))["event_details"]["reason"].startswith("401 ")
+        wrong = {"to": "alice", "content": "x", "channel_data": {"irc": {"irc_command": "QUIT"}}}
+        answer = await channel.api.post(f"{channel.path}/messages/", wrong)
+        assert answer.status == 400
+        assert "channel_data.irc.irc_command" in answer.errors[0]["message"]
+        assert irc_client.PASSWORD not in str(await channel.logs(n=200))
 
 
 async def _is(channel: Channel, component: str, type: str) -> bool:
