@@ -133,7 +133,7 @@ def test_example_channels_are_valid() -> None:
     registry = Registry(declared_channel_types())
     pages = (ROOT / "docs" / "channel-types.md", ROOT / "docs" / "smpp.md")
     examples = [example for page in pages for text in blocks(page, "json") if "config" in (example := json.loads(text))]
-    assert {example["type"] for example in examples} >= {"telnet", "loopback", "smpp", "xmpp", "irc"}
+    assert {example["type"] for example in examples} >= {"telnet", "loopback", "smpp", "xmpp", "irc", "twitter"}
     for example in examples:
         registry.validate_config(example["type"], example["config"])
 

@@ -215,6 +215,7 @@ CLIENT_LIBRARIES = {
     "re2": {"transports"},
     "slixmpp": {"transports"},
     "irctokens": {"transports"},
+    "tweepy": {"transports"},
 }
 """Who alone may import each."""
 

@@ -12,6 +12,7 @@ from tests.polling import eventually
 from tests.transports import ngircd as irc_client
 from tests.transports.ngircd import Ngircd
 from tests.transports.prosody import PASSWORD, Person, Prosody
+from tests.transports.x_api import KEYS, FakeX
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,28 @@ async def test_irc(channels: Channels, sink: WebhookSink, irc: Ngircd) -> None:
         assert answer.status == 400
         assert "channel_data.irc.irc_command" in answer.errors[0]["message"]
         assert irc_client.PASSWORD not in str(await channel.logs(n=200))
+
+
+async def test_twitter(channels: Channels, sink: WebhookSink) -> None:
+    async with FakeX() as x:
+        channel = await (await channels.create("twitter", x.config(long_tweets="split"))).running()
+        assert {channel.created["config"][each] for each in KEYS} == {"********"}
+        await eventually(lambda: _is(channel, "twitter", "connected"))
+        await x.was_polled()
+        id = x.tweet("2", "@bot what time is it?")
+        came = await sink.wait_content("/mo", "@bot what time is it?")
+        assert (came["from"], came["to"]) == ("@alice", "@bot")
+        assert came["channel_data"] == {"tweet": True, "twitter": {"status_id": id}}
+        sent = await channel.send(content="noon 😀", reply_to=came["message_id"])
+        await channel.event(sent["message_id"], "submitted")
+        assert (x.tweets[-1]["text"], x.tweets[-1]["reply"]) == ("noon 😀", id)
+        sent = await channel.send("@alice", "psst", channel_data={"direct_message": True})
+        await channel.event(sent["message_id"], "submitted")
+        assert x.direct_messages[-1]["text"] == "psst"
+        again = await channel.send("alice", "noon 😀", channel_data={"tweet": True})
+        await channel.event(again["message_id"], "submitted")
+        logs = str(await channel.logs(n=200))
+        assert [secret for secret in KEYS.values() if secret in logs] == []
 
 
 async def _is(channel: Channel, component: str, type: str) -> bool:
