@@ -29,6 +29,8 @@ class Running:
         self.broker_is_there = asyncio.Event()
         """Clear: RabbitMQ is away, and whatever is told waits for it."""
         self.broker_is_there.set()
+        self.keeps = True
+        """False: what is told now is forgotten: what RabbitMQ would hold is not the channel's memory."""
         self._tasks = TaskOwner()
         publish = (self._keep(self.inbound), self._keep(self.events), self._keep_status)
         context = TransportContext("channel", channel_type.name, config, *publish, store, self._permit)
@@ -39,7 +41,8 @@ class Running:
     def _keep(self, kept: list[Any]) -> Any:
         async def keep(told: Any) -> None:
             await self.broker_is_there.wait()
-            kept.append(told)
+            if self.keeps:
+                kept.append(told)
 
         return keep
 

@@ -186,6 +186,7 @@ async def test_a_long_message_is_whole_lines_of_512_octets_in_order(server: Ngir
         ("alice\r\nQUIT", "x", "to: it is neither a nickname nor a channel"),
         ("alice :x", "x", "to: it is neither a nickname nor a channel"),
         (":alice", "x", "to: it is neither a nickname nor a channel"),
+        ("\ud800", "x", "to: it is neither a nickname nor a channel"),
         ("$*", "x", "to: it is neither a nickname nor a channel"),
         ("bot@host", None, "content: it is empty, which IRC cannot send"),
         ("alice", "", "content: it is empty, which IRC cannot send"),

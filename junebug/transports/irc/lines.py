@@ -18,7 +18,7 @@ LONGEST_SASL = 400
 CTCP = "\x01"
 _UNSENDABLE = str.maketrans("", "", "\x00\x01")
 _LINE_ENDS = re.compile(r"[\r\n]+")
-_TARGET = re.compile(r"[^\s\x00\x07,:@!][^\s\x00\x07,]{0,199}")
+_TARGET = re.compile(r"[^\s\x00\x07,:@!\ud800-\udfff][^\s\x00\x07,\ud800-\udfff]{0,199}")
 """One nickname or channel: a comma would make it many, a space or a line end another command."""
 _LOWER = str.maketrans(string.ascii_uppercase + "[]\\^", string.ascii_lowercase + "{}|~")
 

@@ -92,7 +92,7 @@ class TwitterTransport(Transport):
         return "direct_message" if is_direct else "tweet"
 
     async def _send_direct_message(self, message: UserMessage) -> str | None:
-        content = message.content or ""
+        content = _text(message)
         if not content.strip():
             raise Rejected("content: it is empty")
         if len(content) > LONGEST_DIRECT_MESSAGE:
@@ -107,7 +107,7 @@ class TwitterTransport(Transport):
         return _created(answer, "dm_event_id")
 
     async def _send_tweets(self, message: UserMessage) -> str | None:
-        content = (message.content or "").strip()
+        content = _text(message).strip()
         if not content:
             raise Rejected("content: it is empty")
         answered = str(_twitter(message).get("status_id") or "")
@@ -235,6 +235,11 @@ class TwitterTransport(Transport):
             helper_metadata={came.kind: True, "twitter": id},
             transport_metadata={"twitter": {**id, "sender": came.sender, "sender_id": came.sender_id}},
         )
+
+
+def _text(message: UserMessage) -> str:
+    """Without what no encoding has (half a surrogate pair)."""
+    return (message.content or "").encode("utf-8", "replace").decode()
 
 
 def _twitter(message: UserMessage) -> dict[str, Any]:

@@ -194,8 +194,9 @@ class XmppClient(slixmpp.ClientXMPP):
     def _on_presence(self, presence: slixmpp.Presence) -> None:
         """Whoever wants to see us may."""
         answers = {"subscribe": "subscribed", "unsubscribe": "unsubscribed"}
-        if answer := answers.get(presence["type"]):
-            self.send_presence(pto=presence["from"].bare, ptype=cast(Any, answer))
+        answer, sender = answers.get(presence["type"]), sender_of(presence)
+        if answer and sender:
+            self.send_presence(pto=sender.bare, ptype=cast(Any, answer))
 
     def _on_refusal(self, failure: Any) -> None:
         self._blame("auth_failed", _text(f"The server refuses the login: {failure['condition']} {failure['text']}".strip()))
@@ -213,6 +214,15 @@ class XmppClient(slixmpp.ClientXMPP):
     def _blame(self, type: str, reason: str) -> None:
         """The first that is known is the cause of what follows."""
         self._why = self._why or LinkDown(type, reason)
+
+
+def sender_of(stanza: StanzaBase) -> slixmpp.JID | None:
+    """None for one that names none, or no JID."""
+    try:
+        sender = slixmpp.JID(stanza["from"])
+    except ValueError:  # InvalidJID is one
+        return None
+    return sender if sender.bare else None
 
 
 def _show(on_stanza: Callable[[str, StanzaBase], None], direction: str, stanza: StanzaBase) -> StanzaBase:

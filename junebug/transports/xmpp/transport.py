@@ -20,7 +20,7 @@ from junebug.runtime.tls import TlsError, TlsOptions, tls_context
 from junebug.transports.base import Transport, TransportContext
 from junebug.transports.in_order import InOrder
 from junebug.transports.kept_link import KeptLink, LinkDown
-from junebug.transports.xmpp.client import XmppClient
+from junebug.transports.xmpp.client import LONGEST_TEXT, XmppClient, sender_of
 
 COMPONENT = "xmpp"
 SHOWS = ("chat", "away", "xa", "dnd")
@@ -100,7 +100,7 @@ class XmppTransport(Transport):
         """Raises Rejected for what the server would end the stream over."""
         try:
             to = slixmpp.JID(message.to_addr or "")
-        except slixmpp.InvalidJID:
+        except ValueError:  # InvalidJID is one, and what no encoding has
             to = slixmpp.JID("")
         if not to.domain:
             raise Rejected("to: it is no JID")
@@ -171,19 +171,22 @@ class XmppTransport(Transport):
     # --- in -----------------------------------------------------------------------------------------------------------
 
     def _on_message(self, stanza: slixmpp.Message) -> None:
-        if stanza["type"] in ("chat", "normal") and stanza["body"]:
-            self._found.put(partial(self._inbound, self._client, stanza))
+        sender = sender_of(stanza)
+        if sender and stanza["type"] in ("chat", "normal") and stanza["body"]:
+            wants_receipt = bool(stanza["request_receipt"]) and self.config.get("receipts", True)
+            self._found.put(partial(self._inbound, self._client, sender, stanza["id"], stanza["body"], wants_receipt))
 
     def _on_error(self, stanza: slixmpp.Message) -> None:
-        refused = self._unconfirmed.get(stanza["id"])
-        reason = f"{stanza['error']['condition']} {stanza['error']['text']}".strip()
-        if refused is None:
-            self._found.put(partial(self._report, stanza["from"].bare, stanza["id"], "failed", reason))
-        elif not refused.done():
+        sender, refused = sender_of(stanza), self._unconfirmed.get(stanza["id"])
+        reason = f"{stanza['error']['condition']} {stanza['error']['text']}".strip()[:LONGEST_TEXT]
+        if refused and not refused.done():
             refused.set_result(reason)
+        elif sender and not refused:
+            self._found.put(partial(self._report, sender.bare, stanza["id"], "failed", reason))
 
     def _on_receipt(self, stanza: slixmpp.Message) -> None:
-        self._found.put(partial(self._report, stanza["from"].bare, stanza["receipt"], "delivered"))
+        if sender := sender_of(stanza):
+            self._found.put(partial(self._report, sender.bare, stanza["receipt"], "delivered"))
 
     def _log_stanza(self, direction: str, stanza: StanzaBase) -> None:
         if isinstance(stanza, slixmpp.Message | slixmpp.Presence | slixmpp.Iq):  # of the login nothing: it has the password
@@ -193,15 +196,15 @@ class XmppTransport(Transport):
         if self._client:
             self._client.pause(full)
 
-    async def _inbound(self, client: XmppClient | None, stanza: slixmpp.Message) -> None:
+    async def _inbound(
+        self, client: XmppClient | None, sender: slixmpp.JID, id: str, body: str, wants_receipt: bool
+    ) -> None:
         await self.context.inbound(
-            to_addr=self._jid.bare, from_addr=stanza["from"].bare, content=stanza["body"],
-            transport_metadata={"xmpp_id": stanza["id"]},
+            to_addr=self._jid.bare, from_addr=sender.bare, content=body, transport_metadata={"xmpp_id": id},
         )
-        wants_receipt = stanza["request_receipt"] and stanza["id"] and self.config.get("receipts", True)
-        if wants_receipt and client and not client.lost.done():
-            receipt = client.make_message(mto=stanza["from"])
-            receipt["receipt"] = stanza["id"]
+        if wants_receipt and id and client and not client.lost.done():
+            receipt = client.make_message(mto=sender)
+            receipt["receipt"] = id
             receipt.send()
 
     async def _report(self, sender: str, message_id: str, status: str, reason: str = "") -> None:
