@@ -58,6 +58,9 @@ class ChannelType:
     show_log: str = ""
     """A function of (config, entry), named likewise, by which the API shows an entry of a channel's log: what is logged for
     each message is written as briefly as may be."""
+    preload: bool = True
+    """Whether the supervisor imports the transport before it forks: its channels then share that memory, and every other
+    process bears its page tables. False: for one with heavy imports, which the processes of its own channels alone make."""
 
 
 class Registry:

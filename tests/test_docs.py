@@ -134,10 +134,10 @@ def test_example_settings_load(tmp_path: Path) -> None:
 
 def test_example_channels_are_valid() -> None:
     registry = Registry(declared_channel_types())
-    examples = [json.loads(text) for text in blocks(ROOT / "docs" / "channel-types.md", "json")]
-    assert {example["type"] for example in examples} >= {"telnet", "loopback", "smpp"}
-    others = [json.loads(text) for text in blocks(ROOT / "docs" / "smpp.md", "json")]
-    for example in [*examples, *(other for other in others if "config" in other)]:
+    pages = (ROOT / "docs" / "channel-types.md", ROOT / "docs" / "smpp.md")
+    examples = [example for page in pages for text in blocks(page, "json") if "config" in (example := json.loads(text))]
+    assert {example["type"] for example in examples} >= {"telnet", "loopback", "smpp", "xmpp", "irc", "twitter"}
+    for example in examples:
         registry.validate_config(example["type"], example["config"])
 
 

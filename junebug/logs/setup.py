@@ -20,7 +20,7 @@ from junebug.logs.files import LogFile
 from junebug.logs.redaction import Redactor
 from junebug.logs.writer import LogWriter, Sink, WrittenHandler
 
-_NOISY = ("aiormq", "aiohttp", "asyncio", "supervisor")
+_NOISY = ("aiormq", "aiohttp", "asyncio", "oauthlib", "slixmpp", "supervisor", "tweepy")
 """Libraries that report at ERROR, with a traceback, what we expect and handle (a broken link)."""
 
 
