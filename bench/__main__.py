@@ -150,7 +150,7 @@ async def main(only: list[str], many: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "only", nargs="*", metavar="part", 
+        "only", nargs="*", metavar="part",
         help="channels, restart, messages, smpp, throughput, peers; scale; all but that when none is given",
     )
     parser.add_argument("--channels", type=int, default=1000, metavar="N", help="of `scale` (default: %(default)s)")

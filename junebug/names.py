@@ -170,6 +170,11 @@ def change_topic(channel: str) -> str:
     return f"{CHANGES}{channel}"
 
 
+def circuit(destination: str) -> str:
+    """Hash: who probes this host that fails for all who wait for it, and when; or that it works again. With a TTL."""
+    return f"circuit:{hashlib.sha256(destination.encode()).hexdigest()[:24]}"
+
+
 def idempotency_key(channel: str, key: str) -> str:
     """Hash: what was sent with this Idempotency-Key."""
     return f"{channel}:idempotency:{hashlib.sha256(key.encode()).hexdigest()}"
