@@ -109,7 +109,7 @@ async def test_a_deleted_channel_leaves_nothing_but_its_cleaning_up(store: Store
     assert await store.channels.deleted_spec("gone*") is None
     assert await store.channels.deleted() == []
     (keys,) = await store._redis.run(("KEYS", "*"))
-    assert sorted(keys) == [names.GENERATIONS, names.CHANNELS, "gone-not:properties"]
+    assert sorted(keys) == [names.GENERATIONS, names.CHANNELS, "gone-not:priorities", "gone-not:properties"]
     assert await store.inbound.get("gone*", "m") is None
 
 
