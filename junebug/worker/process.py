@@ -55,7 +55,7 @@ log = structlog.stdlib.get_logger("worker")
 TICK, LONGEST_TICK = 1.0, 2.5
 """Seconds between two turns of what goes by the clock: while something is counted, and at rest."""
 TICKS_IN_TIMEOUT = 4
-POLL_EVERY = 20
+POLL_EVERY = 60
 """Reconcile intervals after which the spec is read though nobody said that it changed."""
 WAIT_FOR_STORE = 1.0
 TRANSPORT_START_TIMEOUT = 30.0
