@@ -127,7 +127,7 @@ class ChannelWorker:
     async def _start(self) -> int | None:
         """In this order, so that nothing arrives before there is somebody to take it. An exit code ends the worker."""
         try:
-            spec = await self._stored_spec()
+            spec, failing = await self._stored_spec()
         except ChannelNotFound:
             log.error("there is no such channel")
             return EXIT_FAILED
@@ -160,7 +160,8 @@ class ChannelWorker:
             return EXIT_FAILED
         if not context.has_reported(spec.type):
             await context.status(spec.type, "ok", "started", "The channel's transport is running")
-        self._forwarder.start()
+        self._attempts.health.inherit(failing)
+        self._forwarder.start(failing)
         check = functools.partial(self._registry.validate_channel_data, spec.type)
         self._sender = Sender(self._context, self._transport, self._counts, check)
         self._priorities.consume(self._sender)
@@ -180,10 +181,12 @@ class ChannelWorker:
         self._tell("worker", "ok", "running", message, details)
         return None
 
-    async def _stored_spec(self) -> ChannelSpec:
+    async def _stored_spec(self) -> tuple[ChannelSpec, dict[str, str]]:
+        """And which callbacks failed last."""
         while True:
             try:
-                return await self._stores.channels.get(self._channel)
+                spec = await self._stores.channels.get(self._channel)
+                return spec, await self._stores.statuses.trouble(self._channel, "callbacks")
             except StoreUnavailable as error:
                 self._tell("redis", "down", "connection_lost", str(error))
                 await asyncio.sleep(WAIT_FOR_STORE)

@@ -179,6 +179,11 @@ async def test_of_two_channels_whose_application_is_dead_one_probes_and_both_del
     await host.wait(len(host.received) + 4)
     assert seconds() == 3
     assert (await bench.component(second, "callbacks"))["status"] == "degraded"
+    await bench.stop(second)
+    bench.start(second)
+    await bench.running(second)
+    await host.wait(len(host.received) + 3)
+    assert seconds() == 3
     host.always = 200
     host.received.clear()
 
@@ -186,6 +191,27 @@ async def test_of_two_channels_whose_application_is_dead_one_probes_and_both_del
         return {each["content"] for each in host.received} >= {f"{name} {n}" for name in ("first", "second") for n in range(3)}
 
     await eventually(all_came)
+
+    async def all_is_well() -> bool:
+        return [(await bench.component(each, "callbacks"))["status"] for each in (first, second)] == ["ok", "ok"]
+
+    await eventually(all_is_well)
+
+
+async def test_what_failed_before_a_restart_and_works_after_it_is_told(impatient: Bench, host: Host) -> None:
+    bench = impatient
+    channel = await loopback(bench, mo_url=host.url())
+    await receive(bench, channel, mo("1"))
+
+    async def has(status: str) -> bool:
+        return (await bench.component(channel, "callbacks")).get("status") == status
+
+    await eventually(lambda: has("degraded"))
+    await bench.stop(channel)
+    await host.start()
+    bench.start(channel)
+    await host.wait(1)
+    await eventually(lambda: has("ok"))
 
 
 async def test_the_next_one_probes_when_the_prober_is_gone(impatient: Bench, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,12 @@ class Destination:
             self.backlog.begin()
             self._stand_still()
 
+    def find_home(self, home: Source) -> None:
+        """A queue that is for it alone stands still since before this process, as it failed then: ask before anything else."""
+        self._homes.add(home)
+        self._breaker.suspect(time.monotonic())
+        self._stand_still()
+
     def release(self) -> None:
         """The channel's settings changed: what has not begun may be meant for others now."""
         for pending in self._take_all():
