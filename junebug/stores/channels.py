@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
@@ -124,13 +125,10 @@ class ChannelStore:
         backoff = Backoff(*SUBSCRIBE_PAUSES)
         while True:
             try:
-                async with self._redis.subscriber() as client, client.pubsub() as subscription:
-                    await getattr(subscription, subscribe)(topic)
-                    while True:
-                        message = await subscription.get_message(timeout=None)
-                        if message:  # redis-py subscribes again by itself, which shows here as at the first time
-                            backoff.reset()
-                            yield "" if message["type"] == subscribe else message["data"]
+                async with contextlib.aclosing(self._redis.hear(subscribe, topic)) as heard:
+                    async for channel in heard:
+                        backoff.reset()
+                        yield channel or ""
             except Exception as error:
                 if not is_failure(error):
                     raise

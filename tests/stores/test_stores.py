@@ -328,7 +328,7 @@ async def test_a_fault_of_ours_is_not_taken_for_a_redis_that_is_away(
     monkeypatch.setattr(store._redis, "_exchange", wrong)
     with pytest.raises(RuntimeError, match="a fault of ours"):
         await store.ping()
-    monkeypatch.setattr(store._redis, "subscriber", wrong)
+    monkeypatch.setattr(store._redis, "hear", wrong)
     with pytest.raises(RuntimeError, match="a fault of ours"):
         await anext(store.channels.all_changes())
 
