@@ -56,7 +56,8 @@ def changed_channel(old: ChannelSpec, body: Mapping[str, Any], registry: Registr
     if "config" in changes:
         channel_type = changes.get("type", old.type)
         changes["config"] = registry.restore_redacted(channel_type, changes["config"], old.config)
-    new = ChannelSpec.from_properties(old.id, {**old.to_properties(), **changes}, old.generation, old.stored)
+    properties = {**old.to_properties(), **changes}
+    new = ChannelSpec.from_properties(old.id, properties, old.generation, old.stored, old.noted_priorities)
     if needs_restart(old, new):
         registry.validate_config(new.type, new.config)
     return new

@@ -5,8 +5,11 @@ Neighbours: stores.ChannelStore keeps it, registry.py checks its `config`, the r
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
+
+from junebug import names
 
 RESTARTING_PROPERTIES = frozenset({"type", "config", "public_http"})
 """A change of one of these starts the channel afresh; any other is applied by the running worker."""
@@ -51,17 +54,23 @@ class ChannelSpec:
     """The properties as they were read from Redis, to see whether somebody else changed them since."""
     generation: int = 0
     """Raised when the channel must be started afresh (a change of RESTARTING_PROPERTIES, a restart)."""
+    noted_priorities: frozenset[int] = frozenset()
+    """Those that are known to have an outbound queue; where the lowest is missing, others may have one, too."""
 
     @classmethod
     def from_properties(
-        cls, channel_id: str, properties: dict[str, Any], generation: int = 0, stored: str = ""
-    ) -> Self:
+        cls, channel_id: str, properties: dict[str, Any], generation: int = 0, stored: str = "",
+        noted_priorities: frozenset[int] = frozenset(),
+    ) -> Self:  # fmt: skip
         """From the properties as stored; one that is unknown (an older Junebug's) is left out."""
         known = {name: properties[name] for name in PROPERTIES if name in properties}
         known.setdefault("type", "")
         config = known.get("config")
         known["config"] = config if isinstance(config, dict) else {}
-        return cls(id=channel_id, generation=generation, given=frozenset(known), stored=stored, **known)
+        return cls(
+            id=channel_id, generation=generation, given=frozenset(known), stored=stored, noted_priorities=noted_priorities,
+            **known,
+        )  # fmt: skip
 
     def to_properties(self) -> dict[str, Any]:
         """The properties that the user gave, ready for JSON, in their documented order."""
@@ -70,13 +79,18 @@ class ChannelSpec:
         }
 
     @property
+    def priorities(self) -> Collection[int]:
+        """Those that may have an outbound queue."""
+        return self.noted_priorities if names.LOWEST_PRIORITY in self.noted_priorities else names.PRIORITIES
+
+    @property
     def has_destination(self) -> bool:
         """Whether an application hears of this channel's messages at all."""
         return bool(self.mo_url or self.amqp_queue)
 
 
 PROPERTIES = tuple(
-    entry.name for entry in fields(ChannelSpec) if entry.name not in ("id", "given", "stored", "generation")
+    entry.name for entry in fields(ChannelSpec) if entry.name not in ("id", "given", "stored", "generation", "noted_priorities")
 )
 
 

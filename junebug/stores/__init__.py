@@ -9,6 +9,7 @@ from junebug import names
 from junebug.config.declaration import Settings
 from junebug.stores.cancellations import CancellationStore
 from junebug.stores.channels import ChannelStore
+from junebug.stores.circuits import CircuitStore
 from junebug.stores.client import RedisClient
 from junebug.stores.delay_queues import DelayQueueStore
 from junebug.stores.idempotency import IdempotencyStore
@@ -31,6 +32,7 @@ class Stores:
         self.outbound = OutboundStore(self._redis, settings.outbound_message_ttl)
         self.cancellations = CancellationStore(self._redis)
         self.idempotency = IdempotencyStore(self._redis, settings.outbound_message_ttl)
+        self.circuits = CircuitStore(self._redis)
         self.delay_queues = DelayQueueStore(self._redis)
         self.statuses = StatusStore(self._redis)
         self.plugins = PluginStore(self._redis)

@@ -110,7 +110,7 @@ async def test_a_deleted_channel_leaves_nothing_but_its_cleaning_up(store: Store
     assert await store.channels.deleted_spec("gone*") is None
     assert await store.channels.deleted() == []
     (keys,) = await store._redis.run(("KEYS", "*"))
-    assert sorted(keys) == [names.GENERATIONS, names.CHANNELS, "gone-not:properties"]
+    assert sorted(keys) == [names.GENERATIONS, names.CHANNELS, "gone-not:priorities", "gone-not:properties"]
     assert await store.inbound.get("gone*", "m") is None
 
 
@@ -329,7 +329,7 @@ async def test_a_fault_of_ours_is_not_taken_for_a_redis_that_is_away(
     monkeypatch.setattr(store._redis, "_exchange", wrong)
     with pytest.raises(RuntimeError, match="a fault of ours"):
         await store.ping()
-    monkeypatch.setattr(store._redis, "subscriber", wrong)
+    monkeypatch.setattr(store._redis, "hear", wrong)
     with pytest.raises(RuntimeError, match="a fault of ours"):
         await anext(store.channels.all_changes())
 
