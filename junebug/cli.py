@@ -203,7 +203,8 @@ def _preload(settings: Settings) -> None:
     registry = Registry.from_settings(settings.channels, settings.replace_channels)
     for name in registry.names():
         try:
-            registry.load_transport(name)
+            if registry.get(name).preload:
+                registry.load_transport(name)
         except JunebugError:
             pass  # its channels' processes say so, in their own logs and statuses
     tls_context()

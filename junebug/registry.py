@@ -22,7 +22,7 @@ from junebug.config.declaration import Settings
 from junebug.errors import ConfigError, InvalidBody, InvalidChannelConfig, InvalidChannelType, Rejected
 from junebug.logs.redaction import REDACTED
 from junebug.model.messages import UserMessage
-from junebug.model.spec import ChannelSpec
+from junebug.model.spec import PUBLIC_HTTP, ChannelSpec
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -58,13 +58,16 @@ class ChannelType:
     show_log: str = ""
     """A function of (config, entry), named likewise, by which the API shows an entry of a channel's log: what is logged for
     each message is written as briefly as may be."""
+    preload: bool = True
+    """Whether the supervisor imports the transport before it forks: its channels then share that memory, and every other
+    process bears its page tables. False: for one with heavy imports, which the processes of its own channels alone make."""
 
 
 class Registry:
     """The channel types of this Junebug, by name."""
 
     def __init__(self, types: Iterable[ChannelType]) -> None:
-        self._types = {channel_type.name: channel_type for channel_type in types}
+        self._types = {channel_type.name: _with_public_http(channel_type) for channel_type in types}
         self._validators = {
             name: jsonschema_rs.Draft202012Validator(channel_type.config_schema, validate_formats=True, mask=MASK)
             for name, channel_type in self._types.items()
@@ -230,6 +233,15 @@ def _type_of_class(name: str, path: str) -> ChannelType:
     schema = getattr(loaded, "config_schema", {"type": "object"})
     secrets, of_data = tuple(getattr(loaded, "secrets", ())), getattr(loaded, "channel_data_schema", None)
     return ChannelType(name, path, schema, secrets, channel_data_schema=of_data)
+
+
+def _with_public_http(channel_type: ChannelType) -> ChannelType:
+    """Whatever listens on a `web_port` may say in `public_http` how the nginx plugin is to expose it (spec 1.9.4)."""
+    properties = channel_type.config_schema.get("properties", {})
+    if "web_port" not in properties or "public_http" in properties:
+        return channel_type
+    schema = {**channel_type.config_schema, "properties": {**properties, "public_http": PUBLIC_HTTP}}
+    return replace(channel_type, config_schema=schema)
 
 
 def _without_nulls(config: dict[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from junebug.errors import MalformedMessage
 from junebug.model.callbacks import Callback, DeadLetter, content_of
-from junebug.model.messages import DEEPEST, Content, Event, Status, UserMessage
+from junebug.model.messages import Content, Event, Status, UserMessage
 from junebug.model.presenter import body_of
+from junebug.model.reading import DEEPEST
 from tests.tables import rows
 
 MESSAGE = {"to_addr": "1", "content": "x", "timestamp": "2026-11-26 12:00:00.000000"}
@@ -48,8 +49,8 @@ BODIES = (
 
 
 def fields() -> list[tuple[Callable[[bytes], Any], dict[str, Any], str]]:
-    known = {each.name for kind in (UserMessage, Event, Status, Callback) for each in dataclasses.fields(kind)}
-    known |= {"message_type", "message", "message_version"}
+    known = {name for kind in (UserMessage, Event, Status) for name in kind.__struct_fields__}
+    known |= {each.name for each in dataclasses.fields(Callback)} | {"message_type", "message"}
     return [(read, good, name) for read, good in READERS for name in sorted(known)]
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -200,7 +201,7 @@ FLOORS = (
     {"model", "config"},
     {"amqp", "stores", "smpp", "registry", "embedded", "plugin"},
     {"door"},
-    {"transports"},
+    {"transports", "plugins"},
     {"api", "worker", "supervisor"},
     {"cli"},
 )
@@ -213,6 +214,9 @@ CLIENT_LIBRARIES = {
     "supervisor": {"supervisor"},
     "click": {"cli"},
     "re2": {"transports"},
+    "slixmpp": {"transports"},
+    "irctokens": {"transports"},
+    "tweepy": {"transports"},
 }
 """Who alone may import each."""
 
@@ -335,6 +339,22 @@ def test_what_the_api_loads_reaches_no_transport() -> None:
     }
     assert connecting == set()
     assert (ROOT / "junebug" / "transports" / "__init__.py").read_text() == ""
+
+
+def test_heavy_libraries_are_loaded_by_the_channels_that_need_them_alone() -> None:
+    """Neither by the API nor by the supervisor, from whose memory all else is forked."""
+    program = (
+        "import sys, junebug.api.app, junebug.supervisor.daemon, junebug.supervisor.reconciler, junebug.worker.process\n"
+        "from junebug import cli, registry\n"
+        "from junebug.config.declaration import Settings\n"
+        "cli._preload(Settings())\n"
+        "types = registry.Registry.from_settings({})\n"
+        "assert types.names() and 'junebug.transports.smpp.transport' in sys.modules\n"
+        "[registry.load_object(check, 'check') for name in types.names() if (check := types.get(name).check)]\n"
+        "print(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert set(loaded) & {"slixmpp", "tweepy", "requests"} == set()
 
 
 def reach(start: set[str]) -> set[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,9 +18,10 @@ import structlog
 from junebug.runtime.backoff import Backoff
 from junebug.runtime.loop import end_task
 from junebug.runtime.tasks import Own, TaskOwner
+from junebug.runtime.tls import reason_of, tls_context
 from junebug.smpp import constants as c
 from junebug.smpp.fields import EncodeError
-from junebug.smpp.options import BindMode, BindOptions, TlsOptions
+from junebug.smpp.options import BindMode, BindOptions
 from junebug.smpp.pdu import Bind, BindResp, Pdu
 from junebug.smpp.session import NotWritten, ResponseLost, Session, Watcher
 
@@ -34,10 +34,6 @@ _COMMANDS: dict[BindMode, int] = {
 
 STEADY = 1.0
 """Seconds that a bind has to last to count as one that worked: the pauses begin anew then."""
-
-
-class TlsError(Exception):
-    """A certificate or key file cannot be used; the message names the option and the file."""
 
 
 class BindState(StrEnum):
@@ -136,7 +132,7 @@ class PersistentBind:
             except Exception as error:
                 if not isinstance(error, _Failed):  # a bug of ours: a bind that gives up silently would be worse
                     log.exception("an attempt to bind failed")
-                    error = _Failed(BindState.CONNECT_FAILED, f"cannot bind to {self._where}: {_say(error)}")
+                    error = _Failed(BindState.CONNECT_FAILED, f"cannot bind to {self._where}: {reason_of(error)}")
                 delay = backoff.next()
                 self._tell(error.state, str(error), **error.details, retry_after=round(delay, 2))
             else:
@@ -182,7 +178,7 @@ class PersistentBind:
             problem = f"no connection to {self._where} within {timeout:g} seconds"
             raise _Failed(BindState.CONNECT_FAILED, problem) from None
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; names that no resolver takes are ValueErrors
-            raise _Failed(BindState.CONNECT_FAILED, f"cannot connect to {self._where}: {_say(error)}") from None
+            raise _Failed(BindState.CONNECT_FAILED, f"cannot connect to {self._where}: {reason_of(error)}") from None
         return session
 
     async def _bind(self, session: Session) -> None:
@@ -212,35 +208,3 @@ class PersistentBind:
             self._on_state(BindEvent(state, message, details))
         except Exception:
             log.exception("a state of the bind could not be told", state=state)
-
-
-def tls_context(options: TlsOptions) -> ssl.SSLContext:
-    """What to talk TLS with, as a client. Raises TlsError."""
-    context = ssl.create_default_context()
-    if options.ca_file:
-        try:
-            context.load_verify_locations(options.ca_file)
-        except (OSError, ValueError) as error:
-            raise TlsError(f"ca_file: cannot use {options.ca_file}: {_say(error)}") from None
-    if options.certificate_file:
-        # without a callback OpenSSL would ask for the passphrase on the terminal
-        passphrase = options.key_passphrase or ""
-        try:
-            context.load_cert_chain(options.certificate_file, options.key_file, password=lambda: passphrase)
-        except (OSError, ValueError) as error:
-            files = " and ".join(filter(None, (options.certificate_file, options.key_file)))
-            raise TlsError(f"certificate_file, key_file: cannot use {files}: {_say(error)}") from None
-    if not options.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _say(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {error.reason or error}"
-    if isinstance(error, OSError) and error.errno and error.errno > 0:
-        return os.strerror(error.errno)  # asyncio's own text repeats the address
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

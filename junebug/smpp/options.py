@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from junebug.runtime.tls import TlsOptions
+
 BindMode = Literal["transceiver", "transmitter", "receiver"]
 
 
@@ -20,19 +22,6 @@ class SessionOptions:
     """Silence after which the peer is asked; it then has as long again to say something, response_timeout at most."""
     max_unanswered: int = 1000
     """Inbound requests that the owner may keep unanswered; what comes beyond is refused for now."""
-
-
-@dataclass(frozen=True)
-class TlsOptions:
-    """Files are paths of PEM files. `verify` off: any certificate of the peer's is taken."""
-
-    server_name: str | None = None
-    """Name to ask for (SNI) and to find in the certificate, where it is not the host's."""
-    ca_file: str | None = None
-    certificate_file: str | None = None
-    key_file: str | None = None
-    key_passphrase: str | None = field(default=None, repr=False)
-    verify: bool = True
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from junebug.runtime.tls import TlsError, TlsOptions
 from junebug.smpp import constants as c
-from junebug.smpp.bind import BindEvent, BindState, PersistentBind, TlsError
-from junebug.smpp.options import BindOptions, SessionOptions, TlsOptions
+from junebug.smpp.bind import BindEvent, BindState, PersistentBind
+from junebug.smpp.options import BindOptions, SessionOptions
 from junebug.smpp.pdu import Bind, DeliverSm, SubmitSm, SubmitSmResp, Unbind
 from junebug.smpp.session import NotWritten, ResponseLost
 from tests.polling import eventually

@@ -8,8 +8,8 @@ import pytest
 
 from junebug.errors import InvalidChannelConfig, TransportStartError
 from junebug.registry import Registry
+from junebug.runtime.tls import TlsOptions
 from junebug.smpp import constants as c
-from junebug.smpp.options import TlsOptions
 from junebug.transports.smpp import CHANNEL_TYPE
 from junebug.transports.smpp.config import Numbering, Peer, SmppConfig, parse_endpoint
 from tests.tables import rows

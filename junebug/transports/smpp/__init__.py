@@ -8,6 +8,7 @@ from typing import Any
 
 from junebug.registry import ChannelType
 from junebug.smpp.text.gsm_tables import LANGUAGES
+from junebug.transports.options import TLS_OPTIONS
 
 WHOLE = r"^[0-9]+$"
 DECIMAL = r"^[0-9]+(\.[0-9]+)?$"
@@ -136,15 +137,6 @@ EXCLUSIVE: dict[str, Any] = {
     ]
 }
 """At most one way for long messages, said so that the error names an option."""
-
-TLS_OPTIONS: dict[str, Any] = {
-    "server_name": _text(None, "Name to ask for (SNI) and to find in the certificate, where it is not the host's."),
-    "ca_file": _text(None, "PEM file of the authorities to trust; else the system's."),
-    "certificate_file": _text(None, "PEM file of our certificate."),
-    "key_file": _text(None, "PEM file of its key, where not in certificate_file."),
-    "key_passphrase": _text(None, "What key_file is encrypted with."),
-    "verify": _flag(True, "Whether the SMSC's certificate must be trusted and fit its name."),
-}
 
 CONFIG_SCHEMA: dict[str, Any] = {
     "type": "object",

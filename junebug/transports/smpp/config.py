@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from junebug.errors import InvalidChannelConfig, TransportStartError
 from junebug.runtime import backoff
+from junebug.runtime.tls import TlsOptions
 from junebug.smpp import constants as c
-from junebug.smpp.options import BindOptions, SessionOptions, TlsOptions
+from junebug.smpp.options import BindOptions, SessionOptions
 from junebug.smpp.text import codecs
 from junebug.transports import endpoints
 from junebug.transports.smpp import CONFIG_SCHEMA, DECIMAL, WHOLE, receipt_text

@@ -17,8 +17,9 @@ from typing import Any, TypeAlias
 from junebug.errors import Expired, NotSent, Rejected, TransportStartError, UnknownOutcome, Unroutable
 from junebug.model.messages import StatusLevel, UserMessage, new_id
 from junebug.runtime.loop import end_task
+from junebug.runtime.tls import TlsError
 from junebug.smpp import constants as c
-from junebug.smpp.bind import BindEvent, BindState, TlsError
+from junebug.smpp.bind import BindEvent, BindState
 from junebug.smpp.bind_pool import BindPool
 from junebug.smpp.fields import EncodeError
 from junebug.smpp.pdu import DataSm, DeliverSm, Pdu, SubmitSm, SubmitSmResp

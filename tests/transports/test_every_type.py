@@ -1,0 +1,330 @@
+"""Every channel type is put through the table of table.py: the other side of each, as far as the table needs it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from junebug.smpp.simulator.smsc import Smsc, SmscOptions
+from junebug.stores.transport import TransportStore
+from junebug.transports import irc, loopback, smpp, telnet, telnet_addr, twitter, xmpp
+from tests.polling import eventually
+from tests.servers import free_port
+from tests.test_packaging import declared_channel_types
+from tests.transports import ngircd, prosody
+from tests.transports.kit import Provider
+from tests.transports.running import Running
+from tests.transports.table import table_of
+from tests.transports.x_api import FakeX
+
+
+class Loopback(Provider):
+    channel_type = loopback.CHANNEL_TYPE
+    connects = False
+    person = "somebody"
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    async def meet(self, running: Running) -> None: ...
+
+    async def say(self, text: str, running: Running) -> None:
+        await running.send(self.person, text)
+
+    async def hears(self, text: str, running: Running) -> None:
+        await running.heard(text)
+
+    async def attack(self, octets: Iterable[bytes], running: Running) -> None: ...
+
+
+class Telnet(Provider):
+    channel_type = telnet.CHANNEL_TYPE
+    is_up = ("telnet", "listening")
+    connects = False
+    wrong: ClassVar[dict[str, Any]] = {"twisted_endpoint": "udp:99999", "max_connections": 0}
+    hostile = (b"\xff\xfa" + b"x" * 100_000, b"\xff" * 10_000, b"\xff\xfb", b"\r" * 10_000, b"\x00" * 10_000)
+
+    def __init__(self) -> None:
+        self._port = free_port()
+        self._writer: asyncio.StreamWriter | None = None
+
+    def config(self) -> dict[str, Any]:
+        return {"telnet_host": "127.0.0.1", "telnet_port": self._port}
+
+    async def meet(self, running: Running) -> None:
+        await super().meet(running)
+        reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, limit=2**24)
+        self._lines: list[str] = []
+        self._reading = asyncio.create_task(self._read(reader))
+        self.introduce(self._writer)
+        mine = self.person
+        await eventually(lambda: mine in [each.from_addr for each in running.inbound], what="a session")
+
+    def introduce(self, writer: asyncio.StreamWriter) -> None: ...
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        with suppress(OSError):
+            while line := await reader.readline():
+                self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+
+    async def part(self) -> None:
+        if self._writer:
+            self._writer.close()
+            with suppress(OSError):
+                await self._writer.wait_closed()
+            await self._reading
+            self._writer = None
+
+    @property
+    def person(self) -> str:
+        assert self._writer
+        return "{}:{}".format(*self._writer.get_extra_info("sockname"))
+
+    async def say(self, text: str, running: Running) -> None:
+        assert self._writer
+        self._writer.write(text.encode() + b"\r\n")
+
+    async def hears(self, text: str, running: Running) -> None:
+        await eventually(lambda: text in self._lines, what=repr(text))
+
+    async def attack(self, octets: Iterable[bytes], running: Running) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            for each in octets:
+                writer.write(each)
+                await writer.drain()
+        finally:
+            writer.transport.abort()
+
+
+class TelnetAddr(Telnet):
+    channel_type = telnet_addr.CHANNEL_TYPE
+    is_up = ("telnet_addr", "listening")
+    person = "somebody"
+
+    def introduce(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"8110\r\nsomebody\r\n")
+
+
+class Smpp(Provider):
+    channel_type = smpp.CHANNEL_TYPE
+    is_up = ("smpp", "bound")
+    person = "27820001111"
+    wrong: ClassVar[dict[str, Any]] = {"password": "p" * 300, "window_size": 0, "delivery_report_regex": "("}
+    hostile = (
+        b"\x00\x00\x00\x10\x80\x00\x00\x09" + b"\x00" * 4,  # half a PDU
+        b"\x00\x00\x00\x00" * 1000,  # PDUs without a length
+        b"\x7f\xff\xff\xff\x00\x00\x00\x05" + bytes(8),  # one of two gigabytes
+        b"\x00\x00\x00\x10\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00\x01" * 1000,  # deliver_sm before the bind
+    )
+
+    async def __aenter__(self) -> Smpp:
+        self._smsc = Smsc(SmscOptions(port=0, system_id="me", password="sesame-1", receipts=False, retry_delay=0.1))
+        await self._smsc.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._smsc.stop()
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "host": "127.0.0.1", "port": self._smsc.port, "system_id": "me", "password": "sesame-1",
+            "initial_reconnect_delay": 0.1, "max_reconnect_delay": 0.3, "registered_delivery": False,
+        }  # fmt: skip
+
+    def config_at(self, port: int) -> dict[str, Any]:
+        return {**self.config(), "port": port, "smpp_bind_timeout": 0.5}
+
+    def refused(self) -> dict[str, Any]:
+        return {**self.config(), "password": "sesame-2"}
+
+    async def say(self, text: str, running: Running) -> None:
+        self._smsc.mo(self.person, "8110", text)
+
+    async def hears(self, text: str, running: Running) -> None:
+        await eventually(lambda: text in [each.content for each in self._smsc.messages.values()], what=repr(text))
+
+    async def go(self) -> None:
+        await self._smsc.stop()
+
+    async def come_back(self) -> None:
+        await self._smsc.start()
+
+
+class Xmpp(Provider):
+    channel_type = xmpp.CHANNEL_TYPE
+    is_up = ("xmpp", "connected")
+    person = "alice@localhost"
+    wrong: ClassVar[dict[str, Any]] = {"username": "no name", "tls": {"mode": "none"}, "max_stanza_size": 10}
+    largest = 65_000
+    greeting = (b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'"
+                b" id='1' from='localhost' version='1.0'>")  # fmt: skip
+    hostile = (
+        b"<a>" * 100_000,
+        b"<message><body>" + b"x" * 3_000_000,
+        b"<!DOCTYPE a [<!ENTITY a 'x'><!ENTITY b '&a;&a;&a;&a;&a;&a;&a;&a;'>]><a>&b;</a>",
+        b"</stream:stream>",
+        b"<stream:error><see-other-host xmlns='urn:ietf:params:xml:ns:xmpp-streams'>evil.example:1</see-other-host>"
+        b"</stream:error>",
+        b"<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>NONSENSE</mechanism></mechanisms>"
+        b"</stream:features>",
+        b"<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>bm9uc2Vuc2U=</success>",
+        b"<iq type='set'><bind/></iq><iq/><message/><presence from='@@@' type='subscribe'/>"
+        b"<message from='@'><body>x</body></message>",
+    )
+
+    async def __aenter__(self) -> Xmpp:
+        self._server = prosody.Prosody()
+        await asyncio.to_thread(self._server.start)
+        await self._enter()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._alice.__aexit__()
+        self._server.destroy()
+
+    async def _enter(self) -> None:
+        self._alice = await prosody.Person(self._server, "alice").__aenter__()
+
+    def config(self) -> dict[str, Any]:
+        return self._server.config()
+
+    def config_at(self, port: int) -> dict[str, Any]:
+        return {**self.config(), "port": port, "connect_timeout": 0.5, "ping_timeout": 0.5}
+
+    def refused(self) -> dict[str, Any]:
+        return {**self.config(), "password": "a-wrong-password"}
+
+    async def say(self, text: str, running: Running) -> None:
+        self._alice.say("bot@localhost", text)
+
+    async def hears(self, text: str, running: Running) -> None:
+        await self._alice.hears(text)
+
+    async def go(self) -> None:
+        await self._alice.__aexit__()
+        await asyncio.to_thread(self._server.kill)
+
+    async def come_back(self) -> None:
+        await asyncio.to_thread(self._server.start)
+        await self._enter()
+
+
+class Irc(Provider):
+    channel_type = irc.CHANNEL_TYPE
+    is_up = ("irc", "connected")
+    person = "alice"
+    wrong: ClassVar[dict[str, Any]] = {
+        "nickname": "no name", "channels": ["help"], "listen": "never", "port": 0,
+    }  # fmt: skip
+    greeting = b":srv 433 * bot :taken\r\n"
+    hostile = (
+        b":srv 433 * bot :taken\r\n" * 100,
+        b":srv NICK\r\n:srv 001\r\n:\r\n::\r\n @\r\n:a!b@c\r\n:srv PING\r\nPING\r\nPONG\r\nJOIN\r\nKICK\r\nERROR\r\n",
+        b":srv 001 bot\r\n" + b":bot NICK :\r\n:bot JOIN\r\n:x KICK #a\r\n:srv 401\r\n:srv 401 bot\r\n:x PRIVMSG\r\n" * 100,
+        b"PING :" + b"x" * 15_000 + b"\r\n",
+        b"PING\r\n" * 10_000,
+    )
+
+    async def __aenter__(self) -> Irc:
+        self._server = ngircd.Ngircd()
+        await asyncio.to_thread(self._server.start)
+        await self._enter()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._alice.__aexit__()
+        self._server.destroy()
+
+    async def _enter(self) -> None:
+        self._alice = await ngircd.Person(self._server, "alice").__aenter__()
+
+    def config(self) -> dict[str, Any]:
+        return self._server.config()
+
+    def config_at(self, port: int) -> dict[str, Any]:
+        return {**self.config(), "port": port, "connect_timeout": 0.5, "ping_interval": 0.5, "response_timeout": 0.5}
+
+    def refused(self) -> dict[str, Any]:
+        return {**self.config(), "password": "a-wrong-password"}
+
+    async def say(self, text: str, running: Running) -> None:
+        self._alice.write(f"PRIVMSG bot :{text}")
+
+    async def hears(self, text: str, running: Running) -> None:
+        await self._alice.sees("PRIVMSG", "alice", text)
+
+    async def go(self) -> None:
+        await self._alice.__aexit__()
+        await asyncio.to_thread(self._server.kill)
+
+    async def come_back(self) -> None:
+        await asyncio.to_thread(self._server.start)
+        await self._enter()
+
+
+class Twitter(Provider):
+    channel_type = twitter.CHANNEL_TYPE
+    is_up = ("twitter", "connected")
+    person = "@alice"
+    wrong: ClassVar[dict[str, Any]] = {"base_url": "x.com", "send_as": "fax", "consumer_key": "with space"}
+    largest = 280 - len("@alice ")
+    greeting = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
+    hostile = (
+        b'{"data":{"id":"1","username":"../../me"}}',
+        b'{"data":' * 10_000,
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+        b"HTTP/1.1 301 Moved\r\nLocation: http://evil.example/\r\nContent-Length: 0\r\n\r\n",
+    )
+
+    async def __aenter__(self) -> Twitter:
+        self._x = FakeX()
+        await self._x.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._x.stop()
+
+    def config(self) -> dict[str, Any]:
+        return self._x.config()
+
+    def config_at(self, port: int) -> dict[str, Any]:
+        return {**self.config(), "base_url": f"http://127.0.0.1:{port}", "request_timeout": 0.5}
+
+    def refused(self) -> dict[str, Any]:
+        return {**self.config(), "access_token_secret": "a-wrong-secret-of-the-token"}
+
+    async def meet(self, running: Running) -> None:
+        await super().meet(running)
+        await self._x.was_polled()
+
+    async def say(self, text: str, running: Running) -> None:
+        self._x.direct_message("2", text)
+
+    async def hears(self, text: str, running: Running) -> None:
+        await eventually(lambda: f"@alice {text}" in self._x.by_bot(), what=repr(text))
+
+    async def go(self) -> None:
+        await self._x.stop()
+
+    async def come_back(self) -> None:
+        await self._x.start()
+
+
+PROVIDERS: list[type[Provider]] = [Loopback, Telnet, TelnetAddr, Smpp, Xmpp, Irc, Twitter]
+
+
+def test_each_type_that_there_is_is_put_through_the_table() -> None:
+    assert {each.channel_type.name for each in PROVIDERS} == {each.name for each in declared_channel_types()}
+
+
+@pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.channel_type.name)
+async def test_the_table(provider: type[Provider], store: TransportStore, tmp_path: Path) -> None:
+    await table_of(provider(), store, tmp_path)
+
