@@ -69,6 +69,10 @@ class Provider:
         """The address of that somebody."""
         raise NotImplementedError
 
+    async def asked(self, running: Running) -> dict[str, Any]:
+        """Where a message can only be a reply: somebody asks. Fields that the message needs then."""
+        return {}
+
     async def say(self, text: str, running: Running) -> None:
         """Somebody writes to the channel."""
         raise NotImplementedError
@@ -104,10 +108,13 @@ class Bench:
         async with asyncio.timeout(QUICKLY):
             await self.provider.meet(running)
 
+    async def send(self, running: Running, text: str) -> None:
+        await running.send(self.provider.person, text, **await self.provider.asked(running))
+
     async def works(self, running: Running, text: str) -> None:
         """Both ways."""
         async with asyncio.timeout(QUICKLY):
-            await running.send(self.provider.person, text)
+            await self.send(running, text)
             await self.provider.hears(text, running)
             await self.provider.say(f"{text}, too", running)
             await running.heard(f"{text}, too")
@@ -116,8 +123,9 @@ class Bench:
         """`accepted`, or why it was rejected: there is no third."""
         try:
             async with asyncio.timeout(QUICKLY):
+                fields = await self.provider.asked(running)
                 await running.transport.ready()
-                await running.transport.send(message_to(to, content))
+                await running.transport.send(message_to(to, content, **fields))
         except Rejected as error:
             return error.reason
         return "accepted"

@@ -256,7 +256,7 @@ async def many_messages_at_once_all_arrive(bench: Bench) -> None:
         window = running.transport.window
         texts = [f"number {number}" for number in range(40)]
         for start in range(0, len(texts), window):
-            await asyncio.gather(*(running.send(bench.provider.person, text) for text in texts[start : start + window]))
+            await asyncio.gather(*(bench.send(running, text) for text in texts[start : start + window]))
         async with asyncio.timeout(QUICKLY):
             await bench.provider.hears(texts[-1], running)
             for text in texts:

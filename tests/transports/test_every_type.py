@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
 from junebug.stores.transport import TransportStore
-from junebug.transports import irc, loopback, smpp, telnet, telnet_addr, twitter, xmpp
+from junebug.transports import dmark, http_api, irc, loopback, smpp, telnet, telnet_addr, twitter, xmpp
+from tests.harness import basic_authorization, unique
 from tests.polling import eventually
 from tests.servers import free_port
 from tests.test_packaging import declared_channel_types
@@ -317,7 +321,146 @@ class Twitter(Provider):
         await self._x.start()
 
 
-PROVIDERS: list[type[Provider]] = [Loopback, Telnet, TelnetAddr, Smpp, Xmpp, Irc, Twitter]
+class OverHttp(Provider):
+    """Asks a channel that listens; what nobody replies to waits until it parts."""
+
+    connects = False
+    hostile = (
+        b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n" + b"x" * 100_000,
+        b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 50_000,
+        b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffffff\r\n",
+        b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello",
+        b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n" * 2_000,
+        b"GET /x?%ff=%ff&%=%00 HTTP/1.1\r\nHost: x\r\nAuthorization: Basic \xff\xff\r\n\r\n",
+        b"GET /x HTTP/1.1\r\nHost: x\r\nX-A: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\n\r\nCONNECT x:1 HTTP/1.1\r\n\r\nGET http://evil.example/x HTTP/1.1\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    )
+
+    def __init__(self) -> None:
+        self._port = free_port()
+        self._heard: list[str] = []
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._session: aiohttp.ClientSession | None = None
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "web_path": "/x", "web_host": "127.0.0.1", "web_port": self._port,
+            "web_username": "me", "web_password": "open-sesame",
+        }  # fmt: skip
+
+    async def meet(self, running: Running) -> None:
+        await super().meet(running)
+        self._session = aiohttp.ClientSession(headers={"Authorization": basic_authorization("me", "open-sesame")})
+
+    async def part(self) -> None:
+        for each in self._waiting:
+            each.cancel()
+        await asyncio.gather(*self._waiting, return_exceptions=True)
+        if self._session:
+            await self._session.close()
+
+    def ask(self, **said: str) -> None:
+        task = asyncio.create_task(self._ask(said))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _ask(self, said: dict[str, str]) -> None:
+        assert self._session
+        async with self._session.post(f"http://127.0.0.1:{self._port}/x", data=said) as answer:
+            self._heard.append(await answer.text())
+
+    async def attack(self, octets: Iterable[bytes], running: Running) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            for each in octets:
+                writer.write(each)
+                await writer.drain()
+        finally:
+            writer.transport.abort()
+
+
+class Dmark(OverHttp):
+    channel_type = dmark.CHANNEL_TYPE
+    is_up = ("dmark", "listening")
+    person = "27820001111"
+    wrong: ClassVar[dict[str, Any]] = {"web_path": "a b", "health_path": "/x/", "web_port": 0, "ussd_session_timeout": 0}
+
+    def ask_as(self, session: str, text: str) -> None:
+        others = dict.fromkeys(("transactionTime", "creationTime", "response"), "")
+        self.ask(transactionId=session, msisdn=self.person, ussdServiceCode="*1#", ussdRequestString=text, **others)
+
+    async def meet(self, running: Running) -> None:
+        await super().meet(running)
+        self._talk = unique("talk")
+        self.ask_as(self._talk, "")
+        await eventually(lambda: running.inbound, what="a session")
+
+    async def asked(self, running: Running) -> dict[str, Any]:
+        session = unique("t")
+        self.ask_as(session, "")
+
+        def come() -> str | None:
+            found = (each for each in running.inbound if each.helper_metadata.get("session_id") == session)
+            return next((each.message_id for each in found), None)
+
+        return {"in_reply_to": await eventually(come, what="its request")}
+
+    async def say(self, text: str, running: Running) -> None:
+        self.ask_as(self._talk, text)
+        await running.heard(text)
+
+    async def hears(self, text: str, running: Running) -> None:
+        def is_heard() -> bool:
+            return any(each and json.loads(each)["responseString"] == text for each in self._heard)
+
+        await eventually(is_heard, what=repr(text))
+
+
+class HttpApi(OverHttp):
+    channel_type = http_api.CHANNEL_TYPE
+    is_up = ("http_api", "listening")
+    person = "27820001111"
+    wrong: ClassVar[dict[str, Any]] = {
+        "web_path": "a b", "inbound": {"parameters": {}}, "outbound": {"url": "ftp://x"}, "receipts": {"path": "/x"},
+    }  # fmt: skip
+
+    async def __aenter__(self) -> HttpApi:
+        self._sent: list[str] = []
+        self._runner = web.ServerRunner(web.Server(self._take, access_log=None))
+        await self._runner.setup()
+        self._its_port = free_port()
+        await web.TCPSite(self._runner, "127.0.0.1", self._its_port).start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    async def _take(self, request: web.BaseRequest) -> web.Response:
+        self._sent.append(json.loads(await request.content.read())["text"])
+        return web.Response(text=f"OK {len(self._sent)}")
+
+    def config(self) -> dict[str, Any]:
+        return {
+            **super().config(),
+            "inbound": {"parameters": {"from": "f", "content": "c", "provider_id": "id"}},
+            "outbound": {
+                "url": f"http://127.0.0.1:{self._its_port}/{{key}}", "json": {"text": "{content}", "to": "{to}"},
+                "secrets": {"key": "the-key-of-the-door"}, "success_pattern": "^OK", "id_pattern": "^OK ([0-9]+)",
+            },
+            "receipts": {"path": "/r", "parameters": {"provider_id": "id", "status": "s"}, "statuses": {"D": "delivered"}},
+        }  # fmt: skip
+
+    async def say(self, text: str, running: Running) -> None:
+        self.ask(f=self.person, c=text)
+        await running.heard(text)
+
+    async def hears(self, text: str, running: Running) -> None:
+        await eventually(lambda: text in self._sent, what=repr(text))
+
+
+PROVIDERS: list[type[Provider]] = [Loopback, Telnet, TelnetAddr, Smpp, Xmpp, Irc, Twitter, Dmark, HttpApi]
 
 
 def test_each_type_that_there_is_is_put_through_the_table() -> None:

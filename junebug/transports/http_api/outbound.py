@@ -24,6 +24,7 @@ from junebug.logs.redaction import Redactor
 from junebug.model import templates, urls
 from junebug.model.messages import UserMessage
 from junebug.transports.http_api import OUTBOUND, mapping
+from junebug.transports.http_rpc.parameters import is_text
 
 LARGEST_ANSWER = 64 * 1024
 CONNECT_TIMEOUT = 10.0
@@ -74,6 +75,8 @@ class Outbound:
             **self._secrets, "to": message.to_addr, "from": message.from_addr, "content": message.content,
             "group": message.group, "message_id": message.message_id, "reply_to": message.in_reply_to, "session_id": session_id,
         }  # fmt: skip
+        if bad := next((name for name, value in values.items() if value and not is_text(value)), None):
+            raise Rejected(f"Cannot be sent: {bad} is no Unicode text")
         headers = CIMultiDict({"Accept-Encoding": "identity", "User-Agent": "Junebug"})
         for name, text in self._config.get("headers", {}).items():
             headers[name] = mapping.filled(text, values) or ""

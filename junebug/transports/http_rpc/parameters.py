@@ -22,6 +22,15 @@ def read(query: str, body: bytes, content_type: str) -> dict[str, str]:
     return found
 
 
+def is_text(text: str) -> bool:
+    """Half a surrogate pair is none: no octets stand for it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def problems(found: Collection[str], expected: Collection[str], *, strict: bool) -> dict[str, list[str]]:
     """`missing_parameter` and, if `strict`, `unexpected_parameter`; empty when all is well."""
     wrong: dict[str, list[str]] = {}

@@ -246,6 +246,8 @@ class HttpRpcTransport(Transport):
         """The reply to a request that waits; anything else has nobody to go to."""
         if missing := [name for name in ("in_reply_to", "content") if getattr(message, name) is None]:
             raise Rejected(f"Missing fields: {', '.join(missing)}")
+        if not parameters.is_text(message.content or ""):
+            raise Rejected("Cannot be sent: content is no Unicode text")
         answer = self.answer_of(message)
         pending = self._pending.get(str(message.in_reply_to))
         if pending is None or pending.answer.done():
