@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from junebug.config.declaration import RedisSettings, Settings
+from junebug.registry import ENTRY_POINT_GROUP, load_object
 from junebug.runtime import loop
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
 from junebug.stores import Stores
@@ -20,6 +23,7 @@ from tests.servers import free_port
 from tests.test_packaging import declared_channel_types
 from tests.transports import ngircd, prosody
 from tests.transports.kit import Provider
+from tests.transports.pager import Pager, install_package
 from tests.transports.running import Running
 from tests.transports.table import table_of
 from tests.transports.x_api import FakeX
@@ -333,12 +337,29 @@ def test_each_type_that_there_is_is_put_through_the_table() -> None:
 
 @pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.channel_type.name)
 def test_the_table(provider: type[Provider], redis_settings: RedisSettings, tmp_path: Path) -> None:
+    run_table(provider(), redis_settings, tmp_path)
+
+
+def test_a_type_that_a_package_installs(redis_settings: RedisSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(install_package(tmp_path))
+    (entry,) = entry_points(group=ENTRY_POINT_GROUP, name="pager")
+    provider = Pager()
+    provider.channel_type = entry.load()  # type: ignore[misc]
+    try:
+        run_table(provider, redis_settings, tmp_path)
+    finally:
+        for name in ("junebug_pager", "junebug_pager.transport"):
+            sys.modules.pop(name, None)
+        load_object.cache_clear()
+
+
+def run_table(provider: Provider, redis_settings: RedisSettings, directory: Path) -> None:
     """On the event loop that channels have."""
 
     async def whole() -> None:
         stores = Stores(Settings(redis=redis_settings))
         try:
-            await table_of(provider(), stores.transport("channel"), tmp_path)
+            await table_of(provider, stores.transport("channel"), directory)
         finally:
             await stores.close()
 
