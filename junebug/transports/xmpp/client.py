@@ -97,7 +97,8 @@ class XmppClient(slixmpp.ClientXMPP):
             async with asyncio.timeout(timeout):
                 await (self.connect(host, port) if host else self.connect())
                 if not self.is_connected():  # slixmpp would try again by itself
-                    raise self._why or LinkDown("connect_failed", f"Cannot connect to {where}")
+                    why = self._why or LinkDown("connect_failed", "nobody answers")
+                    raise LinkDown(why.type, f"Cannot connect to {where}: {why}")
                 either: set[asyncio.Future[Any]] = {self.ready, self.lost}
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
