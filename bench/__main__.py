@@ -16,33 +16,17 @@ import sys
 import time
 from typing import Any
 
-from bench import smpp, throughput
+from bench import scale, smpp, throughput
 from bench.junebug import Junebug, Servers
 from bench.load import post_messages
+from bench.scale import CHANNEL_PORTS, create_channels
 from junebug.embedded import free_ports
 
 SCALES = (50, 200)
-CHANNEL_PORTS = (10_000, 19_000)
-"""Apart from those of embedded and test servers, which may be running beside."""
 RESTARTS = 10
 MESSAGES = 10_000
 CONNECTIONS = 32
 ARRIVAL_TIMEOUT = 120.0
-
-
-async def channels(junebug: Junebug, count: int, ports: list[int]) -> list[str]:
-    """That many telnet channels, listening."""
-    slots = asyncio.Semaphore(4)
-
-    async def create(port: int) -> str:
-        async with slots:
-            config = {"twisted_endpoint": f"tcp:{port}:interface=127.0.0.1"}
-            body = {"type": "telnet", "mo_url": "http://127.0.0.1:1/", "config": config}
-            return str((await junebug.call("POST", "/channels/", body))["result"]["id"])
-
-    ids = await asyncio.gather(*map(create, ports[:count]))
-    await junebug.listening(ports[:count])
-    return list(ids)
 
 
 async def measure_scale(servers: Servers, count: int) -> dict[str, Any]:
@@ -50,7 +34,7 @@ async def measure_scale(servers: Servers, count: int) -> dict[str, Any]:
     ports = free_ports(count, CHANNEL_PORTS)
     async with Junebug(servers) as junebug:
         begun = time.perf_counter()
-        ids = await channels(junebug, count, ports)
+        ids = await create_channels(junebug, ports)
         created = time.perf_counter() - begun
     begun = time.perf_counter()
     async with Junebug(servers) as junebug:
@@ -79,7 +63,7 @@ async def measure_restart(servers: Servers) -> dict[str, Any]:
     """How long a channel is gone after SIGKILL of its process, and after a restart through the API."""
     (port,) = free_ports(1, CHANNEL_PORTS)
     async with Junebug(servers) as junebug:
-        (channel,) = await channels(junebug, 1, [port])
+        (channel,) = await create_channels(junebug, [port])
         killed, restarted = [], []
         for _ in range(RESTARTS):
             await junebug.settled(channel)
@@ -109,7 +93,7 @@ async def measure_messages(servers: Servers, workers: int) -> dict[str, Any]:
     """Messages a second from POST to a telnet peer: accepted (201) and arrived."""
     (port,) = free_ports(1, CHANNEL_PORTS)
     async with Junebug(servers, "--workers", str(workers)) as junebug:
-        (channel,) = await channels(junebug, 1, [port])
+        (channel,) = await create_channels(junebug, [port])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         address = "{}:{}".format(*writer.get_extra_info("sockname"))
 
@@ -132,12 +116,15 @@ def show(title: str, rows: list[dict[str, Any]]) -> None:
         print("  " + "  ".join(str(row.get(name, "")).rjust(width) for name, width in zip(names, widths, strict=True)))
 
 
-async def main(only: list[str]) -> None:
+async def main(only: list[str], many: int) -> None:
     figures: dict[str, Any] = {"cores": os.cpu_count()}
     with Servers() as servers:
         if not only or "channels" in only:
             figures["channels"] = [await measure_scale(servers, count) for count in SCALES]
             show("Channels (telnet, idle, connected to Redis and RabbitMQ)", figures["channels"])
+        if "scale" in only:
+            figures["scale"] = await scale.measure(servers, many)
+            show("Many channels, CPU in % of a core", figures["scale"])
         if not only or "restart" in only:
             figures["restart"] = await measure_restart(servers)
             show("A channel comes back", [figures["restart"]])
@@ -163,9 +150,12 @@ async def main(only: list[str]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "only", nargs="*", metavar="part", help="channels, restart, messages, smpp, throughput, peers; all when none is given"
+        "only", nargs="*", metavar="part",
+        help="channels, restart, messages, smpp, throughput, peers; scale; all but that when none is given",
     )
+    parser.add_argument("--channels", type=int, default=1000, metavar="N", help="of `scale` (default: %(default)s)")
+    arguments = parser.parse_args()
     try:
-        asyncio.run(main(parser.parse_args().only))
+        asyncio.run(main(arguments.only, arguments.channels))
     except KeyboardInterrupt:
         sys.exit(130)

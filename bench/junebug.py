@@ -114,12 +114,11 @@ class Junebug:
     # --- from outside -------------------------------------------------------------------------------------------------
 
     async def listening(self, ports: list[int]) -> None:
-        waiting = list(ports)
+        """Seen from the kernel: who connected to look would be a phone."""
+        waiting = set(ports)
 
         async def all_listen() -> bool:
-            while waiting and _listens(waiting[-1]):
-                waiting.pop()
-            return not waiting
+            return waiting <= _listening_ports()
 
         await _until(all_listen)
 
@@ -194,6 +193,11 @@ def cpu_seconds(pid: int) -> float:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _listening_ports() -> set[int]:
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return {int(local.rpartition(":")[2], 16) for _, local, _, state, *_ in map(str.split, lines) if state == "0A"}
 
 
 def _title(pid: int) -> str:

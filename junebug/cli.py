@@ -23,9 +23,10 @@ import click
 from junebug import embedded, names
 from junebug.amqp import broker
 from junebug.api import app as api_app
-from junebug.api.sockets import bind
+from junebug.api.sockets import bind, bind_door
 from junebug.config.declaration import OPTIONS, Option, Settings
 from junebug.config.load import load
+from junebug.door import process as door_process
 from junebug.errors import ConfigError, JunebugError, StartupError
 from junebug.logs.files import trouble_in
 from junebug.logs.setup import escape_controls, logging_disabled, silence_libraries
@@ -153,12 +154,14 @@ def _supervise(
     settings: Settings, sockets: Sequence[socket] = (), servers: Sequence[embedded.ServerProgram] = (), channels: bool = True
 ) -> int:
     _prepare(settings)
+    door = bind_door(settings) if channels else []
     programs = daemon.Programs(
         run_channel=worker_process.run if channels else None,
         run_api=(lambda settings, number: api_app.run(settings, sockets, f"api:{number}")) if sockets else None,
+        run_door=(lambda settings: door_process.run(settings, door)) if door else None,
         drain=drain,
         preload=functools.partial(_preload, settings),
-        keep_descriptors=tuple(each.fileno() for each in sockets),
+        keep_descriptors=tuple(each.fileno() for each in (*sockets, *door)),
         servers=servers,
     )
     return daemon.run(settings, programs)

@@ -32,6 +32,12 @@ def named(name: str, message: str) -> JunebugError:
     return JunebugError(message) if not is_plain else kind(message)
 
 
+class PluginError(JunebugError):
+    """What a plugin cannot do, and why: the log and `/health` show its text, so it holds no secret. Anything else that a
+    plugin raises is shown by its type only.
+    """
+
+
 # --- what a caller of the API did ------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 _CHANNEL_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}")
 
@@ -42,6 +42,7 @@ def _many(middle: str) -> Callable[[str, str | int], str]:
 
 EXCHANGE, EXCHANGE_TYPE = "vumi", "direct"
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 1, 5
+PRIORITIES = range(LOWEST_PRIORITY, HIGHEST_PRIORITY + 1)
 MAX_DEAD_LETTERS = 10_000
 LONGEST_TTL = 4_000_000_000  # milliseconds: RabbitMQ takes no more than 32 bits
 LONGEST_RETRY = 3600.0
@@ -78,11 +79,9 @@ def outbound_queue(channel: str, priority: int = LOWEST_PRIORITY) -> str:
     return f"{channel}.outbound" if priority == LOWEST_PRIORITY else f"{channel}.outbound.{priority}"
 
 
-def outbound_queues(channel: str) -> dict[int, str]:
-    """Priority -> queue, the most urgent first."""
-    return {
-        priority: outbound_queue(channel, priority) for priority in range(HIGHEST_PRIORITY, LOWEST_PRIORITY - 1, -1)
-    }
+def outbound_queues(channel: str, priorities: Container[int] = PRIORITIES) -> dict[int, str]:
+    """Priority -> queue, of these priorities, the most urgent first."""
+    return {priority: outbound_queue(channel, priority) for priority in reversed(PRIORITIES) if priority in priorities}
 
 
 def priority_of(outbound: str, given: int) -> int:
@@ -107,11 +106,13 @@ def backlog_queue(channel: str, kind: str, destination: str) -> str:
     return f"{channel}.backlog.{hashlib.blake2s(f'{kind} {destination}'.encode(), digest_size=6).hexdigest()}"
 
 
-def channel_queues(channel: str) -> dict[str, dict[str, object]]:
-    """The queues that a channel always has, each with its AMQP arguments; deleted with the channel."""
+def channel_queues(channel: str, priorities: Container[int] = PRIORITIES) -> dict[str, dict[str, object]]:
+    """The queues that a channel with outbound queues of these priorities has, each with its AMQP arguments; deleted with the
+    channel. Those of higher priorities than the lowest are made when the first such message is sent.
+    """
     newest = {"x-overflow": "drop-head"}
     return {
-        **{queue: {} for queue in outbound_queues(channel).values()},
+        **{queue: {} for queue in outbound_queues(channel, priorities).values()},
         inbound_queue(channel): {},
         event_queue(channel): {},
         callback_queue(channel): {},
@@ -152,10 +153,12 @@ DELETED_LOGS = "deleted_logs"  # sorted set: id of a deleted channel whose log f
 EPOCH = "channel_epoch"  # written by the reconciler when it starts: gone means that Redis was emptied under us
 CHANGES = "channel_changes:"
 ALL_CHANGES = f"{CHANGES}*"  # pattern of all pub/sub topics that `change_topic` makes
+PLUGINS = "junebug_plugins"  # string: how the plugins do, as JSON; with a TTL
 HEALTH = "junebug_health"  # string, written and forgotten: whether Redis takes what is written
 
 channel_properties = _one(":properties")  # string: the channel's properties as JSON
 deleted_properties = _one(":deleted_properties")  # string: those of a deleted channel, until what it leaves is removed
+channel_priorities = _one(":priorities")  # set: those that have an outbound queue; the lowest among them: it is complete
 channel_status = _one(":status")  # hash component -> last status as JSON, and `component@` -> its timestamp
 cancelled_messages = _one(":cancelled_messages")  # sorted set: id of an MT that may still come -> until when, Unix time
 delay_queues = _one(":delay_queues")  # hash: name of a retry queue or backlog -> kind and destination it waits for
@@ -168,6 +171,11 @@ transport_key = _many(":transport:")  # what the channel's transport keeps for i
 def change_topic(channel: str) -> str:
     """Pub/sub topic: the channel's id, when its spec changed. Only a hint; a poll finds what a lost one left."""
     return f"{CHANGES}{channel}"
+
+
+def circuit(destination: str) -> str:
+    """Hash: who probes this host that fails for all who wait for it, and when; or that it works again. With a TTL."""
+    return f"circuit:{hashlib.sha256(destination.encode()).hexdigest()[:24]}"
 
 
 def idempotency_key(channel: str, key: str) -> str:

@@ -27,3 +27,8 @@ class JunebugPlugin:
 
     def channel_stopped(self, channel: ChannelSpec) -> Any:
         """A channel was stopped on purpose or deleted; a change of its config is a stop and a start."""
+
+    def settled(self) -> Any:
+        """Called when there was no call for a second (or some in a row for five), and at the start when all channels that run
+        were told: what is costly, and may be done for many channels at once. One that raises is called again.
+        """

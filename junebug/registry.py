@@ -22,7 +22,7 @@ from junebug.config.declaration import Settings
 from junebug.errors import ConfigError, InvalidBody, InvalidChannelConfig, InvalidChannelType, Rejected
 from junebug.logs.redaction import REDACTED
 from junebug.model.messages import UserMessage
-from junebug.model.spec import ChannelSpec
+from junebug.model.spec import PUBLIC_HTTP, ChannelSpec
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class ChannelType:
 
     `transport`: where its Transport class is, `package.module:Class`.
     `config_schema`: JSON Schema (2020-12) of a channel's `config`.
-    `secrets`: names of config fields never to be shown; a dot leads into an object.
+    `secrets`: names of config fields never to be shown, texts or objects of such; a dot leads into an object.
     """
 
     name: str
@@ -53,6 +53,8 @@ class ChannelType:
     check_message: str = ""
     """For what no schema can say: a function of (config, UserMessage), named likewise, that the API asks before it takes a
     message. It raises MessageTooLong for what can never be sent, or Rejected for its channel_data."""
+    character_limit: int = 0
+    """Of a channel that has none of its own: characters in a message at the most; 0: any number."""
     show_log: str = ""
     """A function of (config, entry), named likewise, by which the API shows an entry of a channel's log: what is logged for
     each message is written as briefly as may be."""
@@ -65,7 +67,7 @@ class Registry:
     """The channel types of this Junebug, by name."""
 
     def __init__(self, types: Iterable[ChannelType]) -> None:
-        self._types = {channel_type.name: channel_type for channel_type in types}
+        self._types = {channel_type.name: _with_public_http(channel_type) for channel_type in types}
         self._validators = {
             name: jsonschema_rs.Draft202012Validator(channel_type.config_schema, validate_formats=True, mask=MASK)
             for name, channel_type in self._types.items()
@@ -98,6 +100,10 @@ class Registry:
             raise InvalidChannelType(
                 f"Invalid channel type {name!r}, must be one of: {', '.join(self.names())}"
             ) from None
+
+    def character_limit(self, name: str) -> int:
+        """Of a channel of this type that says nothing; 0: none."""
+        return self._types[name].character_limit if name in self._types else 0
 
     def validate_config(self, name: str, config: dict[str, Any]) -> None:
         """Raises InvalidChannelType or InvalidChannelConfig; the latter names each field that is wrong, not its value."""
@@ -177,7 +183,8 @@ class Registry:
         """The secrets themselves, for a channel's log, which must mask them wherever they turn up."""
         others = (settings.callback_secret, spec.callback_secret, spec.mo_url_auth_token, *settings.server_passwords)
         found = (*(_lookup(spec.config, path) for path in self._secrets(spec.type)), *others)
-        return [value for value in found if isinstance(value, str) and value]
+        texts = [text for value in found for text in (value.values() if isinstance(value, dict) else (value,))]
+        return [text for text in texts if isinstance(text, str) and text]
 
     def _secrets(self, name: str) -> list[list[str]]:
         return [secret.split(".") for secret in self._types[name].secrets] if name in self._types else []
@@ -226,6 +233,15 @@ def _type_of_class(name: str, path: str) -> ChannelType:
     schema = getattr(loaded, "config_schema", {"type": "object"})
     secrets, of_data = tuple(getattr(loaded, "secrets", ())), getattr(loaded, "channel_data_schema", None)
     return ChannelType(name, path, schema, secrets, channel_data_schema=of_data)
+
+
+def _with_public_http(channel_type: ChannelType) -> ChannelType:
+    """Whatever listens on a `web_port` may say in `public_http` how the nginx plugin is to expose it (spec 1.9.4)."""
+    properties = channel_type.config_schema.get("properties", {})
+    if "web_port" not in properties or "public_http" in properties:
+        return channel_type
+    schema = {**channel_type.config_schema, "properties": {**properties, "public_http": PUBLIC_HTTP}}
+    return replace(channel_type, config_schema=schema)
 
 
 def _without_nulls(config: dict[str, Any]) -> dict[str, Any]:

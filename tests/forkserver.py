@@ -148,7 +148,7 @@ def serve() -> Callable[[], Any] | None:
                 answer = os.waitstatus_to_exitcode(status)
         os.write(1, json.dumps(answer).encode() + b"\n")
     for pid in children:
-        os.kill(pid, signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)  # each has a session of its own: nginx's workers do not end with it
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import importlib
 import json
@@ -18,6 +19,7 @@ import yaml
 from junebug import errors
 from junebug.config.declaration import OPTIONS, Settings
 from junebug.config.load import load
+from junebug.plugins.nginx.plugin import Options
 from junebug.registry import ChannelType, Registry
 from tests.test_packaging import ROOT, declared_channel_types
 
@@ -124,6 +126,7 @@ def test_example_settings_load(tmp_path: Path) -> None:
     for text in [
         *blocks(ROOT / "docs" / "configuration.md", "yaml"),
         *blocks(ROOT / "docs" / "channel-types.md", "yaml"),
+        *blocks(ROOT / "docs" / "plugins.md", "yaml"),
     ]:
         path.write_text(text)
         load(config_path=str(path))
@@ -162,6 +165,16 @@ def test_every_option_of_a_channel_type_is_documented(channel_type: ChannelType)
     for secret in channel_type.secrets:
         (row,) = (line for line in section.splitlines() if line.startswith(f"| `{secret}` |"))
         assert ", secret |" in row
+
+
+def test_every_option_of_the_nginx_plugin_is_documented_with_its_default() -> None:
+    section = (ROOT / "docs" / "plugins.md").read_text().partition("\n## nginx\n")[2]
+    documented = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \| [^|]+ \|$", section, re.MULTILINE))
+    defaults = {option.name: str(option.default) for option in dataclasses.fields(Options)}
+    assert documented.keys() == defaults.keys()
+    for name, default in defaults.items():
+        shown = {"None": "none"}.get(default, f"`{Path(default).name if name.endswith('template') else default}`")
+        assert documented[name].partition(",")[0] == shown or documented[name].startswith(shown), name
 
 
 def test_every_status_of_smpp_is_documented() -> None:

@@ -48,8 +48,8 @@ BODIES = (
 
 
 def fields() -> list[tuple[Callable[[bytes], Any], dict[str, Any], str]]:
-    known = {each.name for kind in (UserMessage, Event, Status, Callback) for each in dataclasses.fields(kind)}
-    known |= {"message_type", "message", "message_version"}
+    known = {name for kind in (UserMessage, Event, Status) for name in kind.__struct_fields__}
+    known |= {each.name for each in dataclasses.fields(Callback)} | {"message_type", "message"}
     return [(read, good, name) for read, good in READERS for name in sorted(known)]
 
 

@@ -198,6 +198,7 @@ def test_a_full_disk_does_not_stop_who_logs_to_the_logfile(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("JUNEBUG_DISABLE_LOGGING", "true")
+    monkeypatch.setattr("junebug.logs.files.LOOK_INTERVAL", 0.0)
     full = setup_process_logging("api", "/dev/full", ())
     structlog.stdlib.get_logger().info("lost")
     full.close()
@@ -274,7 +275,8 @@ def test_no_thread_is_there_before_the_first_line_and_none_after_the_end(here: S
 
 
 @pytest.mark.usefixtures("logging_as_before")
-def test_a_log_that_was_moved_away_is_begun_anew(here: Settings) -> None:
+def test_a_log_that_was_moved_away_is_begun_anew(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("junebug.logs.files.LOOK_INTERVAL", 0.0)
     install(here)
     structlog.stdlib.get_logger().info("old")
     flush()

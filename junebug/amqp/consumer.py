@@ -99,6 +99,17 @@ class Consumer:
                 except FAILURES:
                     await self._close_channel()  # so that the keeper begins again
 
+    async def extend(self, queues: Sequence[str]) -> None:
+        """From now on it consumes these, in this order when it begins again; those of before are among them."""
+        async with self._switching:
+            more = [queue for queue in queues if queue not in self.queues]
+            self.queues = tuple(queues)
+            if more and self._channel and self._channel.usable and self.consuming.is_set():
+                try:
+                    await self._channel.consume(*more, exclusive=self.exclusive)
+                except FAILURES:
+                    await self._close_channel()  # so that the keeper begins again
+
     async def stop_deliveries(self) -> None:
         """Take no more, but keep what is in hand: it can still be acknowledged."""
         channel = self._channel

@@ -33,9 +33,9 @@ class Cancelled:
     remaining: int
 
 
-def queues_of(channel: str, amqp_queue: str | None) -> list[str]:
-    """Where messages of a channel wait to be sent, the most urgent first."""
-    queues = list(names.outbound_queues(channel).values())
+def queues_of(channel: str, amqp_queue: str | None, priorities: Container[int] = names.PRIORITIES) -> list[str]:
+    """Where messages of a channel wait to be sent, the most urgent first; some may not be there (yet)."""
+    queues = list(names.outbound_queues(channel, priorities).values())
     return [*queues, names.outbound_queue(amqp_queue)] if amqp_queue and names.is_amqp_queue(amqp_queue) else queues
 
 

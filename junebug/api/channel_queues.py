@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Container, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -42,7 +42,7 @@ class ChannelQueues:
     def __init__(self, settings: Settings, stores: Stores, broker: Broker, specs: SpecCache, asking: RpcClient) -> None:
         self._patience = settings.request_timeout * PATIENCE
         self.timeout = min(COUNT_TIMEOUT, self._patience)
-        self._delay_queues = stores.delay_queues
+        self._delay_queues, self._channels = stores.delay_queues, stores.channels
         self._broker = broker
         self._specs = specs
         self._asking = asking
@@ -54,21 +54,32 @@ class ChannelQueues:
         yield
         await self._asking.stop()
 
-    async def declare(self, channel: str) -> None:
-        """The channel's queues exist when this returns."""
-        await self._bounded(self._broker.declare(names.channel_queues(channel), remember=False), self._patience)
+    async def declare(self, channel: str, priorities: Container[int] = (names.LOWEST_PRIORITY,)) -> None:
+        """The channel's queues exist when this returns, outbound ones of these priorities."""
+        await self._bounded(self._broker.declare(names.channel_queues(channel, priorities), remember=False), self._patience)
 
     async def publish(self, channel: str, queue: str, bodies: Sequence[bytes]) -> None:
         """RabbitMQ has them in this queue of the channel's when this returns. Raises ChannelNotFound, too."""
+        priority = names.priority_of(queue, names.LOWEST_PRIORITY)
+        if priority > names.LOWEST_PRIORITY:
+            await self._have(channel, priority)
         try:
             return await self._broker.publish_many(queue, bodies, timeout=self._patience)
         except Unroutable:
-            await self._specs.fetch(channel)  # is it deleted, or has RabbitMQ lost its queues?
-        await self.declare(channel)
+            spec = await self._specs.fetch(channel)  # is it deleted, or has RabbitMQ lost its queues?
+        await self.declare(channel, {*spec.noted_priorities, names.LOWEST_PRIORITY, priority})
         try:
             await self._broker.publish_many(queue, bodies, timeout=self._patience)
         except Unroutable as error:
             raise BrokerUnavailable(f"RabbitMQ does not keep the channel's queue: {error}") from None
+
+    async def _have(self, channel: str, priority: int) -> None:
+        """The channel's worker knows that there is such a queue, or will. Raises ChannelNotFound, StoreUnavailable, too."""
+        spec = self._specs.peek(channel) or await self._specs.fetch(channel)
+        if priority not in spec.noted_priorities:
+            await self._channels.note_priorities(channel, (priority,))  # before it can hold anything
+            self._specs.drop(channel)
+            await self.declare(channel, (priority, names.LOWEST_PRIORITY))
 
     def remove_later(self, channel: str) -> None:
         """Those of a channel that could not be stored. (If it was after all, its worker declares them again.)"""
@@ -95,7 +106,7 @@ class ChannelQueues:
 
     async def _count(self, spec: ChannelSpec) -> QueueCounts:
         channel = spec.id
-        outbound = queues_of(channel, spec.amqp_queue)
+        outbound = queues_of(channel, spec.amqp_queue, spec.priorities)
         callbacks = [names.inbound_queue(channel), names.event_queue(channel), names.callback_queue(channel)]
         dead = names.dead_queue(channel)
         lengths = await self._broker.queue_lengths((*outbound, *callbacks, dead))
@@ -116,7 +127,8 @@ class ChannelQueues:
 
     async def _remove(self, channel: str) -> None:
         try:
-            await self._bounded(self._broker.delete_queues(list(names.channel_queues(channel))), CLEAN_UP_TIMEOUT)
+            queues = list(names.channel_queues(channel, (names.LOWEST_PRIORITY,)))
+            await self._bounded(self._broker.delete_queues(queues), CLEAN_UP_TIMEOUT)
         except JunebugError as error:
             log.warning("queues left behind", channel_id=channel, reason=str(error))
 

@@ -36,7 +36,7 @@ class Composer:
 
         Raises ApiUsageError, InvalidBody, MessageTooLong, and MessageNotFound when what it replies to is unknown or expired.
         """
-        views.check_sendable(body, spec)
+        views.check_sendable(body, spec, self.registry.character_limit(spec.type))
         expires_at = views.expiry(body, now)
         if inbound is not None:
             message = views.new_reply(body, spec.id, inbound, expires_at, **own)

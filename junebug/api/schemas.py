@@ -19,6 +19,7 @@ from junebug.errors import InvalidBody
 from junebug.logs.redaction import REDACTED
 from junebug.model import signing, templates, urls
 from junebug.model.messages import parse_timestamp
+from junebug.model.spec import PUBLIC_HTTP
 from junebug.registry import LONGEST_PROBLEM, MASK
 
 LARGEST_INTEGER = 2**31 - 1
@@ -114,6 +115,7 @@ CHANNEL_UPDATE: dict[str, Any] = {
         "rate_limit_count": _count("Messages in a window; 0 or null: no limit."),
         "rate_limit_window": _count("The window's size, in seconds."),
         "character_limit": _count("Characters in a message; 0 or null: no limit."),
+        "public_http": {**PUBLIC_HTTP, "description": "How the nginx plugin exposes the channel."},
         "id": _IGNORED,
         "status": _IGNORED,
     },

@@ -15,37 +15,47 @@ PORT_ATTEMPTS = 10
 
 
 def bind(settings: Settings) -> list[socket.socket]:
-    """Listening sockets on the settings' interface and port: `localhost` is both loopbacks where there are two.
+    """Of the API, on the settings' interface and port: `localhost` is both loopbacks where there are two.
 
     Port 0 is a free one, the same on each. Raises StartupError naming the setting.
     """
-    addresses = _addresses(settings)
-    attempts = 1 if settings.port else PORT_ATTEMPTS
+    return _bind(settings.interface, settings.port, "")
+
+
+def bind_door(settings: Settings) -> list[socket.socket]:
+    """Of the listener that channels of HTTP types share; none where there is none. Raises StartupError."""
+    door = settings.http_types
+    return _bind(door.interface, door.port, "http_types.") if door.port else []
+
+
+def _bind(interface: str, port: int, group: str) -> list[socket.socket]:
+    addresses = _addresses(interface, group)
+    attempts = 1 if port else PORT_ATTEMPTS
     while True:
         attempts -= 1
         try:
-            return listening_sockets(settings.port, addresses, BACKLOG)
+            return listening_sockets(port, addresses, BACKLOG)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or attempts <= 0:
-                raise StartupError(_bind_problem(settings, error)) from None
+                raise StartupError(_bind_problem(interface, port, group, error)) from None
 
 
-def _addresses(settings: Settings) -> list[tuple[socket.AddressFamily, str]]:
-    if settings.interface == "localhost":
+def _addresses(interface: str, group: str) -> list[tuple[socket.AddressFamily, str]]:
+    if interface == "localhost":
         return [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
     try:
-        found = socket.getaddrinfo(settings.interface or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(interface or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise StartupError(f"interface: {settings.interface!r} is no address of this machine: {error}") from None
+        raise StartupError(f"{group}interface: {interface!r} is no address of this machine: {error}") from None
     return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
 
 
-def _bind_problem(settings: Settings, error: OSError) -> str:
-    where = f"{settings.port} on {settings.interface}"
+def _bind_problem(interface: str, port: int, group: str, error: OSError) -> str:
+    where, flag = f"{port} on {interface}", f"--{group.replace('_', '-').replace('.', '-')}"
     if error.errno == errno.EADDRINUSE:
-        return f"port: {where} is in use: choose another with --port"
+        return f"{group}port: {where} is in use: choose another with {flag}port"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"port: {where} may not be opened by this user: choose one above 1023 with --port"
+        return f"{group}port: {where} may not be opened by this user: choose one above 1023 with {flag}port"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"interface: {settings.interface!r} is no address of this machine: choose another with --interface"
-    return f"interface, port: cannot listen on {where}: {error.strerror or error}"
+        return f"{group}interface: {interface!r} is no address of this machine: choose another with {flag}interface"
+    return f"{group}interface, {group}port: cannot listen on {where}: {error.strerror or error}"

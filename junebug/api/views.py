@@ -6,13 +6,13 @@ events, as the worker posts them.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
 from junebug import names
 from junebug.errors import ApiUsageError, InvalidBody, MessageTooLong
@@ -56,7 +56,8 @@ def changed_channel(old: ChannelSpec, body: Mapping[str, Any], registry: Registr
     if "config" in changes:
         channel_type = changes.get("type", old.type)
         changes["config"] = registry.restore_redacted(channel_type, changes["config"], old.config)
-    new = ChannelSpec.from_properties(old.id, {**old.to_properties(), **changes}, old.generation, old.stored)
+    properties = {**old.to_properties(), **changes}
+    new = ChannelSpec.from_properties(old.id, properties, old.generation, old.stored, old.noted_priorities)
     if needs_restart(old, new):
         registry.validate_config(new.type, new.config)
     return new
@@ -178,10 +179,11 @@ def check_destination(spec: ChannelSpec) -> None:
         raise ApiUsageError('This channel has no "mo_url" or "amqp_queue"')
 
 
-def check_sendable(body: Mapping[str, Any], spec: ChannelSpec) -> None:
+def check_sendable(body: Mapping[str, Any], spec: ChannelSpec, default_limit: int) -> None:
     """Whether this channel takes it. Raises ApiUsageError, MessageTooLong."""
     check_destination(spec)
-    length, limit = len(body["content"] or ""), spec.character_limit
+    length = len(body["content"] or "")
+    limit = default_limit if spec.character_limit is None else spec.character_limit
     if limit and length > limit:
         raise MessageTooLong(
             f"The message content is of length {length}, which is greater than the character limit of {limit}"
@@ -227,7 +229,7 @@ def new_reply(
 ) -> UserMessage:
     """The outbound message that answers `inbound`: its addresses swapped; `from` and `group` override."""
     message = new_message(body, channel, expires_at, **own)
-    return dataclasses.replace(
+    return replace(
         message, to_addr=inbound.from_addr,
         from_addr=inbound.to_addr if message.from_addr is None else message.from_addr,
         group=inbound.group if message.group is None else message.group, in_reply_to=inbound.message_id,
@@ -243,7 +245,7 @@ def with_event_url(message: UserMessage) -> UserMessage:
     said = {"from": message.from_addr, "to": message.to_addr, "content": message.content, "group": message.group,
             "reply_to": message.in_reply_to}  # fmt: skip
     try:
-        return dataclasses.replace(message, event_url=templates.expand_message(message.event_url, said))
+        return replace(message, event_url=templates.expand_message(message.event_url, said))
     except ValueError as error:
         raise ApiUsageError(f'"event_url": {error}') from None
 

@@ -58,6 +58,16 @@ class AmqpSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HttpTypesSettings:
+    """The listener that channels of HTTP types share."""
+
+    port: int = _setting(0, "--http-types-port", minimum=0, maximum=65535,
+        help="The port that channels of HTTP types without a web_port share, told apart by their web_path; 0: none.")  # fmt: skip
+    interface: str = _setting("0.0.0.0", "--http-types-interface",
+        help="The interface to expose that port on.")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings. Times are in seconds, sizes in bytes. The order is that of the documentation."""
 
@@ -66,6 +76,7 @@ class Settings:
     logfile: str | None = _setting(None, "--log-file", "-l", help="The file to log to, as JSON lines; none: no file.")
     redis: RedisSettings = field(default_factory=RedisSettings)
     amqp: AmqpSettings = field(default_factory=AmqpSettings)
+    http_types: HttpTypesSettings = field(default_factory=HttpTypesSettings)
     inbound_message_ttl: int = _setting(600, "--inbound-message-ttl", "-ittl", minimum=1,
         help="The maximum time allowed to reply to a message, in seconds.")  # fmt: skip
     outbound_message_ttl: int = _setting(172800, "--outbound-message-ttl", "-ottl", minimum=1,
@@ -142,6 +153,11 @@ class Settings:
     def supervisor_socket(self) -> Path:
         return self.run_dir / "supervisor.sock"
 
+    @property
+    def door(self) -> Path | None:
+        """Where channels leave their routes for the shared HTTP listener; None where there is none."""
+        return self.run_dir.absolute() / "door" if self.http_types.port else None
+
     def channel_log_path(self, channel: str) -> Path:
         return Path(self.logging_path) / channel
 
@@ -181,10 +197,13 @@ class Option:
         return self.kind in ("mapping", "plugins")
 
 
+_GROUPS = {each.__name__: each for each in (RedisSettings, AmqpSettings, HttpTypesSettings)}
+
+
 def _options(settings: type, prefix: tuple[str, ...] = ()) -> list[Option]:
     found: list[Option] = []
     for entry in dataclasses.fields(settings):
-        group = {"RedisSettings": RedisSettings, "AmqpSettings": AmqpSettings}.get(str(entry.type))
+        group = _GROUPS.get(str(entry.type))
         if group:
             found += _options(group, (*prefix, entry.name))
             continue

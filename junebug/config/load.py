@@ -13,7 +13,15 @@ from typing import Any
 
 import yaml
 
-from junebug.config.declaration import LONGEST_SOCKET_PATH, OPTIONS, AmqpSettings, Option, RedisSettings, Settings
+from junebug.config.declaration import (
+    LONGEST_SOCKET_PATH,
+    OPTIONS,
+    AmqpSettings,
+    HttpTypesSettings,
+    Option,
+    RedisSettings,
+    Settings,
+)
 from junebug.errors import ConfigError
 from junebug.model.signing import check_secret
 
@@ -44,6 +52,7 @@ def load(
     settings = Settings(
         redis=RedisSettings(**_group(values, "redis")),
         amqp=AmqpSettings(**_group(values, "amqp")),
+        http_types=HttpTypesSettings(**_group(values, "http_types")),
         **{name: value for name, value in values.items() if "." not in name},
     )
     if settings.callback_secret:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+import time
 from pathlib import Path
+
+LOOK_INTERVAL = 0.1
+"""Seconds: a log that was moved away still gets the lines of as long."""
 
 
 class LogFile:
@@ -24,24 +27,24 @@ class LogFile:
         self._mode = mode
         self._descriptor: int | None = None
         self._size = 0
+        self._look_at = 0.0
         self.lost_lines = 0
         self.trouble = ""
         """Why the last lines could not be written; empty: they were."""
 
-    def write(self, lines: Iterable[bytes]) -> None:
+    def write(self, lines: list[bytes]) -> None:
         """Append them, each with its line end; those that cannot be written are counted."""
         chunk: list[bytes] = []
-        room = 0
-        for line in lines:
-            if not chunk:
-                room = self._room()
-            if chunk and self._rotate_size and len(line) > room:
-                self._append(chunk)
-                chunk, room = [], self._room()
-            chunk.append(line)
-            room -= len(line)
-        if chunk:
-            self._append(chunk)
+        room = self._room()
+        if self._rotate_size and sum(map(len, lines)) > room:
+            for line in lines:
+                if chunk and len(line) > room:
+                    self._append(chunk)
+                    chunk, room = [], self._room()
+                chunk.append(line)
+                room -= len(line)
+            lines = chunk
+        self._append(lines)
 
     def open(self) -> None:
         """Raises OSError."""
@@ -58,7 +61,7 @@ class LogFile:
 
     def _room(self) -> int:
         try:
-            if self._was_moved():
+            if time.monotonic() >= self._look_at and self._was_moved():
                 self.close()
             if self._descriptor is None:
                 self.open()
@@ -69,6 +72,7 @@ class LogFile:
     def _was_moved(self) -> bool:
         if self._descriptor is None:
             return False
+        self._look_at = time.monotonic() + LOOK_INTERVAL
         try:
             there = os.stat(self._path)
         except FileNotFoundError:

@@ -76,6 +76,18 @@ def setup_process_logging(process: str, logfile: str | None, secrets: Iterable[s
         handlers.append(WrittenHandler(sink, writer))
         handlers[-1].setFormatter(_formatter(shared, renderer))
     _install(handlers or [logging.NullHandler()])
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(process=process)
     if trouble:
@@ -140,7 +152,13 @@ def _formatter(
 def silence_libraries() -> None:
     """What they would report is reported, in one line, by the part of ours that uses them."""
     for name in _NOISY:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        _set_level(logging.getLogger(name), logging.CRITICAL + 1)
+
+
+def _set_level(logger: logging.Logger, level: int) -> None:
+    """Each change goes through all loggers that there are, whose memory a fork shares."""
+    if logger.level != level:
+        logger.setLevel(level)
 
 
 def _install(handlers: list[logging.Handler]) -> None:
@@ -149,17 +167,5 @@ def _install(handlers: list[logging.Handler]) -> None:
         root.removeHandler(old)
     for handler in handlers:
         root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    _set_level(root, logging.INFO)
     silence_libraries()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.stdlib.filter_by_level,
-            structlog.stdlib.add_log_level,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
-    )

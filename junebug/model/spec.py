@@ -5,11 +5,25 @@ Neighbours: stores.ChannelStore keeps it, registry.py checks its `config`, the r
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-RESTARTING_PROPERTIES = frozenset({"type", "config"})
+from junebug import names
+
+RESTARTING_PROPERTIES = frozenset({"type", "config", "public_http"})
 """A change of one of these starts the channel afresh; any other is applied by the running worker."""
+
+PUBLIC_HTTP: dict[str, Any] = {
+    "type": ["object", "null"],
+    "properties": {
+        "enabled": {"type": ["boolean", "null"]},
+        "web_path": {"type": ["string", "null"]},
+        "web_port": {"type": ["integer", "null"], "minimum": 1, "maximum": 65535},
+    },
+    "additionalProperties": False,
+}
+"""JSON Schema (spec 1.9.4). Junebug 0.1.11 read it beside `config`, its documentation has it within: both are taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +44,8 @@ class ChannelSpec:
     character_limit: int | None = None
     callback_secret: str | None = None
     """Signs callbacks (Standard Webhooks); None: the setting of that name does."""
+    public_http: dict[str, Any] | None = None
+    """How the nginx plugin is to expose the channel, as PUBLIC_HTTP says; what `config` has under this name goes first."""
     paused: bool | None = None
     """Nothing is sent. Set by the API's pause and resume, not a property that users give."""
     given: frozenset[str] = field(default=frozenset(), compare=False)
@@ -38,17 +54,23 @@ class ChannelSpec:
     """The properties as they were read from Redis, to see whether somebody else changed them since."""
     generation: int = 0
     """Raised when the channel must be started afresh (a change of RESTARTING_PROPERTIES, a restart)."""
+    noted_priorities: frozenset[int] = frozenset()
+    """Those that are known to have an outbound queue; where the lowest is missing, others may have one, too."""
 
     @classmethod
     def from_properties(
-        cls, channel_id: str, properties: dict[str, Any], generation: int = 0, stored: str = ""
-    ) -> Self:
+        cls, channel_id: str, properties: dict[str, Any], generation: int = 0, stored: str = "",
+        noted_priorities: frozenset[int] = frozenset(),
+    ) -> Self:  # fmt: skip
         """From the properties as stored; one that is unknown (an older Junebug's) is left out."""
         known = {name: properties[name] for name in PROPERTIES if name in properties}
         known.setdefault("type", "")
         config = known.get("config")
         known["config"] = config if isinstance(config, dict) else {}
-        return cls(id=channel_id, generation=generation, given=frozenset(known), stored=stored, **known)
+        return cls(
+            id=channel_id, generation=generation, given=frozenset(known), stored=stored, noted_priorities=noted_priorities,
+            **known,
+        )  # fmt: skip
 
     def to_properties(self) -> dict[str, Any]:
         """The properties that the user gave, ready for JSON, in their documented order."""
@@ -57,13 +79,18 @@ class ChannelSpec:
         }
 
     @property
+    def priorities(self) -> Collection[int]:
+        """Those that may have an outbound queue."""
+        return self.noted_priorities if names.LOWEST_PRIORITY in self.noted_priorities else names.PRIORITIES
+
+    @property
     def has_destination(self) -> bool:
         """Whether an application hears of this channel's messages at all."""
         return bool(self.mo_url or self.amqp_queue)
 
 
 PROPERTIES = tuple(
-    entry.name for entry in fields(ChannelSpec) if entry.name not in ("id", "given", "stored", "generation")
+    entry.name for entry in fields(ChannelSpec) if entry.name not in ("id", "given", "stored", "generation", "noted_priorities")
 )
 
 

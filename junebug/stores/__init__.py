@@ -9,11 +9,13 @@ from junebug import names
 from junebug.config.declaration import Settings
 from junebug.stores.cancellations import CancellationStore
 from junebug.stores.channels import ChannelStore
+from junebug.stores.circuits import CircuitStore
 from junebug.stores.client import RedisClient
 from junebug.stores.delay_queues import DelayQueueStore
 from junebug.stores.idempotency import IdempotencyStore
 from junebug.stores.inbound import InboundStore
 from junebug.stores.outbound import OutboundStore
+from junebug.stores.plugins import PluginStore
 from junebug.stores.rates import RateStore
 from junebug.stores.statuses import StatusStore
 from junebug.stores.transport import TransportStore
@@ -30,8 +32,10 @@ class Stores:
         self.outbound = OutboundStore(self._redis, settings.outbound_message_ttl)
         self.cancellations = CancellationStore(self._redis)
         self.idempotency = IdempotencyStore(self._redis, settings.outbound_message_ttl)
+        self.circuits = CircuitStore(self._redis)
         self.delay_queues = DelayQueueStore(self._redis)
         self.statuses = StatusStore(self._redis)
+        self.plugins = PluginStore(self._redis)
         self.rates = RateStore(self._redis, settings.metric_window)
 
     def transport(self, channel: str) -> TransportStore:

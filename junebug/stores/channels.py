@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
@@ -37,18 +38,21 @@ class ChannelStore:
 
     async def get(self, channel: str) -> ChannelSpec:
         """Raises ChannelNotFound."""
-        stored, generation = await self._redis.run(
-            ("GET", names.channel_properties(channel)), ("HGET", names.GENERATIONS, channel)
+        stored, generation, priorities = await self._redis.run(
+            ("GET", names.channel_properties(channel)),
+            ("HGET", names.GENERATIONS, channel),
+            ("SMEMBERS", names.channel_priorities(channel)),
         )
         if stored is None:
             raise _missing(channel)
-        return _spec(channel, stored, generation)
+        return _spec(channel, stored, generation, priorities)
 
     async def create(self, spec: ChannelSpec) -> None:
         await self._redis.run(
             ("SET", names.channel_properties(spec.id), _properties(spec)),
             ("SADD", names.CHANNELS, spec.id),
             ("HSET", names.GENERATIONS, spec.id, 1),
+            ("SADD", names.channel_priorities(spec.id), names.LOWEST_PRIORITY),
             ("SREM", names.DELETED_CHANNELS, spec.id),
             ("DEL", names.deleted_properties(spec.id)),
             ("PUBLISH", names.change_topic(spec.id), spec.id),
@@ -66,7 +70,18 @@ class ChannelStore:
         if outcome == -2:
             raise ChannelChanged(f"Channel {new.id!r} was changed at the same time: read it and try again")
         await self.notify_changed(new.id)
-        return _spec(new.id, _properties(new), outcome)
+        return _spec(new.id, _properties(new), outcome, new.noted_priorities)
+
+    async def note_priorities(self, channel: str, priorities: Iterable[int]) -> None:
+        """That there are, or are about to be, outbound queues of these priorities; the channel's worker is told.
+
+        Raises ChannelNotFound.
+        """
+        keys = names.channel_properties(channel), names.channel_priorities(channel)
+        (is_there,) = await self._redis.run(("EVAL", _NOTE_PRIORITIES, 2, *keys, *priorities))
+        if not is_there:
+            raise _missing(channel)
+        await self.notify_changed(channel)
 
     async def request_restart(self, channel: str) -> int:
         """Have the reconciler start it afresh, in the generation that is returned. Raises ChannelNotFound."""
@@ -110,13 +125,10 @@ class ChannelStore:
         backoff = Backoff(*SUBSCRIBE_PAUSES)
         while True:
             try:
-                async with self._redis.subscriber() as client, client.pubsub() as subscription:
-                    await getattr(subscription, subscribe)(topic)
-                    while True:
-                        message = await subscription.get_message(timeout=None)
-                        if message:  # redis-py subscribes again by itself, which shows here as at the first time
-                            backoff.reset()
-                            yield "" if message["type"] == subscribe else message["data"]
+                async with contextlib.aclosing(self._redis.hear(subscribe, topic)) as heard:
+                    async for channel in heard:
+                        backoff.reset()
+                        yield channel or ""
             except Exception as error:
                 if not is_failure(error):
                     raise
@@ -173,8 +185,10 @@ class ChannelStore:
 
     async def deleted_spec(self, channel: str) -> ChannelSpec | None:
         """What a deleted channel was; None when that is not known (any more)."""
-        (stored,) = await self._redis.run(("GET", names.deleted_properties(channel)))
-        return None if stored is None else _spec(channel, stored, 0)
+        stored, priorities = await self._redis.run(
+            ("GET", names.deleted_properties(channel)), ("SMEMBERS", names.channel_priorities(channel))
+        )
+        return None if stored is None else _spec(channel, stored, 0, priorities)
 
     async def keep_logs(self, channel: str, seconds: float) -> None:
         """Note that its log files are to be removed in so many seconds."""
@@ -198,6 +212,7 @@ class ChannelStore:
             (
                 "UNLINK", names.channel_properties(channel), names.deleted_properties(channel),
                 names.channel_status(channel), names.delay_queues(channel), names.cancelled_messages(channel),
+                names.channel_priorities(channel),
                 *(names.rate_bucket(channel, each) for each in range(bucket - rates.KEPT_WINDOWS, bucket + 2)),
             )
         )  # fmt: skip
@@ -231,14 +246,15 @@ def _properties(spec: ChannelSpec) -> str:
     return orjson.dumps(spec.to_properties()).decode()
 
 
-def _spec(channel: str, stored: str, generation: Any) -> ChannelSpec:
+def _spec(channel: str, stored: str, generation: Any, priorities: Iterable[Any] = ()) -> ChannelSpec:
     try:
         properties = orjson.loads(stored)
     except orjson.JSONDecodeError:
         properties = None
     if not isinstance(properties, dict):
         properties = {}  # a spec that nobody can read has no type: shown as such, never started
-    return ChannelSpec.from_properties(channel, properties, int(generation or 0), stored)
+    noted = frozenset(map(int, priorities))
+    return ChannelSpec.from_properties(channel, properties, int(generation or 0), stored, noted)
 
 
 _UPDATE = """
@@ -247,6 +263,12 @@ if not stored then return -1 end
 if stored ~= ARGV[1] then return -2 end
 redis.call('SET', KEYS[1], ARGV[2])
 return redis.call('HINCRBY', KEYS[2], ARGV[3], ARGV[4])
+"""
+
+_NOTE_PRIORITIES = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('SADD', KEYS[2], unpack(ARGV))
+return 1
 """
 
 _RESTART = """

@@ -9,7 +9,7 @@ import asyncio
 import socket
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -102,10 +102,23 @@ class RedisClient:
         self._timer: asyncio.TimerHandle | None = None
         self._runner: asyncio.Task[None] | None = None
 
-    def subscriber(self) -> redis_asyncio.Redis:
-        """A client of its own, for pub/sub: it waits without end, so the kernel asks whether the other side is there."""
-        alive: dict[str, Any] = {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
-        return redis_asyncio.Redis.from_pool(redis_asyncio.ConnectionPool(**self._options, **alive))
+    async def hear(self, subscribe: str, topic: str) -> AsyncGenerator[str | None, None]:
+        """What is published there, from a `subscribe` (or `psubscribe`) on until the link is lost, which is raised. None: it is
+        subscribed. On a link of its own, which waits without end, so the kernel asks whether the other side is there.
+        """
+        alive: dict[str, Any] = {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE, "protocol": 2}
+        connection: Any = redis_asyncio.Connection(**{**self._options, **alive}, socket_timeout=None)
+        try:
+            await connection.connect()
+            command: Command = (subscribe, topic)
+            await connection.send_packed_command(hiredis.pack_command(command), check_health=False)
+            while True:
+                (reply,) = await self._replies(connection, 1)
+                if isinstance(reply, Exception):
+                    raise reply
+                yield None if reply[0] == subscribe else reply[-1]
+        finally:
+            await connection.disconnect(nowait=True)
 
     async def run(self, *commands: Command, made: tuple[str, int, list[str]] | None = None) -> list[Any]:
         """The replies, in order. Raises StoreUnavailable within the timeout. `made`: see `make`."""

@@ -33,6 +33,12 @@ class StatusStore:
         )
         return bool(kept)
 
+    async def trouble(self, channel: str, component: str) -> dict[str, Any]:
+        """The details of its last status; nothing where that was `ok`, or there is none."""
+        (found,) = await self._redis.run(("HGET", names.channel_status(channel), component))
+        body = orjson.loads(found) if found else {}
+        return dict(body["details"]) if body and body["status"] != "ok" else {}
+
     async def components(self, channel: str) -> dict[str, dict[str, Any]]:
         """Component -> body of its last status (spec 1.7.3)."""
         (found,) = await self._redis.run(("HGETALL", names.channel_status(channel)))

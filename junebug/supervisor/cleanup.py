@@ -18,6 +18,7 @@ import structlog
 from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.config.declaration import Settings
+from junebug.door.routes import files_of
 from junebug.errors import BrokerUnavailable, StoreUnavailable
 from junebug.logs.files import rotated_files
 from junebug.model.spec import ChannelSpec
@@ -116,7 +117,8 @@ class Cleanup:
     def _remove_files(self, channel: str) -> None:
         crashes = crash_log(self.settings, channel)
         suspects = self.settings.suspects_path(channel)
-        _remove(channel, [crashes, crashes.with_name(f"{crashes.name}.1"), suspects])
+        routes = files_of(self.settings.door, channel) if self.settings.door else ()
+        _remove(channel, [crashes, crashes.with_name(f"{crashes.name}.1"), suspects, *routes])
 
     async def _remove_logs_forever(self) -> None:
         ttl = self.settings.deleted_log_ttl

@@ -3,6 +3,7 @@
     jb (this process, supervisord's loop: one thread, no event loop, no connections)
     ├─ redis, epmd, rabbitmq   exec'd, with --embedded only
     ├─ channel:<id>            forked; added and removed by the reconciler through rpc.py
+    ├─ door                    forked; the shared HTTP listener, where there is one
     ├─ reconciler              forked; told over a pipe that it is worth looking at the channels
     └─ api:<n>                 forked; keep the listening sockets that the parent holds
 
@@ -50,6 +51,8 @@ from junebug.supervisor.rpc import ChannelsInterface
 
 API_PRIORITY = RECONCILER_PRIORITY = 200
 """The same number: stopped together, before the channels."""
+DOOR_PRIORITY = 50
+"""Stopped after the channels, which still answer through it."""
 API_STOP_TIMEOUT = 3.0
 STOP_MARGIN = 4.0
 """Seconds beyond the channels' stop_timeout after which whatever is left is killed."""
@@ -65,12 +68,14 @@ class Programs:
     """None: API processes only, no reconciler and no channels."""
     run_api: Callable[[Settings, int], int | None] | None = None
     """Blocking; the number counts from 1. None: no API here."""
+    run_door: Callable[[Settings], int | None] | None = None
+    """The listener that channels of HTTP types share. None: there is none."""
     drain: Drain | None = None
     """Said of each deleted channel before its queues are removed."""
     preload: Callable[[], None] = field(default=lambda: None)
     """Imports what the children need: once, and shared by all."""
     keep_descriptors: tuple[int, ...] = ()
-    """Listening sockets of the API."""
+    """Listening sockets of the API and the door."""
     servers: Sequence[ServerProgram] = ()
 
     @property
@@ -263,6 +268,9 @@ class _Options(ServerOptions):  # type: ignore[misc]
             yield self._channels
             reconciler = self._watched("reconciler", self._run_reconciler, RECONCILER_SILENCE, (self._news.reader,))
             yield ProcessGroupConfig(self, "reconciler", RECONCILER_PRIORITY, [reconciler])
+        if run_door := programs.run_door:
+            door = self._watched("door", lambda process: run_door(self._settings), API_SILENCE, programs.keep_descriptors)
+            yield ProcessGroupConfig(self, "door", DOOR_PRIORITY, [door])
         if programs.run_api:
             apis = [self._api(programs.run_api, number + 1) for number in range(settings.workers)]
             yield ProcessGroupConfig(self, "api", API_PRIORITY, apis)

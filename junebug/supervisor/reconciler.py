@@ -25,7 +25,7 @@ import structlog
 from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.config.declaration import Settings
-from junebug.errors import BrokerUnavailable, ConfigError, JunebugError, StoreUnavailable, Unavailable, Unroutable
+from junebug.errors import BrokerUnavailable, JunebugError, StoreUnavailable, Unavailable, Unroutable
 from junebug.logs.files import trouble_in
 from junebug.logs.setup import setup_process_logging
 from junebug.model.messages import Status, format_timestamp
@@ -39,7 +39,7 @@ from junebug.supervisor import reconcile
 from junebug.supervisor.cleanup import Cleanup, Drain
 from junebug.supervisor.client import SupervisorClient
 from junebug.supervisor.liveness import Pulse, SilenceWatch
-from junebug.supervisor.plugin_runner import PluginRunner, load_plugins
+from junebug.supervisor.plugins import Plugins
 from junebug.supervisor.reconcile import Notice, Plan, Running
 
 log = structlog.stdlib.get_logger("reconciler")
@@ -87,7 +87,7 @@ class Reconciler:
         on_trouble = functools.partial(self._trouble, "clean-up")
         self._cleanup = Cleanup(settings, self._broker, self._stores, drain, on_trouble)
         self._silence = SilenceWatch(settings.worker_timeout)
-        self._plugins = _load_plugins(settings)
+        self._plugins = Plugins(settings, self._stores.plugins)
         self._wake = asyncio.Event()
         self._changed: set[str] = set()
         self._specs: dict[str, ChannelSpec] = {}
@@ -107,7 +107,8 @@ class Reconciler:
         life = self._life
         life.tasks.own("heartbeat", keep_beating())
         life.tasks.own("amqp", self._broker.tasks.failure())
-        plugins = [life.tasks.own("plugin", each.run()) for each in self._plugins]
+        plugins = [life.tasks.own("plugin", each.run()) for each in self._plugins.runners]
+        life.tasks.own("plugin reports", self._plugins.report())
 
         async def start() -> None:
             self._broker.start()
@@ -294,14 +295,13 @@ class Reconciler:
             is_same = now and now.state not in ("STOPPED", "STOPPING") and now.generation == spec.generation
             if not is_same or channel in leaving:
                 del self._announced[channel]
-                for each in self._plugins:
-                    each.tell("channel_stopped", spec)
+                self._plugins.tell("channel_stopped", spec)
         for channel, process in running.items():
             is_up = process.state == "RUNNING" and channel not in leaving
             if is_up and channel in self._specs and channel not in self._announced:
                 self._announced[channel] = spec = self._specs[channel]
-                for each in self._plugins:
-                    each.tell("channel_started", spec)
+                self._plugins.tell("channel_started", spec)
+        self._plugins.looked()
 
     def _trouble(self, what: str, error: JunebugError | None) -> None:
         """Log that something is away, or is there again: on change only."""
@@ -344,11 +344,3 @@ def _some(channels: Sequence[str]) -> str:
     """For the log: not a thousand ids in a line."""
     more = len(channels) - MOST_LOGGED
     return ", ".join(channels[:MOST_LOGGED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _load_plugins(settings: Settings) -> list[PluginRunner]:
-    try:
-        return load_plugins(settings)
-    except ConfigError as error:
-        log.error("no plugin is used", reason=str(error))  # cli.py has refused it; the file changed since
-        return []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import structlog
@@ -68,6 +69,8 @@ class TransportContext:
         """Run a side task; one that dies of a bug ends the channel's process, which is started afresh. `stop` ends it."""
         self.set_aside: Callable[[bytes], Awaitable[None]]
         """With the dead letters, when this returns."""
+        self.door: Path | None = None
+        """Where the shared HTTP listener looks for its channels (junebug/door); None: there is none."""
         self._last_statuses: dict[str, tuple[str, str, str]] = {}
 
     async def inbound(
@@ -155,6 +158,11 @@ class Transport:
     async def start(self) -> None:
         """Begin: listen, or begin to connect. Raises TransportStartError when that cannot work (a port is taken);
         a provider that is away is no such case: report it as a status and keep trying.
+        """
+
+    async def finish(self, seconds: float) -> None:
+        """The channel is about to stop: begin nothing new with the provider, and return when what it waits for is done, within
+        so many seconds. Messages still come to `send` meanwhile.
         """
 
     async def stop(self) -> None:

@@ -12,6 +12,7 @@ that dies ends the process: the supervisor starts it afresh, which is better tha
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import math
 import os
@@ -43,6 +44,7 @@ from junebug.worker.callbacks.dispatcher import Dispatcher
 from junebug.worker.callbacks.forwarder import Forwarder
 from junebug.worker.commands import Commands
 from junebug.worker.context import ChannelContext
+from junebug.worker.outbound.priorities import PriorityQueues
 from junebug.worker.outbound.rate_limit import RateLimit
 from junebug.worker.outbound.sender import PAUSED, Sender
 from junebug.worker.statuses import StatusReceiver
@@ -53,7 +55,7 @@ log = structlog.stdlib.get_logger("worker")
 TICK, LONGEST_TICK = 1.0, 2.5
 """Seconds between two turns of what goes by the clock: while something is counted, and at rest."""
 TICKS_IN_TIMEOUT = 4
-POLL_EVERY = 20
+POLL_EVERY = 60
 """Reconcile intervals after which the spec is read though nobody said that it changed."""
 WAIT_FOR_STORE = 1.0
 TRANSPORT_START_TIMEOUT = 30.0
@@ -101,6 +103,7 @@ class ChannelWorker:
         self._dispatcher = Dispatcher(context, self._attempts)
         self._counts: Counter[str] = Counter()
         self._forwarder = Forwarder(context, self._attempts, self._dispatcher, self._counts)
+        self._priorities = PriorityQueues(context)
         self._rate_limit = RateLimit()
         self._levels: dict[str, tuple[str, str]] = {}
         self._transport: Transport | None = None
@@ -124,12 +127,13 @@ class ChannelWorker:
     async def _start(self) -> int | None:
         """In this order, so that nothing arrives before there is somebody to take it. An exit code ends the worker."""
         try:
-            spec = await self._stored_spec()
+            spec, failing = await self._stored_spec()
         except ChannelNotFound:
             log.error("there is no such channel")
             return EXIT_FAILED
         self._use(spec)
-        await self._broker.declare_surely(names.channel_queues(self._channel))
+        priorities = await self._priorities.find()
+        await self._broker.declare_surely(names.channel_queues(self._channel, priorities))
         self._dispatcher.start()
         self._statuses.start(self._dispatcher)
         self._answers = RpcServer(self._broker, self._channel, self._launch.generation or spec.generation)
@@ -145,6 +149,7 @@ class ChannelWorker:
             context = TransportContext(self._channel, spec.type, config, *publish, store, self._rate_limit.permit)
             context.own = self._life.tasks.own
             context.may_begin = functools.partial(self._context.suspects.begin, "provider")
+            context.door = self._settings.door
             context.set_aside = functools.partial(self._context.bury, names.inbound_queue(self._channel))
             self._transport = transport_class(context)
             async with asyncio.timeout(TRANSPORT_START_TIMEOUT):
@@ -156,10 +161,11 @@ class ChannelWorker:
             return EXIT_FAILED
         if not context.has_reported(spec.type):
             await context.status(spec.type, "ok", "started", "The channel's transport is running")
-        self._forwarder.start()
+        self._attempts.health.inherit(failing)
+        self._forwarder.start(failing)
         check = functools.partial(self._registry.validate_channel_data, spec.type)
         self._sender = Sender(self._context, self._transport, self._counts, check)
-        self._sender.consume(names.outbound_queues(self._channel).values(), exclusive=True)
+        self._priorities.consume(self._sender)
         self._life.tasks.own("sender", self._sender.run())
         await self._consume_app_queue(None, spec.amqp_queue)
         await self._apply_pause(was_paused=False)
@@ -176,10 +182,12 @@ class ChannelWorker:
         self._tell("worker", "ok", "running", message, details)
         return None
 
-    async def _stored_spec(self) -> ChannelSpec:
+    async def _stored_spec(self) -> tuple[ChannelSpec, dict[str, str]]:
+        """And which callbacks failed last."""
         while True:
             try:
-                return await self._stores.channels.get(self._channel)
+                spec = await self._stores.channels.get(self._channel)
+                return spec, await self._stores.statuses.trouble(self._channel, "callbacks")
             except StoreUnavailable as error:
                 self._tell("redis", "down", "connection_lost", str(error))
                 await asyncio.sleep(WAIT_FOR_STORE)
@@ -193,6 +201,9 @@ class ChannelWorker:
         def left(share: float) -> float:
             return max(0.1, (ends - time.monotonic()) * share)
 
+        if self._transport:
+            share = left(0.4)
+            await bounded("requests", self._transport.finish(share), share + 0.5)
         self._rate_limit.close()
         if self._answers:
             await bounded("answers", self._answers.end(), left(0.2))
@@ -245,6 +256,9 @@ class ChannelWorker:
         if spec != self._spec:
             before = self._spec
             self._use(spec)
+            await self._priorities.follow()
+            if dataclasses.replace(before, noted_priorities=spec.noted_priorities) == spec:
+                return
             log.info("changed settings applied")
             self._dispatcher.on_changed_spec()
             await self._consume_app_queue(before.amqp_queue, spec.amqp_queue)

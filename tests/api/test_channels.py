@@ -80,8 +80,23 @@ async def test_the_list_is_the_sorted_ids_alone(api: Api) -> None:
 
 async def test_a_channel_has_its_queues_when_its_201_is_there(api: Api) -> None:
     channel = await api.create()
-    for queue in names.channel_queues(channel):
+    for queue in names.channel_queues(channel, (names.LOWEST_PRIORITY,)):
         await api.broker.publish(queue, b"{}")  # would raise Unroutable
+
+
+async def test_the_queue_of_a_higher_priority_is_made_with_its_first_message(api: Api) -> None:
+    channel = await api.create()
+    urgent, urgent_message = names.outbound_queue(channel, 5), {"to": "1", "content": "x", "priority": 5}
+    assert not await api.broker.queue_exists(urgent)
+    for _ in range(2):
+        assert (await api("POST", f"/channels/{channel}/messages/", json=urgent_message)).status == 201
+    assert await api.broker.queue_length(urgent) == 2
+    assert (await api.stores.channels.get(channel)).noted_priorities == {1, 5}
+    answer = await api("GET", f"/channels/{channel}")
+    assert answer.result["status"]["queue"]["queued"] == {"5": 2, "4": 0, "3": 0, "2": 0, "1": 0}
+    await api.broker.delete_queues([urgent])  # as a RabbitMQ that lost it
+    assert (await api("POST", f"/channels/{channel}/messages/", json=urgent_message)).status == 201
+    assert await api.broker.queue_length(urgent) == 1
 
 
 async def test_a_created_channel_is_in_redis_as_the_original_wrote_it(api: Api) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from junebug import names
 from junebug.config.declaration import Settings
@@ -286,7 +287,7 @@ async def test_a_reply_goes_back_to_where_the_message_came_from(api: Api) -> Non
     }.items()
     (delivery,) = await api.queued(channel)
     reply = UserMessage.from_wire(delivery.body)
-    assert dataclasses.replace(reply, message_id="", timestamp="") == UserMessage(
+    assert replace(reply, message_id="", timestamp="") == UserMessage(
         to_addr="+26612345678",
         from_addr="8110",
         content="hello",

@@ -9,6 +9,8 @@ import sys
 import time
 from typing import Any, ClassVar
 
+from aiohttp import web
+
 from junebug.errors import Rejected, TransportStartError
 from junebug.model.messages import UserMessage
 from junebug.transports.base import Transport
@@ -93,3 +95,46 @@ class DeadlyTransport(Transport):
             case "hang":
                 time.sleep(3600)
         return message.message_id
+
+
+class WebTransport(Transport):
+    """HTTP at `web_path` on `web_port`: a request with `content` is a message whose reply is the answer, any other says `name`.
+
+    Its config is what the nginx plugin reads of dmark and the like.
+    """
+
+    config_schema: ClassVar[dict[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "web_path": {"type": "string"},
+            "web_port": {"type": "integer"},
+            "name": {"type": "string"},
+        },
+        "required": ["web_path", "web_port"],
+        "additionalProperties": False,
+    }
+
+    async def start(self) -> None:
+        self._answers: dict[str | None, asyncio.Future[str]] = {}
+        self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.config["web_port"], reuse_address=True).start()
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        content = request.query.get("content")
+        if request.path.lstrip("/") != self.config["web_path"].lstrip("/"):
+            return web.Response(status=410)
+        if content is None:
+            return web.Response(text=self.config.get("name", ""))
+        answer = asyncio.get_running_loop().create_future()
+        message = await self.context.inbound(to_addr="*120#", from_addr="+2771", content=content)
+        self._answers[message.message_id] = answer
+        async with asyncio.timeout(30):
+            return web.Response(text=await answer)
+
+    async def send(self, message: UserMessage) -> str | None:
+        self._answers.pop(message.in_reply_to).set_result(message.content or "")
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -241,6 +242,16 @@ async def test_a_url_that_nobody_listens_on_loses_nothing(channels: Channels, si
     await sink.start()
     await sink.wait("/mo", 20, timeout=DEADLINE + 10)
     assert {body["content"] for body in sink.bodies("/mo")} == sent
+
+
+async def test_of_two_channels_with_one_dead_application_one_probes(channels: Channels, sink: WebhookSink) -> None:
+    sink.always["/mo"] = Reply(503)
+    first, second = [await channels.loopback() for _ in range(2)]
+    await first.send("+27")
+    await sink.wait("/mo", 2)  # what came, and a probe
+    await second.send("+27")
+    of_both = await sink.wait("/mo", 4)  # the other one's, once, and the first one's next probe, seconds later
+    assert Counter(each.body["channel_id"] for each in of_both) == {first.id: 3, second.id: 1}
 
 
 async def _is_degraded(channel: Any) -> bool:

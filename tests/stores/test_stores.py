@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from junebug import names
 from junebug.config.declaration import RedisSettings, Settings
@@ -109,7 +110,7 @@ async def test_a_deleted_channel_leaves_nothing_but_its_cleaning_up(store: Store
     assert await store.channels.deleted_spec("gone*") is None
     assert await store.channels.deleted() == []
     (keys,) = await store._redis.run(("KEYS", "*"))
-    assert sorted(keys) == [names.GENERATIONS, names.CHANNELS, "gone-not:properties"]
+    assert sorted(keys) == [names.GENERATIONS, names.CHANNELS, "gone-not:priorities", "gone-not:properties"]
     assert await store.inbound.get("gone*", "m") is None
 
 
@@ -229,7 +230,7 @@ async def test_a_repeated_event_is_kept_once_and_all_are_in_order(store: Stores)
 async def test_an_older_status_never_replaces_a_newer_one(store: Stores) -> None:
     await store.channels.create(spec())
     new = Status(channel_id="c", component="worker", status="ok", type="running", message="")
-    old = dataclasses.replace(new, type="died", status="down", timestamp="2020-01-01 00:00:00.000000")
+    old = replace(new, type="died", status="down", timestamp="2020-01-01 00:00:00.000000")
     assert await store.statuses.put(new)
     assert not await store.statuses.put(old)
     assert (await store.statuses.components("c"))["worker"]["type"] == "running"
@@ -328,7 +329,7 @@ async def test_a_fault_of_ours_is_not_taken_for_a_redis_that_is_away(
     monkeypatch.setattr(store._redis, "_exchange", wrong)
     with pytest.raises(RuntimeError, match="a fault of ours"):
         await store.ping()
-    monkeypatch.setattr(store._redis, "subscriber", wrong)
+    monkeypatch.setattr(store._redis, "hear", wrong)
     with pytest.raises(RuntimeError, match="a fault of ours"):
         await anext(store.channels.all_changes())
 

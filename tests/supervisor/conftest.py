@@ -36,7 +36,7 @@ class FakeJunebug:
 
     def start(self, *, wait: bool = True) -> FakeJunebug:
         values = dataclasses.asdict(self.settings)
-        given = {"redis": values.pop("redis"), "amqp": values.pop("amqp"), "settings": values, **self._given}
+        given = {"settings": values, **self._given}
         self.data_dir.mkdir(exist_ok=True)
         out = self.data_dir / "out"
         self.process = forkserver().start(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from junebug.amqp.broker import Broker
-from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
+from junebug.config.declaration import AmqpSettings, HttpTypesSettings, RedisSettings, Settings
 from junebug.embedded import ServerProgram
 from junebug.model.spec import ChannelSpec, Launch
 from junebug.runtime import heartbeat
@@ -67,9 +67,9 @@ async def drain(settings: Settings, broker: Broker, stores: Stores, spec: Channe
 
 def main() -> int:
     given: dict[str, Any] = json.loads(sys.argv[1])
-    settings = Settings(
-        redis=RedisSettings(**given.pop("redis")), amqp=AmqpSettings(**given.pop("amqp")), **given.pop("settings")
-    )
+    values = given.pop("settings")
+    groups = {"redis": RedisSettings, "amqp": AmqpSettings, "http_types": HttpTypesSettings}
+    settings = Settings(**{**values, **{name: group(**values[name]) for name, group in groups.items()}})
     for directory in (Path(settings.data_dir) / "launch", settings.log_dir, settings.run_dir):
         directory.mkdir(parents=True, exist_ok=True)
     listener = socket.create_server(("127.0.0.1", 0))

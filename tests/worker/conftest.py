@@ -113,6 +113,8 @@ class Bench:
         """Queue an MT as the API does; its message id."""
         message = UserMessage(to_addr=to, from_addr=None, content=content, transport_name=channel, **fields)
         await self.stores.outbound.put(channel, message.message_id, event_url)
+        if message.priority > names.LOWEST_PRIORITY:
+            await self.stores.channels.note_priorities(channel, (message.priority,))
         await self.broker.publish(names.outbound_queue(channel, message.priority), message.to_wire())
         return message.message_id
 

@@ -208,6 +208,18 @@ async def test_a_kind_fails_while_one_of_its_destinations_does() -> None:
     health.close()
 
 
+async def test_what_the_process_before_told_is_told_again_only_when_it_changes() -> None:
+    told: list[dict[str, str]] = []
+    health = CallbackHealth(100, told.append, lambda: 0.0)
+    health.inherit({"mo_url": "refused", "event_url": "HTTP 500"})
+    health.failed("mo_url", "http://a:80", "refused")
+    assert told == []
+    health.worked("event_url", "http://b:80")
+    health.worked("mo_url", "http://a:80")
+    assert told == [{"mo_url": "refused"}, {}]
+    health.close()
+
+
 async def test_what_nobody_calls_any_more_fails_no_more() -> None:
     told: list[dict[str, str]] = []
     now = 0.0

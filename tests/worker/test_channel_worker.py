@@ -146,7 +146,7 @@ async def test_changed_settings_are_applied_without_a_restart(bench: Bench) -> N
 
 
 async def test_a_change_that_nobody_told_of_is_found(bench: Bench) -> None:
-    bench.settings = dataclasses.replace(bench.settings, reconcile_interval=0.1)
+    bench.settings = dataclasses.replace(bench.settings, reconcile_interval=0.03)
     channel = await bench.channel("loopback", {})
     await bench.running(channel)
     spec = await bench.stores.channels.get(channel)

@@ -31,7 +31,8 @@ async def test_a_call_that_is_cut_off_before_it_began_keeps_nobody_of_its_addres
             called.append(pending.callback.id)
             return Outcome(True, 200)
 
-    context = ChannelContext("c", Settings(), cast(Any, None), cast(Any, None), cast(Any, None), own)
+    stores = cast(Any, SimpleNamespace(circuits=None))  # no call fails
+    context = ChannelContext("c", Settings(), cast(Any, None), stores, cast(Any, None), own)
     destination = Destination(context, cast(Attempts, Answering()), "mo_url", "http://a:80", lambda pending: None)
     link = SimpleNamespace(alive=True)
 

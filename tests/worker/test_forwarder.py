@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 import standardwebhooks
+from msgspec.structs import replace
 
 from junebug import names
 from junebug.model import event_batch
@@ -257,10 +258,10 @@ async def test_events_of_one_message_keep_their_order_for_a_whole_outage(
     channel = await loopback(quick)
     event = event_of(mo("x"), channel, "ack", sent_message_id="1")
     reports = [
-        dataclasses.replace(event, event_type="delivery_report", delivery_status="pending", event_id=str(n))
+        replace(event, event_type="delivery_report", delivery_status="pending", event_id=str(n))
         for n in range(30)
     ]
-    events = [dataclasses.replace(each, event_url=host.url(), transport_metadata={"n": n}) for n, each in enumerate(reports)]
+    events = [replace(each, event_url=host.url(), transport_metadata={"n": n}) for n, each in enumerate(reports)]
     wires = [each.to_wire() for each in events]
     await quick.broker.publish_many(names.event_queue(channel), event_batch.together(wires) if in_batches else wires)
     await all_wait(quick, channel, 30)
@@ -626,7 +627,7 @@ async def test_a_batch_of_events_is_kept_until_the_last_of_them_is_safe(
     channel = await loopback(quick)
     urls = [quick.app.url("/1"), host.url("/2"), quick.app.url("/3")]
     acks = [event_of(mo(url), channel, "ack", sent_message_id="1") for url in urls]
-    events = [dataclasses.replace(ack, event_url=url).to_wire() for ack, url in zip(acks, urls, strict=True)]
+    events = [replace(ack, event_url=url).to_wire() for ack, url in zip(acks, urls, strict=True)]
     await quick.broker.publish_many(names.event_queue(channel), event_batch.together(events))
     await quick.app.wait(2)
     await host.wait(1)
@@ -644,7 +645,7 @@ async def test_a_batch_of_events_is_kept_until_the_last_of_them_is_safe(
 async def test_of_a_batch_of_events_only_the_unreadable_one_is_a_dead_letter(quick: Bench) -> None:
     channel = await loopback(quick)
     acks = [event_of(mo(str(n)), channel, "ack", sent_message_id="1") for n in range(3)]
-    wires = [dataclasses.replace(ack, event_url=quick.app.url()).to_wire() for ack in acks]
+    wires = [replace(ack, event_url=quick.app.url()).to_wire() for ack in acks]
     bad = b'{"event_type":8}'
     await quick.broker.publish(names.event_queue(channel), b"\n".join([wires[0], bad, *wires[1:]]))
     await quick.app.wait(3)

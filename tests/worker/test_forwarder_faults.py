@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec.structs import replace
 
 from junebug import names
 from junebug.config.declaration import AmqpSettings
@@ -56,7 +57,7 @@ async def all_arrive(host: Host) -> None:
 async def send_events(bench: Bench, channel: str, url: str) -> None:
     """As of so many messages, whose contents the host is told as `content`."""
     events = [
-        dataclasses.replace(
+        replace(
             event_of(mo(str(n)), channel, "ack", sent_message_id="1"),
             event_url=url,
             transport_metadata={"content": str(n)},

@@ -28,15 +28,18 @@ class Health:
     broker: Broker
 
     async def get(self, request: web.Request) -> web.Response:
-        """200, or 503 with an error for each that takes nothing."""
+        """200, or 503 with an error for each that takes nothing. A plugin that fails is shown; messages are taken without it."""
         seconds = min(self.settings.request_timeout * PATIENCE, LONGEST_CHECK)
-        redis, amqp = await asyncio.gather(
+        redis, amqp, plugins = await asyncio.gather(
             _check(self.stores.check_writable(), seconds, StoreUnavailable("Redis does not answer")),
             _check(self.broker.ping(seconds), seconds, BrokerUnavailable("RabbitMQ does not answer")),
+            _plugins(self.stores, seconds),
         )
         if amqp and self.broker.blocked:  # it does not even say so to whoever has not published before
             amqp = BrokerUnavailable(f"RabbitMQ takes no messages at the moment: {self.broker.blocked}")
         result: dict[str, Any] = {"redis": "down" if redis else "ok", "amqp": "down" if amqp else "ok"}
+        if plugins:
+            result["plugins"] = plugins
         errors = [entry for error in (redis, amqp) if error for entry in error.errors()]
         if errors:
             headers = {"Retry-After": RETRY_AFTER}
@@ -50,6 +53,14 @@ class Health:
 
 def alive() -> web.Response:
     return reply(200, "alive", {})
+
+
+async def _plugins(stores: Stores, seconds: float) -> list[dict[str, Any]]:
+    """How each does, as the supervisor last told; empty where nobody can say."""
+    try:
+        return await bounded(stores.plugins.get(), seconds, StoreUnavailable("Redis does not answer"))
+    except Unavailable:
+        return []
 
 
 async def _check(question: Coroutine[Any, Any, None], seconds: float, late: Unavailable) -> Unavailable | None:

@@ -9,13 +9,13 @@ requests beside it, and the channel's spec at hand. One with an Idempotency-Key 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from junebug import names
 from junebug.api import views
@@ -70,7 +70,7 @@ class Messages:
         if not reservation.sends:
             return _submitted(channel, reservation.message, {REPLAYED_HEADER: "true"})
         try:
-            await self._publish(channel, dataclasses.replace(reservation.message, priority=views.priority(body)))
+            await self._publish(channel, replace(reservation.message, priority=views.priority(body)))
         except JunebugError as error:
             await self.idempotency.failed(reservation, error)
             raise

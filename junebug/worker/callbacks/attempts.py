@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import structlog
@@ -35,7 +35,9 @@ log = structlog.stdlib.get_logger("forwarder")
 STATUS_MAX_AGE = 3600.0
 URI_TOO_LONG = 414
 MOST_FAILING = 1000
-FORGET_INTERVAL = 10.0
+FORGET_INTERVAL = 60.0
+UNKNOWN = ""
+"""The destination of a failure of which only the kind is known."""
 
 T = TypeVar("T")
 
@@ -206,17 +208,26 @@ class CallbackHealth:
         self._told: dict[str, str] = {}
         self._timer: asyncio.TimerHandle | None = None
 
+    def inherit(self, failing: Mapping[str, str]) -> None:
+        """What the process before this one has told."""
+        now = self._clock()
+        self._failing = {(kind, UNKNOWN): (reason, now) for kind, reason in failing.items()}
+        self._told = dict(failing)
+        self._age_later()
+
     def failed(self, kind: str, destination: str, reason: str) -> None:
+        self._failing.pop((kind, UNKNOWN), None)
         self._failing[kind, destination] = (reason, self._clock())
         if len(self._failing) > MOST_FAILING:
             del self._failing[next(iter(self._failing))]
         self._tell()
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FORGET_INTERVAL, self._age)
+        self._age_later()
 
     def worked(self, kind: str, destination: str) -> None:
-        if (kind, destination) in self._failing:
-            del self._failing[kind, destination]
+        known = len(self._failing)
+        for name in (destination, UNKNOWN):
+            self._failing.pop((kind, name), None)
+        if len(self._failing) < known:
             self._tell()
 
     def forget(self, is_wanted: Callable[[str, str], bool] = lambda kind, destination: True) -> None:
@@ -229,7 +240,10 @@ class CallbackHealth:
     def _age(self) -> None:
         self._timer = None
         self.forget()
-        if self._failing:
+        self._age_later()
+
+    def _age_later(self) -> None:
+        if self._failing and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FORGET_INTERVAL, self._age)
 
     def _tell(self) -> None:

@@ -9,7 +9,8 @@ A callback that failed stays here until another one succeeds (then the fault is 
 the circuit opens. Then all goes home, to its place there, what failed before what came after it, and now and then what
 waits for longest probes the host: so order is kept for as long as it takes.
 
-Neighbours: circuit_breaker.py and keyed_queue.py decide, attempts.py makes the calls, backlog.py and source.py keep what waits.
+Neighbours: circuit_breaker.py and keyed_queue.py decide, shared_circuit.py says who probes for all channels, attempts.py makes
+the calls, backlog.py and source.py keep what waits.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.backlog import Backlog
 from junebug.worker.callbacks.circuit_breaker import CircuitBreaker
 from junebug.worker.callbacks.keyed_queue import KeyedQueue
+from junebug.worker.callbacks.shared_circuit import SharedCircuit
 from junebug.worker.callbacks.source import Dispatch, PendingCallback, Source
 from junebug.worker.callbacks.webhook import Outcome
 from junebug.worker.context import ChannelContext
@@ -55,6 +57,10 @@ class Destination:
         self._dispatch = dispatch
         self._delays = context.settings.callback_retry_delays
         self._breaker = CircuitBreaker(self._delays)
+        self._circuit: SharedCircuit | None = None
+        if attempts.may_wait and kind != "amqp_queue":  # a queue is RabbitMQ's, and asking it costs as much as looking
+            prober, timeout = f"{context.channel} {kind}", context.settings.callback_timeout
+            self._circuit = SharedCircuit(context.stores.circuits, name, prober, timeout)
         self._queue: KeyedQueue[PendingCallback] = KeyedQueue(context.settings.callback_concurrency)
         self._calls: dict[asyncio.Task[None], PendingCallback] = {}
         self._conclusions: set[asyncio.Task[None]] = set()
@@ -64,6 +70,8 @@ class Destination:
         """Queues that are for it alone, besides its backlog."""
         self._is_standing_still = False
         """All has gone home; what comes goes there, too."""
+        self._has_answered = False
+        """Why it stands still no more."""
         self._recovery: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._stuck: tuple[str, int] = ("", 0)
@@ -123,6 +131,12 @@ class Destination:
             self.backlog.begin()
             self._stand_still()
 
+    def find_home(self, home: Source) -> None:
+        """A queue that is for it alone stands still since before this process, as it failed then: ask before anything else."""
+        self._homes.add(home)
+        self._breaker.suspect(time.monotonic())
+        self._stand_still()
+
     def release(self) -> None:
         """The channel's settings changed: what has not begun may be meant for others now."""
         for pending in self._take_all():
@@ -176,7 +190,10 @@ class Destination:
             self._verdict = asyncio.get_running_loop().call_later(self._delays[0], self._suspect)
 
     def _on_life(self) -> None:
+        if self._circuit:
+            self._circuit.showed_life()
         if self._breaker.answered():
+            self._has_answered = True
             log.info("destination works again", destination=self.name)
             self._wake.set()
         failed, self._failed = self._failed, {}
@@ -215,6 +232,7 @@ class Destination:
     async def _recover(self) -> None:
         """From the moment it is down until it works again."""
         while self._breaker.is_open:
+            self._has_answered = False
             self.backlog.pause()
             for home in self._all_homes():
                 await home.halt()
@@ -227,11 +245,13 @@ class Destination:
             while self._breaker.is_open:
                 try:
                     await self._until_probe()
-                    if self._breaker.is_open:
+                    if self._breaker.is_open and await self._is_our_turn():
                         await self._probe()
                 except BrokerUnavailable:
                     await self._context.broker.wait_connected(None)
                     await asyncio.sleep(PAUSE)
+            if self._circuit:
+                self._context.own("news of a host", self._circuit.over(works=self._has_answered))
             self._is_standing_still = False
             self.backlog.drain()
             homes = self._all_homes()
@@ -250,6 +270,15 @@ class Destination:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._wake.wait()
+
+    async def _is_our_turn(self) -> bool:
+        """Whether to probe now; else another one does, and it is looked at later how that goes."""
+        if self._circuit is None or not (pause := await self._circuit.wait()):
+            return True
+        self._breaker.probe_at = time.monotonic() + pause
+        if self._circuit.reason:
+            self._attempts.health.failed(self.kind, self.name, self._circuit.reason)
+        return False
 
     async def _probe(self) -> None:
         """A call with what waits for longest; it keeps its place when the host does not answer."""
@@ -289,6 +318,8 @@ class Destination:
             self._on_life()
         else:
             self._breaker.probe_failed(time.monotonic(), outcome.reason, outcome.retry_after)
+            if self._circuit:
+                await self._circuit.failed(self._breaker.probe_at - time.monotonic(), outcome.reason)
 
     def _other(self, sample: Sequence[PendingCallback]) -> PendingCallback | None:
         """The last that overtakes nobody of its own key but the first one."""

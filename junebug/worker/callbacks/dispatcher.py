@@ -20,7 +20,7 @@ from junebug.model.urls import origin
 from junebug.runtime.backoff import Backoff
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.destination import Destination
-from junebug.worker.callbacks.source import PendingCallback
+from junebug.worker.callbacks.source import PendingCallback, Source
 from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("forwarder")
@@ -52,6 +52,10 @@ class Dispatcher:
             self._destination(pending.callback.to, target.destination).offer(pending)
         else:
             pending.finish()
+
+    def find_home(self, kind: str, url: str, home: Source) -> None:
+        """A halted queue that is for this URL's host alone: it goes on when that works."""
+        self._destination(kind, origin(url)).find_home(home)
 
     def drop_dead(self) -> None:
         """The link to RabbitMQ broke: what came over it will come again."""

@@ -64,7 +64,7 @@ async def drain(settings: Settings, broker: Broker, stores: Stores, spec: Channe
 
 async def anything_waits(broker: Broker, spec: ChannelSpec, delayed: Sequence[str]) -> bool:
     """In any queue that the drain may look at. Raises BrokerUnavailable."""
-    queues = [*outbound_queue.queues_of(spec.id, spec.amqp_queue), *_callback_queues(spec.id, delayed)]
+    queues = [*outbound_queue.queues_of(spec.id, spec.amqp_queue, spec.priorities), *_callback_queues(spec.id, delayed)]
     return any((await broker.queue_lengths(queues)).values())
 
 
@@ -105,11 +105,12 @@ class _Drain:
     async def run(self) -> None:
         channel, broker = self._channel, self._broker
         named = await self._context.stores.channels.named_queues()
-        own = [queue for queue in names.outbound_queues(channel).values() if queue not in named]
+        priorities = self._context.spec().priorities
+        own = [queue for queue in names.outbound_queues(channel, priorities).values() if queue not in named]
         callbacks = [queue for queue in _callback_queues(channel, self._delayed) if queue not in named]
         shared = await self._shared_queue(named)
         if any((await broker.queue_lengths([*own, *callbacks, *shared])).values()):
-            await broker.declare(names.channel_queues(channel), remember=False)
+            await broker.declare(names.channel_queues(channel, priorities), remember=False)
             await self._cancel([*own, *shared])
             await self._call_all(callbacks)
         if shared:

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from typing import TypeVar
 
 import structlog
@@ -55,12 +55,16 @@ class Forwarder:
         self._inbound: Source | None = None
         self._sources: list[Source] = []
 
-    def start(self) -> None:
-        channel, dispatcher = self._context.channel, self._dispatcher
+    def start(self, failing: Container[str] = ()) -> None:
+        """`failing`: kinds of destinations that failed when the process before this one ended."""
+        channel, dispatcher, spec = self._context.channel, self._dispatcher, self._context.spec()
         source = functools.partial(
             Source, self._context, dispatch=dispatcher.dispatch, prefetch=PREFETCH, on_lost=dispatcher.drop_dead
         )
-        self._inbound = source(names.inbound_queue(channel), self._read_messages)
+        mo_url = spec.mo_url if "mo_url" in failing and not spec.amqp_queue else None
+        self._inbound = source(names.inbound_queue(channel), self._read_messages, halted=mo_url is not None)
+        if mo_url:
+            dispatcher.find_home("mo_url", mo_url, self._inbound)
         events = source(names.event_queue(channel), self._read_events)
         callbacks = (source(queue, self._attempts.read_callbacks) for queue in self._callback_queues)
         self._sources = [self._inbound, events, *callbacks]

@@ -42,8 +42,11 @@ class HttpClient:
         """-> its origin; the one that was used last comes last."""
         self._found: dict[tuple[str, int], tuple[float, Sequence[AddrInfoType]]] = {}
         """Host and port -> until when these are its addresses."""
+        self._sweep: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
+        if self._sweep:
+            self._sweep.cancel()
         for connection in list(self._idle):
             connection.close()
 
@@ -107,7 +110,6 @@ class HttpClient:
         found = next((each for each, its in reversed(self._idle.items()) if its == origin), None)
         if found:
             del self._idle[found]
-            found.wake()
         return found
 
     def _forget(self, connection: _Connection) -> None:
@@ -116,15 +118,26 @@ class HttpClient:
     def _keep(self, connection: _Connection, origin: str) -> None:
         if connection.is_open:
             self._idle[connection] = origin
-            connection.idle(IDLE_TIMEOUT)
+            connection.idle_since = time.monotonic()
+            if self._sweep is None:
+                self._sweep = asyncio.get_running_loop().call_later(IDLE_TIMEOUT, self._close_idle)
             if len(self._idle) > MOST_IDLE:
                 next(iter(self._idle)).close()
+
+    def _close_idle(self) -> None:
+        """One timer for all: a connection is closed after one to two IDLE_TIMEOUTs."""
+        now, self._sweep = time.monotonic(), None
+        for connection in [each for each in self._idle if each.idle_since <= now - IDLE_TIMEOUT]:
+            connection.close()
+        if self._idle:
+            self._sweep = asyncio.get_running_loop().call_later(IDLE_TIMEOUT, self._close_idle)
 
 
 class _Connection(asyncio.Protocol):
     """One call at a time."""
 
     is_open = False
+    idle_since = 0.0
     _ends = 0.0
     """When the call under way is over, by the loop's clock."""
     _is_draining = False
@@ -168,7 +181,7 @@ class _Connection(asyncio.Protocol):
                 self._timer = loop.call_at(ends, self._stop_waiting)
                 await self._is_answered
         finally:
-            self.wake()
+            self._cancel_timer()
             self._answer = None
             if not (answer.can_go_on and self.is_open and self._transport.get_write_buffer_size() == 0):
                 answer.can_go_on = False
@@ -179,11 +192,7 @@ class _Connection(asyncio.Protocol):
             raise NoAnswer("the answer is no HTTP" if answer.octets else "the connection was closed without an answer")
         return answer
 
-    def idle(self, seconds: float) -> None:
-        """Close it, unless it is woken before."""
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.close)
-
-    def wake(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -191,7 +200,7 @@ class _Connection(asyncio.Protocol):
     def close(self) -> None:
         if self.is_open:
             self.is_open = False
-            self.wake()
+            self._cancel_timer()
             self._on_lost(self)
             self._transport.abort()
 
@@ -210,7 +219,7 @@ class _Connection(asyncio.Protocol):
             self._is_draining = True
             loop = asyncio.get_running_loop()
             ends = min(self._ends, loop.time() + DRAIN_TIMEOUT)
-            self.wake()
+            self._cancel_timer()
             self._timer = loop.call_at(ends, self._stop_waiting)
 
     def _stop_waiting(self) -> None:

@@ -15,7 +15,7 @@ import functools
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -95,6 +95,14 @@ class Sender:
             queues, self._on_delivery, prefetch=max(PREFETCH, 2 * self._transport.window), exclusive=exclusive,
             halted=self._halted, on_lost=self._on_lost, on_begun=self.cancellations.may_have_missed_some,
         )  # fmt: skip
+
+    async def consume_also(self, queues: Sequence[str], beside: str) -> None:
+        """Take messages from these queues, too: the whole of those that are taken from together with `beside`, the most urgent
+        first. On one channel that is the order in which they come when all begin at once.
+        """
+        for consumer in self._consumers.values():
+            if beside in consumer.queues:
+                await consumer.extend(queues)
 
     async def release(self, queue: str) -> None:
         """Take no more from this queue (and those named with it)."""
