@@ -51,7 +51,7 @@ class Provider:
     def config(self) -> dict[str, Any]:
         raise NotImplementedError
 
-    def config_at(self, port: int, patience: float = 0.5) -> dict[str, Any]:
+    def config_at(self, port: int, patience: float = 0.2) -> dict[str, Any]:
         """Leads to a rogue there (where the channel connects), who is given up when he says nothing of sense for so long."""
         return {**self.config(), "port": port}
 

@@ -86,7 +86,7 @@ class Pager(Provider):
             "max_reconnect_delay": 0.3,
         }  # fmt: skip
 
-    def config_at(self, port: int, patience: float = 0.5) -> dict[str, Any]:
+    def config_at(self, port: int, patience: float = 0.2) -> dict[str, Any]:
         return {**self.config(), "port": port, "timeout": patience}
 
     def refused(self) -> dict[str, Any]:

@@ -144,7 +144,7 @@ class Smpp(Provider):
             "initial_reconnect_delay": 0.1, "max_reconnect_delay": 0.3, "registered_delivery": False,
         }  # fmt: skip
 
-    def config_at(self, port: int, patience: float = 0.5) -> dict[str, Any]:
+    def config_at(self, port: int, patience: float = 0.2) -> dict[str, Any]:
         return {**self.config(), "port": port, "smpp_bind_timeout": patience}
 
     def refused(self) -> dict[str, Any]:
@@ -202,7 +202,7 @@ class Xmpp(Provider):
     def config(self) -> dict[str, Any]:
         return self._server.config()
 
-    def config_at(self, port: int, patience: float = 0.5) -> dict[str, Any]:
+    def config_at(self, port: int, patience: float = 0.2) -> dict[str, Any]:
         return {**self.config(), "port": port, "connect_timeout": patience, "ping_timeout": patience}
 
     def refused(self) -> dict[str, Any]:
@@ -256,7 +256,7 @@ class Irc(Provider):
     def config(self) -> dict[str, Any]:
         return self._server.config()
 
-    def config_at(self, port: int, patience: float = 0.5) -> dict[str, Any]:
+    def config_at(self, port: int, patience: float = 0.2) -> dict[str, Any]:
         limits = dict.fromkeys(("connect_timeout", "ping_interval", "response_timeout"), patience)
         return {**self.config(), "port": port, **limits}
 
@@ -305,7 +305,7 @@ class Twitter(Provider):
     def config(self) -> dict[str, Any]:
         return self._x.config()
 
-    def config_at(self, port: int, patience: float = 0.5) -> dict[str, Any]:
+    def config_at(self, port: int, patience: float = 0.2) -> dict[str, Any]:
         return {**self.config(), "base_url": f"http://127.0.0.1:{port}", "request_timeout": patience}
 
     def refused(self) -> dict[str, Any]:

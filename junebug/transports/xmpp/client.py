@@ -29,6 +29,8 @@ LARGEST_STANZA = 2**20
 DEEPEST = 100
 """Elements in one another, likewise."""
 CLOSE_TIMEOUT = 1.0
+LAST_WORD = 0.1
+"""Seconds that an error takes to leave."""
 FOREVER = 1_000_000
 """Seconds: slixmpp's own limit for an answer would count while nothing is read, too."""
 LONGEST_TEXT = 300
@@ -190,6 +192,7 @@ class XmppClient(slixmpp.ClientXMPP):
     def _on_sent(self, stanza: StanzaBase) -> StanzaBase:
         if stanza.name == "error" and stanza.namespace == self.stream_ns:  # slixmpp tells the server what is wrong with it
             self._blame("connection_lost", f"The server's stream is broken: {stanza['condition']}")
+            asyncio.get_running_loop().call_later(LAST_WORD, self.abort)  # slixmpp would wait for it to agree
         return stanza
 
     def _on_presence(self, presence: slixmpp.Presence) -> None:
