@@ -115,7 +115,9 @@ class XmppClient(slixmpp.ClientXMPP):
 
     async def close(self) -> None:
         """In good order: what was written leaves first."""
-        if self.is_connected():
+        if not self.ready.done():
+            self.abort()
+        elif self.is_connected():
             try:
                 async with asyncio.timeout(2 * CLOSE_TIMEOUT):
                     await self.disconnect(CLOSE_TIMEOUT)
