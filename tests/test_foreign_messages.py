@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from junebug.errors import MalformedMessage
 from junebug.model.callbacks import Callback, DeadLetter, content_of
-from junebug.model.messages import DEEPEST, Content, Event, Status, UserMessage
+from junebug.model.messages import Content, Event, Status, UserMessage
 from junebug.model.presenter import body_of
+from junebug.model.reading import DEEPEST
 from tests.tables import rows
 
 MESSAGE = {"to_addr": "1", "content": "x", "timestamp": "2026-11-26 12:00:00.000000"}

@@ -22,7 +22,8 @@ from junebug.amqp.broker import Broker
 from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
 from junebug.errors import BrokerUnavailable, JunebugError, MalformedMessage, NotRunning, Unroutable
-from junebug.model.messages import load_object, new_id, reader
+from junebug.model.messages import new_id
+from junebug.model.reading import load_object, reader
 from junebug.runtime.tasks import TaskOwner
 
 log = structlog.stdlib.get_logger("control")

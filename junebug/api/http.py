@@ -15,7 +15,7 @@ from aiohttp import web
 
 from junebug import names
 from junebug.errors import ApiUsageError, ChannelNotFound, JsonDecodeError, JunebugError, Unavailable
-from junebug.model.messages import DEEPEST, is_deeper
+from junebug.model.reading import DEEPEST, is_deeper
 
 PATIENCE = 0.8
 """Share of request_timeout that one call of Redis or RabbitMQ may take: its own error comes before the request's."""

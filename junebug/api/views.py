@@ -179,8 +179,8 @@ def check_destination(spec: ChannelSpec) -> None:
         raise ApiUsageError('This channel has no "mo_url" or "amqp_queue"')
 
 
-def check_sendable(body: Mapping[str, Any], spec: ChannelSpec, default_limit: int) -> None:
-    """Whether this channel takes it. Raises ApiUsageError, MessageTooLong."""
+def check_sendable(body: Mapping[str, Any], spec: ChannelSpec, default_limit: int = 0) -> None:
+    """Whether this channel takes it; `default_limit` is its type's. Raises ApiUsageError, MessageTooLong."""
     check_destination(spec)
     length = len(body["content"] or "")
     limit = default_limit if spec.character_limit is None else spec.character_limit

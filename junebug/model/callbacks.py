@@ -14,17 +14,8 @@ from typing import Any, Literal, Self, cast, get_args
 import orjson
 
 from junebug.errors import MalformedMessage
-from junebug.model.messages import (
-    DEEPEST,
-    Content,
-    Event,
-    Status,
-    UserMessage,
-    load_object,
-    new_id,
-    reader,
-    timestamp_now,
-)
+from junebug.model.messages import Content, Event, Status, UserMessage, new_id, timestamp_now
+from junebug.model.reading import DEEPEST, load_object, reader
 
 Destination = Literal["mo_url", "event_url", "status_url", "amqp_queue"]
 Kind = Literal["inbound", "event", "status"]

@@ -6,10 +6,8 @@ Text is never parsed into dates; a missing optional field is filled; what is not
 
 from __future__ import annotations
 
-import functools
 import os
 import re
-import reprlib
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,19 +19,15 @@ from msgspec import Meta, field
 from msgspec.structs import replace
 
 from junebug.errors import MalformedMessage
+from junebug.model.reading import DEEPEST, dict_of, load, optional, reader, shown, text_of
 
 MESSAGE_VERSION = "20110921"
 SESSION_EVENTS = (None, "new", "resume", "close")
 StatusLevel = Literal["ok", "degraded", "down"]
 STATUS_LEVELS: tuple[StatusLevel, ...] = ("ok", "degraded", "down")
-DEEPEST = 100
-"""Levels of lists and objects in one another. More can be read, but not written again: orjson ends at 254."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 80
 
 _UUID_MASK = ~(0xF000 << 64 | 0xC000 << 48) & ((1 << 128) - 1)
 _UUID_4 = 0x4000 << 64 | 0x8000 << 48
@@ -115,93 +109,12 @@ def parse_timestamp(text: str) -> str:
         raise ValueError(f"in UTC its year is not 1 to 9999: {text}") from None
 
 
-def shown(value: object) -> str:
-    """A foreign value in an error's text, in constant time however large and deep it is."""
-    return _short.repr(value)
-
-
-def reader(parse: Callable[P, T]) -> Callable[P, T]:
-    """Of foreign bytes: whatever is wrong with them, there is one way out, MalformedMessage."""
-
-    @functools.wraps(parse)
-    def read(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return parse(*args, **kwargs)
-        except MalformedMessage:
-            raise
-        except Exception as error:
-            raise MalformedMessage(f"{type(error).__name__}: {str(error)[:200]}") from None
-
-    return read
-
-
-def is_deeper(loaded: Any, body: bytes, levels: int) -> bool:
-    """Whether lists and objects in what was loaded from `body` are in one another more than so deep."""
-    if body.count(b"[") + body.count(b"{") <= levels:
-        return False
-    level = [loaded]
-    for _ in range(levels):
-        lists = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
-        level = [item for each in lists for item in each]
-    return any(isinstance(item, dict | list) for item in level)
-
-
-def load_object(body: bytes, deepest: int = DEEPEST) -> dict[str, Any]:
-    """Raises MalformedMessage for what is no JSON object."""
-    try:
-        loaded = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise MalformedMessage(f"not JSON: {error}") from None
-    if not isinstance(loaded, dict):
-        raise MalformedMessage(f"expected a JSON object, got {type(loaded).__name__}")
-    if is_deeper(loaded, body, deepest):
-        raise MalformedMessage(f"nested deeper than {deepest} levels")
-    return loaded
-
-
-def _load(body: bytes, message_type: str) -> dict[str, Any]:
-    loaded = load_object(body)
-    found = loaded.get("message_type", message_type)
-    if found != message_type:
-        raise MalformedMessage(f"message_type: expected {message_type!r}, got {shown(found)}")
-    return loaded
-
-
-def _text(wire: dict[str, Any], name: str, *, required: bool = False) -> str | None:
-    value = wire.get(name)
-    if isinstance(value, str) or (value is None and not required):
-        return value
-    raise MalformedMessage(f"{name}: expected a string, got {shown(value)}")
-
-
 def _time(wire: dict[str, Any], name: str) -> str | None:
-    text = _text(wire, name)
+    text = text_of(wire, name)
     try:
         return None if text is None else parse_timestamp(text)
     except ValueError:
         raise MalformedMessage(f"{name}: expected a timestamp, got {shown(text)}") from None
-
-
-def _dict(wire: dict[str, Any], name: str) -> dict[str, Any]:
-    value = wire.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise MalformedMessage(f"{name}: expected an object, got {shown(value)}")
-    return value
-
-
-def _optional(wire: dict[str, Any], texts: tuple[str, ...], dicts: tuple[str, ...]) -> dict[str, Any]:
-    found = {name: wire.get(name) for name in texts}
-    if not _TEXT_TYPES.issuperset(map(type, found.values())):
-        for name in texts:
-            _text(wire, name)
-    for name in dicts:
-        found[name] = _dict(wire, name)
-    return found
-
-
-_TEXT_TYPES = frozenset((str, type(None)))
 
 
 _encode = msgspec.json.Encoder().encode
@@ -281,18 +194,18 @@ class UserMessage(_Wire, frozen=True, kw_only=True, tag="user_message"):
             if read.priority != priority:
                 msgspec.structs.force_setattr(read, "priority", priority)
             return read
-        wire = _load(body, "user_message")
-        session_event = _text(wire, "session_event")
+        wire = load(body, "user_message")
+        session_event = text_of(wire, "session_event")
         if session_event not in SESSION_EVENTS:
             raise MalformedMessage(f"session_event: expected null, new, resume or close, got {shown(session_event)}")
         return cls(
-            message_id=_text(wire, "message_id") or new_id(),
+            message_id=text_of(wire, "message_id") or new_id(),
             timestamp=normalise_timestamp(wire.get("timestamp")),
             session_event=session_event,
-            transport_name=_text(wire, "transport_name") or "",
+            transport_name=text_of(wire, "transport_name") or "",
             expires_at=_time(wire, "expires_at"),
             priority=priority,
-            **_optional(wire, _MESSAGE_TEXTS, _DICTS),
+            **optional(wire, _MESSAGE_TEXTS, _DICTS),
         )
 
 
@@ -357,24 +270,24 @@ class Event(_Wire, frozen=True, kw_only=True, tag="event"):
             and (not read.message_timestamp or _is_plain(read.message_timestamp))
         ):  # fmt: skip
             return read
-        wire = _load(body, "event")
-        event_type = _text(wire, "event_type", required=True)
+        wire = load(body, "event")
+        event_type = text_of(wire, "event_type", required=True)
         if event_type not in EVENT_TYPES:
             raise MalformedMessage(f"event_type: expected one of {', '.join(EVENT_TYPES)}, got {shown(event_type)}")
-        delivery_status = _text(wire, "delivery_status")
+        delivery_status = text_of(wire, "delivery_status")
         if event_type == "delivery_report" and delivery_status not in DELIVERY_STATUSES:
             raise MalformedMessage(
                 f"delivery_status: expected one of {', '.join(DELIVERY_STATUSES)}, got {shown(delivery_status)}"
             )
         return cls(
-            event_id=_text(wire, "event_id") or new_id(),
+            event_id=text_of(wire, "event_id") or new_id(),
             event_type=event_type,
-            user_message_id=_text(wire, "user_message_id") or "",
+            user_message_id=text_of(wire, "user_message_id") or "",
             timestamp=normalise_timestamp(wire.get("timestamp")),
-            transport_name=_text(wire, "transport_name") or "",
+            transport_name=text_of(wire, "transport_name") or "",
             delivery_status=delivery_status,
             message_timestamp=_time(wire, "message_timestamp"),
-            **_optional(wire, _EVENT_TEXTS, _DICTS),
+            **optional(wire, _EVENT_TEXTS, _DICTS),
         )
 
 
@@ -411,13 +324,13 @@ class Status(_Wire, frozen=True, kw_only=True, tag="status_event"):
     @reader
     def from_wire(cls, body: bytes) -> Self:
         """Raises MalformedMessage, naming the field."""
-        wire = _load(body, "status_event")
+        wire = load(body, "status_event")
         status = wire.get("status")
         if status not in STATUS_LEVELS:
             raise MalformedMessage(f"status: expected one of {', '.join(STATUS_LEVELS)}, got {shown(status)}")
-        texts: dict[str, Any] = {name: _text(wire, name, required=True) for name in _STATUS_TEXTS}
-        timestamp = _text(wire, "timestamp") or timestamp_now()
-        return cls(**texts, status=status, details=_dict(wire, "details"), timestamp=timestamp)
+        texts: dict[str, Any] = {name: text_of(wire, name, required=True) for name in _STATUS_TEXTS}
+        timestamp = text_of(wire, "timestamp") or timestamp_now()
+        return cls(**texts, status=status, details=dict_of(wire, "details"), timestamp=timestamp)
 
 
 _STATUS_TEXTS = ("channel_id", "component", "type", "message")

@@ -12,7 +12,7 @@ import re2
 
 from junebug.errors import InvalidChannelConfig
 from junebug.model import templates, urls
-from junebug.model.messages import is_deeper
+from junebug.model.reading import is_deeper
 from junebug.transports import http_rpc
 from junebug.transports.http_api import OWN_VARIABLES
 from junebug.transports.http_rpc import parameters
