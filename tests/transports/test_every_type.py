@@ -20,7 +20,6 @@ from junebug.registry import ENTRY_POINT_GROUP, load_object
 from junebug.runtime import loop
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
 from junebug.stores import Stores
-from junebug.stores.transport import TransportStore
 from junebug.transports import dmark, http_api, irc, loopback, smpp, telnet, telnet_addr, twitter, xmpp
 from tests.harness import basic_authorization, unique
 from tests.polling import eventually
