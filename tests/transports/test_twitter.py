@@ -11,7 +11,7 @@ import pytest
 from junebug.errors import InvalidBody, InvalidChannelConfig, NotSent, Rejected, UnknownOutcome
 from junebug.registry import Registry
 from junebug.stores.transport import TransportStore
-from junebug.transports.twitter import CHANNEL_TYPE, texts
+from junebug.transports.twitter import CHANNEL_TYPE
 from tests.polling import eventually
 from tests.tables import rows
 from tests.transports.running import Running, message_to
@@ -28,38 +28,6 @@ async def x() -> AsyncIterator[FakeX]:
 
 def channel(x: FakeX, store: TransportStore, **config: Any) -> Running:
     return Running(CHANNEL_TYPE, x.config(**config), store)
-
-
-# --- pure -----------------------------------------------------------------------------------------------------------------
-
-
-@rows(
-    ("text", "wanted"),
-    [
-        ("", 0), ("hello", 5), ("é☃", 3), ("漢字", 4), ("😀", 2), ("“quoted”", 8),
-        ("https://example.com/a/very/long/path?of=links", 23), ("see http://a.b now", 31), ("x" * 100_000, 100_000),
-    ],
-)  # fmt: skip
-def test_length_as_x_counts(text: str, wanted: int) -> None:
-    assert texts.length(text) == wanted
-
-
-@rows(
-    ("text", "limit", "wanted"),
-    [
-        ("", 10, []), ("hello world", 11, ["hello world"]), ("hello world", 10, ["hello", "world"]),
-        ("one two three four", 9, ["one two", "three", "four"]), ("01234567890123", 10, ["0123456789", "0123"]),
-        ("漢字漢字漢字", 10, ["漢字漢字漢", "字"]), ("a\n\nb c", 10, ["a\n\nb c"]), ("a  " + "b" * 12, 10, ["a", "b" * 10, "bb"]),
-        ("see https://example.com/abcdefghijklmnopq now", 28, ["see https://example.com/abcdefghijklmnopq", "now"]),
-    ],
-)  # fmt: skip
-def test_a_thread_breaks_between_words(text: str, limit: int, wanted: list[str]) -> None:
-    assert texts.thread(text, limit, 10) == wanted
-
-
-def test_a_thread_has_an_end() -> None:
-    with pytest.raises(Rejected, match="more than 3 tweets, which is max_tweets"):
-        texts.thread("word " * 1_000_000, 280, 3)
 
 
 @rows(
@@ -236,6 +204,15 @@ async def test_how_long_is_waited(x: FakeX, store: TransportStore, headers: dict
         assert low <= raised.value.retry_after <= high
 
 
+async def test_a_limit_that_is_over_already_costs_a_second(x: FakeX, store: TransportStore) -> None:
+    async with channel(x, store) as bot:
+        await bot.status("twitter", "connected")
+        x.scripted[TWEETS].append(Scripted(429, {}, {"x-rate-limit-reset": str(int(time.time()))}))
+        with pytest.raises(NotSent) as raised:
+            await bot.transport.send(message_to("@alice", "x"))
+        assert raised.value.retry_after <= 1
+
+
 @rows("status", [500, 502, 504, 302])
 async def test_a_broken_answer_is_an_unknown_outcome_and_a_duplicate_then_an_arrival(
     x: FakeX, store: TransportStore, status: int
@@ -384,6 +361,7 @@ async def test_an_application_that_may_not_is_down_and_keeps_its_messages(x: Fak
 async def test_an_api_that_is_away_is_asked_again(x: FakeX, store: TransportStore) -> None:
     async with channel(x, store) as bot:
         await bot.status("twitter", "connected")
+        await x.was_polled()
         before = len(bot.statuses)
         await x.stop()
         lost = await bot.status("twitter", "connection_lost", after=before)

@@ -22,6 +22,7 @@ LARGEST_ANSWER = 4 * 2**20
 LONGEST_PAUSE = 86_400.0
 PAUSE = 60.0
 """Seconds, where a refusal does not say for how long."""
+SHORT_PAUSE = 1.0
 LONGEST_TEXT = 300
 USER_AGENT = "Junebug"
 LIMITS = ("x-rate-limit", "x-app-limit-24hour", "x-user-limit-24hour")
@@ -135,8 +136,8 @@ class ApiClient(AsyncClient):  # type: ignore[misc]  # tweepy has no types
             _number(headers.get(f"{each}-reset")) for each in LIMITS
             if _number(headers.get(f"{each}-remaining"), 1) <= 0 or (status == 429 and each == "x-rate-limit")
         ]  # fmt: skip
-        if status == 429 and not any(reset > now for reset in resets):
-            resets = [now + PAUSE]
+        if status == 429 and not any(reset > now for reset in resets):  # in whole seconds it may be over already
+            resets = [now + (SHORT_PAUSE if any(reset > now - SHORT_PAUSE - 1 for reset in resets) else PAUSE)]
         self.resume_at.pop(endpoint, None)
         if resets and max(resets) > now:
             self.resume_at[endpoint] = min(max(resets), now + LONGEST_PAUSE)
