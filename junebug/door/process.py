@@ -22,7 +22,7 @@ from junebug.config.declaration import Settings
 from junebug.door.routes import Route, Routes, files_of
 from junebug.logs.setup import setup_process_logging
 from junebug.runtime.heartbeat import keep_beating
-from junebug.runtime.http_server import HEAD_TIMEOUT, accept, read_body
+from junebug.runtime.http_server import HEAD_TIMEOUT, LARGEST_BODY, accept, read_body
 from junebug.runtime.loop import run_async
 from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 
@@ -30,7 +30,6 @@ log = structlog.stdlib.get_logger("door")
 
 _NOT_OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 """What a client of aiohttp's would add."""
-LARGEST_BODY = 1024 * 1024
 LARGEST_ANSWER = 1024 * 1024
 CONNECT_TIMEOUT = 2.0
 COMING_BACK = 1.0
@@ -52,7 +51,7 @@ class Door:
         self._directory = directory
         self._routes = Routes(directory)
         self._sessions: dict[str, ClientSession] = {}
-        self._server = web.Server(self._answer, access_log=None)
+        self._server = web.Server(self._answer, access_log=None, handler_cancellation=True)  # who leaves here, leaves there
         self._listener = accept("door", sockets, self._server, MOST_CONNECTIONS)
 
     async def close(self, timeout: float) -> None:

@@ -17,6 +17,8 @@ from junebug.runtime.listener import Listener
 HEAD_TIMEOUT = 30.0
 """Seconds in which a connection must have brought a whole request's head, or the next one's."""
 BODY_TIMEOUT = 15.0
+LARGEST_BODY = 64 * 1024
+"""Of a provider's request; in the door, too: it holds those of thousands of connections."""
 LINGERING_TIME = 2.0
 READ_BUFFER = 64 * 1024
 _REFUSED = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"

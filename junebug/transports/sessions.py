@@ -63,11 +63,11 @@ class Sessions:
 
     async def heard(self, id: str, to_addr: str | None, from_addr: str | None) -> Literal["new", "resume"]:
         """A request of this session came: does it begin it?"""
-        before = self._sessions.pop(id, None)
-        if before and before.until < time.time():
+        before, now = self._sessions.pop(id, None), time.time()
+        session = self._sessions[id] = Session(id, to_addr, from_addr, now + self._timeout)
+        if before and before.until < now:  # what comes meanwhile is of the new one
             await self._over(before)
             before = None
-        session = self._sessions[id] = Session(id, to_addr, from_addr, time.time() + self._timeout)
         await self._keep(session)
         if len(self._sessions) > MOST:
             await self._over(self._sessions.popitem(last=False)[1])

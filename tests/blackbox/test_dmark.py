@@ -265,6 +265,23 @@ async def test_channels_share_a_port(channels: Channels, sink: WebhookSink, sess
     assert (status, said["action"]) == (503, "end")
 
 
+async def test_a_provider_that_does_not_wait_at_the_shared_port_either(
+    channels: Channels, sink: WebhookSink, session: aiohttp.ClientSession
+) -> None:
+    phone = await behind(channels, session, "impatient")
+    asking = asyncio.create_task(phone.ask("hi", "/impatient"))
+    inbound = await phone.heard(sink)
+    asking.cancel()
+
+    async def is_gone() -> bool:
+        return await phone.get("/impatient/health") == (200, {"pending_requests": 0})
+
+    await eventually(is_gone, DEADLINE, "the channel knows that nobody waits")
+    sent = await phone.channel.send(content="late", reply_to=inbound["message_id"])
+    event = await phone.channel.event(sent["message_id"], "rejected")
+    assert event["event_details"]["reason"] == "Could not find original request."
+
+
 async def test_a_channel_that_is_down_is_answered_for(
     channels: Channels, sink: WebhookSink, session: aiohttp.ClientSession
 ) -> None:
@@ -273,8 +290,15 @@ async def test_a_channel_that_is_down_is_answered_for(
     os.kill(pid, signal.SIGSTOP)
     os.kill(pid, signal.SIGKILL)
     restarting = asyncio.create_task(phone.channel.running(other_than_pid=pid))
-    asking = asyncio.create_task(phone.ask("hi", "/down"))
-    inbound = await phone.heard(sink)  # the door waited for the new process, or it was quicker
+
+    async def ask() -> tuple[int, Any]:
+        """Until it is not answered for any more: the door waits for the new process, but not for long."""
+        while (answer := await phone.ask("hi", "/down"))[0] == 503:
+            assert answer[1]["action"] == "end"
+        return answer
+
+    asking = asyncio.create_task(ask())
+    inbound = await phone.heard(sink)
     reply = {"reply_to": inbound["message_id"], "content": "back"}
     assert (await phone.channel.api.post(f"{phone.channel.path}/messages/", reply)).status == 201
     assert (await asking)[0] == 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
@@ -138,7 +139,7 @@ REPORTS: tuple[tuple[str, dict[str, Any]], ...] = (
 def documented() -> list[dict[str, Any]]:
     """The channels that docs/channel-types.md shows for SMS, as a POST has them."""
     found = [json.loads(text) for text in blocks(ROOT / "docs" / "channel-types.md", "json")]
-    return [each for each in found if each["type"] == "http_api" and "outbound" in each["config"]]
+    return [each for each in found if each.get("type") == "http_api" and "outbound" in each["config"]]
 
 
 @pytest.mark.parametrize("n", range(len(ANSWERS)), ids=["JSON", "GET and a text", "lists"])
@@ -341,3 +342,39 @@ async def test_each_channel_sees_its_own_requests(
         await channel.event(sent["message_id"], "delivery_succeeded")
     told = {body["from"]: body["channel_id"] for body in sink.bodies("/mo")}
     assert told == {base: channel.id for base, channel in bases.items()}
+
+
+async def test_a_restart_under_traffic_loses_nothing(
+    channels: Channels, sink: WebhookSink, session: aiohttp.ClientSession, provider: Provider
+) -> None:
+    channel = await (await channels.create("http_api", sms(provider))).running()
+    taken: list[str] = []
+    is_over = asyncio.Event()
+
+    async def bring(source: int) -> None:
+        """A provider that tries again what was not answered 200."""
+        number = 0
+        while not is_over.is_set():
+            text = f"{source}.{number}"
+            with suppress(aiohttp.ClientError):
+                status, _ = await ask(session, channel, "/sms", json={"id": text, "sms": {"from": "1", "to": "2", "text": text}})
+                assert status in (200, 503), status
+                if status == 200:
+                    taken.append(text)
+                    number += 1
+            await asyncio.sleep(0.005)
+
+    bringing = [asyncio.create_task(bring(source)) for source in range(4)]
+    sent = [await channel.send("27", str(n)) for n in range(50)]
+    await channel.restart()
+    sent += [await channel.send("27", str(n)) for n in range(50, 60)]
+    for each in sent:
+        await channel.event(each["message_id"], "submitted")
+    before = len(taken)
+    await eventually(lambda: len(taken) > before, DEADLINE, "it takes messages again")
+    is_over.set()
+    await asyncio.gather(*bringing)
+    await eventually(lambda: {*taken} <= {body["content"] for body in sink.bodies("/mo")}, DEADLINE, "what was answered 200")
+    texts = [json.loads(body)["messages"][0]["text"] for *_, body in provider.asked]
+    assert {*texts} == {*map(str, range(60))}
+    assert len(texts) <= 60 + 10, "no more than what was under way is sent again"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from junebug.errors import NotSent, Rejected, StoreUnavailable, UnknownOutcome
+from junebug.errors import NotSent, StoreUnavailable, UnknownOutcome
 from junebug.model.messages import Event, Status, UserMessage
 from junebug.transports.base import TransportContext
 from junebug.transports.http_api.outbound import LONGEST_ID
@@ -204,6 +204,11 @@ async def test_what_has_not_left_is_told_from_what_may_have() -> None:
             writer.write(b"X-A: " + b"y" * 1000 + b"\r\n")
             await writer.drain()
 
+    async def informational(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b"HTTP/1.1 102 Processing\r\n\r\n" * 100)
+            await writer.drain()
+
     async def no_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"\x00\xff\x16\x03\x01 HELLO\r\n\r\n")
         await writer.drain()
@@ -213,7 +218,7 @@ async def test_what_has_not_left_is_told_from_what_may_have() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nOK")
         await writer.drain()
 
-    for answer in (nothing, drip, headers, no_http, short):
+    for answer in (nothing, drip, headers, informational, no_http, short):
         async with provider(answer) as port:
             house = House({"outbound": config(port, timeout=0.4)["outbound"]})
             async with house.running() as transport:
@@ -313,60 +318,6 @@ async def test_what_the_provider_brings_again_is_taken_once() -> None:
         for wrong in (b'{"all": [{"f": "1", "c": "a"}, {"f": "", "c": "a"}]}', b'{"all": [{"f": "1"}]}', b'{"all": {}}'):
             assert b"missing_parameter" in await house.post("/mo", wrong), wrong
 
-
-
-def ussd(**more: Any) -> dict[str, Any]:
-    return {
-        "web_path": "/ussd", "web_port": free_port(), "web_host": "127.0.0.1",
-        "inbound": {
-            "parameters": {"from": "f", "content": "c"}, "reply_in_response": True,
-            "response": {"body": "{action} {content}", "actions": {"resume": "CON", "close": "END"}},
-        },
-        **more,
-    }  # fmt: skip
-
-
-async def test_a_flood_is_answered_in_the_providers_form() -> None:
-    house = House(ussd(max_pending_requests=5))
-    async with house.running() as transport:
-        asking = [asyncio.create_task(house.post("/ussd", b'{"f": "1", "c": "%d"}' % n)) for n in range(50)]
-        await eventually(lambda: sum(each.done() for each in asking) == 45, DEADLINE, "what is too much is answered at once")
-        refused = [each.result() for each in asking if each.done()]
-        assert all(b" 503 " in each and each.endswith(b"\r\nEND The service is not available at the moment. Please try again "
-                   b"later.") for each in refused)  # fmt: skip
-        assert len(house.messages) == 5
-        for each in house.messages:
-            assert await transport.send(message(f"to {each.content}", in_reply_to=each.message_id)) is None
-        answers = {each.partition(b"\r\n\r\n")[2] for each in await asyncio.gather(*asking) if each not in refused}
-        assert answers == {f"CON to {each.content}".encode() for each in house.messages}
-        with pytest.raises(Rejected, match="Could not find original request"):
-            await transport.send(message("late", in_reply_to=house.messages[0].message_id))
-
-
-async def test_who_is_slow_endless_or_no_http_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("junebug.runtime.http_server.BODY_TIMEOUT", 0.3)
-    post = b"POST /mo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-    house = House(config())
-    async with house.running():
-        chunk = b"ffff\r\n" + b"x" * 0xFFFF + b"\r\n"
-        answers = {
-            post + b"Content-Length: 100\r\n\r\n{": b"408",
-            post + b"Content-Length: 100000000\r\n\r\n{": b"413",
-            post + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 2: b"413",
-            post + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n": b"400",
-            post + b"Content-Length: -1\r\n\r\n": b"400",
-            post + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n": b"400",
-            post + b"X-A: " + b"x" * 20_000 + b"\r\n\r\n": b"400",
-            post.replace(b"/mo", b"/mo?all=%ff") + b"\r\n": b"400",
-            post.replace(b"POST", b"DELETE") + b"\r\n": b"405",
-            b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n": b"400",
-            b"GET\r\n\r\n": b"400",
-        }
-        found = await asyncio.gather(*map(house.ask, answers))
-        assert [each.split()[1] for each in found] == [*answers.values()]
-        assert house.messages == []
-        assert b" 200 " in await house.post("/mo", '{"all": [{"f": "1", "c": "noch da \u2028 \\u0000 💐"}]}'.encode())
-        assert house.messages[0].content == "noch da \u2028 \0 💐"
 
 
 async def test_receipts_that_rabbitmq_does_not_take_are_answered_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

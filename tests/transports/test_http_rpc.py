@@ -245,3 +245,18 @@ async def test_sessions_outlive_their_process_and_redis(monkeypatch: pytest.Monk
     watching.cancel()
     await eventually(lambda: not store.kept, 5, "Redis forgets them")
     assert all(session.until <= time.time() + 60 for session in over)
+
+
+async def test_requests_at_once_begin_one_session() -> None:
+    store, over = Store(), list[str]()
+
+    async def ended(session: Session) -> None:
+        await asyncio.sleep(0)
+        over.append(session.id)
+
+    sessions = Sessions(store, 0.01, ended)  # type: ignore[arg-type]
+    for expected in ([], ["a"]):
+        assert await asyncio.gather(*(sessions.heard("a", "1", "2") for _ in range(3))) == ["new", "resume", "resume"]
+        assert over == expected
+        assert [*store.kept] == ["a"]
+        await asyncio.sleep(0.02)

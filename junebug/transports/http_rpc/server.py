@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
 from aiohttp import web
 
 from junebug.door import routes
@@ -22,6 +23,8 @@ from junebug.door.routes import Route
 from junebug.errors import TransportStartError
 from junebug.runtime.http_server import accept
 from junebug.runtime.listener import Listener, listening_sockets
+
+log = structlog.stdlib.get_logger("http")
 
 BACKLOG = 128
 MOST_CONNECTIONS = 2000
@@ -88,13 +91,19 @@ class HttpServer:
         handler = self._handlers.get(path)
         if handler is None:
             return web.Response(status=404, text="Not Found\n")
-        if request.method not in ("GET", "POST", "HEAD"):
+        if request.method not in ("GET", "POST") and not (request.method == "HEAD" and path in self._free):
             return web.Response(status=405, text="Method Not Allowed\n", headers={"Allow": "GET, POST"})
         if path not in self._free and not self._may_ask(request):
             return web.Response(
                 status=401, text="Unauthorized\n", headers={"WWW-Authenticate": f'Basic realm="{self._realm}"'}
             )
-        return await handler(request)
+        try:
+            return await handler(request)
+        except OSError:
+            raise  # the provider is gone
+        except Exception:
+            log.exception("a request failed")  # aiohttp's own logs are off: they show what was asked
+            return web.Response(status=500, text="Internal Server Error\n")
 
     def _may_ask(self, request: web.BaseRequest) -> bool:
         if self._credentials is None:

@@ -20,12 +20,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 from junebug.door.routes import Route, path_of
 from junebug.errors import Rejected, TransportStartError
 from junebug.model.messages import UserMessage, new_id
-from junebug.runtime.http_server import BODY_TIMEOUT, Connection, read_body
+from junebug.runtime.http_server import BODY_TIMEOUT, LARGEST_BODY, Connection, read_body
 from junebug.transports.base import Transport, TransportContext
 from junebug.transports.http_rpc import PROPERTIES, parameters
 from junebug.transports.http_rpc.server import HttpServer
 
-LARGEST_BODY = 64 * 1024
 WRITE_TIMEOUT = 10.0
 """Seconds in which a response must have left."""
 STOP_TIMEOUT = 1.0
