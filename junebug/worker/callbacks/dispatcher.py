@@ -26,7 +26,7 @@ from junebug.worker.context import ChannelContext
 log = structlog.stdlib.get_logger("forwarder")
 
 UNNOTED_AFTER = (60.0, 600.0)
-"""Seconds after its start, at random between these, at which a process looks for retry queues that are not noted."""
+"""Seconds after its start, at random between these, at which a process looks for what waits and is not noted."""
 MOST = 1000
 """Destinations that are known at a time; of more, those that have nothing to do are forgotten."""
 
@@ -55,7 +55,7 @@ class Dispatcher:
 
     def find_home(self, kind: str, url: str, home: Source) -> None:
         """A halted queue that is for this URL's host alone: it goes on when that works."""
-        self._destination(kind, origin(url)).find_home(home)
+        self._destination(kind, origin(url), random.uniform(*UNNOTED_AFTER)).find_home(home)
 
     def drop_dead(self) -> None:
         """The link to RabbitMQ broke: what came over it will come again."""
@@ -90,21 +90,23 @@ class Dispatcher:
     def is_idle(self) -> bool:
         return all(each.is_idle for each in self._destinations.values())
 
-    def _destination(self, kind: str, name: str) -> Destination:
+    def _destination(self, kind: str, name: str, look_after: float = 0.0) -> Destination:
+        """`look_after`: seconds until it is looked for a backlog that is not noted."""
         found = self._destinations.get((kind, name))
         if found is None:
             found = Destination(self._context, self._attempts, kind, name, self.dispatch)
             self._destinations[kind, name] = found
             if self._attempts.may_wait:
-                self._context.own("look for a backlog", self._find_backlog(found))
+                self._context.own("look for a backlog", self._find_backlog(found, look_after))
             if len(self._destinations) > MOST:
                 idle = (key for key, each in self._destinations.items() if each.is_idle and each is not found)
                 self._destinations.pop(next(idle, ("", "")), None)
         self._destinations.move_to_end((kind, name))
         return found
 
-    async def _find_backlog(self, destination: Destination) -> None:
+    async def _find_backlog(self, destination: Destination, look_after: float) -> None:
         """An earlier process may have left something for it, and Redis have lost the note of that."""
+        await asyncio.sleep(look_after)
         try:
             if await self._context.broker.queue_length(destination.backlog.queue):
                 destination.find_backlog()

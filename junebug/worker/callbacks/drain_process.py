@@ -1,5 +1,6 @@
-"""A drain in a process of its own: what was queued for a deleted channel, and what its applications answer, comes from outside,
-and the reconciler serves all channels.
+"""Drains in a process of their own: what was queued for deleted channels, and what their applications answer, comes from outside,
+and the reconciler serves all channels. Those of one moment share a process, whose start costs half a second; where it dies, each
+goes alone.
 
 Neighbours: supervisor/cleanup.py asks for it (cli.py gives it `drain`), drain.py does it.
 """
@@ -24,6 +25,10 @@ from junebug.stores import Stores
 from junebug.worker.callbacks import drain as here
 
 CONNECT_TIMEOUT = 5.0
+GATHER = 0.1
+"""Seconds that a drain waits for others to share its process."""
+MOST = 16
+_Drain = tuple[ChannelSpec, Sequence[str]]
 _UNAVAILABLE: dict[int, type[BrokerUnavailable | StoreUnavailable]] = {3: BrokerUnavailable, 4: StoreUnavailable}
 """Exit code -> what was away."""
 
@@ -35,31 +40,71 @@ async def drain(settings: Settings, broker: Broker, stores: Stores, spec: Channe
     """
     if not await here.anything_waits(broker, spec, delayed):
         return await here.drain(settings, broker, stores, spec, delayed)
+    code, shared = await _run_together(settings, (spec, delayed))
+    if shared > 1 and code not in (0, *_UNAVAILABLE):
+        code = await _run(settings, [(spec, delayed)])
+    if code in _UNAVAILABLE:
+        raise _UNAVAILABLE[code]("the process that drains a deleted channel has no connection")
+    if code:
+        raise RuntimeError(f"the process that drains a deleted channel ended with {code}")
+
+
+class _Batch:
+    """Drains that are about to share a process."""
+
+    def __init__(self) -> None:
+        self.drains: list[_Drain] = []
+        self.code: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+
+
+_gathering: _Batch | None = None
+
+
+async def _run_together(settings: Settings, drain: _Drain) -> tuple[int | None, int]:
+    """The exit code of the process that did it (None: whoever saw to it was ended), and how many it did."""
+    global _gathering
+    batch = _gathering
+    if batch and len(batch.drains) < MOST and not batch.code.done():
+        batch.drains.append(drain)
+        return await asyncio.shield(batch.code), len(batch.drains)
+    batch = _gathering = _Batch()
+    batch.drains.append(drain)
+    code = None
+    try:
+        await asyncio.sleep(GATHER)
+        if _gathering is batch:
+            _gathering = None
+        code = await _run(settings, batch.drains)
+    finally:
+        batch.code.set_result(code)
+    return code, len(batch.drains)
+
+
+async def _run(settings: Settings, drains: Sequence[_Drain]) -> int:
+    """One process for these; its exit code."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )  # fmt: skip
     assert process.stdin
     try:
-        process.stdin.write(pickle.dumps((settings, spec, delayed)))  # not for everybody's eyes, as arguments are
+        process.stdin.write(pickle.dumps((settings, drains)))  # not for everybody's eyes, as arguments are
         await process.wait()
     finally:
         process.stdin.close()
         if process.returncode is None:
             process.kill()
             await process.wait()
-    if process.returncode in _UNAVAILABLE:
-        raise _UNAVAILABLE[process.returncode]("the process that drains a deleted channel has no connection")
-    if process.returncode:
-        raise RuntimeError(f"the process that drains a deleted channel ended with {process.returncode}")
+    assert process.returncode is not None
+    return process.returncode
 
 
 def main() -> int:
-    settings, spec, delayed = pickle.load(sys.stdin.buffer)  # what our parent wrote
-    setproctitle.setproctitle(f"junebug: drain:{spec.id}")
+    settings, drains = pickle.load(sys.stdin.buffer)  # what our parent wrote
+    setproctitle.setproctitle(f"junebug: drain:{' '.join(spec.id for spec, _ in drains)}")
     logs = setup_process_logging("drain", settings.logfile, settings.server_passwords)
     try:
-        run_async(_drain(settings, spec, delayed))
+        run_async(_drain(settings, drains))
     except (BrokerUnavailable, StoreUnavailable) as error:
         return next(code for code, kind in _UNAVAILABLE.items() if isinstance(error, kind))
     finally:
@@ -67,13 +112,17 @@ def main() -> int:
     return 0
 
 
-async def _drain(settings: Settings, spec: ChannelSpec, delayed: Sequence[str]) -> None:
+async def _drain(settings: Settings, drains: Sequence[_Drain]) -> None:
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), os._exit, 1)  # it closes when our parent is gone
-    broker, stores = Broker(settings.amqp, f"drain {spec.id}"), Stores(settings)
+    broker, stores = Broker(settings.amqp, "drain"), Stores(settings)
     broker.start()
     try:
         await broker.wait_connected(CONNECT_TIMEOUT)
-        await here.drain(settings, broker, stores, spec, delayed)
+        async with asyncio.TaskGroup() as tasks:
+            for spec, delayed in drains:
+                tasks.create_task(here.drain(settings, broker, stores, spec, delayed))
+    except* (BrokerUnavailable, StoreUnavailable) as errors:
+        raise errors.exceptions[0] from None
     finally:
         await broker.close()
         await stores.close()
