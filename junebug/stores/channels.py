@@ -23,6 +23,8 @@ NOTE_OF_LOGS_TTL = 30 * 86_400
 """Seconds for which no supervisor may run before log files of deleted channels are left behind."""
 FORGET_CHUNK = 1000
 DELETED_TTL = 86_400
+PRIORITIES_TTL = 86_400
+"""Seconds; a worker that finds the note gone says it again (worker/outbound/priorities.py)."""
 """Seconds that the properties of a deleted channel are kept for its last callbacks, when nobody cleans up."""
 
 
@@ -53,6 +55,7 @@ class ChannelStore:
             ("SADD", names.CHANNELS, spec.id),
             ("HSET", names.GENERATIONS, spec.id, 1),
             ("SADD", names.channel_priorities(spec.id), names.LOWEST_PRIORITY),
+            ("EXPIRE", names.channel_priorities(spec.id), PRIORITIES_TTL),
             ("SREM", names.DELETED_CHANNELS, spec.id),
             ("DEL", names.deleted_properties(spec.id)),
             ("PUBLISH", names.change_topic(spec.id), spec.id),
@@ -78,7 +81,7 @@ class ChannelStore:
         Raises ChannelNotFound.
         """
         keys = names.channel_properties(channel), names.channel_priorities(channel)
-        (is_there,) = await self._redis.run(("EVAL", _NOTE_PRIORITIES, 2, *keys, *priorities))
+        (is_there,) = await self._redis.run(("EVAL", _NOTE_PRIORITIES, 2, *keys, PRIORITIES_TTL, *priorities))
         if not is_there:
             raise _missing(channel)
         await self.notify_changed(channel)
@@ -267,7 +270,8 @@ return redis.call('HINCRBY', KEYS[2], ARGV[3], ARGV[4])
 
 _NOTE_PRIORITIES = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('SADD', KEYS[2], unpack(ARGV))
+redis.call('SADD', KEYS[2], unpack(ARGV, 2))
+redis.call('EXPIRE', KEYS[2], ARGV[1])
 return 1
 """
 
