@@ -158,7 +158,7 @@ HEALTH = "junebug_health"  # string, written and forgotten: whether Redis takes 
 
 channel_properties = _one(":properties")  # string: the channel's properties as JSON
 deleted_properties = _one(":deleted_properties")  # string: those of a deleted channel, until what it leaves is removed
-channel_priorities = _one(":priorities")  # set with a TTL: those that have an outbound queue; the lowest among them: it is complete
+channel_priorities = _one(":priorities")  # set, with a TTL: those that have an outbound queue; the lowest in it: it is complete
 channel_status = _one(":status")  # hash component -> last status as JSON, and `component@` -> its timestamp
 cancelled_messages = _one(":cancelled_messages")  # sorted set: id of an MT that may still come -> until when, Unix time
 delay_queues = _one(":delay_queues")  # hash: name of a retry queue or backlog -> kind and destination it waits for
