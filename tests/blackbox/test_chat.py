@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.blackbox.conftest import Channels
+from tests.blackbox.conftest import Channels, StartJunebug
 from tests.harness import Channel, WebhookSink
 from tests.polling import eventually
 from tests.transports import ngircd as irc_client
 from tests.transports.ngircd import Ngircd
+from tests.transports.pager import PagerServer, install_package
 from tests.transports.prosody import PASSWORD, Person, Prosody
 from tests.transports.x_api import KEYS, FakeX
 
@@ -100,6 +102,28 @@ async def test_twitter(channels: Channels, sink: WebhookSink) -> None:
         await channel.event(again["message_id"], "submitted")
         logs = str(await channel.logs(n=200))
         assert [secret for secret in KEYS.values() if secret in logs] == []
+
+
+async def test_a_type_that_a_package_installs(start_junebug: StartJunebug, sink: WebhookSink, tmp_path: Path) -> None:
+    """Beside Junebug, by its entry point: nothing of ours names it."""
+    server = PagerServer()
+    await server.start()
+    junebug = start_junebug(environment={"PYTHONPATH": str(install_package(tmp_path))})
+    config = {"host": "127.0.0.1", "port": server.port, "password": "sesame-of-the-pager"}
+    answer = await junebug.api.post("/channels/", {"type": "pager", "config": {**config, "port": "no"}})
+    assert (answer.status, answer.errors[0]["field"]) == (400, "config.port")
+    answer = await junebug.api.post("/channels/", {"type": "pager", "config": config, "mo_url": sink.url("/mo")})
+    assert answer.status == 201
+    channel = await Channel(junebug.api, answer.result).running()
+    assert channel.created["config"]["password"] == "********"
+    sent = await channel.send("somebody", "Hello 😀")
+    await channel.event(sent["message_id"], "submitted")
+    assert server.got[-1]["text"] == "Hello 😀"
+    refused = await channel.send("nobody!", "x")
+    assert (await channel.event(refused["message_id"], "rejected"))["event_details"]["reason"] == "no such pager"
+    server.say("somebody", "Hi there")
+    assert (await sink.wait_content("/mo", "Hi there"))["from"] == "somebody"
+    await server.stop()
 
 
 async def _is(channel: Channel, component: str, type: str) -> bool:

@@ -38,6 +38,8 @@ class Provider:
     """The channel connects to it; False: the channel listens for it, or has none."""
     greeting: ClassVar[bytes] = b""
     """What a rogue server begins with, so that the channel goes on listening to it."""
+    endless: ClassVar[tuple[bytes, bytes]] = (b"", b"x" * 65_536)
+    """How something begins, and goes on, that has no end (behind the greeting)."""
     hostile: ClassVar[tuple[bytes, ...]] = ()
     """What it should never say, beside what every type is told."""
 
@@ -49,8 +51,8 @@ class Provider:
     def config(self) -> dict[str, Any]:
         raise NotImplementedError
 
-    def config_at(self, port: int) -> dict[str, Any]:
-        """Leads to a rogue there (where the channel connects), and has it given up within a second."""
+    def config_at(self, port: int, patience: float = 0.2) -> dict[str, Any]:
+        """Leads to a rogue there (where the channel connects), who is given up when he says nothing of sense for so long."""
         return {**self.config(), "port": port}
 
     def refused(self) -> dict[str, Any] | None:

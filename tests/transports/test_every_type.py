@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,8 +15,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from junebug.config.declaration import RedisSettings, Settings
+from junebug.registry import ENTRY_POINT_GROUP, load_object
+from junebug.runtime import loop
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
-from junebug.stores.transport import TransportStore
+from junebug.stores import Stores
 from junebug.transports import dmark, http_api, irc, loopback, smpp, telnet, telnet_addr, twitter, xmpp
 from tests.harness import basic_authorization, unique
 from tests.polling import eventually
@@ -22,6 +27,7 @@ from tests.servers import free_port
 from tests.test_packaging import declared_channel_types
 from tests.transports import ngircd, prosody
 from tests.transports.kit import Provider
+from tests.transports.pager import Pager, install_package
 from tests.transports.running import Running
 from tests.transports.table import table_of
 from tests.transports.x_api import FakeX
@@ -120,6 +126,7 @@ class Smpp(Provider):
     is_up = ("smpp", "bound")
     person = "27820001111"
     wrong: ClassVar[dict[str, Any]] = {"password": "p" * 300, "window_size": 0, "delivery_report_regex": "("}
+    endless = (b"\x7f\xff\xff\xff\x80\x00\x00\x09" + bytes(8), b"x" * 65_536)
     hostile = (
         b"\x00\x00\x00\x10\x80\x00\x00\x09" + b"\x00" * 4,  # half a PDU
         b"\x00\x00\x00\x00" * 1000,  # PDUs without a length
@@ -141,8 +148,8 @@ class Smpp(Provider):
             "initial_reconnect_delay": 0.1, "max_reconnect_delay": 0.3, "registered_delivery": False,
         }  # fmt: skip
 
-    def config_at(self, port: int) -> dict[str, Any]:
-        return {**self.config(), "port": port, "smpp_bind_timeout": 0.5}
+    def config_at(self, port: int, patience: float = 0.2) -> dict[str, Any]:
+        return {**self.config(), "port": port, "smpp_bind_timeout": patience}
 
     def refused(self) -> dict[str, Any]:
         return {**self.config(), "password": "sesame-2"}
@@ -168,6 +175,7 @@ class Xmpp(Provider):
     largest = 65_000
     greeting = (b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'"
                 b" id='1' from='localhost' version='1.0'>")  # fmt: skip
+    endless = (b"<message from='a@b'><body>", b"x" * 65_536)
     hostile = (
         b"<a>" * 100_000,
         b"<message><body>" + b"x" * 3_000_000,
@@ -198,8 +206,8 @@ class Xmpp(Provider):
     def config(self) -> dict[str, Any]:
         return self._server.config()
 
-    def config_at(self, port: int) -> dict[str, Any]:
-        return {**self.config(), "port": port, "connect_timeout": 0.5, "ping_timeout": 0.5}
+    def config_at(self, port: int, patience: float = 0.2) -> dict[str, Any]:
+        return {**self.config(), "port": port, "connect_timeout": patience, "ping_timeout": patience}
 
     def refused(self) -> dict[str, Any]:
         return {**self.config(), "password": "a-wrong-password"}
@@ -227,6 +235,7 @@ class Irc(Provider):
         "nickname": "no name", "channels": ["help"], "listen": "never", "port": 0,
     }  # fmt: skip
     greeting = b":srv 433 * bot :taken\r\n"
+    endless = (b":srv NOTICE bot :", b"x" * 65_536)
     hostile = (
         b":srv 433 * bot :taken\r\n" * 100,
         b":srv NICK\r\n:srv 001\r\n:\r\n::\r\n @\r\n:a!b@c\r\n:srv PING\r\nPING\r\nPONG\r\nJOIN\r\nKICK\r\nERROR\r\n",
@@ -251,8 +260,9 @@ class Irc(Provider):
     def config(self) -> dict[str, Any]:
         return self._server.config()
 
-    def config_at(self, port: int) -> dict[str, Any]:
-        return {**self.config(), "port": port, "connect_timeout": 0.5, "ping_interval": 0.5, "response_timeout": 0.5}
+    def config_at(self, port: int, patience: float = 0.2) -> dict[str, Any]:
+        limits = dict.fromkeys(("connect_timeout", "ping_interval", "response_timeout"), patience)
+        return {**self.config(), "port": port, **limits}
 
     def refused(self) -> dict[str, Any]:
         return {**self.config(), "password": "a-wrong-password"}
@@ -279,6 +289,7 @@ class Twitter(Provider):
     wrong: ClassVar[dict[str, Any]] = {"base_url": "x.com", "send_as": "fax", "consumer_key": "with space"}
     largest = 280 - len("@alice ")
     greeting = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
+    endless = (b'{"data":"', b"x" * 65_536)
     hostile = (
         b'{"data":{"id":"1","username":"../../me"}}',
         b'{"data":' * 10_000,
@@ -298,8 +309,8 @@ class Twitter(Provider):
     def config(self) -> dict[str, Any]:
         return self._x.config()
 
-    def config_at(self, port: int) -> dict[str, Any]:
-        return {**self.config(), "base_url": f"http://127.0.0.1:{port}", "request_timeout": 0.5}
+    def config_at(self, port: int, patience: float = 0.2) -> dict[str, Any]:
+        return {**self.config(), "base_url": f"http://127.0.0.1:{port}", "request_timeout": patience}
 
     def refused(self) -> dict[str, Any]:
         return {**self.config(), "access_token_secret": "a-wrong-secret-of-the-token"}
@@ -468,6 +479,32 @@ def test_each_type_that_there_is_is_put_through_the_table() -> None:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.channel_type.name)
-async def test_the_table(provider: type[Provider], store: TransportStore, tmp_path: Path) -> None:
-    await table_of(provider(), store, tmp_path)
+def test_the_table(provider: type[Provider], redis_settings: RedisSettings, tmp_path: Path) -> None:
+    run_table(provider(), redis_settings, tmp_path)
 
+
+def test_a_type_that_a_package_installs(redis_settings: RedisSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(install_package(tmp_path))
+    (entry,) = entry_points(group=ENTRY_POINT_GROUP, name="pager")
+    provider = Pager()
+    provider.channel_type = entry.load()  # type: ignore[misc]
+    try:
+        run_table(provider, redis_settings, tmp_path)
+    finally:
+        for name in ("junebug_pager", "junebug_pager.transport"):
+            sys.modules.pop(name, None)
+        load_object.cache_clear()
+
+
+def run_table(provider: Provider, redis_settings: RedisSettings, directory: Path) -> None:
+    """On the event loop that channels have."""
+
+    async def whole() -> None:
+        stores = Stores(Settings(redis=redis_settings))
+        try:
+            await table_of(provider, stores.transport("channel"), directory)
+        finally:
+            await stores.close()
+
+    with asyncio.Runner(loop_factory=loop.new_event_loop) as runner:
+        runner.run(whole())

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import slixmpp
 
 from junebug.errors import NotSent, Rejected, TransportStartError, UnknownOutcome
+from junebug.logs.redaction import Redactor
+from junebug.logs.setup import setup_channel_logging
 from junebug.model.messages import UserMessage
 from junebug.stores.transport import TransportStore
 from junebug.transports.xmpp import CHANNEL_TYPE
@@ -318,11 +321,13 @@ def test_files_that_cannot_be_used_are_named(store: TransportStore, server: Pros
         asyncio.run(start())
 
 
-async def test_debug_logs_stanzas_but_nothing_of_the_login(
-    server: Prosody, store: TransportStore, capsys: pytest.CaptureFixture[str]
-) -> None:
-    async with channel(server, store, debug=True) as bot:
-        await bot.send(BOB, "seen in the log")
-    shown = capsys.readouterr().out
+async def test_debug_logs_stanzas_but_nothing_of_the_login(server: Prosody, store: TransportStore, tmp_path: Path) -> None:
+    log = setup_channel_logging(tmp_path / "log", "log", Redactor(), rotate_size=1_000_000, max_files=2)
+    try:
+        async with channel(server, store, debug=True) as bot:
+            await bot.send(BOB, "seen in the log")
+    finally:
+        log.close()
+    shown = (tmp_path / "log").read_text()
     assert "seen in the log" in shown
     assert [each for each in (PASSWORD, "<auth", "<response") if each in shown] == []

@@ -91,7 +91,7 @@ class IrcConnection:
             raise LinkDown("connect_failed", f"{what} within {timeout:g} seconds") from None
         except (OSError, ValueError) as error:
             type = "tls_failed" if isinstance(error, ssl.SSLError) else "connect_failed"
-            raise LinkDown(type, f"Cannot connect: {reason_of(error)}") from None
+            raise LinkDown(type, f"Cannot connect to {host}:{port}: {reason_of(error)}") from None
 
     async def _log_in(self) -> None:
         username = self._config.get("username") or self._config["nickname"][:10]

@@ -8,13 +8,11 @@ from typing import Any
 
 from junebug.registry import ChannelType
 from junebug.smpp.text.gsm_tables import LANGUAGES
-from junebug.transports.options import TLS_OPTIONS
+from junebug.transports.options import TEN_YEARS, TLS_OPTIONS
 
 WHOLE = r"^[0-9]+$"
 DECIMAL = r"^[0-9]+(\.[0-9]+)?$"
 """Digits in a string do as well as a number, since they did for Vumi."""
-TEN_YEARS = 315_360_000
-"""In seconds: longer times are mistakes, and not every clock takes them."""
 LONGEST_CODEC = 40
 """Characters of its name."""
 

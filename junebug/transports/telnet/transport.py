@@ -53,6 +53,8 @@ class Client:
 
     async def read_line_within(self, seconds: float) -> str | None:
         """The next line, or None when the client is gone, or silent for so long (0: it may be): it is told so."""
+        if self._pending:
+            return self._pending.popleft()  # a timer for each line of a flood would fill the memory
         try:
             async with asyncio.timeout(seconds or None):
                 return await self.read_line()

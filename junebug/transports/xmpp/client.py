@@ -29,6 +29,8 @@ LARGEST_STANZA = 2**20
 DEEPEST = 100
 """Elements in one another, likewise."""
 CLOSE_TIMEOUT = 1.0
+LAST_WORD = 0.1
+"""Seconds that an error takes to leave."""
 FOREVER = 1_000_000
 """Seconds: slixmpp's own limit for an answer would count while nothing is read, too."""
 LONGEST_TEXT = 300
@@ -97,7 +99,8 @@ class XmppClient(slixmpp.ClientXMPP):
             async with asyncio.timeout(timeout):
                 await (self.connect(host, port) if host else self.connect())
                 if not self.is_connected():  # slixmpp would try again by itself
-                    raise self._why or LinkDown("connect_failed", f"Cannot connect to {where}")
+                    why = self._why or LinkDown("connect_failed", "nobody answers")
+                    raise LinkDown(why.type, f"Cannot connect to {where}: {why}")
                 either: set[asyncio.Future[Any]] = {self.ready, self.lost}
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
@@ -112,7 +115,9 @@ class XmppClient(slixmpp.ClientXMPP):
 
     async def close(self) -> None:
         """In good order: what was written leaves first."""
-        if self.is_connected():
+        if not self.ready.done():
+            self.abort()
+        elif self.is_connected():
             try:
                 async with asyncio.timeout(2 * CLOSE_TIMEOUT):
                     await self.disconnect(CLOSE_TIMEOUT)
@@ -189,6 +194,7 @@ class XmppClient(slixmpp.ClientXMPP):
     def _on_sent(self, stanza: StanzaBase) -> StanzaBase:
         if stanza.name == "error" and stanza.namespace == self.stream_ns:  # slixmpp tells the server what is wrong with it
             self._blame("connection_lost", f"The server's stream is broken: {stanza['condition']}")
+            asyncio.get_running_loop().call_later(LAST_WORD, self.abort)  # slixmpp would wait for it to agree
         return stanza
 
     def _on_presence(self, presence: slixmpp.Presence) -> None:
