@@ -62,7 +62,7 @@ class House:
         await self.may_go_on.wait()
         self.messages.append(message)
 
-    def transport(self) -> HttpApiTransport:
+    def transport(self, channel: str = "c") -> HttpApiTransport:
         async def event(event: Event) -> None:
             await self.may_go_on.wait()
             self.events.append(event)
@@ -74,7 +74,7 @@ class House:
             pass
 
         return HttpApiTransport(
-            TransportContext("c", "http_api", self.config, self._inbound, event, status, self.store, permit)  # type: ignore[arg-type]
+            TransportContext(channel, "http_api", self.config, self._inbound, event, status, self.store, permit)  # type: ignore[arg-type]
         )
 
     @asynccontextmanager

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from junebug.door.process import Door
 from junebug.errors import Rejected
+from junebug.runtime.listener import listening_sockets
 from tests.polling import eventually
 from tests.servers import free_port
 from tests.transports.test_http_api import message
@@ -106,3 +111,28 @@ async def test_a_request_is_answered_in_time_while_rabbitmq_is_away() -> None:
         house.may_go_on.set()
         assert b'"pending_requests":0' in await house.ask(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert house.messages == []
+
+
+async def test_fifty_channels_behind_one_port_see_their_own(tmp_path: Path) -> None:
+    directory = tmp_path / "door"
+    listening = listening_sockets(0, [(socket.AF_INET, "127.0.0.1")], 100)
+    port = listening[0].getsockname()[1]
+    door = Door(directory, listening)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(door.close, 1.0)
+        houses = []
+        for n in range(50):
+            given = {"web_path": f"c/{n}", "inbound": {"parameters": {"from": "f", "content": "c"}}}
+            house = House(given)
+            transport = house.transport(f"c{n}")
+            transport.context.door = directory
+            await transport.start()
+            stack.push_async_callback(transport.stop)
+            house.port = port
+            houses.append(house)
+        asking = [each.post(f"/c/{n}", b'{"f": "1", "c": "%d"}' % n) for n, each in enumerate(houses) for _ in range(4)]
+        assert all(b" 200 " in each for each in await asyncio.gather(*asking))
+        assert [[each.content for each in house.messages] for house in houses] == [[str(n)] * 4 for n in range(50)]
+        wrong = [houses[0].post(path, b"{}") for path in ("/c/50", "/c", "/", "/c/1/../2", "//c/1x", "/c%2F1")]
+        assert all(b" 404 " in each for each in await asyncio.gather(*wrong))
+        assert b" 413 " in await houses[0].post("/c/1", b"x" * 70_000)
