@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from junebug.door.process import Door
 from junebug.errors import Rejected
@@ -76,6 +78,16 @@ async def test_who_is_slow_endless_or_no_http_is_sent_away(monkeypatch: pytest.M
         assert house.messages[0].content == "noch da \u2028 \0 💐"
 
 
+@pytest.fixture
+def printed_logs() -> Iterator[None]:
+    """Whatever other tests have set up."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)
+
+
+@pytest.mark.usefixtures("printed_logs")
 async def test_a_bug_is_logged_without_what_was_asked(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     house = House(config())
     async with house.running() as transport:
