@@ -452,3 +452,22 @@ async def test_a_wrong_password_is_told_by_its_setting_and_never_shown(own_redis
             await client.check(dataclasses.replace(settings, password=password), 5)
         assert str(error.value).startswith("redis.password: ")
         assert "sesame" not in str(error.value)
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-LOADING Redis is loading\r\n", b""])
+async def test_what_is_no_redis_yet_or_at_all_is_a_redis_that_is_away(said: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(said)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    store = Stores(Settings(redis=RedisSettings(host="127.0.0.1", port=server.sockets[0].getsockname()[1])))
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await store.ping()
+    heard = store.channels.all_changes()
+    assert await asyncio.wait_for(anext(heard), 10) == ""  # there is no subscription
+    await heard.aclose()  # type: ignore[attr-defined]
+    await store.close()
+    server.close()
