@@ -213,7 +213,7 @@ CLIENT_LIBRARIES = {
     "hiredis": {"stores"},
     "supervisor": {"supervisor"},
     "click": {"cli"},
-    "re2": {"transports"},
+    "re2": {"smpp", "transports"},
     "slixmpp": {"transports"},
     "irctokens": {"transports"},
     "tweepy": {"transports"},

@@ -1,1 +1,1 @@
-"""The one public listener that channels of HTTP types can share: its process, and the routes that the channels leave for it."""
+"""HTTP from outside: where a channel of an HTTP type listens, and the one public port that such channels can share."""

@@ -4,7 +4,7 @@
     run/door/<key>.json    its Route
 
 A route outlives its process, so that the door knows a channel that is down from a path that nobody has; it goes when the
-channel is deleted. Neighbours: process.py reads, transports/http_rpc/server.py writes, supervisor/cleanup.py removes.
+channel is deleted. Neighbours: process.py reads, door/server.py writes, supervisor/cleanup.py removes.
 """
 
 from __future__ import annotations

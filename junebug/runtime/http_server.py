@@ -1,6 +1,6 @@
 """What processes that answer HTTP from outside have in common: connections that bear no silence, bodies of bounded size.
 
-aiohttp speaks the protocol, listener.py accepts. Neighbours: door/process.py and transports/http_rpc/server.py; the API's own
+aiohttp speaks the protocol, listener.py accepts. Neighbours: door/process.py and door/server.py; the API's own
 answers are all in its envelope, so it has its own.
 """
 

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from junebug.smpp import constants as c
-from junebug.transports.smpp import receipt_ids, receipt_text, receipts
+from junebug.smpp import receipt_ids, receipt_text
+from junebug.transports.smpp import receipts
 from junebug.transports.smpp.receipts import ReceiptReader, UnreadableReceipt
 from tests.tables import rows
 

@@ -1,6 +1,6 @@
 """Channels that a provider calls over HTTP, and that answer in the response: what their types have in common. The light part.
 
-server.py listens, transport.py brings each request to the application and its reply back. Not a type by itself: dmark and
+door/server.py listens, transport.py brings each request to the application and its reply back. Not a type by itself: dmark and
 http_api are.
 """
 

@@ -2,7 +2,7 @@
 
     request -> on_request (the type: what it says) -> inbound message; its reply -> send -> response
 
-A request is known by its inbound message's id, which the reply bears as in_reply_to. Neighbours: server.py listens,
+A request is known by its inbound message's id, which the reply bears as in_reply_to. Neighbours: door/server.py listens,
 sessions.py knows which request begins a session; dmark and http_api say what requests and responses look like.
 """
 
@@ -18,12 +18,12 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from junebug.door.routes import Route, path_of
+from junebug.door.server import HttpServer
 from junebug.errors import Rejected, TransportStartError
 from junebug.model.messages import UserMessage, new_id
 from junebug.runtime.http_server import BODY_TIMEOUT, LARGEST_BODY, Connection, read_body
 from junebug.transports.base import Transport, TransportContext
 from junebug.transports.http_rpc import PROPERTIES, parameters
-from junebug.transports.http_rpc.server import HttpServer
 
 WRITE_TIMEOUT = 10.0
 """Seconds in which a response must have left."""

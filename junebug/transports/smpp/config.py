@@ -15,10 +15,11 @@ from junebug.errors import InvalidChannelConfig, TransportStartError
 from junebug.runtime import backoff
 from junebug.runtime.tls import TlsOptions
 from junebug.smpp import constants as c
+from junebug.smpp import receipt_text
 from junebug.smpp.options import BindOptions, SessionOptions
 from junebug.smpp.text import codecs
 from junebug.transports import endpoints
-from junebug.transports.smpp import CONFIG_SCHEMA, DECIMAL, WHOLE, receipt_text
+from junebug.transports.smpp import CONFIG_SCHEMA, DECIMAL, WHOLE
 from junebug.transports.smpp.receipts import STATUS_MAPPING, WithoutFlag
 
 LongMessages = Literal["udh", "sar", "payload"]

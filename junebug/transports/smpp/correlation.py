@@ -5,7 +5,7 @@ What it keeps (names.transport_key, or names.shared_transport_key where two chan
   parts:<message id>                hash: status of each part of a message of several, and what was reported of it
   parked:<key of the provider's id> hash: receipts that came before the submit_sm_resp that names their id
 
-Neighbours: receipts.py (pure: reading, order of states), receipt_ids.py (pure), transport.py and inbound.py (who call). Every
+Neighbours: receipts.py (pure: reading, order of states), smpp/receipt_ids.py (pure), transport.py, inbound.py (who call). Every
 call may raise StoreUnavailable: nothing was reported then, and the same may be asked again.
 """
 
@@ -25,11 +25,12 @@ import structlog
 
 from junebug.errors import StoreUnavailable
 from junebug.runtime.tasks import Own, TaskOwner
+from junebug.smpp import receipt_ids
+from junebug.smpp.receipt_ids import IdForms
 from junebug.stores.transport import TransportStore
 from junebug.transports.base import Accepted, Report
-from junebug.transports.smpp import receipt_ids, receipts
+from junebug.transports.smpp import receipts
 from junebug.transports.smpp.config import SmppConfig
-from junebug.transports.smpp.receipt_ids import IdForms
 from junebug.transports.smpp.receipts import Receipt
 from junebug.transports.smpp.recently_sent import RecentlySent, SentPart
 

@@ -1,6 +1,6 @@
 """Delivery receipts: which deliver_sm is one, and what it says. Pure.
 
-Neighbours: receipt_text.py reads the text, correlation.py finds the message and keeps how far it got. SMPP 3.4 §5.2.12
+Neighbours: smpp/receipt_text.py reads the text, correlation.py finds the message and keeps how far it got. SMPP 3.4 §5.2.12
 (esm_class), §5.2.28 (message_state), appendix B (the text); the rest is what SMSCs are seen to send.
 """
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from junebug.smpp import constants as c
-from junebug.transports.smpp.receipt_ids import key
-from junebug.transports.smpp.receipt_text import LONGEST_VALUE, Fields, scan
+from junebug.smpp.receipt_ids import key
+from junebug.smpp.receipt_text import LONGEST_VALUE, Fields, scan
 
 WithoutFlag = Literal["never", "matching"]
 

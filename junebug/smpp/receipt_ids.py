@@ -1,6 +1,6 @@
 """Whose receipt it is: the ids of messages and the numbers of phones, in the spellings in which SMSCs give them back. Pure.
 
-Neighbours: receipts.py (what is a receipt), correlation.py (looks for the message).
+Neighbours, in transports/smpp/: receipts.py (what is a receipt), correlation.py (looks for the message).
 """
 
 from __future__ import annotations

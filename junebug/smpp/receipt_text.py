@@ -1,6 +1,6 @@
 """What a receipt's text says, field by field: as SMSCs write it, or as an operator's own expression has it. Pure.
 
-Any phone can send such a text, so both are linear in it. Neighbour: receipts.py (what is a receipt, and of what).
+Any phone can send such a text, so both are linear in it. Neighbour: transports/smpp/receipts.py (what is a receipt, and of what).
 """
 
 from __future__ import annotations

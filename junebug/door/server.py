@@ -1,7 +1,7 @@
 """HttpServer: a channel's side of HTTP: it listens on its own port, or behind the door that all share; who may ask is decided
 here, and how much.
 
-Neighbours: transport.py answers; door/ is the shared listener. aiohttp speaks the protocol.
+Neighbours: transports/http_rpc/transport.py answers; process.py is the shared listener. aiohttp speaks the protocol.
 """
 
 from __future__ import annotations
