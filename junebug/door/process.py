@@ -22,7 +22,7 @@ from junebug.config.declaration import Settings
 from junebug.door.routes import Route, Routes, files_of
 from junebug.logs.setup import setup_process_logging
 from junebug.runtime.heartbeat import keep_beating
-from junebug.runtime.http_server import HEAD_TIMEOUT, LARGEST_BODY, accept, read_body
+from junebug.runtime.http_server import HEAD_TIMEOUT, LARGEST_BODY, accept, first_octets, read_body
 from junebug.runtime.loop import run_async
 from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 
@@ -100,12 +100,9 @@ class Door:
                     request.method, url, headers=headers, data=body or None, allow_redirects=False,
                     timeout=ClientTimeout(total=route.timeout, sock_connect=CONNECT_TIMEOUT),
                 ) as answer:  # fmt: skip
-                    if len(said := await answer.content.read(LARGEST_ANSWER)) == LARGEST_ANSWER:
+                    said = await first_octets(answer.content, LARGEST_ANSWER + 1)
+                    if len(said) > LARGEST_ANSWER:
                         raise ValueError("the answer is too large")
-                    while part := await answer.content.readany():
-                        said += part
-                        if len(said) > LARGEST_ANSWER:
-                            raise ValueError("the answer is too large")
                     kept = CIMultiDict((name, each) for name, each in answer.headers.items() if name.lower() not in _HOP_BY_HOP)
                     return web.Response(status=answer.status, body=said, headers=kept)
             except ClientConnectorError:  # nothing has left

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from socket import socket
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from junebug.runtime.listener import Listener
 
@@ -58,10 +58,14 @@ async def read_body(request: web.BaseRequest, largest: int) -> bytes | None:
     """
     if (request.content_length or 0) > largest:
         return None
-    body = bytearray()
     async with asyncio.timeout(BODY_TIMEOUT):
-        while part := await request.content.readany():
-            body += part
-            if len(body) > largest:
-                return None
+        body = await first_octets(request.content, largest + 1)
+    return body if len(body) <= largest else None
+
+
+async def first_octets(content: StreamReader, most: int) -> bytes:
+    """What comes, until it ends or so much is there."""
+    body = bytearray()
+    while len(body) < most and (part := await content.read(most - len(body))):
+        body += part
     return bytes(body)

@@ -7,12 +7,14 @@ messages can go, and ends by raising LinkDown.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from junebug.errors import NotSent
+from junebug.errors import NotSent, TransportStartError
 from junebug.runtime.backoff import Backoff
 from junebug.runtime.loop import end_task
+from junebug.runtime.tls import TlsError, TlsOptions, tls_context
 from junebug.transports.base import TransportContext
 
 STEADY = 1.0
@@ -29,6 +31,14 @@ class LinkDown(Exception):
     def __init__(self, type: str, message: str, *, pause: float = 0.0) -> None:
         super().__init__(message)
         self.type, self.pause = type, pause
+
+
+async def tls_of(options: TlsOptions | None) -> ssl.SSLContext | None:
+    """Its context; its files are read off the event loop. Raises TransportStartError, which names the option."""
+    try:
+        return await asyncio.to_thread(tls_context, options) if options else None
+    except TlsError as error:
+        raise TransportStartError(f"tls.{error}") from None
 
 
 class KeptLink:

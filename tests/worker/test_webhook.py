@@ -12,8 +12,9 @@ import standardwebhooks
 from aiohttp import encode_basic_auth, web
 from aiohttp.test_utils import TestServer
 
+from junebug.runtime.retry_after import seconds_until
 from junebug.worker.callbacks.answer import LONGEST
-from junebug.worker.callbacks.webhook import Webhook, seconds_until
+from junebug.worker.callbacks.webhook import Webhook
 from tests.tables import rows
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

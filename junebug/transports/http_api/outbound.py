@@ -5,11 +5,9 @@ Nothing that the provider answers can hold, fill or break the channel: an answer
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
 
@@ -23,6 +21,8 @@ from junebug.errors import NotSent, Rejected, UnknownOutcome
 from junebug.logs.redaction import Redactor
 from junebug.model import templates, urls
 from junebug.model.messages import UserMessage
+from junebug.runtime.http_server import first_octets
+from junebug.runtime.retry_after import seconds_until
 from junebug.transports.http_api import OUTBOUND, mapping
 from junebug.transports.http_rpc.parameters import is_text
 
@@ -119,7 +119,7 @@ class Outbound:
                 request.method, request.url, headers=request.headers, data=request.body, timeout=timeout,
                 allow_redirects=False, middlewares=(_Once(),),
             ) as answer:  # fmt: skip
-                return answer.status, answer.headers, await _bounded(answer.content)
+                return answer.status, answer.headers, await first_octets(answer.content, LARGEST_ANSWER)
         except aiohttp.ConnectionTimeoutError:
             raise NotSent("cannot connect in time", self.option("retry_delay")) from None
         except aiohttp.ClientConnectorError as error:
@@ -166,8 +166,8 @@ class Outbound:
         return found[1] if found else None
 
     def _pause(self, headers: Mapping[str, str]) -> float:
-        pause = _seconds(headers.get("Retry-After", ""))
-        return float(self.option("retry_delay")) if pause is None else pause
+        pause = seconds_until(headers.get("Retry-After", ""), datetime.now(UTC))
+        return float(self.option("retry_delay")) if pause is None else min(pause, LONGEST_PAUSE)
 
 
 class _Once:
@@ -187,23 +187,4 @@ def _loaded(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except ValueError:
-        return None
-
-
-async def _bounded(content: aiohttp.StreamReader) -> bytes:
-    """The first LARGEST_ANSWER octets."""
-    body = bytearray()
-    while len(body) < LARGEST_ANSWER and (part := await content.read(LARGEST_ANSWER - len(body))):
-        body += part
-    return bytes(body)
-
-
-def _seconds(retry_after: str) -> float | None:
-    """What a Retry-After header says (RFC 9110 10.2.3)."""
-    if re.fullmatch("[0-9]+", retry_after.strip()):
-        return min(float(retry_after.strip()[:10]), LONGEST_PAUSE)
-    try:
-        when = parsedate_to_datetime(retry_after[:100])
-        return min(max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()), LONGEST_PAUSE)
-    except Exception:  # a foreign text, and a parser that raises what it likes
         return None

@@ -33,7 +33,7 @@ NO_REQUEST = "Could not find original request."
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request is answered. `content_type` bears its charset."""
+    """What a request is answered. `content_type`: UTF-8 where it says no charset."""
 
     status: int
     body: str = ""

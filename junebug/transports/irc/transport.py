@@ -13,15 +13,15 @@ from functools import partial
 
 from irctokens.line import Line
 
-from junebug.errors import Expired, NotSent, Rejected, TransportStartError, UnknownOutcome
+from junebug.errors import Expired, NotSent, Rejected, UnknownOutcome
 from junebug.model.messages import StatusLevel, UserMessage
 from junebug.runtime.loop import end_task
-from junebug.runtime.tls import TlsError, TlsOptions, tls_context
+from junebug.runtime.tls import TlsOptions
 from junebug.transports.base import Transport, TransportContext
 from junebug.transports.in_order import InOrder
 from junebug.transports.irc import lines
 from junebug.transports.irc.connection import IrcConnection
-from junebug.transports.kept_link import KeptLink, LinkDown
+from junebug.transports.kept_link import KeptLink, LinkDown, tls_of
 
 COMPONENT = "irc"
 
@@ -54,10 +54,7 @@ class IrcTransport(Transport):
         self._found = InOrder(context, self._on_full)
 
     async def start(self) -> None:
-        try:
-            self._context = await asyncio.to_thread(tls_context, self._tls) if self._tls else None
-        except TlsError as error:
-            raise TransportStartError(f"tls.{error}") from None
+        self._context = await tls_of(self._tls)
         self._found.start()
         self._link.start()
 

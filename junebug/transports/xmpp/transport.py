@@ -16,10 +16,10 @@ from slixmpp.xmlstream import StanzaBase
 
 from junebug.errors import NotSent, Rejected, TransportStartError, Unavailable, UnknownOutcome
 from junebug.model.messages import UserMessage
-from junebug.runtime.tls import TlsError, TlsOptions, tls_context
+from junebug.runtime.tls import TlsOptions
 from junebug.transports.base import Transport, TransportContext
 from junebug.transports.in_order import InOrder
-from junebug.transports.kept_link import KeptLink, LinkDown
+from junebug.transports.kept_link import KeptLink, LinkDown, tls_of
 from junebug.transports.xmpp.client import LONGEST_TEXT, XmppClient, sender_of
 
 COMPONENT = "xmpp"
@@ -59,10 +59,7 @@ class XmppTransport(Transport):
         self._found = InOrder(context, self._on_full)
 
     async def start(self) -> None:
-        try:
-            self._context = await asyncio.to_thread(tls_context, self._tls) if self._tls else None
-        except TlsError as error:
-            raise TransportStartError(f"tls.{error}") from None
+        self._context = await tls_of(self._tls)
         self._found.start()
         self._link.start()
 

@@ -7,11 +7,9 @@ before, destination.py says how many calls a host gets at a time.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -21,12 +19,11 @@ from junebug.logs.redaction import redact_url
 from junebug.model import urls
 from junebug.model.signing import sign
 from junebug.model.urls import HttpUrl
+from junebug.runtime.retry_after import seconds_until
 from junebug.worker.callbacks.answer import Answer
 from junebug.worker.callbacks.http_client import HttpClient
 
 MAX_REDIRECTS = 3
-LONGEST_DATE = 64
-"""Characters of a Retry-After."""
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _HEADERS = {
     "User-Agent": f"Junebug/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity", "Content-Type": "application/json"
@@ -108,15 +105,3 @@ def _outcome(answer: Answer) -> Outcome:
         return Outcome(True, answer.status)
     retry_after = seconds_until(answer.header("retry-after"), datetime.now(UTC))
     return Outcome(False, answer.status, f"HTTP {answer.status} {answer.reason}".strip(), retry_after)
-
-
-def seconds_until(retry_after: str, now: datetime) -> float | None:
-    """What a Retry-After header says, in seconds or as an HTTP date (RFC 9110 10.2.3); None when it says nothing."""
-    text = retry_after.strip()
-    if re.fullmatch(r"[0-9]+", text):
-        return float(text[:10])
-    try:
-        when = parsedate_to_datetime(text[:LONGEST_DATE])
-        return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - now).total_seconds())
-    except Exception:  # a foreign text, and a parser that raises what it likes: OverflowError, TypeError, IndexError
-        return None
