@@ -81,3 +81,26 @@ def _known(properties: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]
 
 def _given(spec: RouterSpec | DestinationSpec, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: getattr(spec, name) for name in names if name in spec.given or getattr(spec, name) is not None}
+
+
+# --- sending through one of several channels --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelState:
+    """Whether a channel could send now, and why (not), for people: `ok`, `paused`, `smpp: connection_lost` ..."""
+
+    is_ready: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which channel takes a message, and how each one that there is fared."""
+
+    channel: str
+    reason: str
+    candidates: tuple[dict[str, Any], ...] = ()
+    """In the router's order: `channel`, `prefix` (what of its prefixes the number begins with; null: none does), `weight`,
+    `cost`, `ready`, `reason`, and `share`: of such messages, the part (0 to 1) that it gets at this moment.
+    """
