@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from junebug.config.declaration import OPTIONS, Option  # noqa: E402
-from junebug.registry import ENTRY_POINT_GROUP, ChannelType, load_object  # noqa: E402
+from junebug.config_schema import load_object  # noqa: E402
+from junebug.registry import ENTRY_POINT_GROUP, ChannelType  # noqa: E402
 from junebug.smpp.simulator import command  # noqa: E402
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"

@@ -31,7 +31,8 @@ from junebug.errors import ConfigError, JunebugError, StartupError
 from junebug.logs.files import trouble_in
 from junebug.logs.setup import escape_controls, logging_disabled, silence_libraries
 from junebug.model.spec import Launch
-from junebug.registry import Registry, load_object
+from junebug.config_schema import load_object
+from junebug.registry import Registry
 from junebug.runtime.title import hide_secrets
 from junebug.stores import client as stores
 from junebug.supervisor import daemon

@@ -62,6 +62,10 @@ class ChannelChanged(JunebugError, status=409, description="channel changed"):
     """Somebody else changed the channel between our reading and our writing it."""
 
 
+class RouterChanged(JunebugError, status=409, description="router changed"):
+    """The same of a router, or of one of its destinations."""
+
+
 class TooManyCancelled(JunebugError, status=409, description="too many cancelled"):
     """So many single messages are cancelled and have not come to be sent yet that no more are noted."""
 

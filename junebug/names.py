@@ -144,11 +144,22 @@ def _kept_arguments(channel: str, seconds: float) -> dict[str, object]:
     }
 
 
+def router_queues(router: str) -> dict[str, dict[str, object]]:
+    """The queues that a router has, each with its AMQP arguments; deleted with it. Messages and events come to it by those of
+    its channel.
+    """
+    of_channel = channel_queues(router, ())
+    return {queue: of_channel[queue] for queue in (callback_queue(router), status_queue(router), dead_queue(router))}
+
+
 # --- Redis ------------------------------------------------------------------------------------------------------------
 
 CHANNELS = "channels"  # set of the ids of all channels
+ROUTERS = "routers"  # set of the ids of all routers
+ROUTED_CHANNELS = "routed_channels"  # hash channel id -> id of the router whose it is
 GENERATIONS = "channel_generations"  # hash channel id -> generation, raised whenever the channel must be started afresh
 DELETED_CHANNELS = "deleted_channels"  # set of the ids of deleted channels whose queues and keys are still to be removed
+DELETED_ROUTERS = "deleted_routers"  # set: those of them that are routers
 DELETED_LOGS = "deleted_logs"  # sorted set: id of a deleted channel whose log files are still there -> until when, Unix time
 EPOCH = "channel_epoch"  # written by the reconciler when it starts: gone means that Redis was emptied under us
 CHANGES = "channel_changes:"
@@ -158,6 +169,9 @@ HEALTH = "junebug_health"  # string, written and forgotten: whether Redis takes 
 
 channel_properties = _one(":properties")  # string: the channel's properties as JSON
 deleted_properties = _one(":deleted_properties")  # string: those of a deleted channel, until what it leaves is removed
+destinations = _one(":destinations")  # hash: a router's destination -> its properties as JSON
+destination_words = _one(":destination_words")  # hash: what no two destinations of a router may share -> whose it is
+router_session = _many(":sessions:")  # string: the destinations that a session's messages go to, as JSON; with a TTL
 channel_priorities = _one(":priorities")  # set, with a TTL: those that have an outbound queue; the lowest in it: it is complete
 channel_status = _one(":status")  # hash component -> last status as JSON, and `component@` -> its timestamp
 cancelled_messages = _one(":cancelled_messages")  # sorted set: id of an MT that may still come -> until when, Unix time
@@ -213,9 +227,14 @@ def key_lists(channel: str, now: float) -> list[str]:
 
 # --- programs ---------------------------------------------------------------------------------------------------------
 
-CHANNEL_GROUP = "channel"
+CHANNEL_GROUP, ROUTER_GROUP = "channel", "router"
 
 
 def channel_program(channel: str) -> str:
     """Name of a channel's process, in supervisorctl and in its title."""
     return f"{CHANNEL_GROUP}:{channel}"
+
+
+def router_program(router: str) -> str:
+    """Likewise of a router's."""
+    return f"{ROUTER_GROUP}:{router}"

@@ -7,29 +7,22 @@ Neighbours: the API validates and redacts with it, the worker loads a type's tra
 from __future__ import annotations
 
 import functools
-import importlib
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import entry_points
 from typing import Any
 
 import jsonschema_rs
-import orjson
-import structlog
 
 from junebug.config.declaration import Settings
+from junebug.config_schema import MASK, ConfigSchema, installed, load_object, texts_of
 from junebug.errors import ConfigError, InvalidBody, InvalidChannelConfig, InvalidChannelType, Rejected
 from junebug.logs.redaction import REDACTED
 from junebug.model.messages import UserMessage
 from junebug.model.spec import PUBLIC_HTTP, ChannelSpec
 
-log = structlog.stdlib.get_logger(__name__)
-
 ENTRY_POINT_GROUP = "junebug.channel_types"
 LONGEST_FIELD, LONGEST_PROBLEM, MOST_PROBLEMS = 100, 300, 20
-MASK = "the value"
-"""Stands for the value in what is said of a wrong body: it may be a secret, or a megabyte."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +61,8 @@ class Registry:
 
     def __init__(self, types: Iterable[ChannelType]) -> None:
         self._types = {channel_type.name: _with_public_http(channel_type) for channel_type in types}
-        self._validators = {
-            name: jsonschema_rs.Draft202012Validator(channel_type.config_schema, validate_formats=True, mask=MASK)
+        self._configs = {
+            name: ConfigSchema(channel_type.config_schema, channel_type.secrets, InvalidChannelConfig, channel_type.check)
             for name, channel_type in self._types.items()
         }
         self._message_validators = {
@@ -107,23 +100,8 @@ class Registry:
 
     def validate_config(self, name: str, config: dict[str, Any]) -> None:
         """Raises InvalidChannelType or InvalidChannelConfig; the latter names each field that is wrong, not its value."""
-        check = self.get(name).check
-        given = _without_nulls(config)
-        try:
-            orjson.dumps(given)  # as it will be stored
-            problems = [
-                (".".join(["config", *map(str, error.instance_path)]), error.message)
-                for error in self._validators[name].iter_errors(given)
-            ]
-        except (ValueError, TypeError) as error:  # nested too deep, half a surrogate pair
-            problems = [("config", str(error))]
-        masked = [path for path in self._secrets(name) if _lookup(given, path) == REDACTED]
-        nothing = "it is masked, and none is stored that the mask could stand for"
-        problems += [(".".join(["config", *path]), nothing) for path in masked]
-        if problems:
-            raise InvalidChannelConfig(problems)
-        if check:
-            load_object(check, f"check of channel type {name}")(given)
+        self.get(name)
+        self._configs[name].validate(config)
 
     def validate_channel_data(self, name: str, channel_data: dict[str, Any]) -> None:
         """Raises InvalidBody, which names each field that is wrong, not its value."""
@@ -156,38 +134,22 @@ class Registry:
 
     def without_unknown(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
         """The config without options that the type does not know (an older Junebug stored anything), or that are null."""
-        schema, given = self.get(name).config_schema, _without_nulls(config)
-        if schema.get("additionalProperties", True) is not False:
-            return given
-        return {option: value for option, value in given.items() if option in schema.get("properties", {})}
+        self.get(name)
+        return self._configs[name].without_unknown(config)
 
     def redact(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
         """The config with its secrets masked. All of an unknown type's values are taken for secrets."""
-        if name not in self._types:
-            return dict.fromkeys(config, REDACTED)
-        redacted = config
-        for path in self._secrets(name):
-            redacted = _replace(redacted, path, lambda _: REDACTED)
-        return redacted
+        return self._configs[name].redact(config) if name in self._types else dict.fromkeys(config, REDACTED)
 
     def restore_redacted(self, name: str, new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
         """`new` with each masked secret taken from `old`: what was read from the API can be sent back."""
-        restored = new
-        for path in self._secrets(name):
-            stored = _lookup(old, path)
-            if stored is not None:
-                restored = _replace(restored, path, lambda value, s=stored: s if value == REDACTED else value)
-        return restored
+        return self._configs[name].restore_redacted(new, old) if name in self._types else new
 
     def secret_values(self, spec: ChannelSpec, settings: Settings) -> list[str]:
         """The secrets themselves, for a channel's log, which must mask them wherever they turn up."""
         others = (settings.callback_secret, spec.callback_secret, spec.mo_url_auth_token, *settings.server_passwords)
-        found = (*(_lookup(spec.config, path) for path in self._secrets(spec.type)), *others)
-        texts = [text for value in found for text in (value.values() if isinstance(value, dict) else (value,))]
-        return [text for text in texts if isinstance(text, str) and text]
-
-    def _secrets(self, name: str) -> list[list[str]]:
-        return [secret.split(".") for secret in self._types[name].secrets] if name in self._types else []
+        own = self._configs[spec.type].secret_values(spec.config) if spec.type in self._types else []
+        return texts_of([*own, *others])
 
     def load_transport(self, name: str) -> type:
         """Import the type's Transport class: only in the process that runs it."""
@@ -195,32 +157,12 @@ class Registry:
         return transport
 
 
-@functools.cache
-def load_object(path: str, setting: str) -> Any:
-    """The object at `package.module:Name` or `package.module.Name`; ConfigError names the setting."""
-    module_name, _, attribute = path.partition(":") if ":" in path else path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{setting}: cannot load {path!r}: {error}") from None
-
-
 @functools.cache  # the supervisor makes it before it forks: its schemas are compiled once, in memory that all share
 def _registry(channels: tuple[tuple[str, str], ...], replace_channels: bool) -> Registry:
-    types = {} if replace_channels else _installed_types()
+    types = {} if replace_channels else installed(ENTRY_POINT_GROUP)
     for name, path in channels:
         types[name] = _type_of_class(name, path)
     return Registry(types.values())
-
-
-def _installed_types() -> dict[str, ChannelType]:
-    found = {}
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        try:
-            found[entry.name] = load_object(entry.value, f"entry point {ENTRY_POINT_GROUP}:{entry.name}")
-        except ConfigError as error:
-            log.error("channel type left out", reason=str(error))  # a broken package must not stop the other channels
-    return found
 
 
 def _type_of_class(name: str, path: str) -> ChannelType:
@@ -242,25 +184,3 @@ def _with_public_http(channel_type: ChannelType) -> ChannelType:
         return channel_type
     schema = {**channel_type.config_schema, "properties": {**properties, "public_http": PUBLIC_HTTP}}
     return replace(channel_type, config_schema=schema)
-
-
-def _without_nulls(config: dict[str, Any]) -> dict[str, Any]:
-    """An option that is null counts as not given."""
-    return {option: value for option, value in config.items() if value is not None}
-
-
-def _lookup(config: Any, path: list[str]) -> Any:
-    for part in path:
-        if not isinstance(config, dict) or part not in config:
-            return None
-        config = config[part]
-    return config
-
-
-def _replace(config: Any, path: list[str], change: Any) -> Any:
-    """A copy of `config` in which the value at `path`, where there is one, went through `change`."""
-    if not isinstance(config, dict) or path[0] not in config:
-        return config
-    head, rest = path[0], path[1:]
-    value = config[head]
-    return {**config, head: _replace(value, rest, change) if rest else (change(value) if value is not None else None)}

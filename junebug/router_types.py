@@ -6,8 +6,15 @@ Neighbours: the API validates and redacts with it, a router's process loads a ty
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from junebug.config_schema import ConfigSchema, installed, load_object
+from junebug.errors import ConfigError, InvalidRouterConfig, InvalidRouterDestinationConfig, InvalidRouterType
+from junebug.model.routing import RouterSpec
+from junebug.routers.base import Router
 
 ENTRY_POINT_GROUP = "junebug.router_types"
 
@@ -42,3 +49,74 @@ class RouterType:
         if not self.sends_by:
             return [str(config["channel"])] if config.get("channel") else []
         return [str(each["channel"]) for each in config.get("channels", ()) if isinstance(each, dict) and each.get("channel")]
+
+
+class RouterTypes:
+    """The router types of this Junebug, by name."""
+
+    def __init__(self, types: Iterable[RouterType]) -> None:
+        self._types = {each.name: each for each in types}
+        self._routers = {
+            name: ConfigSchema(each.config_schema, each.secrets, InvalidRouterConfig, each.check)
+            for name, each in self._types.items()
+        }
+        self._destinations = {
+            name: ConfigSchema(
+                each.destination_schema, each.destination_secrets, InvalidRouterDestinationConfig, each.check_destination
+            )
+            for name, each in self._types.items()
+        }
+
+    @classmethod
+    def from_settings(cls, routers: Mapping[str, str], replace_routers: bool = False) -> RouterTypes:
+        """The installed types, and the settings' `routers` (type -> where its RouterType is) over or instead of them.
+
+        Raises ConfigError that names the entry which cannot be loaded.
+        """
+        return _router_types(tuple(routers.items()), replace_routers)
+
+    def names(self) -> list[str]:
+        return sorted(self._types)
+
+    def get(self, name: str) -> RouterType:
+        """Raises InvalidRouterType, whose message lists the valid ones."""
+        try:
+            return self._types[name]
+        except KeyError:
+            known = ", ".join(self.names())
+            raise InvalidRouterType(f"Invalid router type {name[:100]!r}, must be one of: {known}") from None
+
+    def of_router(self, name: str) -> ConfigSchema:
+        """What a router's config may be. Raises InvalidRouterType."""
+        self.get(name)
+        return self._routers[name]
+
+    def of_destination(self, name: str) -> ConfigSchema:
+        """What a config of one of its destinations may be. Raises InvalidRouterType."""
+        self.get(name)
+        return self._destinations[name]
+
+    def channels_of(self, spec: RouterSpec) -> list[str]:
+        """Ids of the channels that this router works with; none of a type that is not known here."""
+        return self._types[spec.type].channels_of(spec.config) if spec.type in self._types else []
+
+    def own_channel(self, spec: RouterSpec) -> str | None:
+        """The channel whose messages and events are this router's alone; None where it has none."""
+        known = self._types.get(spec.type)
+        return None if known is None or known.sends_by else next(iter(known.channels_of(spec.config)), None)
+
+    def load_router(self, spec: RouterSpec) -> Router:
+        """The router's decisions: only in the process that runs it."""
+        made: Router = load_object(self.get(spec.type).router, "router")(self.of_router(spec.type).without_unknown(spec.config))
+        return made
+
+
+@functools.cache  # as the registry's
+def _router_types(routers: tuple[tuple[str, str], ...], replace_routers: bool) -> RouterTypes:
+    types = {} if replace_routers else installed(ENTRY_POINT_GROUP)
+    for name, path in routers:
+        loaded = load_object(path, f"routers.{name}")
+        if not isinstance(loaded, RouterType):
+            raise ConfigError(f"routers.{name}: {path!r} is no RouterType")
+        types[name] = replace(loaded, name=name)
+    return RouterTypes(types.values())

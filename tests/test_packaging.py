@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from junebug.registry import ENTRY_POINT_GROUP, ChannelType, load_object
+from junebug.config_schema import load_object
+from junebug.registry import ENTRY_POINT_GROUP, ChannelType
 
 ROOT = Path(__file__).resolve().parent.parent
 UNITS = sorted(ROOT.glob("etc/*.service"))

@@ -20,7 +20,8 @@ from junebug.logs.redaction import REDACTED
 from junebug.model import signing, templates, urls
 from junebug.model.messages import parse_timestamp
 from junebug.model.spec import PUBLIC_HTTP
-from junebug.registry import LONGEST_PROBLEM, MASK
+from junebug.config_schema import MASK
+from junebug.registry import LONGEST_PROBLEM
 
 LARGEST_INTEGER = 2**31 - 1
 LONGEST_VALIDITY = 30 * 86400

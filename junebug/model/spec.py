@@ -54,13 +54,15 @@ class ChannelSpec:
     """The properties as they were read from Redis, to see whether somebody else changed them since."""
     generation: int = 0
     """Raised when the channel must be started afresh (a change of RESTARTING_PROPERTIES, a restart)."""
+    router: str | None = None
+    """The router that its messages and events are for; None: its own mo_url and amqp_queue."""
     noted_priorities: frozenset[int] = frozenset()
     """Those that are known to have an outbound queue; where the lowest is missing, others may have one, too."""
 
     @classmethod
     def from_properties(
         cls, channel_id: str, properties: dict[str, Any], generation: int = 0, stored: str = "",
-        noted_priorities: frozenset[int] = frozenset(),
+        noted_priorities: frozenset[int] = frozenset(), router: str | None = None,
     ) -> Self:  # fmt: skip
         """From the properties as stored; one that is unknown (an older Junebug's) is left out."""
         known = {name: properties[name] for name in PROPERTIES if name in properties}
@@ -69,7 +71,7 @@ class ChannelSpec:
         known["config"] = config if isinstance(config, dict) else {}
         return cls(
             id=channel_id, generation=generation, given=frozenset(known), stored=stored, noted_priorities=noted_priorities,
-            **known,
+            router=router, **known,
         )  # fmt: skip
 
     def to_properties(self) -> dict[str, Any]:
@@ -89,14 +91,15 @@ class ChannelSpec:
         return bool(self.mo_url or self.amqp_queue)
 
 
+_NO_PROPERTIES = ("id", "given", "stored", "generation", "noted_priorities", "router")
 PROPERTIES = tuple(
-    entry.name for entry in fields(ChannelSpec) if entry.name not in ("id", "given", "stored", "generation", "noted_priorities")
+    entry.name for entry in fields(ChannelSpec) if entry.name not in _NO_PROPERTIES
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What a channel's process is told at its start, besides its channel's id."""
+    """What a channel's or a router's process is told at its start, besides its id."""
 
     generation: int = 0
     restarts: int = 0

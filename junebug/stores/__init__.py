@@ -17,8 +17,10 @@ from junebug.stores.inbound import InboundStore
 from junebug.stores.outbound import OutboundStore
 from junebug.stores.plugins import PluginStore
 from junebug.stores.rates import RateStore
+from junebug.stores.routers import RouterStore
 from junebug.stores.statuses import StatusStore
 from junebug.stores.transport import TransportStore
+from junebug.stores.wanted import WantedStore
 
 
 class Stores:
@@ -27,7 +29,9 @@ class Stores:
     def __init__(self, settings: Settings, timeout: float | None = None) -> None:
         """`timeout`: the longest a call may take, in seconds (default: the settings' request_timeout)."""
         self._redis = RedisClient(settings.redis, timeout or settings.request_timeout)
-        self.channels = ChannelStore(self._redis, settings.metric_window)
+        self.channels = ChannelStore(self._redis)
+        self.routers = RouterStore(self._redis)
+        self.wanted = WantedStore(self._redis, settings.metric_window)
         self.inbound = InboundStore(self._redis, settings.inbound_message_ttl)
         self.outbound = OutboundStore(self._redis, settings.outbound_message_ttl)
         self.cancellations = CancellationStore(self._redis)

@@ -87,20 +87,20 @@ class Cleanup:
                 self._under_way.discard(channel)
 
     async def _clean_up(self, channel: str) -> None:
-        channels = self.stores.channels
-        if channel not in await channels.deleted():
+        wanted = self.stores.wanted
+        if channel not in await wanted.deleted():
             return  # it is done: that look was an old one
         await self.broker.wait_connected(CONNECT_PATIENCE)
-        spec = await channels.deleted_spec(channel)
+        spec = await wanted.deleted_spec(channel)
         noted = await self.stores.delay_queues.noted(channel)
         delayed = {*names.retry_queues(channel, self.settings.callback_retry_delays), *noted}
         if self.drain and spec:
             await self._bounded(self.drain, spec, sorted(delayed))
-        named = await channels.named_queues()  # another channel's amqp_queue may be this one's id (an older Junebug took that)
+        named = await wanted.named_queues()  # another channel's amqp_queue may be this one's id (an older Junebug took that)
         await self.broker.delete_queues([queue for queue in (*names.channel_queues(channel), *delayed) if queue not in named])
         self._remove_files(channel)
-        await channels.keep_logs(channel, self.settings.deleted_log_ttl)
-        await channels.forget(channel)
+        await wanted.keep_logs(channel, self.settings.deleted_log_ttl)
+        await wanted.forget(channel)
         log.info("deleted", channel_id=channel)
 
     async def _bounded(self, drain: Drain, spec: ChannelSpec, delayed: Sequence[str]) -> None:
@@ -131,13 +131,13 @@ class Cleanup:
 
     async def _remove_logs(self) -> None:
         """Of channels that were deleted long enough ago."""
-        channels = self.stores.channels
-        while expired := await channels.expired_logs():
-            wanted = (await channels.get_many(expired)).keys()  # somebody has made it anew under the same id
+        wanted = self.stores.wanted
+        while expired := await wanted.expired_logs():
+            wanted = (await wanted.get_many(expired)).keys()  # somebody has made it anew under the same id
             for channel in [each for each in expired if each not in wanted]:
                 path = self.settings.channel_log_path(channel)
                 await asyncio.to_thread(_remove, channel, [path, *(rotated for _, rotated in rotated_files(path))])
-            await channels.forget_logs(expired)
+            await wanted.forget_logs(expired)
             log.info("logs of deleted channels removed", channels=len(expired))
 
 

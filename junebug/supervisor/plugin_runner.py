@@ -20,7 +20,7 @@ from junebug.config.declaration import Settings
 from junebug.errors import JunebugError
 from junebug.model.messages import format_timestamp
 from junebug.model.spec import ChannelSpec
-from junebug.registry import load_object
+from junebug.config_schema import load_object
 from junebug.runtime.backoff import Backoff
 
 log = structlog.stdlib.get_logger("plugins")

@@ -465,12 +465,12 @@ async def test_a_deleted_channel_is_gone_at_once(api: Api) -> None:
     send = await api("POST", f"/channels/{channel}/messages/", json={"to": "1", "content": "x"})
     assert (send.status, send.errors[0]["type"]) == (404, "ChannelNotFound")
     assert (await api("DELETE", f"/channels/{channel}")).status == 404
-    assert await api.stores.channels.deleted() == [channel]
+    assert await api.stores.wanted.deleted() == [channel]
 
 
 async def test_deleting_what_is_not_there_leaves_nothing_to_clean_up(api: Api) -> None:
     assert (await api("DELETE", f"/channels/{UNKNOWN}")).status == 404
-    assert await api.stores.channels.deleted() == []
+    assert await api.stores.wanted.deleted() == []
 
 
 @pytest.mark.parametrize("slash", ["", "/"])

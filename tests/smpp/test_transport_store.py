@@ -50,7 +50,7 @@ async def test_names_and_times_to_live(settings: Settings, store: TransportStore
 async def test_a_deleted_channels_are_gone(settings: Settings, store: TransportStore) -> None:
     stores = Stores(settings)
     await store.put("a", "1", 60)
-    await stores.channels.forget("channel")
+    await stores.wanted.forget("channel")
     assert await store.get("a") == [None]
     await stores.close()
 

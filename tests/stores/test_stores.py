@@ -62,7 +62,7 @@ async def test_what_an_older_junebug_wrote_is_read(store: Stores) -> None:
     assert await store.channels.ids() == ["old"]
     found = await store.channels.get("old")
     assert (found.mo_url, found.generation) == ("http://x", 0)
-    assert (await store.channels.wanted()).generations == {"old": 0}
+    assert (await store.wanted.wanted()).generations == {"old": 0}
 
 
 @pytest.mark.parametrize("stored", ["{", "[]", "5", '{"config": 5}'])
@@ -100,15 +100,15 @@ async def test_a_deleted_channel_leaves_nothing_but_its_cleaning_up(store: Store
     for call in (store.channels.get("gone*"), store.channels.delete("gone*"), store.channels.request_restart("gone*")):
         with pytest.raises(ChannelNotFound):
             await call
-    assert await store.channels.deleted() == ["gone*"]
-    left = await store.channels.deleted_spec("gone*")
+    assert await store.wanted.deleted() == ["gone*"]
+    left = await store.wanted.deleted_spec("gone*")
     assert left
     assert left.to_properties() == spec("gone*").to_properties()
     (ttl,) = await store._redis.run(("TTL", names.deleted_properties("gone*")))
     assert 0 < ttl <= channels.DELETED_TTL
-    await store.channels.forget("gone*")
-    assert await store.channels.deleted_spec("gone*") is None
-    assert await store.channels.deleted() == []
+    await store.wanted.forget("gone*")
+    assert await store.wanted.deleted_spec("gone*") is None
+    assert await store.wanted.deleted() == []
     (keys,) = await store._redis.run(("KEYS", "*"))
     assert sorted(keys) == [names.GENERATIONS, names.CHANNELS, "gone-not:priorities", "gone-not:properties"]
     assert await store.inbound.get("gone*", "m") is None
@@ -144,7 +144,7 @@ async def test_a_deleted_channels_keys_are_removed_by_their_names(own_redis: Red
     (before,) = await store._redis.run(("KEYS", "gone:*"))
     assert len(before) > 2510
     await store.channels.delete("gone")
-    asked = await commands_while(store, store.channels.forget("gone"))
+    asked = await commands_while(store, store.wanted.forget("gone"))
     assert not asked.keys() & {"scan", "keys"}
     assert asked["unlink"] < 20
     gone, other, shared = await store._redis.run(("KEYS", "gone*"), ("KEYS", "other:*"), ("KEYS", "transport_shared:*"))
@@ -157,19 +157,19 @@ async def test_a_deleted_channels_keys_are_removed_by_their_names(own_redis: Red
 async def test_a_delete_of_a_channel_that_never_was_leaves_nothing(store: Stores) -> None:
     with pytest.raises(ChannelNotFound):
         await store.channels.delete("never")
-    assert await store.channels.deleted() == []
+    assert await store.wanted.deleted() == []
 
 
 async def test_an_emptied_redis_is_noticed_and_filled_again(store: Stores) -> None:
     await store.channels.create(spec(label="kept"))
-    assert not (await store.channels.wanted()).lost
-    known = (await store.channels.get_many(["c", "none"])).values()
+    assert not (await store.wanted.wanted()).lost
+    known = (await store.wanted.get_many(["c", "none"])).values()
     await store._redis.run(("FLUSHDB",))
     await store.channels.create(spec("new"))
-    wanted = await store.channels.wanted()
+    wanted = await store.wanted.wanted()
     assert wanted.lost
-    await store.channels.restore(known)
-    assert (await store.channels.wanted()).lost is False
+    await store.wanted.restore(known)
+    assert (await store.wanted.wanted()).lost is False
     assert await store.channels.ids() == ["c", "new"]
     assert (await store.channels.get("c")).label == "kept"
 

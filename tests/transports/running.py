@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from junebug.errors import NotSent
 from junebug.model.messages import Event, Status, UserMessage
-from junebug.registry import ChannelType, load_object
+from junebug.config_schema import load_object
+from junebug.registry import ChannelType
 from junebug.runtime.tasks import TaskOwner
 from junebug.stores.transport import TransportStore
 from junebug.transports.base import Accepted, Transport, TransportContext

@@ -16,7 +16,8 @@ import pytest
 from aiohttp import web
 
 from junebug.config.declaration import RedisSettings, Settings
-from junebug.registry import ENTRY_POINT_GROUP, load_object
+from junebug.config_schema import load_object
+from junebug.registry import ENTRY_POINT_GROUP
 from junebug.runtime import loop
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
 from junebug.stores import Stores

@@ -166,7 +166,7 @@ async def test_when_redis_was_emptied_the_statuses_are_said_again(bench: Bench) 
     await bench.running(channel)
     spec = await bench.stores.channels.get(channel)
     await bench.stores._redis.run(("DEL", names.channel_properties(channel), names.channel_status(channel)))
-    await bench.stores.channels.restore([spec])  # as the reconciler does
+    await bench.stores.wanted.restore([spec])  # as the reconciler does
     await bench.running(channel)
 
 

@@ -104,7 +104,7 @@ class _Drain:
 
     async def run(self) -> None:
         channel, broker = self._channel, self._broker
-        named = await self._context.stores.channels.named_queues()
+        named = await self._context.stores.wanted.named_queues()
         priorities = self._context.spec().priorities
         own = [queue for queue in names.outbound_queues(channel, priorities).values() if queue not in named]
         callbacks = [queue for queue in _callback_queues(channel, self._delayed) if queue not in named]
