@@ -41,6 +41,8 @@ class Callback:
     url: str | None = None
     """Of an event_url, which belongs to the message. The others are read from the channel's spec at each attempt."""
     auth_token: str | None = None
+    destination: str = ""
+    """Of a router: the id of the destination that is to get it."""
     since: float = field(default_factory=time.time)
     """When it was first to be delivered, in seconds since 1970."""
     due: float = 0.0
@@ -56,7 +58,8 @@ class Callback:
 
     def _fields(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in _CALLBACK_FIELDS}
-        return {"message_type": "callback", "message": orjson.Fragment(self.wire), **fields}
+        destination = {"destination": self.destination} if self.destination else {}
+        return {"message_type": "callback", "message": orjson.Fragment(self.wire), **fields, **destination}
 
     @classmethod
     def from_wire(cls, body: bytes) -> Self:
@@ -72,13 +75,16 @@ class Callback:
         url, auth_token = fields.get("url"), fields.get("auth_token")
         if not (isinstance(url, str | None) and isinstance(auth_token, str | None)):
             raise MalformedMessage("no callback: `url` or `auth_token` is wrong")
+        destination = fields.get("destination", "")
+        if not isinstance(destination, str):
+            raise MalformedMessage("no callback: `destination` is wrong")
         since, due = float(fields["since"]), float(fields.get("due", 0.0))
         attempts, refusals = int(fields["attempts"]), int(fields.get("refusals", 0))
         if not (0 <= since < MOST and 0 <= due < MOST and 0 <= attempts < MOST and 0 <= refusals < MOST):
             raise MalformedMessage("no callback: a number is out of range")
         return cls(
             to=to, kind=kind, id=str(fields["id"]), wire=orjson.dumps(message), url=url, auth_token=auth_token,
-            since=since, due=due, attempts=attempts, refusals=refusals, error=str(fields["error"]),
+            destination=destination, since=since, due=due, attempts=attempts, refusals=refusals, error=str(fields["error"]),
         )  # fmt: skip
 
 

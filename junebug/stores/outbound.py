@@ -16,6 +16,8 @@ class EventTarget:
 
     url: str | None
     auth_token: str | None
+    destination: str | None = None
+    """Of a router, through which it was sent."""
 
 
 class OutboundStore:
@@ -24,11 +26,12 @@ class OutboundStore:
         self._ttl = ttl
 
     async def put(
-        self, channel: str, message_id: str, event_url: str | None = None, event_auth_token: str | None = None
-    ) -> None:
+        self, channel: str, message_id: str, event_url: str | None = None, event_auth_token: str | None = None,
+        destination: str | None = None,
+    ) -> None:  # fmt: skip
         """To be called before the message is published: an event may come at once."""
         key = names.outbound_message(channel, message_id)
-        fields = outbound_fields(message_id, event_url, event_auth_token)
+        fields = outbound_fields(message_id, event_url, event_auth_token, destination)
         await self._redis.make(channel, self._ttl, (key,), ("HSET", key, *fields), ("EXPIRE", key, self._ttl))
 
     async def put_many(self, channel: str, messages: Sequence[UserMessage]) -> None:
@@ -50,7 +53,7 @@ class OutboundStore:
         commands: list[Command] = []
         for key, name, wire in named:
             commands += (
-                ("HSET", key, name, wire), ("EXPIRE", key, self._ttl, "NX"), ("HMGET", key, "event_url", "event_auth_token"),
+                ("HSET", key, name, wire), ("EXPIRE", key, self._ttl, "NX"), ("HMGET", key, "event_url", "event_auth_token", "destination"),
             )  # fmt: skip
         found = await self._redis.run(*commands) if commands else []
         if new := [key for (key, _, _), is_new in zip(named, found[1::3], strict=True) if is_new]:
@@ -70,13 +73,17 @@ class OutboundStore:
         return sorted(events, key=lambda event: event.timestamp)
 
 
-def outbound_fields(message_id: str, event_url: str | None, event_auth_token: str | None) -> list[str]:
+def outbound_fields(
+    message_id: str, event_url: str | None, event_auth_token: str | None, destination: str | None = None
+) -> list[str]:
     """What is kept of an MT before it is sent: names and values."""
     fields = ["message_id", message_id]
     if event_url:
         fields += ("event_url", event_url)
     if event_auth_token:
         fields += ("event_auth_token", event_auth_token)
+    if destination:
+        fields += ("destination", destination)
     return fields
 
 

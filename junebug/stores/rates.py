@@ -9,7 +9,7 @@ from junebug import names
 from junebug.stores.client import RedisClient
 
 RATES = ("inbound_message", "outbound_message", "submitted", "rejected", "delivery_succeeded", "delivery_failed",
-         "delivery_pending")  # fmt: skip
+         "delivery_pending", "dropped_message")  # fmt: skip
 KEPT_WINDOWS = 3
 """A window's counts live for so many windows, and a second."""
 

@@ -1,4 +1,4 @@
-"""What deleted channels leave behind: each is drained (worker/callbacks/drain.py), then nothing of it is left but its logs,
+"""What deleted channels and routers leave behind: each is drained (worker/callbacks/drain.py), then nothing of it is left but its logs,
 for as long as deleted_log_ttl says.
 
 Neighbours: reconciler.py says whose process is gone, cli.py gives `drain`. Redis or RabbitMQ away, or we died over
@@ -21,13 +21,14 @@ from junebug.config.declaration import Settings
 from junebug.door.routes import files_of
 from junebug.errors import BrokerUnavailable, StoreUnavailable
 from junebug.logs.files import rotated_files
+from junebug.model.routing import RouterSpec
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
 from junebug.supervisor.processes.channel import crash_log
 
 log = structlog.stdlib.get_logger("reconciler")
 
-Drain = Callable[[Settings, Broker, Stores, ChannelSpec, Sequence[str]], Coroutine[Any, Any, None]]
+Drain = Callable[[Settings, Broker, Stores, ChannelSpec | RouterSpec, Sequence[str]], Coroutine[Any, Any, None]]
 """Is given the names of the channel's delay queues as well, which need not be there. Bounds itself in time.
 
 Raises BrokerUnavailable, StoreUnavailable: it is to be done again.
@@ -97,13 +98,14 @@ class Cleanup:
         if self.drain and spec:
             await self._bounded(self.drain, spec, sorted(delayed))
         named = await wanted.named_queues()  # another channel's amqp_queue may be this one's id (an older Junebug took that)
-        await self.broker.delete_queues([queue for queue in (*names.channel_queues(channel), *delayed) if queue not in named])
+        queues = names.router_queues(channel) if isinstance(spec, RouterSpec) else names.channel_queues(channel)
+        await self.broker.delete_queues([queue for queue in (*queues, *delayed) if queue not in named])
         self._remove_files(channel)
         await wanted.keep_logs(channel, self.settings.deleted_log_ttl)
         await wanted.forget(channel)
         log.info("deleted", channel_id=channel)
 
-    async def _bounded(self, drain: Drain, spec: ChannelSpec, delayed: Sequence[str]) -> None:
+    async def _bounded(self, drain: Drain, spec: ChannelSpec | RouterSpec, delayed: Sequence[str]) -> None:
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT):
                 await drain(self.settings, self.broker, self.stores, spec, delayed)
@@ -133,8 +135,8 @@ class Cleanup:
         """Of channels that were deleted long enough ago."""
         wanted = self.stores.wanted
         while expired := await wanted.expired_logs():
-            wanted = (await wanted.get_many(expired)).keys()  # somebody has made it anew under the same id
-            for channel in [each for each in expired if each not in wanted]:
+            anew = (await wanted.get_many(expired)).keys()  # somebody has made it anew under the same id
+            for channel in [each for each in expired if each not in anew]:
                 path = self.settings.channel_log_path(channel)
                 await asyncio.to_thread(_remove, channel, [path, *(rotated for _, rotated in rotated_files(path))])
             await wanted.forget_logs(expired)

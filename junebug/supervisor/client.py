@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ExpatError
 
+from junebug import names
 from junebug.errors import Unavailable
 from junebug.supervisor.reconcile import CHUNK, Running
 
@@ -29,13 +30,13 @@ class SupervisorClient:
         )
 
     def running(self) -> dict[str, Running]:
-        """All channels that supervisord has, whatever their state."""
+        """All channels and routers that supervisord has, whatever their state."""
         found = json.loads(self._call(self._server.channels.running))
         return {channel: Running(**fields) for channel, fields in found.items()}
 
-    def start(self, channels: Iterable[tuple[str, int]]) -> None:
+    def start(self, channels: Iterable[tuple[str, int]], group: str = names.CHANNEL_GROUP) -> None:
         """Add and start them, as (id, generation)."""
-        self._tell(self._server.channels.start, channels)
+        self._tell(self._server.channels.start, ((id, generation, group) for id, generation in channels))
 
     def restart(self, channels: Iterable[tuple[str, int]]) -> None:
         """Stop them and start them again in the given generation; returns before that is done."""

@@ -2,7 +2,7 @@
 
     jb (this process, supervisord's loop: one thread, no event loop, no connections)
     ├─ redis, epmd, rabbitmq   exec'd, with --embedded only
-    ├─ channel:<id>            forked; added and removed by the reconciler through rpc.py
+    ├─ channel:<id>, router:<id>  forked; added and removed by the reconciler through rpc.py
     ├─ door                    forked; the shared HTTP listener, where there is one
     ├─ reconciler              forked; told over a pipe that it is worth looking at the channels
     └─ api:<n>                 forked; keep the listening sockets that the parent holds
@@ -38,6 +38,7 @@ from supervisor.rpcinterface import make_main_rpcinterface
 from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
 
+from junebug import names
 from junebug.config.declaration import Settings
 from junebug.embedded import ServerProgram
 from junebug.errors import StartupError
@@ -66,6 +67,8 @@ class Programs:
 
     run_channel: RunChannel | None = None
     """None: API processes only, no reconciler and no channels."""
+    run_router: RunChannel | None = None
+    """Beside `run_channel`."""
     run_api: Callable[[Settings, int], int | None] | None = None
     """Blocking; the number counts from 1. None: no API here."""
     run_door: Callable[[Settings], int | None] | None = None
@@ -97,7 +100,7 @@ def run(settings: Settings, programs: Programs) -> int:
     programs.preload()
     _become_forkable()
     _Wake.install()
-    kept: dict[str, int] = {}
+    kept: dict[str, dict[str, int]] = {names.CHANNEL_GROUP: {}, names.ROUTER_GROUP: {}}
     first = True
     try:
         while True:
@@ -217,7 +220,7 @@ class _News:
 class _Options(ServerOptions):  # type: ignore[misc]
     """supervisord's options, from our settings instead of a file."""
 
-    def __init__(self, settings: Settings, programs: Programs, kept: dict[str, int], first: bool) -> None:
+    def __init__(self, settings: Settings, programs: Programs, kept: dict[str, dict[str, int]], first: bool) -> None:
         super().__init__()
         self.first = first
         self.test = False
@@ -226,7 +229,7 @@ class _Options(ServerOptions):  # type: ignore[misc]
         self._kept = kept
         self.heartbeats = Heartbeats()
         self._news = _News()
-        self._channels: ChannelGroupConfig | None = None
+        self._channels: list[ChannelGroupConfig] = []
         self._groups: list[Any] | None = None
 
     def default_configfile(self) -> str:
@@ -264,8 +267,10 @@ class _Options(ServerOptions):  # type: ignore[misc]
             config = ServerConfig(self, server, settings.log_dir)
             yield ProcessGroupConfig(self, server.name, server.priority, [config])
         if programs.run_channel:
-            self._channels = ChannelGroupConfig(self, settings, programs.run_channel, self._kept, self._news.tell)
-            yield self._channels
+            for name, run in ((names.CHANNEL_GROUP, programs.run_channel), (names.ROUTER_GROUP, programs.run_router)):
+                if run:
+                    self._channels.append(ChannelGroupConfig(self, settings, name, run, self._kept[name], self._news.tell))
+            yield from self._channels
             reconciler = self._watched("reconciler", self._run_reconciler, RECONCILER_SILENCE, (self._news.reader,))
             yield ProcessGroupConfig(self, "reconciler", RECONCILER_PRIORITY, [reconciler])
         if run_door := programs.run_door:

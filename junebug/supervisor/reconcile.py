@@ -1,4 +1,4 @@
-"""What is to be done: wanted channels against running ones. Pure: no I/O, time is an argument.
+"""What is to be done: wanted channels and routers (here all called channels) against running ones. Pure: no I/O, time is an argument.
 
     plan          wanted, deleted, running -> what to start, restart, remove, and what cannot be started
     respawn_pause failures in a row -> seconds until the next try
@@ -16,6 +16,7 @@ from typing import Any
 
 from junebug import names
 from junebug.model.messages import StatusLevel
+from junebug.model.routing import RouterSpec
 from junebug.model.spec import ChannelSpec
 from junebug.supervisor.liveness import Pulse
 
@@ -64,10 +65,11 @@ class Plan:
 
 
 def plan(
-    wanted: Mapping[str, ChannelSpec],
+    wanted: Mapping[str, ChannelSpec | RouterSpec],
     deleted: Collection[str],
     running: Mapping[str, Running],
     known_types: Collection[str],
+    router_types: Collection[str],
     seen: Collection[str],
 ) -> Plan:
     """Compare. `seen`: channels that were wanted at an earlier look.
@@ -79,7 +81,7 @@ def plan(
     start, restart, remove, orphans = [], [], [], []
     refused: dict[str, tuple[str, str]] = {}
     for channel, spec in wanted.items():
-        reason = _refusal(spec, known_types)
+        reason = _refusal(spec, router_types if isinstance(spec, RouterSpec) else known_types)
         if reason:
             refused[channel] = reason
         elif channel not in running:
@@ -97,12 +99,12 @@ def plan(
     return Plan(tuple(start), tuple(restart), tuple(remove), refused, tuple(orphans))
 
 
-def _refusal(spec: ChannelSpec, known_types: Collection[str]) -> tuple[str, str] | None:
+def _refusal(spec: ChannelSpec | RouterSpec, known_types: Collection[str]) -> tuple[str, str] | None:
     if not names.is_channel_id(spec.id):
-        return "invalid_id", "The channel's id holds characters that no process or file may be named by"
+        return "invalid_id", "Its id holds characters that no process or file may be named by"
     if spec.type not in known_types:
-        known = ", ".join(sorted(known_types))
-        return "unknown_type", f"There is no channel type {spec.type!r} here; known are {known}"
+        kind, known = "router" if isinstance(spec, RouterSpec) else "channel", ", ".join(sorted(known_types))
+        return "unknown_type", f"There is no {kind} type {spec.type!r} here; known are {known}"
     return None
 
 

@@ -29,12 +29,15 @@ from junebug.errors import BrokerUnavailable, JunebugError, StoreUnavailable, Un
 from junebug.logs.files import trouble_in
 from junebug.logs.setup import setup_process_logging
 from junebug.model.messages import Status, format_timestamp
+from junebug.model.routing import RouterSpec
 from junebug.model.spec import ChannelSpec
 from junebug.registry import Registry
+from junebug.router_types import RouterTypes
 from junebug.runtime.heartbeat import keep_beating
 from junebug.runtime.loop import run_async
 from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
+from junebug.stores.wanted import Spec
 from junebug.supervisor import reconcile
 from junebug.supervisor.cleanup import Cleanup, Drain
 from junebug.supervisor.client import SupervisorClient
@@ -80,6 +83,7 @@ class Reconciler:
     def __init__(self, settings: Settings, drain: Drain | None) -> None:
         self._settings = settings
         self._types = Registry.from_settings(settings.channels, settings.replace_channels).names()
+        self._router_types = RouterTypes.from_settings(settings.routers, settings.replace_routers)
         self._stores = Stores(settings)
         self._broker = Broker(settings.amqp, "reconciler", self._on_broker_state)
         self._supervisor = SupervisorClient(settings.supervisor_socket)
@@ -90,7 +94,7 @@ class Reconciler:
         self._plugins = Plugins(settings, self._stores.plugins)
         self._wake = asyncio.Event()
         self._changed: set[str] = set()
-        self._specs: dict[str, ChannelSpec] = {}
+        self._specs: dict[str, Spec] = {}
         """Remembered specs: written back when Redis is emptied. A channel in it was wanted at an earlier look."""
         self._plan = Plan()
         """Of the last look. What it removes is leaving until supervisord has it no more."""
@@ -163,7 +167,8 @@ class Reconciler:
             self._trouble("redis", None)
         except StoreUnavailable as error:
             return self._trouble("redis", error)  # nothing is started or stopped; what happens is told later
-        plan = reconcile.plan(wanted, deleted, running, self._types, self._specs.keys() | {*self._plan.remove})
+        seen = self._specs.keys() | {*self._plan.remove}
+        plan = reconcile.plan(wanted, deleted, running, self._types, self._router_types.names(), seen)
         self._specs = wanted
         await self._tell(running, plan)
         self._tell_plugins(running, plan)
@@ -178,17 +183,17 @@ class Reconciler:
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
-    async def _read_wanted(self, thorough: bool) -> tuple[dict[str, ChannelSpec], list[str]]:
+    async def _read_wanted(self, thorough: bool) -> tuple[dict[str, Spec], list[str]]:
         """All specs, and which channels are deleted; Redis emptied: what we remember is written back first."""
-        channels = self._stores.channels
-        found = await channels.wanted()
+        store = self._stores.wanted
+        found = await store.wanted()
         if not found.lost and self._specs.keys() - found.generations.keys():
-            found = await channels.wanted()  # some vanished: deleted, or is Redis being emptied this very moment?
+            found = await store.wanted()  # some vanished: deleted, or is Redis being emptied this very moment?
         if found.lost:
             log.warning("Redis was emptied: writing the channels back", channels=len(self._specs))
-            await channels.restore(self._specs.values())
+            await store.restore(self._specs.values(), self._claims())
             self._plan = dataclasses.replace(self._plan, refused={})  # those statuses are lost with it
-            found = await channels.wanted()
+            found = await store.wanted()
         told, self._changed = self._changed, set()
         thorough = thorough or "" in told
         known = self._specs
@@ -198,13 +203,18 @@ class Reconciler:
             if thorough or channel in told or channel not in known or known[channel].generation != generation
         ]
         try:
-            read = await channels.get_many(changed) if changed else {}
-            deleted = await channels.deleted()
+            read = await store.get_many(changed, found.routers) if changed else {}
+            deleted = await store.deleted()
         except StoreUnavailable:
             self._changed |= told
             raise
         kept = {channel: known[channel] for channel in found.generations.keys() - changed}
         return kept | read, deleted
+
+    def _claims(self) -> dict[str, str]:
+        """Routed channel -> its router."""
+        routers = [spec for spec in self._specs.values() if isinstance(spec, RouterSpec)]
+        return {channel: spec.id for spec in routers if (channel := self._router_types.own_channel(spec))}
 
     # --- acting -------------------------------------------------------------------------------------------------------
 
@@ -234,7 +244,9 @@ class Reconciler:
             self._supervisor.restart(plan.restart)
         if plan.start:
             log.info("starting", channels=_some([channel for channel, _ in plan.start]))
-            self._supervisor.start(plan.start)
+            for group, is_router in ((names.CHANNEL_GROUP, False), (names.ROUTER_GROUP, True)):
+                which = [each for each in plan.start if isinstance(self._specs.get(each[0]), RouterSpec) == is_router]
+                self._supervisor.start(which, group)
 
     def _let_go(self, deleted: Sequence[str]) -> None:
         """Of a deleted channel whose process is gone."""
@@ -298,8 +310,9 @@ class Reconciler:
                 self._plugins.tell("channel_stopped", spec)
         for channel, process in running.items():
             is_up = process.state == "RUNNING" and channel not in leaving
-            if is_up and channel in self._specs and channel not in self._announced:
-                self._announced[channel] = spec = self._specs[channel]
+            spec = self._specs.get(channel)
+            if is_up and isinstance(spec, ChannelSpec) and channel not in self._announced:
+                self._announced[channel] = spec
                 self._plugins.tell("channel_started", spec)
         self._plugins.looked()
 

@@ -1,4 +1,4 @@
-"""supervisord's XML-RPC namespace `channels`: channels come and go at run time, told compactly as JSON.
+"""supervisord's XML-RPC namespace `channels`: channels and routers come and go at run time, told compactly as JSON.
 
 Runs inside supervisord's loop: no call ever waits. Neighbours: client.py calls it, processes/channel.py has
 the processes. supervisorctl's own commands (status, start, stop, restart, tail of `channel:<id>`) work beside it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from supervisor.states import STOPPED_STATES, ProcessStates, SupervisorStates, getProcessStateDescription
@@ -23,23 +23,23 @@ from junebug.supervisor.processes.warm_fork import WarmProcess
 class ChannelsInterface:
     """Each method takes JSON text. Ids that are not there are passed over: callers are level-triggered."""
 
-    def __init__(self, supervisord: Supervisor, config: ChannelGroupConfig) -> None:
+    def __init__(self, supervisord: Supervisor, configs: Sequence[ChannelGroupConfig]) -> None:
         self._supervisord = supervisord
-        self._config = config
+        self._configs = {config.name: config for config in configs}
 
     def running(self) -> str:
-        """All channels, whatever their state, as JSON: {id: fields of reconcile.Running}"""
+        """All channels and routers, whatever their state, as JSON: {id: fields of reconcile.Running}"""
         return json.dumps({channel: _describe(process) for channel, process in self._processes().items()})
 
     def start(self, channels: str) -> bool:
-        """Add and start channels: a list of [id, generation]"""
+        """Add and start channels: a list of [id, generation, group]"""
         self._refuse_when_stopping()
         processes = self._processes()
-        for channel, generation in _with_generations(channels):
+        for channel, generation, name in _parsed_starts(channels, self._configs):
             process = processes.get(channel)
             if process is None:
-                config, group = self._config.add(channel, generation), self._supervisord.process_groups[names.CHANNEL_GROUP]
-                processes[channel] = process = config.make_process(group)
+                config, group = self._configs[name].add(channel, generation), self._supervisord.process_groups[name]
+                group.processes[channel] = process = config.make_process(group)
                 process.spawn()
             elif process.config.generation != generation or not process.pid:
                 self._renew(process, generation)
@@ -68,17 +68,17 @@ class ChannelsInterface:
             if process.get_state() in (ProcessStates.STARTING, ProcessStates.RUNNING, ProcessStates.BACKOFF):
                 process.stop()
             if process.get_state() in STOPPED_STATES:
-                del self._processes()[process.config.name]
-                self._config.remove(process.config)
+                del process.group.processes[process.config.name]
+                self._configs[process.group.config.name].remove(process.config)
         return True
 
     def _processes(self) -> dict[str, WarmProcess]:
-        """The live group's; an operator's `supervisorctl remove channel` is undone."""
-        group = self._supervisord.process_groups.get(names.CHANNEL_GROUP)
-        if group is None:
-            self._supervisord.add_process_group(self._config)
-            group = self._supervisord.process_groups[names.CHANNEL_GROUP]
-        processes: dict[str, WarmProcess] = group.processes
+        """The live groups'; an operator's `supervisorctl remove channel` is undone."""
+        processes: dict[str, WarmProcess] = {}
+        for name, config in self._configs.items():
+            if name not in self._supervisord.process_groups:
+                self._supervisord.add_process_group(config)
+            processes |= self._supervisord.process_groups[name].processes
         return processes
 
     def _named(self, channels: str) -> Iterable[WarmProcess]:
@@ -86,7 +86,7 @@ class ChannelsInterface:
         return [processes[channel] for channel in map(str, _parsed(channels)) if channel in processes]
 
     def _renew(self, process: WarmProcess, generation: int) -> None:
-        self._config.renew(process.config, generation)
+        self._configs[process.group.config.name].renew(process.config, generation)
         process.restart()
 
     def _refuse_when_stopping(self) -> None:
@@ -123,4 +123,16 @@ def _with_generations(text: str) -> list[tuple[str, int]]:
                 found.append((channel, generation))
             case _:
                 raise RPCError(Faults.BAD_ARGUMENTS, "expected [id, generation], the id fit to name a process")
+    return found
+
+
+def _parsed_starts(text: str, groups: Container[str]) -> list[tuple[str, int, str]]:
+    """Likewise."""
+    found = []
+    for entry in _parsed(text):
+        match entry:
+            case [str(channel), int(generation), str(group)] if names.is_channel_id(channel) and group in groups:
+                found.append((channel, generation, group))
+            case _:
+                raise RPCError(Faults.BAD_ARGUMENTS, "expected [id, generation, group], the id fit to name a process")
     return found

@@ -1,4 +1,4 @@
-"""A channel's process, the one group that all of them are in, and what they print.
+"""A channel's or a router's process, the one group that all of its kind are in, and what they print.
 
 supervisord's loop looks at every process and at every pipe at each turn. There may be a thousand of us: the group has it look
 at those only that are on their way from one state to another, and at one epoll for all pipes.
@@ -80,8 +80,9 @@ class ChannelConfig(WarmConfig):
 
     process = ChannelProcess
 
-    def __init__(self, options: Any, settings: Settings, channel: str, generation: int, run: RunChannel) -> None:
-        program = names.channel_program(channel)
+    def __init__(
+        self, options: Any, settings: Settings, channel: str, generation: int, run: RunChannel, program: str
+    ) -> None:
         super().__init__(
             options,
             channel,
@@ -106,30 +107,35 @@ class ChannelConfig(WarmConfig):
 
 
 class ChannelGroupConfig(ProcessGroupConfig):  # type: ignore[misc]
-    """The one group of all channels; they come and go at run time (rpc.py).
+    """The one group of all channels, or of all routers (named `name`); they come and go at run time (rpc.py).
 
     `kept` (channel -> generation) outlives supervisord's reload: what ran before runs again. `on_news`: it is worth looking at
     them.
     """
 
     def __init__(
-        self, options: Any, settings: Settings, run: RunChannel, kept: dict[str, int], on_news: Callable[[], None]
+        self, options: Any, settings: Settings, name: str, run: RunChannel, kept: dict[str, int], on_news: Callable[[], None]
     ) -> None:
+        """`run`: what a process of the group does, with the settings and its id."""
         self.on_news = on_news
         self._settings = settings
         self._run = run
         self._kept = kept
-        configs = [ChannelConfig(options, settings, channel, kept[channel], run) for channel in kept]
-        super().__init__(options, names.CHANNEL_GROUP, CHANNEL_PRIORITY, configs)
+        super().__init__(options, name, CHANNEL_PRIORITY, [])
+        self.process_configs += [self._config(channel, generation) for channel, generation in kept.items()]
 
     def make_group(self) -> ChannelGroup:
         return ChannelGroup(self)
 
     def add(self, channel: str, generation: int) -> ChannelConfig:
         self._kept[channel] = generation
-        config = ChannelConfig(self.options, self._settings, channel, generation, self._run)
+        config = self._config(channel, generation)
         self.process_configs.append(config)
         return config
+
+    def _config(self, channel: str, generation: int) -> ChannelConfig:
+        program = f"{self.name}:{channel}"
+        return ChannelConfig(self.options, self._settings, channel, generation, self._run, program)
 
     def renew(self, config: ChannelConfig, generation: int) -> None:
         self._kept[config.name] = config.generation = generation
