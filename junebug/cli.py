@@ -26,12 +26,12 @@ from junebug.api import app as api_app
 from junebug.api.sockets import bind, bind_door
 from junebug.config.declaration import OPTIONS, Option, Settings
 from junebug.config.load import load
+from junebug.config_schema import load_object
 from junebug.door import process as door_process
 from junebug.errors import ConfigError, JunebugError, StartupError
 from junebug.logs.files import trouble_in
 from junebug.logs.setup import escape_controls, logging_disabled, silence_libraries
 from junebug.model.spec import Launch
-from junebug.config_schema import load_object
 from junebug.registry import Registry
 from junebug.runtime.title import hide_secrets
 from junebug.stores import client as stores

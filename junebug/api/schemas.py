@@ -15,12 +15,12 @@ import jsonschema_rs
 import orjson
 
 from junebug import names
+from junebug.config_schema import MASK
 from junebug.errors import InvalidBody
 from junebug.logs.redaction import REDACTED
 from junebug.model import signing, templates, urls
 from junebug.model.messages import parse_timestamp
 from junebug.model.spec import PUBLIC_HTTP
-from junebug.config_schema import MASK
 from junebug.registry import LONGEST_PROBLEM
 
 LARGEST_INTEGER = 2**31 - 1

@@ -86,7 +86,7 @@ class Settings:
     replace_channels: bool = _setting(False, "--replace-channels", "-rch",
         help="Whether `channels` replaces the default channel types instead of adding to them.")  # fmt: skip
     routers: dict[str, str] = _setting({}, "--routers", "-ro", kind="mapping",
-        help="Router types to add: type to where its RouterType is (command line: `type:python.NAME`, may be repeated).")  # fmt: skip
+        help="Router types to add: type to its Python object (command line: `type:python.NAME`, may be repeated).")  # fmt: skip
     replace_routers: bool = _setting(False, "--replace-routers", "-rro",
         help="Whether `routers` replaces the default router types instead of adding to them.")  # fmt: skip
     plugins: list[dict[str, Any]] = _setting([], "--plugin", "-pl", kind="plugins",

@@ -296,8 +296,9 @@ _EVENT_TEXTS = ("sent_message_id", "nack_reason", "event_url", "event_auth_token
 
 
 def event_of(message: UserMessage, channel: str, event_type: str, **fields: Any) -> Event:
-    """What became of an MT on this channel."""
+    """What became of an MT on this channel. By what it bears of a router, the event finds to its destination."""
     return Event(
+        routing_metadata=message.routing_metadata if "destination" in message.routing_metadata else {},
         event_type=event_type, user_message_id=message.message_id, transport_name=channel,
         event_url=message.event_url, event_auth_token=message.event_auth_token, message_timestamp=message.timestamp,
         **fields,

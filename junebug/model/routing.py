@@ -24,7 +24,8 @@ class RouterSpec:
     """The properties as they were read from Redis, to see whether somebody else changed them since."""
     generation: int = 0
     """Raised when the router must be started afresh."""
-    status_url = None  # what says how it does: its API alone
+    status_url = mo_url = mo_url_auth_token = amqp_queue = callback_secret = router = None
+    """Nobody is told of it but its destinations."""
 
     @classmethod
     def from_properties(cls, router_id: str, properties: dict[str, Any], generation: int = 0, stored: str = "") -> Self:

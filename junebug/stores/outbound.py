@@ -53,8 +53,10 @@ class OutboundStore:
         commands: list[Command] = []
         for key, name, wire in named:
             commands += (
-                ("HSET", key, name, wire), ("EXPIRE", key, self._ttl, "NX"), ("HMGET", key, "event_url", "event_auth_token", "destination"),
-            )  # fmt: skip
+                ("HSET", key, name, wire),
+                ("EXPIRE", key, self._ttl, "NX"),
+                ("HMGET", key, "event_url", "event_auth_token", "destination"),
+            )
         found = await self._redis.run(*commands) if commands else []
         if new := [key for (key, _, _), is_new in zip(named, found[1::3], strict=True) if is_new]:
             await self._redis.make(channel, self._ttl, new)  # they came over RabbitMQ, or are long forgotten

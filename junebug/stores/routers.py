@@ -8,7 +8,13 @@ from typing import Any
 import orjson
 
 from junebug import names
-from junebug.errors import DestinationNotFound, InvalidRouterConfig, InvalidRouterDestinationConfig, RouterChanged, RouterNotFound
+from junebug.errors import (
+    DestinationNotFound,
+    InvalidRouterConfig,
+    InvalidRouterDestinationConfig,
+    RouterChanged,
+    RouterNotFound,
+)
 from junebug.model.routing import DestinationSpec, RouterSpec
 from junebug.stores.specs import SpecStore, dumps, loads, spec_keys
 

@@ -1,5 +1,5 @@
-"""What deleted channels and routers leave behind: each is drained (worker/callbacks/drain.py), then nothing of it is left but its logs,
-for as long as deleted_log_ttl says.
+"""What deleted channels and routers leave behind: each is drained (worker/callbacks/drain.py), then nothing of it is left but its
+logs, for as long as deleted_log_ttl says.
 
 Neighbours: reconciler.py says whose process is gone, cli.py gives `drain`. Redis or RabbitMQ away, or we died over
 it: the next look says it again, and a repeat is harmless. What is removed last is the channel's place among the deleted.
@@ -22,13 +22,13 @@ from junebug.door.routes import files_of
 from junebug.errors import BrokerUnavailable, StoreUnavailable
 from junebug.logs.files import rotated_files
 from junebug.model.routing import RouterSpec
-from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
+from junebug.stores.wanted import Spec
 from junebug.supervisor.processes.channel import crash_log
 
 log = structlog.stdlib.get_logger("reconciler")
 
-Drain = Callable[[Settings, Broker, Stores, ChannelSpec | RouterSpec, Sequence[str]], Coroutine[Any, Any, None]]
+Drain = Callable[[Settings, Broker, Stores, Spec, Sequence[str]], Coroutine[Any, Any, None]]
 """Is given the names of the channel's delay queues as well, which need not be there. Bounds itself in time.
 
 Raises BrokerUnavailable, StoreUnavailable: it is to be done again.
@@ -105,7 +105,7 @@ class Cleanup:
         await wanted.forget(channel)
         log.info("deleted", channel_id=channel)
 
-    async def _bounded(self, drain: Drain, spec: ChannelSpec | RouterSpec, delayed: Sequence[str]) -> None:
+    async def _bounded(self, drain: Drain, spec: Spec, delayed: Sequence[str]) -> None:
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT):
                 await drain(self.settings, self.broker, self.stores, spec, delayed)

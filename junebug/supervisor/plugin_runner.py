@@ -17,10 +17,10 @@ from typing import Any, Literal
 import structlog
 
 from junebug.config.declaration import Settings
+from junebug.config_schema import load_object
 from junebug.errors import JunebugError
 from junebug.model.messages import format_timestamp
 from junebug.model.spec import ChannelSpec
-from junebug.config_schema import load_object
 from junebug.runtime.backoff import Backoff
 
 log = structlog.stdlib.get_logger("plugins")

@@ -1,4 +1,5 @@
-"""What is to be done: wanted channels and routers (here all called channels) against running ones. Pure: no I/O, time is an argument.
+"""What is to be done: wanted channels and routers (here all called channels) against running ones. Pure: no I/O, time is an
+argument.
 
     plan          wanted, deleted, running -> what to start, restart, remove, and what cannot be started
     respawn_pause failures in a row -> seconds until the next try

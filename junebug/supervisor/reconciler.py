@@ -310,10 +310,10 @@ class Reconciler:
                 self._plugins.tell("channel_stopped", spec)
         for channel, process in running.items():
             is_up = process.state == "RUNNING" and channel not in leaving
-            spec = self._specs.get(channel)
-            if is_up and isinstance(spec, ChannelSpec) and channel not in self._announced:
-                self._announced[channel] = spec
-                self._plugins.tell("channel_started", spec)
+            wanted = self._specs.get(channel)
+            if is_up and isinstance(wanted, ChannelSpec) and channel not in self._announced:
+                self._announced[channel] = wanted
+                self._plugins.tell("channel_started", wanted)
         self._plugins.looked()
 
     def _trouble(self, what: str, error: JunebugError | None) -> None:

@@ -1,4 +1,4 @@
-"""What the parts of one channel's worker have in common."""
+"""What the parts of one channel's, or one router's, worker have in common."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
 from junebug.config.declaration import Settings
 from junebug.model.callbacks import DeadLetter
+from junebug.model.messages import Content, Status
+from junebug.model.routing import DestinationSpec
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
 from junebug.worker.suspects import WHY, Suspects
@@ -24,14 +26,26 @@ log = structlog.stdlib.get_logger("worker")
 @dataclass(frozen=True, slots=True)
 class ChannelContext:
     channel: str
+    """The id of the channel, or of the router."""
     settings: Settings
     broker: Broker
     stores: Stores
-    spec: Callable[[], ChannelSpec]
-    """The channel's spec as it is now: a changed mo_url holds from the next attempt on."""
+    spec: Callable[[], Any]
+    """The ChannelSpec (or RouterSpec) as it is now: a changed mo_url holds from the next attempt on."""
     own: Callable[[str, Coroutine[Any, Any, Any]], asyncio.Task[Any]]
     """Runs a side task (its name, its work) that the worker lives and dies with."""
     suspects: Suspects = field(default_factory=Suspects)
+    destination: Callable[[str], DestinationSpec | None] = lambda _: None
+    """Of a router: a destination as it is now."""
+
+    def recipient(self, destination: str) -> ChannelSpec | DestinationSpec | None:
+        """Whose mo_url, amqp_queue and so on these are: the channel's own, or a router's destination's, if there is such."""
+        spec: ChannelSpec = self.spec()
+        return self.destination(destination) if destination else spec
+
+    def channel_of(self, content: Content) -> str:
+        """The channel by which it came or left, for the application."""
+        return self.channel if isinstance(content, Status) or isinstance(self.spec(), ChannelSpec) else content.transport_name
 
     def may_begin(self, delivery: Delivery) -> bool:
         """False: our processes die of it, it is to be set aside."""

@@ -14,120 +14,64 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-import math
-import os
-import random
 import time
-from collections import Counter
-from typing import Any
 
 import structlog
 
 from junebug import names
-from junebug.amqp.broker import Broker
 from junebug.amqp.rpc import RpcServer
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, ChannelNotFound, JunebugError, StoreUnavailable
 from junebug.logs.channel_log import ChannelLog
 from junebug.logs.redaction import Redactor
-from junebug.logs.setup import setup_channel_logging
-from junebug.model.messages import Event, Status, StatusLevel, UserMessage
+from junebug.model.messages import Event, Status, UserMessage
 from junebug.model.spec import ChannelSpec, Launch
 from junebug.registry import Registry
-from junebug.runtime.heartbeat import beat
-from junebug.runtime.loop import call_again, run_async
-from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
-from junebug.stores import Stores
+from junebug.runtime.service import EXIT_FAILED, bounded
 from junebug.transports.base import Transport, TransportContext
-from junebug.worker.callbacks.attempts import Attempts
-from junebug.worker.callbacks.dispatcher import Dispatcher
+from junebug.worker.base import Worker, run_worker
 from junebug.worker.callbacks.forwarder import Forwarder
 from junebug.worker.commands import Commands
-from junebug.worker.context import ChannelContext
 from junebug.worker.outbound.priorities import PriorityQueues
 from junebug.worker.outbound.rate_limit import RateLimit
 from junebug.worker.outbound.sender import PAUSED, Sender
-from junebug.worker.statuses import StatusReceiver
-from junebug.worker.suspects import WHY, Suspects
 
 log = structlog.stdlib.get_logger("worker")
 
-TICK, LONGEST_TICK = 1.0, 2.5
-"""Seconds between two turns of what goes by the clock: while something is counted, and at rest."""
-TICKS_IN_TIMEOUT = 4
-POLL_EVERY = 60
-"""Reconcile intervals after which the spec is read though nobody said that it changed."""
-WAIT_FOR_STORE = 1.0
 TRANSPORT_START_TIMEOUT = 30.0
-MAX_UNCOUNTED = 100_000
 
 
 def run(settings: Settings, channel: str, launch: Launch) -> int:
     """Run the channel in this process until SIGTERM or SIGINT; blocking. Returns the exit code: 0 = asked to stop."""
-    redactor = Redactor(settings.server_passwords)
-    path, size, files = settings.channel_log_path(channel), settings.log_rotate_size, settings.max_log_files
-    channel_log = setup_channel_logging(path, channel, redactor, rotate_size=size, max_files=files)
-    try:
-        return run_async(ChannelWorker(settings, channel, launch, redactor, channel_log).run())
-    except Exception:
-        log.exception("worker failed")
-        return EXIT_FAILED
-    finally:
-        channel_log.close()
+    return run_worker(settings, channel, lambda redactor, log: ChannelWorker(settings, channel, launch, redactor, log))
 
 
-class ChannelWorker:
-    """Composes one channel; `run` is its life."""
+class ChannelWorker(Worker):
+    """Composes one channel."""
 
     def __init__(
         self, settings: Settings, channel: str, launch: Launch, redactor: Redactor, channel_log: ChannelLog | None = None
     ) -> None:
-        self._settings = settings
         self._channel = channel
-        self._launch = launch
-        self._redactor = redactor
-        self._log = channel_log
         self._registry = Registry.from_settings(settings.channels, settings.replace_channels)
-        self._life = ServiceLife()
-        self.stop = self._life.stop
-        """Have `run` end, as SIGTERM does."""
         self._spec = ChannelSpec(id=channel, type="", config={})
-        self._stores = Stores(settings)
-        self._broker = Broker(settings.amqp, names.channel_program(channel), self._on_broker_state)
-        own = self._life.tasks.own
-        suspects = Suspects(self._on_set_aside)
-        context = ChannelContext(channel, settings, self._broker, self._stores, lambda: self._spec, own, suspects)
-        self._context = context
-        self._statuses = StatusReceiver(context)
-        self._attempts = Attempts(context, self._statuses.is_superseded, self._on_callbacks)
-        self._dispatcher = Dispatcher(context, self._attempts)
-        self._counts: Counter[str] = Counter()
-        self._forwarder = Forwarder(context, self._attempts, self._dispatcher, self._counts)
-        self._priorities = PriorityQueues(context)
+        super().__init__(settings, channel, names.channel_program(channel), launch, redactor, channel_log)
+        self._forwarder = Forwarder(self._context, self._attempts, self._dispatcher, self._counts)
+        self._priorities = PriorityQueues(self._context)
         self._rate_limit = RateLimit()
-        self._levels: dict[str, tuple[str, str]] = {}
         self._transport: Transport | None = None
         self._sender: Sender | None = None
         self._answers: RpcServer | None = None
-        self._look_at_spec = asyncio.Event()
-        self._poll_at = math.inf
-        self._saving_rates: asyncio.Task[None] | None = None
 
-    async def run(self) -> int:
-        """Start everything, wait for the end, stop everything in reverse. Returns the exit code."""
-        self._context.suspects.open(self._settings.suspects_path(self._channel))
-        self._life.tasks.own("clock", call_again(self._go_by_the_clock))
-        self._life.tasks.own("amqp", self._broker.tasks.failure())
-        self._life.tasks.own("statuses", self._statuses.run())
-        self._broker.start()
-        return await self._life.run(self._start, self._shut_down)
+    def _present_spec(self) -> ChannelSpec:
+        return self._spec
 
     # --- starting -----------------------------------------------------------------------------------------------------
 
     async def _start(self) -> int | None:
         """In this order, so that nothing arrives before there is somebody to take it. An exit code ends the worker."""
         try:
-            spec, failing = await self._stored_spec()
+            spec, failing = await self._until_read(self._stored_spec)
         except ChannelNotFound:
             log.error("there is no such channel")
             return EXIT_FAILED
@@ -171,26 +115,14 @@ class ChannelWorker:
         await self._apply_pause(was_paused=False)
         commands = Commands(self._context, self._sender, self._dispatcher.delay_queues)
         self._answers.begin(commands.answers(), self._sender.cancellations.may_have_missed_some)
-        self._poll_soon()
-        self._life.tasks.own("spec", self._watch_spec())
-        self._life.tasks.own("changes", self._hear_changes())
-        self._tell("redis", "ok", "connected", "Connected to Redis")
-        launch = self._launch
-        message = f"Running again (before: {launch.last_exit})" if launch.last_exit else "Running"
-        details = {"pid": os.getpid(), "restarts": launch.restarts, "last_exit": launch.last_exit}
-        log.info("worker running", **details)
-        self._tell("worker", "ok", "running", message, details)
+        self._follow_spec(self._stores.channels.changes(self._channel))
+        self._say_running()
         return None
 
     async def _stored_spec(self) -> tuple[ChannelSpec, dict[str, str]]:
         """And which callbacks failed last."""
-        while True:
-            try:
-                spec = await self._stores.channels.get(self._channel)
-                return spec, await self._stores.statuses.trouble(self._channel, "callbacks")
-            except StoreUnavailable as error:
-                self._tell("redis", "down", "connection_lost", str(error))
-                await asyncio.sleep(WAIT_FOR_STORE)
+        spec = await self._stores.channels.get(self._channel)
+        return spec, await self._stores.statuses.trouble(self._channel, "callbacks")
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 
@@ -225,22 +157,6 @@ class ChannelWorker:
 
     # --- the spec, live -----------------------------------------------------------------------------------------------
 
-    async def _watch_spec(self) -> None:
-        """Apply what changed in the spec: told by a notification, found by the poll."""
-        while True:
-            await self._look_at_spec.wait()
-            self._look_at_spec.clear()
-            self._poll_soon()
-            await self._refresh_spec()
-
-    async def _hear_changes(self) -> None:
-        async for _ in self._stores.channels.changes(self._channel):
-            self._look_at_spec.set()
-
-    def _poll_soon(self, intervals: float = POLL_EVERY) -> None:
-        """Not all channels at the same moment."""
-        self._poll_at = time.monotonic() + self._settings.reconcile_interval * intervals * random.uniform(0.75, 1.25)
-
     async def _refresh_spec(self) -> None:
         try:
             spec = await self._stores.channels.get(self._channel)
@@ -261,6 +177,7 @@ class ChannelWorker:
                 return
             log.info("changed settings applied")
             self._dispatcher.on_changed_spec()
+            await self._forwarder.follow()
             await self._consume_app_queue(before.amqp_queue, spec.amqp_queue)
             await self._apply_pause(was_paused=bool(before.paused))
 
@@ -316,70 +233,3 @@ class ChannelWorker:
             await self._broker.publish(names.status_queue(self._channel), status.to_wire())
         except JunebugError:
             self._statuses.receive(status)  # RabbitMQ is away: it need not come by there
-
-    # --- what the worker says of itself -------------------------------------------------------------------------------
-
-    def _tell(
-        self, component: str, status: StatusLevel, type: str, message: str, details: dict[str, Any] | None = None
-    ) -> None:
-        """A status of the worker's own, on change only."""
-        if self._levels.get(component) == (status, type):
-            return
-        self._levels[component] = (status, type)
-        if status != "ok":
-            log.warning("status", component=component, status=status, type=type, reason=message)
-        details, channel = details or {}, self._channel
-        self._statuses.receive(
-            Status(channel_id=channel, component=component, status=status, type=type, message=message, details=details)
-        )
-
-    def _on_broker_state(self, connected: bool, why: str) -> None:
-        if connected:
-            self._tell("amqp", "ok", "connected", "Connected to RabbitMQ")
-        elif self._broker.blocked:
-            self._tell("amqp", "degraded", "blocked", why)
-        else:
-            self._tell("amqp", "down", "connection_lost", why)
-
-    def _on_set_aside(self) -> None:
-        self._tell("set_aside", "degraded", "set_aside", f"Something is with the dead letters, because {WHY}")
-
-    def _on_callbacks(self, failing: dict[str, str]) -> None:
-        """Component `callbacks` is degraded while a destination of the channel fails."""
-        if not failing:
-            self._tell("callbacks", "ok", "working", "The application's URLs and queues take what they are given")
-        else:
-            self._levels.pop("callbacks", None)  # another one fails: that is news too
-            self._tell("callbacks", "degraded", "failing", f"Failing: {', '.join(sorted(failing))}", failing)
-
-    # --- side tasks ---------------------------------------------------------------------------------------------------
-
-    def _go_by_the_clock(self) -> float:
-        """All that nothing but the time is a cause for, by the one timer that a resting channel has. Seconds until the next."""
-        beat()
-        longest = min(LONGEST_TICK, self._settings.worker_timeout / TICKS_IN_TIMEOUT)
-        pause = min(TICK, longest) if self._counts else longest
-        if self._counts and (self._saving_rates is None or self._saving_rates.done()):
-            self._saving_rates = self._life.tasks.own("rates", self._flush_counts())
-        if self._log:
-            self._tell_log(self._log)
-        if time.monotonic() >= self._poll_at:
-            self._look_at_spec.set()
-        return pause
-
-    def _tell_log(self, channel_log: ChannelLog) -> None:
-        if channel_log.trouble:
-            self._tell("log", "degraded", "not_written", f"Log lines are lost: {channel_log.trouble}")
-            log.warning("log lines were lost", lines=channel_log.lost_lines)  # written as soon as any can be
-        elif "log" in self._levels:
-            self._tell("log", "ok", "written", "Log lines are written again")
-
-    async def _flush_counts(self) -> None:
-        counts = self._counts.copy()
-        self._counts.clear()
-        try:
-            await self._stores.rates.add(self._channel, counts, time.time())
-        except StoreUnavailable:
-            self._look_at_spec.set()  # which tells that Redis is away
-            if counts.total() < MAX_UNCOUNTED:
-                self._counts.update(counts)

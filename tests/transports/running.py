@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
+from junebug.config_schema import load_object
 from junebug.errors import NotSent
 from junebug.model.messages import Event, Status, UserMessage
-from junebug.config_schema import load_object
 from junebug.registry import ChannelType
 from junebug.runtime.tasks import TaskOwner
 from junebug.stores.transport import TransportStore

@@ -98,7 +98,7 @@ class Channels:
         """Raises InvalidBody when it is a channel's id, or begins like the names of a channel's queues."""
         parts = (body.get("amqp_queue") or "").split(".")
         begins = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
-        for channel in await self.stores.channels.get_many(filter(names.is_channel_id, begins)):
+        for channel in await self.stores.wanted.get_many(filter(names.is_channel_id, begins)):
             message = f"amqp_queue: {channel} is a channel, and queues of that name are its own; choose another name"
             raise InvalidBody([(message, ["properties", "amqp_queue"])])
 

@@ -21,7 +21,6 @@ from supervisor.options import ProcessGroupConfig
 from supervisor.process import ProcessGroup
 from supervisor.states import ProcessStates
 
-from junebug import names
 from junebug.config.declaration import Settings
 from junebug.model.spec import Launch
 from junebug.supervisor.processes.warm_fork import PIPES, WarmConfig, WarmProcess

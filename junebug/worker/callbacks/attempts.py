@@ -67,7 +67,7 @@ class Attempts:
 
     def target(self, callback: Callback) -> Target | None:
         """Where it is to go now; None when nobody wants it any more."""
-        return target_of(callback, self._context.spec())
+        return target_of(callback, self._context.recipient(callback.destination))
 
     async def read_callbacks(self, deliveries: Sequence[Delivery]) -> list[PendingCallback]:
         """Of a queue of callbacks: those that are still to be made."""
@@ -110,19 +110,20 @@ class Attempts:
 
     async def _call(self, target: Target, pending: PendingCallback) -> Outcome:
         """While RabbitMQ is away, none for a queue is made."""
-        callback, spec = pending.callback, self._context.spec()
+        callback = pending.callback
         if target.routing_key:
             try:
                 await self._context.broker.publish_surely(target.routing_key, (callback.wire,), exchange=names.EXCHANGE)
             except Unroutable as error:
                 return Outcome(False, None, str(error))
             return Outcome(True)
-        body = body_of(pending.content, spec.id)
+        body = body_of(pending.content, self._context.channel_of(pending.content))
         try:
             url = templates.expand(target.url, {**body.get("event_details", {}), **body})
         except ValueError as error:  # as a server would answer to it
             return Outcome(False, URI_TOO_LONG, str(error), is_hopeless=True)
-        secret = spec.callback_secret or self._context.settings.callback_secret
+        recipient = self._context.recipient(callback.destination)
+        secret = (recipient and recipient.callback_secret) or self._context.settings.callback_secret
         return await self._webhook.post(url, body, target.auth_token, id=callback.id, secret=secret)
 
     async def conclude(self, pending: PendingCallback, outcome: Outcome) -> None:

@@ -16,6 +16,7 @@ import structlog
 
 from junebug import names
 from junebug.errors import BrokerUnavailable, StoreUnavailable
+from junebug.model.spec import ChannelSpec
 from junebug.model.urls import origin
 from junebug.runtime.backoff import Backoff
 from junebug.worker.callbacks.attempts import Attempts
@@ -72,6 +73,8 @@ class Dispatcher:
     def _is_current(self, kind: str, destination: str) -> bool:
         """Whether callbacks of this kind may still go there."""
         spec = self._context.spec()
+        if not isinstance(spec, ChannelSpec):
+            return True  # of a router, some destination's: forgotten when it is long ago
         match kind:
             case "mo_url" | "status_url":
                 url = spec.mo_url if kind == "mo_url" else spec.status_url

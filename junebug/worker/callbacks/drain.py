@@ -21,12 +21,14 @@ from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
 from junebug.config.declaration import Settings
 from junebug.errors import QueueBusy
-from junebug.model.spec import ChannelSpec
+from junebug.model.messages import Event, UserMessage
+from junebug.model.routing import RouterSpec
 from junebug.runtime.tasks import TaskOwner
 from junebug.stores import Stores
+from junebug.stores.wanted import Spec
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.dispatcher import Dispatcher
-from junebug.worker.callbacks.forwarder import Forwarder
+from junebug.worker.callbacks.forwarder import Forwarder, Routing
 from junebug.worker.callbacks.source import PendingCallback
 from junebug.worker.callbacks.webhook import Outcome
 from junebug.worker.context import ChannelContext
@@ -42,14 +44,15 @@ STOP_TIMEOUT = 1.0
 PAUSE = 0.1
 
 
-async def drain(settings: Settings, broker: Broker, stores: Stores, spec: ChannelSpec, delayed: Sequence[str]) -> None:
+async def drain(settings: Settings, broker: Broker, stores: Stores, spec: Spec, delayed: Sequence[str]) -> None:
     """`delayed`: names of the channel's retry queues and backlogs; one that is not there is fine.
 
     Raises BrokerUnavailable, StoreUnavailable: what was not done is still there.
     """
     settings = dataclasses.replace(settings, callback_timeout=min(ATTEMPT_TIMEOUT, settings.callback_timeout))
     tasks = TaskOwner()
-    context = ChannelContext(spec.id, settings, broker, stores, lambda: spec, tasks.own)
+    destinations = await stores.routers.destinations(spec.id) if isinstance(spec, RouterSpec) else {}
+    context = ChannelContext(spec.id, settings, broker, stores, lambda: spec, tasks.own, destination=destinations.get)
     work = asyncio.create_task(_Drain(context, delayed).run())
     failure = asyncio.create_task(tasks.failure())
     try:
@@ -62,14 +65,28 @@ async def drain(settings: Settings, broker: Broker, stores: Stores, spec: Channe
         await tasks.end()
 
 
-async def anything_waits(broker: Broker, spec: ChannelSpec, delayed: Sequence[str]) -> bool:
+async def anything_waits(broker: Broker, spec: Spec, delayed: Sequence[str]) -> bool:
     """In any queue that the drain may look at. Raises BrokerUnavailable."""
-    queues = [*outbound_queue.queues_of(spec.id, spec.amqp_queue, spec.priorities), *_callback_queues(spec.id, delayed)]
-    return any((await broker.queue_lengths(queues)).values())
+    outbound = [] if isinstance(spec, RouterSpec) else outbound_queue.queues_of(spec.id, spec.amqp_queue, spec.priorities)
+    return any((await broker.queue_lengths([*outbound, *_callback_queues(spec, delayed)])).values())
 
 
-def _callback_queues(channel: str, delayed: Sequence[str]) -> list[str]:
-    return [names.inbound_queue(channel), names.event_queue(channel), *delayed, names.callback_queue(channel)]
+def _callback_queues(spec: Spec, delayed: Sequence[str]) -> list[str]:
+    """A router's messages and events are in its channel's."""
+    own = [] if isinstance(spec, RouterSpec) else [names.inbound_queue(spec.id), names.event_queue(spec.id)]
+    return [*own, *delayed, names.callback_queue(spec.id)]
+
+
+class _NoChannel:
+    """Routing of a router that is gone: what it has decided is brought to its destinations, no more."""
+
+    channel = ""
+
+    async def route(self, messages: Sequence[UserMessage]) -> list[Sequence[str]]:
+        raise NotImplementedError
+
+    def on_event(self, destination: str, event: Event) -> None:
+        raise NotImplementedError
 
 
 class LastAttempts(Attempts):
@@ -99,18 +116,20 @@ class _Drain:
         self._channel = context.channel
         self._delayed = delayed
         self._broker = context.broker
+        self._is_router = isinstance(context.spec(), RouterSpec)
         self._ends = time.monotonic() + LONGEST
         self._counts: Counter[str] = Counter()
 
     async def run(self) -> None:
-        channel, broker = self._channel, self._broker
+        channel, broker, spec = self._channel, self._broker, self._context.spec()
         named = await self._context.stores.wanted.named_queues()
-        priorities = self._context.spec().priorities
-        own = [queue for queue in names.outbound_queues(channel, priorities).values() if queue not in named]
-        callbacks = [queue for queue in _callback_queues(channel, self._delayed) if queue not in named]
+        queues = names.router_queues(channel) if self._is_router else names.channel_queues(channel, spec.priorities)
+        outbound = {} if self._is_router else names.outbound_queues(channel, spec.priorities)
+        own = [queue for queue in outbound.values() if queue not in named]
+        callbacks = [queue for queue in _callback_queues(spec, self._delayed) if queue not in named]
         shared = await self._shared_queue(named)
         if any((await broker.queue_lengths([*own, *callbacks, *shared])).values()):
-            await broker.declare(names.channel_queues(channel, priorities), remember=False)
+            await broker.declare(queues, remember=False)
             await self._cancel([*own, *shared])
             await self._call_all(callbacks)
         if shared:
@@ -157,7 +176,8 @@ class _Drain:
         attempts.counts = self._counts
         dispatcher = Dispatcher(self._context, attempts)
         existing = [queue for queue, length in (await self._broker.queue_lengths(self._delayed)).items() if length]
-        forwarder = Forwarder(self._context, attempts, dispatcher, Counter(), existing)  # nobody asks for its rates
+        routing: Routing | None = _NoChannel() if self._is_router else None
+        forwarder = Forwarder(self._context, attempts, dispatcher, Counter(), existing, routing)  # nobody asks for its rates
         forwarder.start()
 
         async def are_empty() -> bool:

@@ -19,21 +19,21 @@ from junebug.amqp.broker import Broker
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, StoreUnavailable
 from junebug.logs.setup import setup_process_logging
-from junebug.model.spec import ChannelSpec
 from junebug.runtime.loop import run_async
 from junebug.stores import Stores
+from junebug.stores.wanted import Spec
 from junebug.worker.callbacks import drain as here
 
 CONNECT_TIMEOUT = 5.0
 GATHER = 0.1
 """Seconds that a drain waits for others to share its process."""
 MOST = 16
-_Drain = tuple[ChannelSpec, Sequence[str]]
+_Drain = tuple[Spec, Sequence[str]]
 _UNAVAILABLE: dict[int, type[BrokerUnavailable | StoreUnavailable]] = {3: BrokerUnavailable, 4: StoreUnavailable}
 """Exit code -> what was away."""
 
 
-async def drain(settings: Settings, broker: Broker, stores: Stores, spec: ChannelSpec, delayed: Sequence[str]) -> None:
+async def drain(settings: Settings, broker: Broker, stores: Stores, spec: Spec, delayed: Sequence[str]) -> None:
     """Likewise. A process is started where something waits.
 
     Raises BrokerUnavailable, StoreUnavailable, and RuntimeError when the process dies.

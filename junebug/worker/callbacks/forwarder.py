@@ -11,13 +11,13 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 
 from junebug import names
 from junebug.amqp.frames import Delivery
-from junebug.errors import StoreUnavailable
+from junebug.errors import ChannelNotFound, StoreUnavailable
 from junebug.model import event_batch
 from junebug.model.callbacks import Callback, Destination
 from junebug.model.messages import Event, UserMessage, seconds_of
@@ -25,7 +25,7 @@ from junebug.runtime.backoff import Backoff
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.dispatcher import Dispatcher
 from junebug.worker.callbacks.source import PendingCallback, Source, at_last
-from junebug.worker.callbacks.target import event_callbacks
+from junebug.worker.callbacks.target import destination_of, event_callbacks
 from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("forwarder")
@@ -38,36 +38,64 @@ FIRST_STORE_PAUSE, LONGEST_STORE_PAUSE = 0.5, 2.0
 """Redis is ours and answers at once when it is back: everything waits for it, so nobody waits long."""
 
 R = TypeVar("R")
+_OWN: Sequence[str] = ("",)
+"""Where all messages of a channel go that has no router: to its own application."""
+
+
+class Routing(Protocol):
+    """Who gets a channel's messages and events, where a router decides."""
+
+    channel: str
+    """Whose; "": of none (any more)."""
+
+    async def route(self, messages: Sequence[UserMessage]) -> list[Sequence[str]]:
+        """Of each message the ids of its destinations. Raises StoreUnavailable: it is asked again."""
+
+    def on_event(self, destination: str, event: Event) -> None:
+        """An event of a message that was sent through this destination; "": through none."""
 
 
 class Forwarder:
     """Hands a channel's MO messages and events to its application."""
 
     def __init__(
-        self, context: ChannelContext, attempts: Attempts, dispatcher: Dispatcher, counts: Counter[str], more: Iterable[str] = ()
-    ) -> None:
-        """`counts`: rate label -> messages or events, each once. `more`: other queues that hold callbacks."""
+        self, context: ChannelContext, attempts: Attempts, dispatcher: Dispatcher, counts: Counter[str], more: Iterable[str] = (),
+        routing: Routing | None = None,
+    ) -> None:  # fmt: skip
+        """`counts`: rate label -> messages or events, each once. `more`: other queues that hold callbacks. `routing`: of a
+        router, who gets them.
+        """
         self._context = context
         self._attempts = attempts
         self._dispatcher = dispatcher
         self._counts = counts
         self._callback_queues = (names.callback_queue(context.channel), *more)
+        self._routing = routing
+        self._channel = routing.channel if routing else context.channel
         self._inbound: Source | None = None
+        self._events: Source | None = None
         self._sources: list[Source] = []
 
     def start(self, failing: Container[str] = ()) -> None:
         """`failing`: kinds of destinations that failed when the process before this one ended."""
-        channel, dispatcher, spec = self._context.channel, self._dispatcher, self._context.spec()
+        channel, dispatcher, spec = self._channel, self._dispatcher, self._context.spec()
         source = functools.partial(
             Source, self._context, dispatch=dispatcher.dispatch, prefetch=PREFETCH, on_lost=dispatcher.drop_dead
         )
+        self._sources = [source(queue, self._attempts.read_callbacks) for queue in self._callback_queues]
+        if not self._channel:
+            return
         mo_url = spec.mo_url if "mo_url" in failing and not spec.amqp_queue else None
-        self._inbound = source(names.inbound_queue(channel), self._read_messages, halted=mo_url is not None)
-        if mo_url:
+        self._inbound = source(names.inbound_queue(channel), self._read_messages, halted=bool(mo_url or spec.router))
+        if mo_url and not spec.router:
             dispatcher.find_home("mo_url", mo_url, self._inbound)
-        events = source(names.event_queue(channel), self._read_events)
-        callbacks = (source(queue, self._attempts.read_callbacks) for queue in self._callback_queues)
-        self._sources = [self._inbound, events, *callbacks]
+        self._events = source(names.event_queue(channel), self._read_events, halted=bool(spec.router))
+        self._sources += [self._inbound, self._events]
+
+    async def follow(self) -> None:
+        """The channel's spec changed: what a router is for is left to it."""
+        for source in filter(None, (self._inbound, self._events)):
+            await (source.halt() if self._context.spec().router else source.go_on())
 
     @property
     def in_hand(self) -> int:
@@ -84,37 +112,68 @@ class Forwarder:
 
     async def _read_messages(self, deliveries: Sequence[Delivery]) -> list[PendingCallback]:
         read = await self._attempts.parse(deliveries, UserMessage.from_wire)
-        inbound, channel = self._context.stores.inbound, self._context.channel
+        inbound, channel = self._context.stores.inbound, self._channel
         stored = [(message.message_id, delivery.body) for delivery, message in read]
         await self._until_stored(lambda: inbound.put_all(channel, stored))
+        if self._routing:
+            routes = await self._until_stored(functools.partial(self._routing.route, [message for _, message in read]))
+        else:
+            routes = [_OWN] * len(read)
         found = []
-        for delivery, message in read:
-            spec = self._context.spec()
-            urls: list[tuple[Destination, str | None]] = [("mo_url", spec.mo_url), ("amqp_queue", spec.amqp_queue)]
-            to = [kind for kind, url in urls if url]
-            if not to:
+        for (delivery, message), destinations in zip(read, routes, strict=True):
+            to = [(each, kind) for each in destinations for kind in self._kinds(each)]
+            if not to and not self._routing:
+                if await self._is_routed():
+                    delivery.requeue()
+                    continue
                 log.warning("inbound message dropped: the channel has no destination", message_id=message.message_id)
             finish = self._finish("inbound_message", len(to), delivery.ack)
-            home = self._inbound if len(to) == 1 else None
-            for kind in to:
+            home = self._inbound if len(to) == 1 and not self._routing else None
+            for destination, kind in to:
                 since = seconds_of(message.timestamp)
-                callback = Callback(to=kind, kind="inbound", id=message.message_id, wire=delivery.body, since=since)
+                callback = Callback(
+                    to=kind, kind="inbound", id=message.message_id, wire=delivery.body, since=since, destination=destination
+                )
                 found.append(PendingCallback(callback, message, delivery, finish, home))
         return found
+
+    def _kinds(self, destination: str) -> list[Destination]:
+        """How its application is told of a message."""
+        recipient = self._context.recipient(destination)
+        if recipient is None:
+            return []
+        urls: list[tuple[Destination, str | None]] = [("mo_url", recipient.mo_url), ("amqp_queue", recipient.amqp_queue)]
+        return [kind for kind, url in urls if url]
+
+    async def _is_routed(self) -> bool:
+        """Whether the channel, which has no destination, has become a router's meanwhile: then this is the router's."""
+        try:
+            spec = await self._until_stored(lambda: self._context.stores.channels.get(self._channel))
+        except ChannelNotFound:
+            return False
+        if spec.router:
+            for source in filter(None, (self._inbound, self._events)):
+                self._context.own("halt", source.halt())
+        return bool(spec.router)
 
     # --- events -------------------------------------------------------------------------------------------------------
 
     async def _read_events(self, deliveries: Sequence[Delivery]) -> list[PendingCallback]:
         read = await self._attempts.parse(deliveries, _events)
         events = [each for _, together in read for each in together]
-        outbound, channel = self._context.stores.outbound, self._context.channel
+        outbound, channel = self._context.stores.outbound, self._channel
         targets = iter(await self._until_stored(lambda: outbound.add_events(channel, events)))
         found = []
         told_at = ""
         for delivery, together in read:
             acknowledge = at_last(len(together), delivery.ack)
             for wire, event in together:
-                callbacks = event_callbacks(event, wire, next(targets), self._context.spec().amqp_queue)
+                target = next(targets)
+                destination = destination_of(event, target) if self._routing else ""
+                recipient = self._context.recipient(destination)
+                callbacks = event_callbacks(event, wire, target, recipient.amqp_queue if recipient else None, destination)
+                if self._routing:
+                    self._routing.on_event(destination, event)
                 finish = self._finish(event.api_type, len(callbacks), acknowledge)
                 found += [PendingCallback(callback, event, delivery, finish) for callback in callbacks]
                 if callbacks and event.message_timestamp:

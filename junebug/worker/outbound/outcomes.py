@@ -2,7 +2,7 @@
 
 The sender tells of each message that it begins, and how it ended; the transport's reports come through here, too. A
 message is acknowledged to RabbitMQ when its events are confirmed there. Those that nobody wants to be told of, as the message
-has no event_url and the channel no amqp_queue, are only kept in Redis, for who asks the API.
+has no event_url and the channel no amqp_queue and no router, are only kept in Redis, for who asks the API.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class Outcomes:
         """Those that somebody is to be told of, or of which it is not known; the others are kept in Redis now."""
         now = asyncio.get_running_loop().time()
         quiet = [event for event in events if not event.event_url and event.user_message_id in self._without_url]
-        if not quiet or self._spec().amqp_queue or now < self._store_again_at:
+        if not quiet or self._spec().amqp_queue or self._spec().router or now < self._store_again_at:
             return events
         try:
             targets = await self._store.add_events(self._channel, [(event.to_wire(), event) for event in quiet])

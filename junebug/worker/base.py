@@ -1,0 +1,228 @@
+"""Worker: what a channel's and a router's process have in common: its links, what it says of itself, its clock, and that it is
+seen to live.
+
+Redis or RabbitMQ away: it waits, and says so. A side task that dies ends the process: the supervisor starts it afresh, which is
+better than half of one.
+
+Neighbours: process.py is a channel's, router.py a router's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import structlog
+
+from junebug.amqp.broker import Broker
+from junebug.config.declaration import Settings
+from junebug.errors import StoreUnavailable
+from junebug.logs.channel_log import ChannelLog
+from junebug.logs.redaction import Redactor
+from junebug.logs.setup import setup_channel_logging
+from junebug.model.messages import Status, StatusLevel
+from junebug.model.routing import DestinationSpec
+from junebug.model.spec import Launch
+from junebug.runtime.heartbeat import beat
+from junebug.runtime.loop import call_again, run_async
+from junebug.runtime.service import EXIT_FAILED, ServiceLife
+from junebug.stores import Stores
+from junebug.worker.callbacks.attempts import Attempts
+from junebug.worker.callbacks.dispatcher import Dispatcher
+from junebug.worker.context import ChannelContext
+from junebug.worker.statuses import StatusReceiver
+from junebug.worker.suspects import WHY, Suspects
+
+log = structlog.stdlib.get_logger("worker")
+
+TICK, LONGEST_TICK = 1.0, 2.5
+"""Seconds between two turns of what goes by the clock: while something is counted, and at rest."""
+TICKS_IN_TIMEOUT = 4
+POLL_EVERY = 60
+"""Reconcile intervals after which the spec is read though nobody said that it changed."""
+WAIT_FOR_STORE = 1.0
+MAX_UNCOUNTED = 100_000
+
+R = TypeVar("R")
+
+
+class Worker:
+    """`run` is its life; `_start` and `_shut_down` say what else it is made of."""
+
+    def __init__(
+        self, settings: Settings, id: str, program: str, launch: Launch, redactor: Redactor, log_file: ChannelLog | None
+    ) -> None:
+        self._settings = settings
+        self._id = id
+        self._launch = launch
+        self._redactor = redactor
+        self._log = log_file
+        self._life = ServiceLife()
+        self.stop = self._life.stop
+        """Have `run` end, as SIGTERM does."""
+        self._stores = Stores(settings)
+        self._broker = Broker(settings.amqp, program, self._on_broker_state)
+        own, suspects = self._life.tasks.own, Suspects(self._on_set_aside)
+        self._context = ChannelContext(
+            id, settings, self._broker, self._stores, self._present_spec, own, suspects, self._present_destination
+        )  # fmt: skip
+        self._statuses = StatusReceiver(self._context)
+        self._attempts = Attempts(self._context, self._statuses.is_superseded, self._on_callbacks)
+        self._dispatcher = Dispatcher(self._context, self._attempts)
+        self._counts: Counter[str] = Counter()
+        self._levels: dict[str, tuple[str, str]] = {}
+        self._look_at_spec = asyncio.Event()
+        self._poll_at = math.inf
+        self._saving_rates: asyncio.Task[None] | None = None
+
+    async def run(self) -> int:
+        """Start everything, wait for the end, stop everything in reverse. Returns the exit code."""
+        self._context.suspects.open(self._settings.suspects_path(self._id))
+        self._life.tasks.own("clock", call_again(self._go_by_the_clock))
+        self._life.tasks.own("amqp", self._broker.tasks.failure())
+        self._life.tasks.own("statuses", self._statuses.run())
+        self._broker.start()
+        return await self._life.run(self._start, self._shut_down)
+
+    def _present_spec(self) -> Any:
+        raise NotImplementedError
+
+    def _present_destination(self, destination: str) -> DestinationSpec | None:
+        return None
+
+    async def _start(self) -> int | None:
+        """An exit code ends the worker."""
+        raise NotImplementedError
+
+    async def _shut_down(self) -> None:
+        raise NotImplementedError
+
+    async def _until_read(self, read: Callable[[], Awaitable[R]]) -> R:
+        """What Redis says, however long it is away."""
+        while True:
+            try:
+                return await read()
+            except StoreUnavailable as error:
+                self._tell("redis", "down", "connection_lost", str(error))
+                await asyncio.sleep(WAIT_FOR_STORE)
+
+    def _say_running(self) -> None:
+        self._tell("redis", "ok", "connected", "Connected to Redis")
+        launch = self._launch
+        message = f"Running again (before: {launch.last_exit})" if launch.last_exit else "Running"
+        details = {"pid": os.getpid(), "restarts": launch.restarts, "last_exit": launch.last_exit}
+        log.info("worker running", **details)
+        self._tell("worker", "ok", "running", message, details)
+
+    # --- the spec, live -----------------------------------------------------------------------------------------------
+
+    async def _refresh_spec(self) -> None:
+        raise NotImplementedError
+
+    def _follow_spec(self, changes: AsyncIterator[str]) -> None:
+        self._poll_soon()
+        self._life.tasks.own("spec", self._watch_spec())
+        self._life.tasks.own("changes", self._hear_changes(changes))
+
+    async def _watch_spec(self) -> None:
+        """Apply what changed in the spec: told by a notification, found by the poll."""
+        while True:
+            await self._look_at_spec.wait()
+            self._look_at_spec.clear()
+            self._poll_soon()
+            await self._refresh_spec()
+
+    async def _hear_changes(self, changes: AsyncIterator[str]) -> None:
+        async for _ in changes:
+            self._look_at_spec.set()
+
+    def _poll_soon(self, intervals: float = POLL_EVERY) -> None:
+        """Not all channels at the same moment."""
+        self._poll_at = time.monotonic() + self._settings.reconcile_interval * intervals * random.uniform(0.75, 1.25)
+
+    # --- what the worker says of itself -------------------------------------------------------------------------------
+
+    def _tell(
+        self, component: str, status: StatusLevel, type: str, message: str, details: dict[str, Any] | None = None
+    ) -> None:
+        """A status of the worker's own, on change only."""
+        if self._levels.get(component) == (status, type):
+            return
+        self._levels[component] = (status, type)
+        if status != "ok":
+            log.warning("status", component=component, status=status, type=type, reason=message)
+        details, channel = details or {}, self._id
+        self._statuses.receive(
+            Status(channel_id=channel, component=component, status=status, type=type, message=message, details=details)
+        )
+
+    def _on_broker_state(self, connected: bool, why: str) -> None:
+        if connected:
+            self._tell("amqp", "ok", "connected", "Connected to RabbitMQ")
+        elif self._broker.blocked:
+            self._tell("amqp", "degraded", "blocked", why)
+        else:
+            self._tell("amqp", "down", "connection_lost", why)
+
+    def _on_set_aside(self) -> None:
+        self._tell("set_aside", "degraded", "set_aside", f"Something is with the dead letters, because {WHY}")
+
+    def _on_callbacks(self, failing: dict[str, str]) -> None:
+        """Component `callbacks` is degraded while a destination of the channel fails."""
+        if not failing:
+            self._tell("callbacks", "ok", "working", "The application's URLs and queues take what they are given")
+        else:
+            self._levels.pop("callbacks", None)  # another one fails: that is news too
+            self._tell("callbacks", "degraded", "failing", f"Failing: {', '.join(sorted(failing))}", failing)
+
+    # --- side tasks ---------------------------------------------------------------------------------------------------
+
+    def _go_by_the_clock(self) -> float:
+        """All that nothing but the time is a cause for, by the one timer that a resting channel has. Seconds until the next."""
+        beat()
+        longest = min(LONGEST_TICK, self._settings.worker_timeout / TICKS_IN_TIMEOUT)
+        pause = min(TICK, longest) if self._counts else longest
+        if self._counts and (self._saving_rates is None or self._saving_rates.done()):
+            self._saving_rates = self._life.tasks.own("rates", self._flush_counts())
+        if self._log:
+            self._tell_log(self._log)
+        if time.monotonic() >= self._poll_at:
+            self._look_at_spec.set()
+        return pause
+
+    def _tell_log(self, channel_log: ChannelLog) -> None:
+        if channel_log.trouble:
+            self._tell("log", "degraded", "not_written", f"Log lines are lost: {channel_log.trouble}")
+            log.warning("log lines were lost", lines=channel_log.lost_lines)  # written as soon as any can be
+        elif "log" in self._levels:
+            self._tell("log", "ok", "written", "Log lines are written again")
+
+    async def _flush_counts(self) -> None:
+        counts = self._counts.copy()
+        self._counts.clear()
+        try:
+            await self._stores.rates.add(self._id, counts, time.time())
+        except StoreUnavailable:
+            self._look_at_spec.set()  # which tells that Redis is away
+            if counts.total() < MAX_UNCOUNTED:
+                self._counts.update(counts)
+
+
+def run_worker(settings: Settings, id: str, make: Callable[[Redactor, ChannelLog], Worker]) -> int:
+    """Run it in this process until SIGTERM or SIGINT; blocking. Returns the exit code: 0 = asked to stop."""
+    redactor = Redactor(settings.server_passwords)
+    path, size, files = settings.channel_log_path(id), settings.log_rotate_size, settings.max_log_files
+    log_file = setup_channel_logging(path, id, redactor, rotate_size=size, max_files=files)
+    try:
+        return run_async(make(redactor, log_file).run())
+    except Exception:
+        log.exception("worker failed")
+        return EXIT_FAILED
+    finally:
+        log_file.close()
