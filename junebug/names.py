@@ -146,11 +146,10 @@ def _kept_arguments(channel: str, seconds: float) -> dict[str, object]:
 
 def router_queues(router: str) -> dict[str, dict[str, object]]:
     """The queues that a router has, each with its AMQP arguments; deleted with it. Messages and events come to it by those of
-    its channel; in its outbound queue is what one of its channels could not send, for another one.
+    its channel.
     """
     of_channel = channel_queues(router, ())
-    queues = {queue: of_channel[queue] for queue in (callback_queue(router), status_queue(router), dead_queue(router))}
-    return {outbound_queue(router): {}, **queues}
+    return {queue: of_channel[queue] for queue in (callback_queue(router), status_queue(router), dead_queue(router))}
 
 
 # --- Redis ------------------------------------------------------------------------------------------------------------

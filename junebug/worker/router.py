@@ -104,7 +104,9 @@ class RouterWorker(Worker):
             self._tell("routing", "down", "cannot_start", self._redactor.text(str(error)))
             return EXIT_FAILED
         self._apply(await self._until_read(lambda: self._stores.routers.destinations(self._id)))
-        self._attempts.health.inherit(await self._until_read(lambda: self._stores.statuses.trouble(self._id, "callbacks")))
+        self._attempts.health.inherit(
+            await self._until_read(lambda: self._stores.statuses.trouble(self._id, "callbacks"))
+        )
         self._forwarder.channel = self.channel = self._types.own_channel(spec) or ""
         await self._until_read(self._look_at_channel)
         self._forwarder.start()
@@ -154,7 +156,9 @@ class RouterWorker(Worker):
         """These `destinations` have changed, or are new or gone: in force when this is answered."""
         async with self._refreshing:
             found = await self._stores.routers.some_destinations(self._id, list(map(str, asked["destinations"])))
-            await self._change({id: each for id, each in found.items() if each}, [id for id, each in found.items() if not each])
+            await self._change(
+                {id: each for id, each in found.items() if each}, [id for id, each in found.items() if not each]
+            )
         return {}
 
     async def _refresh_spec(self) -> None:
@@ -186,7 +190,8 @@ class RouterWorker(Worker):
             self._destinations.pop(id, None)
         self._destinations.update(changed)
         self._router.change(self._configs(changed), removed)
-        self._hide_secrets(changed)
+        if any(each.callback_secret or each.mo_url_auth_token for each in changed.values()):
+            self._hide_secrets()
         log.info("destinations changed", changed=sorted(changed)[:MOST_TOLD], removed=sorted(removed)[:MOST_TOLD])
         self._dispatcher.on_changed_spec()
         if self._queues:
@@ -196,13 +201,13 @@ class RouterWorker(Worker):
     def _apply(self, destinations: dict[str, DestinationSpec]) -> None:
         self._destinations = destinations
         self._router.set_all(self._configs(destinations))
-        self._hide_secrets(destinations)
+        self._hide_secrets()
 
     def _configs(self, destinations: Mapping[str, DestinationSpec]) -> dict[str, dict[str, object]]:
         schema = self._types.of_destination(self._spec.type)
         return {id: schema.without_unknown(each.config) for id, each in destinations.items()}
 
-    def _hide_secrets(self, destinations: Mapping[str, DestinationSpec]) -> None:
+    def _hide_secrets(self) -> None:
         """From the log."""
         self._redactor.replace(self._types.secret_values(self._spec, self._destinations.values(), self._settings))
 
@@ -216,7 +221,9 @@ class RouterWorker(Worker):
         if channel.router == self._id:
             self._tell("channel", "ok", "routed", f"Channel {self.channel} is routed")
         else:
-            self._tell("channel", "down", "not_routed", f"Channel {self.channel} is routed by {channel.router or 'nobody'}")
+            self._tell(
+                "channel", "down", "not_routed", f"Channel {self.channel} is routed by {channel.router or 'nobody'}"
+            )
 
     # --- Routing (worker/callbacks/forwarder.py) ----------------------------------------------------------------------
 
@@ -224,13 +231,19 @@ class RouterWorker(Worker):
         """Of each message the ids of its destinations. Raises StoreUnavailable: it is asked again."""
         sessions = {}
         if self._router.keeps_sessions:
-            sessions = await self._stores.routers.sessions(self._id, {_session(each) for each in messages if each.session_event})
+            sessions = await self._stores.routers.sessions(
+                self._id, {_session(each) for each in messages if each.session_event}
+            )
         known: dict[str, list[str]] = dict(sessions)
         changed: dict[str, list[str] | None] = {}
         routes: list[Sequence[str]] = []
         for message in messages:
             session = _session(message) if self._router.keeps_sessions and message.session_event else ""
-            kept = [] if message.session_event == "new" else [id for id in known.get(session, ()) if id in self._destinations]
+            kept = (
+                []
+                if message.session_event == "new"
+                else [id for id in known.get(session, ()) if id in self._destinations]
+            )
             destinations = kept or self._router.route(message)
             routes.append(destinations)
             if session and message.session_event == "close":
@@ -238,7 +251,9 @@ class RouterWorker(Worker):
                 changed[session] = None
             elif session and destinations:
                 known[session] = changed[session] = list(destinations)
-        await self._stores.routers.put_sessions(self._id, changed, int(self._spec.config.get("session_timeout") or SESSION_TIMEOUT))
+        await self._stores.routers.put_sessions(
+            self._id, changed, int(self._spec.config.get("session_timeout") or SESSION_TIMEOUT)
+        )
         for message, destinations in zip(messages, routes, strict=True):
             if destinations:
                 self._of_destinations.update((destination, "inbound_message") for destination in destinations)
@@ -256,7 +271,9 @@ class RouterWorker(Worker):
                 self._of_destinations[destination, "outbound_message"] += 1
 
     def _drop(self, message: UserMessage) -> None:
-        log.warning("inbound message dropped: it is for no destination", message_id=message.message_id, to_addr=message.to_addr)
+        log.warning(
+            "inbound message dropped: it is for no destination", message_id=message.message_id, to_addr=message.to_addr
+        )
         self._counts["dropped_message"] += 1
         self._drops += 1
         self._dropped_at = time.monotonic()
@@ -271,7 +288,9 @@ class RouterWorker(Worker):
         if faults:
             some = dict(sorted(faults.items())[:MOST_TOLD])
             message = f"{len(faults)} destinations cannot be routed to: change their config"
-            self._tell("routing", "degraded", "faulty_destinations", message, {"destinations": some, "dropped": self._drops})
+            self._tell(
+                "routing", "degraded", "faulty_destinations", message, {"destinations": some, "dropped": self._drops}
+            )
         elif self._drops and self._dropped_at + DROPS_FORGOTTEN_AFTER > now:
             if self._drops != self._drops_told:
                 self._levels.pop("routing", None)
