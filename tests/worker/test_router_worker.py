@@ -17,7 +17,8 @@ QUIET = {"mo_url": None}
 
 
 def mo(channel: str, to: str, content: str | None = "hello", **fields: Any) -> UserMessage:
-    return UserMessage(to_addr=to, from_addr=fields.pop("from_addr", "+27820000000"), content=content, transport_name=channel, **fields)
+    sender = fields.pop("from_addr", "+27820000000")
+    return UserMessage(to_addr=to, from_addr=sender, content=content, transport_name=channel, **fields)
 
 
 async def arrives(bench: Bench, *messages: UserMessage) -> None:
@@ -109,7 +110,8 @@ async def test_events_find_to_the_destination_also_after_a_restart(bench: Bench)
     bench.broker.consume(("of-a.event",), lambda each: (queue.put_nowait(each.body), each.ack()), prefetch=10)
 
     async def send(content: str, *, known: bool = True) -> str:
-        message = UserMessage(to_addr="+27", from_addr=None, content=content, transport_name=channel, event_url=app.url("/events"))
+        url = app.url("/events")
+        message = UserMessage(to_addr="+27", from_addr=None, content=content, transport_name=channel, event_url=url)
         message = routed(message, router, "a")
         if known:
             await bench.stores.outbound.put(channel, message.message_id, message.event_url, None, "a")
