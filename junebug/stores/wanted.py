@@ -66,7 +66,8 @@ class WantedStore:
         """Redis was emptied: write back what is still known; what was created since stays as it is. `claims`: routed channel ->
         its router; first, so that no channel takes for its own what is the router's.
         """
-        commands: list[Command] = [("HSETNX", names.ROUTED_CHANNELS, channel, router) for channel, router in (claims or {}).items()]
+        routed = (claims or {}).items()
+        commands: list[Command] = [("HSETNX", names.ROUTED_CHANNELS, channel, router) for channel, router in routed]
         for spec in specs:
             commands += (
                 ("SETNX", names.channel_properties(spec.id), dumps(spec.to_properties())),
