@@ -75,6 +75,7 @@ class Forwarder:
         """Whose queues it takes from; "": of none."""
         self._inbound: Source | None = None
         self._events: Source | None = None
+        self._was_routed = False
         self._sources: list[Source] = []
 
     def start(self, failing: Container[str] = ()) -> None:
@@ -86,6 +87,7 @@ class Forwarder:
         self._sources = [source(queue, self._attempts.read_callbacks) for queue in self._callback_queues]
         if not self.channel:
             return
+        self._was_routed = bool(spec.router)
         mo_url = spec.mo_url if "mo_url" in failing and not spec.amqp_queue else None
         self._inbound = source(names.inbound_queue(channel), self._read_messages, halted=bool(mo_url or spec.router))
         if mo_url and not spec.router:
@@ -95,8 +97,12 @@ class Forwarder:
 
     async def follow(self) -> None:
         """The channel's spec changed: what a router is for is left to it."""
+        is_routed = bool(self._context.spec().router)
+        if is_routed == self._was_routed:
+            return
+        self._was_routed = is_routed
         for source in filter(None, (self._inbound, self._events)):
-            await (source.halt() if self._context.spec().router else source.go_on())
+            await (source.halt() if is_routed else source.go_on())
 
     @property
     def in_hand(self) -> int:
@@ -153,6 +159,7 @@ class Forwarder:
         except ChannelNotFound:
             return False
         if spec.router:
+            self._was_routed = True
             for source in filter(None, (self._inbound, self._events)):
                 self._context.own("halt", source.halt())
         return bool(spec.router)
