@@ -48,8 +48,8 @@ class Routing(Protocol):
     channel: str
     """Whose; "": of none (any more)."""
 
-    async def route(self, messages: Sequence[UserMessage]) -> list[Sequence[str]]:
-        """Of each message the ids of its destinations. Raises StoreUnavailable: it is asked again."""
+    async def route(self, messages: Sequence[UserMessage]) -> list[Sequence[str] | None]:
+        """Of each message the ids of its destinations; None: deciding it failed. Raises StoreUnavailable: it is asked again."""
 
     def on_event(self, destination: str, event: Event) -> None:
         """An event of a message that was sent through this destination; "": through none."""
@@ -125,9 +125,12 @@ class Forwarder:
         if self._routing:
             routes = await self._until_stored(functools.partial(self._routing.route, [message for _, message in read]))
         else:
-            routes = [_OWN] * len(read)
+            routes = list[Sequence[str] | None]([_OWN]) * len(read)
         found = []
         for (delivery, message), destinations in zip(read, routes, strict=True):
+            if destinations is None:
+                await self._context.set_aside(delivery, "the router failed over it: see its log")
+                continue
             to = [(each, kind) for each in destinations for kind in self._kinds(each)]
             if not to and not self._routing:
                 if await self._is_routed():
