@@ -148,7 +148,9 @@ def worker(settings: Settings, channel_id: str) -> int:
         raise StartupError(f"CHANNEL_ID: {channel_id[:100]!r} cannot be a channel's id")
     _check_servers(settings)
     _prepare(settings)
-    return (router_process if kind == names.ROUTER_GROUP else worker_process).run(settings, id, Launch())
+    if kind == names.ROUTER_GROUP:
+        return router_process.run(settings, id, Launch())
+    return worker_process.run(settings, id, Launch())
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
