@@ -39,6 +39,8 @@ class RouterType:
     InvalidRouterConfig."""
     check_destination: str = ""
     """The same of a destination's config; raises InvalidRouterDestinationConfig."""
+    exclusive: str = ""
+    """A function, named likewise, of a destination's config: the texts that no two destinations of a router may share, a set."""
     sends_by: str = ""
     """Of a type that sends through several channels: a function, named likewise, of (config, message, states): the router's
     config, the UserMessage that is to be sent, and channel id -> ChannelState. Returns a Choice. Empty: `config.channel` is the

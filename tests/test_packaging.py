@@ -200,9 +200,9 @@ def test_the_units_are_hardened(installed_units: list[Path]) -> None:
 FLOORS = (
     {"errors", "names", "runtime", "logs"},
     {"model", "config"},
-    {"amqp", "stores", "smpp", "registry", "embedded", "plugin"},
+    {"amqp", "stores", "smpp", "registry", "router_types", "embedded", "plugin"},
     {"door"},
-    {"transports", "plugins"},
+    {"transports", "plugins", "routers"},
     {"api", "worker", "supervisor"},
     {"cli"},
 )
@@ -214,7 +214,7 @@ CLIENT_LIBRARIES = {
     "hiredis": {"stores"},
     "supervisor": {"supervisor"},
     "click": {"cli"},
-    "re2": {"smpp", "transports"},
+    "re2": {"model", "transports", "routers"},
     "slixmpp": {"transports"},
     "irctokens": {"transports"},
     "tweepy": {"transports"},

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from junebug.errors import InvalidChannelConfig, TransportStartError
+from junebug.model.expressions import BadExpression
 from junebug.runtime import backoff
 from junebug.runtime.tls import TlsOptions
 from junebug.smpp import constants as c
@@ -278,5 +279,5 @@ def _data_codings(overrides: Mapping[str, str]) -> dict[int, str]:
 def _receipt_expression(pattern: str | None) -> Callable[[str], receipt_text.Fields] | None:
     try:
         return receipt_text.expression(pattern) if pattern is not None else None
-    except receipt_text.BadExpression as error:
+    except BadExpression as error:
         raise TransportStartError(f"delivery_report_regex: {error}") from None
