@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-from bench import scale, smpp, throughput
+from bench import routing, scale, smpp, throughput
 from bench.junebug import Junebug, Servers
 from bench.load import post_messages
 from bench.scale import CHANNEL_PORTS, create_channels
@@ -135,6 +135,9 @@ async def main(only: list[str], many: int) -> None:
             figures["smpp"] = await asyncio.to_thread(smpp.measure)
             show("SMPP: submit_sm encoded, decoded, on one core", [figures["smpp"]["codec"]])
             show("SMPP: one session to a sink that answers at once", [figures["smpp"]["session"]])
+        if not only or "routing" in only:
+            figures["routing"] = await asyncio.to_thread(routing.measure)
+            show(f"Routers' decisions, {routing.DESTINATIONS} destinations, on one core", figures["routing"])
         if not only or "throughput" in only:
             figures["throughput"] = await throughput.measure(servers)
             show(f"One SMPP channel, {throughput.MESSAGES} messages, CPU us a message", figures["throughput"])
@@ -151,7 +154,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "only", nargs="*", metavar="part",
-        help="channels, restart, messages, smpp, throughput, peers; scale; all but that when none is given",
+        help="channels, restart, messages, smpp, routing, throughput, peers; scale; all but that when none is given",
     )
     parser.add_argument("--channels", type=int, default=1000, metavar="N", help="of `scale` (default: %(default)s)")
     arguments = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Writes what the docs say of settings and channel types from their declarations, so that the two cannot differ.
+"""Writes what the docs say of settings, channel types and router types from their declarations, so that the two cannot differ.
 
-    python docs/generate.py           write docs/configuration.md, channel-types.md, smpp.md, etc/junebug.yaml.example
+    python docs/generate.py           write docs/configuration.md, channel-types.md, routers.md, smpp.md, etc/junebug.yaml.example
     python docs/generate.py --check   write nothing; exit code 1 when one of them is out of date
 
 In the pages only the part between `<!-- generated: NAME -->` and `<!-- end -->` is generated. The sources are
-junebug.config.load.OPTIONS, the config schema of each type that setup.cfg names, and the parser of junebug-smsc.
+junebug.config.load.OPTIONS, the config schemas of each type that setup.cfg names, and the parser of junebug-smsc.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from junebug import registry, router_types  # noqa: E402
 from junebug.config.declaration import OPTIONS, Option  # noqa: E402
 from junebug.config_schema import load_object  # noqa: E402
-from junebug.registry import ENTRY_POINT_GROUP, ChannelType  # noqa: E402
+from junebug.registry import ChannelType  # noqa: E402
 from junebug.smpp.simulator import command  # noqa: E402
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 CHANNEL_TYPES = ROOT / "docs" / "channel-types.md"
+ROUTERS = ROOT / "docs" / "routers.md"
 SMPP = ROOT / "docs" / "smpp.md"
 EXAMPLE = ROOT / "etc" / "junebug.yaml.example"
 
@@ -59,6 +61,7 @@ def generated() -> dict[Path, str]:
     return {
         CONFIGURATION: _filled(CONFIGURATION, {"settings": _settings_table()}.__getitem__),
         CHANNEL_TYPES: _filled(CHANNEL_TYPES, types.__getitem__),
+        ROUTERS: _filled(ROUTERS, _router_tables().__getitem__),
         SMPP: _filled(SMPP, {"command:junebug-smsc": _command_table(command.argument_parser())}.__getitem__),
         EXAMPLE: "\n".join([_EXAMPLE_INTRODUCTION, *_example_lines()]) + "\n",
     }
@@ -66,9 +69,13 @@ def generated() -> dict[Path, str]:
 
 def channel_types() -> list[ChannelType]:
     """The types that setup.cfg declares, whether this Junebug is installed or not."""
+    return _declared(registry.ENTRY_POINT_GROUP)
+
+
+def _declared(group: str) -> list[Any]:
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg")
-    lines = setup["options.entry_points"][ENTRY_POINT_GROUP].split("\n")
+    lines = setup["options.entry_points"][group].split("\n")
     paths = [line.partition("=")[2].strip() for line in lines if line.strip()]
     return [load_object(path, "setup.cfg") for path in paths]
 
@@ -119,8 +126,20 @@ def _yaml(value: Any) -> str:
 
 
 def _type_table(channel_type: ChannelType) -> str:
-    schema = channel_type.config_schema
-    options = _option_rows(schema.get("properties", {}), schema.get("required", ()), channel_type.secrets)
+    return _schema_table(channel_type.config_schema, channel_type.secrets)
+
+
+def _router_tables() -> dict[str, str]:
+    """Of each router type, what a router's config may be, and a destination's."""
+    found = {}
+    for each in _declared(router_types.ENTRY_POINT_GROUP):
+        found[f"router:{each.name}"] = _schema_table(each.config_schema, each.secrets)
+        found[f"destination:{each.name}"] = _schema_table(each.destination_schema, each.destination_secrets)
+    return found
+
+
+def _schema_table(schema: Mapping[str, Any], secrets: Container[str]) -> str:
+    options = _option_rows(schema.get("properties", {}), schema.get("required", ()), secrets)
     return _table([("Option", "Type", "Default", "What it is"), *options])
 
 
@@ -133,6 +152,8 @@ def _option_rows(
         kind = _kind(schema) + (", secret" if path in secrets else "")
         default = _code(schema["default"]) if "default" in schema else "required" if name in required else ""
         yield f"`{path}`", kind, default, schema.get("description", "")
+        if "items" in schema:
+            path, schema = f"{path}[]", schema["items"]
         nested = schema.get("properties", {})
         if not nested.keys() <= options.keys():
             yield from _option_rows(nested, schema.get("required", ()), secrets, f"{path}.")

@@ -33,10 +33,12 @@ from junebug.logs.files import trouble_in
 from junebug.logs.setup import escape_controls, logging_disabled, silence_libraries
 from junebug.model.spec import Launch
 from junebug.registry import Registry
+from junebug.router_types import RouterTypes
 from junebug.runtime.title import hide_secrets
 from junebug.stores import client as stores
 from junebug.supervisor import daemon
 from junebug.worker import process as worker_process
+from junebug.worker import router as router_process
 from junebug.worker.callbacks.drain_process import drain
 from junebug.worker.callbacks.http_client import tls_context
 
@@ -158,6 +160,7 @@ def _supervise(
     door = bind_door(settings) if channels else []
     programs = daemon.Programs(
         run_channel=worker_process.run if channels else None,
+        run_router=router_process.run if channels else None,
         run_api=(lambda settings, number: api_app.run(settings, sockets, f"api:{number}")) if sockets else None,
         run_door=(lambda settings: door_process.run(settings, door)) if door else None,
         drain=drain,
@@ -195,6 +198,7 @@ def _raise_descriptor_limit() -> None:
 def _check_classes(settings: Settings) -> None:
     """The classes that the settings name can be loaded, or ConfigError."""
     Registry.from_settings(settings.channels, settings.replace_channels)
+    RouterTypes.from_settings(settings.routers, settings.replace_routers)
     for number, plugin in enumerate(settings.plugins):
         load_object(plugin["type"], f"plugins[{number}].type")
 

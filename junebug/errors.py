@@ -91,7 +91,7 @@ class InvalidBody(ApiUsageError):
         return [{"type": "invalid_body", "message": message, "schema_path": path} for message, path in self.problems]
 
 
-class InvalidConfig(JunebugError, status=400, description="invalid config"):
+class InvalidConfig(JunebugError):
     """A `config` that its type's schema refuses; each entry names the field (spec 1.10.6)."""
 
     def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
@@ -104,9 +104,9 @@ class InvalidConfig(JunebugError, status=400, description="invalid config"):
         return [{"type": name, "message": f"{field}: {message}", "field": field} for field, message in self.problems]
 
 
-class InvalidChannelConfig(InvalidConfig, description="invalid channel config"): ...
-class InvalidRouterConfig(InvalidConfig, description="invalid router config"): ...
-class InvalidRouterDestinationConfig(InvalidConfig, description="invalid router destination config"): ...
+class InvalidChannelConfig(InvalidConfig, status=400, description="invalid channel config"): ...
+class InvalidRouterConfig(InvalidConfig, status=400, description="invalid router config"): ...
+class InvalidRouterDestinationConfig(InvalidConfig, status=400, description="invalid router destination config"): ...
 
 
 # --- what stands behind us and may be away ---------------------------------------------------------------------------

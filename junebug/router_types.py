@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from junebug.config_schema import ConfigSchema, installed, load_object
+from junebug.config.declaration import Settings
+from junebug.config_schema import ConfigSchema, installed, load_object, texts_of
 from junebug.errors import ConfigError, InvalidRouterConfig, InvalidRouterDestinationConfig, InvalidRouterType
-from junebug.model.routing import RouterSpec
+from junebug.model.routing import DestinationSpec, RouterSpec
 from junebug.routers.base import Router
 
 ENTRY_POINT_GROUP = "junebug.router_types"
@@ -106,6 +107,16 @@ class RouterTypes:
         """The channel whose messages and events are this router's alone; None where it has none."""
         known = self._types.get(spec.type)
         return None if known is None or known.sends_by else next(iter(known.channels_of(spec.config)), None)
+
+    def secret_values(self, spec: RouterSpec, destinations: Iterable[DestinationSpec], settings: Settings) -> list[str]:
+        """The secrets of a router and its destinations, for its log, which must mask them wherever they turn up."""
+        found: list[Any] = [settings.callback_secret, *settings.server_passwords]
+        known = spec.type in self._types
+        found += self._routers[spec.type].secret_values(spec.config) if known else []
+        for each in destinations:
+            found += (each.callback_secret, each.mo_url_auth_token)
+            found += self._destinations[spec.type].secret_values(each.config) if known else ()
+        return texts_of(found)
 
     def load_router(self, spec: RouterSpec) -> Router:
         """The router's decisions: only in the process that runs it."""

@@ -21,7 +21,8 @@ from junebug.config.declaration import OPTIONS, Settings
 from junebug.config.load import load
 from junebug.plugins.nginx.plugin import Options
 from junebug.registry import ChannelType, Registry
-from tests.test_packaging import ROOT, declared_channel_types
+from junebug.router_types import RouterType, RouterTypes
+from tests.test_packaging import ROOT, declared_channel_types, declared_router_types
 
 PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("README.md")])
 CHANNEL_TYPES_PAGE = (ROOT / "docs" / "channel-types.md").read_text()
@@ -209,3 +210,29 @@ def test_every_error_that_can_be_answered_is_documented_and_no_other() -> None:
     assert answered_errors() - documented == set()
     phrases = {status.phrase for status in HTTPStatus}
     assert {kind for _, kind in documented - answered_errors()} <= phrases
+
+
+# --- routers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("router_type", declared_router_types(), ids=lambda each: each.name)
+def test_a_router_type_has_its_section_whose_examples_are_valid(router_type: RouterType) -> None:
+    _, heading, rest = (ROOT / "docs" / "routers.md").read_text().partition(f"\n## {router_type.name}\n")
+    assert heading, f"docs/routers.md has no section {router_type.name}"
+    section = rest.partition("\n## ")[0]
+    types = RouterTypes([router_type])
+    examples = [json.loads(text) for language, text in _FENCE.findall(section) if language == "json"]
+    routers = [each for each in examples if "type" in each]
+    destinations = [each for each in examples if "type" not in each]
+    assert routers
+    assert destinations or router_type.sends_by
+    for example in routers:
+        assert example["type"] == router_type.name
+        types.of_router(router_type.name).validate(example["config"])
+    for example in destinations:
+        types.of_destination(router_type.name).validate(example["config"])
+    for kind, schema in (("router", router_type.config_schema), ("destination", router_type.destination_schema)):
+        for name, option in schema.get("properties", {}).items():
+            assert f"<!-- generated: {kind}:{router_type.name} -->" in section
+            assert f"| `{name}` |" in section
+            assert option.get("description"), f"{router_type.name}.{name} says nothing of itself"

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from junebug import router_types
 from junebug.config_schema import load_object
 from junebug.registry import ENTRY_POINT_GROUP, ChannelType
+from junebug.router_types import RouterType
 
 ROOT = Path(__file__).resolve().parent.parent
 UNITS = sorted(ROOT.glob("etc/*.service"))
@@ -41,6 +43,10 @@ def entry_points(group: str) -> dict[str, str]:
 
 def declared_channel_types() -> list[ChannelType]:
     return [load_object(path, name) for name, path in entry_points(ENTRY_POINT_GROUP).items()]
+
+
+def declared_router_types() -> list[RouterType]:
+    return [load_object(path, name) for name, path in entry_points(router_types.ENTRY_POINT_GROUP).items()]
 
 
 def distribution(requirement: str) -> str:
@@ -99,6 +105,20 @@ def test_channel_types_are_declared_under_their_own_names() -> None:
 def test_each_channel_type_folder_is_declared() -> None:
     folders = {path.parent.name for path in ROOT.glob("junebug/transports/*/transport.py")} - {"http_rpc"}
     assert folders == set(entry_points(ENTRY_POINT_GROUP))
+
+
+def test_each_router_type_folder_is_declared_under_its_name() -> None:
+    declared = [*entry_points(router_types.ENTRY_POINT_GROUP)]
+    assert [each.name for each in declared_router_types()] == declared
+    assert {path.parent.name for path in ROOT.glob("junebug/routers/*/router.py")} == {*declared}
+
+
+def test_what_the_api_loads_of_router_types_as_it_starts_reaches_no_re2() -> None:
+    """By their entry points: it comes with the check of the first expression."""
+    light = {path.partition(":")[0] for path in entry_points(router_types.ENTRY_POINT_GROUP).values()}
+    importers = {importer for importer, imported in imports() if imported == "re2"}
+    assert "junebug.model.expressions" in importers
+    assert reach(light) & importers == set()
 
 
 def test_the_version_stands_in_one_place() -> None:
@@ -200,9 +220,9 @@ def test_the_units_are_hardened(installed_units: list[Path]) -> None:
 FLOORS = (
     {"errors", "names", "runtime", "logs"},
     {"model", "config"},
-    {"amqp", "stores", "smpp", "registry", "router_types", "embedded", "plugin"},
+    {"amqp", "stores", "smpp", "config_schema", "registry", "router_types", "routers", "embedded", "plugin"},
     {"door"},
-    {"transports", "plugins", "routers"},
+    {"transports", "plugins"},
     {"api", "worker", "supervisor"},
     {"cli"},
 )

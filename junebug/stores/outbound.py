@@ -54,8 +54,26 @@ class OutboundStore:
     async def put_many(self, channel: str, messages: Sequence[UserMessage]) -> None:
         """The same for several, in one command with one reply."""
         keys = [names.outbound_message(channel, message.message_id) for message in messages]
-        given = [part for each in messages for part in (each.message_id, each.event_url or "", each.event_auth_token or "")]
+        given = [
+            part for each in messages for part in (each.message_id, each.event_url or "", each.event_auth_token or "")
+        ]
         await self._redis.make(channel, self._ttl, keys, ("EVAL", _PUT_MANY, len(keys), *keys, self._ttl, *given))
+
+    async def move(self, router: str, channel: str, messages: Sequence[UserMessage]) -> None:
+        """A router's messages are about to leave by this channel, though they were put for another one."""
+        commands: list[Command] = []
+        keys = []
+        for each in messages:
+            own, note = (
+                names.outbound_message(channel, each.message_id),
+                names.outbound_message(router, each.message_id),
+            )
+            destination = str(each.routing_metadata.get("destination") or "")
+            fields = outbound_fields(each.message_id, each.event_url, each.event_auth_token, destination)
+            commands += (("HSET", own, *fields), ("EXPIRE", own, self._ttl), ("HSET", note, "channel", channel),
+                         ("EXPIRE", note, self._ttl))  # fmt: skip
+            keys.append(own)
+        await self._redis.make(channel, self._ttl, keys, *commands)
 
     async def add_events(self, channel: str, events: Sequence[tuple[bytes, Event]]) -> list[EventTarget]:
         """Keep events, as they stand on the wire (a repeat of one changes nothing); where each goes.

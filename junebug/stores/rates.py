@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from junebug import names
-from junebug.stores.client import RedisClient
+from junebug.stores.client import Command, RedisClient
 
 RATES = ("inbound_message", "outbound_message", "submitted", "rejected", "delivery_succeeded", "delivery_failed",
          "delivery_pending", "dropped_message")  # fmt: skip
@@ -29,6 +29,17 @@ class RateStore:
                 *(("HINCRBY", key, label, count) for label, count in counts.items()),
                 ("EXPIRE", key, int(self._window * KEPT_WINDOWS) + 1),
             )
+
+    async def add_many(self, counted: Mapping[str, Mapping[str, int]], now: float) -> None:
+        """The same of several, by their ids, in one round trip."""
+        bucket = self._bucket(now)
+        commands: list[Command] = []
+        for id, counts in counted.items():
+            key = names.rate_bucket(id, bucket)
+            commands += (("HINCRBY", key, label, count) for label, count in counts.items())
+            commands.append(("EXPIRE", key, int(self._window * KEPT_WINDOWS) + 1))
+        if commands:
+            await self._redis.run(*commands)
 
     async def rates(self, channel: str, now: float | None = None) -> dict[str, float]:
         """Each of RATES -> per second."""

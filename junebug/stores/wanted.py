@@ -62,11 +62,12 @@ class WantedStore:
                 named += [each.amqp_queue for each in destination_specs(found).values()]
         return {queue for each in named if each for queue in names.application_queues(each)}
 
-    async def restore(self, specs: Iterable[Spec], claims: Mapping[str, str]) -> None:
+    async def restore(self, specs: Iterable[Spec], claims: Mapping[str, str] | None = None) -> None:
         """Redis was emptied: write back what is still known; what was created since stays as it is. `claims`: routed channel ->
         its router; first, so that no channel takes for its own what is the router's.
         """
-        commands: list[Command] = [("HSETNX", names.ROUTED_CHANNELS, channel, router) for channel, router in claims.items()]
+        routed = (claims or {}).items()
+        commands: list[Command] = [("HSETNX", names.ROUTED_CHANNELS, channel, router) for channel, router in routed]
         for spec in specs:
             commands += (
                 ("SETNX", names.channel_properties(spec.id), dumps(spec.to_properties())),

@@ -70,8 +70,8 @@ def plan(
     deleted: Collection[str],
     running: Mapping[str, Running],
     known_types: Collection[str],
-    router_types: Collection[str],
     seen: Collection[str],
+    router_types: Collection[str] = (),
 ) -> Plan:
     """Compare. `seen`: channels that were wanted at an earlier look.
 

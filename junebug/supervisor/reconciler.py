@@ -168,7 +168,7 @@ class Reconciler:
         except StoreUnavailable as error:
             return self._trouble("redis", error)  # nothing is started or stopped; what happens is told later
         seen = self._specs.keys() | {*self._plan.remove}
-        plan = reconcile.plan(wanted, deleted, running, self._types, self._router_types.names(), seen)
+        plan = reconcile.plan(wanted, deleted, running, self._types, seen, self._router_types.names())
         self._specs = wanted
         await self._tell(running, plan)
         self._tell_plugins(running, plan)

@@ -16,7 +16,10 @@ import orjson
 from junebug import names
 from junebug.amqp.outbound_queue import cancel_all, list_queued, queues_of
 from junebug.amqp.rpc import Answer, Answers, Arguments
+from junebug.model.routing import ChannelState
+from junebug.router_types import RouterTypes
 from junebug.worker.context import ChannelContext
+from junebug.worker.failover import move
 from junebug.worker.outbound.sender import BROWSING, CANCELLING, Sender
 
 CANCEL_TIMEOUT = 30.0
@@ -31,7 +34,13 @@ class Commands:
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def answers(self) -> Answers:
-        return {"look": self._look, "list": self._list, "cancel": self._cancel, "cancel_all": self._cancel_all}
+        return {
+            "look": self._look,
+            "list": self._list,
+            "cancel": self._cancel,
+            "cancel_all": self._cancel_all,
+            "move": self._move,
+        }
 
     async def _look(self, _: Arguments) -> Answer:
         return {
@@ -46,7 +55,9 @@ class Commands:
         async with self.one_at_a_time, self.sender.holding(BROWSING):
             queues, offset, limit = queues_of(spec.id, spec.amqp_queue), int(asked["offset"]), int(asked["limit"])
             in_hand, cancelled = self.sender.in_hand(), self.sender.cancellations
-            found = await list_queued(self.context.broker, spec.id, queues, offset, limit, in_hand=in_hand, cancelled=cancelled)
+            found = await list_queued(
+                self.context.broker, spec.id, queues, offset, limit, in_hand=in_hand, cancelled=cancelled
+            )
         return {"messages": [{"priority": each.priority, "message": orjson.Fragment(each.to_wire())} for each in found]}
 
     async def _cancel(self, asked: Arguments) -> Answer:
@@ -57,6 +68,15 @@ class Commands:
         async with self.one_at_a_time, self.sender.holding(CANCELLING):
             done = await cancel_all(self.context.broker, spec.id, queues_of(spec.id, spec.amqp_queue), CANCEL_TIMEOUT)
         return {**asdict(done), "sending": self.sender.sending().total()}
+
+    async def _move(self, asked: Arguments) -> Answer:
+        """What a router gave us goes by another channel."""
+        settings, stores = self.context.settings, self.context.stores
+        types = RouterTypes.from_settings(settings.routers, settings.replace_routers)
+        states = {id: ChannelState(**state) for id, state in asked["states"].items()}
+        async with self.one_at_a_time, self.sender.holding(CANCELLING):
+            spec = await stores.routers.get(str(asked["router"]))
+            return {"moved": await move(self.context.broker, stores, types, spec, self.context.channel, states)}
 
 
 def _by_priority(counted: Counter[int]) -> dict[str, int]:

@@ -21,7 +21,7 @@ from junebug.errors import ChannelChanged, ChannelNotFound, StartupError, StoreU
 from junebug.model.messages import Event, Status, UserMessage
 from junebug.model.spec import ChannelSpec
 from junebug.runtime.loop import run_async
-from junebug.stores import Stores, channels, client
+from junebug.stores import Stores, channels, client, specs
 from junebug.stores.outbound import EventTarget
 from junebug.stores.rates import RATES, RateStore
 from junebug.stores.statuses import ORPHAN_TTL
@@ -67,7 +67,7 @@ async def test_what_an_older_junebug_wrote_is_read(store: Stores) -> None:
 
 @pytest.mark.parametrize("stored", ["{", "[]", "5", '{"config": 5}'])
 def test_a_spec_that_cannot_be_read_has_no_type(stored: str) -> None:
-    found = channels._spec("c", stored, None)
+    found = channels.channel_spec("c", stored, None)
     assert (found.type, found.config) == ("", {})
 
 
@@ -105,7 +105,7 @@ async def test_a_deleted_channel_leaves_nothing_but_its_cleaning_up(store: Store
     assert left
     assert left.to_properties() == spec("gone*").to_properties()
     (ttl,) = await store._redis.run(("TTL", names.deleted_properties("gone*")))
-    assert 0 < ttl <= channels.DELETED_TTL
+    assert 0 < ttl <= specs.DELETED_TTL
     await store.wanted.forget("gone*")
     assert await store.wanted.deleted_spec("gone*") is None
     assert await store.wanted.deleted() == []
@@ -384,7 +384,7 @@ def test_a_link_that_is_reset_is_a_redis_that_is_away_and_nothing_else(
     redis_settings: RedisSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On our event loop: uvloop answers a write on such a link with RuntimeError, of which workers died."""
-    monkeypatch.setattr(channels, "SUBSCRIBE_PAUSES", (0.001, 0.001))
+    monkeypatch.setattr(specs, "SUBSCRIBE_PAUSES", (0.001, 0.001))
 
     async def scenario() -> set[str]:
         proxy = ResettingProxy(redis_settings)

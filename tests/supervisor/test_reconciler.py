@@ -129,7 +129,7 @@ async def test_a_deleted_channel_leaves_nothing(house: House, settings: Settings
         await house.gone("a")
 
         async def is_forgotten() -> bool:
-            return not await house.wanted.deleted()
+            return not await house.stores.wanted.deleted()
 
         await eventually(is_forgotten)
         assert not is_alive(pid)
@@ -155,7 +155,7 @@ async def test_a_long_drain_keeps_nobody_waiting(house: House) -> None:
     await house.channels.delete("b")
 
     async def deleted() -> list[str]:
-        return await house.wanted.deleted()
+        return await house.stores.wanted.deleted()
 
     await eventually(lambda: _is(deleted(), ["slow"]))
     (house.fake.data_dir / "go").touch()
@@ -175,14 +175,14 @@ async def test_an_interrupted_drain_is_made_again(house: House) -> None:
     os.kill(house.reconciler(), signal.SIGKILL)
     await eventually(lambda: asyncio.to_thread(lambda: len(house.fake.drains()) == 2))
     (house.fake.data_dir / "go").touch()
-    await eventually(lambda: _is(house.wanted.deleted(), []))
+    await eventually(lambda: _is(house.stores.wanted.deleted(), []))
 
 
 async def test_a_fault_in_a_drain_keeps_no_channel(house: House) -> None:
     await house.create("crash")
     await house.told("crash", "backoff")
     await house.channels.delete("crash")
-    await eventually(lambda: _is(house.wanted.deleted(), []))
+    await eventually(lambda: _is(house.stores.wanted.deleted(), []))
     assert "a fault in the drain" in house.fake.out()
 
 
@@ -192,7 +192,7 @@ async def test_a_channel_deleted_while_no_supervisor_ran_is_drained(house: House
     await asyncio.to_thread(house.fake.terminate)
     await house.channels.delete("a")
     await asyncio.to_thread(house.fake.start)
-    await eventually(lambda: _is(house.wanted.deleted(), []))
+    await eventually(lambda: _is(house.stores.wanted.deleted(), []))
     assert [each["label"] for each in house.fake.drains()] == ["kept"]
 
 
@@ -273,7 +273,7 @@ async def test_logs_of_deleted_channels_are_removed_in_time(settings: Settings, 
         await house.channels.delete("a")
 
         async def is_forgotten() -> bool:
-            return "a" not in await house.wanted.deleted()
+            return "a" not in await house.stores.wanted.deleted()
 
         await eventually(is_forgotten)
         if is_kept:

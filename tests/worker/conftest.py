@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +17,17 @@ from aiohttp.test_utils import TestServer
 
 from junebug import names
 from junebug.amqp.broker import Broker
+from junebug.amqp.rpc import RpcClient
 from junebug.config.declaration import Settings
 from junebug.logs.redaction import Redactor
 from junebug.model.messages import UserMessage
+from junebug.model.routing import DestinationSpec, RouterSpec
 from junebug.model.spec import ChannelSpec, Launch
 from junebug.stores import Stores
+from junebug.worker.base import Worker
 from junebug.worker.callbacks import delay_queues
 from junebug.worker.process import ChannelWorker
+from junebug.worker.router import RouterWorker
 from tests.polling import DEADLINE, eventually
 
 
@@ -81,7 +86,14 @@ class Bench:
     broker: Broker
     app: Application
     workers: dict[str, asyncio.Task[int]]
-    _workers: dict[str, ChannelWorker]
+    _workers: dict[str, Worker]
+
+    @functools.cached_property
+    def asking(self) -> RpcClient:
+        """As the API asks."""
+        client = RpcClient(self.broker)
+        client.start()
+        return client
 
     async def channel(self, type: str, config: dict[str, Any], **properties: Any) -> str:
         """A new channel whose worker has started."""
@@ -97,6 +109,21 @@ class Bench:
         worker = ChannelWorker(self.settings, channel, launch, Redactor())
         self._workers[channel] = worker
         self.workers[channel] = asyncio.create_task(worker.run())
+
+    async def router(self, type: str, config: dict[str, Any], destinations: Mapping[str, dict[str, Any]] | None = None) -> str:
+        """A new router whose process has started. `destinations`: id -> properties."""
+        router = str(uuid.uuid4())
+        spec = RouterSpec.from_properties(router, {"type": type, "config": config})
+        await self.stores.routers.create(spec, config.get("channel"))
+        for id, properties in (destinations or {}).items():
+            await self.stores.routers.put_destination(router, None, DestinationSpec.from_properties(id, properties), ())
+        self.start_router(router)
+        return router
+
+    def start_router(self, router: str, launch: Launch = Launch()) -> None:  # noqa: B008 - frozen
+        worker = RouterWorker(self.settings, router, launch, Redactor())
+        self._workers[router] = worker
+        self.workers[router] = asyncio.create_task(worker.run())
 
     async def running(self, channel: str) -> None:
         async def up() -> bool:
@@ -136,6 +163,8 @@ async def bench(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     for channel, task in bench.workers.items():
         if not task.done():
             await bench.stop(channel)
+    if "asking" in vars(bench):
+        await bench.asking.stop()
     await broker.close()  # its queues end with the server: deleting them costs as much
     await stores.close()
     await app.stop()

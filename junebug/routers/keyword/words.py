@@ -12,7 +12,6 @@ LOOKED_AT: Final = 300
 """Characters of a content. A keyword has 50 at the most."""
 
 _SEEN: Final = {
-    0x200B: " ",  # zero-width space: there where a word ends
     0x60: "'",  # accents that stand for quotation marks: NFKC would make a blank of the acute one
     0xB4: "'",
     0x131: "i",  # dotless: what Turkish phones make of I, as they make a dotted capital of i (_folded)

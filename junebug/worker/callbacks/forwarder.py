@@ -71,19 +71,20 @@ class Forwarder:
         self._counts = counts
         self._callback_queues = (names.callback_queue(context.channel), *more)
         self._routing = routing
-        self._channel = routing.channel if routing else context.channel
+        self.channel = routing.channel if routing else context.channel
+        """Whose queues it takes from; "": of none."""
         self._inbound: Source | None = None
         self._events: Source | None = None
         self._sources: list[Source] = []
 
     def start(self, failing: Container[str] = ()) -> None:
         """`failing`: kinds of destinations that failed when the process before this one ended."""
-        channel, dispatcher, spec = self._channel, self._dispatcher, self._context.spec()
+        channel, dispatcher, spec = self.channel, self._dispatcher, self._context.spec()
         source = functools.partial(
             Source, self._context, dispatch=dispatcher.dispatch, prefetch=PREFETCH, on_lost=dispatcher.drop_dead
         )
         self._sources = [source(queue, self._attempts.read_callbacks) for queue in self._callback_queues]
-        if not self._channel:
+        if not self.channel:
             return
         mo_url = spec.mo_url if "mo_url" in failing and not spec.amqp_queue else None
         self._inbound = source(names.inbound_queue(channel), self._read_messages, halted=bool(mo_url or spec.router))
@@ -112,7 +113,7 @@ class Forwarder:
 
     async def _read_messages(self, deliveries: Sequence[Delivery]) -> list[PendingCallback]:
         read = await self._attempts.parse(deliveries, UserMessage.from_wire)
-        inbound, channel = self._context.stores.inbound, self._channel
+        inbound, channel = self._context.stores.inbound, self.channel
         stored = [(message.message_id, delivery.body) for delivery, message in read]
         await self._until_stored(lambda: inbound.put_all(channel, stored))
         if self._routing:
@@ -148,7 +149,7 @@ class Forwarder:
     async def _is_routed(self) -> bool:
         """Whether the channel, which has no destination, has become a router's meanwhile: then this is the router's."""
         try:
-            spec = await self._until_stored(lambda: self._context.stores.channels.get(self._channel))
+            spec = await self._until_stored(lambda: self._context.stores.channels.get(self.channel))
         except ChannelNotFound:
             return False
         if spec.router:
@@ -161,7 +162,7 @@ class Forwarder:
     async def _read_events(self, deliveries: Sequence[Delivery]) -> list[PendingCallback]:
         read = await self._attempts.parse(deliveries, _events)
         events = [each for _, together in read for each in together]
-        outbound, channel = self._context.stores.outbound, self._channel
+        outbound, channel = self._context.stores.outbound, self.channel
         targets = iter(await self._until_stored(lambda: outbound.add_events(channel, events)))
         found = []
         told_at = ""

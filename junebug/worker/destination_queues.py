@@ -1,0 +1,95 @@
+"""What a router's destinations send over RabbitMQ: `{amqp_queue}.outbound` of each -> the channel's outbound queue (COMPAT §3).
+
+Neighbours: router.py says which destinations there are. A message is acknowledged when RabbitMQ holds it in the channel's queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+
+import structlog
+from msgspec.structs import replace
+
+from junebug import names
+from junebug.amqp.consumer import Consumer
+from junebug.amqp.dead_letters import bury_unreadable
+from junebug.amqp.frames import Delivery
+from junebug.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable, Unroutable
+from junebug.model.messages import UserMessage
+from junebug.model.routing import DestinationSpec, routed
+from junebug.worker.context import ChannelContext
+
+log = structlog.stdlib.get_logger("router")
+
+PREFETCH = 50
+PAUSE = 2.0
+"""Seconds until what could not be passed on is tried again."""
+
+
+class DestinationQueues:
+    def __init__(self, context: ChannelContext, channel: str) -> None:
+        """`channel`: by which it is sent."""
+        self._context = context
+        self._channel = channel
+        self._consumers: dict[str, Consumer] = {}
+        self._owners: dict[str, str] = {}
+        """Queue -> the destination whose it is."""
+
+    async def follow(self, destinations: Mapping[str, DestinationSpec]) -> None:
+        """Consume the queues of these, and no others."""
+        named = sorted((id, each.amqp_queue) for id, each in destinations.items() if each.amqp_queue)
+        self._owners = {names.outbound_queue(name): id for id, name in reversed(named) if names.is_amqp_queue(name)}
+        for queue in [*self._consumers.keys() - self._owners.keys()]:
+            await self._consumers.pop(queue).cancel()
+            self._context.broker.forget([queue])
+        for queue in self._owners.keys() - self._consumers.keys():
+            try:
+                await self._context.broker.declare({queue: {}}, bind=True)
+            except BrokerUnavailable:
+                pass  # it is remembered, and declared at the next connection
+            pending: asyncio.Queue[Delivery] = asyncio.Queue()
+            self._context.own(f"outbound of {queue}", self._pass_on(queue, pending))
+            self._consumers[queue] = self._context.broker.consume(
+                (queue,), pending.put_nowait, prefetch=PREFETCH, exclusive=False, on_lost=partial(_empty, pending)
+            )
+
+    async def stop(self) -> None:
+        """Take no more; what is not passed on goes back to its queue."""
+        for consumer in self._consumers.values():
+            await consumer.cancel()
+
+    async def _pass_on(self, queue: str, pending: asyncio.Queue[Delivery]) -> None:
+        while True:
+            delivery = await pending.get()
+            while delivery.alive and queue in self._consumers:
+                try:
+                    await self._send(queue, delivery)
+                    break
+                except (StoreUnavailable, BrokerUnavailable, Unroutable) as error:
+                    log.warning("cannot pass on what a destination sends", queue=queue, reason=str(error))
+                    await asyncio.sleep(PAUSE)
+
+    async def _send(self, queue: str, delivery: Delivery) -> None:
+        context, destination = self._context, self._owners.get(queue)
+        if destination is None:
+            return delivery.requeue()
+        if not context.may_begin(delivery):
+            return await context.set_aside(delivery)
+        try:
+            message = UserMessage.from_wire(delivery.body)
+        except MalformedMessage as error:
+            return await bury_unreadable(context.broker, context.channel, delivery, str(error))
+        message = replace(routed(message, context.channel, destination), transport_name=self._channel)
+        await context.stores.outbound.put(
+            self._channel, message.message_id, message.event_url, message.event_auth_token, destination
+        )
+        await context.broker.publish(names.outbound_queue(self._channel), message.to_wire())
+        delivery.ack()
+
+
+def _empty(pending: asyncio.Queue[Delivery]) -> None:
+    """The link is lost: what came over it comes again."""
+    while not pending.empty():
+        pending.get_nowait()

@@ -1,0 +1,154 @@
+"""A router that sends through several channels: what waits for one that is down goes by another, before it has left.
+
+The API has chosen a channel for each message (the type's `sends_by`). While one cannot send, what the router gave it and another
+one would get now is moved there: by the channel's own worker, which holds its sender meanwhile, or here where it has none.
+
+Neighbours: router.py runs it; commands.py is where a channel's worker is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import structlog
+from msgspec.structs import replace
+
+from junebug import names
+from junebug.amqp.broker import Broker
+from junebug.amqp.frames import Delivery
+from junebug.amqp.outbound_queue import is_own
+from junebug.amqp.rpc import RpcClient
+from junebug.config_schema import load_object
+from junebug.errors import ChannelNotFound, JunebugError, NotRunning, Unroutable
+from junebug.model.messages import UserMessage, worst_status
+from junebug.model.routing import ChannelState, RouterSpec
+from junebug.router_types import RouterTypes
+from junebug.stores import Stores
+from junebug.worker.context import ChannelContext
+
+log = structlog.stdlib.get_logger("router")
+
+LOOK_EVERY = 2.0
+GRACE = 5.0
+"""Seconds that a channel may be down before its messages are moved: a bind that is lost and back moves none."""
+MOVING = 20.0
+"""Seconds of one turn; the rest is moved at the next."""
+
+
+async def channel_states(stores: Stores, channels: Sequence[str]) -> dict[str, ChannelState]:
+    """Whether each could send now. Raises StoreUnavailable."""
+    return dict(zip(channels, await asyncio.gather(*(_state(stores, each) for each in channels)), strict=True))
+
+
+async def _state(stores: Stores, channel: str) -> ChannelState:
+    try:
+        spec = await stores.channels.get(channel)
+    except ChannelNotFound:
+        return ChannelState(False, "there is no such channel")
+    components = await stores.statuses.components(channel)
+    return state_of(bool(spec.paused), components)
+
+
+def state_of(paused: bool, components: Mapping[str, Mapping[str, object]]) -> ChannelState:
+    """Pure: by what the channel's components say. One that has not said anything is not ready."""
+    if paused:
+        return ChannelState(False, "paused")
+    if not components:
+        return ChannelState(False, "it has not started yet")
+    if worst_status([str(body.get("status")) for body in components.values()]) != "down":
+        return ChannelState(True, "ok")
+    name, body = next((name, body) for name, body in components.items() if body.get("status") == "down")
+    return ChannelState(False, f"{name}: {body.get('type')}")
+
+
+async def move(
+    broker: Broker,
+    stores: Stores,
+    types: RouterTypes,
+    spec: RouterSpec,
+    channel: str,
+    states: Mapping[str, ChannelState],
+) -> int:
+    """Move what this router gave the channel, and what another one would get now; how many. The channel's sender is held, or
+    there is none. Raises QueueBusy, BrokerUnavailable, StoreUnavailable.
+    """
+    ends, moved = time.monotonic() + MOVING, 0
+    choose = load_object(types.get(spec.type).sends_by, "sends_by")
+
+    async def visit(batch: Sequence[Delivery]) -> bool:
+        nonlocal moved
+        by_channel: dict[str, list[tuple[Delivery, UserMessage]]] = {}
+        for delivery in batch:
+            try:
+                message = UserMessage.from_wire(delivery.body)
+                if message.routing_metadata.get("router") != spec.id or message.in_reply_to:
+                    continue  # a reply leaves by where it was asked
+                chosen = choose(spec.config, message, states).channel
+            except JunebugError:
+                continue  # its own sender says what is wrong with it
+            if chosen != channel:
+                by_channel.setdefault(chosen, []).append((delivery, message))
+        for chosen, found in by_channel.items():
+            messages = [replace(message, transport_name=chosen) for _, message in found]
+            await stores.outbound.move(spec.id, chosen, messages)
+            try:
+                await broker.publish_many(names.outbound_queue(chosen), [each.to_wire() for each in messages])
+            except Unroutable:
+                continue  # that channel is being deleted
+            for delivery, _ in found:
+                delivery.ack()
+            moved += len(found)
+        return time.monotonic() < ends
+
+    for queue in names.outbound_queues(channel).values():
+        await broker.browse(queue, visit, keeping=True, exclusive=is_own(channel, queue))
+    return moved
+
+
+class FailOver:
+    """`run` is its life."""
+
+    def __init__(self, context: ChannelContext, types: RouterTypes) -> None:
+        self._context = context
+        self._types = types
+        self._asking = RpcClient(context.broker)
+        self._down_since: dict[str, float] = {}
+
+    async def run(self) -> None:
+        self._asking.start()
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            try:
+                await self._look()
+            except JunebugError as error:
+                log.warning("channels that are down are looked at later", reason=str(error))
+
+    async def stop(self) -> None:
+        await self._asking.stop()
+
+    async def _look(self) -> None:
+        spec, now = self._context.spec(), time.monotonic()
+        states = await channel_states(self._context.stores, self._types.channels_of(spec))
+        self._down_since = {id: self._down_since.get(id, now) for id, state in states.items() if not state.is_ready}
+        if len(self._down_since) == len(states):
+            return  # nowhere else to go
+        for channel, since in self._down_since.items():
+            if now - since >= GRACE:
+                await self._move_from(channel, spec, states)
+
+    async def _move_from(self, channel: str, spec: RouterSpec, states: Mapping[str, ChannelState]) -> None:
+        context = self._context
+        if not any((await context.broker.queue_lengths(list(names.outbound_queues(channel).values()))).values()):
+            return  # what its worker has in hand goes back before it is down for long
+        try:
+            told = {id: asdict(state) for id, state in states.items()}
+            moved = int((await self._asking.ask(channel, "move", MOVING * 1.5, router=spec.id, states=told))["moved"])
+        except NotRunning:
+            moved = await move(context.broker, context.stores, self._types, spec, channel, states)
+        if moved:
+            log.warning(
+                "messages moved to other channels", channel_id=channel, moved=moved, reason=states[channel].reason
+            )
