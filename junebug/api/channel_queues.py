@@ -1,4 +1,4 @@
-"""A channel's queues as the API uses them: declared for its worker, published to, and what waits there counted.
+"""A channel's or router's queues as the API uses them: declared for its worker, published to, and what waits there counted.
 
 Neighbours: handlers/ has the endpoints; handlers/queue.py asks the worker for more (amqp/rpc.py).
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Container, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -18,10 +18,11 @@ from junebug.amqp.broker import Broker
 from junebug.amqp.outbound_queue import queues_of
 from junebug.amqp.rpc import Answer, RpcClient
 from junebug.api.http import PATIENCE, bounded
+from junebug.api.routing_views import RouterCounts
 from junebug.api.spec_cache import SpecCache
 from junebug.api.views import QueueCounts
 from junebug.config.declaration import Settings
-from junebug.errors import BrokerUnavailable, JunebugError, Unroutable
+from junebug.errors import BrokerUnavailable, InvalidBody, JunebugError, Unroutable
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
 
@@ -42,7 +43,7 @@ class ChannelQueues:
     def __init__(self, settings: Settings, stores: Stores, broker: Broker, specs: SpecCache, asking: RpcClient) -> None:
         self._patience = settings.request_timeout * PATIENCE
         self.timeout = min(COUNT_TIMEOUT, self._patience)
-        self._delay_queues, self._channels = stores.delay_queues, stores.channels
+        self._delay_queues, self._channels, self._routers = stores.delay_queues, stores.channels, stores.routers
         self._broker = broker
         self._specs = specs
         self._asking = asking
@@ -58,20 +59,39 @@ class ChannelQueues:
         """The channel's queues exist when this returns, outbound ones of these priorities."""
         await self._bounded(self._broker.declare(names.channel_queues(channel, priorities), remember=False), self._patience)
 
+    async def declare_router(self, router: str) -> None:
+        await self._bounded(self._broker.declare(names.router_queues(router), remember=False), self._patience)
+
     async def publish(self, channel: str, queue: str, bodies: Sequence[bytes]) -> None:
         """RabbitMQ has them in this queue of the channel's when this returns. Raises ChannelNotFound, too."""
         priority = names.priority_of(queue, names.LOWEST_PRIORITY)
         if priority > names.LOWEST_PRIORITY:
             await self._have(channel, priority)
+
+        async def declare() -> None:
+            spec = await self._specs.fetch(channel)  # is it deleted, or has RabbitMQ lost its queues?
+            await self.declare(channel, {*spec.noted_priorities, names.LOWEST_PRIORITY, priority})
+
+        await self._publish(queue, bodies, declare)
+
+    async def publish_to_router(self, router: str, queue: str, bodies: Sequence[bytes]) -> None:
+        """The same of a queue of a router's. Raises RouterNotFound, too."""
+
+        async def declare() -> None:
+            await self._routers.get(router)
+            await self.declare_router(router)
+
+        await self._publish(queue, bodies, declare)
+
+    async def _publish(self, queue: str, bodies: Sequence[bytes], declare: Callable[[], Awaitable[None]]) -> None:
         try:
             return await self._broker.publish_many(queue, bodies, timeout=self._patience)
         except Unroutable:
-            spec = await self._specs.fetch(channel)  # is it deleted, or has RabbitMQ lost its queues?
-        await self.declare(channel, {*spec.noted_priorities, names.LOWEST_PRIORITY, priority})
+            await declare()
         try:
             await self._broker.publish_many(queue, bodies, timeout=self._patience)
         except Unroutable as error:
-            raise BrokerUnavailable(f"RabbitMQ does not keep the channel's queue: {error}") from None
+            raise BrokerUnavailable(f"RabbitMQ does not keep the queue: {error}") from None
 
     async def _have(self, channel: str, priority: int) -> None:
         """The channel's worker knows that there is such a queue, or will. Raises ChannelNotFound, StoreUnavailable, too."""
@@ -81,9 +101,9 @@ class ChannelQueues:
             self._specs.drop(channel)
             await self.declare(channel, (priority, names.LOWEST_PRIORITY))
 
-    def remove_later(self, channel: str) -> None:
-        """Those of a channel that could not be stored. (If it was after all, its worker declares them again.)"""
-        task = asyncio.create_task(self._remove(channel))
+    def remove_later(self, id: str, queues: Iterable[str]) -> None:
+        """Those of a channel or router that could not be stored. (If it was after all, its process declares them again.)"""
+        task = asyncio.create_task(self._remove(id, list(queues)))
         self._cleaning.add(task)
         task.add_done_callback(self._cleaning.discard)
 
@@ -93,6 +113,20 @@ class ChannelQueues:
             return await self.count(spec)
         except BrokerUnavailable:
             return None
+
+    async def router_counts(self, router: str) -> RouterCounts | None:
+        """None while RabbitMQ does not tell. Raises StoreUnavailable."""
+        try:
+            return await self._bounded(self._count_router(router), self.timeout)
+        except BrokerUnavailable:
+            return None
+
+    async def _count_router(self, router: str) -> RouterCounts:
+        callbacks, dead = names.callback_queue(router), names.dead_queue(router)
+        delayed = await self._delay_queues.noted(router)
+        lengths = await self._broker.queue_lengths((callbacks, dead, *delayed))
+        dead_letters = lengths.pop(dead)
+        return RouterCounts(sum(lengths.values()), dead_letters)
 
     async def count(self, spec: ChannelSpec) -> QueueCounts:
         """Raises StoreUnavailable, too."""
@@ -125,12 +159,20 @@ class ChannelQueues:
         except JunebugError:
             return {"held": {}, "sending": {}, "delay_queues": list(await self._delay_queues.noted(channel))}
 
-    async def _remove(self, channel: str) -> None:
+    async def _remove(self, id: str, queues: list[str]) -> None:
         try:
-            queues = list(names.channel_queues(channel, (names.LOWEST_PRIORITY,)))
             await self._bounded(self._broker.delete_queues(queues), CLEAN_UP_TIMEOUT)
         except JunebugError as error:
-            log.warning("queues left behind", channel_id=channel, reason=str(error))
+            log.warning("queues left behind", id=id, reason=str(error))
+
+
+async def check_amqp_queue(stores: Stores, body: Mapping[str, Any]) -> None:
+    """Raises InvalidBody when it is a channel's or a router's id, or begins like the names of its queues."""
+    parts = (body.get("amqp_queue") or "").split(".")
+    begins = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+    for id in await stores.wanted.get_many(filter(names.is_channel_id, begins)):
+        message = f"amqp_queue: {id} is a channel or a router, and queues of that name are its own; choose another name"
+        raise InvalidBody([(message, ["properties", "amqp_queue"])])
 
 
 def _by_priority(told: dict[str, int]) -> Counter[int]:

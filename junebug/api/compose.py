@@ -1,6 +1,6 @@
 """A body that asks for a message becomes the message that is sent, or an error that says why not.
 
-Neighbours: handlers/messages.py and handlers/bulk.py, which send it; schemas.py and views.py, which decide.
+Neighbours: handlers/messages.py, bulk.py and routed_messages.py, which send it; schemas.py and views.py, which decide.
 """
 
 from __future__ import annotations
@@ -30,13 +30,16 @@ class Composer:
         return body
 
     def compose(
-        self, body: Mapping[str, Any], spec: ChannelSpec, now: datetime, inbound: UserMessage | None, **own: str
-    ) -> UserMessage:
-        """What is to be sent. `inbound`: what it replies to, None where that is unknown. `own`: message_id and timestamp.
+        self, body: Mapping[str, Any], spec: ChannelSpec, now: datetime, inbound: UserMessage | None, *,
+        character_limit: int | None = None, **own: Any,
+    ) -> UserMessage:  # fmt: skip
+        """What is to be sent. `inbound`: what it replies to, None where that is unknown. `character_limit`: that of whoever
+        sends, where it has one. `own`: message_id, timestamp, routing_metadata.
 
         Raises ApiUsageError, InvalidBody, MessageTooLong, and MessageNotFound when what it replies to is unknown or expired.
         """
-        views.check_sendable(body, spec, self.registry.character_limit(spec.type))
+        limit = character_limit or spec.character_limit
+        views.check_length(body, self.registry.character_limit(spec.type) if limit is None else limit)
         expires_at = views.expiry(body, now)
         if inbound is not None:
             message = views.new_reply(body, spec.id, inbound, expires_at, **own)

@@ -14,7 +14,15 @@ import orjson
 from aiohttp import web
 
 from junebug import names
-from junebug.errors import ApiUsageError, ChannelNotFound, JsonDecodeError, JunebugError, Unavailable
+from junebug.errors import (
+    ApiUsageError,
+    ChannelNotFound,
+    DestinationNotFound,
+    JsonDecodeError,
+    JunebugError,
+    RouterNotFound,
+    Unavailable,
+)
 from junebug.model.reading import DEEPEST, is_deeper
 
 PATIENCE = 0.8
@@ -92,9 +100,23 @@ def http_error_reply(status: int, headers: Mapping[str, str] | None = None, **mo
 
 def channel_id(request: web.Request) -> str:
     """The channel named in the URL. Raises ChannelNotFound for what can be none: it names files, keys and queues."""
-    name = request.match_info["channel_id"]
+    return _id(request, "channel", ChannelNotFound)
+
+
+def router_id(request: web.Request) -> str:
+    """Likewise. Raises RouterNotFound."""
+    return _id(request, "router", RouterNotFound)
+
+
+def destination_id(request: web.Request) -> str:
+    """Likewise. Raises DestinationNotFound."""
+    return _id(request, "destination", DestinationNotFound)
+
+
+def _id(request: web.Request, kind: str, not_found: type[JunebugError]) -> str:
+    name = request.match_info[f"{kind}_id"]
     if not names.is_channel_id(name):
-        raise ChannelNotFound(f"There is no channel with id {name[:100]!r}")
+        raise not_found(f"There is no {kind} with id {name[:100]!r}")
     return name
 
 

@@ -1,6 +1,6 @@
 """Idempotency-Key: a send that is repeated with the same key is answered as the first one, and sent once.
 
-Neighbours: handlers/messages.py sends, stores/idempotency.py keeps. The order of steps makes it safe: the key, the message with
+Neighbours: submit.py sends, stores/idempotency.py keeps. The order of steps makes it safe: the key, the message with
 its id and where its events go are kept in one step of Redis; then the message is published; then the key is noted as
 done; then comes the 201. Whoever comes after a crash between two of these sends the message that was kept: the
 application never sees a second id. It goes out twice only when RabbitMQ had it and that was not noted.
@@ -53,6 +53,8 @@ class Reservation:
     message: UserMessage
     sends: bool
     lease: str
+    router: str = ""
+    """Whose key it is, where it is not the channel's."""
 
 
 @dataclass(slots=True)
@@ -86,22 +88,24 @@ class Idempotency:
         self._note_timeout = min(NOTE_TIMEOUT, settings.request_timeout * PATIENCE)
 
     async def reserve(
-        self, channel: str, key: str, body: Mapping[str, Any], message: UserMessage | None
+        self, channel: str, key: str, body: Mapping[str, Any], message: UserMessage | None, router: str = ""
     ) -> Reservation | None:
         """`message`: what the body asks for; None when it cannot be sent as things are: then None is the answer, too,
-        unless an earlier request with this key could.
+        unless an earlier request with this key could. `router`: whose key it is, where it is not the channel's; the channel
+        is then the earlier request's.
 
         Raises IdempotencyKeyReused, RequestInProgress, StoreUnavailable.
         """
         digest = body_digest(body)
-        claim = await self._claimed(lambda: self._store.claim(channel, key, digest, self._lease, message))
+        claim = await self._claimed(lambda: self._store.claim(channel, key, digest, self._lease, message, router))
         if claim.state == "none":
             return None
         if claim.state == "new":
             assert message is not None
-            return Reservation(channel, key, message, True, claim.lease)
+            return Reservation(channel, key, message, True, claim.lease, router)
         earlier = UserMessage.from_wire(claim.message)
-        return Reservation(channel, key, earlier, claim.state == "again", claim.lease)
+        channel = earlier.transport_name if router else channel
+        return Reservation(channel, key, earlier, claim.state == "again", claim.lease, router)
 
     async def _claimed(self, claim: Callable[[], Awaitable[Claim]]) -> Claim:
         """What is claimed once no other request with the key is under way. Raises as `reserve` does."""
@@ -122,17 +126,18 @@ class Idempotency:
     async def done(self, reservation: Reservation) -> None:
         """It is published. Returns whether or not that can be noted: a repeat sends again where it cannot."""
         try:
-            await self._note(self._store.done(reservation.channel, reservation.key))
+            await self._note(self._store.done(reservation.router or reservation.channel, reservation.key))
         except StoreUnavailable as error:
             log.warning("idempotency key not noted", message_id=reservation.message.message_id, reason=str(error))
 
     async def failed(self, reservation: Reservation, error: JunebugError) -> None:
         """It was not published, or nobody knows whether it was."""
+        channel, key, router = reservation.channel, reservation.key, reservation.router
         try:
             if error.status < 500:
-                await self._note(self._store.forget(reservation.channel, reservation.key, reservation.message.message_id))
+                await self._note(self._store.forget(channel, key, reservation.message.message_id, router))
             else:
-                await self._note(self._store.give_up(reservation.channel, reservation.key, reservation.lease))
+                await self._note(self._store.give_up(router or channel, key, reservation.lease))
         except StoreUnavailable:
             pass  # the key is free again when its lease ends
 

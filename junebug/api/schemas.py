@@ -87,38 +87,38 @@ FORMATS: dict[str, Callable[[str], str]] = {
 """Name -> what is wrong with a text; empty: nothing."""
 
 
-def _text(description: str, **rules: Any) -> dict[str, Any]:
+def text_or_null(description: str, **rules: Any) -> dict[str, Any]:
     return {"type": ["string", "null"], **rules, "description": description}
 
 
-def _count(description: str) -> dict[str, Any]:
+def count_or_null(description: str) -> dict[str, Any]:
     return {"type": ["integer", "null"], "minimum": 0, "maximum": LARGEST_INTEGER, "description": description}
 
 
-_IGNORED = {"description": "Ignored: what was read can be sent back.", "readOnly": True}
+IGNORED = {"description": "Ignored: what was read can be sent back.", "readOnly": True}
 
 CHANNEL_UPDATE: dict[str, Any] = {
     "type": "object",
     "properties": {
         "type": {"type": "string", "description": "The channel's type."},
-        "label": _text("A name for people."),
+        "label": text_or_null("A name for people."),
         "config": {"type": "object", "description": "The channel's settings, after its type's own schema."},
         "metadata": {"type": ["object", "null"], "description": "Anything that the user wants to keep with the channel."},
-        "status_url": _text("Where statuses are posted to; null: nowhere.", format="http-url"),
-        "mo_url": _text(
+        "status_url": text_or_null("Where statuses are posted to; null: nowhere.", format="http-url"),
+        "mo_url": text_or_null(
             "Where inbound messages are posted to, maybe a URI template (RFC 6570); null: nowhere.", format="mo-url"
         ),
-        "mo_url_auth_token": _text("Sent as `Authorization: Token ...` with them.", format="token"),
-        "callback_secret": _text(
+        "mo_url_auth_token": text_or_null("Sent as `Authorization: Token ...` with them.", format="token"),
+        "callback_secret": text_or_null(
             "Signs what is posted: `whsec_` and base64; null: the setting of that name does.", format="callback-secret"
         ),
-        "amqp_queue": _text("Messages and events go to and come from RabbitMQ under this name.", format="amqp-queue"),
-        "rate_limit_count": _count("Messages in a window; 0 or null: no limit."),
-        "rate_limit_window": _count("The window's size, in seconds."),
-        "character_limit": _count("Characters in a message; 0 or null: no limit."),
+        "amqp_queue": text_or_null("Messages and events go to and come from RabbitMQ under this name.", format="amqp-queue"),
+        "rate_limit_count": count_or_null("Messages in a window; 0 or null: no limit."),
+        "rate_limit_window": count_or_null("The window's size, in seconds."),
+        "character_limit": count_or_null("Characters in a message; 0 or null: no limit."),
         "public_http": {**PUBLIC_HTTP, "description": "How the nginx plugin exposes the channel."},
-        "id": _IGNORED,
-        "status": _IGNORED,
+        "id": IGNORED,
+        "status": IGNORED,
     },
     "additionalProperties": False,
 }
@@ -127,19 +127,19 @@ CHANNEL_CREATE: dict[str, Any] = {**CHANNEL_UPDATE, "required": ["type", "config
 MESSAGE_SEND: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "to": _text("Whom it is for; not with `reply_to`.", minLength=1),
-        "from": _text("Whom it is from, where the channel has a choice."),
-        "group": _text("The group or room it is for."),
-        "reply_to": _text("The id of the inbound message that it answers.", minLength=1),
-        "content": _text("The text."),
-        "event_url": _text(
+        "to": text_or_null("Whom it is for; not with `reply_to`.", minLength=1),
+        "from": text_or_null("Whom it is from, where the channel has a choice."),
+        "group": text_or_null("The group or room it is for."),
+        "reply_to": text_or_null("The id of the inbound message that it answers.", minLength=1),
+        "content": text_or_null("The text."),
+        "event_url": text_or_null(
             "Where its events are posted to, maybe a URI template (RFC 6570); null or empty: nowhere.", format="event-url"
         ),
-        "event_auth_token": _text("Sent as `Authorization: Token ...` with them.", format="token"),
+        "event_auth_token": text_or_null("Sent as `Authorization: Token ...` with them.", format="token"),
         "priority": {
             "enum": [None, 1, 2, 3, 4, 5, "1", "2", "3", "4", "5"], "description": "1 (the default) to 5; 5 goes first.",
         },
-        "expires_at": _text(
+        "expires_at": text_or_null(
             "It is not sent after this time: a timestamp, in UTC unless it says otherwise.", format="timestamp"
         ),
         "validity": {

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
 
 import structlog
 from aiohttp import web
 
 from junebug.api import views
-from junebug.errors import ChannelChanged
+from junebug.errors import ChannelChanged, JunebugError
 from junebug.model.spec import ChannelSpec
 from junebug.runtime.loop import end_task
 from junebug.stores.channels import ChannelStore
@@ -26,6 +28,18 @@ MAX_SPECS = 10_000
 LISTEN_AGAIN = 1.0
 UPDATE_ATTEMPTS = 100
 """Each of so many callers who change a channel at the same time gets through."""
+
+T = TypeVar("T")
+
+
+async def until_unchanged(attempt: Callable[[], Awaitable[T]], changed: type[JunebugError]) -> T:
+    """The outcome of `attempt`, which reads, and writes where nobody else did meanwhile: else it raises `changed`, and so does
+    this when others were faster too often.
+    """
+    for _ in range(UPDATE_ATTEMPTS - 1):
+        with suppress(changed):
+            return await attempt()
+    return await attempt()
 
 
 class SpecCache:
@@ -60,21 +74,17 @@ class SpecCache:
         Whoever changes the channel at the same time loses nothing by it. Raises ChannelNotFound, StoreUnavailable, what
         `change` raises, and ChannelChanged when others were faster too often.
         """
-        attempt = 1
-        while True:
+
+        async def attempt() -> tuple[ChannelSpec, ChannelSpec]:
             old = await self._store.get(channel)
             new = change(old)
             if not views.is_changed(old, new):
                 return old, old
-            try:
-                stored = await self._store.update(old, new, restart=views.needs_restart(old, new))
-            except ChannelChanged:
-                if attempt == UPDATE_ATTEMPTS:
-                    raise
-                attempt += 1
-            else:
-                self.drop(channel)
-                return old, stored
+            stored = await self._store.update(old, new, restart=views.needs_restart(old, new))
+            self.drop(channel)
+            return old, stored
+
+        return await until_unchanged(attempt, ChannelChanged)
 
     def drop(self, channel: str) -> None:
         """It was changed or deleted, by this process or another; "": any of them may have been."""

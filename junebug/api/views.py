@@ -11,21 +11,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
 from msgspec.structs import replace
 
 from junebug import names
-from junebug.errors import ApiUsageError, InvalidBody, MessageTooLong
-from junebug.logs.redaction import REDACTED
-from junebug.model import templates, urls
+from junebug.api.properties import Properties, is_same
+from junebug.errors import ApiUsageError, MessageTooLong
+from junebug.model import templates
 from junebug.model.messages import UserMessage, format_timestamp, parse_timestamp, worst_status
 from junebug.model.spec import PROPERTIES, RESTARTING_PROPERTIES, ChannelSpec
 from junebug.registry import Registry
 
-_INTEGERS = ("rate_limit_count", "rate_limit_window", "character_limit")
-_SECRETS = ("callback_secret", "mo_url_auth_token")
-_URLS = ("mo_url", "status_url")
-"""Whose userinfo is a secret."""
+_CHANNEL = Properties(
+    PROPERTIES, secrets=("callback_secret", "mo_url_auth_token"), urls=("mo_url", "status_url"),
+    integers=("rate_limit_count", "rate_limit_window", "character_limit"),
+)  # fmt: skip
 
 RATE_NAMES = {
     "inbound_message": "inbound_message_rate",
@@ -44,20 +43,23 @@ RATE_NAMES = {
 def new_channel(channel_id: str, body: Mapping[str, Any], registry: Registry) -> ChannelSpec:
     """The channel that a POST /channels/ asks for. Raises InvalidChannelType, InvalidChannelConfig, InvalidBody."""
     registry.validate_config(body["type"], body["config"])
-    return ChannelSpec.from_properties(channel_id, _properties(body, {}), generation=1)
+    return ChannelSpec.from_properties(channel_id, _CHANNEL.read(body, {}), generation=1)
 
 
 def changed_channel(old: ChannelSpec, body: Mapping[str, Any], registry: Registry) -> ChannelSpec:
     """`old` with the properties given in `body`; a secret that is sent back masked stays as it is.
 
-    Raises InvalidChannelType, InvalidChannelConfig.
+    Raises InvalidChannelType, InvalidChannelConfig, and ApiUsageError for a destination of its own while it is a router's.
     """
-    changes = _properties(body, old.to_properties())
+    changes = _CHANNEL.read(body, old.to_properties())
     if "config" in changes:
         channel_type = changes.get("type", old.type)
         changes["config"] = registry.restore_redacted(channel_type, changes["config"], old.config)
     properties = {**old.to_properties(), **changes}
-    new = ChannelSpec.from_properties(old.id, properties, old.generation, old.stored, old.noted_priorities)
+    new = ChannelSpec.from_properties(old.id, properties, old.generation, old.stored, old.noted_priorities, old.router)
+    for name in ("mo_url", "amqp_queue"):
+        if old.router and changes.get(name):
+            raise ApiUsageError(f"{name}: router {old.router} has this channel's messages; give it to one of its destinations")
     if needs_restart(old, new):
         registry.validate_config(new.type, new.config)
     return new
@@ -65,53 +67,20 @@ def changed_channel(old: ChannelSpec, body: Mapping[str, Any], registry: Registr
 
 def needs_restart(old: ChannelSpec, new: ChannelSpec) -> bool:
     """Whether what changed takes effect only by starting the channel afresh."""
-    return any(not _same(getattr(old, name), getattr(new, name)) for name in RESTARTING_PROPERTIES)
+    return any(not is_same(getattr(old, name), getattr(new, name)) for name in RESTARTING_PROPERTIES)
 
 
 def is_changed(old: ChannelSpec, new: ChannelSpec) -> bool:
-    return not _same(old.to_properties(), new.to_properties())
-
-
-def _same(one: Any, other: Any) -> bool:
-    """As JSON sees it: for Python, 1 and true are equal."""
-    return orjson.dumps(one, option=orjson.OPT_SORT_KEYS) == orjson.dumps(other, option=orjson.OPT_SORT_KEYS)
-
-
-def _properties(body: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The body's properties; what only the server sets is left out, 10.0 becomes 10, what is masked is what is stored.
-
-    Raises InvalidBody where nothing is stored that a mask could stand for.
-    """
-    properties = {name: body[name] for name in PROPERTIES if name in body}
-    for name in _SECRETS:
-        if properties.get(name) == REDACTED:
-            if not stored.get(name):
-                raise _not_stored(name, "it is masked, and none is stored that the mask could stand for")
-            properties[name] = stored[name]
-    for name in _URLS:
-        if properties.get(name):
-            try:
-                properties[name] = urls.unmasked(properties[name], stored.get(name))
-            except ValueError as error:
-                raise _not_stored(name, str(error)) from None
-    for name in _INTEGERS:
-        if properties.get(name) is not None:
-            properties[name] = int(properties[name])
-    return properties
-
-
-def _not_stored(name: str, message: str) -> InvalidBody:
-    return InvalidBody([(f"{name}: {message}", ["properties", name])])
+    return not is_same(old.to_properties(), new.to_properties())
 
 
 def channel_json(spec: ChannelSpec, registry: Registry, status: Mapping[str, Any]) -> dict[str, Any]:
     """The channel as the API shows it: its properties, secrets masked, `id` and `status`."""
     properties = spec.to_properties()
     properties["config"] = registry.redact(spec.type, spec.config)
-    properties |= {name: REDACTED for name in _SECRETS if properties.get(name)}
-    properties |= {name: urls.masked(properties[name]) for name in _URLS if properties.get(name)}
     properties.pop("paused", None)  # it stands in the status, so that what was read can be sent back
-    return {"id": spec.id, **properties, "status": status}
+    routed = {"router": spec.router} if spec.router else {}
+    return {"id": spec.id, **_CHANNEL.shown(properties), "status": {**status, **routed}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +118,16 @@ def status_json(
     return {
         "status": worst_status([str(body.get("status")) for body in components.values()]),
         "components": components,
-        **{name: rates.get(label, 0.0) for label, name in RATE_NAMES.items()},
+        **rates_json(rates),
         "queue_length": sum(counts.queued.values()) if counts else None,
         "queue": queue_json(paused, counts),
         "callbacks_waiting": counts.callbacks_waiting if counts else None,
         "dead_letters": counts.dead_letters if counts else None,
     }
+
+
+def rates_json(rates: Mapping[str, float]) -> dict[str, float]:
+    return {name: rates.get(label, 0.0) for label, name in RATE_NAMES.items()}
 
 
 NEW_STATUS = status_json({}, {}, False, QueueCounts({}, {}, 0, 0))
@@ -179,11 +152,9 @@ def check_destination(spec: ChannelSpec) -> None:
         raise ApiUsageError('This channel has no "mo_url" or "amqp_queue"')
 
 
-def check_sendable(body: Mapping[str, Any], spec: ChannelSpec, default_limit: int = 0) -> None:
-    """Whether this channel takes it; `default_limit` is its type's. Raises ApiUsageError, MessageTooLong."""
-    check_destination(spec)
+def check_length(body: Mapping[str, Any], limit: int) -> None:
+    """`limit`: in characters, 0: none. Raises MessageTooLong."""
     length = len(body["content"] or "")
-    limit = default_limit if spec.character_limit is None else spec.character_limit
     if limit and length > limit:
         raise MessageTooLong(
             f"The message content is of length {length}, which is greater than the character limit of {limit}"

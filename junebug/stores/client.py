@@ -9,7 +9,7 @@ import asyncio
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -72,7 +72,7 @@ class _Call:
     commands: int
     deadline: float
     replies: asyncio.Future[list[Any]]
-    made: tuple[str, int, list[str]] | None = None
+    made: Sequence[tuple[str, int, list[str]]] = ()
     """Key list, for how many seconds it is kept, and what is to be added to it."""
 
 
@@ -120,7 +120,7 @@ class RedisClient:
         finally:
             await connection.disconnect(nowait=True)
 
-    async def run(self, *commands: Command, made: tuple[str, int, list[str]] | None = None) -> list[Any]:
+    async def run(self, *commands: Command, made: Sequence[tuple[str, int, list[str]]] = ()) -> list[Any]:
         """The replies, in order. Raises StoreUnavailable within the timeout. `made`: see `make`."""
         if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable(f"{self._where} does not keep up")
@@ -137,13 +137,17 @@ class RedisClient:
             self._runner = asyncio.create_task(self._run_waiting())
         return await call.replies
 
-    async def make(self, channel: str, ttl: float, keys: Iterable[str], *commands: Command) -> list[Any]:
+    async def make(self, channel: str, ttl: float, keys: Collection[str], *commands: Command, also: str = "") -> list[Any]:
         """As `run`, of commands that make these keys of a channel, which live for `ttl` seconds: by this they are found
-        when the channel is deleted. Costs one command more for each list and pipeline, and no trip.
+        when the channel is deleted. Costs one command more for each list and pipeline, and no trip. `also`: a router, of keys
+        that are its.
         """
-        prefix = f"{channel}:"
-        own = [key[len(prefix) :] for key in keys if key.startswith(prefix)]
-        return await self.run(*commands, made=(*names.key_list(channel, ttl, time.time()), own) if own else None)
+        made = []
+        for owner in filter(None, (channel, also)):
+            prefix = f"{owner}:"
+            if own := [key[len(prefix) :] for key in keys if key.startswith(prefix)]:
+                made.append((*names.key_list(owner, ttl, time.time()), own))
+        return await self.run(*commands, made=made)
 
     def _end_overdue(self) -> None:
         loop = asyncio.get_running_loop()
@@ -259,8 +263,7 @@ def _notes(calls: Iterable[_Call]) -> list[Command]:
     """What notes the keys that these calls make, in as few commands as there are lists."""
     lists: dict[tuple[str, int], list[str]] = {}
     for call in calls:
-        if call.made:
-            name, ttl, keys = call.made
+        for name, ttl, keys in call.made:
             lists.setdefault((name, ttl), []).extend(keys)
     return [each for (name, ttl), keys in lists.items() for each in (("RPUSH", name, *keys), ("EXPIRE", name, ttl))]
 

@@ -9,7 +9,7 @@ from typing import Literal
 from junebug import names
 from junebug.model.messages import UserMessage
 from junebug.stores.client import RedisClient, milliseconds
-from junebug.stores.outbound import outbound_fields
+from junebug.stores.outbound import fields_of, note_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +39,34 @@ class IdempotencyStore:
         self._redis = redis
         self._ttl = ttl
 
-    async def claim(self, channel: str, key: str, body: str, lease: float, message: UserMessage | None) -> Claim:
+    async def claim(
+        self, channel: str, key: str, body: str, lease: float, message: UserMessage | None, router: str = ""
+    ) -> Claim:
         """Be the one who sends, for `lease` seconds, unless another is or was; without a `message` it sends nothing new.
+        `router`: whose key it is, where it is not the channel's.
 
-        For `new` this does OutboundStore.put's work in the same step, so that a crash leaves both or neither.
+        For `new` this does OutboundStore's work in the same step, so that a crash leaves both or neither.
         """
-        message_id = message.message_id if message else ""
-        event = (message.event_url, message.event_auth_token) if message else (None, None)
-        keys = (names.idempotency_key(channel, key), names.outbound_message(channel, message_id))
-        wire = message.to_wire() if message else b""
-        return await self._claim(channel, keys, body, wire, lease, *outbound_fields(message_id, *event))
+        keys, owner = [names.idempotency_key(router or channel, key)], router or channel
+        if message is None:
+            return await self._claim(owner, keys, body, b"", lease)
+        keys.append(names.outbound_message(channel, message.message_id))
+        note = note_of(channel, message) if router else []
+        if router:
+            keys.append(names.outbound_message(router, message.message_id))
+        return await self._claim(channel, keys, body, message.to_wire(), lease, fields_of(message), note, router)
 
     async def claim_many(self, channel: str, key: str, body: str, lease: float, kept: bytes) -> Claim:
         """The same for a bulk send. `kept`: what its messages' ids are made of."""
         return await self._claim(channel, (names.idempotency_key(channel, key),), body, kept, lease)
 
     async def _claim(
-        self, channel: str, keys: Sequence[str], body: str, kept: bytes, lease: float, *fields: str
-    ) -> Claim:
-        command = ("EVAL", _CLAIM, len(keys), *keys, body, kept, milliseconds(lease), self._ttl, *fields)
-        ((state, *rest),) = await self._redis.make(channel, self._ttl, keys, command)
+        self, channel: str, keys: Sequence[str], body: str, kept: bytes, lease: float, fields: Sequence[str] = (),
+        note: Sequence[str] = (), router: str = "",
+    ) -> Claim:  # fmt: skip
+        values = (body, kept, milliseconds(lease), self._ttl, len(fields), *fields, *note)
+        command = ("EVAL", _CLAIM, len(keys), *keys, *values)
+        ((state, *rest),) = await self._redis.make(channel, self._ttl, keys, command, also=router)
         return Claim(state, *(each.encode() if n == 0 else each for n, each in enumerate(rest)))
 
     async def note(self, channel: str, key: str, name: str, note: bytes) -> None:
@@ -78,9 +86,10 @@ class IdempotencyStore:
         """This attempt has ended, nobody knows how: the next one need not wait for the lease's end."""
         await self._redis.run(("EVAL", _GIVE_UP, 1, names.idempotency_key(channel, key), lease))
 
-    async def forget(self, channel: str, key: str, message_id: str = "") -> None:
+    async def forget(self, channel: str, key: str, message_id: str = "", router: str = "") -> None:
         """Nothing was sent, and nothing will be: as if the request had never been there."""
-        await self._redis.run(("DEL", names.idempotency_key(channel, key), names.outbound_message(channel, message_id)))
+        notes = (names.outbound_message(each, message_id) for each in filter(None, (channel, router)))
+        await self._redis.run(("DEL", names.idempotency_key(router or channel, key), *notes))
 
 
 _CLAIM = """
@@ -99,8 +108,12 @@ end
 redis.call('HSET', KEYS[1], 'body', ARGV[1], 'message', ARGV[2], 'lease', lease)
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 if KEYS[2] then
-  redis.call('HSET', KEYS[2], unpack(ARGV, 5))
+  redis.call('HSET', KEYS[2], unpack(ARGV, 6, 5 + ARGV[5]))
   redis.call('EXPIRE', KEYS[2], ARGV[4])
+end
+if KEYS[3] then
+  redis.call('HSET', KEYS[3], unpack(ARGV, 6 + ARGV[5]))
+  redis.call('EXPIRE', KEYS[3], ARGV[4])
 end
 return {'new', '', lease}
 """

@@ -34,6 +34,23 @@ class OutboundStore:
         fields = outbound_fields(message_id, event_url, event_auth_token, destination)
         await self._redis.make(channel, self._ttl, (key,), ("HSET", key, *fields), ("EXPIRE", key, self._ttl))
 
+    async def put_routed(self, channel: str, message: UserMessage) -> None:
+        """The same of one that is sent through a router, as its routing_metadata says; and which channel has it."""
+        key, router = names.outbound_message(channel, message.message_id), message.routing_metadata["router"]
+        note = names.outbound_message(router, message.message_id)
+        await self._redis.make(
+            channel, self._ttl, (key, note),
+            ("HSET", key, *fields_of(message)), ("EXPIRE", key, self._ttl),
+            ("HSET", note, *note_of(channel, message)), ("EXPIRE", note, self._ttl), also=router,
+        )  # fmt: skip
+
+    async def taker(self, router: str, message_id: str) -> tuple[str | None, str]:
+        """The channel that has a message which was sent through this router, and the destination it came from ("": none). No
+        channel: the message is unknown.
+        """
+        (found,) = await self._redis.run(("HMGET", names.outbound_message(router, message_id), "channel", "destination"))
+        return found[0], found[1] or ""
+
     async def put_many(self, channel: str, messages: Sequence[UserMessage]) -> None:
         """The same for several, in one command with one reply."""
         keys = [names.outbound_message(channel, message.message_id) for message in messages]
@@ -105,6 +122,17 @@ def outbound_fields(
     if destination:
         fields += ("destination", destination)
     return fields
+
+
+def fields_of(message: UserMessage) -> list[str]:
+    """The same."""
+    destination = message.routing_metadata.get("destination")
+    return outbound_fields(message.message_id, message.event_url, message.event_auth_token, destination)
+
+
+def note_of(channel: str, message: UserMessage) -> list[str]:
+    """What the router of an MT keeps of it: names and values."""
+    return ["channel", channel, "destination", message.routing_metadata.get("destination") or ""]
 
 
 _PUT_MANY = """

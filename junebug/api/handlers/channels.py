@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 from aiohttp import web
@@ -18,20 +16,16 @@ from aiohttp import web
 from junebug import names
 from junebug.amqp.rpc import RpcClient
 from junebug.api import schemas, views
-from junebug.api.channel_queues import ChannelQueues
+from junebug.api.channel_queues import ChannelQueues, check_amqp_queue
 from junebug.api.http import channel_id, long_work, read_json, reply
+from junebug.api.restarts import ended
 from junebug.api.spec_cache import SpecCache
-from junebug.errors import BrokerUnavailable, InvalidBody, NotRunning, StoreUnavailable
+from junebug.errors import StoreUnavailable
 from junebug.model.spec import ChannelSpec
 from junebug.registry import Registry
 from junebug.stores import Stores
 
 log = structlog.stdlib.get_logger("api")
-
-RESTART_PATIENCE = 5.0
-"""Seconds that a restart is waited for."""
-RESTART_ANSWER, RESTART_PAUSE = 0.5, 0.05
-"""Seconds for an answer, and until the next question."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +44,12 @@ class Channels:
     async def create(self, request: web.Request) -> web.Response:
         body = schemas.channel_create.check(read_json(request))
         spec = views.new_channel(str(uuid.uuid4()), body, self.registry)
-        await self._check_amqp_queue(body)  # Redis answers, too: no queues for a channel that cannot be stored
+        await check_amqp_queue(self.stores, body)  # Redis answers, too: no queues for a channel that cannot be stored
         await self.queues.declare(spec.id)
         try:
             await self.stores.channels.create(spec)
         except StoreUnavailable:
-            self.queues.remove_later(spec.id)
+            self.queues.remove_later(spec.id, names.channel_queues(spec.id, (names.LOWEST_PRIORITY,)))
             raise
         self.specs.drop(spec.id)
         log.info("channel created", channel_id=spec.id, type=spec.type)
@@ -68,13 +62,13 @@ class Channels:
     async def update(self, request: web.Request) -> web.Response:
         body = schemas.channel_update.check(read_json(request))
         channel = channel_id(request)
-        await self._check_amqp_queue(body)
+        await check_amqp_queue(self.stores, body)
         old, spec = await self.specs.change(channel, lambda spec: views.changed_channel(spec, body, self.registry))
         if spec is not old:
             restart = views.needs_restart(old, spec)
             log.info("channel updated", channel_id=channel, restart=restart, properties=sorted(body))
             if restart:
-                await self._ended(channel, spec.generation)
+                await ended(self.asking, channel, spec.generation)
         return await self._show(spec, "channel updated")
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -91,31 +85,8 @@ class Channels:
         generation = await self.stores.channels.request_restart(channel)
         self.specs.drop(channel)
         log.info("channel restart requested", channel_id=channel)
-        await self._ended(channel, generation)
+        await ended(self.asking, channel, generation)
         return reply(200, "channel restarted", {})
-
-    async def _check_amqp_queue(self, body: Mapping[str, Any]) -> None:
-        """Raises InvalidBody when it is a channel's id, or begins like the names of a channel's queues."""
-        parts = (body.get("amqp_queue") or "").split(".")
-        begins = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
-        for channel in await self.stores.wanted.get_many(filter(names.is_channel_id, begins)):
-            message = f"amqp_queue: {channel} is a channel, and queues of that name are its own; choose another name"
-            raise InvalidBody([(message, ["properties", "amqp_queue"])])
-
-    async def _ended(self, channel: str, generation: int) -> None:
-        """Return when no process of an older generation holds the channel's port or bind: who connects after our answer is
-        not cut off by what he asked for. In bounded time, whatever that process does.
-        """
-        ends = asyncio.get_running_loop().time() + RESTART_PATIENCE
-        while asyncio.get_running_loop().time() < ends:
-            try:
-                if await self.asking.generation(channel, RESTART_ANSWER) >= generation:
-                    return
-            except TimeoutError:
-                continue  # it may have ended over the question
-            except (NotRunning, BrokerUnavailable):
-                return
-            await asyncio.sleep(RESTART_PAUSE)
 
     async def _show(self, spec: ChannelSpec, description: str) -> web.Response:
         components, rates, counts = await asyncio.gather(

@@ -1,47 +1,76 @@
-"""Endpoint of a channel's logs (spec 1.7.1, "Logs"): the newest entries of the file that its process writes."""
+"""Endpoints of logs, of channels (spec 1.7.1, "Logs"), routers and destinations: the newest entries of the file that its process writes."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
-from junebug.api.http import channel_id, reply
+from junebug.api.http import channel_id, destination_id, reply, router_id
 from junebug.config.declaration import Settings
 from junebug.errors import ApiUsageError
 from junebug.logs import tail
 from junebug.logs.redaction import UNMASKED, Redactor
 from junebug.logs.writer import GATHER
-from junebug.model.spec import ChannelSpec
+from junebug.model.routing import RouterSpec
 from junebug.registry import Registry
+from junebug.router_types import RouterTypes
 from junebug.stores import Stores
+
+
+Show = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Logs:
-    """The handler, and what it needs."""
+    """The handlers, and what they need."""
 
     settings: Settings
     stores: Stores
     registry: Registry
+    types: RouterTypes
 
     async def get(self, request: web.Request) -> web.Response:
-        channel = channel_id(request)
-        count = parse_count(request.query.get("n"), self.settings.max_logs)
+        channel, count = channel_id(request), self._count(request)
         spec = await self.stores.channels.get(channel)
-        message_id = request.query.get("message_id")
-        await asyncio.sleep(2 * GATHER)  # what the channel has logged until now is in its file then
-        return reply(200, "logs retrieved", await asyncio.to_thread(self._read, spec, count, message_id))
+        secrets = self.registry.secret_values(spec, self.settings)
+        return await self._reply(request, channel, count, secrets, lambda each: self.registry.show_log(spec.type, spec.config, each))
 
-    def _read(self, spec: ChannelSpec, count: int, message_id: str | None) -> list[dict[str, Any]]:
-        entries = tail.tail(self.settings.logging_path, spec.id, count, message_id)
-        redactor = Redactor(self.registry.secret_values(spec, self.settings))
-        shown = self.registry.show_log(spec.type, spec.config, entries)
-        return [
-            {name: value if name in UNMASKED else redactor.value(value) for name, value in entry.items()} for entry in shown
-        ]
+    async def of_router(self, request: web.Request) -> web.Response:
+        router, count = router_id(request), self._count(request)
+        spec = await self.stores.routers.get(router)
+        return await self._reply(request, router, count, await self._secrets(spec))
+
+    async def of_destination(self, request: web.Request) -> web.Response:
+        """What its router has logged of it."""
+        router, count = router_id(request), self._count(request)
+        spec, destination = await self.stores.routers.with_destination(router, destination_id(request))
+        return await self._reply(request, router, count, await self._secrets(spec), destination=destination.id)
+
+    def _count(self, request: web.Request) -> int:
+        return parse_count(request.query.get("n"), self.settings.max_logs)
+
+    async def _secrets(self, spec: RouterSpec) -> list[str]:
+        return self.types.secret_values(spec, await self.stores.routers.destinations(spec.id), self.settings)
+
+    async def _reply(
+        self, request: web.Request, id: str, count: int, secrets: list[str], show: Show = list, destination: str | None = None
+    ) -> web.Response:
+        message_id = request.query.get("message_id")
+        await asyncio.sleep(2 * GATHER)  # what the process has logged until now is in its file then
+        path = self.settings.logging_path
+
+        def read() -> list[dict[str, Any]]:
+            redactor = Redactor(secrets)
+            return [
+                {name: value if name in UNMASKED else redactor.value(value) for name, value in entry.items()}
+                for entry in show(tail.tail(path, id, count, message_id, destination))
+            ]
+
+        return reply(200, "logs retrieved", await asyncio.to_thread(read))
 
 
 def parse_count(text: str | None, most: int) -> int:

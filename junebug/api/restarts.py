@@ -1,0 +1,29 @@
+"""After a restart was asked for: until the process that was there before has ended."""
+
+from __future__ import annotations
+
+import asyncio
+
+from junebug.amqp.rpc import RpcClient
+from junebug.errors import BrokerUnavailable, NotRunning
+
+PATIENCE = 5.0
+"""Seconds that a restart is waited for."""
+ANSWER, PAUSE = 0.5, 0.05
+"""Seconds for an answer, and until the next question."""
+
+
+async def ended(asking: RpcClient, id: str, generation: int) -> None:
+    """Return when no process of an older generation holds the channel's port or bind (or routes as the router did): who connects
+    after our answer is not cut off by what he asked for. In bounded time, whatever that process does.
+    """
+    ends = asyncio.get_running_loop().time() + PATIENCE
+    while asyncio.get_running_loop().time() < ends:
+        try:
+            if await asking.generation(id, ANSWER) >= generation:
+                return
+        except TimeoutError:
+            continue  # it may have ended over the question
+        except (NotRunning, BrokerUnavailable):
+            return
+        await asyncio.sleep(PAUSE)
