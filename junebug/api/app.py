@@ -22,20 +22,24 @@ from junebug.api.channel_queues import ChannelQueues
 from junebug.api.compose import Composer
 from junebug.api.handlers.bulk import Bulk
 from junebug.api.handlers.channels import Channels
-from junebug.api.handlers.dead_letters import DeadLetters
+from junebug.api.handlers.dead_letters import DeadLetters, Shelves
 from junebug.api.handlers.health import Health, alive
 from junebug.api.handlers.logs import Logs
 from junebug.api.handlers.messages import Messages
 from junebug.api.handlers.queue import QueueControl
+from junebug.api.handlers.routed_messages import RoutedMessages
+from junebug.api.handlers.routers import Destinations, Routers
 from junebug.api.http import PATIENCE, error_reply, http_error_reply, raw
 from junebug.api.idempotency import Idempotency
 from junebug.api.middleware import Handler, Protocol, middleware, pathwise
 from junebug.api.spec_cache import SpecCache
+from junebug.api.submit import Submission
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, Overloaded, StoreUnavailable
 from junebug.logs.setup import setup_process_logging
 from junebug.model import urls
 from junebug.registry import Registry
+from junebug.router_types import RouterTypes
 from junebug.runtime.heartbeat import keep_beating
 from junebug.runtime.listener import Listener
 from junebug.runtime.loop import run_async
@@ -63,11 +67,17 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
     queues = ChannelQueues(settings, stores, broker, specs, asking)
     channels = Channels(stores, registry, specs, queues, asking)
     queue = QueueControl(broker, stores, specs, queues, asking)
-    dead_letters = DeadLetters(broker, specs, queues)
+    types = RouterTypes.from_settings(settings.routers, settings.replace_routers)
+    routers, destinations = Routers(stores, types, specs, queues, asking), Destinations(stores, types, asking)
+    shelves = Shelves(stores, specs, queues, types, settings)
+    dead_letters, of_router, of_destination = (
+        DeadLetters(broker, queues, find) for find in (shelves.of_channel, shelves.of_router, shelves.of_destination)
+    )
     composer, idempotency = Composer(settings, registry), Idempotency(settings, stores.idempotency)
-    messages = Messages(stores, composer, specs, queues, idempotency)
+    submission = Submission(stores, queues, idempotency)
+    messages, routed = Messages(stores, composer, specs, submission), RoutedMessages(stores, types, composer, specs, submission)
     bulk = Bulk(stores, composer, specs, queues, idempotency)
-    logs = Logs(settings, stores, registry)
+    logs = Logs(settings, stores, registry, types)
     health = Health(settings, stores, broker)
 
     app = web.Application(middlewares=[middleware(settings)], client_max_size=settings.max_body_size)
@@ -85,14 +95,35 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
         _route(app, f"{one}/restart", POST=channels.restart)
         _route(app, f"{one}/pause", POST=queue.pause)
         _route(app, f"{one}/resume", POST=queue.resume)
-        _route(app, f"{one}/dead-letters/", GET=dead_letters.list_letters, DELETE=dead_letters.delete_all)
-        _route(app, f"{one}/dead-letters/replay", POST=dead_letters.replay)
-        _route(app, f"{one}/dead-letters/{{letter_id}}", DELETE=dead_letters.delete_one)
+        _route_dead_letters(app, one, dead_letters)
         _route(app, f"{one}/logs", GET=logs.get)
+        router, destination = f"{prefix}/routers/{{router_id}}", f"{prefix}/routers/{{router_id}}/destinations/{{destination_id}}"
+        _route(app, f"{destination}/messages/", POST=routed.send)
+        _route(app, f"{destination}/messages.json", POST=routed.send)
+        _route(app, f"{destination}/messages/{{message_id}}", GET=routed.status)
+        _route(app, f"{router}/messages/", POST=routed.send_directly)
+        _route(app, f"{router}/messages.json", POST=routed.send_directly)
+        _route(app, f"{router}/messages/{{message_id}}", GET=routed.status_directly)
+        _route(app, f"{prefix}/routers/", GET=routers.list, POST=routers.create)
+        _route(app, router, GET=routers.get, PUT=routers.replace, PATCH=routers.update, DELETE=routers.delete)
+        _route(app, f"{router}/restart", POST=routers.restart)
+        _route(app, f"{router}/logs", GET=logs.of_router)
+        _route(app, f"{router}/destinations/", GET=destinations.list, POST=destinations.create)
+        _route(app, destination, GET=destinations.get, PUT=destinations.replace, PATCH=destinations.update,
+               DELETE=destinations.delete)  # fmt: skip
+        _route(app, f"{destination}/logs", GET=logs.of_destination)
+        _route_dead_letters(app, router, of_router)
+        _route_dead_letters(app, destination, of_destination)
         for slash in ("", "/"):  # probes do not follow redirects
             app.router.add_get(f"{prefix}/health{slash}", health.get)
             app.router.add_get(f"{prefix}/health/live{slash}", health.live)
     return app
+
+
+def _route_dead_letters(app: web.Application, path: str, letters: DeadLetters) -> None:
+    _route(app, f"{path}/dead-letters/", GET=letters.list_letters, DELETE=letters.delete_all)
+    _route(app, f"{path}/dead-letters/replay", POST=letters.replay)
+    _route(app, f"{path}/dead-letters/{{letter_id}}", DELETE=letters.delete_one)
 
 
 def _route(app: web.Application, path: str, **handlers: Handler) -> None:

@@ -5,12 +5,14 @@ Neighbours: stores/routers.py keeps them, router_types.py checks their `config`,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from msgspec.structs import replace
 
 from junebug.model.messages import UserMessage
+from junebug.model.spec import ChannelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,20 @@ class ChannelState:
 
     is_ready: bool
     reason: str
+
+
+def state_of(spec: ChannelSpec | None, components: Mapping[str, Mapping[str, Any]]) -> ChannelState:
+    """Of a channel (None: there is none), by the last status of each of its components."""
+    if spec is None:
+        return ChannelState(False, "there is no such channel")
+    if spec.paused:
+        return ChannelState(False, "paused")
+    if not components:
+        return ChannelState(False, "it has not started yet")
+    for name, body in components.items():
+        if body.get("status") == "down":
+            return ChannelState(False, f"{name}: {body.get('type')}")
+    return ChannelState(True, "ok")
 
 
 @dataclass(frozen=True, slots=True)

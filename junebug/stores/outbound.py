@@ -51,6 +51,11 @@ class OutboundStore:
         (found,) = await self._redis.run(("HMGET", names.outbound_message(router, message_id), "channel", "destination"))
         return found[0], found[1] or ""
 
+    async def sender(self, channel: str, message_id: str) -> str:
+        """The router's destination through which a message was sent; "": none, or it is unknown."""
+        (found,) = await self._redis.run(("HGET", names.outbound_message(channel, message_id), "destination"))
+        return found or ""
+
     async def put_many(self, channel: str, messages: Sequence[UserMessage]) -> None:
         """The same for several, in one command with one reply."""
         keys = [names.outbound_message(channel, message.message_id) for message in messages]

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from junebug import names
 from junebug.model.messages import UserMessage
-from junebug.model.routing import ChannelState, routed
+from junebug.model.routing import ChannelState, routed, state_of
+from junebug.model.spec import ChannelSpec
 from junebug.worker import failover
-from junebug.worker.failover import state_of
 from tests.polling import eventually
 from tests.tables import rows
 from tests.worker.conftest import Bench
@@ -109,4 +109,4 @@ async def test_where_no_other_channel_can_send_it_waits(bench: Bench) -> None:
     ],
 )  # fmt: skip
 def test_whether_a_channel_could_send(paused: bool, components: dict, expected: ChannelState) -> None:
-    assert state_of(paused, components) == expected
+    assert state_of(ChannelSpec(id="c", type="telnet", config={}, paused=paused), components) == expected
