@@ -93,7 +93,8 @@ class RoutedMessages:
     async def _chosen(
         self, body: Mapping[str, Any], router: RouterSpec, destination: DestinationSpec | None
     ) -> tuple[UserMessage, Choice]:
-        """What is to be sent, and by which channel. Raises what `compose` raises, NoChannel, StoreUnavailable and ChannelNotFound.
+        """What is to be sent, and by which channel. Raises what `compose` raises, NoChannel, StoreUnavailable, and
+        ChannelNotFound.
         """
         channels, inbound, asked = self.types.channels_of(router), None, ""
         if (reply_to := body.get("reply_to")) is not None:
