@@ -16,8 +16,7 @@ from junebug.errors import InvalidBody
 from junebug.logs.redaction import REDACTED
 from junebug.model.messages import UserMessage, worst_status
 from junebug.model.presenter import message_body
-from junebug.model.routing import DESTINATION_PROPERTIES, ROUTER_PROPERTIES, ChannelState, Choice, DestinationSpec, RouterSpec
-from junebug.model.spec import ChannelSpec
+from junebug.model.routing import DESTINATION_PROPERTIES, ROUTER_PROPERTIES, Choice, DestinationSpec, RouterSpec
 from junebug.router_types import RouterTypes
 
 TOKEN, OLD_TOKEN = "mo_url_auth_token", "mo_url_token"
@@ -151,20 +150,6 @@ def _hidden(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # --- sending ----------------------------------------------------------------------------------------------------------
-
-
-def channel_state(spec: ChannelSpec | None, components: Mapping[str, Mapping[str, Any]]) -> ChannelState:
-    """Whether a channel could send now; `components`: the last status of each."""
-    if spec is None:
-        return ChannelState(False, "there is no such channel")
-    if spec.paused:
-        return ChannelState(False, "paused")
-    if not components:
-        return ChannelState(False, "it has not told yet that it runs")
-    for name, status in components.items():
-        if status.get("status") == "down":
-            return ChannelState(False, f"{name}: {status.get('type')}")
-    return ChannelState(True, "ok")
 
 
 def dry_run_json(message: UserMessage, choice: Choice) -> dict[str, Any]:

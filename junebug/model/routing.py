@@ -5,12 +5,13 @@ Neighbours: stores/routers.py keeps them, router_types.py checks their `config`,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from msgspec.structs import replace
 
-from junebug.model.messages import UserMessage
+from junebug.model.messages import UserMessage, worst_status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,18 @@ class ChannelState:
 
     is_ready: bool
     reason: str
+
+
+def state_of(paused: bool, components: Mapping[str, Mapping[str, object]]) -> ChannelState:
+    """Pure: by what the channel's components say. One that has not said anything is not ready."""
+    if paused:
+        return ChannelState(False, "paused")
+    if not components:
+        return ChannelState(False, "it has not started yet")
+    if worst_status([str(body.get("status")) for body in components.values()]) != "down":
+        return ChannelState(True, "ok")
+    name, body = next((name, body) for name, body in components.items() if body.get("status") == "down")
+    return ChannelState(False, f"{name}: {body.get('type')}")
 
 
 @dataclass(frozen=True, slots=True)

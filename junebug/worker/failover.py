@@ -23,8 +23,8 @@ from junebug.amqp.outbound_queue import is_own
 from junebug.amqp.rpc import RpcClient
 from junebug.config_schema import load_object
 from junebug.errors import ChannelNotFound, JunebugError, NotRunning, Unroutable
-from junebug.model.messages import UserMessage, worst_status
-from junebug.model.routing import ChannelState, RouterSpec
+from junebug.model.messages import UserMessage
+from junebug.model.routing import ChannelState, RouterSpec, state_of
 from junebug.router_types import RouterTypes
 from junebug.stores import Stores
 from junebug.worker.context import ChannelContext
@@ -50,18 +50,6 @@ async def _state(stores: Stores, channel: str) -> ChannelState:
         return ChannelState(False, "there is no such channel")
     components = await stores.statuses.components(channel)
     return state_of(bool(spec.paused), components)
-
-
-def state_of(paused: bool, components: Mapping[str, Mapping[str, object]]) -> ChannelState:
-    """Pure: by what the channel's components say. One that has not said anything is not ready."""
-    if paused:
-        return ChannelState(False, "paused")
-    if not components:
-        return ChannelState(False, "it has not started yet")
-    if worst_status([str(body.get("status")) for body in components.values()]) != "down":
-        return ChannelState(True, "ok")
-    name, body = next((name, body) for name, body in components.items() if body.get("status") == "down")
-    return ChannelState(False, f"{name}: {body.get('type')}")
 
 
 async def move(

@@ -1,4 +1,6 @@
-"""Endpoints of logs, of channels (spec 1.7.1, "Logs"), routers and destinations: the newest entries of the file that its process writes."""
+"""Endpoints of logs, of channels (spec 1.7.1, "Logs"), routers and destinations: the newest entries of the file that the
+process writes.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,11 @@ class Logs:
         channel, count = channel_id(request), self._count(request)
         spec = await self.stores.channels.get(channel)
         secrets = self.registry.secret_values(spec, self.settings)
-        return await self._reply(request, channel, count, secrets, lambda each: self.registry.show_log(spec.type, spec.config, each))
+
+        def show(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            return self.registry.show_log(spec.type, spec.config, entries)
+
+        return await self._reply(request, channel, count, secrets, show)
 
     async def of_router(self, request: web.Request) -> web.Response:
         router, count = router_id(request), self._count(request)
@@ -54,7 +60,8 @@ class Logs:
         return parse_count(request.query.get("n"), self.settings.max_logs)
 
     async def _secrets(self, spec: RouterSpec) -> list[str]:
-        return self.types.secret_values(spec, await self.stores.routers.destinations(spec.id), self.settings)
+        destinations = await self.stores.routers.destinations(spec.id)
+        return self.types.secret_values(spec, destinations.values(), self.settings)
 
     async def _reply(
         self, request: web.Request, id: str, count: int, secrets: list[str], show: Show = list, destination: str | None = None
