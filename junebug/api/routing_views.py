@@ -1,6 +1,7 @@
 """What a request's JSON asks for of routers and destinations, and how they are shown: pure, but for a type's own checks.
 
-Bodies come in here already checked by routing_schemas.py. Neighbours: views.py, for channels and messages; handlers/ does the I/O.
+Bodies come in here already checked by routing_schemas.py. Neighbours: views.py, for channels and messages; handlers/
+does the I/O.
 """
 
 from __future__ import annotations

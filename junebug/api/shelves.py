@@ -1,4 +1,4 @@
-"""Whose dead letters a URL names: those of a channel, a router, or a router's destination. handlers/dead_letters.py is for all."""
+"""Whose dead letters a URL names: a channel's, a router's, or a destination's. Neighbour: handlers/dead_letters.py, for all."""
 
 from __future__ import annotations
 

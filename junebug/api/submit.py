@@ -1,7 +1,7 @@
 """Submitting: a message is stored (where its events go), published and confirmed, then answered 201.
 
-Only what RabbitMQ has confirmed is answered so. This is the hot path (DESIGN §4): one write to Redis, one to RabbitMQ, both shared
-with the requests beside it. A message with an Idempotency-Key takes a way of its own (idempotency.py).
+Only what RabbitMQ has confirmed is answered so. This is the hot path (DESIGN §4): one write to Redis, one to RabbitMQ, both
+shared with the requests beside it. A message with an Idempotency-Key takes a way of its own (idempotency.py).
 
 Neighbours: handlers/messages.py and handlers/routed_messages.py say what is to be sent.
 """

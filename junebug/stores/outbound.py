@@ -51,6 +51,11 @@ class OutboundStore:
         (found,) = await self._redis.run(("HMGET", names.outbound_message(router, message_id), "channel", "destination"))
         return found[0], found[1] or ""
 
+    async def sender(self, channel: str, message_id: str) -> str:
+        """The destination through which this MT of the channel was sent; "": none, or nothing is known of it."""
+        (found,) = await self._redis.run(("HGET", names.outbound_message(channel, message_id), "destination"))
+        return found or ""
+
     async def put_many(self, channel: str, messages: Sequence[UserMessage]) -> None:
         """The same for several, in one command with one reply."""
         keys = [names.outbound_message(channel, message.message_id) for message in messages]

@@ -76,10 +76,9 @@ def test_exactly_one_of_to_and_reply_to_is_needed(
 
 
 def test_characters_are_counted_not_bytes() -> None:
-    spec = ChannelSpec(id="c", type="t", config={}, mo_url="http://x/", character_limit=2)
-    views.check_sendable({"content": "😀😀"}, spec)
+    views.check_length({"content": "😀😀"}, 2)
     with pytest.raises(MessageTooLong, match="length 3.*limit of 2"):
-        views.check_sendable({"content": "abc"}, spec)
+        views.check_length({"content": "abc"}, 2)
 
 
 @pytest.mark.parametrize(

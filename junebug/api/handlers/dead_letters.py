@@ -1,7 +1,8 @@
 """Endpoints of dead letters: look at them, give them to the application once more, delete them (issue 4).
 
-They are on the channel's or router's dead-letter queue and nowhere else (model/callbacks.py says what they are). Each of these goes once
-through it, from the oldest on; nobody else may meanwhile, so that each letter is seen once.
+They are on the dead-letter queue of the channel or router and nowhere else (model/callbacks.py says what they are). Each of
+these goes once through it, from the oldest on; nobody else may meanwhile, so that each letter is seen once. Neighbour:
+api/shelves.py, which says whose they are.
 """
 
 from __future__ import annotations
@@ -199,8 +200,8 @@ def letter_json(letter: DeadLetter, shelf: Shelf) -> dict[str, Any]:
         content = content_of(callback)
     except MalformedMessage:
         return {**shown, "queue": names.callback_queue(shelf.owner), "body": _readable(callback.wire, redactor)}
-    is_routed = shelf.is_routed and not isinstance(content, Status)
-    message = body_of(content, content.transport_name if is_routed else shelf.owner)
+    channel = content.transport_name if shelf.is_routed and not isinstance(content, Status) else shelf.owner
+    message = body_of(content, channel)
     return {**shown, "to": callback.to, "kind": callback.kind, "attempts": callback.attempts, "message": message}
 
 

@@ -22,7 +22,6 @@ from junebug.registry import Registry
 from junebug.router_types import RouterTypes
 from junebug.stores import Stores
 
-
 Show = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 
 

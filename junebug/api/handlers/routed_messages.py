@@ -68,6 +68,8 @@ class RoutedMessages:
     async def _status(self, request: web.Request, router: RouterSpec, destination: str | None) -> web.Response:
         message_id = request.match_info["message_id"]
         channel, sender = await self.stores.outbound.taker(router.id, message_id)
+        if channel is None and (channel := self.types.own_channel(router)):  # it came over RabbitMQ
+            sender = await self.stores.outbound.sender(channel, message_id)
         is_known = channel is not None and destination in (None, sender)
         events = await self.stores.outbound.events(channel, message_id) if channel and is_known else []
         return reply(200, "message status", presenter.message_status_json(message_id, channel or router.id, events))
