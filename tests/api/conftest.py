@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -131,6 +132,10 @@ class Api:
         answer = await self("POST", f"/routers/{router}/destinations/", json=body)
         assert (answer.status, answer.description) == (201, "destination created"), answer.body
         return str(answer.result["id"])
+
+    def log_path(self, id: str) -> Path:
+        """Where the log of a channel or router is."""
+        return Path(self.settings.channel_log_path(id))
 
     async def queued(self, channel: str, count: int = 1) -> list[Delivery]:
         """The deliveries that wait for the channel's worker, once there are `count`."""
