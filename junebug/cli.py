@@ -139,15 +139,18 @@ def supervisor(settings: Settings) -> int:
 
 @_command(
     "junebug-worker",
-    "One channel in the foreground, without a supervisor: to debug it, or on a container platform.",
+    "One channel (or router:ID) in the foreground, without a supervisor: to debug it, or on a container platform.",
     click.Argument(["channel_id"]),
 )
 def worker(settings: Settings, channel_id: str) -> int:
-    if not names.is_channel_id(channel_id):
+    kind, _, id = channel_id.rpartition(":")
+    if kind not in ("", names.CHANNEL_GROUP, names.ROUTER_GROUP) or not names.is_channel_id(id):
         raise StartupError(f"CHANNEL_ID: {channel_id[:100]!r} cannot be a channel's id")
     _check_servers(settings)
     _prepare(settings)
-    return worker_process.run(settings, channel_id, Launch())
+    if kind == names.ROUTER_GROUP:
+        return router_process.run(settings, id, Launch())
+    return worker_process.run(settings, id, Launch())
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

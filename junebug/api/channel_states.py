@@ -34,8 +34,8 @@ class ChannelStates:
         try:
             spec = self._specs.peek(channel) or await self._specs.fetch(channel)
         except ChannelNotFound:
-            return ChannelState(False, "there is no such channel")
-        return state_of(bool(spec.paused), await self._components(channel))
+            return state_of(None, {})
+        return state_of(spec, await self._components(channel))
 
     async def _components(self, channel: str) -> dict[str, dict[str, Any]]:
         components, ends = self._known.get(channel, ({}, 0.0))

@@ -11,7 +11,8 @@ from typing import Any, Self
 
 from msgspec.structs import replace
 
-from junebug.model.messages import UserMessage, worst_status
+from junebug.model.messages import UserMessage
+from junebug.model.spec import ChannelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,16 +101,18 @@ class ChannelState:
     reason: str
 
 
-def state_of(paused: bool, components: Mapping[str, Mapping[str, object]]) -> ChannelState:
-    """Pure: by what the channel's components say. One that has not said anything is not ready."""
-    if paused:
+def state_of(spec: ChannelSpec | None, components: Mapping[str, Mapping[str, Any]]) -> ChannelState:
+    """Of a channel (None: there is none), by the last status of each of its components."""
+    if spec is None:
+        return ChannelState(False, "there is no such channel")
+    if spec.paused:
         return ChannelState(False, "paused")
     if not components:
         return ChannelState(False, "it has not started yet")
-    if worst_status([str(body.get("status")) for body in components.values()]) != "down":
-        return ChannelState(True, "ok")
-    name, body = next((name, body) for name, body in components.items() if body.get("status") == "down")
-    return ChannelState(False, f"{name}: {body.get('type')}")
+    for name, body in components.items():
+        if body.get("status") == "down":
+            return ChannelState(False, f"{name}: {body.get('type')}")
+    return ChannelState(True, "ok")
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,12 +51,12 @@ class ChannelContext:
         """False: our processes die of it, it is to be set aside."""
         return self.suspects.begin("delivery", delivery.body)
 
-    async def set_aside(self, delivery: Delivery) -> None:
+    async def set_aside(self, delivery: Delivery, why: str = WHY) -> None:
         """It is with the dead letters when this returns."""
-        await self.bury(delivery.queue, delivery.body)
+        await self.bury(delivery.queue, delivery.body, why)
         delivery.ack_now()
 
-    async def bury(self, queue: str, octets: bytes) -> None:
-        log.error("set aside with the dead letters", why=WHY, queue=queue, octets=len(octets))
-        await dead_letters.bury(self.broker, self.channel, DeadLetter(reason="failed", error=WHY, queue=queue, body=octets))
+    async def bury(self, queue: str, octets: bytes, why: str = WHY) -> None:
+        log.error("set aside with the dead letters", why=why, queue=queue, octets=len(octets))
+        await dead_letters.bury(self.broker, self.channel, DeadLetter(reason="failed", error=why, queue=queue, body=octets))
         self.suspects.set_aside()

@@ -19,6 +19,7 @@ from junebug.amqp.frames import Delivery
 from junebug.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable, Unroutable
 from junebug.model.messages import UserMessage
 from junebug.model.routing import DestinationSpec, routed
+from junebug.runtime.loop import end_task
 from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("router")
@@ -34,6 +35,7 @@ class DestinationQueues:
         self._context = context
         self._channel = channel
         self._consumers: dict[str, Consumer] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._owners: dict[str, str] = {}
         """Queue -> the destination whose it is."""
 
@@ -43,6 +45,7 @@ class DestinationQueues:
         self._owners = {names.outbound_queue(name): id for id, name in reversed(named) if names.is_amqp_queue(name)}
         for queue in [*self._consumers.keys() - self._owners.keys()]:
             await self._consumers.pop(queue).cancel()
+            await end_task(self._tasks.pop(queue))
             self._context.broker.forget([queue])
         for queue in self._owners.keys() - self._consumers.keys():
             try:
@@ -50,7 +53,7 @@ class DestinationQueues:
             except BrokerUnavailable:
                 pass  # it is remembered, and declared at the next connection
             pending: asyncio.Queue[Delivery] = asyncio.Queue()
-            self._context.own(f"outbound of {queue}", self._pass_on(queue, pending))
+            self._tasks[queue] = self._context.own(f"outbound of {queue}", self._pass_on(queue, pending))
             self._consumers[queue] = self._context.broker.consume(
                 (queue,), pending.put_nowait, prefetch=PREFETCH, exclusive=False, on_lost=partial(_empty, pending)
             )
@@ -63,7 +66,7 @@ class DestinationQueues:
     async def _pass_on(self, queue: str, pending: asyncio.Queue[Delivery]) -> None:
         while True:
             delivery = await pending.get()
-            while delivery.alive and queue in self._consumers:
+            while delivery.alive:
                 try:
                     await self._send(queue, delivery)
                     break

@@ -47,9 +47,8 @@ async def _state(stores: Stores, channel: str) -> ChannelState:
     try:
         spec = await stores.channels.get(channel)
     except ChannelNotFound:
-        return ChannelState(False, "there is no such channel")
-    components = await stores.statuses.components(channel)
-    return state_of(bool(spec.paused), components)
+        return state_of(None, {})
+    return state_of(spec, await stores.statuses.components(channel))
 
 
 async def move(

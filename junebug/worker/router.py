@@ -229,8 +229,8 @@ class RouterWorker(Worker):
 
     # --- Routing (worker/callbacks/forwarder.py) ----------------------------------------------------------------------
 
-    async def route(self, messages: Sequence[UserMessage]) -> list[Sequence[str]]:
-        """Of each message the ids of its destinations. Raises StoreUnavailable: it is asked again."""
+    async def route(self, messages: Sequence[UserMessage]) -> list[Sequence[str] | None]:
+        """Of each message the ids of its destinations; None where the type failed. Raises StoreUnavailable: it is asked again."""
         sessions = {}
         if self._router.keeps_sessions:
             sessions = await self._stores.routers.sessions(
@@ -238,7 +238,7 @@ class RouterWorker(Worker):
             )
         known: dict[str, list[str]] = dict(sessions)
         changed: dict[str, list[str] | None] = {}
-        routes: list[Sequence[str]] = []
+        routes: list[Sequence[str] | None] = []
         for message in messages:
             session = _session(message) if self._router.keeps_sessions and message.session_event else ""
             kept = (
@@ -246,7 +246,7 @@ class RouterWorker(Worker):
                 if message.session_event == "new"
                 else [id for id in known.get(session, ()) if id in self._destinations]
             )
-            destinations = kept or self._router.route(message)
+            destinations = kept or self._decided(message)
             routes.append(destinations)
             if session and message.session_event == "close":
                 known.pop(session, None)
@@ -257,11 +257,20 @@ class RouterWorker(Worker):
             self._id, changed, int(self._spec.config.get("session_timeout") or SESSION_TIMEOUT)
         )
         for message, destinations in zip(messages, routes, strict=True):
+            if destinations is None:
+                continue
             if destinations:
                 self._of_destinations.update((destination, "inbound_message") for destination in destinations)
             else:
                 self._drop(message)
         return routes
+
+    def _decided(self, message: UserMessage) -> Sequence[str] | None:
+        try:
+            return self._router.route(message)
+        except Exception:  # a fault of the type's costs this message its way, and no other one
+            log.exception("the router failed over a message: with the dead letters", message_id=message.message_id)
+            return None
 
     def on_event(self, destination: str, event: Event) -> None:
         """It counts for this destination."""

@@ -80,6 +80,7 @@ def main() -> int:
         settings,
         daemon.Programs(
             run_channel=run_channel if given.get("channels", True) else None,
+            run_router=run_channel if given.get("channels", True) else None,
             run_api=run_api,
             drain=drain,
             keep_descriptors=(listener.fileno(),),

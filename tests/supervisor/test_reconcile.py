@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from junebug.model.routing import RouterSpec
 from junebug.model.spec import ChannelSpec
 from junebug.supervisor.cleanup import _remove
 from junebug.supervisor.liveness import CONFIRM, LONGEST_GAP, STARTING_GRACE, Pulse, SilenceWatch
@@ -49,6 +50,13 @@ def test_a_type_that_is_not_here_is_refused_and_the_others_start() -> None:
     assert found.refused == {
         "a": ("unknown_type", "There is no channel type 'fax' here; known are smpp, telnet"),
     }
+
+
+def test_a_router_is_looked_for_among_the_router_types() -> None:
+    wanted = {id: RouterSpec(id=id, type=type, config={}, generation=4) for id, type in (("a", "telnet"), ("b", "keyword"))}
+    found = plan(wanted, (), {}, ["telnet"], (), ["keyword"])
+    assert found.start == (("b", 4),)
+    assert found.refused == {"a": ("unknown_type", "There is no router type 'telnet' here; known are keyword")}
 
 
 def test_an_id_that_cannot_name_a_process_is_refused() -> None:

@@ -21,6 +21,7 @@ from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
 from junebug.config.declaration import RedisSettings, Settings
 from junebug.model.messages import Status
+from junebug.model.routing import RouterSpec
 from junebug.model.spec import ChannelSpec
 from junebug.plugin import JunebugPlugin
 from junebug.stores import Stores
@@ -103,6 +104,36 @@ async def test_a_changed_config_restarts_that_channel_only(house: House) -> None
     await house.create("c")
     await house.started("c")  # so it has looked since
     assert house.fake.launch("b")["pid"] == other
+
+
+async def test_a_router_has_a_process_as_a_channel_has(house: House) -> None:
+    """In a group of its own; started, restarted, kept alive and removed by the same looks."""
+    routers = house.stores.routers
+    await house.create("a")
+    await routers.create(RouterSpec(id="r", type="keyword", config={"channel": "a"}), "a")
+    first = (await house.started("r"))["pid"]
+    other = (await house.started("a"))["pid"]
+    assert "junebug: router:r" in Path(f"/proc/{first}/cmdline").read_text()
+    assert {"router:r", "channel:a"} <= {line.split()[0] for line in house.fake.ctl("status").splitlines()}
+    os.kill(first, signal.SIGKILL)
+    second = await house.started("r", other_than=first)
+    assert second["last_exit"] == "killed by SIGKILL"
+    assert await routers.request_restart("r") == 2
+    assert (await house.started("r", other_than=second["pid"]))["generation"] == 2
+    await routers.delete("r")
+    await house.gone("r")
+
+    async def cleaned_up() -> bool:
+        return not await house.stores.wanted.deleted()
+
+    await eventually(cleaned_up)
+    assert (await house.started("a"))["pid"] == other
+    assert [each["channel"] for each in house.fake.drains()] == ["r"]
+
+
+async def test_a_router_of_an_unknown_type_says_so(house: House) -> None:
+    await house.stores.routers.create(RouterSpec(id="r", type="from_the_future", config={}), None)
+    assert "There is no router type 'from_the_future' here" in (await house.told("r", "unknown_type"))["message"]
 
 
 async def test_a_deleted_channel_leaves_nothing(house: House, settings: Settings) -> None:

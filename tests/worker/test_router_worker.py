@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
+import pytest
 
 from junebug import names
 from junebug.model.messages import Event, UserMessage
 from junebug.model.routing import DestinationSpec, routed
+from junebug.routers.from_address.router import FromAddressRouter
 from tests.polling import eventually
 from tests.worker.conftest import Application, Bench
 
@@ -235,3 +238,35 @@ async def test_when_redis_was_emptied_the_destinations_are_written_back(bench: B
     await arrives(bench, mo(channel, "1", "still"))
     await bench.app.wait(1)
     assert contents(bench, "/a") == ["still"]
+
+
+async def test_a_fault_of_the_type_costs_its_message_the_way_and_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    channel, router = await routed_channel(bench, {"a": {"config": {"regular_expression": "^1"}, "mo_url": bench.app.url("/a")}})
+    right = FromAddressRouter.route
+
+    def route(self: FromAddressRouter, message: UserMessage) -> Sequence[str]:
+        if message.content == "odd":
+            raise ZeroDivisionError
+        return right(self, message)
+
+    monkeypatch.setattr(FromAddressRouter, "route", route)
+    await arrives(bench, mo(channel, "1", "before"), mo(channel, "1", "odd"), mo(channel, "1", "after"))
+    await bench.app.wait(2)
+    assert contents(bench, "/a") == ["before", "after"]
+
+    async def buried() -> bool:
+        return await bench.broker.queue_length(names.dead_queue(router)) == 1
+
+    await eventually(buried)
+
+
+async def test_a_config_of_no_use_stops_nobody_and_is_told(bench: Bench) -> None:
+    channel, router = await routed_channel(bench, {
+        "a": {"config": {"regular_expression": "^1"}, "mo_url": bench.app.url("/a")},
+        "b": {"config": {"regular_expression": "(?<=1)2("}, "mo_url": bench.app.url("/b")},
+    })  # fmt: skip
+    await arrives(bench, mo(channel, "12", "to a"))
+    await bench.app.wait(1)
+    component = await bench.component(router, "routing")
+    assert (component["status"], component["type"]) == ("degraded", "faulty_destinations")
+    assert list(component["details"]["destinations"]) == ["b"]

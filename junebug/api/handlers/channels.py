@@ -73,8 +73,10 @@ class Channels:
 
     async def delete(self, request: web.Request) -> web.Response:
         channel = channel_id(request)
-        await self.stores.channels.get(channel)
+        spec = await self.stores.channels.get(channel)
         await self.stores.channels.delete(channel)
+        if spec.router:
+            await self.stores.routers.notify_changed(spec.router)
         self.specs.drop(channel)
         log.info("channel deleted", channel_id=channel)
         return reply(200, "channel deleted", {})

@@ -82,7 +82,7 @@ class _NoChannel:
 
     channel = ""
 
-    async def route(self, messages: Sequence[UserMessage]) -> list[Sequence[str]]:
+    async def route(self, messages: Sequence[UserMessage]) -> list[Sequence[str] | None]:
         raise NotImplementedError
 
     def on_event(self, destination: str, event: Event) -> None:

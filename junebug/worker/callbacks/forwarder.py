@@ -48,8 +48,8 @@ class Routing(Protocol):
     channel: str
     """Whose; "": of none (any more)."""
 
-    async def route(self, messages: Sequence[UserMessage]) -> list[Sequence[str]]:
-        """Of each message the ids of its destinations. Raises StoreUnavailable: it is asked again."""
+    async def route(self, messages: Sequence[UserMessage]) -> list[Sequence[str] | None]:
+        """Of each message the ids of its destinations; None: deciding it failed. Raises StoreUnavailable: it is asked again."""
 
     def on_event(self, destination: str, event: Event) -> None:
         """An event of a message that was sent through this destination; "": through none."""
@@ -75,6 +75,7 @@ class Forwarder:
         """Whose queues it takes from; "": of none."""
         self._inbound: Source | None = None
         self._events: Source | None = None
+        self._was_routed = False
         self._sources: list[Source] = []
 
     def start(self, failing: Container[str] = ()) -> None:
@@ -86,6 +87,7 @@ class Forwarder:
         self._sources = [source(queue, self._attempts.read_callbacks) for queue in self._callback_queues]
         if not self.channel:
             return
+        self._was_routed = bool(spec.router)
         mo_url = spec.mo_url if "mo_url" in failing and not spec.amqp_queue else None
         self._inbound = source(names.inbound_queue(channel), self._read_messages, halted=bool(mo_url or spec.router))
         if mo_url and not spec.router:
@@ -95,8 +97,12 @@ class Forwarder:
 
     async def follow(self) -> None:
         """The channel's spec changed: what a router is for is left to it."""
+        is_routed = bool(self._context.spec().router)
+        if is_routed == self._was_routed:
+            return
+        self._was_routed = is_routed
         for source in filter(None, (self._inbound, self._events)):
-            await (source.halt() if self._context.spec().router else source.go_on())
+            await (source.halt() if is_routed else source.go_on())
 
     @property
     def in_hand(self) -> int:
@@ -119,9 +125,12 @@ class Forwarder:
         if self._routing:
             routes = await self._until_stored(functools.partial(self._routing.route, [message for _, message in read]))
         else:
-            routes = [_OWN] * len(read)
+            routes = list[Sequence[str] | None]([_OWN]) * len(read)
         found = []
         for (delivery, message), destinations in zip(read, routes, strict=True):
+            if destinations is None:
+                await self._context.set_aside(delivery, "the router failed over it: see its log")
+                continue
             to = [(each, kind) for each in destinations for kind in self._kinds(each)]
             if not to and not self._routing:
                 if await self._is_routed():
@@ -153,6 +162,7 @@ class Forwarder:
         except ChannelNotFound:
             return False
         if spec.router:
+            self._was_routed = True
             for source in filter(None, (self._inbound, self._events)):
                 self._context.own("halt", source.halt())
         return bool(spec.router)
