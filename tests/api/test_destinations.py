@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from junebug import names
+from junebug.amqp.rpc import Answer as Told
+from junebug.amqp.rpc import Arguments, RpcServer
 from junebug.model.callbacks import Callback, DeadLetter
 from junebug.model.messages import UserMessage
 from tests.api.conftest import Api
@@ -191,6 +193,24 @@ async def test_a_change_is_with_the_routers_process_when_it_is_answered(api: Api
         assert (answer.status, answer.description, answer.result) == (200, "destination deleted", {})
         assert told[3:] == [{destination: None}]
         assert (await api("GET", path)).errors[0]["type"] == "DestinationNotFound"
+
+
+async def test_a_process_that_starts_is_waited_for(api: Api, router: str) -> None:
+    told: list[Any] = []
+
+    async def refresh(arguments: Arguments) -> Told:
+        told.append(arguments["destinations"])
+        return {}
+
+    server = RpcServer(api.broker, router, 1)
+    await server.start()
+    creating = asyncio.create_task(api.destination(router))
+    await asyncio.wait([creating], timeout=0.3)
+    assert not creating.done()
+    server.begin({"refresh": refresh}, lambda: None)
+    assert [[await creating]] == told
+    await server.end()
+    await server.stop()
 
 
 async def test_a_process_that_hangs_is_not_waited_for_without_end(

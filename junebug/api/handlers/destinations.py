@@ -6,7 +6,9 @@ all when it starts.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -18,7 +20,7 @@ from junebug.api.channel_queues import check_amqp_queue
 from junebug.api.http import destination_id, long_work, read_json, reply, router_id
 from junebug.api.properties import is_same
 from junebug.api.spec_cache import until_unchanged
-from junebug.errors import JunebugError, NotRunning, RouterChanged
+from junebug.errors import BrokerUnavailable, JunebugError, NotRunning, RouterChanged, StoreUnavailable
 from junebug.model.routing import DestinationSpec, RouterSpec
 from junebug.router_types import RouterTypes
 from junebug.stores import Stores
@@ -27,6 +29,8 @@ log = structlog.stdlib.get_logger("api")
 
 REFRESH_TIMEOUT = 5.0
 """Seconds for which the router's process is waited for."""
+PRESENCE_TIMEOUT, REFRESH_PAUSE = 0.5, 0.05
+"""Seconds in which a process that starts says that it is there, and until it is asked again."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +104,29 @@ class Destinations:
 
     async def _in_force(self, router: str, destination: str) -> None:
         """Return when the router's process goes by what is stored, or has been waited for long enough."""
-        try:
-            await self.asking.ask(router, "refresh", REFRESH_TIMEOUT, destinations=[destination])
-        except JunebugError as error:
-            if not isinstance(error, NotRunning):
+        ends = asyncio.get_running_loop().time() + REFRESH_TIMEOUT
+        is_there = True
+        while is_there and (left := ends - asyncio.get_running_loop().time()) > 0:
+            try:
+                await self.asking.ask(router, "refresh", left, destinations=[destination])
+                return
+            except NotRunning:  # or it is starting, and may have read what was there before
+                is_there = await self._is_there(router)
+                await asyncio.sleep(REFRESH_PAUSE if is_there else 0)
+            except JunebugError as error:
                 log.warning("the router's process did not say that it has a change", router_id=router, reason=str(error))
+                break
+        with suppress(StoreUnavailable):  # it polls, too
             await self.stores.routers.notify_changed(router)
+
+    async def _is_there(self, router: str) -> bool:
+        try:
+            await self.asking.generation(router, PRESENCE_TIMEOUT)
+        except NotRunning:
+            return False
+        except (TimeoutError, BrokerUnavailable):
+            pass
+        return True
 
     async def _show(self, router: RouterSpec, spec: DestinationSpec, description: str) -> web.Response:
         rates = await self.stores.rates.rates(spec.id)
