@@ -168,12 +168,13 @@ class RouterWorker(Worker):
         routers = self._stores.routers
         async with self._refreshing:
             try:
+                stored = await routers.destinations(self._id)  # before what shows whether Redis was emptied before
                 self._spec = await routers.get(self._id)
                 known = await self._stores.statuses.components(self._id)
                 if "worker" not in known:
                     await routers.claim_again(self._id, self.channel, self._destinations)
                     self._statuses.say_again()
-                stored = await routers.destinations(self._id)
+                    stored = await routers.destinations(self._id)
                 await self._look_at_channel()
             except RouterNotFound:
                 return  # deleted (the reconciler stops us), or Redis was emptied (it writes the spec back)

@@ -95,10 +95,10 @@ async def test_a_changed_rule_is_in_force_with_the_200(channels: Channels, sink:
     for number in range(10):
         answer = await channel.api.request("PATCH", destination, json={"config": {"regular_expression": f"^{number}$"}})
         assert answer.status == 200, answer
-        for to in (number, number + 1):
+        for to in (number - 1, number):  # by the rule before, and by this one
             body = {"to": "+27", "from": str(to), "content": f"{number} to {to}"}
             assert (await channel.api.post(f"{destination}/messages/", body)).status == 201
-    received = await sink.wait("/mo", 10)
+        received = await sink.wait("/mo", number + 1)  # what is on its way meets the rule of when it gets there
     assert [each.body["content"] for each in received] == [f"{number} to {number}" for number in range(10)]
 
 
