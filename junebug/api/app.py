@@ -19,19 +19,22 @@ from aiohttp import web
 from junebug.amqp.broker import Broker
 from junebug.amqp.rpc import RpcClient
 from junebug.api.channel_queues import ChannelQueues
+from junebug.api.channel_states import ChannelStates
 from junebug.api.compose import Composer
 from junebug.api.handlers.bulk import Bulk
 from junebug.api.handlers.channels import Channels
-from junebug.api.handlers.dead_letters import DeadLetters, Shelves
+from junebug.api.handlers.dead_letters import DeadLetters
+from junebug.api.handlers.destinations import Destinations
 from junebug.api.handlers.health import Health, alive
 from junebug.api.handlers.logs import Logs
 from junebug.api.handlers.messages import Messages
 from junebug.api.handlers.queue import QueueControl
 from junebug.api.handlers.routed_messages import RoutedMessages
-from junebug.api.handlers.routers import Destinations, Routers
+from junebug.api.handlers.routers import Routers
 from junebug.api.http import PATIENCE, error_reply, http_error_reply, raw
 from junebug.api.idempotency import Idempotency
 from junebug.api.middleware import Handler, Protocol, middleware, pathwise
+from junebug.api.shelves import Shelves
 from junebug.api.spec_cache import SpecCache
 from junebug.api.submit import Submission
 from junebug.config.declaration import Settings
@@ -60,24 +63,25 @@ CLOSE_TIMEOUT = 2.0
 # --- the application --------------------------------------------------------------------------------------------------
 
 
-def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Registry) -> web.Application:
+def make_app(
+    settings: Settings, stores: Stores, broker: Broker, registry: Registry, types: RouterTypes
+) -> web.Application:
     """The API; whoever gives it `stores` and `broker` starts and closes them."""
     specs = SpecCache(stores.channels)
     asking = RpcClient(broker)
     queues = ChannelQueues(settings, stores, broker, specs, asking)
     channels = Channels(stores, registry, specs, queues, asking)
     queue = QueueControl(broker, stores, specs, queues, asking)
-    types = RouterTypes.from_settings(settings.routers, settings.replace_routers)
-    routers, destinations = Routers(stores, types, specs, queues, asking), Destinations(stores, types, asking)
-    shelves = Shelves(stores, specs, queues, types, settings)
-    dead_letters, of_router, of_destination = (
-        DeadLetters(broker, queues, find) for find in (shelves.of_channel, shelves.of_router, shelves.of_destination)
-    )
+    shelves = Shelves(settings, stores, types, specs, queues)
     composer, idempotency = Composer(settings, registry), Idempotency(settings, stores.idempotency)
     submission = Submission(stores, queues, idempotency)
-    messages, routed = Messages(stores, composer, specs, submission), RoutedMessages(stores, types, composer, specs, submission)
+    messages = Messages(stores, composer, specs, submission)
     bulk = Bulk(stores, composer, specs, queues, idempotency)
     logs = Logs(settings, stores, registry, types)
+    routers = Routers(stores, types, specs, queues, asking)
+    destinations = Destinations(stores, types, asking)
+    states = ChannelStates(specs, stores.statuses)
+    routed = RoutedMessages(stores, types, composer, specs, states, submission)
     health = Health(settings, stores, broker)
 
     app = web.Application(middlewares=[middleware(settings)], client_max_size=settings.max_body_size)
@@ -95,35 +99,39 @@ def make_app(settings: Settings, stores: Stores, broker: Broker, registry: Regis
         _route(app, f"{one}/restart", POST=channels.restart)
         _route(app, f"{one}/pause", POST=queue.pause)
         _route(app, f"{one}/resume", POST=queue.resume)
-        _route_dead_letters(app, one, dead_letters)
+        _route_dead_letters(app, one, DeadLetters(broker, queues, shelves.of_channel))
         _route(app, f"{one}/logs", GET=logs.get)
-        router, destination = f"{prefix}/routers/{{router_id}}", f"{prefix}/routers/{{router_id}}/destinations/{{destination_id}}"
-        _route(app, f"{destination}/messages/", POST=routed.send)
-        _route(app, f"{destination}/messages.json", POST=routed.send)
-        _route(app, f"{destination}/messages/{{message_id}}", GET=routed.status)
-        _route(app, f"{router}/messages/", POST=routed.send_directly)
-        _route(app, f"{router}/messages.json", POST=routed.send_directly)
-        _route(app, f"{router}/messages/{{message_id}}", GET=routed.status_directly)
+
+        router = f"{prefix}/routers/{{router_id}}"
+        one = f"{router}/destinations/{{destination_id}}"
+        _route(app, f"{one}/messages/", POST=routed.send)
+        _route(app, f"{one}/messages.json", POST=routed.send)
+        _route(app, f"{one}/messages/{{message_id}}", GET=routed.status)
+        _route(app, f"{router}/messages/", POST=routed.send_by_router)
+        _route(app, f"{router}/messages.json", POST=routed.send_by_router)
+        _route(app, f"{router}/messages/{{message_id}}", GET=routed.status_by_router)
         _route(app, f"{prefix}/routers/", GET=routers.list, POST=routers.create)
         _route(app, router, GET=routers.get, PUT=routers.replace, PATCH=routers.update, DELETE=routers.delete)
         _route(app, f"{router}/restart", POST=routers.restart)
         _route(app, f"{router}/logs", GET=logs.of_router)
+        _route_dead_letters(app, router, DeadLetters(broker, queues, shelves.of_router))
         _route(app, f"{router}/destinations/", GET=destinations.list, POST=destinations.create)
-        _route(app, destination, GET=destinations.get, PUT=destinations.replace, PATCH=destinations.update,
-               DELETE=destinations.delete)  # fmt: skip
-        _route(app, f"{destination}/logs", GET=logs.of_destination)
-        _route_dead_letters(app, router, of_router)
-        _route_dead_letters(app, destination, of_destination)
+        _route(
+            app, one, GET=destinations.get, PUT=destinations.replace, PATCH=destinations.update, DELETE=destinations.delete
+        )
+        _route(app, f"{one}/logs", GET=logs.of_destination)
+        _route_dead_letters(app, one, DeadLetters(broker, queues, shelves.of_destination))
+
         for slash in ("", "/"):  # probes do not follow redirects
             app.router.add_get(f"{prefix}/health{slash}", health.get)
             app.router.add_get(f"{prefix}/health/live{slash}", health.live)
     return app
 
 
-def _route_dead_letters(app: web.Application, path: str, letters: DeadLetters) -> None:
-    _route(app, f"{path}/dead-letters/", GET=letters.list_letters, DELETE=letters.delete_all)
-    _route(app, f"{path}/dead-letters/replay", POST=letters.replay)
-    _route(app, f"{path}/dead-letters/{{letter_id}}", DELETE=letters.delete_one)
+def _route_dead_letters(app: web.Application, one: str, dead_letters: DeadLetters) -> None:
+    _route(app, f"{one}/dead-letters/", GET=dead_letters.list_letters, DELETE=dead_letters.delete_all)
+    _route(app, f"{one}/dead-letters/replay", POST=dead_letters.replay)
+    _route(app, f"{one}/dead-letters/{{letter_id}}", DELETE=dead_letters.delete_one)
 
 
 def _route(app: web.Application, path: str, **handlers: Handler) -> None:
@@ -195,6 +203,7 @@ def run(settings: Settings, sockets: Sequence[socket.socket], process: str = "ap
 
 async def _run(settings: Settings, sockets: Sequence[socket.socket], process: str) -> int:
     registry = Registry.from_settings(settings.channels, settings.replace_channels)
+    types = RouterTypes.from_settings(settings.routers, settings.replace_routers)
     stores = Stores(settings, settings.request_timeout * PATIENCE)
     broker = Broker(settings.amqp, process)
     life = ServiceLife()
@@ -204,7 +213,7 @@ async def _run(settings: Settings, sockets: Sequence[socket.socket], process: st
     async def start() -> None:
         broker.start()
         await _servers_answer(settings, stores, broker)
-        app = make_app(settings, stores, broker, registry)
+        app = make_app(settings, stores, broker, registry, types)
         await served.enter_async_context(serving(app, sockets, shutdown_timeout, settings.max_connections))
         if process in ("api", "api:1") and not life.is_stopping:
             print(f"Junebug is listening on {_url(settings, sockets)}", flush=True)

@@ -12,7 +12,6 @@ from typing import Any
 
 from junebug.api import schemas, views
 from junebug.config.declaration import Settings
-from junebug.errors import MessageNotFound
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
 from junebug.registry import Registry
@@ -44,7 +43,7 @@ class Composer:
         if inbound is not None:
             message = views.new_reply(body, spec.id, inbound, expires_at, **own)
         elif body.get("to") is None:  # beside a reply_to it is there only where allow_expired_replies lets both be given
-            raise MessageNotFound(f"Inbound message with id {str(body['reply_to'])[:100]!r} not found: it may have expired")
+            raise views.not_replyable(body["reply_to"])
         else:
             message = views.new_message(body, spec.id, expires_at, **own)
         self.registry.check_message(spec.type, spec.config, message)

@@ -147,6 +147,14 @@ def _whole_number(query: Mapping[str, str], name: str, default: int, least: int,
     return int(text)
 
 
+def read_flag(query: Mapping[str, str], name: str) -> bool:
+    """Raises ApiUsageError."""
+    text = query.get(name, "false")
+    if text not in ("true", "false"):
+        raise ApiUsageError(f"{name}: expected true or false, got {text[:50]!r}")
+    return text == "true"
+
+
 def read_json(request: web.Request, empty: bytes = b"") -> Any:
     """The body, whatever its Content-Type says; `empty`: what one of no bytes stands for.
 

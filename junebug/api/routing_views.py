@@ -1,6 +1,7 @@
 """What a request's JSON asks for of routers and destinations, and how they are shown: pure, but for a type's own checks.
 
-Bodies come in here already checked by routing_schemas.py. Neighbours: views.py, for channels and messages; handlers/.
+Bodies come in here already checked by routing_schemas.py. Neighbours: views.py, for channels and messages; handlers/
+does the I/O.
 """
 
 from __future__ import annotations
@@ -16,13 +17,7 @@ from junebug.errors import InvalidBody
 from junebug.logs.redaction import REDACTED
 from junebug.model.messages import UserMessage, worst_status
 from junebug.model.presenter import message_body
-from junebug.model.routing import (
-    DESTINATION_PROPERTIES,
-    ROUTER_PROPERTIES,
-    Choice,
-    DestinationSpec,
-    RouterSpec,
-)
+from junebug.model.routing import DESTINATION_PROPERTIES, ROUTER_PROPERTIES, Choice, DestinationSpec, RouterSpec
 from junebug.router_types import RouterTypes
 
 TOKEN, OLD_TOKEN = "mo_url_auth_token", "mo_url_token"

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from junebug import names
 from junebug.api.properties import Properties, is_same
-from junebug.errors import ApiUsageError, MessageTooLong
+from junebug.errors import ApiUsageError, MessageNotFound, MessageTooLong
 from junebug.model import templates
 from junebug.model.messages import UserMessage, format_timestamp, parse_timestamp, worst_status
 from junebug.model.spec import PROPERTIES, RESTARTING_PROPERTIES, ChannelSpec
@@ -159,6 +159,10 @@ def check_length(body: Mapping[str, Any], limit: int) -> None:
         raise MessageTooLong(
             f"The message content is of length {length}, which is greater than the character limit of {limit}"
         )
+
+
+def not_replyable(reply_to: Any) -> MessageNotFound:
+    return MessageNotFound(f"Inbound message with id {str(reply_to)[:100]!r} not found: it may have expired")
 
 
 def expiry(body: Mapping[str, Any], now: datetime) -> str | None:

@@ -52,7 +52,7 @@ class OutboundStore:
         return found[0], found[1] or ""
 
     async def sender(self, channel: str, message_id: str) -> str:
-        """The router's destination through which a message was sent; "": none, or it is unknown."""
+        """The destination through which this MT of the channel was sent; "": none, or nothing is known of it."""
         (found,) = await self._redis.run(("HGET", names.outbound_message(channel, message_id), "destination"))
         return found or ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -19,6 +20,10 @@ from junebug.api.sockets import bind
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable
 from junebug.registry import ChannelType, Registry
+from junebug.router_types import RouterType, RouterTypes
+from junebug.routers.from_address import ROUTER_TYPE as FROM_ADDRESS
+from junebug.routers.keyword import ROUTER_TYPE as KEYWORD
+from junebug.routers.outbound import ROUTER_TYPE as OUTBOUND
 from junebug.stores import Stores
 from junebug.transports.smpp import CHANNEL_TYPE as SMPP
 from tests.polling import eventually
@@ -43,6 +48,22 @@ REGISTRY = Registry(
             ("password",),
         ),
         SMPP,
+    ]
+)
+
+ROUTER_TYPES = RouterTypes(
+    [
+        FROM_ADDRESS,
+        KEYWORD,
+        OUTBOUND,
+        RouterType(
+            "guarded",
+            "nowhere:Guarded",
+            {"type": "object", "properties": {"channel": {"type": "string"}, "password": {"type": "string"}}},
+            {"type": "object", "properties": {"word": {"type": "string"}, "key": {"type": "string"}}},
+            ("password",),
+            ("key",),
+        ),
     ]
 )
 
@@ -97,6 +118,25 @@ class Api:
         assert answer.status == 201, answer.body
         return str(answer.result["id"])
 
+    async def router(self, type: str = "from_address", **config: Any) -> str:
+        """A router's id; with a channel of its own, where `config` is not given."""
+        if not config:
+            config = {"channel": await self.create(mo_url=None)}
+        answer = await self("POST", "/routers/", json={"type": type, "config": config})
+        assert (answer.status, answer.description) == (201, "router created"), answer.body
+        return str(answer.result["id"])
+
+    async def destination(self, router: str, **properties: Any) -> str:
+        """A destination's id."""
+        body = {"config": {"regular_expression": "^1"}, **properties}
+        answer = await self("POST", f"/routers/{router}/destinations/", json=body)
+        assert (answer.status, answer.description) == (201, "destination created"), answer.body
+        return str(answer.result["id"])
+
+    def log_path(self, id: str) -> Path:
+        """Where the log of a channel or router is."""
+        return Path(self.settings.channel_log_path(id))
+
     async def queued(self, channel: str, count: int = 1) -> list[Delivery]:
         """The deliveries that wait for the channel's worker, once there are `count`."""
         return await self.taken(names.outbound_queue(channel), count)
@@ -128,7 +168,7 @@ async def running_api(settings: Settings, wait: float = TIMEOUT) -> AsyncIterato
     url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
     try:
         async with (
-            serving(make_app(settings, stores, broker, REGISTRY), sockets, 2.0, settings.max_connections),
+            serving(make_app(settings, stores, broker, REGISTRY, ROUTER_TYPES), sockets, 2.0, settings.max_connections),
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
         ):
             yield Api(settings, stores, broker, session, url)  # its queues end with the server: deleting them costs as much

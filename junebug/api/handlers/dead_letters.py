@@ -1,7 +1,8 @@
 """Endpoints of dead letters: look at them, give them to the application once more, delete them (issue 4).
 
-They are on the channel's or router's dead-letter queue and nowhere else (model/callbacks.py says what they are). Each of these
-goes once through it, from the oldest on; nobody else may meanwhile, so that each letter is seen once.
+They are on the dead-letter queue of the channel or router and nowhere else (model/callbacks.py says what they are). Each of
+these goes once through it, from the oldest on; nobody else may meanwhile, so that each letter is seen once. Neighbour:
+api/shelves.py, which says whose they are.
 """
 
 from __future__ import annotations
@@ -23,16 +24,12 @@ from junebug.amqp.frames import Delivery
 from junebug.api import schemas
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.handlers.queue import until_free
-from junebug.api.http import Page, channel_id, destination_id, long_work, read_json, read_page, reply, router_id
-from junebug.api.spec_cache import SpecCache
-from junebug.config.declaration import Settings
+from junebug.api.http import Page, long_work, read_json, read_page, reply
 from junebug.errors import DeadLetterNotFound, MalformedMessage
 from junebug.logs.redaction import REDACTED, Redactor
 from junebug.model.callbacks import DeadLetter, content_of
 from junebug.model.messages import Status
 from junebug.model.presenter import body_of
-from junebug.router_types import RouterTypes
-from junebug.stores import Stores
 
 log = structlog.stdlib.get_logger("api")
 
@@ -58,32 +55,6 @@ class Shelf:
 
     def has(self, letter: DeadLetter) -> bool:
         return not self.destination or (letter.callback is not None and letter.callback.destination == self.destination)
-
-
-@dataclass(frozen=True)
-class Shelves:
-    """Finds them by a request's URL. Each raises that there is no such channel, router or destination."""
-
-    stores: Stores
-    specs: SpecCache
-    queues: ChannelQueues
-    types: RouterTypes
-    settings: Settings
-
-    async def of_channel(self, request: web.Request) -> Shelf:
-        spec = await self.specs.fetch(channel_id(request))
-        return Shelf(spec.id, self.queues.publish, (spec.callback_secret, spec.mo_url_auth_token))
-
-    async def of_router(self, request: web.Request) -> Shelf:
-        spec = await self.stores.routers.get(router_id(request))
-        destinations = await self.stores.routers.destinations(spec.id)
-        secrets = self.types.secret_values(spec, destinations.values(), self.settings)
-        return Shelf(spec.id, self.queues.publish_to_router, secrets, is_routed=True)
-
-    async def of_destination(self, request: web.Request) -> Shelf:
-        spec, destination = await self.stores.routers.with_destination(router_id(request), destination_id(request))
-        secrets = self.types.secret_values(spec, (destination,), self.settings)
-        return Shelf(spec.id, self.queues.publish_to_router, secrets, is_routed=True, destination=destination.id)
 
 
 @dataclass(frozen=True)
@@ -229,7 +200,7 @@ def letter_json(letter: DeadLetter, shelf: Shelf) -> dict[str, Any]:
         content = content_of(callback)
     except MalformedMessage:
         return {**shown, "queue": names.callback_queue(shelf.owner), "body": _readable(callback.wire, redactor)}
-    channel = shelf.owner if isinstance(content, Status) or not shelf.is_routed else content.transport_name
+    channel = content.transport_name if shelf.is_routed and not isinstance(content, Status) else shelf.owner
     message = body_of(content, channel)
     return {**shown, "to": callback.to, "kind": callback.kind, "attempts": callback.attempts, "message": message}
 

@@ -1,5 +1,6 @@
-"""Endpoints of logs, of channels (spec 1.7.1, "Logs"), routers and destinations: the newest entries of the file that the process
-writes."""
+"""Endpoints of logs, of channels (spec 1.7.1, "Logs"), routers and destinations: the newest entries of the file that the
+process writes.
+"""
 
 from __future__ import annotations
 
