@@ -64,11 +64,14 @@ class RouterStore(SpecStore[RouterSpec]):
             await self.notify_changed(before)
         return router_spec(new.id, properties, generation)
 
-    async def release(self, router: str, channel: str | None) -> None:
-        """The router is deleted: the channel is its own again."""
-        if channel:
-            await self._redis.run(("EVAL", _RELEASE, 1, names.ROUTED_CHANNELS, channel, router))
-            await self.notify_changed(channel)
+    async def delete(self, id: str, channel: str | None = None) -> None:
+        """As of a channel; `channel` is its own again. Raises RouterNotFound."""
+        existed, _ = await self._redis.run(
+            self._deletion(id), ("EVAL", _RELEASE, 1, names.ROUTED_CHANNELS, channel or "", id)
+        )
+        if not existed:
+            raise self.not_found(id)
+        await self._notify_both(id, channel)
 
     async def claim_again(self, router: str, channel: str | None, destinations: Mapping[str, DestinationSpec]) -> None:
         """Redis was emptied: what the router's process knows is written back; what was written since stays as it is."""

@@ -16,7 +16,7 @@ from junebug.errors import JunebugError
 from junebug.model.routing import RouterSpec
 from junebug.model.spec import ChannelSpec
 from junebug.runtime.backoff import Backoff
-from junebug.stores.client import RedisClient, is_failure
+from junebug.stores.client import Command, RedisClient, is_failure
 
 SUBSCRIBE_PAUSES = (0.5, 5.0)
 """Seconds before a lost subscription is tried for again: the first and the longest."""
@@ -55,15 +55,17 @@ class SpecStore(Generic[S]):
 
     async def delete(self, id: str) -> None:
         """It is gone at once; its process, queues and other keys are left to the reconciler. Raises `missing`."""
-        (existed,) = await self._redis.run(
-            (
-                "EVAL", _DELETE, 6, names.channel_properties(id), self.index, names.GENERATIONS,
-                names.DELETED_CHANNELS, names.deleted_properties(id), self.deleted_index, id, DELETED_TTL,
-            )
-        )  # fmt: skip
+        (existed,) = await self._redis.run(self._deletion(id))
         if not existed:
             raise self.not_found(id)
         await self.notify_changed(id)
+
+    def _deletion(self, id: str) -> Command:
+        """0: there was none."""
+        return (
+            "EVAL", _DELETE, 6, names.channel_properties(id), self.index, names.GENERATIONS,
+            names.DELETED_CHANNELS, names.deleted_properties(id), self.deleted_index, id, DELETED_TTL,
+        )  # fmt: skip
 
     async def notify_changed(self, id: str) -> None:
         """Tell its worker, and those who listen to all, that its spec changed."""

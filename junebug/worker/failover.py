@@ -67,7 +67,7 @@ async def move(
 
     async def visit(batch: Sequence[Delivery]) -> bool:
         nonlocal moved
-        by_channel: dict[str, list[tuple[Delivery, UserMessage]]] = {}
+        by_queue: dict[tuple[str, int], list[tuple[Delivery, UserMessage]]] = {}
         for delivery in batch:
             try:
                 message = UserMessage.from_wire(delivery.body)
@@ -77,13 +77,17 @@ async def move(
             except JunebugError:
                 continue  # its own sender says what is wrong with it
             if chosen != channel:
-                by_channel.setdefault(chosen, []).append((delivery, message))
-        for chosen, found in by_channel.items():
+                priority = names.priority_of(delivery.queue, delivery.priority)
+                by_queue.setdefault((chosen, priority), []).append((delivery, message))
+        for (chosen, priority), found in by_queue.items():
             messages = [replace(message, transport_name=chosen) for _, message in found]
             await stores.outbound.move(spec.id, chosen, messages)
             try:
-                await broker.publish_many(names.outbound_queue(chosen), [each.to_wire() for each in messages])
-            except Unroutable:
+                if priority > names.LOWEST_PRIORITY:  # its worker knows that there is such a queue, or will
+                    await stores.channels.note_priorities(chosen, (priority,))
+                    await broker.declare(names.channel_queues(chosen, (priority, names.LOWEST_PRIORITY)), remember=False)
+                await broker.publish_many(names.outbound_queue(chosen, priority), [each.to_wire() for each in messages])
+            except (Unroutable, ChannelNotFound):
                 continue  # that channel is being deleted
             for delivery, _ in found:
                 delivery.ack()

@@ -58,21 +58,26 @@ async def test_what_waits_for_a_channel_that_is_down_leaves_by_another(bench: Be
     await gives(bench, first, *(message(str(number), router, event_url=bench.app.url("/event")) for number in range(20)))
     own, reply = message("its own"), replace(message("a reply", router), in_reply_to="a message that came by it")
     await gives(bench, first, own, reply)
+    urgent = message("20", router, event_url=bench.app.url("/event"))
+    await bench.stores.channels.note_priorities(first, (5,))
+    await bench.broker.declare({names.outbound_queue(first, 5): {}}, remember=False)
+    await bench.broker.publish(names.outbound_queue(first, 5), urgent.to_wire())
 
     async def echoed() -> bool:
-        return len([body for body in bench.app.received if body.get("content") is not None]) == 20
+        return len([body for body in bench.app.received if body.get("content") is not None]) == 21
 
     await eventually(echoed)
     echoes = [body for body in bench.app.received if body.get("content") is not None]
     assert {body["channel_id"] for body in echoes} == {second}
-    assert sorted(int(body["content"]) for body in echoes) == list(range(20))
+    assert sorted(int(body["content"]) for body in echoes) == list(range(21))
 
     async def told() -> bool:
-        return len([body for body in bench.app.received if body.get("event_type") == "submitted"]) == 20
+        return len([body for body in bench.app.received if body.get("event_type") == "submitted"]) == 21
 
     await eventually(told)
     events = [body for body in bench.app.received if "event_type" in body]
     assert {body["channel_id"] for body in events} == {second}  # which sent it
+    assert 5 in (await bench.stores.channels.get(second)).noted_priorities  # an urgent one stays one
     (note,) = await bench.stores._redis.run(("HGET", names.outbound_message(router, events[0]["message_id"]), "channel"))
     assert note == second
     await pause(bench, first, None)

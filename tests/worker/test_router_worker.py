@@ -161,11 +161,10 @@ async def test_a_channel_that_does_not_know_yet_that_it_is_routed_drops_nothing(
 async def test_a_channel_whose_router_is_gone_is_its_own_again(bench: Bench) -> None:
     channel, router = await routed_channel(bench, {"a": {"config": {"regular_expression": "^1"}, "mo_url": bench.app.url("/a")}})
     await bench.stop(router)
-    await bench.stores.routers.delete(router)
     spec = await bench.stores.channels.get(channel)
     changed = type(spec).from_properties(channel, {**spec.to_properties(), "mo_url": bench.app.url("/own")}, 1, spec.stored)
     await bench.stores.channels.update(spec, changed, restart=False)
-    await bench.stores.routers.release(router, channel)
+    await bench.stores.routers.delete(router, channel)
     await arrives(bench, mo(channel, "1", "mine"))
     await bench.app.wait(1)
     assert contents(bench, "/own") == ["mine"]

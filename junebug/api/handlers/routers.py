@@ -98,8 +98,7 @@ class Routers:
     async def delete(self, request: web.Request) -> web.Response:
         router = router_id(request)
         channel = self.types.own_channel(await self.stores.routers.get(router))
-        await self.stores.routers.delete(router)
-        await self.stores.routers.release(router, channel)
+        await self.stores.routers.delete(router, channel)
         self._changed(channel)
         log.info("router deleted", router_id=router)
         return reply(200, "router deleted", {})
