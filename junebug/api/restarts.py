@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from junebug.amqp.rpc import RpcClient
 from junebug.errors import BrokerUnavailable, NotRunning
@@ -13,9 +14,9 @@ ANSWER, PAUSE = 0.5, 0.05
 """Seconds for an answer, and until the next question."""
 
 
-async def ended(asking: RpcClient, id: str, generation: int) -> None:
-    """Return when no process of an older generation holds the channel's port or bind (or routes as the router did): who connects
-    after our answer is not cut off by what he asked for. In bounded time, whatever that process does.
+async def ended(asking: RpcClient, id: str, generation: float = math.inf) -> None:
+    """Return when no process of an older generation (of any, where none is said) holds the channel's port or bind, or routes as the
+    router did: who connects after our answer is not cut off by what he asked for. In bounded time, whatever that process does.
     """
     ends = asyncio.get_running_loop().time() + PATIENCE
     while asyncio.get_running_loop().time() < ends:

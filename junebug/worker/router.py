@@ -131,12 +131,13 @@ class RouterWorker(Worker):
 
         if self._answers:
             await bounded("answers", self._answers.end(), left(0.2))
-            await bounded("presence", self._answers.stop(), left(0.2))
         if self._queues:
             await bounded("outbound", self._queues.stop(), left(0.4))
         if self._failover:
             await bounded("fail-over", self._failover.stop(), left(0.4))
-        await bounded("forwarder", self._forwarder.stop(left(0.6)), left(0.7))
+        await bounded("forwarder", self._forwarder.stop(left(0.5)), left(0.6))
+        if self._answers:
+            await bounded("presence", self._answers.stop(), left(0.2))  # it tells whether a process still takes messages
         await self._life.tasks.end()
         await self._attempts.close()
         await self._flush_counts()

@@ -95,12 +95,15 @@ class Routers:
                 await ended(self.asking, router, spec.generation)
         return await self._show(spec, "router updated")
 
+    @long_work
     async def delete(self, request: web.Request) -> web.Response:
+        """Answered when its process takes no more of what is the channel's again."""
         router = router_id(request)
         channel = self.types.own_channel(await self.stores.routers.get(router))
         await self.stores.routers.delete(router, channel)
         self._changed(channel)
         log.info("router deleted", router_id=router)
+        await ended(self.asking, router)
         return reply(200, "router deleted", {})
 
     @long_work
