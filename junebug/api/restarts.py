@@ -16,7 +16,7 @@ ANSWER, PAUSE = 0.5, 0.05
 
 async def ended(asking: RpcClient, id: str, generation: float = math.inf) -> None:
     """Return when no process of an older generation (of any, where none is said) holds the channel's port or bind, or routes as
-    the router did: who connects after our answer is not cut off by what he asked for. In bounded time, whatever that process does.
+    the router did: who connects after our answer is not cut off by what he asked for. In bounded time.
     """
     ends = asyncio.get_running_loop().time() + PATIENCE
     while asyncio.get_running_loop().time() < ends:
