@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
+import shlex
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +17,12 @@ from tests.blackbox import world as worlds
 from tests.blackbox.conftest import Channels
 from tests.blackbox.receiver import Receiver
 from tests.blackbox.world import World
-from tests.harness import START_DEADLINE, THOROUGH, Api, Channel, WebhookSink, gather_limited
+from tests.harness import START_DEADLINE, THOROUGH, Api, Channel, TelnetClient, WebhookSink, free_port, gather_limited
 from tests.polling import eventually
 
 FLAGS = {"callback-retry-delays": "0.2,0.5,1", "max-logs": 5000}
 MESSAGES = 400 * THOROUGH
+ROOT = Path(__file__).resolve().parents[2]
 SEED = int(os.environ.get("JUNEBUG_TEST_SEED", random.randrange(1_000_000)))
 
 module_world = worlds.module_world
@@ -85,6 +89,36 @@ async def test_two_services_on_one_channel(channels: Channels, world: World, sin
         return not world.junebug.pid_titled(f"junebug: router:{router.id}")
 
     await eventually(gone)
+
+
+async def test_the_walk_through_of_the_docs(world: World, sink: WebhookSink) -> None:
+    """docs/routers.md, line by line: what a line answers is what the next ones name."""
+    api, port, known = world.junebug.api, free_port(), dict[str, str]()
+    text = (ROOT / "docs" / "routers.md").read_text()
+    lines = text[text.index("```sh\n") + 6 :].partition("```")[0].splitlines()
+    client = None
+    for line, id in zip(lines, ("CHANNEL_ID", "ROUTER_ID", "DESTINATION_ID", "", ""), strict=True):
+        for word, value in {"tcp:9001": f"tcp:{port}", "http://localhost:8001": sink.url(""), **known}.items():
+            line = line.replace(word, value)
+        curl, option, body, url = shlex.split(line)
+        assert (curl, option) == ("curl", "-d")
+        if "reply_to" in body:  # somebody has written meanwhile
+            client = await TelnetClient.connect(port)
+            async with client:
+                await sink.wait("/help")
+                await client.say("join")
+                message = (await sink.wait("/help", 2))[1].body["message_id"]  # his session is there
+                answer = await api.post(url.removeprefix("localhost:8080"), json.loads(body.replace("MESSAGE_ID", message)))
+                assert answer.status == 201, answer
+                assert await client.hear() == "welcome"
+            continue
+        answer = await api.post(url.removeprefix("localhost:8080"), json.loads(body))
+        assert answer.status == 201, answer
+        if id:
+            known[id] = answer.result["id"]
+    assert client
+    await api.delete(f"/routers/{known['ROUTER_ID']}")
+    await api.delete(f"/channels/{known['CHANNEL_ID']}")
 
 
 async def test_a_changed_rule_is_in_force_with_the_200(channels: Channels, sink: WebhookSink) -> None:
