@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -33,8 +34,18 @@ class Redactor:
 
     def replace(self, secrets: Iterable[str]) -> None:
         """Know these secrets from now on (and no others)."""
+        self._secrets: list[str] = []
+        """The longest first: one may be a part of another."""
+        self._known: set[str] = set()
+        self.add(secrets)
+
+    def add(self, secrets: Iterable[str]) -> None:
+        """Know these, too."""
         self._phrases: dict[str, str] = {}
-        self._secrets = sorted({s for s in secrets if len(s) >= SHORTEST_MASKED}, key=len, reverse=True)
+        for secret in secrets:
+            if len(secret) >= SHORTEST_MASKED and secret not in self._known:
+                self._known.add(secret)
+                bisect.insort(self._secrets, secret, key=lambda each: -len(each))
 
     def phrase(self, text: str) -> str:
         """The same as `text`, of what is said again and again."""

@@ -190,30 +190,24 @@ class RouterWorker(Worker):
     async def _change(self, changed: Mapping[str, DestinationSpec], removed: Sequence[str] | set[str]) -> None:
         if not changed and not removed:
             return
-        for id in removed:
-            self._destinations.pop(id, None)
+        before = [self._destinations.pop(id, None) for id in (*removed, *changed)]
         self._destinations.update(changed)
         self._router.change(self._configs(changed), removed)
-        if any(each.callback_secret or each.mo_url_auth_token for each in changed.values()):
-            self._hide_secrets()
+        self._redactor.add(self._types.secret_values(self._spec, changed.values(), self._settings))
         log.info("destinations changed", changed=sorted(changed)[:MOST_TOLD], removed=sorted(removed)[:MOST_TOLD])
         self._dispatcher.on_changed_spec()
-        if self._queues:
+        if self._queues and any(each.amqp_queue for each in (*before, *changed.values()) if each):
             await self._queues.follow(self._destinations)
         self._tell_routing()
 
     def _apply(self, destinations: dict[str, DestinationSpec]) -> None:
         self._destinations = destinations
         self._router.set_all(self._configs(destinations))
-        self._hide_secrets()
+        self._redactor.replace(self._types.secret_values(self._spec, destinations.values(), self._settings))
 
     def _configs(self, destinations: Mapping[str, DestinationSpec]) -> dict[str, dict[str, object]]:
         schema = self._types.of_destination(self._spec.type)
         return {id: schema.without_unknown(each.config) for id, each in destinations.items()}
-
-    def _hide_secrets(self) -> None:
-        """From the log."""
-        self._redactor.replace(self._types.secret_values(self._spec, self._destinations.values(), self._settings))
 
     async def _look_at_channel(self) -> None:
         if not self.channel:
