@@ -15,12 +15,13 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import structlog
 
 from junebug.amqp.broker import Broker
+from junebug.amqp.rpc import RpcServer
 from junebug.config.declaration import Settings
 from junebug.errors import StoreUnavailable
 from junebug.logs.channel_log import ChannelLog
@@ -31,7 +32,7 @@ from junebug.model.routing import DestinationSpec
 from junebug.model.spec import Launch
 from junebug.runtime.heartbeat import beat
 from junebug.runtime.loop import call_again, run_async
-from junebug.runtime.service import EXIT_FAILED, ServiceLife
+from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.dispatcher import Dispatcher
@@ -50,10 +51,12 @@ WAIT_FOR_STORE = 1.0
 MAX_UNCOUNTED = 100_000
 
 R = TypeVar("R")
+Left = Callable[[float], float]
+"""A share of the time that is left -> seconds."""
 
 
 class Worker:
-    """`run` is its life; `_start` and `_shut_down` say what else it is made of."""
+    """`run` is its life; `_start` and `_stop_parts` say what else it is made of."""
 
     def __init__(
         self, settings: Settings, id: str, program: str, launch: Launch, redactor: Redactor, log_file: ChannelLog | None
@@ -100,8 +103,37 @@ class Worker:
         """An exit code ends the worker."""
         raise NotImplementedError
 
-    async def _shut_down(self) -> None:
+    async def _stop_parts(self, left: Left) -> None:
+        """In reverse, consumers before publishers: late messages and events still leave."""
         raise NotImplementedError
+
+    async def _shut_down(self) -> None:
+        """All of it bounded."""
+        ends = time.monotonic() + self._settings.stop_timeout * 0.8
+
+        def left(share: float) -> float:
+            return max(0.1, (ends - time.monotonic()) * share)
+
+        await self._stop_parts(left)
+        await self._life.tasks.end()
+        await self._attempts.close()
+        await self._flush_counts()
+        await self._statuses.drain(left(0.5))
+        await bounded("broker", self._broker.close(), left(0.8))
+        await bounded("stores", self._stores.close(), left(0.8))
+        self._context.suspects.close()
+        log.info("worker stopped")
+
+    async def _open(self, queues: Mapping[str, Mapping[str, Any]], generation: int) -> RpcServer:
+        """With its queues there, what waits in them and what it says can go; it is known that this process is there, which
+        answers when it is told to begin.
+        """
+        await self._broker.declare_surely(queues)
+        self._dispatcher.start()
+        self._statuses.start(self._dispatcher)
+        answers = RpcServer(self._broker, self._id, self._launch.generation or generation)
+        await answers.start()
+        return answers
 
     async def _until_read(self, read: Callable[[], Awaitable[R]]) -> R:
         """What Redis says, however long it is away."""

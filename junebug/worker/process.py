@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-import time
 
 import structlog
 
@@ -29,7 +28,7 @@ from junebug.model.spec import ChannelSpec, Launch
 from junebug.registry import Registry
 from junebug.runtime.service import EXIT_FAILED, bounded
 from junebug.transports.base import Transport, TransportContext
-from junebug.worker.base import Worker, run_worker
+from junebug.worker.base import Left, Worker, run_worker
 from junebug.worker.callbacks.forwarder import Forwarder
 from junebug.worker.commands import Commands
 from junebug.worker.outbound.priorities import PriorityQueues
@@ -77,11 +76,8 @@ class ChannelWorker(Worker):
             return EXIT_FAILED
         self._use(spec)
         priorities = await self._priorities.find()
-        await self._broker.declare_surely(names.channel_queues(self._channel, priorities))
-        self._dispatcher.start()
-        self._statuses.start(self._dispatcher)
-        self._answers = RpcServer(self._broker, self._channel, self._launch.generation or spec.generation)
-        await self._answers.start()  # before the transport: it tells whether a process may hold the port or bind
+        # before the transport: it tells whether a process may hold the port or bind
+        self._answers = await self._open(names.channel_queues(self._channel, priorities), spec.generation)
         try:
             transport_class = self._registry.load_transport(spec.type)
             config = self._registry.without_unknown(spec.type, spec.config)
@@ -126,13 +122,7 @@ class ChannelWorker(Worker):
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 
-    async def _shut_down(self) -> None:
-        """In reverse, consumers before publishers, bounded: late messages and events still leave."""
-        ends = time.monotonic() + self._settings.stop_timeout * 0.8
-
-        def left(share: float) -> float:
-            return max(0.1, (ends - time.monotonic()) * share)
-
+    async def _stop_parts(self, left: Left) -> None:
         if self._transport:
             share = left(0.4)
             await bounded("requests", self._transport.finish(share), share + 0.5)
@@ -146,14 +136,6 @@ class ChannelWorker(Worker):
         if self._answers:
             await bounded("presence", self._answers.stop(), left(0.2))
         await bounded("forwarder", self._forwarder.stop(left(0.6)), left(0.7))
-        await self._life.tasks.end()
-        await self._attempts.close()
-        await self._flush_counts()
-        await self._statuses.drain(left(0.5))
-        await bounded("broker", self._broker.close(), left(0.8))
-        await bounded("stores", self._stores.close(), left(0.8))
-        self._context.suspects.close()
-        log.info("worker stopped")
 
     # --- the spec, live -----------------------------------------------------------------------------------------------
 

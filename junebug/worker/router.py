@@ -34,7 +34,7 @@ from junebug.model.spec import Launch
 from junebug.router_types import RouterTypes
 from junebug.routers.base import Router
 from junebug.runtime.service import EXIT_FAILED, bounded
-from junebug.worker.base import Worker, run_worker
+from junebug.worker.base import Left, Worker, run_worker
 from junebug.worker.callbacks.forwarder import Forwarder
 from junebug.worker.destination_queues import DestinationQueues
 from junebug.worker.failover import FailOver
@@ -91,11 +91,7 @@ class RouterWorker(Worker):
         except RouterNotFound:
             log.error("there is no such router")
             return EXIT_FAILED
-        await self._broker.declare_surely(names.router_queues(self._id))
-        self._dispatcher.start()
-        self._statuses.start(self._dispatcher)
-        self._answers = RpcServer(self._broker, self._id, self._launch.generation or spec.generation)
-        await self._answers.start()
+        self._answers = await self._open(names.router_queues(self._id), spec.generation)
         try:
             self._types.of_router(spec.type).validate(spec.config)
             self._router = self._types.load_router(spec)
@@ -122,13 +118,7 @@ class RouterWorker(Worker):
         self._say_running()
         return None
 
-    async def _shut_down(self) -> None:
-        """In reverse, consumers before publishers, bounded."""
-        ends = time.monotonic() + self._settings.stop_timeout * 0.8
-
-        def left(share: float) -> float:
-            return max(0.1, (ends - time.monotonic()) * share)
-
+    async def _stop_parts(self, left: Left) -> None:
         if self._answers:
             await bounded("answers", self._answers.end(), left(0.2))
         if self._queues:
@@ -138,14 +128,6 @@ class RouterWorker(Worker):
         await bounded("forwarder", self._forwarder.stop(left(0.5)), left(0.6))
         if self._answers:
             await bounded("presence", self._answers.stop(), left(0.2))  # it tells whether a process still takes messages
-        await self._life.tasks.end()
-        await self._attempts.close()
-        await self._flush_counts()
-        await self._statuses.drain(left(0.5))
-        await bounded("broker", self._broker.close(), left(0.8))
-        await bounded("stores", self._stores.close(), left(0.8))
-        self._context.suspects.close()
-        log.info("worker stopped")
 
     # --- its destinations, live ---------------------------------------------------------------------------------------
 
