@@ -14,7 +14,8 @@ from typing import Any
 from junebug.config.declaration import Settings
 from junebug.config_schema import ConfigSchema, installed, load_object, texts_of
 from junebug.errors import ConfigError, InvalidRouterConfig, InvalidRouterDestinationConfig, InvalidRouterType
-from junebug.model.routing import DestinationSpec, RouterSpec
+from junebug.model.messages import UserMessage
+from junebug.model.routing import ChannelState, Choice, DestinationSpec, RouterSpec
 from junebug.routers.base import Router
 
 ENTRY_POINT_GROUP = "junebug.router_types"
@@ -107,6 +108,12 @@ class RouterTypes:
         """The channel whose messages and events are this router's alone; None where it has none."""
         known = self._types.get(spec.type)
         return None if known is None or known.sends_by else next(iter(known.channels_of(spec.config)), None)
+
+    def choose(self, spec: RouterSpec, message: UserMessage, states: Mapping[str, ChannelState]) -> Choice:
+        """By which channel a router that sends through several sends this message. Raises what its type does: NoChannel."""
+        sends_by = load_object(self.get(spec.type).sends_by, f"sends_by of router type {spec.type}")
+        choice: Choice = sends_by(self.of_router(spec.type).without_unknown(spec.config), message, states)
+        return choice
 
     def secret_values(self, spec: RouterSpec, destinations: Iterable[DestinationSpec], settings: Settings) -> list[str]:
         """The secrets of a router and its destinations, for its log, which must mask them wherever they turn up."""

@@ -40,7 +40,7 @@ class Submission:
         message = await compose()
         channel, outbound = message.transport_name, self.stores.outbound
         if message.routing_metadata:
-            await outbound.put_routed(channel, message)
+            await outbound.put_routed(channel, (message,))
         else:
             await outbound.put(channel, message.message_id, message.event_url, message.event_auth_token)
         await self._publish(channel, message)

@@ -26,23 +26,25 @@ class OutboundStore:
         self._ttl = ttl
 
     async def put(
-        self, channel: str, message_id: str, event_url: str | None = None, event_auth_token: str | None = None,
-        destination: str | None = None,
-    ) -> None:  # fmt: skip
+        self, channel: str, message_id: str, event_url: str | None = None, event_auth_token: str | None = None
+    ) -> None:
         """To be called before the message is published: an event may come at once."""
         key = names.outbound_message(channel, message_id)
-        fields = outbound_fields(message_id, event_url, event_auth_token, destination)
+        fields = outbound_fields(message_id, event_url, event_auth_token)
         await self._redis.make(channel, self._ttl, (key,), ("HSET", key, *fields), ("EXPIRE", key, self._ttl))
 
-    async def put_routed(self, channel: str, message: UserMessage) -> None:
-        """The same of one that is sent through a router, as its routing_metadata says; and which channel has it."""
-        key, router = names.outbound_message(channel, message.message_id), message.routing_metadata["router"]
-        note = names.outbound_message(router, message.message_id)
-        await self._redis.make(
-            channel, self._ttl, (key, note),
-            ("HSET", key, *fields_of(message)), ("EXPIRE", key, self._ttl),
-            ("HSET", note, *note_of(channel, message)), ("EXPIRE", note, self._ttl), also=router,
-        )  # fmt: skip
+    async def put_routed(self, channel: str, messages: Sequence[UserMessage]) -> None:
+        """The same of what is sent through one router, as its routing_metadata says; and that this channel has it, also where
+        another one had it before.
+        """
+        router, keys = messages[0].routing_metadata["router"], list[str]()
+        commands: list[Command] = []
+        for each in messages:
+            key, note = (names.outbound_message(owner, each.message_id) for owner in (channel, router))
+            commands += (("HSET", key, *fields_of(each)), ("EXPIRE", key, self._ttl))
+            commands += (("HSET", note, *note_of(channel, each)), ("EXPIRE", note, self._ttl))
+            keys += (key, note)
+        await self._redis.make(channel, self._ttl, keys, *commands, also=router)
 
     async def taker(self, router: str, message_id: str) -> tuple[str | None, str]:
         """The channel that has a message which was sent through this router, and the destination it came from ("": none). No
@@ -51,34 +53,11 @@ class OutboundStore:
         (found,) = await self._redis.run(("HMGET", names.outbound_message(router, message_id), "channel", "destination"))
         return found[0], found[1] or ""
 
-    async def sender(self, channel: str, message_id: str) -> str:
-        """The destination through which this MT of the channel was sent; "": none, or nothing is known of it."""
-        (found,) = await self._redis.run(("HGET", names.outbound_message(channel, message_id), "destination"))
-        return found or ""
-
     async def put_many(self, channel: str, messages: Sequence[UserMessage]) -> None:
         """The same for several, in one command with one reply."""
         keys = [names.outbound_message(channel, message.message_id) for message in messages]
-        given = [
-            part for each in messages for part in (each.message_id, each.event_url or "", each.event_auth_token or "")
-        ]
+        given = [part for each in messages for part in (each.message_id, each.event_url or "", each.event_auth_token or "")]
         await self._redis.make(channel, self._ttl, keys, ("EVAL", _PUT_MANY, len(keys), *keys, self._ttl, *given))
-
-    async def move(self, router: str, channel: str, messages: Sequence[UserMessage]) -> None:
-        """A router's messages are about to leave by this channel, though they were put for another one."""
-        commands: list[Command] = []
-        keys = []
-        for each in messages:
-            own, note = (
-                names.outbound_message(channel, each.message_id),
-                names.outbound_message(router, each.message_id),
-            )
-            destination = str(each.routing_metadata.get("destination") or "")
-            fields = outbound_fields(each.message_id, each.event_url, each.event_auth_token, destination)
-            commands += (("HSET", own, *fields), ("EXPIRE", own, self._ttl), ("HSET", note, "channel", channel),
-                         ("EXPIRE", note, self._ttl))  # fmt: skip
-            keys.append(own)
-        await self._redis.make(channel, self._ttl, keys, *commands)
 
     async def add_events(self, channel: str, events: Sequence[tuple[bytes, Event]]) -> list[EventTarget]:
         """Keep events, as they stand on the wire (a repeat of one changes nothing); where each goes.

@@ -6,7 +6,7 @@ Neighbours: router.py says which destinations there are. A message is acknowledg
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -42,11 +42,12 @@ class DestinationQueues:
     async def follow(self, destinations: Mapping[str, DestinationSpec]) -> None:
         """Consume the queues of these, and no others."""
         named = sorted((id, each.amqp_queue) for id, each in destinations.items() if each.amqp_queue)
-        self._owners = {names.outbound_queue(name): id for id, name in reversed(named) if names.is_amqp_queue(name)}
-        for queue in [*self._consumers.keys() - self._owners.keys()]:
-            await self._consumers.pop(queue).cancel()
+        owners = {names.outbound_queue(name): id for id, name in reversed(named) if names.is_amqp_queue(name)}
+        for queue in [*self._consumers.keys() - owners.keys()]:
             await end_task(self._tasks.pop(queue))
+            await self._consumers.pop(queue).cancel()
             self._context.broker.forget([queue])
+        self._owners = owners
         for queue in self._owners.keys() - self._consumers.keys():
             try:
                 await self._context.broker.declare({queue: {}}, bind=True)
@@ -64,32 +65,42 @@ class DestinationQueues:
             await consumer.cancel()
 
     async def _pass_on(self, queue: str, pending: asyncio.Queue[Delivery]) -> None:
+        """What has gathered, together."""
         while True:
-            delivery = await pending.get()
-            while delivery.alive:
+            batch = [await pending.get()]
+            while not pending.empty():
+                batch.append(pending.get_nowait())
+            readable = await self._read(batch, self._owners[queue])
+            while readable := [each for each in readable if each[0].alive]:
                 try:
-                    await self._send(queue, delivery)
+                    await self._send(readable)
                     break
                 except (StoreUnavailable, BrokerUnavailable, Unroutable) as error:
                     log.warning("cannot pass on what a destination sends", queue=queue, reason=str(error))
                     await asyncio.sleep(PAUSE)
 
-    async def _send(self, queue: str, delivery: Delivery) -> None:
-        context, destination = self._context, self._owners.get(queue)
-        if destination is None:
-            return delivery.requeue()
-        if not context.may_begin(delivery):
-            return await context.set_aside(delivery)
-        try:
-            message = UserMessage.from_wire(delivery.body)
-        except MalformedMessage as error:
-            return await bury_unreadable(context.broker, context.channel, delivery, str(error))
-        message = replace(routed(message, context.channel, destination), transport_name=self._channel)
-        await context.stores.outbound.put(
-            self._channel, message.message_id, message.event_url, message.event_auth_token, destination
-        )
-        await context.broker.publish(names.outbound_queue(self._channel), message.to_wire())
-        delivery.ack()
+    async def _read(self, batch: Sequence[Delivery], destination: str) -> list[tuple[Delivery, UserMessage]]:
+        """The messages as the channel is to get them; what can be read by nobody is with the dead letters."""
+        context, found = self._context, []
+        for delivery in batch:
+            if not context.may_begin(delivery):
+                await context.set_aside(delivery)
+                continue
+            try:
+                message = UserMessage.from_wire(delivery.body)
+            except MalformedMessage as error:
+                await bury_unreadable(context.broker, context.channel, delivery, str(error))
+                continue
+            found.append((delivery, replace(routed(message, context.channel, destination), transport_name=self._channel)))
+        return found
+
+    async def _send(self, readable: Sequence[tuple[Delivery, UserMessage]]) -> None:
+        messages = [message for _, message in readable]
+        await self._context.stores.outbound.put_routed(self._channel, messages)
+        wires = [message.to_wire() for message in messages]
+        await self._context.broker.publish_many(names.outbound_queue(self._channel), wires)
+        for delivery, _ in readable:
+            delivery.ack()
 
 
 def _empty(pending: asyncio.Queue[Delivery]) -> None:

@@ -21,7 +21,6 @@ from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
 from junebug.amqp.outbound_queue import is_own
 from junebug.amqp.rpc import RpcClient
-from junebug.config_schema import load_object
 from junebug.errors import ChannelNotFound, JunebugError, NotRunning, Unroutable
 from junebug.model.messages import UserMessage
 from junebug.model.routing import ChannelState, RouterSpec, state_of
@@ -52,18 +51,12 @@ async def _state(stores: Stores, channel: str) -> ChannelState:
 
 
 async def move(
-    broker: Broker,
-    stores: Stores,
-    types: RouterTypes,
-    spec: RouterSpec,
-    channel: str,
-    states: Mapping[str, ChannelState],
+    broker: Broker, stores: Stores, types: RouterTypes, spec: RouterSpec, channel: str, states: Mapping[str, ChannelState]
 ) -> int:
     """Move what this router gave the channel, and what another one would get now; how many. The channel's sender is held, or
     there is none. Raises QueueBusy, BrokerUnavailable, StoreUnavailable.
     """
     ends, moved = time.monotonic() + MOVING, 0
-    choose = load_object(types.get(spec.type).sends_by, "sends_by")
 
     async def visit(batch: Sequence[Delivery]) -> bool:
         nonlocal moved
@@ -73,7 +66,7 @@ async def move(
                 message = UserMessage.from_wire(delivery.body)
                 if message.routing_metadata.get("router") != spec.id or message.in_reply_to:
                     continue  # a reply leaves by where it was asked
-                chosen = choose(spec.config, message, states).channel
+                chosen = types.choose(spec, message, states).channel
             except JunebugError:
                 continue  # its own sender says what is wrong with it
             if chosen != channel:
@@ -81,7 +74,7 @@ async def move(
                 by_queue.setdefault((chosen, priority), []).append((delivery, message))
         for (chosen, priority), found in by_queue.items():
             messages = [replace(message, transport_name=chosen) for _, message in found]
-            await stores.outbound.move(spec.id, chosen, messages)
+            await stores.outbound.put_routed(chosen, messages)
             try:
                 if priority > names.LOWEST_PRIORITY:  # its worker knows that there is such a queue, or will
                     await stores.channels.note_priorities(chosen, (priority,))

@@ -9,6 +9,7 @@ import pytest
 
 from junebug import names
 from junebug.model.messages import Event, Status, UserMessage
+from junebug.model.routing import routed
 from tests.api.conftest import Answer, Api
 from tests.api.test_channels import UNKNOWN
 from tests.tables import rows
@@ -140,7 +141,8 @@ async def test_what_became_of_it(api: Api, channel: str, router: str, path: str)
 
 async def test_what_became_of_a_message_that_came_over_rabbitmq(api: Api, channel: str, router: str, path: str) -> None:
     destination = path.split("/")[4]
-    await api.stores.outbound.put(channel, "m", destination=destination)
+    message = UserMessage(message_id="m", to_addr="+27", from_addr=None, content="", transport_name=channel)
+    await api.stores.outbound.put_routed(channel, (routed(message, router, destination),))  # as the router's process does
     event = Event(event_type="ack", user_message_id="m", sent_message_id="m", transport_name=channel)
     await api.stores.outbound.add_events(channel, [(event.to_wire(), event)])
     assert len((await api("GET", f"{path}/m")).result["events"]) == 1

@@ -117,7 +117,7 @@ async def test_events_find_to_the_destination_also_after_a_restart(bench: Bench)
         message = UserMessage(to_addr="+27", from_addr=None, content=content, transport_name=channel, event_url=url)
         message = routed(message, router, "a")
         if known:
-            await bench.stores.outbound.put(channel, message.message_id, message.event_url, None, "a")
+            await bench.stores.outbound.put_routed(channel, (message,))
         await bench.broker.publish(names.outbound_queue(channel), message.to_wire())
         return message.message_id
 

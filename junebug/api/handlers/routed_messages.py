@@ -21,7 +21,6 @@ from junebug.api.http import destination_id, read_flag, read_json, reply, router
 from junebug.api.idempotency import key_of
 from junebug.api.spec_cache import SpecCache
 from junebug.api.submit import Submission
-from junebug.config_schema import load_object
 from junebug.errors import ApiUsageError, ChannelNotFound
 from junebug.model import presenter
 from junebug.model.messages import UserMessage
@@ -68,8 +67,6 @@ class RoutedMessages:
     async def _status(self, request: web.Request, router: RouterSpec, destination: str | None) -> web.Response:
         message_id = request.match_info["message_id"]
         channel, sender = await self.stores.outbound.taker(router.id, message_id)
-        if channel is None and (channel := self.types.own_channel(router)):  # it came over RabbitMQ
-            sender = await self.stores.outbound.sender(channel, message_id)
         is_known = channel is not None and destination in (None, sender)
         events = await self.stores.outbound.events(channel, message_id) if channel and is_known else []
         return reply(200, "message status", presenter.message_status_json(message_id, channel or router.id, events))
@@ -136,9 +133,8 @@ class _Sender:
                     return inbound
             if self._body.get("to") is None:
                 raise views.not_replyable(reply_to)
-        choose = load_object(self._all.types.get(router.type).sends_by, f"sends_by of router type {router.type}")
-        config = self._all.types.of_router(router.type).without_unknown(router.config)
-        self.choice = choose(config, views.new_message(self._body, router.id), await self._all.states.of(channels))
+        draft = views.new_message(self._body, router.id)
+        self.choice = self._all.types.choose(router, draft, await self._all.states.of(channels))
         return None
 
     async def _spec(self, channel: str) -> ChannelSpec:
