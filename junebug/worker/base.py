@@ -73,7 +73,7 @@ class Worker:
         self._broker = Broker(settings.amqp, program, self._on_broker_state)
         own, suspects = self._life.tasks.own, Suspects(self._on_set_aside)
         self._context = ChannelContext(
-            id, settings, self._broker, self._stores, self._present_spec, own, suspects, self._present_destination
+            id, settings, self._broker, self._stores, self._present_spec, own, suspects, self._present_destinations
         )  # fmt: skip
         self._statuses = StatusReceiver(self._context)
         self._attempts = Attempts(self._context, self._statuses.is_superseded, self._on_callbacks)
@@ -96,8 +96,8 @@ class Worker:
     def _present_spec(self) -> Any:
         raise NotImplementedError
 
-    def _present_destination(self, destination: str) -> DestinationSpec | None:
-        return None
+    def _present_destinations(self) -> Mapping[str, DestinationSpec]:
+        return {}
 
     async def _start(self) -> int | None:
         """An exit code ends the worker."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,13 +35,17 @@ class ChannelContext:
     own: Callable[[str, Coroutine[Any, Any, Any]], asyncio.Task[Any]]
     """Runs a side task (its name, its work) that the worker lives and dies with."""
     suspects: Suspects = field(default_factory=Suspects)
-    destination: Callable[[str], DestinationSpec | None] = lambda _: None
-    """Of a router: a destination as it is now."""
+    destinations: Callable[[], Mapping[str, DestinationSpec]] = dict
+    """Of a router: its destinations as they are now, by their ids."""
 
     def recipient(self, destination: str) -> ChannelSpec | DestinationSpec | None:
         """Whose mo_url, amqp_queue and so on these are: the channel's own, or a router's destination's, if there is such."""
         spec: ChannelSpec = self.spec()
-        return self.destination(destination) if destination else spec
+        return self.destinations().get(destination) if destination else spec
+
+    def recipients(self) -> Iterable[ChannelSpec | DestinationSpec]:
+        """All of them."""
+        return (self.spec(), *self.destinations().values())
 
     def channel_of(self, content: Content) -> str:
         """The channel by which it came or left, for the application."""

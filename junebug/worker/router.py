@@ -80,8 +80,8 @@ class RouterWorker(Worker):
     def _present_spec(self) -> RouterSpec:
         return self._spec
 
-    def _present_destination(self, destination: str) -> DestinationSpec | None:
-        return self._destinations.get(destination)
+    def _present_destinations(self) -> Mapping[str, DestinationSpec]:
+        return self._destinations
 
     # --- starting and stopping ----------------------------------------------------------------------------------------
 

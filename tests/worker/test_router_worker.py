@@ -269,3 +269,21 @@ async def test_a_config_of_no_use_stops_nobody_and_is_told(bench: Bench) -> None
     component = await bench.component(router, "routing")
     assert (component["status"], component["type"]) == ("degraded", "faulty_destinations")
     assert list(component["details"]["destinations"]) == ["b"]
+
+
+async def test_a_destination_that_failed_and_is_changed_fails_no_more(bench: Bench) -> None:
+    """As a channel's: what its callbacks do not go to any more is no trouble of the router's."""
+    nowhere = {"config": {"regular_expression": "^1"}, "mo_url": "http://127.0.0.1:1/"}
+    channel, router = await routed_channel(bench, {"a": nowhere, "b": {"config": {"regular_expression": "^2"}}})
+    await arrives(bench, mo(channel, "1"))
+
+    async def is_told(status: str) -> bool:
+        return (await bench.component(router, "callbacks")).get("status") == status
+
+    await eventually(lambda: is_told("degraded"))
+    old = (await bench.stores.routers.destinations(router))["a"]
+    changed = DestinationSpec.from_properties("a", {**nowhere, "mo_url": bench.app.url("/a")})
+    await bench.stores.routers.put_destination(router, old, changed, ())
+    await bench.asking.ask(router, "refresh", 5.0, destinations=["a"])
+    await eventually(lambda: is_told("ok"))
+    await bench.app.wait(1)  # and what waited goes where it is to go now

@@ -231,6 +231,10 @@ class CallbackHealth:
         if len(self._failing) < known:
             self._tell()
 
+    @property
+    def is_failing(self) -> bool:
+        return bool(self._failing)
+
     def forget(self, is_wanted: Callable[[str, str], bool] = lambda kind, destination: True) -> None:
         """Drop what is long ago, and what is no destination (kind, destination) of the channel any more."""
         for key, (_, when) in list(self._failing.items()):

@@ -16,12 +16,12 @@ import structlog
 
 from junebug import names
 from junebug.errors import BrokerUnavailable, StoreUnavailable
-from junebug.model.spec import ChannelSpec
 from junebug.model.urls import origin
 from junebug.runtime.backoff import Backoff
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.destination import Destination
 from junebug.worker.callbacks.source import PendingCallback, Source
+from junebug.worker.callbacks.target import targets_of
 from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("forwarder")
@@ -68,21 +68,10 @@ class Dispatcher:
         for each in list(self._destinations.values()):
             if each.kind != "event_url":  # which belongs to the message
                 each.release()
-        self._attempts.health.forget(self._is_current)
-
-    def _is_current(self, kind: str, destination: str) -> bool:
-        """Whether callbacks of this kind may still go there."""
-        spec = self._context.spec()
-        if not isinstance(spec, ChannelSpec):
-            return True  # of a router, some destination's: forgotten when it is long ago
-        match kind:
-            case "mo_url" | "status_url":
-                url = spec.mo_url if kind == "mo_url" else spec.status_url
-                return bool(url) and origin(url or "") == destination
-            case "amqp_queue":
-                queue = spec.amqp_queue or ""
-                return destination in (f"amqp:{names.inbound_queue(queue)}", f"amqp:{names.event_queue(queue)}")
-        return True
+        health = self._attempts.health
+        if health.is_failing:
+            current = {each for spec in self._context.recipients() for each in targets_of(spec)}
+            health.forget(lambda kind, name: kind == "event_url" or (kind, name) in current)
 
     def delay_queues(self) -> list[str]:
         """Names of the retry queues and backlogs that may hold something."""

@@ -52,7 +52,7 @@ async def drain(settings: Settings, broker: Broker, stores: Stores, spec: Spec, 
     settings = dataclasses.replace(settings, callback_timeout=min(ATTEMPT_TIMEOUT, settings.callback_timeout))
     tasks = TaskOwner()
     destinations = await stores.routers.destinations(spec.id) if isinstance(spec, RouterSpec) else {}
-    context = ChannelContext(spec.id, settings, broker, stores, lambda: spec, tasks.own, destination=destinations.get)
+    context = ChannelContext(spec.id, settings, broker, stores, lambda: spec, tasks.own, destinations=lambda: destinations)
     work = asyncio.create_task(_Drain(context, delayed).run())
     failure = asyncio.create_task(tasks.failure())
     try:

@@ -44,6 +44,16 @@ def target_of(callback: Callback, spec: ChannelSpec | DestinationSpec | None) ->
             return Target(routing_key=queue(spec.amqp_queue)) if spec.amqp_queue else None
 
 
+def targets_of(spec: ChannelSpec | DestinationSpec) -> list[tuple[str, str]]:
+    """What a callback may be `to`, and where that goes (Target.destination): all but the event_urls, which messages bring."""
+    found = [("mo_url", origin(spec.mo_url))] if spec.mo_url else []
+    if isinstance(spec, ChannelSpec) and spec.status_url:
+        found.append(("status_url", origin(spec.status_url)))
+    if spec.amqp_queue:
+        found += (("amqp_queue", f"amqp:{queue(spec.amqp_queue)}") for queue in (names.inbound_queue, names.event_queue))
+    return found
+
+
 def destination_of(event: Event, kept: EventTarget) -> str:
     """The router's destination through which its message was sent, as Redis has `kept` it, or as it came with the event."""
     return kept.destination or str(event.routing_metadata.get("destination") or "")
