@@ -8,7 +8,7 @@ from typing import Any
 from junebug import names
 from junebug.errors import ChannelChanged, ChannelNotFound
 from junebug.model.spec import ChannelSpec
-from junebug.stores.specs import UPDATE, SpecStore, dumps, loads, spec_keys
+from junebug.stores.specs import SpecStore, dumps, loads, spec_keys
 
 PRIORITIES_TTL = 86_400
 """Seconds; a worker that finds the note gone says it again (worker/outbound/priorities.py)."""
@@ -44,11 +44,12 @@ class ChannelStore(SpecStore[ChannelSpec]):
     async def update(self, old: ChannelSpec, new: ChannelSpec, *, restart: bool) -> ChannelSpec:
         """Put `new` where `old` was read; with `restart` the channel is started afresh. Returns what is stored.
 
-        Raises ChannelNotFound when it was deleted meanwhile, ChannelChanged when somebody else changed it.
+        Raises ChannelNotFound when it was deleted meanwhile, ChannelChanged when somebody else changed it, or whose it is.
         """
         properties = dumps(new.to_properties())
-        arguments = (old.stored, properties, new.id, int(restart))
-        (outcome,) = await self._redis.run(("EVAL", UPDATE, 2, *spec_keys(new.id), *arguments))
+        arguments = (old.stored, properties, new.id, int(restart), old.router or "")
+        keys = (*spec_keys(new.id), names.ROUTED_CHANNELS)
+        (outcome,) = await self._redis.run(("EVAL", _UPDATE, len(keys), *keys, *arguments))
         generation = self._checked(new.id, outcome)
         await self.notify_changed(new.id)
         return channel_spec(new.id, properties, generation, new.noted_priorities, new.router)
@@ -78,6 +79,14 @@ def channel_spec(
         channel, loads(stored), int(generation or 0), stored, frozenset(map(int, priorities)), router
     )
 
+
+_UPDATE = """
+local stored = redis.call('GET', KEYS[1])
+if not stored then return -1 end
+if stored ~= ARGV[1] or (redis.call('HGET', KEYS[3], ARGV[3]) or '') ~= ARGV[5] then return -2 end
+redis.call('SET', KEYS[1], ARGV[2])
+return redis.call('HINCRBY', KEYS[2], ARGV[3], ARGV[4])
+"""
 
 _NOTE_PRIORITIES = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end

@@ -34,28 +34,31 @@ class RouterStore(SpecStore[RouterSpec]):
             raise self.not_found(router)
         return router_spec(router, stored, generation)
 
-    async def create(self, spec: RouterSpec, channel: str | None) -> None:
-        """Raises InvalidRouterConfig when the channel is another router's."""
-        keys = (*spec_keys(spec.id), names.ROUTERS, names.ROUTED_CHANNELS)
-        (holder,) = await self._redis.run(
-            ("EVAL", _CREATE, len(keys), *keys, spec.id, dumps(spec.to_properties()), channel or "")
+    async def create(self, spec: RouterSpec, channel: str | None, seen: str = "") -> None:
+        """`seen`: the channel's properties as they were found good, where they must still be so.
+
+        Raises InvalidRouterConfig when the channel is another router's, RouterChanged when it is not as it was seen.
+        """
+        keys = (*spec_keys(spec.id), names.ROUTERS, names.ROUTED_CHANNELS, names.channel_properties(channel or ""))
+        (outcome,) = await self._redis.run(
+            ("EVAL", _CREATE, len(keys), *keys, spec.id, dumps(spec.to_properties()), channel or "", seen)
         )
-        _refuse_held(holder, channel)
+        _refuse_held(outcome, channel)
+        self._checked(spec.id, outcome)
         await self._notify_both(spec.id, channel)
 
     async def update(
-        self, old: RouterSpec, new: RouterSpec, *, restart: bool, before: str | None, channel: str | None
+        self, old: RouterSpec, new: RouterSpec, *, restart: bool, before: str | None, channel: str | None, seen: str = ""
     ) -> RouterSpec:
         """Put `new` where `old` was read; with `restart` it is started afresh. Returns what is stored. `before`: the channel that
-        was its own.
+        was its own; `seen`: as in `create`.
 
-        Raises RouterNotFound, RouterChanged when somebody else changed it, and InvalidRouterConfig as `create`.
+        Raises RouterNotFound, RouterChanged when somebody else changed it, and what `create` raises.
         """
         properties = dumps(new.to_properties())
-        keys = (*spec_keys(new.id), names.ROUTED_CHANNELS)
-        (outcome,) = await self._redis.run(
-            ("EVAL", _UPDATE, len(keys), *keys, new.id, old.stored, properties, int(restart), before or "", channel or "")
-        )
+        keys = (*spec_keys(new.id), names.ROUTED_CHANNELS, names.channel_properties(channel or ""))
+        arguments = (new.id, old.stored, properties, int(restart), before or "", channel or "", seen)
+        (outcome,) = await self._redis.run(("EVAL", _UPDATE, len(keys), *keys, *arguments))
         if isinstance(outcome, str):
             _refuse_held(outcome, channel)
         generation = self._checked(new.id, outcome)
@@ -65,13 +68,14 @@ class RouterStore(SpecStore[RouterSpec]):
         return router_spec(new.id, properties, generation)
 
     async def delete(self, id: str, channel: str | None = None) -> None:
-        """As of a channel; `channel` is its own again. Raises RouterNotFound."""
-        existed, _ = await self._redis.run(
+        """As of a channel; `channel` is its own again, None: whichever it has. Raises RouterNotFound."""
+        existed, released = await self._redis.run(
             self._deletion(id), ("EVAL", _RELEASE, 1, names.ROUTED_CHANNELS, channel or "", id)
         )
         if not existed:
             raise self.not_found(id)
-        await self._notify_both(id, channel)
+        for each in {id, *filter(None, (channel,)), *released}:
+            await self.notify_changed(each)
 
     async def claim_again(self, router: str, channel: str | None, destinations: Mapping[str, DestinationSpec]) -> None:
         """Redis was emptied: what the router's process knows is written back; what was written since stays as it is."""
@@ -195,6 +199,7 @@ def _refuse_held(holder: Any, channel: str | None) -> None:
 
 
 _CREATE = """
+if ARGV[4] ~= '' and redis.call('GET', KEYS[5]) ~= ARGV[4] then return -2 end
 if ARGV[3] ~= '' then
   local holder = redis.call('HGET', KEYS[4], ARGV[3])
   if holder and holder ~= ARGV[1] then return holder end
@@ -210,6 +215,7 @@ _UPDATE = """
 local stored = redis.call('GET', KEYS[1])
 if not stored then return -1 end
 if stored ~= ARGV[2] then return -2 end
+if ARGV[7] ~= '' and redis.call('GET', KEYS[4]) ~= ARGV[7] then return -2 end
 if ARGV[6] ~= '' then
   local holder = redis.call('HGET', KEYS[3], ARGV[6])
   if holder and holder ~= ARGV[1] then return holder end
@@ -223,8 +229,16 @@ return redis.call('HINCRBY', KEYS[2], ARGV[1], ARGV[4])
 """
 
 _RELEASE = """
-if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
-return 1
+local held = {ARGV[1], redis.call('HGET', KEYS[1], ARGV[1])}
+if ARGV[1] == '' then held = redis.call('HGETALL', KEYS[1]) end
+local released = {}
+for n = 1, #held, 2 do
+  if held[n + 1] == ARGV[2] then
+    redis.call('HDEL', KEYS[1], held[n])
+    table.insert(released, held[n])
+  end
+end
+return released
 """
 
 _PUT = """

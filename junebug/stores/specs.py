@@ -97,7 +97,7 @@ class SpecStore(Generic[S]):
             await backoff.pause()
 
     def _checked(self, id: str, outcome: Any) -> int:
-        """The generation that UPDATE tells. Raises `missing`, `changed`."""
+        """The generation that the update tells. Raises `missing`, `changed`."""
         if outcome == -1:
             raise self.not_found(id)
         if outcome == -2:
@@ -121,14 +121,6 @@ def loads(stored: str) -> dict[str, Any]:
 def dumps(properties: dict[str, Any]) -> str:
     return orjson.dumps(properties).decode()
 
-
-UPDATE = """
-local stored = redis.call('GET', KEYS[1])
-if not stored then return -1 end
-if stored ~= ARGV[1] then return -2 end
-redis.call('SET', KEYS[1], ARGV[2])
-return redis.call('HINCRBY', KEYS[2], ARGV[3], ARGV[4])
-"""
 
 _RESTART = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end

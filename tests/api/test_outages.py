@@ -91,9 +91,11 @@ async def sent_with_key(api: Api, one: str) -> Answer:
 async def test_without_redis_requests_are_503_in_time_and_go_on_when_it_is_back(
     api: Api, own_redis: RedisServer, way: str
 ) -> None:
-    channel = await api.create()
+    channel, router = await api.create(), await api.router()
+    destination = await api.destination(router)
     await take_away(own_redis, way)
-    one = f"/channels/{channel}"
+    one, routed = f"/channels/{channel}", f"/routers/{router}"
+    behind = f"{routed}/destinations/{destination}"
     create = {"type": "plain", "config": {}}
     for method, path, body in (
         ("GET", "/channels/", None),
@@ -114,6 +116,22 @@ async def test_without_redis_requests_are_503_in_time_and_go_on_when_it_is_back(
         ("DELETE", f"{one}/dead-letters/x", None),
         ("POST", f"{one}/dead-letters/replay", None),
         ("POST", "/channels/", create),
+        ("GET", "/routers/", None),
+        ("POST", "/routers/", {"type": "from_address", "config": {"channel": channel}}),
+        ("GET", routed, None),
+        ("PATCH", routed, {"label": "x"}),
+        ("PUT", routed, {"type": "keyword", "config": {"channel": channel}}),
+        ("DELETE", routed, None),
+        ("POST", f"{routed}/restart", None),
+        ("GET", f"{routed}/logs", None),
+        ("GET", f"{routed}/dead-letters/", None),
+        ("GET", f"{routed}/destinations/", None),
+        ("POST", f"{routed}/destinations/", {"config": {"regular_expression": "1"}}),
+        ("GET", behind, None),
+        ("PATCH", behind, {"label": "x"}),
+        ("DELETE", behind, None),
+        ("POST", f"{behind}/messages/", MESSAGE),
+        ("GET", f"{behind}/messages/m", None),
     ):
         error = await unavailable(api, method, path, json=body)
         assert error["type"] == "StoreUnavailable"

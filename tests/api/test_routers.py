@@ -173,6 +173,34 @@ async def test_a_routed_channel_says_so_and_takes_no_destination_of_its_own(api:
     assert sent.errors[0]["message"] == 'This channel has no "mo_url" or "amqp_queue"'
 
 
+@rows("change", [("POST", {"mo_url": "http://127.0.0.1:1/"}), ("POST", {"amqp_queue": "apps"}), ("DELETE", None)])
+@rows("to", ["new", "other"])
+async def test_a_channel_that_changes_while_a_router_takes_it_is_not_both(api: Api, change: tuple[str, Any], to: str) -> None:
+    channel, (method, body) = await api.create(mo_url=None), change
+    path, wanted = "/routers/", {"type": "from_address", "config": {"channel": channel}}
+    if to == "other":
+        path = f"/routers/{await api.router()}"
+    taking = api("POST" if to == "new" else "PATCH", path, json=wanted)
+    taken, changed = await asyncio.gather(taking, api(method, f"/channels/{channel}", json=body))
+    if method == "POST":
+        assert (taken.status < 300) != (changed.status < 300), (taken.body, changed.body)
+    left = await api("GET", f"/channels/{channel}")
+    if left.status == 200:
+        assert ("router" in left.result["status"]) != bool(left.result.get("mo_url") or left.result.get("amqp_queue"))
+
+
+async def test_a_router_whose_type_is_gone_leaves_its_channel_free(api: Api, channel: str) -> None:
+    router = await api.router(channel=channel)
+    gone = orjson.dumps({"type": "uninstalled", "config": {"channel": channel}})
+    await api.stores._redis.run(("SET", names.channel_properties(router), gone))
+    kept = await api.router()
+    assert (await api("DELETE", f"/routers/{router}")).status == 200
+    assert "router" not in (await api("GET", f"/channels/{channel}")).result["status"]
+    await api.router(channel=channel)
+    other = (await api.stores.routers.get(kept)).config["channel"]
+    assert (await api("GET", f"/channels/{other}")).result["status"]["router"] == kept
+
+
 async def test_a_deleted_router_leaves_its_channel_free(api: Api, channel: str) -> None:
     router = await api.router(channel=channel)
     destination = await api.destination(router)

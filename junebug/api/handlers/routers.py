@@ -46,11 +46,20 @@ class Routers:
         body = routing_schemas.router.check(read_json(request))
         spec = routing_views.new_router(str(uuid.uuid4()), body, self.types)
         channel = self.types.own_channel(spec)
-        await self._check_channels(spec)
+        seen = await self._check_channels(spec)
         await self.queues.declare_router(spec.id)
+
+        async def attempt() -> None:
+            nonlocal seen
+            try:
+                await self.stores.routers.create(spec, channel, seen)
+            except RouterChanged:  # somebody changed the channel meanwhile
+                seen = await self._check_channels(spec)
+                raise
+
         try:
-            await self.stores.routers.create(spec, channel)
-        except (StoreUnavailable, InvalidRouterConfig):
+            await until_unchanged(attempt, RouterChanged)
+        except (StoreUnavailable, InvalidRouterConfig, RouterChanged):
             self.queues.remove_later(spec.id, names.router_queues(spec.id))
             raise
         self._changed(channel)
@@ -80,10 +89,11 @@ class Routers:
             restart = routing_views.needs_restart(old, new)
             if old.type != new.type and await self.stores.routers.destination_ids(router):
                 raise ApiUsageError(f"type: router {router} has destinations after its type {old.type}; delete them first")
-            if restart:
-                await self._check_channels(new, old)
+            seen = await self._check_channels(new, old) if restart else ""
             before, channel = self.types.own_channel(old), self.types.own_channel(new)
-            stored = await self.stores.routers.update(old, new, restart=restart, before=before, channel=channel)
+            stored = await self.stores.routers.update(
+                old, new, restart=restart, before=before, channel=channel, seen=seen
+            )
             self._changed(before, channel)
             return old, stored
 
@@ -120,17 +130,19 @@ class Routers:
         for channel in filter(None, channels):
             self.specs.drop(channel)
 
-    async def _check_channels(self, new: RouterSpec, old: RouterSpec | None = None) -> None:
-        """Whether it can work with those that its config names. Raises InvalidRouterConfig."""
+    async def _check_channels(self, new: RouterSpec, old: RouterSpec | None = None) -> str:
+        """Whether it can work with those that its config names; the properties of one that is to be its own. Raises
+        InvalidRouterConfig.
+        """
         own, wanted = self.types.own_channel(new), self.types.channels_of(new)
         if own is None:
             existing = {*await self.stores.channels.existing(filter(names.is_channel_id, wanted))}
             missing = [(index, each) for index, each in enumerate(wanted) if each not in existing]
             if missing:
                 raise InvalidRouterConfig([(f"config.channels.{n}.channel", _no_channel(each)) for n, each in missing])
-            return
+            return ""
         if old and own == self.types.own_channel(old):
-            return
+            return ""
         try:
             channel = await self.stores.channels.get(own) if names.is_channel_id(own) else None
         except ChannelNotFound:
@@ -139,6 +151,7 @@ class Routers:
             raise InvalidRouterConfig([("config.channel", _no_channel(own))])
         if channel.has_destination:
             raise InvalidRouterConfig([("config.channel", f"Channel {own} already has a destination specified")])
+        return channel.stored
 
     async def _show(self, spec: RouterSpec, description: str) -> web.Response:
         components, rates, counts = await asyncio.gather(
