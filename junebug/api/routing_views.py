@@ -139,7 +139,7 @@ def destination_json(
 
 
 def exclusive_words(router: RouterSpec, destination: DestinationSpec, types: RouterTypes) -> set[str]:
-    """What no other destination of the router may have; "": it is the default one."""
+    """What no other destination of the router may have; "": it is the default one. Raises InvalidRouterType."""
     words = {""} if destination.config.get("default") else set()
     exclusive = types.get(router.type).exclusive
     return words | set(load_object(exclusive, "exclusive")(destination.config)) if exclusive else words

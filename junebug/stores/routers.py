@@ -45,13 +45,13 @@ class RouterStore(SpecStore[RouterSpec]):
         )
         _refuse_held(outcome, channel)
         self._checked(spec.id, outcome)
-        await self._notify_both(spec.id, channel)
+        await self._notify(spec.id, channel)
 
     async def update(
         self, old: RouterSpec, new: RouterSpec, *, restart: bool, before: str | None, channel: str | None, seen: str = ""
     ) -> RouterSpec:
         """Put `new` where `old` was read; with `restart` it is started afresh. Returns what is stored. `before`: the channel that
-        was its own; `seen`: as in `create`.
+        was its own, None: whichever it has; `seen`: as in `create`.
 
         Raises RouterNotFound, RouterChanged when somebody else changed it, and what `create` raises.
         """
@@ -59,12 +59,10 @@ class RouterStore(SpecStore[RouterSpec]):
         keys = (*spec_keys(new.id), names.ROUTED_CHANNELS, names.channel_properties(channel or ""))
         arguments = (new.id, old.stored, properties, int(restart), before or "", channel or "", seen)
         (outcome,) = await self._redis.run(("EVAL", _UPDATE, len(keys), *keys, *arguments))
-        if isinstance(outcome, str):
-            _refuse_held(outcome, channel)
-        generation = self._checked(new.id, outcome)
-        await self._notify_both(new.id, channel)
-        if before and before != channel:
-            await self.notify_changed(before)
+        _refuse_held(outcome, channel)
+        stored, released = outcome if isinstance(outcome, list) else (outcome, ())
+        generation = self._checked(new.id, stored)
+        await self._notify(new.id, channel, *released)
         return router_spec(new.id, properties, generation)
 
     async def delete(self, id: str, channel: str | None = None) -> None:
@@ -74,8 +72,7 @@ class RouterStore(SpecStore[RouterSpec]):
         )
         if not existed:
             raise self.not_found(id)
-        for each in {id, *filter(None, (channel,)), *released}:
-            await self.notify_changed(each)
+        await self._notify(id, channel, *released)
 
     async def claim_again(self, router: str, channel: str | None, destinations: Mapping[str, DestinationSpec]) -> None:
         """Redis was emptied: what the router's process knows is written back; what was written since stays as it is."""
@@ -85,8 +82,8 @@ class RouterStore(SpecStore[RouterSpec]):
         if commands := [*claim, *again]:
             await self._redis.run(*commands)
 
-    async def _notify_both(self, router: str, channel: str | None) -> None:
-        for each in filter(None, (router, channel)):
+    async def _notify(self, *ids: str | None) -> None:
+        for each in filter(None, {*ids}):
             await self.notify_changed(each)
 
     # --- destinations -------------------------------------------------------------------------------------------------
@@ -143,11 +140,11 @@ class RouterStore(SpecStore[RouterSpec]):
             raise InvalidRouterDestinationConfig([("config", f"destination {holder} has {word or 'default'!r} already")])
         self._destination_checked(router, new.id, outcome)
 
-    async def delete_destination(self, router: str, old: DestinationSpec, words: Iterable[str]) -> None:
-        """Raises RouterNotFound, DestinationNotFound, RouterChanged."""
+    async def delete_destination(self, router: str, old: DestinationSpec, words: Iterable[str] | None) -> None:
+        """`words`: its own, None: whichever it has. Raises RouterNotFound, DestinationNotFound, RouterChanged."""
         keys = (names.channel_properties(router), names.destinations(router), names.destination_words(router))
         (outcome,) = await self._redis.run(
-            ("EVAL", _DELETE, len(keys), *keys, old.id, old.stored, orjson.dumps(sorted(set(words))))
+            ("EVAL", _DELETE, len(keys), *keys, old.id, old.stored, "" if words is None else orjson.dumps(sorted({*words})))
         )
         self._destination_checked(router, old.id, outcome)
 
@@ -211,7 +208,25 @@ redis.call('HSET', KEYS[2], ARGV[1], 1)
 return 1
 """
 
-_UPDATE = """
+_RELEASES = """
+local function release(key, holder, field, kept)
+  local held = {field, redis.call('HGET', key, field)}
+  if field == '' then held = redis.call('HGETALL', key) end
+  local released = {}
+  for n = 1, #held, 2 do
+    if held[n + 1] == holder and held[n] ~= kept then
+      redis.call('HDEL', key, held[n])
+      table.insert(released, held[n])
+    end
+  end
+  return released
+end
+"""
+"""Of a hash of what is whose: one that is this holder's, or, where none is named, all of them."""
+
+_UPDATE = (
+    _RELEASES
+    + """
 local stored = redis.call('GET', KEYS[1])
 if not stored then return -1 end
 if stored ~= ARGV[2] then return -2 end
@@ -221,25 +236,13 @@ if ARGV[6] ~= '' then
   if holder and holder ~= ARGV[1] then return holder end
   redis.call('HSET', KEYS[3], ARGV[6], ARGV[1])
 end
-if ARGV[5] ~= '' and ARGV[5] ~= ARGV[6] and redis.call('HGET', KEYS[3], ARGV[5]) == ARGV[1] then
-  redis.call('HDEL', KEYS[3], ARGV[5])
-end
+local released = release(KEYS[3], ARGV[1], ARGV[5], ARGV[6])
 redis.call('SET', KEYS[1], ARGV[3])
-return redis.call('HINCRBY', KEYS[2], ARGV[1], ARGV[4])
+return {redis.call('HINCRBY', KEYS[2], ARGV[1], ARGV[4]), released}
 """
+)
 
-_RELEASE = """
-local held = {ARGV[1], redis.call('HGET', KEYS[1], ARGV[1])}
-if ARGV[1] == '' then held = redis.call('HGETALL', KEYS[1]) end
-local released = {}
-for n = 1, #held, 2 do
-  if held[n + 1] == ARGV[2] then
-    redis.call('HDEL', KEYS[1], held[n])
-    table.insert(released, held[n])
-  end
-end
-return released
-"""
+_RELEASE = _RELEASES + "return release(KEYS[1], ARGV[2], ARGV[1])"
 
 _PUT = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
@@ -261,14 +264,21 @@ redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 return 1
 """
 
-_DELETE = """
+_DELETE = (
+    _RELEASES
+    + """
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 local stored = redis.call('HGET', KEYS[2], ARGV[1])
 if not stored then return -3 end
 if stored ~= ARGV[2] then return -2 end
-for _, word in ipairs(cjson.decode(ARGV[3])) do
-  if redis.call('HGET', KEYS[3], word) == ARGV[1] then redis.call('HDEL', KEYS[3], word) end
+if ARGV[3] == '' then
+  release(KEYS[3], ARGV[1], '')
+else
+  for _, word in ipairs(cjson.decode(ARGV[3])) do
+    if redis.call('HGET', KEYS[3], word) == ARGV[1] then redis.call('HDEL', KEYS[3], word) end
+  end
 end
 redis.call('HDEL', KEYS[2], ARGV[1])
 return 1
 """
+)

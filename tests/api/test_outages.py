@@ -97,7 +97,7 @@ async def test_without_redis_requests_are_503_in_time_and_go_on_when_it_is_back(
     one, routed = f"/channels/{channel}", f"/routers/{router}"
     behind = f"{routed}/destinations/{destination}"
     create = {"type": "plain", "config": {}}
-    for method, path, body in (
+    requests: list[tuple[str, str, Any]] = [
         ("GET", "/channels/", None),
         ("GET", one, None),
         ("POST", one, {"label": "x"}),
@@ -132,8 +132,8 @@ async def test_without_redis_requests_are_503_in_time_and_go_on_when_it_is_back(
         ("DELETE", behind, None),
         ("POST", f"{behind}/messages/", MESSAGE),
         ("GET", f"{behind}/messages/m", None),
-    ):
-        error = await unavailable(api, method, path, json=body)
+    ]
+    for error in await asyncio.gather(*(unavailable(api, method, path, json=body) for method, path, body in requests)):
         assert error["type"] == "StoreUnavailable"
         assert "Redis" in error["message"]
     assert (await unavailable(api, "POST", f"{one}/messages/", json=MESSAGE, headers=KEY))["type"] == "StoreUnavailable"
@@ -187,6 +187,41 @@ async def test_without_rabbitmq_sending_and_creating_are_503_in_time_and_reading
     await eventually(lambda: healthy(api), 30)
     assert (await api("POST", f"{one}/messages/", json=MESSAGE)).status == 201
     assert (await sent_with_key(api, one)).status == 201
+
+
+@pytest.mark.parametrize("way", ["kill", "freeze"])
+async def test_without_rabbitmq_what_is_behind_a_router_can_be_read_and_changed(
+    api: Api, own_rabbitmq: RabbitmqServer, way: str
+) -> None:
+    channel, router = await api.create(mo_url=None), await api.router()
+    one, gone = await api.destination(router), await api.destination(router)
+    path = f"/routers/{router}"
+    await take_away(own_rabbitmq, way)
+    for where, body in (
+        ("/routers/", {"type": "from_address", "config": {"channel": channel}}),
+        (f"{path}/destinations/{one}/messages/", MESSAGE),
+    ):
+        assert (await unavailable(api, "POST", where, json=body))["type"] == "BrokerUnavailable"
+    for where in (f"{path}/dead-letters/", f"{path}/dead-letters/replay"):
+        method = "POST" if where.endswith("replay") else "GET"
+        assert (await unavailable(api, method, where))["type"] == "BrokerUnavailable"
+    assert (await api("GET", "/routers/")).result == [router]  # nothing half-created
+    assert "router" not in (await api("GET", f"/channels/{channel}")).result["status"]
+    found = await api("GET", path)
+    assert (found.status, found.result["status"]["callbacks_waiting"]) == (200, None)
+    assert (await api("PATCH", path, json={"label": "y"})).result["label"] == "y"
+    made, changed, deleted = await asyncio.gather(  # its process may be about to come back: that is waited for
+        api.destination(router),
+        api("PATCH", f"{path}/destinations/{one}", json={"label": "y"}),
+        api("DELETE", f"{path}/destinations/{gone}"),
+    )
+    assert (changed.result["label"], deleted.status) == ("y", 200)
+    assert (await api("GET", f"{path}/destinations/")).result == sorted([one, made])
+
+    await bring_back(own_rabbitmq, way)
+    await eventually(lambda: healthy(api), 30)
+    assert (await api("POST", f"{path}/destinations/{one}/messages/", json=MESSAGE)).status == 201
+    assert (await api("DELETE", path)).status == 200
 
 
 async def test_health_names_both_when_both_are_away(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,8 +15,11 @@ import pytest
 from junebug import names
 from junebug.amqp.rpc import Answer as Told
 from junebug.amqp.rpc import Arguments, RpcServer
+from junebug.logs.redaction import REDACTED
 from junebug.model.messages import Status
-from tests.api.conftest import Api
+from junebug.stores.channels import ChannelStore
+from junebug.stores.routers import RouterStore
+from tests.api.conftest import Answer, Api
 from tests.api.test_channels import RATES, UNKNOWN
 from tests.tables import rows
 
@@ -173,32 +177,113 @@ async def test_a_routed_channel_says_so_and_takes_no_destination_of_its_own(api:
     assert sent.errors[0]["message"] == 'This channel has no "mo_url" or "amqp_queue"'
 
 
-@rows("change", [("POST", {"mo_url": "http://127.0.0.1:1/"}), ("POST", {"amqp_queue": "apps"}), ("DELETE", None)])
+def just_before(monkeypatch: pytest.MonkeyPatch, store: Any, method: str, doing: Callable[[], Awaitable[Answer]]) -> None:
+    """Of somebody else: done when a request has read what it goes by, and is about to write."""
+    write = getattr(store, method)
+
+    async def after_it(self: Any, *args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(store, method, write)
+        assert (await doing()).status < 300
+        return await write(self, *args, **options)
+
+    monkeypatch.setattr(store, method, after_it)
+
+
+@rows(
+    ["change", "why"],
+    [
+        (("POST", {"mo_url": "http://127.0.0.1:1/"}), "already has a destination"),
+        (("POST", {"amqp_queue": "apps"}), "already has a destination"),
+        (("DELETE", None), "does not exist"),
+    ],
+)
 @rows("to", ["new", "other"])
-async def test_a_channel_that_changes_while_a_router_takes_it_is_not_both(api: Api, change: tuple[str, Any], to: str) -> None:
+async def test_a_router_takes_no_channel_that_changes_meanwhile(
+    api: Api, monkeypatch: pytest.MonkeyPatch, change: tuple[str, Any], why: str, to: str
+) -> None:
     channel, (method, body) = await api.create(mo_url=None), change
-    path, wanted = "/routers/", {"type": "from_address", "config": {"channel": channel}}
-    if to == "other":
-        path = f"/routers/{await api.router()}"
-    taking = api("POST" if to == "new" else "PATCH", path, json=wanted)
-    taken, changed = await asyncio.gather(taking, api(method, f"/channels/{channel}", json=body))
+    router = await api.router() if to == "other" else ""
+    before = (await api("GET", "/routers/")).result
+    doing = functools.partial(api, method, f"/channels/{channel}", json=body)
+    just_before(monkeypatch, RouterStore, "update" if router else "create", doing)
+    wanted = {"type": "from_address", "config": {"channel": channel}}
+    taking = await api(*(("PATCH", f"/routers/{router}") if router else ("POST", "/routers/")), json=wanted)
+    assert (taking.status, taking.errors[0]["type"]) == (400, "InvalidRouterConfig")
+    assert why in taking.errors[0]["message"]
+    assert (await api("GET", "/routers/")).result == before
     if method == "POST":
-        assert (taken.status < 300) != (changed.status < 300), (taken.body, changed.body)
-    left = await api("GET", f"/channels/{channel}")
-    if left.status == 200:
-        assert ("router" in left.result["status"]) != bool(left.result.get("mo_url") or left.result.get("amqp_queue"))
+        left = (await api("GET", f"/channels/{channel}")).result
+        assert ("router" in left["status"], body.items() <= left.items()) == (False, True)
 
 
-async def test_a_router_whose_type_is_gone_leaves_its_channel_free(api: Api, channel: str) -> None:
-    router = await api.router(channel=channel)
-    gone = orjson.dumps({"type": "uninstalled", "config": {"channel": channel}})
-    await api.stores._redis.run(("SET", names.channel_properties(router), gone))
-    kept = await api.router()
-    assert (await api("DELETE", f"/routers/{router}")).status == 200
+@rows("change", [{"mo_url": "http://127.0.0.1:1/"}, {"amqp_queue": "apps"}])
+@rows("to", ["new", "other"])
+async def test_a_channel_that_a_router_takes_meanwhile_gets_no_application(
+    api: Api, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], to: str
+) -> None:
+    channel = await api.create(mo_url=None)
+    other = await api.router() if to == "other" else ""
+    wanted = {"type": "from_address", "config": {"channel": channel}}
+    request = ("PATCH", f"/routers/{other}") if other else ("POST", "/routers/")
+    just_before(monkeypatch, ChannelStore, "update", functools.partial(api, *request, json=wanted))
+    answer = await api("POST", f"/channels/{channel}", json=change)
+    router = (await api("GET", f"/channels/{channel}")).result["status"]["router"]
+    assert (answer.status, answer.errors[0]["type"]) == (400, "ApiUsageError")
+    assert router in answer.errors[0]["message"]
+    left = (await api("GET", f"/channels/{channel}")).result
+    assert (left.get("mo_url"), left.get("amqp_queue")) == (None, None)
+
+
+async def uninstall(api: Api, router: str) -> None:
+    """Make its type one that nobody knows."""
+    stored = (await api.stores.routers.get(router)).to_properties()
+    await api.stores._redis.run(("SET", names.channel_properties(router), orjson.dumps({**stored, "type": "gone"})))
+
+
+@rows("how", ["deleted", "retyped", "another channel", "sends only"])
+async def test_a_router_whose_type_is_gone_leaves_its_channel_free(api: Api, how: str) -> None:
+    channel, another = await api.create(mo_url=None), await api.create(mo_url=None)
+    router, kept = await api.router(channel=channel), await api.router()
+    await uninstall(api, router)
+    changes: dict[str, dict[str, Any]] = {
+        "retyped": {"type": "keyword", "config": {"channel": another}},
+        "another channel": {"type": "from_address", "config": {"channel": another}},
+        "sends only": {"type": "outbound", "config": {"channels": [{"channel": channel}]}},
+    }
+    if how == "deleted":
+        answer = await api("DELETE", f"/routers/{router}")
+    else:
+        answer = await api("PATCH", f"/routers/{router}", json=changes[how])
+    assert answer.status == 200, answer.body
     assert "router" not in (await api("GET", f"/channels/{channel}")).result["status"]
     await api.router(channel=channel)
-    other = (await api.stores.routers.get(kept)).config["channel"]
-    assert (await api("GET", f"/channels/{other}")).result["status"]["router"] == kept
+    held = (await api.stores.routers.get(kept)).config["channel"]
+    assert (await api("GET", f"/channels/{held}")).result["status"]["router"] == kept
+    if how in ("retyped", "another channel"):
+        assert (await api("GET", f"/channels/{another}")).result["status"]["router"] == router
+
+
+async def test_a_router_whose_type_is_gone_keeps_the_channel_that_it_has(api: Api, channel: str) -> None:
+    router = await api.router(channel=channel)
+    await uninstall(api, router)
+    assert (await api("PATCH", f"/routers/{router}", json={"label": "still there"})).status == 200
+    assert (await api("PATCH", f"/routers/{router}", json={"type": "keyword"})).status == 200
+    assert (await api("GET", f"/channels/{channel}")).result["status"]["router"] == router
+
+
+async def test_destinations_of_a_router_whose_type_is_gone_can_be_seen_and_deleted(api: Api, channel: str) -> None:
+    router = await api.router("keyword", channel=channel)
+    first = await api.destination(router, config={"keyword": "join", "aliases": ["start"], "default": True})
+    second = await api.destination(router, config={"keyword": "stop"})
+    await uninstall(api, router)
+    path = f"/routers/{router}/destinations"
+    assert (await api("GET", f"{path}/{first}")).result["config"] == dict.fromkeys(("keyword", "aliases", "default"), REDACTED)
+    answer = await api("PATCH", f"{path}/{first}", json={"config": {"keyword": "join"}})
+    assert (answer.status, answer.errors[0]["type"]) == (400, "InvalidRouterType")
+    assert (await api("DELETE", f"{path}/{first}")).status == 200
+    assert (await api("DELETE", f"{path}/{second}")).status == 200
+    assert (await api("PATCH", f"/routers/{router}", json={"type": "keyword"})).status == 200
+    await api.destination(router, config={"keyword": "stop", "aliases": ["start", "join"], "default": True})
 
 
 async def test_a_deleted_router_leaves_its_channel_free(api: Api, channel: str) -> None:

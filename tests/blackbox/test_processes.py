@@ -255,8 +255,11 @@ async def test_sigterm_ends_everything_in_time_and_loses_no_message(
     await eventually(
         lambda: accepted <= {body["content"] for body in sink.bodies("/mo")}, what="each message that got a 201"
     )
-    closes = [body for body in sink.bodies("/mo") if body["channel_data"].get("session_event") == "close"]
-    assert {body["from"] for body in closes} == {client.address for client in clients}
+
+    def closed() -> set[str]:
+        return {body["from"] for body in sink.bodies("/mo") if body["channel_data"].get("session_event") == "close"}
+
+    await eventually(lambda: closed() == {client.address for client in clients}, what="each session's close")
     assert junebug.stop() == 0
 
 

@@ -93,7 +93,8 @@ class Destinations:
     async def delete(self, request: web.Request) -> web.Response:
         async def attempt() -> None:
             router, old = await self.stores.routers.with_destination(router_id(request), destination_id(request))
-            words = routing_views.exclusive_words(router, old, self.types)
+            known = router.type in self.types.names()
+            words = routing_views.exclusive_words(router, old, self.types) if known else None
             await self.stores.routers.delete_destination(router.id, old, words)
 
         await until_unchanged(attempt, RouterChanged)
