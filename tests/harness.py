@@ -35,6 +35,7 @@ import aiohttp
 import yaml
 from aiohttp import web
 
+from tests import processes
 from tests.forkserver import Forked, forkserver
 from tests.polling import DEADLINE, POLL, eventually
 from tests.servers import free_port
@@ -394,7 +395,7 @@ class JunebugProcess:
         left = set(self.children())
         self.kill()
         deadline = time.monotonic() + 5
-        while (left := {pid for pid in left if is_alive(pid)}) and time.monotonic() < deadline:
+        while (left := {pid for pid in left if processes.is_alive(pid)}) and time.monotonic() < deadline:
             time.sleep(POLL)
         for pid in left:
             os.kill(pid, signal.SIGKILL)
@@ -403,17 +404,7 @@ class JunebugProcess:
 
     def children(self) -> dict[int, str]:
         """pid -> title of every living process below this one."""
-        parents: dict[int, int] = {}
-        for pid in _pids():
-            status = _process_status(pid)
-            if status and not status["State"].startswith("Z"):
-                parents[pid] = int(status["PPid"])
-        found: dict[int, str] = {}
-        new = {self.pid}
-        while new:
-            new = {pid for pid, parent in parents.items() if parent in new and pid not in found}
-            found |= {pid: _title(pid) for pid in new}
-        return found
+        return processes.children(self.pid)
 
     def channel_pids(self) -> dict[str, int]:
         """Channel id -> pid, by the processes' titles."""
@@ -423,31 +414,6 @@ class JunebugProcess:
     def pid_titled(self, title: str) -> int:
         """The process with exactly this title; 0: there is none."""
         return next((pid for pid, found in self.children().items() if found == title), 0)
-
-
-def is_alive(pid: int) -> bool:
-    """Zombies, which wait for their new parent, are not."""
-    status = _process_status(pid)
-    return status is not None and not status["State"].startswith("Z")
-
-
-def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def _process_status(pid: int) -> dict[str, str] | None:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return None
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-
-def _title(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return ""
 
 
 def _read(path: Path) -> str:

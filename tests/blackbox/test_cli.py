@@ -25,11 +25,11 @@ from tests.harness import (
     TelnetClient,
     WebhookSink,
     free_port,
-    is_alive,
     run_command,
     vumi_message,
 )
 from tests.polling import eventually
+from tests.processes import is_alive
 from tests.servers import RabbitmqServer, RedisServer
 
 SPEC_FLAGS = {

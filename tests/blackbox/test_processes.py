@@ -25,9 +25,9 @@ from tests.harness import (
     WebhookSink,
     free_port,
     gather_limited,
-    is_alive,
 )
 from tests.polling import eventually
+from tests.processes import is_alive
 
 
 def report(what: str, since: float) -> None:

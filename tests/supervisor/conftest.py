@@ -19,6 +19,7 @@ from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
 from junebug.errors import Unavailable
 from junebug.supervisor.client import SupervisorClient
 from junebug.supervisor.reconcile import Running
+from tests import processes
 from tests.forkserver import ROOT, Forked, forkserver
 from tests.polling import DEADLINE, eventually_blocking
 
@@ -71,12 +72,7 @@ class FakeJunebug:
     def children(self) -> dict[int, str]:
         """pid -> title of what the supervisor has forked, zombies apart; they are remembered for the clean-up."""
         assert self.process
-        found = {}
-        for entry in Path("/proc").iterdir():
-            status = _status(int(entry.name)) if entry.name.isdigit() else None
-            if status and status["PPid"] == str(self.process.pid) and not status["State"].startswith("Z"):
-                title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").strip().decode()
-                found[int(entry.name)] = title
+        found = processes.children(self.process.pid)
         self.pids |= found.keys()
         return found
 
@@ -117,23 +113,8 @@ class FakeJunebug:
             self.process.kill()
             self.process.wait()
         for pid in self.pids:
-            status = _status(pid)
-            if status and status["Name"].startswith(("junebug", "sleep")):
+            if processes.status(pid).get("Name", "").startswith(("junebug", "sleep")):
                 os.kill(pid, signal.SIGKILL)
-
-
-def is_alive(pid: int) -> bool:
-    """Zombies, which wait for their new parent, are not."""
-    status = _status(pid)
-    return status is not None and not status["State"].startswith("Z")
-
-
-def _status(pid: int) -> dict[str, str] | None:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return None
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from junebug.errors import Unavailable
 from junebug.supervisor.daemon import RECONCILER_SILENCE
 from junebug.supervisor.processes.channel import Outputs
 from tests.polling import eventually_blocking
-from tests.supervisor.conftest import FakeJunebug, is_alive
+from tests.processes import is_alive
+from tests.supervisor.conftest import FakeJunebug
 
 
 def test_each_channel_is_a_process_whose_title_holds_its_id(fake: FakeJunebug) -> None:

@@ -26,8 +26,9 @@ from junebug.model.spec import ChannelSpec
 from junebug.plugin import JunebugPlugin
 from junebug.stores import Stores
 from tests.polling import DEADLINE, eventually
+from tests.processes import is_alive
 from tests.servers import RedisServer
-from tests.supervisor.conftest import FakeJunebug, is_alive
+from tests.supervisor.conftest import FakeJunebug
 
 TYPES = {"fake": "junebug.transports.loopback:CHANNEL_TYPE"}
 
