@@ -158,6 +158,24 @@ async def test_a_channel_that_does_not_know_yet_that_it_is_routed_drops_nothing(
     await eventually(waits)
 
 
+async def test_a_channel_that_does_not_know_yet_that_it_has_an_application_drops_nothing(bench: Bench) -> None:
+    channel = await bench.channel("loopback", {}, **QUIET)
+    await bench.running(channel)
+    properties = (await bench.stores.channels.get(channel)).to_properties()
+    stored = orjson.dumps({**properties, "mo_url": bench.app.url("/own")})
+    await bench.stores._redis.run(("SET", names.channel_properties(channel), stored))  # and nobody is told
+    messages = [mo(channel, "1", str(number)) for number in range(20)]
+    await arrives(bench, *messages)
+
+    async def is_read() -> bool:
+        return await bench.stores.inbound.get(channel, messages[0].message_id) is not None
+
+    await eventually(is_read)
+    await bench.stores.channels.notify_changed(channel)
+    await bench.app.wait(20)
+    assert contents(bench, "/own") == [str(number) for number in range(20)]
+
+
 async def test_a_channel_whose_router_is_gone_is_its_own_again(bench: Bench) -> None:
     channel, router = await routed_channel(bench, {"a": {"config": {"regular_expression": "^1"}, "mo_url": bench.app.url("/a")}})
     await bench.stop(router)

@@ -32,6 +32,8 @@ log = structlog.stdlib.get_logger("forwarder")
 
 PREFETCH = 300
 """Of each queue: enough to keep every destination busy, little enough to cost no memory."""
+SPEC_PAUSE = 0.05
+"""Seconds until a change of the spec that is not ours yet is looked for again."""
 ANSWER_GRACE = 0.15
 """Seconds after a message's own timestamp in which its sender surely learns its id: an event is told no sooner."""
 FIRST_STORE_PAUSE, LONGEST_STORE_PAUSE = 0.5, 2.0
@@ -126,6 +128,10 @@ class Forwarder:
             routes = await self._until_stored(functools.partial(self._routing.route, [message for _, message in read]))
         else:
             routes = list[Sequence[str] | None]([_OWN]) * len(read)
+            if not self._context.spec().has_destination and await self._is_routed():
+                for delivery, _ in read:
+                    delivery.requeue()
+                return []
         found = []
         for (delivery, message), destinations in zip(read, routes, strict=True):
             if destinations is None:
@@ -133,9 +139,6 @@ class Forwarder:
                 continue
             to = [(each, kind) for each in destinations for kind in self._kinds(each)]
             if not to and not self._routing:
-                if await self._is_routed():
-                    delivery.requeue()
-                    continue
                 log.warning("inbound message dropped: the channel has no destination", message_id=message.message_id)
             finish = self._finish("inbound_message", len(to), delivery.ack)
             home = self._inbound if len(to) == 1 and not self._routing else None
@@ -156,11 +159,17 @@ class Forwarder:
         return [kind for kind, url in urls if url]
 
     async def _is_routed(self) -> bool:
-        """Whether the channel, which has no destination, has become a router's meanwhile: then this is the router's."""
-        try:
-            spec = await self._until_stored(lambda: self._context.stores.channels.get(self.channel))
-        except ChannelNotFound:
-            return False
+        """Whether the channel, which had no destination when we last looked, has become a router's meanwhile: then this is the
+        router's. If it has one of its own now, that is known when this returns.
+        """
+        while True:
+            try:
+                spec = await self._until_stored(lambda: self._context.stores.channels.get(self.channel))
+            except ChannelNotFound:
+                return False
+            if spec.router or not spec.has_destination or self._context.spec().has_destination:
+                break
+            await asyncio.sleep(SPEC_PAUSE)  # the look at it is under way
         if spec.router:
             self._was_routed = True
             for source in filter(None, (self._inbound, self._events)):
