@@ -7,6 +7,7 @@ forks them. Exit codes: 0 ended as asked, 1 the world is not as it should be, 2 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import importlib
 import os
@@ -23,6 +24,7 @@ import click
 from junebug import embedded, names
 from junebug.amqp import broker
 from junebug.api import app as api_app
+from junebug.api.access import is_loopback
 from junebug.api.sockets import bind, bind_door
 from junebug.config.declaration import OPTIONS, Option, Settings
 from junebug.config.load import load
@@ -36,6 +38,7 @@ from junebug.registry import Registry
 from junebug.router_types import RouterTypes
 from junebug.runtime.title import hide_secrets
 from junebug.stores import client as stores
+from junebug.stores import tokens
 from junebug.supervisor import daemon
 from junebug.worker import process as worker_process
 from junebug.worker import router as router_process
@@ -49,7 +52,7 @@ CHECK_TIMEOUT = 10.0
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
-def _command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Callable[..., int]], click.Command]:
+def command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Callable[..., int]], click.Command]:
     """A command with a flag for each setting; its function gets the Settings and the arguments, returns an exit code."""
 
     def decorate(run: Callable[..., int]) -> click.Command:
@@ -109,35 +112,40 @@ def _announce_environment(command: str) -> None:
         print(f"{command}: JUNEBUG_REACTOR has no effect: this Junebug runs on asyncio, not on Twisted", file=sys.stderr)
 
 
-@_command("jb", "Junebug. A system for managing text messaging transports via a RESTful HTTP interface.")
+@command("jb", "Junebug. A system for managing text messaging transports via a RESTful HTTP interface.")
 def jb(settings: Settings) -> int:
     """The API, the supervisor and every channel in one process tree (with --embedded Redis and RabbitMQ, too)."""
     servers: Sequence[embedded.ServerProgram] = ()
     sockets = bind(settings)
     if settings.embedded:
+        os.umask(0o077)  # what is in the files of this Junebug is nobody else's
+        _check_access(settings, sockets)
         settings, servers = embedded.embed(settings)
     else:
         _check_servers(settings)
-    return _supervise(settings, sockets, servers)
+        _check_access(settings, sockets)
+    return _supervise(_at_port(settings, sockets), sockets, servers)
 
 
-@_command("junebug-api", "The API of Junebug alone; junebug-supervisor runs the channels.")
+@command("junebug-api", "The API of Junebug alone; junebug-supervisor runs the channels.")
 def api(settings: Settings) -> int:
     sockets = bind(settings)
     _check_servers(settings)
+    _check_access(settings, sockets)
+    settings = _at_port(settings, sockets)
     if settings.workers > 1:
         return _supervise(settings, sockets, channels=False)
     _prepare(settings)
     return api_app.run(settings, sockets)
 
 
-@_command("junebug-supervisor", "The channels of Junebug alone; junebug-api serves the API.")
+@command("junebug-supervisor", "The channels of Junebug alone; junebug-api serves the API.")
 def supervisor(settings: Settings) -> int:
     _check_servers(settings)
     return _supervise(settings)
 
 
-@_command(
+@command(
     "junebug-worker",
     "One channel (or router:ID) in the foreground, without a supervisor: to debug it, or on a container platform.",
     click.Argument(["channel_id"]),
@@ -236,6 +244,26 @@ def _check_servers(settings: Settings) -> None:
                 " `systemctl edit rabbitmq-server`",
                 file=sys.stderr,
             )
+
+
+def _check_access(settings: Settings, sockets: Sequence[socket]) -> None:
+    """Whoever can reach the API from elsewhere must say who he is, or StartupError."""
+    if settings.no_auth or settings.admin_token or (is_loopback(sockets) and not settings.require_auth):
+        return
+    why = "require_auth: it is set" if settings.require_auth else f"interface: {settings.interface} can be reached from elsewhere"
+    make = "make one with `junebug tokens create --scope admin NAME` and these settings of Redis, or "
+    problem = (
+        f"{why}, and there is no API token: {'' if settings.embedded else make}set admin_token (JUNEBUG_ADMIN_TOKEN) to a secret"
+        " text; where a proxy in front authenticates, start with --no-auth"
+    )
+    if settings.embedded:
+        raise StartupError(problem)
+    _in_child(tokens.check(settings.redis, CHECK_TIMEOUT, problem))
+
+
+def _at_port(settings: Settings, sockets: Sequence[socket]) -> Settings:
+    """Port 0 is one that is known now: no callback goes to it."""
+    return dataclasses.replace(settings, port=sockets[0].getsockname()[1])
 
 
 def _in_child(work: Coroutine[Any, Any, None]) -> None:

@@ -6,11 +6,14 @@ one needs its own node name, ports, epmd, cookie and directories (DESIGN §5).
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 import json
 import os
 import random
 import re
+import secrets
 import shutil
 import socket
 from collections.abc import Mapping, Sequence
@@ -26,6 +29,8 @@ LOOPBACK = "127.0.0.1"
 PORTS = (20_000, 32_000)
 RABBITMQ_SCRIPT = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 """The real one: Debian's wrapper in /usr/sbin switches to the user rabbitmq."""
+PORTS_FILE, PASSWORDS_FILE = "embedded-ports.json", "embedded-passwords.json"
+AMQP_USER = "junebug"
 _MISSING = "{program} is missing, which --embedded starts: install it with `apt-get install {package}` (or `make install`)"
 
 
@@ -43,23 +48,39 @@ class ServerProgram:
 def embed(settings: Settings) -> tuple[Settings, tuple[ServerProgram, ...]]:
     """The settings as they are with embedded servers, and these. Raises StartupError naming what is not installed."""
     data = Path(settings.data_dir).absolute()
-    ports = _ports(data / "embedded-ports.json", ("redis", "amqp", "dist", "epmd"))
+    ports = _ports(data / PORTS_FILE, ("redis", "amqp", "dist", "epmd"))
+    passwords = _passwords(data / PASSWORDS_FILE)
     programs = (
-        redis_program(data / "redis", ports["redis"]),
-        *rabbitmq_programs(data / "rabbitmq", ports["amqp"], ports["dist"], ports["epmd"]),
+        redis_program(data / "redis", ports["redis"], passwords["redis"]),
+        *rabbitmq_programs(data / "rabbitmq", ports["amqp"], ports["dist"], ports["epmd"], passwords["amqp"]),
     )
-    changed = dataclasses.replace(
+    return _of_embedded(settings, ports, passwords), programs
+
+
+def running(settings: Settings) -> Settings:
+    """The settings as they are with the embedded servers of a `jb` that runs on the same data_dir. Raises StartupError."""
+    data = Path(settings.data_dir)
+    try:
+        found = [json.loads((data / name).read_text()) for name in (PORTS_FILE, PASSWORDS_FILE)]
+        return _of_embedded(settings, *found)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StartupError(
+            f"data_dir: {settings.data_dir!r} is not that of a `jb --embedded` that has run, or is another user's"
+        ) from None
+
+
+def _of_embedded(settings: Settings, ports: Mapping[str, int], passwords: Mapping[str, str]) -> Settings:
+    return dataclasses.replace(
         settings,
-        redis=dataclasses.replace(settings.redis, host=LOOPBACK, port=ports["redis"], password=None),
+        redis=dataclasses.replace(settings.redis, host=LOOPBACK, port=ports["redis"], password=passwords["redis"]),
         amqp=dataclasses.replace(
-            settings.amqp, hostname=LOOPBACK, port=ports["amqp"], vhost="/", username="guest", password="guest"  # noqa: S106
+            settings.amqp, hostname=LOOPBACK, port=ports["amqp"], vhost="/", username=AMQP_USER, password=passwords["amqp"]
         ),
     )
-    return changed, programs
 
 
-def redis_program(directory: Path, port: int) -> ServerProgram:
-    """A Redis that keeps its data in `directory` through restarts and kills."""
+def redis_program(directory: Path, port: int, password: str = "") -> ServerProgram:
+    """A Redis that keeps its data in `directory` through restarts and kills. `password`: empty: it asks for none."""
     program = shutil.which("redis-server")
     if program is None:
         raise StartupError(_MISSING.format(program="redis-server", package="redis-server"))
@@ -68,18 +89,29 @@ def redis_program(directory: Path, port: int) -> ServerProgram:
         "port": str(port), "bind": LOOPBACK, "dir": str(directory), "daemonize": "no",
         "appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction",
     }  # fmt: skip
-    command = [program, *(part for name, value in options.items() for part in (f"--{name}", value))]
+    config = directory / "redis.conf"  # a command line is seen by everybody
+    _write(config, f"requirepass {password}\n" if password else "")
+    command = [program, str(config), *(part for name, value in options.items() for part in (f"--{name}", value))]
     return ServerProgram("redis", tuple(command), {}, priority=10)
 
 
-def rabbitmq_programs(directory: Path, port: int, dist_port: int, epmd_port: int) -> tuple[ServerProgram, ...]:
-    """A RabbitMQ node that keeps its data in `directory`, and the epmd (Erlang's name server) it needs."""
+def rabbitmq_programs(
+    directory: Path, port: int, dist_port: int, epmd_port: int, password: str = ""
+) -> tuple[ServerProgram, ...]:
+    """A RabbitMQ node that keeps its data in `directory`, and the epmd (Erlang's name server) it needs. `password`: of
+    AMQP_USER, who is its only user; empty: it has guest.
+    """
     epmd = shutil.which("epmd")
     if epmd is None or not os.path.exists(RABBITMQ_SCRIPT):
         raise StartupError(_MISSING.format(program="rabbitmq-server", package="rabbitmq-server"))
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     (directory / "enabled_plugins").write_text("[].\n")
-    (directory / "rabbitmq.conf").write_text("log.console = false\nlog.file.level = warning\n")
+    config = "log.console = false\nlog.file.level = warning\n"
+    if password:
+        definitions = directory / "definitions.json"
+        _write(definitions, json.dumps(_definitions(password, has_guest=(directory / "mnesia").exists())))
+        config += f"load_definitions = {definitions}\n"
+    _write(directory / "rabbitmq.conf", config)
     erlang = {"ERL_EPMD_PORT": str(epmd_port), "ERL_EPMD_ADDRESS": LOOPBACK, "HOME": str(directory)}
     erlang["ERL_CRASH_DUMP"] = str(directory / "erl_crash.dump")
     node = {
@@ -104,6 +136,22 @@ def rabbitmq_programs(directory: Path, port: int, dist_port: int, epmd_port: int
         ServerProgram("epmd", (epmd, "-port", str(epmd_port), "-address", LOOPBACK), erlang, priority=10),
         ServerProgram("rabbitmq", (RABBITMQ_SCRIPT,), node, priority=20),
     )
+
+
+def _definitions(password: str, *, has_guest: bool) -> dict[str, Any]:
+    """What RabbitMQ imports at each start, instead of making guest. `has_guest`: an older Junebug let it; it may not log in."""
+    salt = secrets.token_bytes(4)
+    hashed = base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+    users = [{"name": AMQP_USER, "password_hash": hashed, "tags": "administrator"}]
+    if has_guest:
+        users.append({"name": "guest", "password_hash": "", "tags": ""})
+    for user in users:
+        user["hashing_algorithm"] = "rabbit_password_hashing_sha256"
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    return {
+        "users": users, "vhosts": [{"name": "/"}],
+        "permissions": [{"user": AMQP_USER, "vhost": "/", **everything}],
+    }  # fmt: skip
 
 
 def descriptor_limit(port: int) -> int | None:
@@ -158,6 +206,27 @@ def free_ports(count: int, among: tuple[int, int] = PORTS, preferred: Sequence[A
                 found.append(int(probe.getsockname()[1]))
                 break
     return found
+
+
+def _write(path: Path, text: str) -> None:
+    """For nobody else's eyes."""
+    path.unlink(missing_ok=True)  # another one's mode would stay
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def _passwords(remembered: Path) -> dict[str, str]:
+    """Made once: somebody may have looked them up."""
+    try:
+        found = json.loads(remembered.read_text())
+        if all(isinstance(found[name], str) and len(found[name]) >= 32 for name in ("redis", "amqp")):
+            return {name: found[name] for name in ("redis", "amqp")}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    passwords = {name: secrets.token_hex(32) for name in ("redis", "amqp")}
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    _write(remembered, json.dumps(passwords))
+    return passwords
 
 
 def _ports(remembered: Path, names: tuple[str, ...]) -> dict[str, int]:

@@ -129,6 +129,8 @@ class RabbitmqServer(Server):
     """`vhost`: the one that whoever uses the server now is to use."""
 
     vhost = "/"
+    password = ""
+    """As rabbitmq_programs has it."""
 
     def __init__(self, ports: tuple[int, int, int], directory: Path | None = None) -> None:
         super().__init__(ports[0], directory)
@@ -138,7 +140,7 @@ class RabbitmqServer(Server):
         """RabbitMQ looks for each of its modules in every directory that it knows: with what it needs alone it is there
         with a fifth less of CPU.
         """
-        epmd, node = rabbitmq_programs(self.directory / "rabbitmq", *self.ports)
+        epmd, node = rabbitmq_programs(self.directory / "rabbitmq", *self.ports, self.password)
         plugins = self.directory / "plugins"
         if not plugins.exists():
             plugins.mkdir()

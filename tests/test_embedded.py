@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import resource
 import socket
+import stat
 from pathlib import Path
 
 import pytest
 
 from junebug import embedded
-from junebug.config.declaration import Settings
+from junebug.amqp.broker import Broker, check
+from junebug.config.declaration import AmqpSettings, Settings
 from junebug.config.load import load
 from junebug.errors import StartupError
 from tests.servers import RabbitmqServer
@@ -39,8 +41,66 @@ def test_a_spoilt_memory_of_ports_is_no_obstacle(tmp_path: Path) -> None:
 def test_the_settings_of_other_servers_do_not_reach_the_embedded_ones(tmp_path: Path) -> None:
     elsewhere = {"redis.host": "elsewhere", "redis.password": "x", "amqp.hostname": "elsewhere", "amqp.vhost": "/v"}
     settings, _ = embedded.embed(load({"data_dir": str(tmp_path), **elsewhere}))
-    assert (settings.redis.host, settings.redis.password) == ("127.0.0.1", None)
-    assert (settings.amqp.hostname, settings.amqp.vhost, settings.amqp.username) == ("127.0.0.1", "/", "guest")
+    assert settings.redis.host == "127.0.0.1"
+    assert (settings.amqp.hostname, settings.amqp.vhost, settings.amqp.username) == ("127.0.0.1", "/", "junebug")
+    passwords = {settings.redis.password, settings.amqp.password}
+    assert len(passwords) == 2
+    assert all(password and len(password) == 64 for password in passwords)
+
+
+def test_passwords_are_kept_are_nobody_elses_and_stand_on_no_command_line(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    settings, programs = embedded.embed(Settings(data_dir=str(tmp_path)))
+    secrets = (settings.redis.password or "", settings.amqp.password or "")
+    again, _ = embedded.embed(Settings(data_dir=str(tmp_path)))
+    assert (again.redis.password, again.amqp.password) == secrets
+    assert embedded.running(Settings(data_dir=str(tmp_path))) == again
+    assert not any(secret in word for program in programs for word in (*program.command, *program.environment.values())
+                   for secret in secrets)  # fmt: skip
+    holding = [path for path in tmp_path.rglob("*") if path.is_file() and any(each in path.read_text() for each in secrets)]
+    assert {path.name for path in holding} == {"embedded-passwords.json", "redis.conf"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in holding} == {0o600}
+    assert stat.S_IMODE((tmp_path / "rabbitmq" / "definitions.json").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"redis": 1}', '{"redis": "", "amqp": "x"}'])
+def test_spoilt_passwords_are_made_anew(tmp_path: Path, text: str) -> None:
+    (tmp_path / "embedded-passwords.json").write_text(text)
+    settings, _ = embedded.embed(Settings(data_dir=str(tmp_path)))
+    assert len(settings.redis.password or "") == len(settings.amqp.password or "") == 64
+    assert embedded.running(Settings(data_dir=str(tmp_path))).redis == settings.redis
+
+
+def test_where_no_embedded_jb_has_run_none_is_found(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="data_dir"):
+        embedded.running(Settings(data_dir=str(tmp_path)))
+
+
+async def test_a_rabbitmq_that_had_guest_has_it_no_more(tmp_path: Path) -> None:
+    """Of a Junebug that left it: what is in its queues stays."""
+    ports = embedded.free_ports(3)
+    server = RabbitmqServer((ports[0], ports[1], ports[2]), tmp_path)
+    try:
+        server.start()
+        broker = Broker(AmqpSettings(port=server.port), "before")
+        broker.start()
+        await broker.wait_connected(20)
+        await broker.declare({"kept": {}})
+        await broker.publish("kept", b"{}")
+        await broker.close()
+        server.kill()
+        server.password = "a password"
+        server.start()
+        await check(AmqpSettings(port=server.port, username="junebug", password="a password"), 20)
+        with pytest.raises(StartupError, match="amqp"):
+            await check(AmqpSettings(port=server.port), 20)
+        broker = Broker(AmqpSettings(port=server.port, username="junebug", password="a password"), "after")
+        broker.start()
+        await broker.wait_connected(20)
+        assert await broker.queue_length("kept") == 1
+        await broker.close()
+    finally:
+        server.kill()
 
 
 @pytest.mark.parametrize(("missing", "package"), [("redis-server", "redis-server"), ("epmd", "rabbitmq-server")])

@@ -225,6 +225,7 @@ FLOORS = (
     {"transports", "plugins"},
     {"api", "worker", "supervisor"},
     {"cli"},
+    {"client"},
 )
 """DESIGN §2, from the ground up. A room may use those of its own floor and of the floors below."""
 CLIENT_LIBRARIES = {
@@ -233,7 +234,7 @@ CLIENT_LIBRARIES = {
     "redis": {"stores"},
     "hiredis": {"stores"},
     "supervisor": {"supervisor"},
-    "click": {"cli"},
+    "click": {"cli", "client"},
     "re2": {"model", "transports", "routers"},
     "slixmpp": {"transports"},
     "irctokens": {"transports"},

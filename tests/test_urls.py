@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from junebug.api.schemas import http_url_problem
+from junebug.config.declaration import Settings
 from junebug.model.urls import HttpUrl, origin, parse
+from junebug.worker.callbacks.targets import Targets
 from junebug.worker.callbacks.webhook import Webhook
 from tests.tables import rows
 
@@ -28,7 +30,7 @@ async def test_what_can_never_be_called_is_refused_at_the_door_and_is_an_outcome
     assert http_url_problem(text)
     with pytest.raises(ValueError, match=r"."):
         parse(text)
-    outcome = await Webhook(1.0).post(text, {})
+    outcome = await Webhook(1.0, Targets(Settings())).post(text, {})
     assert (outcome.ok, outcome.status) == (False, None)
     assert "pw" not in outcome.reason
 

@@ -18,6 +18,8 @@ from aiohttp import web
 
 from junebug.amqp.broker import Broker
 from junebug.amqp.rpc import RpcClient
+from junebug.api.access import Guard, access, is_loopback
+from junebug.api.audit import AuditLog
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.channel_states import ChannelStates
 from junebug.api.compose import Composer
@@ -31,6 +33,7 @@ from junebug.api.handlers.messages import Messages
 from junebug.api.handlers.queue import QueueControl
 from junebug.api.handlers.routed_messages import RoutedMessages
 from junebug.api.handlers.routers import Routers
+from junebug.api.handlers.tokens import Tokens
 from junebug.api.http import PATIENCE, error_reply, http_error_reply, raw
 from junebug.api.idempotency import Idempotency
 from junebug.api.middleware import Handler, Protocol, middleware, pathwise
@@ -64,9 +67,9 @@ CLOSE_TIMEOUT = 2.0
 
 
 def make_app(
-    settings: Settings, stores: Stores, broker: Broker, registry: Registry, types: RouterTypes
+    settings: Settings, stores: Stores, broker: Broker, registry: Registry, types: RouterTypes, *, on_loopback: bool
 ) -> web.Application:
-    """The API; whoever gives it `stores` and `broker` starts and closes them."""
+    """The API; whoever gives it `stores` and `broker` starts and closes them. `on_loopback`: only this machine reaches it."""
     specs = SpecCache(stores.channels)
     asking = RpcClient(broker)
     queues = ChannelQueues(settings, stores, broker, specs, asking)
@@ -83,8 +86,10 @@ def make_app(
     states = ChannelStates(specs, stores.statuses)
     routed = RoutedMessages(stores, types, composer, specs, states, submission)
     health = Health(settings, stores, broker)
+    tokens = Tokens(stores)
+    around = middleware(settings, Guard(settings, stores.tokens, on_loopback=on_loopback), AuditLog(settings))
 
-    app = web.Application(middlewares=[middleware(settings)], client_max_size=settings.max_body_size)
+    app = web.Application(middlewares=[around], client_max_size=settings.max_body_size)
     app.cleanup_ctx.append(specs.listening)
     app.cleanup_ctx.append(queues.asking)
     for prefix in PREFIXES:
@@ -122,6 +127,9 @@ def make_app(
         _route(app, f"{one}/logs", GET=logs.of_destination)
         _route_dead_letters(app, one, DeadLetters(broker, queues, shelves.of_destination))
 
+        _route(app, f"{prefix}/tokens/", GET=tokens.list, POST=tokens.create)
+        _route(app, f"{prefix}/tokens/{{token_id}}", DELETE=tokens.revoke)
+
         for slash in ("", "/"):  # probes do not follow redirects
             app.router.add_get(f"{prefix}/health{slash}", health.get)
             app.router.add_get(f"{prefix}/health/live{slash}", health.live)
@@ -147,6 +155,7 @@ def _route(app: web.Application, path: str, **handlers: Handler) -> None:
             there.add_route(served, redirect if method == "GET" else handler)
 
 
+@access()
 async def redirect(request: web.Request) -> web.Response:
     """301 to the same path with or without the slash at the end: relative, so that a proxy's scheme and host stay."""
     path = request.rel_url.raw_path
@@ -213,7 +222,7 @@ async def _run(settings: Settings, sockets: Sequence[socket.socket], process: st
     async def start() -> None:
         broker.start()
         await _servers_answer(settings, stores, broker)
-        app = make_app(settings, stores, broker, registry, types)
+        app = make_app(settings, stores, broker, registry, types, on_loopback=is_loopback(sockets))
         await served.enter_async_context(serving(app, sockets, shutdown_timeout, settings.max_connections))
         if process in ("api", "api:1") and not life.is_stopping:
             print(f"Junebug is listening on {_url(settings, sockets)}", flush=True)

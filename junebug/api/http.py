@@ -21,6 +21,7 @@ from junebug.errors import (
     JsonDecodeError,
     JunebugError,
     RouterNotFound,
+    TooManyAttempts,
     Unavailable,
 )
 from junebug.model.reading import DEEPEST, is_deeper
@@ -31,6 +32,7 @@ DEFAULT_LIMIT, LARGEST_LIMIT, LARGEST_OFFSET = 100, 1000, 10_000
 """Of a list that is shown in pages."""
 RETRY_AFTER = "1"
 """Seconds that whoever is answered 503 is asked to wait."""
+RETRY_LATER = (Unavailable.status, TooManyAttempts.status)
 LONG_WORK = 60.0
 """Seconds that a handler may take that goes through whole queues; the others have request_timeout."""
 
@@ -72,7 +74,7 @@ def _phrase(status: int) -> str:
 
 def error_reply(error: JunebugError) -> web.Response:
     """What the error says of itself."""
-    headers = {"Retry-After": RETRY_AFTER} if error.status == Unavailable.status else None
+    headers = {"Retry-After": RETRY_AFTER} if error.status in RETRY_LATER else error.headers
     return reply(error.status, error.description, {"errors": error.errors()}, headers)
 
 

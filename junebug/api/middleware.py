@@ -13,6 +13,8 @@ import structlog
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
+from junebug.api.access import Guard, is_change
+from junebug.api.audit import AuditLog
 from junebug.api.bodies import BodyRoom
 from junebug.api.http import BODY, error_reply, http_error_reply
 from junebug.config.declaration import Settings
@@ -32,8 +34,10 @@ UNAVAILABLE_PAUSE = 1.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def middleware(settings: Settings) -> Any:
-    """The middleware that bounds every request and turns whatever is raised into the envelope."""
+def middleware(settings: Settings, guard: Guard, audit: AuditLog) -> Any:
+    """The middleware that lets every request in or not, bounds it, writes down what it changed, and turns whatever is raised into
+    the envelope.
+    """
     bodies = BodyRoom(settings.max_body_size)
     told_at = -UNAVAILABLE_PAUSE
 
@@ -44,12 +48,12 @@ def middleware(settings: Settings) -> Any:
             told_at = now
             log.warning("requests are answered 503", reason=reason)
 
-    @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         seconds: float = getattr(handler, "time_limit", settings.request_timeout)
         limit = asyncio.timeout(seconds)
         body = b""
         try:
+            await guard.admit(request, handler)
             if request.body_exists and request.match_info.http_exception is None:
                 request[BODY] = body = await bodies.read(request, getattr(handler, "largest_body", 0))
             async with limit:
@@ -70,7 +74,14 @@ def middleware(settings: Settings) -> Any:
             log.error("request failed", method=request.method, path=request.path, reason=str(problem))
         return error_reply(problem)
 
-    return answer
+    @web.middleware
+    async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await answer(request, handler)
+        if is_change(request.method, handler) and not 400 <= response.status < 500:
+            audit.record(request, response.status)
+        return response
+
+    return around
 
 
 def _unexpected(request: web.BaseRequest, error: BaseException | None) -> web.Response:

@@ -19,6 +19,7 @@ from junebug.config_schema import MASK
 from junebug.errors import InvalidBody
 from junebug.logs.redaction import REDACTED
 from junebug.model import signing, templates, urls
+from junebug.model.access import SCOPES
 from junebug.model.messages import parse_timestamp
 from junebug.model.spec import PUBLIC_HTTP
 from junebug.registry import LONGEST_PROBLEM
@@ -169,6 +170,24 @@ REPLAY: dict[str, Any] = {
     "additionalProperties": False,
 }
 
+TOKEN_CREATE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 100, "format": "token", "description": "Whose it is."},
+        "scopes": {
+            "type": "array", "items": {"enum": list(SCOPES)}, "minItems": 1, "uniqueItems": True,
+            "description": "What it may do: `admin` everything, `channels:read` see, `messages:send` send.",
+        },
+        "channels": {
+            "type": ["array", "null"], "items": {"type": "string"}, "minItems": 1, "maxItems": 1000, "uniqueItems": True,
+            "description": "Ids of the channels, routers and destinations that it is for; null: all, and what is no channel's.",
+        },
+        "expires_at": text_or_null("It is good for nothing after this time; null: it does not expire.", format="timestamp"),
+    },
+    "required": ["name", "scopes"],
+    "additionalProperties": False,
+}
+
 
 class Body:
     """A kind of body."""
@@ -209,3 +228,4 @@ channel_create = Body(CHANNEL_CREATE)
 channel_update = Body(CHANNEL_UPDATE)
 message_send = Body(MESSAGE_SEND)
 replay = Body(REPLAY)
+token_create = Body(TOKEN_CREATE)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ENVIRONMENT_PREFIX = "JUNEBUG_"
+DENIED_NETWORKS = ("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "100.100.100.200/32")
+"""Link-local, and the metadata services of AWS, Alibaba and whoever does as they do."""
 LONGEST_SOCKET_PATH = 100
 """Bytes: a unix socket's path is limited to 107 by the kernel, and supervisord appends its pid while binding."""
 
@@ -123,6 +125,23 @@ class Settings:
     callback_secret: str | None = _setting(None, "--callback-secret", secret=True,
         help="The key that signs calls as Standard Webhooks do: `whsec_` and base64; none: they are not signed. A "
              "channel may have its own.")  # fmt: skip
+    callback_allow: list[str] = _setting([], "--callback-allow", kind="networks",
+        help="Networks that calls may go to whatever `callback_deny` says, as `10.1.0.0/16` (command line: with commas "
+             "between).")  # fmt: skip
+    callback_deny: list[str] = _setting(list(DENIED_NETWORKS), "--callback-deny", kind="networks",
+        help="Networks that no call of an application's URL goes to, checked on the address that its host's name stands for: "
+             "by default link-local ones, and those where clouds keep a machine's credentials. Add `127.0.0.0/8`, `::1/128` "
+             "or private ones where not everybody who sends is trusted.")  # fmt: skip
+    admin_token: str | None = _setting(None, "--admin-token", secret=True,
+        help="An API token with every right that needs no Redis: a text of at least 20 characters, or `sha256:` and its "
+             "digest in hexadecimal.")  # fmt: skip
+    require_auth: bool = _setting(False, "--require-auth", kind="switch",
+        help="Ask for an API token on loopback, too.")  # fmt: skip
+    no_auth: bool = _setting(False, "--no-auth", kind="switch",
+        help="Ask for no API token where others can reach the API: behind a proxy that authenticates.")  # fmt: skip
+    allowed_hosts: list[str] = _setting([], "--allowed-hosts", kind="words",
+        help="Names by which the API is called, besides those of loopback: what a request's Host may say on loopback, and its "
+             "Origin where it changes something; `*`: any (command line: with commas between).")  # fmt: skip
     max_body_size: int = _setting(1_000_000, "--max-body-size", minimum=1000,
         help="The largest request body that the API takes, in bytes; of a bulk send, the largest message.")  # fmt: skip
     max_connections: int = _setting(2000, "--max-connections", minimum=1,
@@ -151,7 +170,7 @@ class Settings:
     @property
     def server_passwords(self) -> list[str]:
         """What no log may show, whatever it tells of."""
-        return [password for password in (self.redis.password, self.amqp.password) if password]
+        return [password for password in (self.redis.password, self.amqp.password, self.admin_token) if password]
 
     @property
     def supervisor_socket(self) -> Path:
@@ -176,7 +195,7 @@ class Option:
 
     path: tuple[str, ...]
     kind: str
-    """`str`, `int`, `float`, `bool`, `switch` (a flag without a value), `delays`, `mapping` or `plugins`."""
+    """`str`, `int`, `float`, `bool`, `switch` (a flag without a value), `delays`, `words`, `networks`, `mapping` or `plugins`."""
     optional: bool
     default: Any
     flag: str

@@ -6,6 +6,7 @@ there are.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,9 +24,10 @@ from junebug.config.declaration import (
     Settings,
 )
 from junebug.errors import ConfigError
+from junebug.model import access
 from junebug.model.signing import check_secret
 
-MOST_DELAYS = 20
+MOST_DELAYS, MOST_WORDS = 20, 1000
 
 
 def load(
@@ -60,6 +62,13 @@ def load(
             check_secret(settings.callback_secret)
         except ValueError as error:
             raise ConfigError(f"callback_secret: {error}") from None
+    if settings.no_auth and settings.require_auth:
+        raise ConfigError("no_auth, require_auth: one of them says the opposite of the other; leave one out")
+    if settings.admin_token is not None and not access.is_admin_token(settings.admin_token):
+        raise ConfigError(
+            f"admin_token: expected a text of {access.SHORTEST_ADMIN_TOKEN} characters or more of ASCII without blanks, or"
+            " `sha256:` and 64 hexadecimal digits"
+        )
     if len(str(settings.supervisor_socket.absolute()).encode()) > LONGEST_SOCKET_PATH:
         raise ConfigError(f"data_dir: {settings.data_dir!r} is too long a path for the sockets in it; choose a shorter one")
     return settings
@@ -108,7 +117,8 @@ def _siblings(name: str, known: Mapping[str, Option]) -> list[str]:
 
 _WANTED = {
     "str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "switch": "true or false",
-    "delays": "numbers that do not fall", "mapping": "channel types as `type: python.Class`",
+    "delays": "numbers that do not fall", "words": "a list of texts", "networks": "a list of networks, as 10.1.0.0/16",
+    "mapping": "channel types as `type: python.Class`",
     "plugins": "a list of objects, each with a `type`",
 }  # fmt: skip
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -134,6 +144,8 @@ def _from_text(option: Option, text: Any, where: str) -> Any:
                 return _checked(option, [float(part) for part in text.split(",")], where)
             except ValueError:
                 raise _wrong(option, where, text) from None
+        case "words" | "networks":
+            return _checked(option, [part.strip() for part in text.split(",") if part.strip()], where)
         case "mapping":
             pairs = [part.strip() for part in (text.split(",") if isinstance(text, str) else text)]
             mapping = {name: path for name, colon, path in (pair.partition(":") for pair in pairs) if colon}
@@ -169,6 +181,8 @@ def _checked(option: Option, value: Any, where: str) -> Any:
         and 0 < len(value) <= MOST_DELAYS
         and all(isinstance(each, float) and each == each for each in value)
         and value == sorted(value),
+        "words": lambda: _is_words(value),
+        "networks": lambda: _is_words(value) and all(map(_is_network, value)),
         "bool": lambda: isinstance(value, bool),
         "switch": lambda: isinstance(value, bool),
         "mapping": lambda: isinstance(value, dict) and all(isinstance(v, str) for kv in value.items() for v in kv),
@@ -186,6 +200,18 @@ def _checked(option: Option, value: Any, where: str) -> Any:
         upper = f" to {option.maximum:g}" if option.maximum is not None else " or more"
         raise ConfigError(f"{where}: expected {_WANTED[option.kind]}, {option.minimum:g}{upper}, got {value}")
     return value
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= MOST_WORDS and all(isinstance(each, str) and each for each in value)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _wrong(option: Option, where: str, value: Any) -> ConfigError:

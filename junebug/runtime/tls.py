@@ -26,6 +26,10 @@ class TlsOptions:
         return cls(**option) if isinstance(option, dict) else cls() if option else None
 
 
+_NO_PEM = "it is no PEM file of certificates that Junebug may read"
+"""Whatever is wrong: who may set a path is not to learn from it which files there are, and what is in them."""
+
+
 class TlsError(Exception):
     """A certificate or key file cannot be used; the message names the option and the file."""
 
@@ -36,16 +40,16 @@ def tls_context(options: TlsOptions) -> ssl.SSLContext:
     if options.ca_file:
         try:
             context.load_verify_locations(options.ca_file)
-        except (OSError, ValueError) as error:
-            raise TlsError(f"ca_file: cannot use {options.ca_file}: {reason_of(error)}") from None
+        except (OSError, ValueError):
+            raise TlsError(f"ca_file: cannot use {options.ca_file}: {_NO_PEM}") from None
     if options.certificate_file:
         # without a callback OpenSSL would ask for the passphrase on the terminal
         passphrase = options.key_passphrase or ""
         try:
             context.load_cert_chain(options.certificate_file, options.key_file, password=lambda: passphrase)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError):
             files = " and ".join(filter(None, (options.certificate_file, options.key_file)))
-            raise TlsError(f"certificate_file, key_file: cannot use {files}: {reason_of(error)}") from None
+            raise TlsError(f"certificate_file, key_file: cannot use {files}: {_NO_PEM}, or not its key and passphrase") from None
     if not options.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -19,6 +19,7 @@ from junebug.stores.plugins import PluginStore
 from junebug.stores.rates import RateStore
 from junebug.stores.routers import RouterStore
 from junebug.stores.statuses import StatusStore
+from junebug.stores.tokens import TokenStore
 from junebug.stores.transport import TransportStore
 from junebug.stores.wanted import WantedStore
 
@@ -39,6 +40,7 @@ class Stores:
         self.circuits = CircuitStore(self._redis)
         self.delay_queues = DelayQueueStore(self._redis)
         self.statuses = StatusStore(self._redis)
+        self.tokens = TokenStore(self._redis)
         self.plugins = PluginStore(self._redis)
         self.rates = RateStore(self._redis, settings.metric_window)
 

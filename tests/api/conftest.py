@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from junebug import names
 from junebug.amqp.broker import Broker
@@ -17,7 +18,7 @@ from junebug.amqp.frames import Delivery
 from junebug.api.app import make_app, serving
 from junebug.api.http import PATIENCE
 from junebug.api.sockets import bind
-from junebug.config.declaration import Settings
+from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
 from junebug.errors import BrokerUnavailable
 from junebug.registry import ChannelType, Registry
 from junebug.router_types import RouterType, RouterTypes
@@ -98,6 +99,7 @@ class Api:
     broker: Broker
     session: aiohttp.ClientSession
     url: str
+    app: web.Application
 
     async def __call__(self, method: str, path: str, **options: Any) -> Answer:
         """Every answer must be the envelope: that is checked here, for each test."""
@@ -155,8 +157,11 @@ class Api:
 
 
 @asynccontextmanager
-async def running_api(settings: Settings, wait: float = TIMEOUT) -> AsyncIterator[Api]:
-    """An API of these settings, ready when RabbitMQ is (or `wait` seconds are over)."""
+async def running_api(settings: Settings, wait: float = TIMEOUT, *, on_loopback: bool = True) -> AsyncIterator[Api]:
+    """An API of these settings, ready when RabbitMQ is (or `wait` seconds are over). `on_loopback` false: as if others reached
+    it.
+    """
+    settings.log_dir.mkdir(parents=True, exist_ok=True)
     stores = Stores(settings, settings.request_timeout * PATIENCE)
     broker = Broker(settings.amqp, "test api")
     try:
@@ -166,15 +171,32 @@ async def running_api(settings: Settings, wait: float = TIMEOUT) -> AsyncIterato
         pass
     sockets = bind(settings)
     url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
+    app = make_app(settings, stores, broker, REGISTRY, ROUTER_TYPES, on_loopback=on_loopback)
     try:
         async with (
-            serving(make_app(settings, stores, broker, REGISTRY, ROUTER_TYPES), sockets, 2.0, settings.max_connections),
+            serving(app, sockets, 2.0, settings.max_connections),
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
         ):
-            yield Api(settings, stores, broker, session, url)  # its queues end with the server: deleting them costs as much
+            yield Api(settings, stores, broker, session, url, app)  # its queues end with the server: deleting them costs as much
     finally:
         await broker.close()
         await stores.close()
+
+
+@pytest.fixture
+def redis_settings(request: pytest.FixtureRequest, redis_settings: RedisSettings) -> RedisSettings:
+    if "own_redis" not in request.fixturenames:
+        return redis_settings
+    own_redis = request.getfixturevalue("own_redis")
+    return RedisSettings(host=own_redis.host, port=own_redis.port)
+
+
+@pytest.fixture
+def amqp_settings(request: pytest.FixtureRequest, amqp_settings: AmqpSettings) -> AmqpSettings:
+    if "own_rabbitmq" not in request.fixturenames:
+        return amqp_settings
+    settings: AmqpSettings = request.getfixturevalue("own_rabbitmq").settings
+    return settings
 
 
 @pytest.fixture

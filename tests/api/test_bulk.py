@@ -214,7 +214,7 @@ async def half_sent(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A bulk send over a connection of its own, so many bytes of which are still to come."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
-    head = f"POST /channels/{channel}/messages/bulk HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body) + missing}\r\n\r\n"
+    head = f"POST /channels/{channel}/messages/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body) + missing}\r\n\r\n"
     writer.write(head.encode() + body)
     return reader, writer
 

@@ -80,7 +80,7 @@ async def test_bodies_that_never_end_are_bounded_in_sum_and_small_ones_are_taken
 ) -> None:
     monkeypatch.setattr(bodies, "IN_SUM", 8_000_000)
     async with running_api(settings) as strict:
-        async with connections(strict, 12, target + b" HTTP/1.1\r\nHost: x\r\n" + body()) as opened:
+        async with connections(strict, 12, target + b" HTTP/1.1\r\nHost: localhost\r\n" + body()) as opened:
             answers = await eventually(lambda: refused(opened))
             assert all(answer.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: " in answer for answer in answers)
             assert b'"Overloaded"' in answers[0]
@@ -105,7 +105,7 @@ async def test_connections_are_bounded_and_one_more_is_told_so(
 ) -> None:
     async with running_api(dataclasses.replace(settings, max_connections=5)) as api:
         async with connections(api, 5):
-            async with connections(api, 40, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n") as more:
+            async with connections(api, 40, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n") as more:
                 for reader, _ in more:
                     answer = await asyncio.wait_for(reader.read(), 5)
                     assert answer.startswith(b"HTTP/1.1 503 ")

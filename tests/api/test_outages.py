@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
+from junebug.config.declaration import Settings
 from tests.api.conftest import Answer, Api, running_api
 from tests.polling import eventually
 from tests.servers import RabbitmqServer, RedisServer
@@ -27,22 +27,6 @@ async def api(settings: Settings) -> AsyncIterator[Api]:
     """Impatient; a test that takes `own_redis` or `own_rabbitmq` has that behind it."""
     async with running_api(dataclasses.replace(settings, request_timeout=REQUEST_TIMEOUT)) as running:
         yield running
-
-
-@pytest.fixture
-def redis_settings(request: pytest.FixtureRequest, redis_settings: RedisSettings) -> RedisSettings:
-    if "own_redis" not in request.fixturenames:
-        return redis_settings
-    own_redis = request.getfixturevalue("own_redis")
-    return RedisSettings(host=own_redis.host, port=own_redis.port)
-
-
-@pytest.fixture
-def amqp_settings(request: pytest.FixtureRequest, amqp_settings: AmqpSettings) -> AmqpSettings:
-    if "own_rabbitmq" not in request.fixturenames:
-        return amqp_settings
-    settings: AmqpSettings = request.getfixturevalue("own_rabbitmq").settings
-    return settings
 
 
 async def unavailable(api: Api, method: str, path: str, **options: Any) -> dict[str, Any]:

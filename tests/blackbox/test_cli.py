@@ -11,7 +11,9 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import aio_pika
 import aiohttp
+import aiormq
 import pytest
 import redis
 import yaml
@@ -22,6 +24,7 @@ from tests.harness import (
     Api,
     AppQueues,
     Channel,
+    JunebugProcess,
     TelnetClient,
     WebhookSink,
     free_port,
@@ -426,6 +429,7 @@ async def test_embedded_keeps_channels_and_messages_between_runs(start_junebug: 
         await sink.wait_content("/mo", "first run")
     children = junebug.children()
     assert any("redis-server" in title for title in children.values())
+    await _others_get_nothing(junebug)
     listening = await asyncio.to_thread(_listening_addresses, list(children))
     channel_address = f"127.0.0.1:{channel.port}"
     assert channel_address in listening
@@ -445,6 +449,23 @@ async def test_embedded_keeps_channels_and_messages_between_runs(start_junebug: 
     assert junebug.stop() == 0
     assert [pid for pid in children if is_alive(pid)] == []
     assert "Traceback" not in junebug.output()
+
+
+async def _others_get_nothing(junebug: JunebugProcess) -> None:
+    """Another user of this machine, who may connect to loopback and look at files."""
+    data = junebug.directory / "v"
+    ports = json.loads((data / "embedded-ports.json").read_text())
+    reader, writer = await asyncio.open_connection("127.0.0.1", ports["redis"])
+    writer.write(b"KEYS *\r\n")
+    assert (await reader.readline()).startswith(b"-NOAUTH")
+    writer.close()
+    with pytest.raises(aiormq.exceptions.ProbableAuthenticationError):
+        await aio_pika.connect(f"amqp://guest:guest@127.0.0.1:{ports['amqp']}/", timeout=10)
+    open_to_others = [
+        path for path in [*data.rglob("*"), *junebug.logs_directory.rglob("*")]
+        if not path.is_symlink() and path.stat().st_mode & 0o077
+    ]  # fmt: skip
+    assert open_to_others == []
 
 
 def _listening_addresses(pids: list[int]) -> set[str]:

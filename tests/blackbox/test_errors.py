@@ -238,10 +238,10 @@ async def test_a_post_is_never_redirected(loopback: Channel, api: Api, path: str
     [
         b"nonsense\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nHost: x\r\nbroken header\r\n\r\n",
-        b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"POST /channels/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"POST /channels/ HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nbroken header\r\n\r\n",
+        b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /channels/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /channels/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: abc\r\n\r\n",
     ],
 )
 async def test_broken_http_is_answered_4xx_in_the_envelope(jb: JunebugProcess, request_text: bytes) -> None:

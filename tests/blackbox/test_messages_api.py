@@ -245,8 +245,8 @@ async def test_pipelined_raw_http_is_answered_in_order(jb: JunebugProcess, chann
     channel = await channels.create("loopback", {})
     host = ("127.0.0.1", jb.flags["port"])
     body = json.dumps({"to": "+27", "content": "x"})
-    request = f"POST {channel.path}/messages/ HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-    health = "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    request = f"POST {channel.path}/messages/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    health = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
     def talk() -> bytes:
         with socket.create_connection(host, DEADLINE) as link:

@@ -68,6 +68,8 @@ def test_no_command_shows_its_secrets(command: str, silent: str, tmp_path: Path)
     else:
         arguments = ["--port", "0", "--redis-host", "127.0.0.1", "--redis-port", silent, "--redis-password", SECRET]
         arguments += ["channel"] if command == "junebug-worker" else []
+    if command == "junebug":
+        arguments = ["tokens", "list", *arguments]
     code = f"import sys; sys.argv[0] = {command!r}; import {module}; {module}.{name}()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},

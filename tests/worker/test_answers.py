@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from junebug.config.declaration import Settings
 from junebug.model.templates import expand
 from junebug.worker.callbacks import http_client
 from junebug.worker.callbacks.answer import LONGEST, Answer
+from junebug.worker.callbacks.targets import Targets
 from junebug.worker.callbacks.webhook import Webhook
 from tests.tables import rows
 
@@ -68,7 +70,7 @@ class RawServer:
 
 @pytest.fixture
 async def webhook() -> AsyncIterator[Webhook]:
-    hook = Webhook(timeout=2.0)
+    hook = Webhook(timeout=2.0, targets=Targets(Settings()))
     yield hook
     await hook.close()
 

@@ -12,8 +12,10 @@ import standardwebhooks
 from aiohttp import encode_basic_auth, web
 from aiohttp.test_utils import TestServer
 
+from junebug.config.declaration import Settings
 from junebug.runtime.retry_after import seconds_until
 from junebug.worker.callbacks.answer import LONGEST
+from junebug.worker.callbacks.targets import Targets
 from junebug.worker.callbacks.webhook import Webhook
 from tests.tables import rows
 
@@ -56,7 +58,7 @@ async def sink() -> AsyncIterator[Sink]:
 
 @pytest.fixture
 async def webhook() -> AsyncIterator[Webhook]:
-    hook = Webhook(timeout=1.0)
+    hook = Webhook(timeout=1.0, targets=Targets(Settings()))
     yield hook
     await hook.close()
 

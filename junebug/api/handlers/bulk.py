@@ -25,6 +25,7 @@ from aiohttp import web
 
 from junebug import names
 from junebug.api import views
+from junebug.api.access import access
 from junebug.api.bulk_body import LARGEST_BODY, Span, spans
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.compose import Composer
@@ -32,6 +33,7 @@ from junebug.api.http import BODY, RETRY_AFTER, channel_id, large_body, load_jso
 from junebug.api.idempotency import REPLAYED_HEADER, BulkReservation, Idempotency, key_of
 from junebug.api.spec_cache import SpecCache
 from junebug.errors import ApiUsageError, JunebugError, PayloadTooLarge, Unavailable
+from junebug.model.access import SEND
 from junebug.model.messages import UserMessage, format_timestamp, new_id
 from junebug.model.spec import ChannelSpec
 from junebug.runtime.loop import end_task
@@ -68,6 +70,7 @@ class Bulk:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
+    @access(SEND)
     @long_work
     @large_body(LARGEST_BODY)
     async def send(self, request: web.Request) -> web.Response:

@@ -15,12 +15,14 @@ from aiohttp import web
 
 from junebug import names
 from junebug.amqp.rpc import RpcClient
-from junebug.api import schemas, views
+from junebug.api import audit, schemas, views
+from junebug.api.access import CALLER, access
 from junebug.api.channel_queues import ChannelQueues, check_amqp_queue
 from junebug.api.http import channel_id, long_work, read_json, reply
 from junebug.api.restarts import ended
 from junebug.api.spec_cache import SpecCache
 from junebug.errors import StoreUnavailable
+from junebug.model.access import READ
 from junebug.model.spec import ChannelSpec
 from junebug.registry import Registry
 from junebug.stores import Stores
@@ -38,8 +40,9 @@ class Channels:
     queues: ChannelQueues
     asking: RpcClient
 
+    @access(READ, filters=True)
     async def list(self, request: web.Request) -> web.Response:
-        return reply(200, "channels listed", await self.stores.channels.ids())
+        return reply(200, "channels listed", request[CALLER].sees(await self.stores.channels.ids()))
 
     async def create(self, request: web.Request) -> web.Response:
         body = schemas.channel_create.check(read_json(request))
@@ -53,7 +56,9 @@ class Channels:
             raise
         self.specs.drop(spec.id)
         log.info("channel created", channel_id=spec.id, type=spec.type)
-        return reply(201, "channel created", views.channel_json(spec, self.registry, views.NEW_STATUS))
+        shown = views.channel_json(spec, self.registry, views.NEW_STATUS)
+        audit.tell(request, channel_id=spec.id, changes=audit.changes({}, spec.to_properties(), {}, shown))
+        return reply(201, "channel created", shown)
 
     async def get(self, request: web.Request) -> web.Response:
         return await self._show(await self.stores.channels.get(channel_id(request)), "channel found")
@@ -67,6 +72,8 @@ class Channels:
         if spec is not old:
             restart = views.needs_restart(old, spec)
             log.info("channel updated", channel_id=channel, restart=restart, properties=sorted(body))
+            shown = [views.channel_json(each, self.registry, {}) for each in (old, spec)]
+            audit.tell(request, changes=audit.changes(old.to_properties(), spec.to_properties(), *shown))
             if restart:
                 await ended(self.asking, channel, spec.generation)
         return await self._show(spec, "channel updated")

@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 
 from junebug.amqp.rpc import RpcClient
-from junebug.api import routing_schemas, routing_views
+from junebug.api import audit, routing_schemas, routing_views
 from junebug.api.channel_queues import check_amqp_queue
 from junebug.api.http import destination_id, long_work, read_json, reply, router_id
 from junebug.api.properties import is_same
@@ -55,7 +55,9 @@ class Destinations:
         await self.stores.routers.put_destination(router.id, None, spec, words)
         log.info("destination created", router_id=router.id, destination_id=spec.id)
         await self._in_force(router.id, spec.id)
-        return reply(201, "destination created", routing_views.destination_json(spec, router, self.types, {}))
+        shown = routing_views.destination_json(spec, router, self.types, {})
+        audit.tell(request, destination_id=spec.id, changes=audit.changes({}, spec.to_properties(), {}, shown))
+        return reply(201, "destination created", shown)
 
     async def get(self, request: web.Request) -> web.Response:
         router, spec = await self.stores.routers.with_destination(router_id(request), destination_id(request))
@@ -74,17 +76,18 @@ class Destinations:
         body, id = kind.check(read_json(request)), destination_id(request)
         await check_amqp_queue(self.stores, body)
 
-        async def attempt() -> tuple[RouterSpec, DestinationSpec, bool]:
+        async def attempt() -> tuple[RouterSpec, DestinationSpec, DestinationSpec]:
             router, old = await self.stores.routers.with_destination(router_id(request), id)
             new = routing_views.changed_destination(old, body, router, self.types, replaces=replaces)
-            is_new = not is_same(old.to_properties(), new.to_properties())
-            if is_new:
+            if not is_same(old.to_properties(), new.to_properties()):
                 words, former = (routing_views.exclusive_words(router, each, self.types) for each in (new, old))
                 await self.stores.routers.put_destination(router.id, old, new, words, former)
-            return router, new, is_new
+            return router, old, new
 
-        router, spec, is_new = await until_unchanged(attempt, RouterChanged)
-        if is_new:
+        router, old, spec = await until_unchanged(attempt, RouterChanged)
+        if not is_same(old.to_properties(), spec.to_properties()):
+            shown = [routing_views.destination_json(each, router, self.types, {}) for each in (old, spec)]
+            audit.tell(request, changes=audit.changes(old.to_properties(), spec.to_properties(), *shown))
             log.info("destination updated", router_id=router.id, destination_id=id, properties=sorted(body))
             await self._in_force(router.id, id)
         return await self._show(router, spec, "destination updated")

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from junebug.amqp.broker import Broker
+from junebug.api.access import CALLER, access
 from junebug.api.http import PATIENCE, RETRY_AFTER, bounded, reply
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, StoreUnavailable, Unavailable
@@ -27,8 +28,11 @@ class Health:
     stores: Stores
     broker: Broker
 
+    @access(is_open=True)
     async def get(self, request: web.Request) -> web.Response:
-        """200, or 503 with an error for each that takes nothing. A plugin that fails is shown; messages are taken without it."""
+        """200, or 503 with an error for each that takes nothing; a stranger is told which of both, and no more.
+        A plugin that fails is shown; messages are taken without it.
+        """
         seconds = min(self.settings.request_timeout * PATIENCE, LONGEST_CHECK)
         redis, amqp, plugins = await asyncio.gather(
             _check(self.stores.check_writable(), seconds, StoreUnavailable("Redis does not answer")),
@@ -37,6 +41,8 @@ class Health:
         )
         if amqp and self.broker.blocked:  # it does not even say so to whoever has not published before
             amqp = BrokerUnavailable(f"RabbitMQ takes no messages at the moment: {self.broker.blocked}")
+        if CALLER not in request:
+            return reply(Unavailable.status, Unavailable.description, {}) if redis or amqp else reply(200, "health ok", {})
         result: dict[str, Any] = {"redis": "down" if redis else "ok", "amqp": "down" if amqp else "ok"}
         if plugins:
             result["plugins"] = plugins
@@ -46,6 +52,7 @@ class Health:
             return reply(Unavailable.status, Unavailable.description, {**result, "errors": errors}, headers)
         return reply(200, "health ok", result)
 
+    @access(is_open=True)
     async def live(self, request: web.Request) -> web.Response:
         """200 as long as this process answers at all: starting it afresh would help nobody."""
         return alive()

@@ -12,12 +12,14 @@ from typing import Any
 from aiohttp import web
 
 from junebug.api import views
+from junebug.api.access import access
 from junebug.api.compose import Composer
 from junebug.api.http import channel_id, read_json, reply
 from junebug.api.idempotency import key_of
 from junebug.api.spec_cache import SpecCache
 from junebug.api.submit import Submission
 from junebug.model import presenter
+from junebug.model.access import READ, SEND
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
@@ -32,6 +34,7 @@ class Messages:
     specs: SpecCache
     submission: Submission
 
+    @access(SEND)
     async def send(self, request: web.Request) -> web.Response:
         body = self.composer.check(read_json(request))
         channel = channel_id(request)
@@ -41,6 +44,7 @@ class Messages:
             return await self.submission.submit_once(key, body, lambda: self._message(body, spec), channel)
         return await self.submission.submit(lambda: self._message(body, spec))
 
+    @access(READ, SEND)
     async def status(self, request: web.Request) -> web.Response:
         channel, message_id = channel_id(request), request.match_info["message_id"]
         if self.specs.peek(channel) is None:

@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from junebug.api import routing_views, views
+from junebug.api.access import access
 from junebug.api.channel_states import ChannelStates
 from junebug.api.compose import Composer
 from junebug.api.http import destination_id, read_flag, read_json, reply, router_id
@@ -23,6 +24,7 @@ from junebug.api.spec_cache import SpecCache
 from junebug.api.submit import Submission
 from junebug.errors import ApiUsageError, ChannelNotFound
 from junebug.model import presenter
+from junebug.model.access import READ, SEND
 from junebug.model.messages import UserMessage
 from junebug.model.routing import Choice, DestinationSpec, RouterSpec, routed
 from junebug.model.spec import ChannelSpec
@@ -43,12 +45,14 @@ class RoutedMessages:
     states: ChannelStates
     submission: Submission
 
+    @access(SEND)
     async def send(self, request: web.Request) -> web.Response:
         """By a destination."""
         body = self.composer.check(read_json(request))
         router, destination = await self.stores.routers.with_destination(router_id(request), destination_id(request))
         return await self._send(request, body, router, destination)
 
+    @access(SEND)
     async def send_by_router(self, request: web.Request) -> web.Response:
         body = self.composer.check(read_json(request))
         router = await self.stores.routers.get(router_id(request))
@@ -56,11 +60,13 @@ class RoutedMessages:
             raise ApiUsageError(f"A router of type {router.type} does not send: send through one of its destinations")
         return await self._send(request, body, router, None)
 
+    @access(READ, SEND)
     async def status(self, request: web.Request) -> web.Response:
         """Of what a destination sent."""
         router, destination = await self.stores.routers.with_destination(router_id(request), destination_id(request))
         return await self._status(request, router, destination.id)
 
+    @access(READ, SEND)
     async def status_by_router(self, request: web.Request) -> web.Response:
         return await self._status(request, await self.stores.routers.get(router_id(request)), None)
 

@@ -15,13 +15,22 @@ from aiohttp import web
 
 from junebug import names
 from junebug.amqp.rpc import RpcClient
-from junebug.api import routing_schemas, routing_views
+from junebug.api import audit, routing_schemas, routing_views
+from junebug.api.access import CALLER, access
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.http import long_work, read_json, reply, router_id
 from junebug.api.properties import is_same
 from junebug.api.restarts import ended
 from junebug.api.spec_cache import SpecCache, until_unchanged
-from junebug.errors import ApiUsageError, ChannelNotFound, InvalidRouterConfig, RouterChanged, StoreUnavailable
+from junebug.errors import (
+    ApiUsageError,
+    ChannelNotFound,
+    InvalidRouterConfig,
+    NotAllowed,
+    RouterChanged,
+    StoreUnavailable,
+)
+from junebug.model.access import READ
 from junebug.model.routing import RouterSpec
 from junebug.router_types import RouterTypes
 from junebug.stores import Stores
@@ -39,8 +48,9 @@ class Routers:
     queues: ChannelQueues
     asking: RpcClient
 
+    @access(READ, filters=True)
     async def list(self, request: web.Request) -> web.Response:
-        return reply(200, "routers retrieved", await self.stores.routers.ids())
+        return reply(200, "routers retrieved", request[CALLER].sees(await self.stores.routers.ids()))
 
     async def create(self, request: web.Request) -> web.Response:
         body = routing_schemas.router.check(read_json(request))
@@ -64,7 +74,9 @@ class Routers:
             raise
         self._changed(channel)
         log.info("router created", router_id=spec.id, type=spec.type)
-        return reply(201, "router created", routing_views.router_json(spec, self.types, routing_views.NEW_ROUTER_STATUS))
+        shown = routing_views.router_json(spec, self.types, routing_views.NEW_ROUTER_STATUS)
+        audit.tell(request, router_id=spec.id, changes=audit.changes({}, spec.to_properties(), {}, shown))
+        return reply(201, "router created", shown)
 
     async def get(self, request: web.Request) -> web.Response:
         return await self._show(await self.stores.routers.get(router_id(request)), "router found")
@@ -89,6 +101,9 @@ class Routers:
             restart = routing_views.needs_restart(old, new)
             if old.type != new.type and await self.stores.routers.destination_ids(router):
                 raise ApiUsageError(f"type: router {router} has destinations after its type {old.type}; delete them first")
+            added = [*{*self.types.channels_of(new)} - {*self.types.channels_of(old)}]
+            if len(request[CALLER].sees(added)) < len(added):
+                raise NotAllowed("config: this API token is for other channels only")
             seen = await self._check_channels(new, old) if restart else ""
             before, channel = self.types.own_channel(old), self.types.own_channel(new)
             stored = await self.stores.routers.update(
@@ -101,6 +116,8 @@ class Routers:
         if spec is not old:
             restart = routing_views.needs_restart(old, spec)
             log.info("router updated", router_id=router, restart=restart, properties=sorted(body))
+            shown = [routing_views.router_json(each, self.types, {}) for each in (old, spec)]
+            audit.tell(request, changes=audit.changes(old.to_properties(), spec.to_properties(), *shown))
             if restart:
                 await ended(self.asking, router, spec.generation)
         return await self._show(spec, "router updated")

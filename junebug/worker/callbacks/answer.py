@@ -11,9 +11,8 @@ from collections.abc import Generator
 
 LONGEST = 64 * 1024
 """Octets of an answer that are read, head and body."""
-LONGEST_REASON = 100
 
-_STATUS = re.compile(rb"HTTP/(\d{1,3})(?:\.(\d{1,3}))?[ \t]+(\d{3})(?!\d)(.*)", re.DOTALL)
+_STATUS = re.compile(rb"HTTP/(\d{1,3})(?:\.(\d{1,3}))?[ \t]+(\d{3})(?!\d).*", re.DOTALL)
 _READ = (b"connection", b"content-length", b"location", b"retry-after", b"transfer-encoding")
 
 Steps = Generator[None, None, None]
@@ -25,7 +24,6 @@ class Answer:
     def __init__(self) -> None:
         self.status: int | None = None
         """None until its status line is there."""
-        self.reason = ""
         self.octets = 0
         self.is_head_over = False
         self.is_over = False
@@ -81,7 +79,7 @@ class Answer:
             status = int(found[3])
             is_interim = 100 <= status < 200 and status != 101
             if not is_interim:
-                self.status, self.reason = status, _readable(found[4])
+                self.status = status
             while line := (yield from self._line()):
                 name, _, value = line.partition(b":")
                 name = name.rstrip().lower()
@@ -139,8 +137,3 @@ class Answer:
             self._buffer.clear()
             yield
         del self._buffer[:octets]
-
-
-def _readable(reason: bytes) -> str:
-    text = reason[: LONGEST_REASON * 4].decode(errors="replace").strip()
-    return "".join(character if character.isprintable() else " " for character in text)[:LONGEST_REASON]

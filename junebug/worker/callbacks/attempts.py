@@ -26,6 +26,7 @@ from junebug.worker.callbacks import retry_policy
 from junebug.worker.callbacks.delay_queues import DelayQueues
 from junebug.worker.callbacks.source import PendingCallback
 from junebug.worker.callbacks.target import Target, target_of
+from junebug.worker.callbacks.targets import Targets
 from junebug.worker.callbacks.webhook import Outcome, Webhook
 from junebug.worker.context import ChannelContext
 from junebug.worker.suspects import WHY
@@ -54,7 +55,7 @@ class Attempts:
         memory = 2 * max(*context.settings.callback_retry_delays, names.LONGEST_RETRY)
         self.health = CallbackHealth(memory, on_failing)
         self._context = context
-        self._webhook = Webhook(context.settings.callback_timeout)
+        self._webhook = Webhook(context.settings.callback_timeout, Targets(context.settings))
         self._is_superseded = is_superseded
         self._log = log.bind()  # once: each callback is logged
         inbound, event = context.settings.callback_max_age, context.settings.outbound_message_ttl

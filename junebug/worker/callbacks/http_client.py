@@ -19,6 +19,7 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 from junebug.model.urls import CONTROL, HttpUrl
 from junebug.runtime.loop import is_transport_gone
 from junebug.worker.callbacks.answer import Answer
+from junebug.worker.callbacks.targets import Targets
 
 DRAIN_TIMEOUT = 1.0
 """Seconds that an answer's body may take, once its head is there: so long its connection is worth it."""
@@ -37,7 +38,8 @@ class NoAnswer(ConnectionError):
 class HttpClient:
     """Of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, targets: Targets) -> None:
+        self._targets = targets
         self._idle: dict[_Connection, str] = {}
         """-> its origin; the one that was used last comes last."""
         self._found: dict[tuple[str, int], tuple[float, Sequence[AddrInfoType]]] = {}
@@ -53,7 +55,7 @@ class HttpClient:
     async def post(self, url: HttpUrl, headers: Mapping[str, str], body: bytes, ends: float) -> Answer:
         """The answer, with a status. `ends`: of the loop's clock.
 
-        Raises TimeoutError, OSError, and ValueError for a header that cannot be sent.
+        Raises TimeoutError, OSError, ValueError for a header that cannot be sent, and Refused for where no call may go.
         """
         request = _head(url, {**headers, "Content-Length": str(len(body))}) + body
         answer = None
@@ -71,13 +73,12 @@ class HttpClient:
         return answer
 
     async def _connect(self, url: HttpUrl) -> _Connection:
-        """Raises OSError, which names the host."""
+        """Raises OSError, which names the host, and Refused."""
         loop = asyncio.get_running_loop()
         tls = tls_context() if url.scheme == "https" else None
         try:
-            sock = await start_connection(
-                await self._addresses(url.host, url.port), happy_eyeballs_delay=NEXT_ADDRESS, interleave=1, loop=loop
-            )
+            found = await self._targets.permitted(url.host, await self._addresses(url.host, url.port), url.port)
+            sock = await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS, interleave=1, loop=loop)
             try:
                 _, connection = await loop.create_connection(
                     lambda: _Connection(self._forget), sock=sock, ssl=tls, server_hostname=url.host.rstrip(".") if tls else None

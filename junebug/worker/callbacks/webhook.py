@@ -10,6 +10,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -22,8 +23,11 @@ from junebug.model.urls import HttpUrl
 from junebug.runtime.retry_after import seconds_until
 from junebug.worker.callbacks.answer import Answer
 from junebug.worker.callbacks.http_client import HttpClient
+from junebug.worker.callbacks.targets import Targets
 
 MAX_REDIRECTS = 3
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+"""Ours: what another host writes there is shown to nobody."""
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _HEADERS = {
     "User-Agent": f"Junebug/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity", "Content-Type": "application/json"
@@ -45,10 +49,10 @@ class Outcome:
 class Webhook:
     """One process's way to applications."""
 
-    def __init__(self, timeout: float) -> None:
-        """`timeout`: seconds for a whole attempt."""
+    def __init__(self, timeout: float, targets: Targets) -> None:
+        """`timeout`: seconds for a whole attempt. `targets`: where calls may go."""
         self._timeout = timeout
-        self._client = HttpClient()
+        self._client = HttpClient(targets)
 
     async def close(self) -> None:
         self._client.close()
@@ -91,8 +95,8 @@ class Webhook:
                 return _outcome(answer)
             try:
                 following = url.join(location)
-            except ValueError as error:
-                return Outcome(False, answer.status, f"HTTP {answer.status} to what cannot be called: {error}")
+            except ValueError:
+                return Outcome(False, answer.status, f"HTTP {answer.status} to what cannot be called")
             if following.origin != url.origin:
                 own_headers = {}
             url = following
@@ -104,4 +108,4 @@ def _outcome(answer: Answer) -> Outcome:
     if 200 <= answer.status < 300:
         return Outcome(True, answer.status)
     retry_after = seconds_until(answer.header("retry-after"), datetime.now(UTC))
-    return Outcome(False, answer.status, f"HTTP {answer.status} {answer.reason}".strip(), retry_after)
+    return Outcome(False, answer.status, f"HTTP {answer.status} {_PHRASES.get(answer.status, '')}".strip(), retry_after)

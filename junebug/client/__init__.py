@@ -1,0 +1,1 @@
+"""The command `junebug`: what an operator does at a terminal."""
