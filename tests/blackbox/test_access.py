@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import aiohttp
 import pytest
 
 from tests.blackbox.conftest import Channels, StartJunebug, server_flags
-from tests.harness import Channel, WebhookSink, free_port, run_command
+from tests.harness import ROOT, Channel, WebhookSink, free_port, run_command
 from tests.polling import eventually
 from tests.servers import RabbitmqServer, RedisServer
 
@@ -82,7 +85,7 @@ async def test_tokens_are_made_at_the_command_line_and_used_at_once(
     assert await asked(port, "/health/live") == 200
     for path in ("/channels/", "/routers/", "/tokens/", "/nowhere"):
         assert await asked(port, path) == 401
-    assert await asked(port, "/channels/", auth=aiohttp.BasicAuth("ops", admin)) == 200
+    assert await asked(port, "/channels/", headers={"Authorization": aiohttp.encode_basic_auth("ops", admin)}) == 200
     known = {"Authorization": f"Bearer {admin}"}
     body = {"type": "loopback", "config": {}, "mo_url": sink.url("/mo")}
     async with aiohttp.ClientSession(headers=known) as session:
@@ -105,6 +108,35 @@ async def test_tokens_are_made_at_the_command_line_and_used_at_once(
     audited = [json.loads(line) for line in (junebug.directory / "v" / "log" / "audit.log").read_text().splitlines()]
     assert [(line["who"], line["action"]) for line in audited] == [("ops", "POST /channels/")]
     assert admin not in junebug.output()
+
+
+async def test_the_commands_of_the_docs(
+    start_junebug: StartJunebug, short_dir: Path, redis_server_shared: RedisServer, rabbitmq: RabbitmqServer
+) -> None:
+    """docs/access.md: the tokens' two walk-throughs, line by line."""
+    flags = server_flags(redis_server_shared, rabbitmq)
+    junebug = start_junebug({**flags, "require-auth": True, "admin-token": "a-token-of-the-docs-0123"})
+    known = {"CHANNEL_ID": "bc5f2e63-7f53-4996-816d-4f89f45a5842", "$TOKEN": "", "TOKEN_ID": ""}
+    text = (ROOT / "docs" / "access.md").read_text()
+    commands, requests = (block.partition("```")[0] for block in text.split("```sh\n")[1:])
+    for line in commands.splitlines():
+        words = shlex.split(line.replace("CHANNEL_ID", known["CHANNEL_ID"]).replace("TOKEN_ID", known["TOKEN_ID"]))
+        done = run_command(*words, *flags_of(redis_server_shared, flags), cwd=short_dir)
+        assert done.returncode == 0, done
+        if words[2:4] == ["create", "ops"]:
+            known["$TOKEN"] = done.stdout.strip()
+        known["TOKEN_ID"] = done.stdout.split("_")[1] if words[2] == "create" else known["TOKEN_ID"]
+    answers = []
+    for line in requests.replace("\\\n", "").splitlines():
+        for name in ("CHANNEL_ID", "TOKEN_ID", "$TOKEN"):
+            line = line.replace(name, known[name])
+        words = shlex.split(line.replace("localhost:8080", f"127.0.0.1:{junebug.flags['port']}"))
+        answers.append(json.loads(subprocess.run(words, capture_output=True, check=True, text=True).stdout))
+        known["TOKEN_ID"] = answers[0]["result"]["id"]
+    assert [answer["description"] for answer in answers] == ["token created", "tokens retrieved", "token revoked"]
+    (shown,) = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL) if "token created" in block]
+    assert shown["result"].keys() == answers[0]["result"].keys()
+    assert {each["name"] for each in answers[1]["result"]} == {"ops", "reminders"}
 
 
 async def test_no_auth_leaves_it_to_a_proxy(start_junebug: StartJunebug) -> None:
