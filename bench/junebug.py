@@ -174,7 +174,7 @@ class Connection:
 
     async def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
         data = orjson.dumps(body) if body is not None else b""
-        head = f"{method} {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(data)}\r\n\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
         self._writer.write(head.encode() + data)
         headers = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), TIMEOUT)
         length = next(int(line[15:]) for line in headers.lower().split(b"\r\n") if line.startswith(b"content-length:"))
