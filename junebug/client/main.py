@@ -6,6 +6,14 @@ from junebug.client.command import Commands
 
 main = Commands(
     {
+        "channels": ("junebug.client.channels:channels", "Channels: list, show, create, edit, restart, pause, resume, delete."),
+        "routers": ("junebug.client.routers:routers", "Routers and their destinations."),
+        "send": ("junebug.client.send:send", "Send a message, or one for each row of a CSV file."),
+        "messages": ("junebug.client.messages:messages", "Search messages."),
+        "timeline": ("junebug.client.messages:timeline", "The life of a message: where it is and why."),
+        "tail": ("junebug.client.tail:tail", "What happens, as it happens."),
+        "logs": ("junebug.client.logs:logs", "What a channel, a router or a destination has logged."),
+        "dead-letters": ("junebug.client.dead_letters:dead_letters", "What an application did not take: list, replay, delete."),
         "tokens": ("junebug.client.tokens:tokens", "API tokens: who may use the API, and for what."),
         "completion": ("junebug.client.completion:completion", "What makes a shell complete commands, options and ids."),
     },

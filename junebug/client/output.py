@@ -81,6 +81,13 @@ class Output:
             self.line(*cells)
             sys.stdout.flush()
 
+    def done(self, text: str, value: Any) -> None:
+        """What was done: for people on stderr, for scripts what the API answered."""
+        if self.as_json:
+            self.document(value)
+        else:
+            self.note(text)
+
     def note(self, text: str) -> None:
         """On stderr: what was done, or is to be known besides."""
         self.errors.print(Text(shown(text)), soft_wrap=True)
