@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import click
 
+from junebug.cli import VERSION
+from junebug.client.backup import backup, restore
 from junebug.client.tokens import tokens
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(params=[VERSION], context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
     """What an operator does with a Junebug."""
 
 
-main.add_command(tokens)
+for each in (tokens, backup, restore):
+    main.add_command(each)
