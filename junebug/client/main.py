@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from junebug.cli import VERSION
 from junebug.client.command import Commands
 
 main = Commands(
     {
         "tokens": ("junebug.client.tokens:tokens", "API tokens: who may use the API, and for what."),
+        "backup": ("junebug.client.backup:backup", "Everything that Junebug keeps in Redis, into a file."),
+        "restore": ("junebug.client.backup:restore", "What `junebug backup` wrote, into a Redis."),
         "completion": ("junebug.client.completion:completion", "What makes a shell complete commands, options and ids."),
     },
     name="junebug",
+    params=[VERSION],
     help="What an operator does with a Junebug.",
 )
