@@ -2,8 +2,8 @@
 
     python -m bench.compare BEFORE AFTER [--kind messages] [--rounds 4]
 
-Each tree is a checkout with its `.venv` (`make install`). Rates of a busy machine say little; CPU microseconds a message, of runs that
-took turns, say a few hundredths.
+Each tree is a checkout with its `.venv` (`make install`). Rates of a busy machine say little; CPU microseconds a message, of
+runs that took turns, say a few hundredths.
 """
 
 from __future__ import annotations
