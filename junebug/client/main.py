@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from junebug.cli import VERSION
 from junebug.client.command import Commands
 
 main = Commands(
@@ -15,8 +16,11 @@ main = Commands(
         "logs": ("junebug.client.logs:logs", "What a channel, a router or a destination has logged."),
         "dead-letters": ("junebug.client.dead_letters:dead_letters", "What an application did not take: list, replay, delete."),
         "tokens": ("junebug.client.tokens:tokens", "API tokens: who may use the API, and for what."),
+        "backup": ("junebug.client.backup:backup", "Everything that Junebug keeps in Redis, into a file."),
+        "restore": ("junebug.client.backup:restore", "What `junebug backup` wrote, into a Redis."),
         "completion": ("junebug.client.completion:completion", "What makes a shell complete commands, options and ids."),
     },
     name="junebug",
+    params=[VERSION],
     help="What an operator does with a Junebug.",
 )
