@@ -55,8 +55,8 @@ class Client(Methods):
         self, method: str, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None, content: bytes | str | None = None, idempotency_key: str | None = None,
     ) -> Any:  # fmt: skip
-        """The `result` of any request, for what has no method here, or a body (`content`) that is no JSON. It is repeated as others
-        are: give a POST an `idempotency_key` where it sends.
+        """The `result` of any request, for what has no method here, or a body (`content`) that is no JSON. It is repeated as
+        others are: give a POST an `idempotency_key` where it sends.
         """
         return self._call(Call(method, path, params or {}, json, idempotency_key, content, headers or {}))
 
@@ -126,8 +126,8 @@ class AsyncClient(AsyncMethods):
         self, method: str, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None, content: bytes | str | None = None, idempotency_key: str | None = None,
     ) -> Any:  # fmt: skip
-        """The `result` of any request, for what has no method here, or a body (`content`) that is no JSON. It is repeated as others
-        are: give a POST an `idempotency_key` where it sends.
+        """The `result` of any request, for what has no method here, or a body (`content`) that is no JSON. It is repeated as
+        others are: give a POST an `idempotency_key` where it sends.
         """
         return await self._call(Call(method, path, params or {}, json, idempotency_key, content, headers or {}))
 

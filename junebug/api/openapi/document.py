@@ -1,4 +1,4 @@
-"""The description put together: pure. Neighbour: handlers/openapi.py answers it."""
+"""The description put together: pure."""
 
 from __future__ import annotations
 
