@@ -5,19 +5,21 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from junebug_client import ApiError, Client, NoAnswer, StreamEvent, UnexpectedAnswer
-from junebug_client._exchange import Call, Retries, segment
 
 from junebug.client.exits import Exit, Failure
 
 TIMEOUT = 75.0
 """Seconds: what goes through whole queues may take Junebug a minute."""
-RETRIES = Retries(2, first=0.2, longest=5.0)
-"""Somebody waits."""
-EXITS = {400: Exit.USAGE, 401: Exit.NOT_ALLOWED, 403: Exit.NOT_ALLOWED, 404: Exit.NOT_FOUND, 413: Exit.USAGE,
-         429: Exit.AWAY, 502: Exit.AWAY, 503: Exit.AWAY, 504: Exit.AWAY}  # fmt: skip
+RETRIES = 1
+"""Of what may be repeated: somebody waits."""
+AWAY = (429, 502, 503, 504)
+EXITS = {
+    400: Exit.USAGE, 413: Exit.USAGE, 401: Exit.NOT_ALLOWED, 403: Exit.NOT_ALLOWED, 404: Exit.NOT_FOUND,
+    **dict.fromkeys(AWAY, Exit.AWAY),
+}  # fmt: skip
 
 
 class Refused(Failure):
@@ -31,12 +33,13 @@ class Refused(Failure):
 class Api(Client):
     """The API at `url`, asked by whoever has the `token`. Every method raises Failure."""
 
-    def __init__(self, url: str, token: str | None = None, timeout: float = TIMEOUT, retries: Retries = RETRIES) -> None:
+    def __init__(self, url: str, token: str | None = None, timeout: float = TIMEOUT, retries: int = RETRIES) -> None:
         self.url, authorization = _connection(url, token)
         headers = {"Authorization": authorization} if authorization else {}
-        super().__init__(self.url, timeout=timeout, retries=retries, headers=headers)
+        is_tls = self.url.startswith("https:")  # its certificates take longer to load than a request
+        super().__init__(self.url, timeout=timeout, retries=retries, headers=headers, verify=is_tls)
 
-    def _call(self, call: Call) -> Any:
+    def _call(self, call: Any) -> Any:
         try:
             return super()._call(call)
         except (ApiError, NoAnswer, UnexpectedAnswer) as error:
@@ -46,7 +49,7 @@ class Api(Client):
 
     def ask(self, *path: str, **query: Any) -> Any:
         """A GET of what has no method of its own. `path`: its parts."""
-        return self._call(Call("GET", "/" + "/".join(map(segment, path)), query=query))
+        return self.request("GET", "".join(f"/{quote(part, safe='')}" for part in path), params=query)
 
     def stream_events(
         self, channels: Sequence[str] = (), kinds: Sequence[str] = (), *, last_event_id: str = ""
@@ -61,7 +64,7 @@ class Api(Client):
             return Refused(error)
         if isinstance(error, NoAnswer):
             return Failure(f"{self.url} cannot be reached: {error}", Exit.AWAY)
-        return Failure(f"{self.url}: {error}")
+        return Failure(f"{self.url}: {error}", Exit.AWAY if error.status in AWAY else Exit.FAILED)
 
 
 def _told(error: ApiError) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
-from junebug_client._exchange import Retries
 
 from junebug.client.api import Api
 from junebug.client.command import DEFAULT_URL, SETTINGS
@@ -60,7 +59,7 @@ def _ids(
     url = ctx.params.get("url") or os.environ.get("JUNEBUG_URL") or DEFAULT_URL
     token = ctx.params.get("token") or os.environ.get("JUNEBUG_TOKEN")
     try:
-        with Api(url, token, TIMEOUT, Retries(0)) as api:
+        with Api(url, token, TIMEOUT, retries=0) as api:
             found = [id for id in listed(api) if id.startswith(incomplete)]
             labels = {id: get(api, id).get("label") for id in found} if len(found) <= MOST_LABELS else {}
     except Failure:

@@ -8,11 +8,11 @@ import click
 
 from junebug.client.command import Junebug, api_command, group
 from junebug.client.resources import confirmed, yes_option
-from junebug.client.targets import target_of, target_parameters
+from junebug.client.targets import ID, target_of, target_parameters
 
 
 def _ids() -> click.Option:
-    return click.Option(["--id", "ids"], multiple=True, metavar="ID", help="Only this one. May be repeated.")
+    return click.Option(["--id", "ids"], multiple=True, metavar="ID", type=ID, help="Only this one. May be repeated.")
 
 
 @api_command(

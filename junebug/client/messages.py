@@ -10,7 +10,7 @@ from rich.text import Text
 from junebug.client.command import Junebug, api_command
 from junebug.client.completion import channel_ids
 from junebug.client.output import Cell, shown
-from junebug.client.targets import router_options, target_of
+from junebug.client.targets import ID, router_options, target_of
 from junebug.client.values import moment
 
 PAGE = 1000
@@ -67,8 +67,8 @@ def messages(
 @api_command(
     "timeline",
     "The life of a message: where it is, and why. With --router, MESSAGE alone is given.",
-    click.Argument(["channel"], required=False, shell_complete=channel_ids),
-    click.Argument(["message"], required=False),
+    click.Argument(["channel"], required=False, type=ID, shell_complete=channel_ids),
+    click.Argument(["message"], required=False, type=ID),
     *router_options(),
 )
 def timeline(

@@ -5,6 +5,7 @@ Neighbours: channels.py, routers.py and destinations.py have the commands.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -73,13 +74,23 @@ def body_of(
     config = assign(config, given["config"], schema)
     for name in given["ask"]:
         holder, key = (config, name.removeprefix("config.")) if name.startswith("config.") else (body, name)
-        put(holder, key, click.prompt(name, hide_input=True, err=True))
+        put(holder, key, _asked(name))
     if old is None or config != before.get("config"):
         body["config"] = config
     if given["metadata"]:
         metadata = {**(before.get("metadata") or {}), **_object(body, "metadata")}
         body["metadata"] = assign(metadata, given["metadata"], {}, "--metadata")
     return body
+
+
+def _asked(name: str) -> str:
+    """A secret, which is not shown."""
+    if sys.stdin.isatty():
+        return str(click.prompt(name, hide_input=True, err=True))
+    text = sys.stdin.readline().rstrip("\n")
+    if not text:
+        raise click.UsageError(f"--ask {name}: there is no line of stdin for it")
+    return text
 
 
 def _is_property(name: str, value: Any) -> bool:

@@ -13,7 +13,7 @@ from junebug.client.command import Junebug, api_command
 from junebug.client.completion import channel_ids
 from junebug.client.exits import Exit, Failure
 from junebug.client.output import Cell, shown
-from junebug.client.targets import Target, router_options, target_of
+from junebug.client.targets import ID, Target, router_options, target_of
 from junebug.client.values import Json, assign
 
 WAIT = 60.0
@@ -31,7 +31,7 @@ def _field(name: str, help: str, **options: Any) -> click.Option:
 @api_command(
     "send",
     "Send a message, or one for each row of a CSV file.",
-    click.Option(["--channel"], metavar="ID", shell_complete=channel_ids, help="What sends it."),
+    click.Option(["--channel"], metavar="ID", type=ID, shell_complete=channel_ids, help="What sends it."),
     *router_options(),
     _field("to", "Whom it is for."),
     _field("from", "Whom it is from, where the channel has a choice."),

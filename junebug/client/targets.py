@@ -14,28 +14,42 @@ from junebug.client.api import Api
 from junebug.client.completion import channel_ids, destination_ids, router_ids
 
 
+class _Id(click.ParamType[str]):
+    """What can be a part of a path."""
+
+    name = "id"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in ("", ".", ".."):
+            self.fail(f"{value!r} is no id", param, ctx)
+        return value
+
+
+ID = _Id()
+
+
 def channel_argument() -> click.Argument:
-    return click.Argument(["channel"], shell_complete=channel_ids)
+    return click.Argument(["channel"], type=ID, shell_complete=channel_ids)
 
 
 def router_argument() -> click.Argument:
-    return click.Argument(["router"], shell_complete=router_ids)
+    return click.Argument(["router"], type=ID, shell_complete=router_ids)
 
 
 def destination_argument() -> click.Argument:
-    return click.Argument(["destination"], shell_complete=destination_ids)
+    return click.Argument(["destination"], type=ID, shell_complete=destination_ids)
 
 
 def router_options() -> list[click.Parameter]:
     return [
-        click.Option(["--router"], metavar="ID", shell_complete=router_ids, help="A router, in place of a channel."),
-        click.Option(["--destination"], metavar="ID", shell_complete=destination_ids, help="A destination of the router."),
+        click.Option(["--router"], metavar="ID", type=ID, shell_complete=router_ids, help="A router, in place of a channel."),
+        click.Option(["--destination"], metavar="ID", type=ID, shell_complete=destination_ids, help="One of the router's."),
     ]
 
 
 def target_parameters() -> list[click.Parameter]:
     """CHANNEL, or --router and maybe --destination."""
-    return [click.Argument(["channel"], required=False, shell_complete=channel_ids), *router_options()]
+    return [click.Argument(["channel"], required=False, type=ID, shell_complete=channel_ids), *router_options()]
 
 
 Method = Callable[..., Any]

@@ -55,19 +55,19 @@ def value_of(text: str, schema: Mapping[str, Any], what: str) -> Any:
     """A schema that says no type takes a text that is JSON for that, any other as it is."""
     given = schema.get("type")
     types = [given] if isinstance(given, str) else list(given or ())
-    if "string" in types:
+    if types == ["string"]:
         return text
-    if "null" in types and text in ("", "null"):
-        return None
     if "boolean" in types and text.lower() in TRUTHS:
         return TRUTHS[text.lower()]
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = text
-    if types and not _is(value, types):
-        raise click.UsageError(f"{what}: expected {' or '.join(types)}")
-    return value
+    if not types or _is(value, types):
+        return value
+    if "string" in types:
+        return text
+    raise click.UsageError(f"{what}: expected {' or '.join(types)}")
 
 
 def _is(value: Any, types: Sequence[str]) -> bool:
