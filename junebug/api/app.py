@@ -18,7 +18,7 @@ from aiohttp import web
 
 from junebug.amqp.broker import Broker
 from junebug.amqp.rpc import RpcClient
-from junebug.api.access import Guard, access, is_loopback
+from junebug.api.access import Guard, access, asks_for_token, is_loopback
 from junebug.api.audit import AuditLog
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.channel_states import ChannelStates
@@ -30,6 +30,7 @@ from junebug.api.handlers.destinations import Destinations
 from junebug.api.handlers.health import Health, alive
 from junebug.api.handlers.logs import Logs
 from junebug.api.handlers.messages import Messages
+from junebug.api.handlers.openapi import Description
 from junebug.api.handlers.queue import QueueControl
 from junebug.api.handlers.routed_messages import RoutedMessages
 from junebug.api.handlers.routers import Routers
@@ -87,6 +88,7 @@ def make_app(
     routed = RoutedMessages(stores, types, composer, specs, states, submission)
     health = Health(settings, stores, broker)
     tokens = Tokens(stores)
+    description = Description(registry, types, asks_for_token(settings, on_loopback=on_loopback))
     around = middleware(settings, Guard(settings, stores.tokens, on_loopback=on_loopback), AuditLog(settings))
 
     app = web.Application(middlewares=[around], client_max_size=settings.max_body_size)
@@ -129,6 +131,8 @@ def make_app(
 
         _route(app, f"{prefix}/tokens/", GET=tokens.list, POST=tokens.create)
         _route(app, f"{prefix}/tokens/{{token_id}}", DELETE=tokens.revoke)
+        _route(app, f"{prefix}/openapi.json", GET=description.get)
+        _route(app, f"{prefix}/docs", GET=description.page)
 
         for slash in ("", "/"):  # probes do not follow redirects
             app.router.add_get(f"{prefix}/health{slash}", health.get)
