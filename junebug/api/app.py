@@ -100,7 +100,7 @@ def make_app(
         _route(app, f"{one}/messages/", POST=messages.send, GET=queue.list_messages, DELETE=queue.cancel_all)
         _route(app, f"{one}/messages/bulk", POST=bulk.send)
         _route(app, f"{one}/messages.json", POST=messages.send)
-        _route(app, f"{one}/messages/{{message_id}}", GET=messages.status, DELETE=queue.cancel_one)
+        _route(app, f"{one}/messages/{_but('message_id', 'bulk')}", GET=messages.status, DELETE=queue.cancel_one)
         _route(app, f"{prefix}/channels/", GET=channels.list, POST=channels.create)
         _route(app, one, GET=channels.get, POST=channels.update, DELETE=channels.delete)
         _route(app, f"{one}/restart", POST=channels.restart)
@@ -143,7 +143,12 @@ def make_app(
 def _route_dead_letters(app: web.Application, one: str, dead_letters: DeadLetters) -> None:
     _route(app, f"{one}/dead-letters/", GET=dead_letters.list_letters, DELETE=dead_letters.delete_all)
     _route(app, f"{one}/dead-letters/replay", POST=dead_letters.replay)
-    _route(app, f"{one}/dead-letters/{{letter_id}}", DELETE=dead_letters.delete_one)
+    _route(app, f"{one}/dead-letters/{_but('letter_id', 'replay')}", DELETE=dead_letters.delete_one)
+
+
+def _but(name: str, word: str) -> str:
+    """A part of a path that is anything but this word, which is a path of its own, with methods of its own."""
+    return f"{{{name}:(?!{word}(?:/|$))[^/]+}}"
 
 
 def _route(app: web.Application, path: str, **handlers: Handler) -> None:

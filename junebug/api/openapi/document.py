@@ -11,6 +11,7 @@ import junebug
 from junebug.api.bulk_body import LARGEST_BODY
 from junebug.api.openapi import answers, examples, problems
 from junebug.api.openapi.answers import Schema, ref
+from junebug.api.openapi.links import LINKS
 from junebug.api.openapi.operations import OPERATIONS
 from junebug.api.openapi.requests import request_schemas
 from junebug.api.openapi.rows import Answer, Operation, Parameter
@@ -93,6 +94,8 @@ def _operation(operation: Operation, shared: dict[str, Any], *, needs_token: boo
     if operation.body:
         described["requestBody"] = _body(operation)
     described["responses"] = _responses(operation, shared)
+    if made := LINKS.get(operation.id):
+        next(each for status, each in described["responses"].items() if status == "201")["links"] = made
     described["security"] = _security(operation.scopes, is_needed=needs_token and not operation.is_open)
     return described
 
@@ -118,8 +121,8 @@ def _parameter(parameter: Parameter, where: str) -> dict[str, Any]:
 def _body(operation: Operation) -> dict[str, Any]:
     content: dict[str, Any] = {JSON: {"schema": ref(operation.body), "example": examples.BODIES[operation.body]}}
     if operation.body == "Messages":
-        lines = {"type": "string", "description": f"A message a line, {LARGEST_BODY} bytes at the most."}
-        content[NDJSON] = {"schema": lines, "example": examples.LINES}
+        lines = {"type": "string", "description": f"A message a line: {examples.LINE}. {LARGEST_BODY} bytes at the most."}
+        content[NDJSON] = {"schema": lines}
     return {"required": not operation.is_body_optional, "content": content}
 
 

@@ -36,8 +36,7 @@ BODIES: dict[str, Any] = {
     },
     "DestinationUpdate": {"label": "8110"},
 }  # fmt: skip
-LINES = '{"to": "127.0.0.1:53378", "content": "hello"}\n{"to": "127.0.0.1:53378", "content": "you"}\n'
-"""NDJSON."""
+LINE = '`{"to": "127.0.0.1:53378", "content": "hello"}`'
 
 _QUEUE = {"paused": False, "queued": _NONE, "sending": _NONE}
 _STATUS = {
