@@ -244,20 +244,26 @@ class Connection:
 
 async def check(settings: AmqpSettings, timeout: float) -> None:
     """Connect once. Raises StartupError: one line that names the setting to look at."""
-    where = address(settings)
     try:
         async with asyncio.timeout(timeout):
             link = await Link.open(settings, "junebug check")
             await link.end()
-    except (aiormq.exceptions.AuthenticationError, aiormq.exceptions.ProbableAuthenticationError):
-        raise StartupError(f"amqp.username, amqp.password: RabbitMQ at {where} refuses them") from None
-    except aiormq.exceptions.ConnectionNotAllowed:
-        raise StartupError(f"amqp.vhost: RabbitMQ at {where} has no such vhost for this user") from None
     except FAILURES as error:
-        reason = _reason(error, settings)
-        # a wrong vhost is answered by closing the connection with the text NOT_ALLOWED
-        setting = "amqp.vhost" if "NOT_ALLOWED" in reason or "Connection.OpenOk" in reason else "amqp.hostname, amqp.port"
-        raise StartupError(f"{setting}: RabbitMQ at {where} cannot be used: {reason}") from None
+        raise refusal(error, settings) from None
+
+
+def refusal(error: Exception, settings: AmqpSettings) -> StartupError:
+    """Why nobody can connect: one line that names the setting to look at."""
+    where = address(settings)
+    match error:
+        case aiormq.exceptions.AuthenticationError() | aiormq.exceptions.ProbableAuthenticationError():
+            return StartupError(f"amqp.username, amqp.password: RabbitMQ at {where} refuses them")
+        case aiormq.exceptions.ConnectionNotAllowed():
+            return StartupError(f"amqp.vhost: RabbitMQ at {where} has no such vhost for this user")
+    reason = _reason(error, settings)
+    # a wrong vhost is answered by closing the connection with the text NOT_ALLOWED
+    setting = "amqp.vhost" if "NOT_ALLOWED" in reason or "Connection.OpenOk" in reason else "amqp.hostname, amqp.port"
+    return StartupError(f"{setting}: RabbitMQ at {where} cannot be used: {reason}")
 
 
 def address(settings: AmqpSettings) -> str:

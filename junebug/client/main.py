@@ -6,6 +6,7 @@ import click
 
 from junebug.cli import VERSION
 from junebug.client.backup import backup, restore
+from junebug.client.doctor.command import doctor
 from junebug.client.tokens import tokens
 
 
@@ -14,5 +15,5 @@ def main() -> None:
     """What an operator does with a Junebug."""
 
 
-for each in (tokens, backup, restore):
+for each in (tokens, doctor, backup, restore):
     main.add_command(each)
