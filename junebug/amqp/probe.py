@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from pamqp import commands as amqp
+
 from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.amqp.connection import FAILURES, Link, refusal
-from junebug.amqp.frames import Delivery
+from junebug.amqp.frames import Channel, Delivery
 from junebug.config.declaration import AmqpSettings
 from junebug.errors import BrokerUnavailable
 
@@ -28,7 +30,7 @@ class BrokerFacts:
     channel_max: int
     frame_max: int
     heartbeat: int
-    """Seconds; 0: none."""
+    """Seconds; RabbitMQ takes ours."""
     blocked: str = ""
     """Why it takes no messages (an alarm)."""
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -42,18 +44,33 @@ async def probe(settings: AmqpSettings, timeout: float) -> BrokerFacts:
     except FAILURES as error:
         raise refusal(error, settings) from None
     tune, about = link.connection_tune, link.server_properties
+    queue = names.outbound_queue(str(uuid.uuid4()))
+    refused = await _declare(link, queue, timeout)
     await link.end()
-    blocked, refused = await _round_trip(settings, timeout)
+    blocked, refused = ("", refused) if refused else await _round_trip(settings, queue, timeout)
     told = {name: str(about.get(name) or "") for name in ("product", "version")}
     return BrokerFacts(
         told["product"], told["version"], tune.channel_max or 65535, tune.frame_max or 0, tune.heartbeat or 0, blocked, refused
     )
 
 
-async def _round_trip(settings: AmqpSettings, timeout: float) -> tuple[str, dict[str, str]]:
+async def _declare(link: Link, queue: str, timeout: float) -> dict[str, str]:
+    """RabbitMQ's own reason; a Broker would try other ways first."""
+    try:
+        async with asyncio.timeout(timeout):
+            channel = await Channel.open(link)
+            await channel.ask(amqp.Queue.Declare(queue=queue, durable=True, arguments={"x-expires": EXPIRES}))
+            channel.close_soon()
+    except FAILURES as error:
+        return {"declare": str(error) or f"it did not answer within {timeout:g} s"}
+    return {}
+
+
+async def _round_trip(settings: AmqpSettings, queue: str, timeout: float) -> tuple[str, dict[str, str]]:
     """Why it takes no messages, and what else it refuses."""
-    broker = Broker(settings, "junebug doctor", lambda *_: None)
-    queue = names.outbound_queue(str(uuid.uuid4()))
+    states = [""]
+    """Why it cannot be used, as it is told."""
+    broker = Broker(settings, "junebug doctor", lambda usable, why: states.append("" if usable else why))
     step = "connect"
     seen: list[bytes] = []
 
@@ -76,7 +93,7 @@ async def _round_trip(settings: AmqpSettings, timeout: float) -> tuple[str, dict
     except (BrokerUnavailable, TimeoutError) as error:
         if broker.blocked:
             return broker.blocked, {}
-        return "", {step: str(error) or f"it did not answer within {timeout:g} s"}
+        return "", {step: states[-1] or str(error) or f"it did not answer within {timeout:g} s"}
     finally:
         with suppress(BrokerUnavailable, TimeoutError):
             async with asyncio.timeout(timeout):

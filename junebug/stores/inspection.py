@@ -10,7 +10,7 @@ from junebug import names
 from junebug.errors import StoreUnavailable
 from junebug.stores.client import RedisClient, is_failure
 
-PINGS = 20
+TRIPS = 20
 _OPTIONS = ("save", "appendonly", "stop-writes-on-bgsave-error", "maxmemory", "maxmemory-policy", "maxclients")
 
 
@@ -20,9 +20,10 @@ class RedisFacts:
 
     info: Mapping[str, str]
     options: Mapping[str, str]
-    pings: tuple[float, ...]
+    trips: tuple[float, ...]
+    """How long it took to answer, the shortest first."""
     ahead: float
-    """How far its clock is ahead of ours; off by half of the shortest ping at the most."""
+    """How far its clock is ahead of ours; off by half of the shortest trip at the most."""
     refuses_writes: str = ""
     """Why."""
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -40,14 +41,13 @@ async def inspect(redis: RedisClient) -> RedisFacts:
     except Exception as error:  # a provider's Redis may have no CONFIG for us
         if not isinstance(error, StoreUnavailable) and not is_failure(error):
             raise
-    pings = []
-    for _ in range(PINGS):
-        began = time.perf_counter()
-        await redis.run(("PING",))
-        pings.append(time.perf_counter() - began)
-    before = time.time()
-    ((seconds, microseconds),) = await redis.run(("TIME",))
-    ahead = int(seconds) + int(microseconds) / 1e6 - (before + time.time()) / 2
+    trips = []
+    for _ in range(TRIPS):  # with TIME, which a Redis that takes no writes answers, too: it refuses PING
+        sent, began = time.time(), time.perf_counter()
+        ((seconds, microseconds),) = await redis.run(("TIME",))
+        took = time.perf_counter() - began
+        trips.append((took, int(seconds) + int(microseconds) / 1e6 - sent - took / 2))
+    trips.sort()
     refuses = ""
     try:
         await redis.run(("SET", names.HEALTH, "1", "EX", "60"))
@@ -57,7 +57,7 @@ async def inspect(redis: RedisClient) -> RedisFacts:
         ("SCARD", names.CHANNELS), ("SCARD", names.ROUTERS), ("HLEN", names.API_TOKENS)
     )
     counts = {"channels": channels, "routers": routers, "tokens": tokens}
-    return RedisFacts(_info(str(info)), options, tuple(sorted(pings)), ahead, refuses, counts)
+    return RedisFacts(_info(str(info)), options, tuple(took for took, _ in trips), trips[0][1], refuses, counts)
 
 
 def _info(text: str) -> dict[str, str]:

@@ -49,7 +49,7 @@ class Given:
 )
 def doctor(given: Given, as_json: bool) -> int:
     silence()
-    return show(asyncio.run(_findings(given)), as_json)
+    return show(asyncio.run(examine(given)), as_json)
 
 
 def silence() -> None:
@@ -58,7 +58,8 @@ def silence() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
-async def _findings(given: Given) -> list[Finding]:
+async def examine(given: Given) -> list[Finding]:
+    """Everything, in the order in which it is to be read."""
     found = [machine.installed_versions()]
     try:
         settings = given.settings()

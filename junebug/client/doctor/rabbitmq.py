@@ -66,8 +66,6 @@ def _limits(facts: BrokerFacts) -> Finding:
         return level(check, shown, f"set channel_max in rabbitmq.conf to {FEW_CHANNELS} or more (its own default is 2047)")
     if 0 < facts.frame_max < SMALL_FRAMES:
         return warning(check, shown, "leave frame_max in rabbitmq.conf at its default, 131072: small frames cost time")
-    if not facts.heartbeat:
-        return warning(check, shown, "set heartbeat in rabbitmq.conf to 60: a link that breaks silently is not noticed")
     return ok(check, shown)
 
 

@@ -81,7 +81,7 @@ def _memory(facts: RedisFacts) -> Finding:
 
 
 def _latency(facts: RedisFacts) -> Finding:
-    middle, longest = facts.pings[len(facts.pings) // 2], facts.pings[-1]
+    middle, longest = facts.trips[len(facts.trips) // 2], facts.trips[-1]
     shown = f"{middle * 1000:.1f} ms, {longest * 1000:.1f} ms at the most"
     if middle < SLOW:
         return ok("redis latency", shown)
@@ -90,7 +90,7 @@ def _latency(facts: RedisFacts) -> Finding:
 
 
 def _clock(facts: RedisFacts) -> Finding:
-    off = max(abs(facts.ahead) - facts.pings[0] / 2, 0)
+    off = max(abs(facts.ahead) - facts.trips[0] / 2, 0)
     shown = f"Redis' clock is {abs(facts.ahead):.3f} s {'ahead of' if facts.ahead > 0 else 'behind'} this machine's"
     if off < SKEWED:
         return ok("redis clock", shown)
