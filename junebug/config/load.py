@@ -37,9 +37,13 @@ def load(
 
     Raises ConfigError: one line that names the setting, and where it was given when not in the file.
     """
-    given, environ = given or {}, environ or {}
     in_file = read_file(config_path) if config_path else {}
     _refuse_unknown(in_file, config_path)
+    return load_values(given or {}, environ or {}, in_file)
+
+
+def load_values(given: Mapping[str, Any], environ: Mapping[str, str], in_file: Mapping[str, Any]) -> Settings:
+    """The same of what the file holds. Raises ConfigError."""
     values: dict[str, Any] = {}
     for option in OPTIONS:
         text = given.get(option.name)

@@ -5,6 +5,7 @@
     machine.py   versions, clock, disks, files, descriptors        ports.py      the API's port and the door's
     redis.py     Redis                                             rabbitmq.py   RabbitMQ
     dangers.py   settings that let in more than is meant           channels.py   channels that are down, or can never run
+    import_check.py, old_junebug.py   what of a Junebug 0.1 or 0.2 will work here
 
 What talks to a server is elsewhere (stores/inspection.py, amqp/probe.py): here facts become findings.
 """

@@ -14,7 +14,7 @@ import structlog
 from junebug import embedded
 from junebug.amqp.probe import probe
 from junebug.cli import command, read_settings
-from junebug.client.doctor import channels, dangers, machine, ports, rabbitmq, redis
+from junebug.client.doctor import channels, dangers, import_check, machine, ports, rabbitmq, redis
 from junebug.client.doctor.finding import Finding, failed, ok, show
 from junebug.config.declaration import Settings
 from junebug.config.load import read_file
@@ -45,11 +45,19 @@ class Given:
     "doctor",
     "What may be wrong with this Junebug and its servers, and what to do. Exit code 1: something has failed.",
     click.Option(["--json", "as_json"], is_flag=True, help="As JSON."),
+    click.Option(
+        ["--import-check", "is_import"], is_flag=True,
+        help="Instead: what of the Redis and the config file of a Junebug 0.1 or 0.2 will work here. Nothing is written.",
+    ),
     read=Given,
-)
-def doctor(given: Given, as_json: bool) -> int:
+)  # fmt: skip
+def doctor(given: Given, as_json: bool, is_import: bool) -> int:
     silence()
-    return show(asyncio.run(examine(given)), as_json)
+    return show(asyncio.run(_examine_import(given) if is_import else examine(given)), as_json)
+
+
+async def _examine_import(given: Given) -> list[Finding]:
+    return await import_check.examine(given.texts, given.environ, given.config, REDIS_TIMEOUT)
 
 
 def silence() -> None:
