@@ -7,10 +7,11 @@ for each `type` of error: these are generated from Junebug's OpenAPI document by
 from junebug_client import models, problems, webhooks
 from junebug_client._client import AsyncClient, Client
 from junebug_client._events import StreamEvent
+from junebug_client._exchange import Retries
 from junebug_client.errors import ApiError, JunebugError, NoAnswer, UnexpectedAnswer
 
 __version__ = "1.0.0"
 __all__ = [
-    "ApiError", "AsyncClient", "Client", "JunebugError", "NoAnswer", "StreamEvent", "UnexpectedAnswer", "models", "problems",
-    "webhooks",
+    "ApiError", "AsyncClient", "Client", "JunebugError", "NoAnswer", "Retries", "StreamEvent", "UnexpectedAnswer", "models",
+    "problems", "webhooks",
 ]  # fmt: skip

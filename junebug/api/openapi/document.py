@@ -1,4 +1,4 @@
-"""The description put together: pure."""
+"""The description put together: pure. Neighbour: handlers/openapi.py answers it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from http import HTTPStatus
 from typing import Any
 
 import junebug
-from junebug import names
 from junebug.api.bulk_body import LARGEST_BODY
-from junebug.api.openapi import answers, problems
+from junebug.api.openapi import answers, examples, problems
 from junebug.api.openapi.answers import Schema, ref
+from junebug.api.openapi.links import LINKS
 from junebug.api.openapi.operations import OPERATIONS
 from junebug.api.openapi.requests import request_schemas
 from junebug.api.openapi.rows import Answer, Operation, Parameter
 from junebug.api.openapi.webhooks import WEBHOOKS
+from junebug.names import CHANNEL_ID
 from junebug.registry import Registry
 from junebug.router_types import RouterTypes
 
@@ -47,8 +48,11 @@ _PARAMETER = re.compile(r"\{(\w+)\}")
 def describe(registry: Registry, types: RouterTypes, *, needs_token: bool = True) -> dict[str, Any]:
     """The OpenAPI document of a Junebug with these types. `needs_token`: whether nothing is answered without one."""
     paths: dict[str, dict[str, Any]] = {}
+    responses: dict[str, Any] = {}
+    """Of several operations, by name."""
     for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, needs_token=needs_token)
+        described = _operation(operation, responses, needs_token=needs_token)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {
@@ -63,6 +67,7 @@ def describe(registry: Registry, types: RouterTypes, *, needs_token: bool = True
         "webhooks": WEBHOOKS,
         "components": {
             "schemas": {**request_schemas(registry, types), **answers.SCHEMAS, **problems.SCHEMAS},
+            "responses": responses,
             "securitySchemes": _SCHEMES,
             "examples": problems.examples(),
         },
@@ -75,7 +80,7 @@ def _security(scopes: tuple[str, ...], *, is_needed: bool) -> list[dict[str, lis
     return schemes if is_needed else [{}, *schemes]
 
 
-def _operation(operation: Operation, *, needs_token: bool) -> dict[str, Any]:
+def _operation(operation: Operation, shared: dict[str, Any], *, needs_token: bool) -> dict[str, Any]:
     described: dict[str, Any] = {"operationId": operation.id, "tags": [operation.tag], "summary": operation.summary}
     if details := _details(operation):
         described["description"] = details
@@ -88,7 +93,9 @@ def _operation(operation: Operation, *, needs_token: bool) -> dict[str, Any]:
         described["parameters"] = parameters
     if operation.body:
         described["requestBody"] = _body(operation)
-    described["responses"] = _responses(operation)
+    described["responses"] = _responses(operation, shared)
+    if made := LINKS.get(operation.id):
+        next(each for status, each in described["responses"].items() if status == "201")["links"] = made
     described["security"] = _security(operation.scopes, is_needed=needs_token and not operation.is_open)
     return described
 
@@ -103,7 +110,7 @@ def _details(operation: Operation) -> str:
 def _path_parameter(name: str) -> dict[str, Any]:
     schema: Schema = {"type": "string", "minLength": 1}
     if name in ("channel_id", "router_id", "destination_id"):
-        schema = {"type": "string", "pattern": f"^{names.CHANNEL_ID}$"}
+        schema = {"type": "string", "pattern": f"^{CHANNEL_ID}$"}
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
@@ -112,32 +119,36 @@ def _parameter(parameter: Parameter, where: str) -> dict[str, Any]:
 
 
 def _body(operation: Operation) -> dict[str, Any]:
-    content: dict[str, Any] = {JSON: {"schema": ref(operation.body)}}
+    content: dict[str, Any] = {JSON: {"schema": ref(operation.body), "example": examples.BODIES[operation.body]}}
     if operation.body == "Messages":
-        lines = {"type": "string", "description": f"A message a line, {LARGEST_BODY} bytes at the most."}
+        lines = {"type": "string", "description": f"A message a line: {examples.LINE}. {LARGEST_BODY} bytes at the most."}
         content[NDJSON] = {"schema": lines}
     return {"required": not operation.is_body_optional, "content": content}
 
 
-def _responses(operation: Operation) -> dict[str, Any]:
+def _responses(operation: Operation, shared: dict[str, Any]) -> dict[str, Any]:
     several = itertools.chain(
         operation.errors, problems.OF_ANY, problems.OF_CHANGES if operation.method != "GET" else (),
         problems.OF_BODIES if operation.body else (),
     )  # fmt: skip
-    return {**problems.responses(several), **{str(each.status): _answer(each) for each in operation.answers}}
+    wrong = {}
+    for status, names in problems.of_status(several).items():
+        name = f"{status}.{'.'.join(names)}"
+        shared.setdefault(name, problems.response(status, names))
+        wrong[str(status)] = {"$ref": f"#/components/responses/{name}"}
+    return {**wrong, **{str(each.status): _answer(each) for each in operation.answers}}
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
-    schema = answer.result if answer.media else envelope(answer)
-    described: dict[str, Any] = {"description": answer.description, "content": {answer.media or JSON: {"schema": schema}}}
+    content: dict[str, Any] = {"schema": answer.result}
+    if not answer.media:
+        envelope = {"status": answer.status, "code": HTTPStatus(answer.status).phrase, "description": answer.description}
+        properties = {**{name: {"const": value} for name, value in envelope.items()}, "result": answer.result}
+        schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+        content = {"schema": schema, "example": {**envelope, "result": examples.result_of(answer.result)}}
+    described: dict[str, Any] = {"description": answer.description, "content": {answer.media or JSON: content}}
     if answer.headers:
         described["headers"] = {
             name: {"schema": {"type": "string"}, "description": when} for name, when in answer.headers.items()
         }
     return described
-
-
-def envelope(answer: Answer) -> Schema:
-    fixed = {"status": answer.status, "code": HTTPStatus(answer.status).phrase, "description": answer.description}
-    properties = {**{name: {"const": value} for name, value in fixed.items()}, "result": answer.result}
-    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}

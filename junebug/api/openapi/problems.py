@@ -85,17 +85,18 @@ def http_name(status: int) -> str:
     return HTTPStatus(status).phrase.title().replace(" ", "")
 
 
-def responses(classes: Iterable[type[Exception]]) -> dict[str, dict[str, Any]]:
-    """The answers to what may go wrong, by status."""
+def of_status(classes: Iterable[type[Exception]]) -> dict[int, tuple[str, ...]]:
+    """What may go wrong with a request, by the status that it is answered with: names of examples."""
     found: dict[int, list[str]] = {status: [http_name(status)] for status in HTTP_ERRORS}
     for each in dict.fromkeys(classes):
         assert issubclass(each, JunebugError)
         found.setdefault(each.status, []).append(each.__name__)
-    return {str(status): _response(status, names) for status, names in sorted(found.items())}
+    return {status: tuple(names) for status, names in sorted(found.items())}
 
 
-def _response(status: int, names: list[str]) -> dict[str, Any]:
-    response: dict[str, Any] = {
+def response(status: int, names: Iterable[str]) -> dict[str, Any]:
+    """The answer to any of these."""
+    described: dict[str, Any] = {
         "description": ", ".join(f"`{name}`" for name in names),
         "content": {
             "application/json": {
@@ -105,7 +106,7 @@ def _response(status: int, names: list[str]) -> dict[str, Any]:
         },
     }
     headers = _headers(status)
-    return {**response, "headers": headers} if headers else response
+    return {**described, "headers": headers} if headers else described
 
 
 def _headers(status: int) -> Mapping[str, Any]:

@@ -13,10 +13,13 @@ from typing import Any
 from junebug.api import routing_schemas, schemas
 from junebug.api.bulk_body import MOST_MESSAGES
 from junebug.api.openapi.answers import Schema, ref
-from junebug.names import AMQP_QUEUE, LONGEST_AMQP_QUEUE
+from junebug.api.openapi.examples import CHANNEL
+from junebug.names import AMQP_QUEUE, CHANNEL_ID, LONGEST_AMQP_QUEUE
 from junebug.registry import Registry
 from junebug.router_types import RouterTypes
 
+_CHAR = "[A-Za-z0-9+/]"
+_FOUR = f"({_CHAR}{{4}})"
 _URL = r"^[Hh][Tt][Tt][Pp][Ss]?://[!-~]+$"
 FORMATS: Mapping[str, Schema] = {
     "http-url": {"pattern": _URL, "examples": ["http://localhost:8001/status"]},
@@ -26,10 +29,32 @@ FORMATS: Mapping[str, Schema] = {
         "pattern": f"^{AMQP_QUEUE}$", "maxLength": LONGEST_AMQP_QUEUE, "examples": ["my-application"],
     },
     "token": {},
-    "callback-secret": {"pattern": r"^(whsec_[A-Za-z0-9+/]+=*|\*{8})$"},
-    "timestamp": {"pattern": r"^\d{4}", "examples": ["2027-12-31 08:30:00"]},
+    "callback-secret": {
+        "pattern": f"^(whsec_({_FOUR}{{8,20}}({_CHAR}{{3}}=|{_CHAR}{{2}}==)?|{_FOUR}{{21}}({_CHAR}{{2}}==)?)|[*]{{8}})$",
+        "examples": ["whsec_bm8gc2VjcmV0LCBhbiBleGFtcGxlIG9ubHk="],
+    },
+    "timestamp": {
+        "pattern": r"^[2-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?)?",
+        "examples": ["2099-12-31 08:30:00"],
+    },
+    "channel-id": {"pattern": f"^{CHANNEL_ID}$", "examples": [CHANNEL]},
 }  # fmt: skip
 """What may be said of a text of each `format` in api/schemas.py besides."""
+
+
+_NULL = {"type": "null"}
+_ADDRESSING: list[Schema] = [
+    {
+        "oneOf": [
+            {"title": "to", "properties": {"to": {"type": "string"}, "reply_to": _NULL}, "required": ["to"]},
+            {"title": "reply_to", "properties": {"reply_to": {"type": "string"}, "to": _NULL}, "required": ["reply_to"]},
+        ]
+    },
+    {"anyOf": [{"properties": {"expires_at": _NULL}}, {"properties": {"validity": _NULL}}]},
+]
+"""What api/views.py asks of a message: one of `to` and `reply_to` (both with the setting `allow_expired_replies`), and not two
+ends.
+"""
 
 
 def documented(schema: Any) -> Any:
@@ -51,7 +76,7 @@ def request_schemas(registry: Registry, types: RouterTypes) -> dict[str, Schema]
     return {
         "ChannelCreate": _by_type(schemas.CHANNEL_CREATE, "ChannelConfig", configs),
         "ChannelUpdate": documented(schemas.CHANNEL_UPDATE),
-        "MessageSend": documented(schemas.MESSAGE_SEND),
+        "MessageSend": {**documented(schemas.MESSAGE_SEND), "allOf": _ADDRESSING},
         "Messages": {
             "type": "array", "minItems": 1, "maxItems": MOST_MESSAGES,
             "items": {"anyOf": [ref("MessageSend"), {"description": "Refused, and nothing but itself."}]},
@@ -95,7 +120,9 @@ def _or_null(schema: Schema) -> Schema:
         return {**schema, "enum": [*schema["enum"], *([] if None in schema["enum"] else [None])]}
     if isinstance(schema.get("type"), str):
         return {**schema, "type": [schema["type"], "null"]}
-    if isinstance(schema.get("type"), list) or not schema.keys() - {"description", "default"}:
+    if isinstance(schema.get("type"), list):
+        return schema if "null" in schema["type"] else {**schema, "type": [*schema["type"], "null"]}
+    if not schema.keys() - {"description", "default"}:
         return schema
     return {"anyOf": [schema, {"type": "null"}]}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from junebug.api.openapi.answers import ref
+from junebug.api.openapi.examples import RESULTS
 
 _HEADERS = {
     "Webhook-Id": (True, "The same at each attempt: repeats are known by it.", "string"),
@@ -41,7 +42,9 @@ def _webhook(id: str, schema: str, summary: str, details: str) -> dict[str, Any]
         "post": {
             "operationId": id, "tags": ["callbacks"], "summary": summary, "parameters": parameters,
             "description": f"{details} With `Authorization: Token ...` where the channel, or the message, has a token for it.",
-            "requestBody": {"required": True, "content": {"application/json": {"schema": ref(schema)}}},
+            "requestBody": {
+                "required": True, "content": {"application/json": {"schema": ref(schema), "example": RESULTS[schema]}},
+            },
             "responses": _RESPONSES, "security": [],
         }
     }  # fmt: skip
