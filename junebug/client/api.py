@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from junebug_client import ApiError, Client, NoAnswer, StreamEvent, UnexpectedAnswer
 
@@ -46,10 +46,6 @@ class Api(Client):
             raise self._failure(error) from None
         except ValueError as error:  # an id that can be none
             raise Failure(str(error), Exit.USAGE) from None
-
-    def ask(self, *path: str, **query: Any) -> Any:
-        """A GET of what has no method of its own. `path`: its parts."""
-        return self.request("GET", "".join(f"/{quote(part, safe='')}" for part in path), params=query)
 
     def stream_events(
         self, channels: Sequence[str] = (), kinds: Sequence[str] = (), *, last_event_id: str = ""

@@ -12,7 +12,16 @@ from junebug_client.models import ChannelCreate, ChannelUpdate
 from junebug.client.command import Junebug, api_command, group
 from junebug.client.exits import Exit, Failure
 from junebug.client.output import status_cell
-from junebug.client.resources import body_of, channel_schema, confirmed, property_options, show, yes_option
+from junebug.client.resources import (
+    body_of,
+    channel_schema,
+    confirmed,
+    id_option,
+    property_options,
+    show,
+    show_made,
+    yes_option,
+)
 from junebug.client.targets import channel_argument
 
 AT_ONCE = 4
@@ -69,13 +78,13 @@ def show_channel(junebug: Junebug, channel: str) -> None:
 @api_command(
     "create", "Make a channel, from flags or a JSON file.",
     click.Option(["--type", "kind"], metavar="TYPE", help="As `telnet` or `smpp`: docs/channel-types.md."),
-    *property_options(*PROPERTIES),
+    *property_options(*PROPERTIES), id_option(),
 )  # fmt: skip
-def create(junebug: Junebug, kind: str | None, **given: Any) -> None:
+def create(junebug: Junebug, kind: str | None, only_id: bool, **given: Any) -> None:
     body = body_of(given, channel_schema, extra={"type": kind} if kind else None)
     if "type" not in body:
         raise click.UsageError("--type: what kind of channel?")
-    show(junebug, junebug.api.create_channel(cast(ChannelCreate, body)))
+    show_made(junebug, junebug.api.create_channel(cast(ChannelCreate, body)), only_id)
 
 
 @api_command(

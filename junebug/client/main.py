@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from junebug.cli import VERSION
+import click
+
+from junebug import __version__
 from junebug.client.command import Commands
 
-main = Commands(
+_commands = Commands(
     {
         "channels": ("junebug.client.channels:channels", "Channels: list, show, create, edit, restart, pause, resume, delete."),
         "routers": ("junebug.client.routers:routers", "Routers and their destinations."),
@@ -22,6 +24,6 @@ main = Commands(
         "completion": ("junebug.client.completion:completion", "What makes a shell complete commands, options and ids."),
     },
     name="junebug",
-    params=[VERSION],
     help="What an operator does with a Junebug.",
 )
+main = click.version_option(__version__, message="Junebug %(version)s", help="Show the version and exit.")(_commands)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import click
 from rich.text import Text
@@ -46,7 +47,7 @@ def messages(
     found: list[dict[str, Any]] = []
     cursor: str | None = None
     while len(found) < limit:
-        page = junebug.api.ask("messages", limit=min(PAGE, limit - len(found)), cursor=cursor, **query)
+        page = junebug.api.request("GET", "/messages", params={**query, "limit": min(PAGE, limit - len(found)), "cursor": cursor})
         found += page["messages"]
         cursor = page["cursor"]
         if cursor is None:
@@ -79,7 +80,7 @@ def timeline(
     if message is None:
         raise click.UsageError("give CHANNEL MESSAGE, or --router ID MESSAGE")
     target = target_of(junebug.api, channel, router, destination)
-    life = junebug.api.ask(*target.path, "messages", message, "timeline")
+    life = junebug.api.request("GET", f"{target.url}/messages/{quote(message, safe='')}/timeline")
     if junebug.out.as_json:
         return junebug.out.document(life)
     summary: dict[str, Cell] = {"message": life["message_id"], "direction": life["direction"], "status": _status(life["status"])}

@@ -37,10 +37,10 @@ Schema = Callable[[Json], tuple[Mapping[str, Any], Iterable[str]]]
 def property_options(*names: str, is_edit: bool = False) -> list[click.Parameter]:
     """A flag for each property of that name, and those that every kind has."""
     empty = " Empty: none." if is_edit else ""
-    options: list[click.Parameter] = [
-        click.Option([f"--{name.replace('_', '-')}"], type=int if name in COUNTS else str, help=HELP[name] + empty)
-        for name in names
-    ]
+    options: list[click.Parameter] = []
+    for name in names:
+        kind, more = (int, "") if name in COUNTS else (str, empty)
+        options.append(click.Option([f"--{name.replace('_', '-')}"], type=kind, help=HELP[name] + more))
     options += [
         click.Option(["--config"], multiple=True, metavar="KEY=VALUE",
                      help="One of the type's options; a dot in KEY leads into an object. May be repeated."),
@@ -119,6 +119,15 @@ def destination_schema(router: Mapping[str, Any]) -> Schema:
     kind = installed("junebug.router_types").get(str(router.get("type")))
     found = (kind.destination_schema, kind.destination_secrets) if kind else ({}, ())
     return lambda body: found
+
+
+def id_option() -> click.Option:
+    return click.Option(["--id", "only_id"], is_flag=True, help="Print the id of what was made, and nothing else.")
+
+
+def show_made(junebug: Junebug, resource: Mapping[str, Any], only_id: bool) -> None:
+    if not junebug.out.made(resource["id"], only_id):
+        show(junebug, resource)
 
 
 def show(junebug: Junebug, resource: Mapping[str, Any]) -> None:

@@ -15,9 +15,11 @@ from junebug.client.resources import (
     body_of,
     confirmed,
     destination_schema,
+    id_option,
     property_options,
     router_schema,
     show,
+    show_made,
     yes_option,
 )
 from junebug.client.targets import destination_argument, router_argument
@@ -50,13 +52,13 @@ def show_router(junebug: Junebug, router: str) -> None:
 @api_command(
     "create", "Make a router, from flags or a JSON file.",
     click.Option(["--type", "kind"], metavar="TYPE", help="As `from_address` or `outbound`: docs/routers.md."),
-    *property_options("label"),
+    *property_options("label"), id_option(),
 )  # fmt: skip
-def create(junebug: Junebug, kind: str | None, **given: Any) -> None:
+def create(junebug: Junebug, kind: str | None, only_id: bool, **given: Any) -> None:
     body = body_of(given, router_schema, extra={"type": kind} if kind else None)
     if "type" not in body:
         raise click.UsageError("--type: what kind of router?")
-    show(junebug, junebug.api.create_router(cast(RouterCreate, body)))
+    show_made(junebug, junebug.api.create_router(cast(RouterCreate, body)), only_id)
 
 
 @api_command(
@@ -103,10 +105,12 @@ def show_destination(junebug: Junebug, router: str, destination: str) -> None:
     show(junebug, junebug.api.get_destination(router, destination))
 
 
-@api_command("create", "Make a destination, from flags or a JSON file.", router_argument(), *property_options(*DESTINATION))
-def create_destination(junebug: Junebug, router: str, **given: Any) -> None:
+@api_command(
+    "create", "Make a destination, from flags or a JSON file.", router_argument(), *property_options(*DESTINATION), id_option()
+)
+def create_destination(junebug: Junebug, router: str, only_id: bool, **given: Any) -> None:
     body = body_of(given, destination_schema(junebug.api.get_router(router)))
-    show(junebug, junebug.api.create_destination(router, cast(DestinationCreate, body)))
+    show_made(junebug, junebug.api.create_destination(router, cast(DestinationCreate, body)), only_id)
 
 
 @api_command(

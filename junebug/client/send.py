@@ -49,6 +49,7 @@ def _field(name: str, help: str, **options: Any) -> click.Option:
                  help="Wait until the provider took it; --wait=delivered: until the phone has it."),
     click.Option(["--timeout"], type=click.FloatRange(0, min_open=True), default=WAIT, metavar="SECONDS",
                  help=f"How long --wait waits. Default: {WAIT:g}."),
+    click.Option(["--id", "only_id"], is_flag=True, help="Print the id of the message, and nothing else."),
     click.Option(["--csv", "csv_file"], metavar="FILE", help="A message for each row; the columns are named as the fields of a"
                  " message: to, content, from, ... What is given as a flag holds where a row says nothing."),
     click.Option(["--batch-size"], type=click.IntRange(1, 10_000), default=1000, help="Rows in a request. Default: 1000."),
@@ -58,8 +59,8 @@ def _field(name: str, help: str, **options: Any) -> click.Option:
 )  # fmt: skip
 def send(
     junebug: Junebug, channel: str | None, router: str | None, destination: str | None, channel_data: Sequence[str],
-    idempotency_key: str | None, dry_run: bool, wait: str | None, timeout: float, csv_file: str | None, batch_size: int,
-    again: bool, patience: float, **fields: Any,
+    idempotency_key: str | None, dry_run: bool, wait: str | None, timeout: float, csv_file: str | None, only_id: bool,
+    batch_size: int, again: bool, patience: float, **fields: Any,
 ) -> int:  # fmt: skip
     target = target_of(junebug.api, channel, router, destination, "--channel")
     message: Json = {name: fields[f"field_{name}"] for name in FIELDS if fields.get(f"field_{name}") is not None}
@@ -77,9 +78,12 @@ def send(
     if message["content"] == "-":
         message["content"] = sys.stdin.read().rstrip("\n")
     if dry_run:
-        _show_dry_run(junebug, target.send(*target.ids, message, dry_run=True))
+        run = junebug.api.request("POST", f"{target.url}/messages/", json=message, params={"dry_run": "true"})
+        _show_dry_run(junebug, run)
         return Exit.GOOD
     sent = target.send(*target.ids, message, idempotency_key=idempotency_key)
+    if junebug.out.made(sent["message_id"], only_id and not wait):
+        return Exit.GOOD
     if not wait:
         junebug.out.fields({name: shown(sent.get(name)) for name in ("message_id", "channel_id", "to", "timestamp")}, sent)
         return Exit.GOOD

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -70,10 +71,10 @@ class Target:
     delete_letter: Method
 
     @property
-    def path(self) -> tuple[str, ...]:
-        """Its parts."""
+    def url(self) -> str:
+        """Its path."""
         names = ("channels",) if self.name == "channel" else ("routers", "destinations")
-        return tuple(part for pair in zip(names, self.ids, strict=False) for part in pair)
+        return "".join(f"/{name}/{quote(id, safe='')}" for name, id in zip(names, self.ids, strict=False))
 
     def __str__(self) -> str:
         return f"{self.name} {' '.join(self.ids)}"
