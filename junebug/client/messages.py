@@ -14,7 +14,7 @@ from junebug.client.output import Cell, shown
 from junebug.client.targets import ID, router_options, target_of
 from junebug.client.values import moment
 
-PAGE = 1000
+PAGE = 500
 """Messages that are asked for at a time."""
 STYLES = {
     "submitted": "green", "delivered": "green", "delivery_succeeded": "green", "rejected": "red", "delivery_failed": "red",
@@ -46,10 +46,12 @@ def messages(
     }  # fmt: skip
     found: list[dict[str, Any]] = []
     cursor: str | None = None
+    missing = "complete"
     while len(found) < limit:
         page = junebug.api.request("GET", "/messages", params={**query, "limit": min(PAGE, limit - len(found)), "cursor": cursor})
         found += page["messages"]
         cursor = page["cursor"]
+        missing = page["logs"] if missing == "complete" else missing
         if cursor is None:
             break
     junebug.out.table(
@@ -59,8 +61,10 @@ def messages(
              _status(each["status"]), each["channel_id"], each["message_id"])
             for each in found
         ],
-        found,
+        {"messages": found, "cursor": cursor, "logs": missing},
     )  # fmt: skip
+    if missing != "complete":
+        junebug.out.note(f"not all could be looked at: {missing}")
     if cursor is not None and not junebug.out.as_json:
         junebug.out.note(f"the newest {len(found)}; --limit shows more")
 
@@ -85,8 +89,9 @@ def timeline(
         return junebug.out.document(life)
     summary: dict[str, Cell] = {"message": life["message_id"], "direction": life["direction"], "status": _status(life["status"])}
     if waiting := life.get("waiting"):
-        ends = f" until {waiting['until']}" if waiting.get("until") else ""
-        summary["waits for"] = f"{waiting['for']}, since {waiting['since']}{ends}"
+        until = f" until {waiting['until']}" if waiting.get("until") else ""
+        summary["waits for"] = f"{waiting['for']}, since {waiting['since']}{until}"
+    summary |= {name: life[name] for name in ("logs", "dead_letters") if life.get(name, "complete") != "complete"}
     junebug.out.line(Text(shown(life["summary"]), style="bold"))
     junebug.out.fields(summary, life)
     junebug.out.line("")

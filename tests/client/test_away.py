@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,9 @@ import pytest
 
 from junebug.client import csv_send
 from tests.client.running import Cli
+from tests.forkserver import forkserver
+from tests.harness import clean_environment
+from tests.polling import eventually_blocking
 from tests.tables import rows
 
 OK = {"status": 201, "code": "Created", "description": "ok"}
@@ -27,15 +32,17 @@ def failure(status: int, kind: str, **more: Any) -> tuple[int, Any]:
 
 @dataclass
 class Scripted:
-    """Answers each request with the next of `answers`: status and body (bytes as they are); None: the connection is cut."""
+    """Answers each request with the next of `answers`: status and body (bytes as they are); None: the connection is cut; a
+    function: what it returns.
+    """
 
-    answers: list[tuple[int, Any] | None]
+    answers: list[Any]
     url: str = ""
     requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
 
 
 @contextmanager
-def scripted(*answers: tuple[int, Any] | None) -> Iterator[Scripted]:
+def scripted(*answers: Any) -> Iterator[Scripted]:
     script = Scripted(list(answers))
 
     class Handler(BaseHTTPRequestHandler):
@@ -43,6 +50,8 @@ def scripted(*answers: tuple[int, Any] | None) -> Iterator[Scripted]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             script.requests.append((self.path, dict(self.headers), body))
             answer = script.answers.pop(0)
+            if callable(answer):
+                answer = answer()
             if answer is None:
                 self.close_connection = True
                 return
@@ -145,6 +154,31 @@ def test_memory_stays_the_same_however_long_the_file_is(tmp_path: Path) -> None:
 
     peak(100)
     assert peak(4000) < 2 * peak(200)
+
+
+def test_on_a_terminal_progress_is_drawn_and_ps_shows_no_secret(tmp_path: Path) -> None:
+    """A process of its own, whose stderr is a terminal, while the API takes its time with the second batch."""
+    file, token, password = tmp_path / "a.csv", "jb-token-that-nobody-may-see", "password-that-nobody-may-see"
+    file.write_text("to,content\n1,one\n2,two\n")
+    ours, theirs = pty.openpty()
+    answered = threading.Event()
+    with scripted(taken({"message_id": "a"}), lambda: answered.wait(30) and taken({"message_id": "b"})) as api:
+        url = api.url.replace("http://", f"http://somebody:{password}@")
+        words = ("send", "--url", url, f"--token={token}", "--channel", "c", "--csv", str(file), "--batch-size", "1")
+        process = forkserver().start(
+            "junebug", words, cwd=tmp_path, env=clean_environment(TERM="xterm"), stdout=tmp_path / "out",
+            stderr=Path(os.ttyname(theirs)),
+        )  # fmt: skip
+        eventually_blocking(lambda: len(api.requests) == 2)
+        shown = Path(f"/proc/{process.pid}/cmdline").read_text()
+        assert (token in shown, password in shown, "--csv" in shown) == (False, False, True)
+        answered.set()
+        assert process.wait(30) == 0
+    drawn = os.read(ours, 100_000).decode()
+    assert "sending" in drawn
+    assert "2/2" in drawn
+    os.close(ours)
+    os.close(theirs)
 
 
 class Forgetful(list[Any]):

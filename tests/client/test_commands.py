@@ -71,9 +71,10 @@ EACH: dict[str, str] = {
     "send": "--channel CHANNEL --to +27 --content hello", "logs": "CHANNEL -n 1",
     "dead-letters list": "CHANNEL", "dead-letters replay": "CHANNEL", "dead-letters delete": "CHANNEL --yes",
     "tokens create": "someone --scope messages:send", "tokens list": "", "tokens revoke": "NEWTOKEN",
+    "messages": "--limit 1", "timeline": "CHANNEL MESSAGE",
 }  # fmt: skip
 """Every command that asks the API -> its arguments; words in capitals are ids."""
-OTHERS = {"completion", "doctor", "backup", "restore", "tail", "messages", "timeline"}
+OTHERS = {"completion", "doctor", "backup", "restore", "tail"}
 """What asks no API, and has tests of its own."""
 
 
@@ -141,6 +142,10 @@ def test_every_command_says_that_junebug_is_away(
         ("logs --router NOBODY", 3, "no router"),
         ("routers destinations show ROUTER NOBODY", 3, "no destination"),
         ("dead-letters replay CHANNEL --id nothing", 3, "dead letter"),
+        ("timeline CHANNEL NOBODY", 3, "No message"),
+        ("timeline CHANNEL", 2, "CHANNEL MESSAGE"),
+        ("messages --since yesterday", 2, "since"),
+        ("messages --status odd", 2, "status"),
         ("dead-letters list CHANNEL --router ROUTER", 2, "either CHANNEL or --router"),
         ("dead-letters list", 2, "either CHANNEL or --router"),
         ("send --channel CHANNEL --destination x --content x", 2, "--destination goes with --router"),
@@ -285,6 +290,20 @@ def test_a_message_is_sent_by_a_channel_and_a_destination(cli: Cli, made: Made, 
 def test_the_same_key_sends_once(cli: Cli, made: Made) -> None:
     words = ("send", "--channel", made["channel"], "--to", "+27", "--content", "x", "--idempotency-key", unique("key"), "--json")
     assert cli(*words).good().json["message_id"] == cli(*words).good().json["message_id"]
+
+
+def test_a_message_is_found_and_its_life_is_told(cli: Cli, made: Made) -> None:
+    def found() -> list[str]:
+        words = ("messages", "--to", "27", "--since", "1h", "--direction", "outbound", "--channel", made["channel"], "--json")
+        return [each["message_id"] for each in cli(*words).good().json["messages"]]
+
+    assert eventually_blocking(lambda: made["message"] in found())
+    assert cli("messages", "--to", "nobody", "--json").good().json["messages"] == []
+    life = cli("timeline", made["channel"], made["message"]).good().out
+    assert life.splitlines()[0].endswith(".")
+    assert re.search(r"^[\d :.-]+\taccepted\t", life, re.MULTILINE)
+    sent = cli("send", "--router", made["router"], "--destination", made["destination"], "--to", "+1", "--content", "x", "--id")
+    cli("timeline", "--router", made["router"], sent.good().out.strip()).good()
 
 
 def test_logs_come_oldest_first_and_of_one_message(cli: Cli, made: Made) -> None:
