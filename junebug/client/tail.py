@@ -28,6 +28,7 @@ EVENTS = {"submitted": "green", "delivery_succeeded": "green", "rejected": "red"
     click.Option(["--after", "last_id"], metavar="ID", default="", help="Begin after this one: an `id` that --json showed."),
 )  # fmt: skip
 def tail(junebug: Junebug, channels: Sequence[str], kinds: Sequence[str], number: int | None, last_id: str) -> None:
+    junebug.api.get_liveness()  # or it is told now that Junebug is away; later it is waited for
     for count, event in enumerate(junebug.api.stream_events(channels, kinds, last_event_id=last_id), 1):
         junebug.out.entry({"id": event.id, **event.data}, *_cells(event.kind, event.data))
         if count == number:

@@ -102,7 +102,7 @@ def words_of(cli: Cli, made: Made, tmp_path: Path) -> WordsOf:
             return text
         return made.get(text.lower()) or (new[text]() if is_new or text == "OUTBOUND" else NOBODY)
 
-    return lambda command, is_new: [word(text, is_new) for text in (*command.split(), *EACH[command].split())]
+    return lambda command, is_new: [word(text, is_new) for text in (*command.split(), *EACH.get(command, "").split())]
 
 
 @rows("command", EACH)
@@ -116,12 +116,12 @@ def test_every_command_prints_json(cli: Cli, words_of: WordsOf, command: str) ->
     assert not ran.out.startswith(("{", "["))
 
 
-@rows("command", EACH)
+@rows("command", [*EACH, "tail"])
 def test_every_command_needs_its_token(cli: Cli, words_of: WordsOf, command: str) -> None:
     Cli(cli.url, None)(*words_of(command, False)).failed(4, "JUNEBUG_TOKEN")
 
 
-@rows("command", EACH)
+@rows("command", [*EACH, "tail"])
 def test_every_command_says_that_junebug_is_away(
     words_of: WordsOf, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
