@@ -11,12 +11,11 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
-import pytest
 from openapi_spec_validator import validate
 
 from junebug import errors
@@ -27,27 +26,17 @@ from junebug.api.openapi.operations import OPERATIONS
 from junebug.api.openapi.page import page
 from junebug.api.openapi.webhooks import KINDS
 from junebug.config.declaration import Settings
-from junebug.registry import Registry
-from junebug.router_types import RouterTypes
-from tests.api.conftest import Api, running_api
+from tests.api.conftest import OWN_TYPES, Api, running_api
 from tests.tables import rows
-from tests.test_packaging import ROOT, declared_channel_types, declared_router_types
+from tests.test_packaging import ROOT
 
 THOROUGH = os.environ.get("JUNEBUG_TEST_THOROUGH")
-OWN = {"registry": Registry(declared_channel_types()), "types": RouterTypes(declared_router_types())}
-DOCUMENT: dict[str, Any] = json.loads(json.dumps(describe(OWN["registry"], OWN["types"])))
+DOCUMENT: dict[str, Any] = json.loads(json.dumps(describe(**OWN_TYPES)))
 NEVER_ANSWERED = {
     "PluginError", "InvalidConfig", "Unroutable", "MalformedMessage", "Rejected", "Expired", "NotSent", "UnknownOutcome",
     "ConfigError", "StartupError", "TransportStartError",
 }  # fmt: skip
 """Errors that no client of the API sees."""
-
-
-@pytest.fixture
-async def documented(settings: Settings) -> AsyncIterator[Api]:
-    """An API with the types that Junebug ships."""
-    async with running_api(settings, **OWN) as api:
-        yield api
 
 
 @functools.cache
