@@ -98,7 +98,7 @@ class Idempotency:
         Raises IdempotencyKeyReused, RequestInProgress, StoreUnavailable.
         """
         digest = body_digest(body)
-        claim = await self._claimed(lambda: self._store.claim(channel, key, digest, self._lease, message, origin, router))
+        claim = await self._claimed(lambda: self._store.claim(channel, key, digest, self._lease, message, router, origin))
         if claim.state == "none":
             return None
         if claim.state == "new":

@@ -42,10 +42,11 @@ class IdempotencyStore:
         self._ttl = ttl
 
     async def claim(
-        self, channel: str, key: str, body: str, lease: float, message: UserMessage | None, origin: Origin, router: str = ""
-    ) -> Claim:
+        self, channel: str, key: str, body: str, lease: float, message: UserMessage | None, router: str = "",
+        origin: Origin | None = None,
+    ) -> Claim:  # fmt: skip
         """Be the one who sends, for `lease` seconds, unless another is or was; without a `message` it sends nothing new.
-        `router`: whose key it is, where it is not the channel's.
+        `router`: whose key it is, where it is not the channel's. `origin`: who sends.
 
         For `new` this does OutboundStore's work in the same step, so that a crash leaves both or neither.
         """
@@ -53,7 +54,7 @@ class IdempotencyStore:
         if message is None:
             return await self._claim(owner, keys, body, b"", lease)
         keys.append(names.outbound_message(channel, message.message_id))
-        accepted = acceptance.accepted(message, channel, origin)
+        accepted = acceptance.accepted(message, channel, origin) if origin else b""
         note = note_of(channel, message, accepted) if router else []
         if router:
             keys.append(names.outbound_message(router, message.message_id))

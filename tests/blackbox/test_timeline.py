@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +25,27 @@ FLAGS = {
     "outbound-message-ttl": 600,
 }
 ENVIRONMENT = {"PYTHONPATH": str(ROOT)}
+
+
+DOCUMENTED = dict(re.findall(r"^### (.+)\n\n> (.+)$", (ROOT / "docs" / "timeline.md").read_text(), re.MULTILINE))
+_VARIES = {r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC": "TIME", r"127\.0\.0\.1:\d+": "HOST", r"id-\d+-m": "ID"}
+
+
+def as_documented(summary: str) -> str:
+    """Without what is another at each run."""
+    for expression, word in _VARIES.items():
+        summary = re.sub(expression, word, summary)
+    return summary
+
+
+def is_documented(told: dict[str, Any], heading: str) -> None:
+    assert as_documented(told["summary"]) == as_documented(DOCUMENTED[heading])
+
+
+def test_each_example_of_the_docs_is_made_to_happen() -> None:
+    source = Path(__file__).read_text()
+    assert len(DOCUMENTED) >= 13
+    assert [heading for heading in DOCUMENTED if f'is_documented(told, "{heading}")' not in source] == []
 
 
 @pytest.fixture
@@ -77,6 +100,7 @@ async def test_rejected_by_the_provider(channels: Channels, smsc: WireSmsc, sink
     channel = await smpp(channels, smsc.port)
     sent = await channel.send(TO, "hello", event_url=sink.url("/event", "me:secret-in-url"))
     told = await until(channel, sent["message_id"], "refused", "ESME_RINVDSTADR", "submit_sm", "HTTP 200", status="rejected")
+    is_documented(told, "Refused by the provider")
     assert kinds(told) == [
         "accepted", "queued", "sent_to_provider", "provider_answered", "rejected", "event", "callback"
     ]  # fmt: skip
@@ -100,6 +124,7 @@ async def test_not_delivered_says_the_receipt(channels: Channels, smsc: WireSmsc
     await until(channel, sent["message_id"], "took it", submit.message_id, status="submitted")
     assert await smsc.receipt(submit, "UNDELIV") == 0
     told = await until(channel, sent["message_id"], "not delivered", "UNDELIV", "HTTP 200", status="delivery_failed")
+    is_documented(told, "Not delivered")
     assert "stat:UNDELIV" in step(told, "receipt")["details"]["content"]
     assert kinds(told).count("event") == 2
     assert step(told, "provider_answered")["details"]["smsc_message_id"] == submit.message_id
@@ -113,6 +138,7 @@ async def test_expired_before_it_was_sent(channels: Channels) -> None:
     assert told["waiting"]["for"] == "paused"
     await resume(channel)
     told = await until(channel, sent["message_id"], "ts time was over", "not sent", "nobody is told", status="expired")
+    is_documented(told, "Expired")
     assert step(told, "expired")["details"]["expires_at"] == sent["expires_at"]
 
 
@@ -123,6 +149,7 @@ async def test_cancelled_by_the_operator(channels: Channels, sink: WebhookSink) 
     await until(channel, sent["message_id"], "cancelled", "will not be sent", "paused", status="queued")
     await resume(channel)
     told = await until(channel, sent["message_id"], "cancelled by local", "never left", "HTTP 200", status="cancelled")
+    is_documented(told, "Cancelled")
     assert step(told, "cancelled")["details"]["address"] == "127.0.0.1"
 
 
@@ -133,6 +160,7 @@ async def test_a_bind_that_is_refused(channels: Channels, smsc: WireSmsc) -> Non
     await until_status(channel, "bind_refused")
     told = await until(channel, sent["message_id"], "link to the provider is down", "bind_refused", status="queued")
     assert told["waiting"]["for"] == "bind down"
+    is_documented(told, "The provider refuses the bind")
     assert is_timestamp(told["waiting"]["since"])
     assert PASSWORD not in json.dumps(told)
     smsc.bind_status = 0
@@ -146,6 +174,7 @@ async def test_a_callback_url_that_is_dead(channels: Channels, smsc: WireSmsc, s
     told = await until(channel, sent["message_id"], "does not know", "404", status="submitted")
     assert told["waiting"]["for"].startswith("callback")
     told = await until(channel, sent["message_id"], "given up", "404", "with the dead letters", status="submitted")
+    is_documented(told, "The application refuses its events")
     assert kinds(told).count("callback") == 5
     assert step(told, "callback")["details"]["http_status"] == 404
     assert {"callback_waits", "dead"} <= set(kinds(told))
@@ -166,6 +195,7 @@ async def test_a_host_that_is_away(channels: Channels, smsc: WireSmsc) -> None:
         told = await until(channel, sent["message_id"], "does not know", "only probed", away.url(""), status="submitted")
         assert told["waiting"]["for"] == "circuit open"
         assert is_timestamp(told["waiting"]["until"])
+        is_documented(told, "The application is away")
         await away.start()
         await until(channel, sent["message_id"], "was told", "HTTP 200")
 
@@ -174,6 +204,7 @@ async def test_a_message_that_kills_its_process(channels: Channels, sink: Webhoo
     channel = await (await channels.create("deadly", {})).running()
     sent = await channel.send("+27", "kill", event_url=sink.url("/event"))
     told = await until(channel, sent["message_id"], "not sent", "died of it twice", "dead letters", status="dead")
+    is_documented(told, "It kills the channel's process")
     assert step(told, "dead")["details"]["queue"] == f"{channel.id}.outbound"
 
 
@@ -183,16 +214,18 @@ async def test_a_paused_queue(channels: Channels) -> None:
     told = await until(channel, sent["message_id"], "waits", "the channel is paused", "since", status="queued")
     assert told["waiting"]["for"] == "paused"
     assert step(told, "queued")["details"]["queue"] == f"{channel.id}.outbound.3"
+    is_documented(told, "The channel is paused")
 
 
 async def test_no_answer_to_a_submit_sm(channels: Channels, smsc: WireSmsc, sink: WebhookSink) -> None:
     smsc.on_submit = lambda submit: None
-    channel = await smpp(channels, smsc.port, on_unknown="fail", submit_sm_timeout=2)
+    channel = await smpp(channels, smsc.port, on_unknown="fail", response_timeout=2)
     sent = await channel.send(TO, "hello", event_url=sink.url("/event"))
     told = await until(channel, sent["message_id"], "not answered", status="sending")
     assert told["waiting"]["for"] == "answer"
-    told = await until(channel, sent["message_id"], "nobody knows whether it arrived", "never answered", status="rejected")
+    told = await until(channel, sent["message_id"], "never answered", "HTTP 200", status="rejected")
     assert "no_answer" in kinds(told)
+    is_documented(told, "The provider does not answer")
 
 
 async def test_throttled_by_the_provider(channels: Channels, smsc: WireSmsc) -> None:
@@ -201,6 +234,7 @@ async def test_throttled_by_the_provider(channels: Channels, smsc: WireSmsc) -> 
     sent = await channel.send(TO, "hello")
     told = await until(channel, sent["message_id"], "ESME_RTHROTTLED", "more slowly", status="queued")
     assert told["waiting"]["for"] == "throttled"
+    is_documented(told, "The provider says that too much is sent")
     smsc.on_submit = smsc.accept
     told = await until(channel, sent["message_id"], "took it", status="submitted")
     assert kinds(told).count("sent_to_provider") >= 2
@@ -211,6 +245,7 @@ async def test_a_rate_limit(channels: Channels) -> None:
     sent = [await channel.send("+27", str(n)) for n in range(3)]
     told = await until(channel, sent[-1]["message_id"], "rate limit lets 1 in 60 s", status="queued")
     assert told["waiting"]["until"] > told["waiting"]["since"]
+    is_documented(told, "The channel's rate limit")
 
 
 async def test_a_reply_to_nobody_is_refused_and_a_late_one_told(channels: Channels, sink: WebhookSink) -> None:
@@ -241,7 +276,8 @@ async def test_an_inbound_message_that_nobody_takes(channels: Channels, sink: We
     await channel.send("+27", "hi")
     message_id = (await sink.wait(path))[0].body["message_id"]
     await until(channel, message_id, "does not know", "404", status="waiting")
-    await until(channel, message_id, "given up", "404", "dead letters", status="dead")
+    told = await until(channel, message_id, "given up", "404", "dead letters", status="dead")
+    is_documented(told, "An inbound message that the application refuses")
 
 
 # --- hostile ----------------------------------------------------------------------------------------------------------------

@@ -146,14 +146,14 @@ def _application(facts: Facts, deliveries: Sequence[Delivery], waiting: Waiting 
     about = "its event" if facts.is_outbound else "it"
     if not deliveries:
         is_nobody = facts.is_outbound and not facts.recipients
-        return "its event_url was not given, so nobody is told of its events" if is_nobody else ""
+        return "it has no event_url, so nobody is told of its events" if is_nobody else ""
     dead = next((each for each in deliveries if each.state == "dead"), None)
     open = next((each for each in deliveries if each.state == "open"), None)
     told = [each for each in deliveries if each.state == "told"]
     if dead:
         return _given_up(dead, about)
     if open and waiting:
-        failures = f" after {open.failures} failed attempts" if open.failures else ""
+        failures = f" after {open.failures} failed attempt{'s' if open.failures > 1 else ''}" if open.failures else ""
         return f"your application does not know {about} yet{failures}: {sentence(waiting)}"
     if told and told[-1].last and len(told) == len(deliveries):
         last = told[-1].last

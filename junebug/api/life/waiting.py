@@ -116,5 +116,6 @@ def to_be_told(facts: Facts, deliveries: Sequence[Delivery]) -> Waiting | None:
 
 def sentence(waiting: Waiting) -> str:
     """As a part of one."""
-    until = f", until {shortly(waiting.until)}" if waiting.until else ""
+    next = {"rate limit": "about to leave", "retry": "sent again"}.get(waiting.what, "tried again")
+    until = f", {next} at {shortly(waiting.until)}" if waiting.until else ""
     return f"{waiting.reason} (since {shortly(waiting.since)}{until})"
