@@ -63,6 +63,8 @@ NEEDED: dict[str, dict[str, str | tuple[str, ...]]] = {
     },
     "/tokens/": {"GET": ADMIN, "POST": ADMIN},
     "/tokens/{token_id}": {"DELETE": ADMIN},
+    "/openapi.json": {"GET": ANY},
+    "/docs": {"GET": ANY},
     "/health": {"GET": OPEN},
     "/health/live": {"GET": OPEN},
 }  # fmt: skip
