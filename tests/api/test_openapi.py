@@ -151,9 +151,10 @@ ORDER = [
 """In which every example can be sent: what one makes, the next ones use."""
 REFUSED = {
     "delete_dead_letter": 404, "delete_router_dead_letter": 404, "delete_destination_dead_letter": 404,
+    "get_message_timeline_of_destination": 404, "get_message_timeline_of_router": 404,
     "send_message_by_router": 400, "send_message_by_router_json": 400,
 }  # fmt: skip
-"""There is no dead letter, and the example's router has destinations that send."""
+"""There is no dead letter, what was sent was not sent through the router, and the example's router has destinations that send."""
 LISTS = {"list_dead_letters", "list_router_dead_letters", "list_destination_dead_letters"}
 
 

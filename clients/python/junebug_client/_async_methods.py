@@ -119,7 +119,7 @@ class AsyncMethods:
         ))  # fmt: skip
 
     async def find_messages(
-        self, *, to: str | None = None, from: str | None = None, since: str | None = None, until: str | None = None, status:
+        self, *, to: str | None = None, from_: str | None = None, since: str | None = None, until: str | None = None, status:
         Literal["cancelled", "dead", "delivery_failed", "delivery_pending", "delivery_succeeded", "dropped", "expired",
         "forwarded", "queued", "received", "rejected", "submitted", "waiting"] | None = None, direction: Literal["outbound",
         "inbound"] | None = None, channel_id: str | None = None, limit: int | None = None, cursor: str | None = None,
@@ -130,7 +130,7 @@ class AsyncMethods:
         """
         return cast("FoundMessages", await self._call(
             Call(
-                "GET", "/messages", query={"to": to, "from": from, "since": since, "until": until, "status": status, "direction":
+                "GET", "/messages", query={"to": to, "from": from_, "since": since, "until": until, "status": status, "direction":
                 direction, "channel_id": channel_id, "limit": limit, "cursor": cursor},
             )
         ))  # fmt: skip

@@ -459,7 +459,10 @@ class Timeline(TypedDict):
     message_id: str
     channel_id: str
     direction: Literal["outbound", "inbound"]
-    status: Literal["cancelled", "dead", "delivery_failed", "delivery_pending", "delivery_succeeded", "dropped", "expired", "forwarded", "moved", "queued", "received", "rejected", "sending", "submitted", "waiting"]
+    status: Literal[
+        "cancelled", "dead", "delivery_failed", "delivery_pending", "delivery_succeeded", "dropped", "expired", "forwarded",
+        "moved", "queued", "received", "rejected", "sending", "submitted", "waiting",
+    ]
     summary: str  # One sentence: where it is and why.
     waiting: dict[str, Any] | None  # What it waits for; null: for nothing.
     logs: str  # `complete`, or what is missing.
@@ -471,7 +474,11 @@ class TimelineStep(TypedDict):
     """What happened to a message."""
 
     timestamp: str  # UTC.
-    kind: Literal["accepted", "callback", "callback_waits", "cancelled", "dead", "dropped", "event", "expired", "failed", "moved", "no_answer", "not_sent", "note", "provider_answered", "queued", "receipt", "received", "rejected", "replayed", "sent", "sent_to_provider", "stored", "told_provider"]
+    kind: Literal[
+        "accepted", "callback", "callback_waits", "cancelled", "dead", "dropped", "event", "expired", "failed", "moved",
+        "no_answer", "not_sent", "note", "provider_answered", "queued", "receipt", "received", "rejected", "replayed", "sent",
+        "sent_to_provider", "stored", "told_provider",
+    ]
     description: str  # For people.
     details: dict[str, Any]  # What else is known, as the kind is.
 

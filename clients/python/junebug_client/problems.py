@@ -85,10 +85,6 @@ class NoChannel(ApiError):
     """400: no channel."""
 
 
-class NoSuchMessage(ApiError):
-    """404: message not found."""
-
-
 class NotAllowed(ApiError):
     """403: not allowed."""
 
@@ -170,7 +166,6 @@ BY_CODE: dict[str, type[ApiError]] = {
     "MessageNotQueued": MessageNotQueued,
     "MessageTooLong": MessageTooLong,
     "NoChannel": NoChannel,
-    "MessageNotFound": NoSuchMessage,
     "NotAllowed": NotAllowed,
     "NotAuthenticated": NotAuthenticated,
     "NotRunning": NotRunning,

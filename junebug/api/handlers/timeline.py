@@ -63,14 +63,14 @@ class Timeline:
         channel = taker or own
         if channel:
             try:
-                return await self._reply(request, await self._place(channel, router, destination))
+                return await self._reply(request, await self._place(channel, router, destination, taker is not None))
             except ChannelNotFound:
                 pass  # deleted since
         raise NoSuchMessage(f"No message with id {request.match_info['message_id'][:100]!r} is known of router {router.id}")
 
-    async def _place(self, channel: str, router: RouterSpec | None, destination: str = "") -> Place:
+    async def _place(self, channel: str, router: RouterSpec | None, destination: str = "", has_sent: bool | None = None) -> Place:
         destinations = await self.stores.routers.destinations(router.id) if router else {}
-        return Place(await self.specs.fetch(channel), router, destinations, destination)
+        return Place(await self.specs.fetch(channel), router, destinations, destination, has_sent)
 
     async def _reply(self, request: web.Request, place: Place) -> web.Response:
         return reply(200, "message timeline", await self.reader.read(place, request.match_info["message_id"]))

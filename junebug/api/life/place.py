@@ -24,6 +24,8 @@ class Place:
     router: RouterSpec | None = None
     destinations: Mapping[str, DestinationSpec] = field(default_factory=dict)
     destination: str = ""
+    has_sent: bool | None = None
+    """Whether the message was sent through the router, where only such ones may be told; None: all of the channel's may be."""
 
     @property
     def owners(self) -> list[str]:

@@ -78,7 +78,8 @@ class LifeReader:
         letters, letters_missing = await self.letters.find(place, message_id, secrets)
         if place.destination and not is_of(place.destination, record, logs.entries, letters):
             raise no_such(message_id, place)
-        if not (record or inbound or logs.entries or letters):
+        is_foreign = is_outbound and place.has_sent is False
+        if is_foreign or not (record or inbound or logs.entries or letters):
             raise no_such(message_id, place)
         steps = log_steps.steps_of(logs.entries, is_outbound=is_outbound)
         steps += letter_steps(letters, steps)

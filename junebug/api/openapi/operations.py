@@ -96,8 +96,8 @@ def _on_messages() -> Iterator[Operation]:
     yield Operation(
         "find_messages", "messages", "GET", "/messages", "Search for messages, newest first",
         (Answer(200, "messages found", ref("FoundMessages")),), (_NONE, errors.ApiUsageError), query=SEARCH, rights=SEE_MESSAGE,
-        details="In the logs of channels, as long as these are kept; what waits to be sent comes first. One request reads so much "
-        "and no more: while `cursor` is not null there may be more, even if nothing was found so far.",
+        details="In the logs of channels, as long as these are kept; what waits to be sent comes first. One request reads so "
+        "much and no more: while `cursor` is not null there may be more, even if nothing was found so far.",
     )  # fmt: skip
     yield operation(
         "list_queued_messages", "GET", "messages/", "What waits to be sent, in its order",

@@ -90,7 +90,9 @@ SEARCH = (
     Parameter("from", ADDRESS, "Likewise."),
     Parameter("since", TEXT, "Only later ones: a time as `2026-11-23T20:00:00Z`."),
     Parameter("until", TEXT, "Only earlier ones."),
-    Parameter("status", {"enum": sorted(SEARCHED_STATUSES)}, "`rejected` and `delivery_failed` include `cancelled` and `expired`."),
+    Parameter(
+        "status", {"enum": sorted(SEARCHED_STATUSES)}, "`rejected` and `delivery_failed` include `cancelled` and `expired`."
+    ),
     Parameter("direction", {"enum": ["outbound", "inbound"]}, "Which way they went."),
     Parameter("channel_id", TEXT, "Only of this channel."),
     Parameter(
