@@ -8,9 +8,10 @@ from junebug_client import models, problems, webhooks
 from junebug_client._client import AsyncClient, Client
 from junebug_client._events import StreamEvent
 from junebug_client._exchange import Retries
+from junebug_client._version import VERSION
 from junebug_client.errors import ApiError, JunebugError, NoAnswer, UnexpectedAnswer
 
-__version__ = "1.0.0"
+__version__ = VERSION
 __all__ = [
     "ApiError", "AsyncClient", "Client", "JunebugError", "NoAnswer", "Retries", "StreamEvent", "UnexpectedAnswer", "models",
     "problems", "webhooks",

@@ -79,7 +79,7 @@ def _prose(text: str) -> str:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text)
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)
 
 
 def _json(value: Any) -> str:

@@ -34,7 +34,7 @@ FORMATS: Mapping[str, Schema] = {
         "examples": ["whsec_bm8gc2VjcmV0LCBhbiBleGFtcGxlIG9ubHk="],
     },
     "timestamp": {
-        "pattern": r"^[2-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?)?",
+        "pattern": r"^[2-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?)?$",
         "examples": ["2099-12-31 08:30:00"],
     },
     "channel-id": {"pattern": f"^{CHANNEL_ID}$", "examples": [CHANNEL]},
@@ -116,15 +116,15 @@ def _nullable(schema: Schema) -> Schema:
 
 
 def _or_null(schema: Schema) -> Schema:
-    if "enum" in schema:
-        return {**schema, "enum": [*schema["enum"], *([] if None in schema["enum"] else [None])]}
-    if isinstance(schema.get("type"), str):
-        return {**schema, "type": [schema["type"], "null"]}
-    if isinstance(schema.get("type"), list):
-        return schema if "null" in schema["type"] else {**schema, "type": [*schema["type"], "null"]}
-    if not schema.keys() - {"description", "default"}:
-        return schema
-    return {"anyOf": [schema, {"type": "null"}]}
+    more: Schema = {}
+    if "enum" in schema and None not in schema["enum"]:
+        more["enum"] = [*schema["enum"], None]
+    if "type" in schema:
+        kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+        more["type"] = kinds if "null" in kinds else [*kinds, "null"]
+    elif schema.keys() - {"description", "default", "enum"}:
+        return {"anyOf": [schema, {"type": "null"}]}
+    return {**schema, **more}
 
 
 def config_name(prefix: str, type_name: str) -> str:
