@@ -221,7 +221,7 @@ def run(settings: Settings, sockets: Sequence[socket.socket], process: str = "ap
 
     `process` names it in logs; the first one (`api`, or `api:1` of several) says where it listens.
     """
-    logs = setup_process_logging(process, settings.logfile, settings.server_passwords)
+    logs = setup_process_logging(process, settings.logfile, settings.server_passwords, settings.sentry_dsn)
     try:
         return run_async(_run(settings, sockets, process))
     except Exception:
