@@ -10,8 +10,12 @@ from types import TracebackType
 from typing import Any, Self
 
 
+def dsn_of(port: int) -> str:
+    return f"http://0123456789abcdef@127.0.0.1:{port}/42"
+
+
 class FakeSentry:
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.events: list[dict[str, Any]] = []
         self.raw: list[str] = []
         """All that came, as text."""
@@ -34,8 +38,8 @@ class FakeSentry:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.dsn = f"http://0123456789abcdef@127.0.0.1:{self._server.server_port}/42"
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.dsn = dsn_of(self._server.server_port)
 
     def __enter__(self) -> Self:
         Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()

@@ -72,7 +72,7 @@ async def _restore(settings: Settings, redis: RedisClient, backup: BackupFile, *
     objections = []
     if channels or routers:
         objections.append(f"it holds {_plural(channels, 'channel')} and {_plural(routers, 'router')} already")
-    if await copies.is_used(redis, settings.redis.db):
+    if not settings.embedded and await copies.is_used(redis, settings.redis.db):  # that of `jb --embedded` is never without it
         objections.append("a Junebug runs on it: stop that first")
     if objections and not force:
         why = "; ".join(objections)
