@@ -10,12 +10,8 @@ from types import TracebackType
 from typing import Any, Self
 
 
-def dsn_of(port: int) -> str:
-    return f"http://0123456789abcdef@127.0.0.1:{port}/42"
-
-
 class FakeSentry:
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
         self.raw: list[str] = []
         """All that came, as text."""
@@ -38,8 +34,8 @@ class FakeSentry:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.dsn = dsn_of(self._server.server_port)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.dsn = f"http://0123456789abcdef@127.0.0.1:{self._server.server_port}/42"
 
     def __enter__(self) -> Self:
         Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()

@@ -12,11 +12,12 @@ from typing import Any
 from tests.blackbox.conftest import Channels
 from tests.harness import ROOT, JunebugProcess, WebhookSink, free_port, run_command
 from tests.polling import eventually
-from tests.sentry_server import FakeSentry, dsn_of
+from tests.sentry_server import FakeSentry
 from tests.test_containers import health_check
 
-SENTRY = free_port()
-FLAGS = {"sentry-dsn": dsn_of(SENTRY), "channels": "broken:tests.blackbox.channel_types.BrokenTransport"}
+SENTRY = FakeSentry()
+"""It has its port from now on, and answers in its test."""
+FLAGS = {"sentry-dsn": SENTRY.dsn, "channels": "broken:tests.blackbox.channel_types.BrokenTransport"}
 ENVIRONMENT = {"PYTHONPATH": str(ROOT)}
 
 
@@ -88,7 +89,7 @@ def test_the_health_check_of_the_container(jb: JunebugProcess) -> None:
 
 
 async def test_sentry_is_told_of_an_error_of_a_channel_without_the_message(jb: JunebugProcess, channels: Channels) -> None:
-    with FakeSentry(SENTRY) as sentry:
+    with SENTRY as sentry:
         channel = await (await channels.create("broken", {})).running()
         message = await channel.send("+27831234567", "raise")
         await eventually(lambda: sentry.events)
