@@ -23,6 +23,7 @@ from junebug.api.audit import AuditLog
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.channel_states import ChannelStates
 from junebug.api.compose import Composer
+from junebug.api.handlers import console
 from junebug.api.handlers.bulk import Bulk
 from junebug.api.handlers.channels import Channels
 from junebug.api.handlers.dead_letters import DeadLetters
@@ -34,6 +35,7 @@ from junebug.api.handlers.queue import QueueControl
 from junebug.api.handlers.routed_messages import RoutedMessages
 from junebug.api.handlers.routers import Routers
 from junebug.api.handlers.tokens import Tokens
+from junebug.api.handlers.types import Types
 from junebug.api.http import PATIENCE, error_reply, http_error_reply, raw
 from junebug.api.idempotency import Idempotency
 from junebug.api.middleware import Handler, Protocol, middleware, pathwise
@@ -87,6 +89,7 @@ def make_app(
     routed = RoutedMessages(stores, types, composer, specs, states, submission)
     health = Health(settings, stores, broker)
     tokens = Tokens(stores)
+    kinds = Types(registry, types)
     around = middleware(settings, Guard(settings, stores.tokens, on_loopback=on_loopback), AuditLog(settings))
 
     app = web.Application(middlewares=[around], client_max_size=settings.max_body_size)
@@ -129,6 +132,12 @@ def make_app(
 
         _route(app, f"{prefix}/tokens/", GET=tokens.list, POST=tokens.create)
         _route(app, f"{prefix}/tokens/{{token_id}}", DELETE=tokens.revoke)
+
+        _route(app, f"{prefix}/channel-types/", GET=kinds.of_channels)
+        _route(app, f"{prefix}/router-types/", GET=kinds.of_routers)
+        if not settings.no_console:
+            _route(app, f"{prefix}/console/", GET=console.page)
+            _route(app, f"{prefix}/console/{{file}}", GET=console.file)
 
         for slash in ("", "/"):  # probes do not follow redirects
             app.router.add_get(f"{prefix}/health{slash}", health.get)
