@@ -27,10 +27,10 @@ from junebug.api.openapi.page import page
 from junebug.api.openapi.webhooks import KINDS
 from junebug.config.declaration import Settings
 from tests.api.conftest import OWN_TYPES, Api, running_api
+from tests.harness import THOROUGH
 from tests.tables import rows
 from tests.test_packaging import ROOT
 
-THOROUGH = os.environ.get("JUNEBUG_TEST_THOROUGH")
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(describe(**OWN_TYPES)))
 NEVER_ANSWERED = {
     "PluginError", "InvalidConfig", "Unroutable", "MalformedMessage", "Rejected", "Expired", "NotSent", "UnknownOutcome",
@@ -224,7 +224,7 @@ async def test_schemathesis_finds_nothing(documented: Api, tmp_path: Path) -> No
     free = await documented.create(type="loopback", mo_url=None)
     router = await documented.router(channel=free)
     ids = {"channel_id": channel, "router_id": router, "destination_id": await documented.destination(router)}
-    cases = ["-n", "100"] if THOROUGH else ["-n", "3", "--phases", "fuzzing", "--generation-deterministic"]
+    cases = ["-n", str(20 * THOROUGH)] if THOROUGH > 1 else ["-n", "3", "--phases", "fuzzing", "--generation-deterministic"]
     process = await asyncio.create_subprocess_exec(
         Path(sys.executable).parent / "st", "run", f"{documented.url}/openapi.json", *cases, "--continue-on-failure",
         "--no-color", "--warnings", "off", "--exclude-checks", "positive_data_acceptance",
