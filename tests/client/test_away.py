@@ -136,6 +136,36 @@ def test_each_kind_of_answer_has_its_exit_code(answer: tuple[int, Any] | None, c
         Cli(api.url)("channels", "restart", "x").failed(code, told)
 
 
+def stream(*events: tuple[str, dict[str, Any]]) -> tuple[int, bytes]:
+    """Server-Sent Events, after which the connection ends."""
+    lines = [f"id: {id}\nevent: {data['kind']}\ndata: {json.dumps(data)}\n\n" for id, data in events]
+    return 200, "".join([": hello\n\n", *lines]).encode()
+
+
+def test_tail_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = {"channel_id": "c", "timestamp": 1795464000.25}
+    status = {**of, "kind": "status", "component": "smpp", "status": "down", "type": "bind_refused", "reason": "no\x1b[2J"}
+    event = {**of, "kind": "event", "event_type": "submitted", "message_id": "m1"}
+    message = {**of, "kind": "message", "message_id": "m2", "from_addr": "+27", "to_addr": "123"}
+    line = {**of, "kind": "log", "level": 40, "message": "it failed", "code": 8}
+    alive = (200, {**OK, "result": {}})
+    script = [alive, stream(("1", status), ("2", event)), failure(503, "Overloaded"), None, stream(("3", message), ("4", line))]
+    words = ("tail", "--channel", "c", "--kind", "log", "--kind", "event", "--kind", "status", "--kind", "message", "-n", "4")
+    with scripted(*script) as api:
+        ran = Cli(api.url)(*words, "--json").good()
+        assert [json.loads(each)["id"] for each in ran.out.splitlines()] == ["1", "2", "3", "4"]
+        assert [headers.get("Last-Event-ID") for _, headers, _ in api.requests[1:]] == [None, "2", "2", "2"]
+        assert "channel_id=c" in api.requests[1][0]
+        assert "kind=log%2Cevent%2Cstatus%2Cmessage" in api.requests[1][0]
+    with scripted(*script) as api:
+        shown = Cli(api.url)(*words).good().out.splitlines()
+    assert [each.split(" c ")[1] for each in shown] == [
+        "down smpp: bind_refused: no\\x1b[2J", "submitted m1 -", "message m2 +27 → 123", "error it failed code=8",
+    ]  # fmt: skip
+    with scripted(alive, failure(403, "NotAllowed")) as api:
+        Cli(api.url)("tail").failed(4, "NotAllowed")
+
+
 def test_memory_stays_the_same_however_long_the_file_is(tmp_path: Path) -> None:
     """What a batch takes, not what the file has: 20 times as many rows take less than twice as much."""
     import tracemalloc
