@@ -57,6 +57,7 @@ NEEDED: dict[str, dict[str, str | tuple[str, ...]]] = {
             "": {"GET": READ, "DELETE": ADMIN}, "replay": {"POST": ADMIN}, "{letter_id}": {"DELETE": ADMIN},
         }.items()
     },
+    "/events/stream": {"GET": READ},
     "/tokens/": {"GET": ADMIN, "POST": ADMIN},
     "/tokens/{token_id}": {"DELETE": ADMIN},
     "/health": {"GET": OPEN},
