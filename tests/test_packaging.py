@@ -235,10 +235,12 @@ CLIENT_LIBRARIES = {
     "hiredis": {"stores"},
     "supervisor": {"supervisor"},
     "click": {"cli", "client"},
+    "rich": {"client"},
     "re2": {"model", "transports", "routers"},
     "slixmpp": {"transports"},
     "irctokens": {"transports"},
     "tweepy": {"transports"},
+    "sentry_sdk": {"logs"},
 }
 """Who alone may import each."""
 
