@@ -15,7 +15,6 @@ from typing import Any
 from aiohttp import web
 from msgspec.structs import replace
 
-from junebug import names
 from junebug.api import views
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.http import reply
@@ -77,8 +76,7 @@ class Submission:
 
     async def _publish(self, channel: str, message: UserMessage) -> None:
         """RabbitMQ has it when this returns. Raises BrokerUnavailable, ChannelNotFound."""
-        queue = names.outbound_queue(channel, message.priority)
-        await self.queues.publish(channel, queue, (message.to_wire(),))
+        await self.queues.send(channel, message.priority, (message.to_wire(),))
 
 
 def _submitted(channel: str, message: UserMessage, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -59,11 +59,12 @@ NEEDED: dict[str, dict[str, str | tuple[str, ...]]] = {
     },
     "/tokens/": {"GET": ADMIN, "POST": ADMIN},
     "/tokens/{token_id}": {"DELETE": ADMIN},
+    "/metrics": {"GET": READ},
     "/health": {"GET": OPEN},
     "/health/live": {"GET": OPEN},
 }  # fmt: skip
 """Path -> method -> the scope that it needs."""
-FILTERED = {"/channels/", "/routers/"}
+FILTERED = {"/channels/", "/routers/", "/metrics"}
 """Lists that show a token of some channels only these."""
 
 

@@ -23,7 +23,6 @@ import orjson
 import structlog
 from aiohttp import web
 
-from junebug import names
 from junebug.api import views
 from junebug.api.access import access
 from junebug.api.bulk_body import LARGEST_BODY, Span, spans
@@ -249,9 +248,8 @@ class _Sending:
         await asyncio.gather(*(self._publish(priority, messages) for priority, messages in queues.items()))
 
     async def _publish(self, priority: int, messages: Ready) -> None:
-        queue = names.outbound_queue(self._spec.id, priority)
         try:
-            await self._bulk.queues.publish(self._spec.id, queue, [message.to_wire() for _, message in messages])
+            await self._bulk.queues.send(self._spec.id, priority, [message.to_wire() for _, message in messages])
         except Exception as error:
             self._fail(messages, error)
             return
