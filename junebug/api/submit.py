@@ -41,7 +41,7 @@ class Submission:
         if message.routing_metadata:
             await outbound.put_routed(channel, (message,))
         else:
-            await outbound.put(channel, message.message_id, message.event_url, message.event_auth_token)
+            await outbound.put(channel, message.message_id, message.event_url, message.event_auth_token, message.trace)
         await self._publish(channel, message)
         return _submitted(channel, message)
 

@@ -18,6 +18,8 @@ class EventTarget:
     auth_token: str | None
     destination: str | None = None
     """Of a router, through which it was sent."""
+    trace: str | None = None
+    """That its request was part of (model/trace.py)."""
 
 
 class OutboundStore:
@@ -26,11 +28,12 @@ class OutboundStore:
         self._ttl = ttl
 
     async def put(
-        self, channel: str, message_id: str, event_url: str | None = None, event_auth_token: str | None = None
-    ) -> None:
+        self, channel: str, message_id: str, event_url: str | None = None, event_auth_token: str | None = None,
+        trace: str | None = None,
+    ) -> None:  # fmt: skip
         """To be called before the message is published: an event may come at once."""
         key = names.outbound_message(channel, message_id)
-        fields = outbound_fields(message_id, event_url, event_auth_token)
+        fields = outbound_fields(message_id, event_url, event_auth_token, trace=trace)
         await self._redis.make(channel, self._ttl, (key,), ("HSET", key, *fields), ("EXPIRE", key, self._ttl))
 
     async def put_routed(self, channel: str, messages: Sequence[UserMessage]) -> None:
@@ -57,7 +60,8 @@ class OutboundStore:
         """The same for several, in one command with one reply."""
         keys = [names.outbound_message(channel, message.message_id) for message in messages]
         given = [part for each in messages for part in (each.message_id, each.event_url or "", each.event_auth_token or "")]
-        await self._redis.make(channel, self._ttl, keys, ("EVAL", _PUT_MANY, len(keys), *keys, self._ttl, *given))
+        traces = [("HSET", key, "trace", each.trace) for key, each in zip(keys, messages, strict=True) if each.trace]
+        await self._redis.make(channel, self._ttl, keys, ("EVAL", _PUT_MANY, len(keys), *keys, self._ttl, *given), *traces)
 
     async def add_events(self, channel: str, events: Sequence[tuple[bytes, Event]]) -> list[EventTarget]:
         """Keep events, as they stand on the wire (a repeat of one changes nothing); where each goes.
@@ -74,7 +78,7 @@ class OutboundStore:
             commands += (
                 ("HSET", key, name, wire),
                 ("EXPIRE", key, self._ttl, "NX"),
-                ("HMGET", key, "event_url", "event_auth_token", "destination"),
+                ("HMGET", key, "event_url", "event_auth_token", "destination", "trace"),
             )
         found = await self._redis.run(*commands) if commands else []
         if new := [key for (key, _, _), is_new in zip(named, found[1::3], strict=True) if is_new]:
@@ -95,8 +99,9 @@ class OutboundStore:
 
 
 def outbound_fields(
-    message_id: str, event_url: str | None, event_auth_token: str | None, destination: str | None = None
-) -> list[str]:
+    message_id: str, event_url: str | None, event_auth_token: str | None, destination: str | None = None,
+    trace: str | None = None,
+) -> list[str]:  # fmt: skip
     """What is kept of an MT before it is sent: names and values."""
     fields = ["message_id", message_id]
     if event_url:
@@ -105,13 +110,15 @@ def outbound_fields(
         fields += ("event_auth_token", event_auth_token)
     if destination:
         fields += ("destination", destination)
+    if trace:
+        fields += ("trace", trace)
     return fields
 
 
 def fields_of(message: UserMessage) -> list[str]:
     """The same."""
     destination = message.routing_metadata.get("destination")
-    return outbound_fields(message.message_id, message.event_url, message.event_auth_token, destination)
+    return outbound_fields(message.message_id, message.event_url, message.event_auth_token, destination, message.trace)
 
 
 def note_of(channel: str, message: UserMessage) -> list[str]:

@@ -35,6 +35,7 @@ from junebug.errors import ApiUsageError, JunebugError, PayloadTooLarge, Unavail
 from junebug.model.access import SEND
 from junebug.model.messages import UserMessage, format_timestamp, new_id
 from junebug.model.spec import ChannelSpec
+from junebug.model.trace import trace_of
 from junebug.runtime.loop import end_task
 from junebug.stores import Stores
 
@@ -83,7 +84,7 @@ class Bulk:
             if key is not None:
                 digest = await _digest(body, found, self.composer.settings.max_body_size)
                 reservation = await self.idempotency.reserve_many(channel, key, digest)
-            sending = _Sending(self, spec, body, found, reservation)
+            sending = _Sending(self, spec, body, found, reservation, trace_of(request.headers))
             replayed = sending.is_over
             await sending.run()
         return sending.answer({REPLAYED_HEADER: "true"} if replayed else {})
@@ -93,12 +94,14 @@ class _Sending:
     """One request under way."""
 
     def __init__(
-        self, bulk: Bulk, spec: ChannelSpec, body: bytes, found: Sequence[Span], reservation: BulkReservation | None
-    ) -> None:
+        self, bulk: Bulk, spec: ChannelSpec, body: bytes, found: Sequence[Span], reservation: BulkReservation | None,
+        trace: str | None,
+    ) -> None:  # fmt: skip
         self._bulk = bulk
         self._spec = spec
         self._body = body
         self._spans = found
+        self._trace = trace
         self._reservation = reservation
         self._items: list[Item | None] = [None] * len(found)
         if reservation:
@@ -209,7 +212,8 @@ class _Sending:
     ) -> UserMessage:
         when, timestamp = now
         message_id = self._reservation.message_id(index) if self._reservation else new_id()
-        return self._bulk.composer.compose(body, self._spec, when, inbound, message_id=message_id, timestamp=timestamp)
+        compose, trace = self._bulk.composer.compose, self._trace
+        return compose(body, self._spec, when, inbound, message_id=message_id, timestamp=timestamp, trace=trace)
 
     def _now(self) -> tuple[datetime, str]:
         """With a key, that is when it first came: a repeat says nothing else of a message."""

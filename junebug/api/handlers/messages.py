@@ -22,6 +22,7 @@ from junebug.model import presenter
 from junebug.model.access import READ, SEND
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
+from junebug.model.trace import trace_of
 from junebug.stores import Stores
 
 
@@ -39,10 +40,10 @@ class Messages:
         body = self.composer.check(read_json(request))
         channel = channel_id(request)
         spec = self.specs.peek(channel) or await self.specs.fetch(channel)
-        key = key_of(request)
+        key, trace = key_of(request), trace_of(request.headers)
         if key is not None:
-            return await self.submission.submit_once(key, body, lambda: self._message(body, spec), channel)
-        return await self.submission.submit(lambda: self._message(body, spec))
+            return await self.submission.submit_once(key, body, lambda: self._message(body, spec, trace), channel)
+        return await self.submission.submit(lambda: self._message(body, spec, trace))
 
     @access(READ, SEND)
     async def status(self, request: web.Request) -> web.Response:
@@ -52,9 +53,9 @@ class Messages:
         events = await self.stores.outbound.events(channel, message_id)
         return reply(200, "message status", presenter.message_status_json(message_id, channel, events))
 
-    async def _message(self, body: Mapping[str, Any], spec: ChannelSpec) -> UserMessage:
+    async def _message(self, body: Mapping[str, Any], spec: ChannelSpec, trace: str | None) -> UserMessage:
         """What is to be sent. Raises what `compose` raises, StoreUnavailable."""
         views.check_destination(spec)
         reply_to = body.get("reply_to")
         inbound = await self.stores.inbound.get(spec.id, reply_to) if reply_to is not None else None
-        return self.composer.compose(body, spec, datetime.now(UTC), inbound)
+        return self.composer.compose(body, spec, datetime.now(UTC), inbound, trace=trace)

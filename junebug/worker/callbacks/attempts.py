@@ -131,7 +131,7 @@ class Attempts:
             return Outcome(False, URI_TOO_LONG, str(error), is_hopeless=True)
         recipient = self._context.recipient(callback.destination)
         secret = (recipient and recipient.callback_secret) or self._context.settings.callback_secret
-        return await self._webhook.post(url, body, target.auth_token, id=callback.id, secret=secret)
+        return await self._webhook.post(url, body, target.auth_token, id=callback.id, secret=secret, trace=callback.trace)
 
     async def conclude(self, pending: PendingCallback, outcome: Outcome) -> None:
         """After an attempt that says nothing of its destination's other callbacks: finished, to be tried later, or dead."""

@@ -148,8 +148,9 @@ class Forwarder:
             for destination, kind in to:
                 since = seconds_of(message.timestamp)
                 callback = Callback(
-                    to=kind, kind="inbound", id=message.message_id, wire=delivery.body, since=since, destination=destination
-                )
+                    to=kind, kind="inbound", id=message.message_id, wire=delivery.body, since=since, destination=destination,
+                    trace=message.trace,
+                )  # fmt: skip
                 found.append(PendingCallback(callback, message, delivery, finish, home))
         return found
 
