@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import click
 
-from junebug import embedded, names
+from junebug import __version__, embedded, names
 from junebug.amqp import broker
 from junebug.api import app as api_app
 from junebug.api.access import is_loopback
@@ -52,7 +52,20 @@ CHECK_TIMEOUT = 10.0
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
-def command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Callable[..., int]], click.Command]:
+Read = Callable[[Mapping[str, Any], Mapping[str, str], str | None], Any]
+"""What was given on the command line and in the environment, and the config file -> what a command gets first."""
+
+
+def read_settings(given: Mapping[str, Any], environ: Mapping[str, str], config: str | None) -> Settings:
+    """Raises ConfigError."""
+    settings = load(given, environ, config)
+    _check_classes(settings)
+    return settings
+
+
+def command(
+    name: str, help: str, *arguments: click.Parameter, read: Read = read_settings
+) -> Callable[[Callable[..., int]], click.Command]:
     """A command with a flag for each setting; its function gets the Settings and the arguments, returns an exit code."""
 
     def decorate(run: Callable[..., int]) -> click.Command:
@@ -61,8 +74,7 @@ def command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Call
             texts = {option.name: given[_parameter(option)] for option in _FLAGS}
             _hide_secrets(texts)
             try:
-                settings = load(texts, os.environ, config)
-                _check_classes(settings)
+                settings = read(texts, os.environ, config)
                 _announce_environment(name)
                 sys.exit(run(settings, **own))
             except (ConfigError, StartupError) as error:
@@ -73,7 +85,7 @@ def command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Call
 
         return click.Command(
             name,
-            params=[*arguments, _CONFIG, *map(_flag, _FLAGS)],
+            params=[*arguments, VERSION, _CONFIG, *map(_flag, _FLAGS)],
             callback=callback,
             help=help,
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -85,6 +97,17 @@ def command(name: str, help: str, *arguments: click.Parameter) -> Callable[[Call
 _FLAGS = [option for option in OPTIONS if option.flag]
 _CONFIG = click.Option(
     ["--config", "-c"], metavar="FILE", envvar="JUNEBUG_CONFIG", help="Path to a YAML config file. Flags override it."
+)
+
+
+def _show_version(context: click.Context, _: click.Parameter, is_asked: bool) -> None:
+    if is_asked:
+        print(f"Junebug {__version__}")
+        context.exit()
+
+
+VERSION = click.Option(
+    ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version and exit."
 )
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import threading
+import tracemalloc
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -241,6 +242,25 @@ def test_a_disk_that_hangs_keeps_nobody_waiting_and_what_is_too_much_is_counted(
     assert found == sorted(found, reverse=True)
     assert len(found) >= 10
     assert len(newest(here, 1000)) + handler.lost_lines == 101
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_a_line_that_waits_keeps_no_more_than_its_text(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It kept 4 KiB, and a channel whose disk hung 80 MB."""
+    handler, moves, write = install(here), threading.Event(), os.write
+    monkeypatch.setattr("os.write", lambda descriptor, data: moves.wait(30) and write(descriptor, data))
+    log = structlog.stdlib.get_logger()
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            log.info("entry", number=number)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        moves.set()
+    flush()
+    assert (handler.lost_lines, len(newest(here, 2000)) > 0) == (0, True)
+    assert kept < 1000 * 512
 
 
 @pytest.mark.usefixtures("logging_as_before")

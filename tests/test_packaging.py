@@ -235,6 +235,7 @@ CLIENT_LIBRARIES = {
     "hiredis": {"stores"},
     "supervisor": {"supervisor"},
     "click": {"cli", "client"},
+    "rich": {"client"},
     "re2": {"model", "transports", "routers"},
     "slixmpp": {"transports"},
     "irctokens": {"transports"},

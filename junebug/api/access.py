@@ -107,6 +107,11 @@ def is_loopback(sockets: Sequence[socket]) -> bool:
     return all((getattr(each, "ipv4_mapped", None) or each).is_loopback for each in addresses)
 
 
+def asks_for_token(settings: Settings, *, on_loopback: bool) -> bool:
+    """Whether whoever has no token is let in nowhere, but at what is open to everybody."""
+    return not settings.no_auth and (not on_loopback or settings.require_auth)
+
+
 class Guard:
     """Of one API process."""
 
@@ -116,7 +121,8 @@ class Guard:
         self._on_loopback = on_loopback
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
         self._no_auth = settings.no_auth
-        self._without_token = ANYBODY if settings.no_auth else LOCAL if on_loopback and not settings.require_auth else None
+        asks = asks_for_token(settings, on_loopback=on_loopback)
+        self._without_token = None if asks else ANYBODY if settings.no_auth else LOCAL
 
     async def admit(self, request: web.Request, handler: Callable[..., Any]) -> None:
         """The request has its CALLER, unless it is a stranger's at what is open. Raises NotAuthenticated, NotAllowed,

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from junebug.amqp.broker import Broker
 from junebug.amqp.rpc import RpcClient
-from junebug.api.access import Guard, access, is_loopback
+from junebug.api.access import Guard, access, asks_for_token, is_loopback
 from junebug.api.audit import AuditLog
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.channel_states import ChannelStates
@@ -31,6 +31,7 @@ from junebug.api.handlers.health import Health, alive
 from junebug.api.handlers.logs import Logs
 from junebug.api.handlers.messages import Messages
 from junebug.api.handlers.metrics import MetricsPage, api_reporter
+from junebug.api.handlers.openapi import Description
 from junebug.api.handlers.queue import QueueControl
 from junebug.api.handlers.routed_messages import RoutedMessages
 from junebug.api.handlers.routers import Routers
@@ -97,6 +98,7 @@ def make_app(
     tokens = Tokens(stores)
     metrics = MetricsPage(stores.metrics, broker, reporter)
     guard = Guard(settings, stores.tokens, on_loopback=on_loopback)
+    description = Description(registry, types, asks_for_token(settings, on_loopback=on_loopback))
     around = middleware(settings, guard, AuditLog(settings), RequestMeter(counted))
 
     app = web.Application(middlewares=[around], client_max_size=settings.max_body_size)
@@ -109,7 +111,7 @@ def make_app(
         _route(app, f"{one}/messages/", POST=messages.send, GET=queue.list_messages, DELETE=queue.cancel_all)
         _route(app, f"{one}/messages/bulk", POST=bulk.send)
         _route(app, f"{one}/messages.json", POST=messages.send)
-        _route(app, f"{one}/messages/{{message_id}}", GET=messages.status, DELETE=queue.cancel_one)
+        _route(app, f"{one}/messages/{_but('message_id', 'bulk')}", GET=messages.status, DELETE=queue.cancel_one)
         _route(app, f"{prefix}/channels/", GET=channels.list, POST=channels.create)
         _route(app, one, GET=channels.get, POST=channels.update, DELETE=channels.delete)
         _route(app, f"{one}/restart", POST=channels.restart)
@@ -140,7 +142,8 @@ def make_app(
 
         _route(app, f"{prefix}/tokens/", GET=tokens.list, POST=tokens.create)
         _route(app, f"{prefix}/tokens/{{token_id}}", DELETE=tokens.revoke)
-
+        _route(app, f"{prefix}/openapi.json", GET=description.get)
+        _route(app, f"{prefix}/docs", GET=description.page)
         _route(app, f"{prefix}/metrics", GET=metrics.get)
 
         for slash in ("", "/"):  # probes do not follow redirects
@@ -152,7 +155,12 @@ def make_app(
 def _route_dead_letters(app: web.Application, one: str, dead_letters: DeadLetters) -> None:
     _route(app, f"{one}/dead-letters/", GET=dead_letters.list_letters, DELETE=dead_letters.delete_all)
     _route(app, f"{one}/dead-letters/replay", POST=dead_letters.replay)
-    _route(app, f"{one}/dead-letters/{{letter_id}}", DELETE=dead_letters.delete_one)
+    _route(app, f"{one}/dead-letters/{_but('letter_id', 'replay')}", DELETE=dead_letters.delete_one)
+
+
+def _but(name: str, word: str) -> str:
+    """A part of a path that is anything but this word, which is a path of its own, with methods of its own."""
+    return f"{{{name}:(?!{word}(?:/|$))[^/]+}}"
 
 
 def _route(app: web.Application, path: str, **handlers: Handler) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import click
+from junebug.cli import VERSION
+from junebug.client.command import Commands
 
-from junebug.client.tokens import tokens
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-def main() -> None:
-    """What an operator does with a Junebug."""
-
-
-main.add_command(tokens)
+main = Commands(
+    {
+        "tokens": ("junebug.client.tokens:tokens", "API tokens: who may use the API, and for what."),
+        "doctor": ("junebug.client.doctor.command:doctor", "What may be wrong with this Junebug, and what to do."),
+        "backup": ("junebug.client.backup:backup", "Everything that Junebug keeps in Redis, into a file."),
+        "restore": ("junebug.client.backup:restore", "What `junebug backup` wrote, into a Redis."),
+        "completion": ("junebug.client.completion:completion", "What makes a shell complete commands, options and ids."),
+    },
+    name="junebug",
+    params=[VERSION],
+    help="What an operator does with a Junebug.",
+)

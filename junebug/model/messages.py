@@ -222,6 +222,7 @@ _API_EVENT_TYPES = {
     "ack": "submitted", "nack": "rejected",
     "delivered": "delivery_succeeded", "failed": "delivery_failed", "pending": "delivery_pending",
 }  # fmt: skip
+API_EVENT_TYPES = tuple(_API_EVENT_TYPES.values())
 EVENT_TYPES = ("ack", "nack", "delivery_report")
 DELIVERY_STATUSES = ("delivered", "failed", "pending")
 

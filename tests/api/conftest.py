@@ -157,7 +157,10 @@ class Api:
 
 
 @asynccontextmanager
-async def running_api(settings: Settings, wait: float = TIMEOUT, *, on_loopback: bool = True) -> AsyncIterator[Api]:
+async def running_api(
+    settings: Settings, wait: float = TIMEOUT, *, on_loopback: bool = True, registry: Registry = REGISTRY,
+    types: RouterTypes = ROUTER_TYPES,
+) -> AsyncIterator[Api]:  # fmt: skip
     """An API of these settings, ready when RabbitMQ is (or `wait` seconds are over). `on_loopback` false: as if others reached
     it.
     """
@@ -171,7 +174,7 @@ async def running_api(settings: Settings, wait: float = TIMEOUT, *, on_loopback:
         pass
     sockets = bind(settings)
     url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
-    app = make_app(settings, stores, broker, REGISTRY, ROUTER_TYPES, on_loopback=on_loopback)
+    app = make_app(settings, stores, broker, registry, types, on_loopback=on_loopback)
     try:
         async with (
             serving(app, sockets, 2.0, settings.max_connections),

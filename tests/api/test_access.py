@@ -60,6 +60,8 @@ NEEDED: dict[str, dict[str, str | tuple[str, ...]]] = {
     "/tokens/": {"GET": ADMIN, "POST": ADMIN},
     "/tokens/{token_id}": {"DELETE": ADMIN},
     "/metrics": {"GET": READ},
+    "/openapi.json": {"GET": ANY},
+    "/docs": {"GET": ANY},
     "/health": {"GET": OPEN},
     "/health/live": {"GET": OPEN},
 }  # fmt: skip

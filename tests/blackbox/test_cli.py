@@ -18,6 +18,7 @@ import pytest
 import redis
 import yaml
 
+from junebug import __version__
 from tests.blackbox.conftest import Channels, StartJunebug, server_flags
 from tests.harness import (
     ROOT,
@@ -34,6 +35,8 @@ from tests.harness import (
 from tests.polling import eventually
 from tests.processes import is_alive
 from tests.servers import RabbitmqServer, RedisServer
+from tests.tables import rows
+from tests.test_packaging import entry_points
 
 SPEC_FLAGS = {
     "--config": "-c", "--interface": "-i", "--port": "-p", "--log-file": "-l", "--redis-host": "-redish",
@@ -115,6 +118,13 @@ async def test_flags_beat_the_environment_beats_the_file(
         assert junebug.wait_listening() == f"http://127.0.0.1:{expected}"
         assert (await Api(f"http://127.0.0.1:{expected}").get("/health")).status == 200
         assert junebug.stop() == 0
+
+
+@rows("command", [*entry_points("console_scripts"), "junebug backup"])
+def test_every_command_tells_its_version(short_dir: Path, command: str) -> None:
+    name, *words = command.split()
+    done = run_command(name, *words, "--version", cwd=short_dir)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"Junebug {__version__}\n", "")
 
 
 async def test_port_0_takes_a_free_one_and_localhost_both_families(start_junebug: StartJunebug) -> None:

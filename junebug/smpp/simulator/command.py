@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import orjson
 from aiohttp import web
 
+from junebug import __version__
 from junebug.errors import JunebugError
 from junebug.logs.setup import escape_controls
 from junebug.runtime.loop import run_async
@@ -50,6 +51,7 @@ def argument_parser() -> argparse.ArgumentParser:
         '{"from", "to", "content"}, GET /messages, GET / (counts), POST /drop (cut all connections), POST /unbind.',
     )
     add = parser.add_argument
+    add("--version", action="version", version=f"Junebug {__version__}", help="show the version and exit")
     add("--host", default=default.host, help="interface to listen on (%(default)s)")
     add("--port", type=port, default=default.port, metavar="PORT", help="port of SMPP (%(default)s; 0: a free one)")
     add("--system-id", default="", metavar="ID", help="whom to let in; without it anybody, with any password")

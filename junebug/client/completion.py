@@ -1,0 +1,62 @@
+"""`junebug completion`, and what completes ids at the prompt."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from junebug.client.api import Api
+from junebug.client.command import DEFAULT_URL, SETTINGS
+from junebug.client.exits import Failure
+
+TIMEOUT = 1.0
+"""Seconds: somebody waits at the prompt, and no completion is better than a late one."""
+MOST_LABELS = 20
+"""Ids of which the labels are asked for, too."""
+SHELLS = ("bash", "zsh", "fish")
+
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+@click.command("completion", context_settings=dict(SETTINGS))
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print what makes SHELL complete commands, options and ids.
+
+    bash: eval "$(junebug completion bash)" in ~/.bashrc; zsh: the same with zsh in ~/.zshrc; fish: junebug completion fish >
+    ~/.config/fish/completions/junebug.fish
+    """
+    from junebug.client.main import main
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    print(kind(main, {}, "junebug", "_JUNEBUG_COMPLETE").source())
+
+
+def channel_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return _ids(ctx, incomplete, "channels")
+
+
+def router_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return _ids(ctx, incomplete, "routers")
+
+
+def destination_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    router = ctx.params.get("router") or ctx.params.get("router_id")
+    return _ids(ctx, incomplete, "routers", router, "destinations") if router else []
+
+
+def _ids(ctx: click.Context, incomplete: str, *path: str) -> list[CompletionItem]:
+    """None where the API does not tell: nothing is printed into a prompt."""
+    url = ctx.params.get("url") or os.environ.get("JUNEBUG_URL") or DEFAULT_URL
+    token = ctx.params.get("token") or os.environ.get("JUNEBUG_TOKEN")
+    try:
+        with Api(url, token, TIMEOUT, retries=0) as api:
+            found = [id for id in api.get(*path, "") if id.startswith(incomplete)]
+            labels = {id: api.get(*path, id).get("label") for id in found} if len(found) <= MOST_LABELS else {}
+    except Failure:
+        return []
+    return [CompletionItem(id, help=labels.get(id)) for id in found]
