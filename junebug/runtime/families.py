@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from junebug import names
-from junebug.runtime.metrics import Counts, Observer
+from junebug.runtime.metrics import Counts, Observer, observer
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -48,7 +48,7 @@ class Family:
     def observer(self, counts: Counts, *values: str) -> Observer:
         """Of a histogram."""
         *fields, total = self.fields(*values)
-        return Observer(counts, self.bounds, fields, total)
+        return observer(counts, self.bounds, fields, total)
 
     def fields(self, *values: str) -> list[str]:
         """Of a histogram: of each bound, of what is beyond, and of the sum."""

@@ -108,14 +108,15 @@ def _emptied(counts: Counts, taken: dict[str, Mapping[str, int]], owner: str) ->
     return counts
 
 
-class Observer:
-    """Seconds, counted by how many they were. `fields`: of each bound, of what is beyond, and of the sum."""
+Observer = Callable[[float], None]
+"""Is told of seconds."""
 
-    __slots__ = ("_bounds", "_counts", "_fields", "_sum")
 
-    def __init__(self, counts: Counts, bounds: Sequence[float], fields: Sequence[str], sum_field: str) -> None:
-        self._counts, self._bounds, self._fields, self._sum = counts, bounds, fields, sum_field
+def observer(counts: Counts, bounds: Sequence[float], fields: Sequence[str], sum_field: str) -> Observer:
+    """Counts them by how many they were. `fields`: of each bound, and of what is beyond."""
 
-    def __call__(self, seconds: float) -> None:
-        self._counts[self._fields[bisect_left(self._bounds, seconds)]] += 1
-        self._counts[self._sum] += int(seconds * PRECISION)
+    def observe(seconds: float) -> None:
+        counts[fields[bisect_left(bounds, seconds)]] += 1
+        counts[sum_field] += int(seconds * PRECISION)
+
+    return observe
