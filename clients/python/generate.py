@@ -106,18 +106,25 @@ def model(name: str, schema: dict[str, Any]) -> str:
 
 
 def field(line: str, schema: Any) -> str:
+    if len(line) > WIDTH and line.endswith("]") and "Literal[" in line:
+        head, _, values = line.removesuffix("]").partition("Literal[")
+        wrapped = "".join(f"        {each}\n" for each in textwrap.wrap(f"{values},", WIDTH - 8))
+        line = f"{head}Literal[\n{wrapped}    ]"
     told = schema.get("description", "").replace("\n", " ") if isinstance(schema, dict) else ""
     if not told:
         return f"{line}\n"
-    return f"{line}  # {told}\n" if len(line) + len(told) + 4 <= WIDTH else f"    # {told}\n{line}\n"
+    fits = len(line) + len(told) + 4 <= WIDTH and "\n" not in line
+    return f"{line}  # {told}\n" if fits else f"    # {told}\n{line}\n"
 
 
 def problems(document: Document) -> str:
-    """A class for each error; those of HTTP itself are found by their status."""
+    """A class for each error, by the first of its name; those of HTTP itself are found by their status."""
     found: dict[str, tuple[str, int, str]] = {}
+    codes = set()
     for name, example in document["components"]["examples"].items():
         error = example["value"]["result"]["errors"][0]
-        if "code" not in error and "status" in example["value"]:
+        if "code" not in error and "status" in example["value"] and error["type"] not in codes:
+            codes.add(error["type"])
             found[name] = (error["type"], example["value"]["status"], example["value"]["description"])
     classes = [
         f'\n\nclass {name}(ApiError):\n    """{status}: {description}."""\n'
@@ -185,9 +192,9 @@ def method(path: str, verb: str, operation: dict[str, Any], *, is_async: bool) -
     has_key = any(each["name"] == "Idempotency-Key" for each in parameters)
     signature = ["self", *(f"{name}: str" for name in in_path)]
     arguments = [json.dumps(verb), path_text(path, in_path)]
-    named = [f"{each['name']}: {type_of({**each['schema'], 'default': None})} | None = None" for each in query]
+    named = [f"{argument(each['name'])}: {type_of({**each['schema'], 'default': None})} | None = None" for each in query]
     if query:
-        arguments.append("query={" + ", ".join(f'"{each["name"]}": {each["name"]}' for each in query) + "}")
+        arguments.append("query={" + ", ".join(f'"{each["name"]}": {argument(each["name"])}' for each in query) + "}")
     if "fixed" in operation:
         arguments.append(f"query={operation['fixed']!r}".replace("'", '"'))
     if body := operation.get("requestBody"):
@@ -216,6 +223,11 @@ def method(path: str, verb: str, operation: dict[str, Any], *, is_async: bool) -
         head = f"{head.partition('(')[0]}(\n        {wrapped}\n    ) -> {result}:  # fmt: skip"
     told = ". ".join(filter(None, (operation["summary"], operation.get("description", ""))))
     return f"\n{head}\n{doc(told, 8)}        {done}\n"
+
+
+def argument(name: str) -> str:
+    """What a parameter is called in Python, some of whose words are the language's."""
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def result_type(operation: dict[str, Any]) -> str:

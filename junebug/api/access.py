@@ -30,6 +30,7 @@ from junebug.errors import (
     TooManyAttempts,
 )
 from junebug.model import access as rights
+from junebug.model.acceptance import Origin
 from junebug.model.access import ADMIN, READ, Token
 from junebug.stores.tokens import TokenStore
 
@@ -99,6 +100,11 @@ CALLER = web.RequestKey("caller", Caller)
 """Who asks; not there: a stranger at what is open to everybody."""
 LOCAL, ANYBODY = Caller("local"), Caller("anybody")
 """Of this machine, and of wherever the API may be reached from without a token."""
+
+
+def origin_of(request: web.Request) -> Origin:
+    """Who sends a message by it."""
+    return Origin(request[CALLER].name, request.remote or "")
 
 
 def is_loopback(sockets: Sequence[socket]) -> bool:

@@ -35,9 +35,13 @@ from junebug.api.handlers.openapi import Description
 from junebug.api.handlers.queue import QueueControl
 from junebug.api.handlers.routed_messages import RoutedMessages
 from junebug.api.handlers.routers import Routers
+from junebug.api.handlers.timeline import Timeline
 from junebug.api.handlers.tokens import Tokens
 from junebug.api.http import PATIENCE, error_reply, http_error_reply, raw
 from junebug.api.idempotency import Idempotency
+from junebug.api.life.letters import LetterReader
+from junebug.api.life.reader import LifeReader
+from junebug.api.life.search import MessageSearch
 from junebug.api.middleware import Handler, Protocol, middleware, pathwise
 from junebug.api.request_meter import RequestMeter
 from junebug.api.shelves import Shelves
@@ -45,6 +49,7 @@ from junebug.api.spec_cache import SpecCache
 from junebug.api.submit import Submission
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, Overloaded, StoreUnavailable
+from junebug.logs.message_index import MessageIndex
 from junebug.logs.setup import setup_process_logging
 from junebug.model import urls
 from junebug.registry import Registry
@@ -99,6 +104,9 @@ def make_app(
     metrics = MetricsPage(stores.metrics, broker, reporter)
     guard = Guard(settings, stores.tokens, on_loopback=on_loopback)
     description = Description(registry, types, asks_for_token(settings, on_loopback=on_loopback))
+    lives = LifeReader(settings, stores, registry, types, queues, LetterReader(broker, queues))
+    search = MessageSearch(settings, stores, MessageIndex(settings.logging_path), queue)
+    timeline = Timeline(stores, types, specs, lives, search)
     around = middleware(settings, guard, AuditLog(settings), RequestMeter(counted))
 
     app = web.Application(middlewares=[around], client_max_size=settings.max_body_size)
@@ -112,6 +120,7 @@ def make_app(
         _route(app, f"{one}/messages/bulk", POST=bulk.send)
         _route(app, f"{one}/messages.json", POST=messages.send)
         _route(app, f"{one}/messages/{_but('message_id', 'bulk')}", GET=messages.status, DELETE=queue.cancel_one)
+        _route(app, f"{one}/messages/{{message_id}}/timeline", GET=timeline.of_channel)
         _route(app, f"{prefix}/channels/", GET=channels.list, POST=channels.create)
         _route(app, one, GET=channels.get, POST=channels.update, DELETE=channels.delete)
         _route(app, f"{one}/restart", POST=channels.restart)
@@ -125,9 +134,12 @@ def make_app(
         _route(app, f"{one}/messages/", POST=routed.send)
         _route(app, f"{one}/messages.json", POST=routed.send)
         _route(app, f"{one}/messages/{{message_id}}", GET=routed.status)
+        _route(app, f"{one}/messages/{{message_id}}/timeline", GET=timeline.of_destination)
         _route(app, f"{router}/messages/", POST=routed.send_by_router)
         _route(app, f"{router}/messages.json", POST=routed.send_by_router)
         _route(app, f"{router}/messages/{{message_id}}", GET=routed.status_by_router)
+        _route(app, f"{router}/messages/{{message_id}}/timeline", GET=timeline.of_router)
+        _route(app, f"{prefix}/messages", GET=timeline.find)
         _route(app, f"{prefix}/routers/", GET=routers.list, POST=routers.create)
         _route(app, router, GET=routers.get, PUT=routers.replace, PATCH=routers.update, DELETE=routers.delete)
         _route(app, f"{router}/restart", POST=routers.restart)
@@ -221,7 +233,7 @@ def run(settings: Settings, sockets: Sequence[socket.socket], process: str = "ap
 
     `process` names it in logs; the first one (`api`, or `api:1` of several) says where it listens.
     """
-    logs = setup_process_logging(process, settings.logfile, settings.server_passwords)
+    logs = setup_process_logging(process, settings.logfile, settings.server_passwords, settings.sentry_dsn)
     try:
         return run_async(_run(settings, sockets, process, lambda: logs.lost_lines))
     except Exception:

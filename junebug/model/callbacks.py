@@ -24,7 +24,7 @@ Reason = Literal["too_old", "refused", "unreadable", "failed"]
 
 _DESTINATIONS, _KINDS = get_args(Destination), get_args(Kind)
 _CALLBACK_FIELDS = ("to", "kind", "id", "url", "auth_token", "since", "due", "attempts", "refusals", "error")
-_MORE_FIELDS = ("destination", "trace")
+_MORE_FIELDS = ("destination", "trace", "replayed")
 """Those that are there only if they say something."""
 MOST = 1e11
 """No time (in seconds) and no count of ours reaches it."""
@@ -56,6 +56,8 @@ class Callback:
     """Attempts that were answered as the request's own fault."""
     error: str = ""
     """How the last attempt failed, without secrets."""
+    replayed: str = ""
+    """Of one that was a dead letter: when, and by whom it was replayed last; for people."""
 
     def to_wire(self) -> bytes:
         return orjson.dumps(self._fields())
@@ -83,6 +85,7 @@ class Callback:
         trace = fields.get("trace")
         if not isinstance(destination, str) or not isinstance(trace, str | None):
             raise MalformedMessage("no callback: `destination` or `trace` is wrong")
+        replayed = str(fields.get("replayed", ""))
         since, due = float(fields["since"]), float(fields.get("due", 0.0))
         attempts, refusals = int(fields["attempts"]), int(fields.get("refusals", 0))
         if not (0 <= since < MOST and 0 <= due < MOST and 0 <= attempts < MOST and 0 <= refusals < MOST):
@@ -90,7 +93,7 @@ class Callback:
         return cls(
             to=to, kind=kind, id=str(fields["id"]), wire=orjson.dumps(message), url=url, auth_token=auth_token,
             destination=destination, trace=trace, since=since, due=due,
-            attempts=attempts, refusals=refusals, error=str(fields["error"]),
+            attempts=attempts, refusals=refusals, error=str(fields["error"]), replayed=replayed,
         )  # fmt: skip
 
 

@@ -310,6 +310,15 @@ def event_of(message: UserMessage, channel: str, event_type: str, **fields: Any)
     )  # fmt: skip
 
 
+_ID = re.compile(rb'"(?:user_)?message_id" ?: ?"([^"\\\x00-\x1f]{1,200})"')
+
+
+def id_in(body: bytes) -> str | None:
+    """The id of the message that this is, or that it is about, by its text alone: what cannot be read, or kills who reads it."""
+    found = _ID.search(body)
+    return found[1].decode("utf-8", "replace") if found else None
+
+
 def rejected(message: UserMessage, channel: str, reason: str) -> Event:
     """The event of an MT that will not be sent."""
     return event_of(message, channel, "nack", nack_reason=reason)

@@ -11,12 +11,11 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
-import pytest
 from openapi_spec_validator import validate
 
 from junebug import errors
@@ -27,27 +26,17 @@ from junebug.api.openapi.operations import OPERATIONS
 from junebug.api.openapi.page import page
 from junebug.api.openapi.webhooks import KINDS
 from junebug.config.declaration import Settings
-from junebug.registry import Registry
-from junebug.router_types import RouterTypes
-from tests.api.conftest import Api, running_api
+from tests.api.conftest import OWN_TYPES, Api, running_api
 from tests.tables import rows
-from tests.test_packaging import ROOT, declared_channel_types, declared_router_types
+from tests.test_packaging import ROOT
 
 THOROUGH = os.environ.get("JUNEBUG_TEST_THOROUGH")
-OWN = {"registry": Registry(declared_channel_types()), "types": RouterTypes(declared_router_types())}
-DOCUMENT: dict[str, Any] = json.loads(json.dumps(describe(OWN["registry"], OWN["types"])))
+DOCUMENT: dict[str, Any] = json.loads(json.dumps(describe(**OWN_TYPES)))
 NEVER_ANSWERED = {
     "PluginError", "InvalidConfig", "Unroutable", "MalformedMessage", "Rejected", "Expired", "NotSent", "UnknownOutcome",
     "ConfigError", "StartupError", "TransportStartError",
 }  # fmt: skip
 """Errors that no client of the API sees."""
-
-
-@pytest.fixture
-async def documented(settings: Settings) -> AsyncIterator[Api]:
-    """An API with the types that Junebug ships."""
-    async with running_api(settings, **OWN) as api:
-        yield api
 
 
 @functools.cache
@@ -133,14 +122,17 @@ def test_every_example_fits_its_schema() -> None:
 
 ORDER = [
     "create_channel", "list_channels", "get_channel", "update_channel", "pause_channel", "resume_channel",
-    "get_channel_logs", "send_message", "send_message_json", "send_messages", "get_message_status", "list_queued_messages",
+    "get_channel_logs", "send_message", "send_message_json", "send_messages", "get_message_status", "get_message_timeline",
+    "find_messages", "list_queued_messages",
     "cancel_message", "cancel_messages", "list_dead_letters", "replay_dead_letters", "delete_dead_letter",
     "delete_dead_letters", "restart_channel", "create_token", "list_tokens", "revoke_token", "create_router",
     "list_routers", "get_router", "replace_router", "update_router", "restart_router", "get_router_logs",
     "create_destination", "list_destinations", "get_destination", "replace_destination", "update_destination",
     "get_destination_logs", "send_message_by_destination", "send_message_by_destination_json",
-    "get_message_status_of_destination", "send_message_by_router", "send_message_by_router_json",
-    "get_message_status_of_router", "list_router_dead_letters", "replay_router_dead_letters", "delete_router_dead_letter",
+    "get_message_status_of_destination", "get_message_timeline_of_destination",
+    "send_message_by_router", "send_message_by_router_json",
+    "get_message_status_of_router", "get_message_timeline_of_router",
+    "list_router_dead_letters", "replay_router_dead_letters", "delete_router_dead_letter",
     "delete_router_dead_letters", "list_destination_dead_letters", "replay_destination_dead_letters",
     "delete_destination_dead_letter", "delete_destination_dead_letters", "delete_destination", "delete_router",
     "delete_channel", "get_health", "get_liveness", "get_metrics", "get_openapi", "get_docs",
@@ -148,9 +140,10 @@ ORDER = [
 """In which every example can be sent: what one makes, the next ones use."""
 REFUSED = {
     "delete_dead_letter": 404, "delete_router_dead_letter": 404, "delete_destination_dead_letter": 404,
+    "get_message_timeline_of_destination": 404, "get_message_timeline_of_router": 404,
     "send_message_by_router": 400, "send_message_by_router_json": 400,
 }  # fmt: skip
-"""There is no dead letter, and the example's router has destinations that send."""
+"""There is no dead letter, what was sent was not sent through the router, and the example's router has destinations that send."""
 LISTS = {"list_dead_letters", "list_router_dead_letters", "list_destination_dead_letters"}
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from tests.blackbox.conftest import Channels
 from tests.harness import ROOT, JunebugProcess, WebhookSink, free_port, run_command
 from tests.polling import eventually
+from tests.test_containers import health_check
 
 
 def doctor(junebug: JunebugProcess, *words: str) -> subprocess.CompletedProcess[str]:
@@ -67,3 +70,12 @@ def test_a_wrong_setting_is_a_finding(short_dir: Path) -> None:
     done = run_command("junebug", "doctor", "--config", "j.yaml", cwd=short_dir)
     assert done.returncode == 1
     assert "prot: unknown setting" in done.stdout
+
+
+def test_the_health_check_of_the_container(jb: JunebugProcess) -> None:
+    python, *words = health_check()
+    assert python == "python"
+    for port, is_healthy in ((jb.flags["port"], True), (free_port(), False)):
+        environment = {**os.environ, "JUNEBUG_PORT": str(port)}
+        done = subprocess.run([sys.executable, *words], env=environment, capture_output=True)
+        assert (done.returncode == 0) == is_healthy

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from junebug_client._exchange import Call, segment
 from junebug_client.models import (
     BulkResult, Cancelled, Channel, ChannelCreate, ChannelUpdate, DeadLetters, Deleted, Destination, DestinationCreate,
-    DestinationUpdate, Health, LogEntry, MessageSend, MessageStatus, Messages, NewToken, Queue, QueuedMessages, Replay, Replayed,
-    RoutedDryRun, Router, RouterCreate, RouterUpdate, SentMessage, Token, TokenCreate,
+    DestinationUpdate, FoundMessages, Health, LogEntry, MessageSend, MessageStatus, Messages, NewToken, Queue, QueuedMessages,
+    Replay, Replayed, RoutedDryRun, Router, RouterCreate, RouterUpdate, SentMessage, Timeline, Token, TokenCreate,
 )  # fmt: skip
 
 
@@ -100,6 +100,31 @@ class Methods:
         """Cancel a message that waits. Needs `admin`."""
         return cast("Cancelled", self._call(Call("DELETE", f"/channels/{segment(channel_id)}/messages/{segment(message_id)}")))
 
+    def get_message_timeline(self, channel_id: str, message_id: str) -> Timeline:
+        """The life of a message: where it is, and why. Needs `channels:read` or `messages:send`."""
+        return cast("Timeline", self._call(
+            Call(
+                "GET", f"/channels/{segment(channel_id)}/messages/{segment(message_id)}/timeline",
+            )
+        ))  # fmt: skip
+
+    def find_messages(
+        self, *, to: str | None = None, from_: str | None = None, since: str | None = None, until: str | None = None, status:
+        Literal["cancelled", "dead", "delivery_failed", "delivery_pending", "delivery_succeeded", "dropped", "expired",
+        "forwarded", "queued", "received", "rejected", "submitted", "waiting"] | None = None, direction: Literal["outbound",
+        "inbound"] | None = None, channel_id: str | None = None, limit: int | None = None, cursor: str | None = None,
+    ) -> FoundMessages:  # fmt: skip
+        """Search for messages, newest first. In the logs of channels, as long as these are kept; what waits to be sent comes
+        first. One request reads so much and no more: while `cursor` is not null there may be more, even if nothing was
+        found so far. Needs `channels:read` or `messages:send`.
+        """
+        return cast("FoundMessages", self._call(
+            Call(
+                "GET", "/messages", query={"to": to, "from": from_, "since": since, "until": until, "status": status, "direction":
+                direction, "channel_id": channel_id, "limit": limit, "cursor": cursor},
+            )
+        ))  # fmt: skip
+
     def list_dead_letters(self, channel_id: str, *, limit: int | None = None, offset: int | None = None) -> DeadLetters:
         """Dead letters, the oldest first. Needs `channels:read`."""
         return cast("DeadLetters", self._call(
@@ -177,6 +202,10 @@ class Methods:
     def get_message_status_of_router(self, router_id: str, message_id: str) -> MessageStatus:
         """What became of a message. Needs `channels:read` or `messages:send`."""
         return cast("MessageStatus", self._call(Call("GET", f"/routers/{segment(router_id)}/messages/{segment(message_id)}")))
+
+    def get_message_timeline_of_router(self, router_id: str, message_id: str) -> Timeline:
+        """The life of a message: where it is, and why. Needs `channels:read` or `messages:send`."""
+        return cast("Timeline", self._call(Call("GET", f"/routers/{segment(router_id)}/messages/{segment(message_id)}/timeline")))
 
     def list_router_dead_letters(self, router_id: str, *, limit: int | None = None, offset: int | None = None) -> DeadLetters:
         """Dead letters, the oldest first. Needs `channels:read`."""
@@ -270,6 +299,15 @@ class Methods:
         return cast("MessageStatus", self._call(
             Call(
                 "GET", f"/routers/{segment(router_id)}/destinations/{segment(destination_id)}/messages/{segment(message_id)}",
+            )
+        ))  # fmt: skip
+
+    def get_message_timeline_of_destination(self, router_id: str, destination_id: str, message_id: str) -> Timeline:
+        """The life of a message: where it is, and why. Needs `channels:read` or `messages:send`."""
+        return cast("Timeline", self._call(
+            Call(
+                "GET",
+                f"/routers/{segment(router_id)}/destinations/{segment(destination_id)}/messages/{segment(message_id)}/timeline",
             )
         ))  # fmt: skip
 

@@ -222,6 +222,26 @@ class Event(TypedDict):
     event_details: dict[str, Any]  # What the channel told.
 
 
+FoundMessage = TypedDict("FoundMessage", {
+    "message_id": "str",
+    "channel_id": "str",
+    "direction": "Literal[\"outbound\", \"inbound\"]",
+    "to": "str | None",
+    "from": "str | None",
+    "timestamp": "str",
+    "status": "str",
+})  # fmt: skip
+"""A message that was found."""
+
+
+class FoundMessages(TypedDict):
+    """Messages, the newest first."""
+
+    messages: list[FoundMessage]
+    cursor: str | None  # Goes on from here; null: that was all.
+    logs: str  # `complete`, or what could not be looked at.
+
+
 class Health(TypedDict):
     """What is known of Junebug itself; a stranger is told nothing of it."""
 
@@ -431,6 +451,36 @@ class Status(TypedDict):
     type: str  # For programs.
     message: str  # For people.
     details: dict[str, Any]
+
+
+class Timeline(TypedDict):
+    """The life of a message, sent or received."""
+
+    message_id: str
+    channel_id: str
+    direction: Literal["outbound", "inbound"]
+    status: Literal[
+        "cancelled", "dead", "delivery_failed", "delivery_pending", "delivery_succeeded", "dropped", "expired", "forwarded",
+        "moved", "queued", "received", "rejected", "sending", "submitted", "waiting",
+    ]
+    summary: str  # One sentence: where it is and why.
+    waiting: dict[str, Any] | None  # What it waits for; null: for nothing.
+    logs: str  # `complete`, or what is missing.
+    dead_letters: str  # `complete`, or what is missing.
+    steps: list[TimelineStep]  # The oldest first.
+
+
+class TimelineStep(TypedDict):
+    """What happened to a message."""
+
+    timestamp: str  # UTC.
+    kind: Literal[
+        "accepted", "callback", "callback_waits", "cancelled", "dead", "dropped", "event", "expired", "failed", "moved",
+        "no_answer", "not_sent", "note", "provider_answered", "queued", "receipt", "received", "rejected", "replayed", "sent",
+        "sent_to_provider", "stored", "told_provider",
+    ]
+    description: str  # For people.
+    details: dict[str, Any]  # What else is known, as the kind is.
 
 
 class Token(TypedDict):

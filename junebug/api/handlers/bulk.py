@@ -24,7 +24,7 @@ import structlog
 from aiohttp import web
 
 from junebug.api import views
-from junebug.api.access import access
+from junebug.api.access import access, origin_of
 from junebug.api.bulk_body import LARGEST_BODY, Span, spans
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.compose import Composer
@@ -32,6 +32,7 @@ from junebug.api.http import BODY, RETRY_AFTER, channel_id, large_body, load_jso
 from junebug.api.idempotency import REPLAYED_HEADER, BulkReservation, Idempotency, key_of
 from junebug.api.spec_cache import SpecCache
 from junebug.errors import ApiUsageError, JunebugError, PayloadTooLarge, Unavailable
+from junebug.model.acceptance import Origin
 from junebug.model.access import SEND
 from junebug.model.messages import UserMessage, format_timestamp, new_id
 from junebug.model.spec import ChannelSpec
@@ -84,7 +85,7 @@ class Bulk:
             if key is not None:
                 digest = await _digest(body, found, self.composer.settings.max_body_size)
                 reservation = await self.idempotency.reserve_many(channel, key, digest)
-            sending = _Sending(self, spec, body, found, reservation, trace_of(request.headers))
+            sending = _Sending(self, spec, body, found, reservation, origin_of(request), trace_of(request.headers))
             replayed = sending.is_over
             await sending.run()
         return sending.answer({REPLAYED_HEADER: "true"} if replayed else {})
@@ -95,9 +96,11 @@ class _Sending:
 
     def __init__(
         self, bulk: Bulk, spec: ChannelSpec, body: bytes, found: Sequence[Span], reservation: BulkReservation | None,
+        origin: Origin,
         trace: str | None,
     ) -> None:  # fmt: skip
         self._bulk = bulk
+        self._origin = origin
         self._spec = spec
         self._body = body
         self._spans = found
@@ -227,7 +230,7 @@ class _Sending:
 
     async def _hand_over(self, ready: Ready) -> None:
         try:
-            await self._bulk.stores.outbound.put_many(self._spec.id, [message for _, message in ready])
+            await self._bulk.stores.outbound.put_many(self._spec.id, [message for _, message in ready], self._origin)
         except Exception as error:
             self._fail(ready, error)
             return

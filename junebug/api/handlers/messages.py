@@ -4,7 +4,7 @@ many at a time; routed_messages.py, for those of routers; api/submit.py, which s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from junebug.api import views
-from junebug.api.access import access
+from junebug.api.access import access, origin_of
 from junebug.api.compose import Composer
 from junebug.api.http import channel_id, read_json, reply
 from junebug.api.idempotency import key_of
@@ -41,9 +41,13 @@ class Messages:
         channel = channel_id(request)
         spec = self.specs.peek(channel) or await self.specs.fetch(channel)
         key, trace = key_of(request), trace_of(request.headers)
+
+        def compose() -> Awaitable[UserMessage]:
+            return self._message(body, spec, trace)
+
         if key is not None:
-            return await self.submission.submit_once(key, body, lambda: self._message(body, spec, trace), channel)
-        return await self.submission.submit(lambda: self._message(body, spec, trace))
+            return await self.submission.submit_once(key, body, compose, origin_of(request), channel)
+        return await self.submission.submit(compose, origin_of(request))
 
     @access(READ, SEND)
     async def status(self, request: web.Request) -> web.Response:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from junebug.api.life.outcome import INBOUND_STATUSES, OUTBOUND_STATUSES
+from junebug.api.life.step import KINDS
 from junebug.api.routing_schemas import DESTINATION_UPDATE, ROUTER_UPDATE
 from junebug.api.schemas import CHANNEL_UPDATE
 from junebug.api.views import RATE_NAMES
@@ -171,6 +173,34 @@ SCHEMAS: dict[str, Schema] = {
     "MessageStatus": record("What became of a message, the oldest event first.", {
         "id": TEXT, "last_event_type": {"enum": [*sorted(API_EVENT_TYPES), None]}, "last_event_timestamp": TIMESTAMP_OR_NULL,
         "events": list_of(ref("Event")),
+    }),
+    "Timeline": record("The life of a message, sent or received.", {
+        "message_id": TEXT, "channel_id": TEXT, "direction": {"enum": ["outbound", "inbound"]},
+        "status": {"enum": sorted({*OUTBOUND_STATUSES, *INBOUND_STATUSES})},
+        "summary": described(TEXT, "One sentence: where it is and why."),
+        "waiting": {
+            "type": ["object", "null"], "description": "What it waits for; null: for nothing.",
+            "properties": {
+                "for": TEXT, "since": TIMESTAMP, "until": TIMESTAMP_OR_NULL, "reason": described(TEXT, "For people."),
+            },
+            "required": ["for", "since", "until", "reason"], "additionalProperties": False,
+        },
+        "logs": described(TEXT, "`complete`, or what is missing."),
+        "dead_letters": described(TEXT, "`complete`, or what is missing."),
+        "steps": list_of(ref("TimelineStep"), "The oldest first."),
+    }),
+    "TimelineStep": record("What happened to a message.", {
+        "timestamp": TIMESTAMP, "kind": {"enum": sorted(KINDS)}, "description": described(TEXT, "For people."),
+        "details": described(OBJECT, "What else is known, as the kind is."),
+    }),
+    "FoundMessage": record("A message that was found.", {
+        "message_id": TEXT, "channel_id": TEXT, "direction": {"enum": ["outbound", "inbound"]}, "to": TEXT_OR_NULL,
+        "from": TEXT_OR_NULL, "timestamp": TIMESTAMP, "status": TEXT,
+    }),
+    "FoundMessages": record("Messages, the newest first.", {
+        "messages": list_of(ref("FoundMessage")),
+        "cursor": described(TEXT_OR_NULL, "Goes on from here; null: that was all."),
+        "logs": described(TEXT, "`complete`, or what could not be looked at."),
     }),
     "BulkItem": record("What became of one message: its id, or what is wrong with it.", {}, {
         "message_id": TEXT, "errors": list_of(ref("Error")),

@@ -81,6 +81,27 @@ RESULTS: dict[str, Any] = {
     "MessageStatus": {
         "id": _MESSAGE_ID, "last_event_type": "submitted", "last_event_timestamp": _EVENT["timestamp"], "events": [_EVENT],
     },
+    "Timeline": {
+        "message_id": _MESSAGE_ID, "channel_id": CHANNEL, "direction": "outbound", "status": "queued",
+        "summary": "Accepted at 2026-11-23 20:00:00 UTC, it waits in the channel's queue, because the channel is paused until "
+        "somebody resumes it (since 2026-11-23 19:58:12 UTC).",
+        "waiting": {
+            "for": "paused", "since": "2026-11-23 19:58:12.104000", "until": None,
+            "reason": "the channel is paused until somebody resumes it",
+        },
+        "logs": "complete", "dead_letters": "complete",
+        "steps": [{
+            "timestamp": "2026-11-23 20:00:00.250000", "kind": "accepted", "description": "Accepted from reminders at 10.0.0.7",
+            "details": {"by": "reminders", "address": "10.0.0.7", "to": _PHONE},
+        }],
+    },
+    "FoundMessages": {
+        "messages": [{
+            "message_id": _MESSAGE_ID, "channel_id": CHANNEL, "direction": "outbound", "to": _PHONE, "from": "12345",
+            "timestamp": "2026-11-23 20:00:00.250000", "status": "delivery_succeeded",
+        }],
+        "cursor": None, "logs": "complete",
+    },
     "BulkResult": {"messages": [{"message_id": _MESSAGE_ID}, {"errors": [_WRONG]}], "accepted": 1, "rejected": 1},
     "Cancelled": {"cancelled": 1, "remaining": 0},
     "DeadLetters": {

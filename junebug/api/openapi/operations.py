@@ -19,6 +19,7 @@ from junebug.api.openapi.rows import (
     MESSAGE_ID,
     OFFSET,
     REPLAYED,
+    SEARCH,
     SEE_MESSAGE,
     SEND,
     SENT,
@@ -26,6 +27,7 @@ from junebug.api.openapi.rows import (
     Operation,
     Parameter,
     dead_letters,
+    life,
     sending,
 )
 from junebug.model.access import ADMIN
@@ -89,6 +91,13 @@ def _on_messages() -> Iterator[Operation]:
     yield operation(
         "get_message_status", "GET", "messages/{message_id}", "What became of a message",
         Answer(200, "message status", ref("MessageStatus")), rights=SEE_MESSAGE,
+    )  # fmt: skip
+    yield life("get_message_timeline", "messages", _C, (_NONE,))
+    yield Operation(
+        "find_messages", "messages", "GET", "/messages", "Search for messages, newest first",
+        (Answer(200, "messages found", ref("FoundMessages")),), (_NONE, errors.ApiUsageError), query=SEARCH, rights=SEE_MESSAGE,
+        details="In the logs of channels, as long as these are kept; what waits to be sent comes first. One request reads so "
+        "much and no more: while `cursor` is not null there may be more, even if nothing was found so far.",
     )  # fmt: skip
     yield operation(
         "list_queued_messages", "GET", "messages/", "What waits to be sent, in its order",

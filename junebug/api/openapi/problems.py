@@ -38,6 +38,7 @@ EXAMPLES: tuple[JunebugError, ...] = (
     errors.DeadLetterNotFound("There is no dead letter with id 'x'"),
     errors.ChannelChanged(f"Channel {_ID!r} was changed by somebody else meanwhile: read it and try again"),
     errors.RouterChanged("The router was changed by somebody else meanwhile: read it and try again"),
+    errors.NoSuchMessage(f"No message with id 'x' is known of channel {_ID}, neither to Redis nor to its logs"),
     errors.QueueBusy("Somebody else is going through the queue: try again"),
     errors.TooManyCancelled(f"100000 cancelled messages of channel {_ID!r} wait already: cancel all, or let it send"),
     errors.RequestInProgress("A request with this Idempotency-Key is still under way: try again"),

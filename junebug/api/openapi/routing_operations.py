@@ -15,6 +15,7 @@ from junebug.api.openapi.rows import (
     Answer,
     Operation,
     dead_letters,
+    life,
     sending,
 )
 
@@ -59,6 +60,7 @@ def _on_routers() -> Iterator[Operation]:
         (*_NO_ROUTER, errors.ChannelNotFound, errors.NoChannel), (DRY_RUN,), "Of a router of type `outbound`.",
     )  # fmt: skip
     yield _status("get_message_status_of_router", "routers", _R, _NO_ROUTER)
+    yield life("get_message_timeline_of_router", "routers", _R, _NO_ROUTER)
     yield from dead_letters("router_dead_letters", "router_dead_letter", _R, _NO_ROUTER)
 
 
@@ -94,6 +96,7 @@ def _on_destinations() -> Iterator[Operation]:
         (*_NO_DESTINATION, errors.ChannelNotFound, errors.NoChannel), (DRY_RUN,),
     )  # fmt: skip
     yield _status("get_message_status_of_destination", "destinations", _D, _NO_DESTINATION)
+    yield life("get_message_timeline_of_destination", "destinations", _D, _NO_DESTINATION)
     yield from dead_letters("destination_dead_letters", "destination_dead_letter", _D, _NO_DESTINATION)
 
 

@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from junebug import errors
 from junebug.api import http
 from junebug.api.idempotency import KEY_HEADER, LONGEST_KEY, REPLAYED_HEADER
+from junebug.api.life.search import DEFAULT_LIMIT as DEFAULT_SEARCH
+from junebug.api.life.search import LARGEST_LIMIT as LARGEST_SEARCH
+from junebug.api.life.search import LONGEST_ADDRESS
+from junebug.api.life.search import STATUSES as SEARCHED_STATUSES
 from junebug.api.openapi.answers import TEXT, Schema, ref
 from junebug.model import access
 from junebug.model.access import ADMIN, READ
@@ -65,6 +69,7 @@ class Operation:
         return self.rights
 
 
+ADDRESS = {"type": "string", "minLength": 1, "maxLength": LONGEST_ADDRESS}
 SEND, SEE_MESSAGE = (access.SEND,), (READ, access.SEND)
 
 LIMIT = Parameter(
@@ -80,6 +85,21 @@ ID_KEY = Parameter(
     KEY_HEADER, {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     "A repeat of the request with the same key sends nothing, and gets the first one's answer.",
 )  # fmt: skip
+SEARCH = (
+    Parameter("to", ADDRESS, "The whole address; a `+` before it may be missing."),
+    Parameter("from", ADDRESS, "Likewise."),
+    Parameter("since", TEXT, "Only later ones: a time as `2026-11-23T20:00:00Z`."),
+    Parameter("until", TEXT, "Only earlier ones."),
+    Parameter(
+        "status", {"enum": sorted(SEARCHED_STATUSES)}, "`rejected` and `delivery_failed` include `cancelled` and `expired`."
+    ),
+    Parameter("direction", {"enum": ["outbound", "inbound"]}, "Which way they went."),
+    Parameter("channel_id", TEXT, "Only of this channel."),
+    Parameter(
+        "limit", {"type": "integer", "minimum": 1, "maximum": LARGEST_SEARCH, "default": DEFAULT_SEARCH}, "How many."
+    ),
+    Parameter("cursor", TEXT, "That of the answer before: goes on behind it."),
+)
 REPLAYED = {REPLAYED_HEADER: "`true` where an earlier request with the same key did the work."}
 SENT = Answer(201, "message submitted", ref("SentMessage"), headers=REPLAYED)
 
@@ -98,6 +118,13 @@ def sending(
             name, tag, "POST", f"{path}/{end}", summary, answers, problems, body="MessageSend", headers=(ID_KEY,), rights=SEND,
             query=query, details=details, old_name_of=id if name != id else "",
         )  # fmt: skip
+
+
+def life(id: str, tag: str, path: str, not_found: tuple[type[Exception], ...]) -> Operation:
+    return Operation(
+        id, tag, "GET", f"{path}/messages/{{message_id}}/timeline", "The life of a message: where it is, and why",
+        (Answer(200, "message timeline", ref("Timeline")),), (*not_found, errors.NoSuchMessage), rights=SEE_MESSAGE,
+    )  # fmt: skip
 
 
 def dead_letters(many: str, one: str, path: str, not_found: tuple[type[Exception], ...]) -> Iterator[Operation]:
