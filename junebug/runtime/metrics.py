@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -46,12 +46,14 @@ class Metrics:
     """Of one process, which counts for `owner` (a channel's or a router's id; "": Junebug) and at times for others."""
 
     owner: str = ""
-    quiet: Container[str] = ()
+    quiet: frozenset[str] = frozenset()
     """Fields that are no reason for a batch: they go with the next one."""
     counts: Counts = field(default_factory=lambda: defaultdict(int))
     gauges: list[Callable[[], Mapping[str, float]]] = field(default_factory=list)
-    """Asked before each batch: field -> what it is now."""
+    """Asked whether there is a batch to make: field -> what it is now; of what is 0 nothing need be said."""
     _of_others: dict[str, Counts] = field(default_factory=dict)
+    _present: dict[str, float] = field(default_factory=dict)
+    """The gauges as they were when the last batch was made; `_told`: of the last that was saved."""
     _told: dict[str, float] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=lambda: count(1))
     _unsaved: Batch | None = None
@@ -70,9 +72,7 @@ class Metrics:
     def due(self, now: float | None = None) -> Batch | None:
         """What is to be saved; None: nothing yet, or nothing new. Until `saved` it is the same one."""
         now = time.monotonic() if now is None else now
-        if now < self._next_at:
-            return None
-        return self.taken(now)
+        return self.taken(now) if now >= self._next_at else None
 
     def taken(self, now: float | None = None) -> Batch | None:
         """The same, at once."""
@@ -80,13 +80,14 @@ class Metrics:
         if self._unsaved is None:
             present: dict[str, float] = {}
             for ask in self.gauges:
-                present.update(ask())
-            changed = {name: value for name, value in present.items() if self._told.get(name) != value}
-            gone = {name: 0.0 for name, value in self._told.items() if value and name not in present}
-            gauges = {**changed, **gone}
-            is_news = gauges or self._of_others or any(name not in self.quiet for name in self.counts)
+                if found := ask():
+                    present |= found
+            is_news = present != self._told or self._of_others or not self.quiet.issuperset(self.counts)
             if not is_news and now < self._again_at:
                 return None
+            gauges = {name: value for name, value in present.items() if self._told.get(name) != value}
+            gauges |= dict.fromkeys(self._told.keys() - present.keys(), 0)
+            self._present = present
             counts: dict[str, Mapping[str, int]] = {**self._of_others, self.owner: self.counts}
             self.counts, self._of_others = _emptied(self.counts, counts, self.owner), {}
             self._unsaved = Batch(process_id(), next(self._numbers), counts, self.owner, gauges)
@@ -97,7 +98,7 @@ class Metrics:
         """Redis has it."""
         if batch is self._unsaved:
             self._unsaved = None
-            self._told.update(batch.gauges)
+            self._told = self._present
             self._again_at = time.monotonic() + SAY_AGAIN
 
 

@@ -8,7 +8,8 @@ from junebug.smpp import constants as c
 
 _STATUSES = {status: families.RESPONSES.field(name) for status, name in c.STATUS_NAMES.items()}
 _OTHER = families.RESPONSES.field(families.OTHER)
-_THROTTLINGS = families.THROTTLINGS.field()
+_THROTTLINGS, _THROTTLED = families.THROTTLINGS.field(), families.THROTTLED.field()
+_BOUND, _MISSING = (families.BINDS.field(state) for state in ("bound", "missing"))
 
 
 class Answered:
@@ -32,8 +33,4 @@ class Answered:
         self._counts[_THROTTLINGS] += 1
 
     def _gauges(self) -> dict[str, float]:
-        return {
-            families.BINDS.field("bound"): self.bound,
-            families.BINDS.field("missing"): self._binds - self.bound,
-            families.THROTTLED.field(): float(self.is_throttled),
-        }
+        return {_BOUND: self.bound, _MISSING: self._binds - self.bound, _THROTTLED: self.is_throttled + 0}

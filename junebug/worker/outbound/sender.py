@@ -207,7 +207,9 @@ class Sender:
         return +self._sending
 
     def gauges(self) -> dict[str, float]:
-        """For the metrics."""
+        """For the metrics; asked at each turn of a resting channel's clock."""
+        if not self._waiting and self._idle.is_set():
+            return {}
         held, sending = self.held(), self.sending()
         return {
             **{_HELD[priority]: count for priority, count in held.items()},
