@@ -23,6 +23,7 @@ from junebug.api.audit import AuditLog
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.channel_states import ChannelStates
 from junebug.api.compose import Composer
+from junebug.api.handlers import console
 from junebug.api.handlers.bulk import Bulk
 from junebug.api.handlers.channels import Channels
 from junebug.api.handlers.dead_letters import DeadLetters
@@ -37,6 +38,7 @@ from junebug.api.handlers.routed_messages import RoutedMessages
 from junebug.api.handlers.routers import Routers
 from junebug.api.handlers.timeline import Timeline
 from junebug.api.handlers.tokens import Tokens
+from junebug.api.handlers.types import Types
 from junebug.api.http import PATIENCE, error_reply, http_error_reply, raw
 from junebug.api.idempotency import Idempotency
 from junebug.api.life.letters import LetterReader
@@ -101,6 +103,7 @@ def make_app(
     routed = RoutedMessages(stores, types, composer, specs, states, submission)
     health = Health(settings, stores, broker)
     tokens = Tokens(stores)
+    kinds = Types(registry, types)
     metrics = MetricsPage(stores.metrics, broker, reporter)
     guard = Guard(settings, stores.tokens, on_loopback=on_loopback)
     description = Description(registry, types, asks_for_token(settings, on_loopback=on_loopback))
@@ -157,6 +160,12 @@ def make_app(
         _route(app, f"{prefix}/openapi.json", GET=description.get)
         _route(app, f"{prefix}/docs", GET=description.page)
         _route(app, f"{prefix}/metrics", GET=metrics.get)
+
+        _route(app, f"{prefix}/channel-types/", GET=kinds.of_channels)
+        _route(app, f"{prefix}/router-types/", GET=kinds.of_routers)
+        if not settings.no_console:
+            _route(app, f"{prefix}/console/", GET=console.page)
+            _route(app, f"{prefix}/console/{{file}}", GET=console.file)
 
         for slash in ("", "/"):  # probes do not follow redirects
             app.router.add_get(f"{prefix}/health{slash}", health.get)
