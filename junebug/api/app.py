@@ -36,6 +36,7 @@ from junebug.api.handlers.openapi import Description
 from junebug.api.handlers.queue import QueueControl
 from junebug.api.handlers.routed_messages import RoutedMessages
 from junebug.api.handlers.routers import Routers
+from junebug.api.handlers.stream import EventStream
 from junebug.api.handlers.timeline import Timeline
 from junebug.api.handlers.tokens import Tokens
 from junebug.api.handlers.types import Types
@@ -44,6 +45,7 @@ from junebug.api.idempotency import Idempotency
 from junebug.api.life.letters import LetterReader
 from junebug.api.life.reader import LifeReader
 from junebug.api.life.search import MessageSearch
+from junebug.api.log_views import LogViews
 from junebug.api.middleware import Handler, Protocol, middleware, pathwise
 from junebug.api.request_meter import RequestMeter
 from junebug.api.shelves import Shelves
@@ -110,12 +112,15 @@ def make_app(
     lives = LifeReader(settings, stores, registry, types, queues, LetterReader(broker, queues))
     search = MessageSearch(settings, stores, MessageIndex(settings.logging_path), queue)
     timeline = Timeline(stores, types, specs, lives, search)
+    views = LogViews(settings, stores, registry, types)
+    stream = EventStream(stores, guard, views, settings.channel_log_path, settings.max_connections)
     around = middleware(settings, guard, AuditLog(settings), RequestMeter(counted))
 
     app = web.Application(middlewares=[around], client_max_size=settings.max_body_size)
     app.cleanup_ctx.append(specs.listening)
     app.cleanup_ctx.append(queues.asking)
     app.cleanup_ctx.append(metrics.reporting)
+    app.on_shutdown.append(stream.close)
     for prefix in PREFIXES:
         one = f"{prefix}/channels/{{channel_id}}"
         # aiohttp looks from the top: the busiest comes first
@@ -155,6 +160,7 @@ def make_app(
         _route(app, f"{one}/logs", GET=logs.of_destination)
         _route_dead_letters(app, one, DeadLetters(broker, queues, shelves.of_destination))
 
+        _route(app, f"{prefix}/events/stream", GET=stream.get)
         _route(app, f"{prefix}/tokens/", GET=tokens.list, POST=tokens.create)
         _route(app, f"{prefix}/tokens/{{token_id}}", DELETE=tokens.revoke)
         _route(app, f"{prefix}/openapi.json", GET=description.get)

@@ -61,6 +61,7 @@ NEEDED: dict[str, dict[str, str | tuple[str, ...]]] = {
             "": {"GET": READ, "DELETE": ADMIN}, "replay": {"POST": ADMIN}, "{letter_id}": {"DELETE": ADMIN},
         }.items()
     },
+    "/events/stream": {"GET": READ},
     "/channel-types/": {"GET": READ},
     "/router-types/": {"GET": READ},
     "/console/": {"GET": ANY},

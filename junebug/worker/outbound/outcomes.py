@@ -105,6 +105,7 @@ class Outcomes:
         reports = [self._reported(message, report.status, report.details) for report in accepted.reports]
         for report in accepted.reports:
             self._count_report(report.status)
+            self._log.info("delivery report", message_id=message.message_id, delivery_status=report.status)
         held.on_reported = accepted.on_reported
         self._finish(held, *([ack] if self._acks else ()), *reports)
 
