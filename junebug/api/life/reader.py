@@ -35,6 +35,8 @@ from junebug.stores.outbound import OutboundRecord
 MOST_OCTETS, MOST_SECONDS, MOST_LINES = 256_000_000, 4.0, 500
 """Of one log, for one question."""
 AT_ONCE = 4
+ENDS = ("sent", "rejected", "cancelled", "expired", "dead")
+"""Of waiting to be sent."""
 LONGEST_ID = 200
 
 
@@ -43,6 +45,7 @@ class _Logs:
     """`missing`: why something may be."""
 
     entries: list[dict[str, Any]]
+    statuses: list[dict[str, Any]]
     missing: str
 
 
@@ -90,6 +93,9 @@ class LifeReader:
             steps += [] if accepted else kept_steps.unknown_acceptance(events)
             steps = [step for step in steps if not (step.kind == "receipt" and step.get("delivery_status") and events)]
             steps += [kept_steps.event_step(event, channel.id) for event in events]
+        if is_outbound and accepted:
+            left = [step.timestamp for step in steps if step.kind in ENDS]
+            steps += log_steps.status_steps(logs.statuses, at(accepted.timestamp), min(left, default=time.time()))
         if inbound:
             steps = [step for step in steps if step.kind != "received" or step.get("pdu")]
             steps += kept_steps.inbound_steps(inbound[0], channel.id, *inbound[1:])
@@ -124,7 +130,8 @@ class LifeReader:
         show = partial(self.registry.show_log, place.channel.type, place.channel.config)
         entries = await asyncio.to_thread(show, channel.entries)
         missing = [_missing(id, each, since) for id, each in zip(place.owners, found, strict=True)]
-        return _Logs([*entries, *(entry for each in router for entry in each.entries)], "; ".join(filter(None, missing)))
+        entries += [entry for each in router for entry in each.entries]
+        return _Logs(entries, channel.statuses, "; ".join(filter(None, missing)))
 
     def _read_logs(self, owners: Sequence[str], message_id: str, since: float) -> list[Found]:
         """Blocking."""
