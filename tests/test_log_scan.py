@@ -30,6 +30,7 @@ def line(timestamp: float, message: str = "message sent", **fields: Any) -> byte
 
 def write(path: Path, *files: Iterable[bytes]) -> Path:
     """The log's files, the newest first; each was written when its last line was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     for number, lines in enumerate(files):
         file = path if number == 0 else path.with_name(f"{path.name}.{number}")
         written = list(lines)

@@ -18,6 +18,9 @@ INBOUND_STATUSES = ("received", "waiting", "forwarded", "dropped", "dead")
 _REPORTED = {"delivered": "delivery_succeeded", "failed": "delivery_failed", "pending": "delivery_pending"}
 _OF_LOGS = {"sent": "submitted", "rejected": "rejected", "cancelled": "cancelled", "expired": "expired"}
 
+EVENT_TYPES = {"cancelled": "rejected", "expired": "delivery_failed"}
+"""Of statuses that have a name of their own: that of their event."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -75,10 +75,10 @@ class LifeReader:
         if record and accepted is None and place.router:
             accepted = await stores.outbound.accepted_by(place.router.id, message_id)
         since = at(accepted.timestamp) if accepted else at(inbound[0].timestamp) if inbound else 0.0
-        logs = await self._logs(place, message_id, since)
-        is_outbound = record is not None or not (inbound or _came_in(logs.entries))
-        secrets = await self._secrets(place)
+        secrets = self._secrets(place)
         letters, letters_missing = await self.letters.find(place, message_id, secrets)
+        logs = await self._logs(place, message_id, since)  # at last: they have what all else tells of
+        is_outbound = record is not None or not (inbound or _came_in(logs.entries, letters))
         if place.destination and not is_of(place.destination, record, logs.entries, letters):
             raise no_such(message_id, place)
         is_foreign = is_outbound and place.has_sent is False
@@ -187,7 +187,7 @@ class LifeReader:
             return None
         return sum(counts.queued.values()) if counts else None
 
-    async def _secrets(self, place: Place) -> Collection[str]:
+    def _secrets(self, place: Place) -> Collection[str]:
         secrets = self.registry.secret_values(place.channel, self.settings)
         if place.router:
             secrets += self.types.secret_values(place.router, place.destinations.values(), self.settings)
@@ -226,7 +226,9 @@ def _missing(owner: str, found: Found, since: float) -> str:
     return ""
 
 
-def _came_in(entries: Iterable[Mapping[str, Any]]) -> bool:
+def _came_in(entries: Iterable[Mapping[str, Any]], letters: Iterable[Mapping[str, Any]]) -> bool:
+    if any(letter.get("kind") == "inbound" for letter in letters):
+        return True
     words = {entry["message"] for entry in entries}
     if any(word.startswith("inbound message") for word in words):
         return True

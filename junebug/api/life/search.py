@@ -144,7 +144,7 @@ class MessageSearch:
         facts = Facts(is_outbound=is_outbound, steps=steps, now=time.time())
         if is_outbound:
             status = outcome.sent(facts).status
-            return status, status
+            return status, outcome.EVENT_TYPES.get(status, status)
         last = facts.last("callback", "dead", "dropped", "callback_waits", "replayed")
         status = "received" if last is None else {"dead": "dead", "dropped": "dropped"}.get(last.kind, "waiting")
         if last and last.kind == "callback" and last.get(log_steps.TAKEN):
