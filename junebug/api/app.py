@@ -23,6 +23,7 @@ from junebug.api.audit import AuditLog
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.channel_states import ChannelStates
 from junebug.api.compose import Composer
+from junebug.api.handlers import console
 from junebug.api.handlers.bulk import Bulk
 from junebug.api.handlers.channels import Channels
 from junebug.api.handlers.dead_letters import DeadLetters
@@ -36,6 +37,7 @@ from junebug.api.handlers.routed_messages import RoutedMessages
 from junebug.api.handlers.routers import Routers
 from junebug.api.handlers.timeline import Timeline
 from junebug.api.handlers.tokens import Tokens
+from junebug.api.handlers.types import Types
 from junebug.api.http import PATIENCE, error_reply, http_error_reply, raw
 from junebug.api.idempotency import Idempotency
 from junebug.api.life.letters import LetterReader
@@ -93,6 +95,7 @@ def make_app(
     routed = RoutedMessages(stores, types, composer, specs, states, submission)
     health = Health(settings, stores, broker)
     tokens = Tokens(stores)
+    kinds = Types(registry, types)
     description = Description(registry, types, asks_for_token(settings, on_loopback=on_loopback))
     lives = LifeReader(settings, stores, registry, types, queues, LetterReader(broker, queues))
     search = MessageSearch(settings, stores, MessageIndex(settings.logging_path), queue)
@@ -145,6 +148,12 @@ def make_app(
         _route(app, f"{prefix}/tokens/{{token_id}}", DELETE=tokens.revoke)
         _route(app, f"{prefix}/openapi.json", GET=description.get)
         _route(app, f"{prefix}/docs", GET=description.page)
+
+        _route(app, f"{prefix}/channel-types/", GET=kinds.of_channels)
+        _route(app, f"{prefix}/router-types/", GET=kinds.of_routers)
+        if not settings.no_console:
+            _route(app, f"{prefix}/console/", GET=console.page)
+            _route(app, f"{prefix}/console/{{file}}", GET=console.file)
 
         for slash in ("", "/"):  # probes do not follow redirects
             app.router.add_get(f"{prefix}/health{slash}", health.get)
@@ -221,7 +230,7 @@ def run(settings: Settings, sockets: Sequence[socket.socket], process: str = "ap
 
     `process` names it in logs; the first one (`api`, or `api:1` of several) says where it listens.
     """
-    logs = setup_process_logging(process, settings.logfile, settings.server_passwords)
+    logs = setup_process_logging(process, settings.logfile, settings.server_passwords, settings.sentry_dsn)
     try:
         return run_async(_run(settings, sockets, process))
     except Exception:

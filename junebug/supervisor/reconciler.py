@@ -67,7 +67,7 @@ def run(settings: Settings, drain: Drain | None, news: int) -> int:
 
     `news`: a pipe's end; what comes there says that it is worth looking at the processes.
     """
-    logs = setup_process_logging("reconciler", settings.logfile, settings.server_passwords)
+    logs = setup_process_logging("reconciler", settings.logfile, settings.server_passwords, settings.sentry_dsn)
     try:
         return run_async(Reconciler(settings, drain).run(news))
     except Exception:

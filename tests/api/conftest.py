@@ -28,6 +28,7 @@ from junebug.routers.outbound import ROUTER_TYPE as OUTBOUND
 from junebug.stores import Stores
 from junebug.transports.smpp import CHANNEL_TYPE as SMPP
 from tests.polling import eventually
+from tests.test_packaging import declared_channel_types, declared_router_types
 
 TIMEOUT = 10.0
 
@@ -67,6 +68,12 @@ ROUTER_TYPES = RouterTypes(
         ),
     ]
 )
+
+
+OWN_TYPES: dict[str, Any] = {
+    "registry": Registry(declared_channel_types()), "types": RouterTypes(declared_router_types()),
+}  # fmt: skip
+"""Those that Junebug ships."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,4 +218,11 @@ async def plain(api: Api) -> str:
 @pytest.fixture
 async def api(settings: Settings) -> AsyncIterator[Api]:
     async with running_api(settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def documented(settings: Settings) -> AsyncIterator[Api]:
+    """An API with the types that Junebug ships."""
+    async with running_api(settings, **OWN_TYPES) as running:
         yield running

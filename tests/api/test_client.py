@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
+from typing import Any
 
 import pytest
-from junebug_client import AsyncClient, Client, problems
+from junebug_client import AsyncClient, Client, problems, webhooks
 from junebug_client._exchange import Retries
 
 from tests.api.conftest import Api
+from tests.test_docs import blocks
 from tests.test_packaging import ROOT
 
 NOW = Retries(3, 0.0, 5.0)
@@ -62,3 +65,26 @@ async def test_the_blocking_client_does_the_same(api: Api) -> None:
             assert error.value.errors[0]["schema_path"] == ["required"]
 
     await asyncio.to_thread(work)
+
+
+async def test_the_examples_of_the_readme_work(documented: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also that of docs/http-api.md."""
+    channel = await documented.create(type="loopback")
+    examples = blocks(ROOT / "clients" / "python" / "README.md", "python")
+    examples += [text for text in blocks(ROOT / "docs" / "http-api.md", "python") if "junebug_client" in text]
+    functions: dict[str, Any] = {}
+
+    def work() -> None:
+        for text in examples:
+            text = text.replace("http://localhost:8080", documented.url).replace("Client()", f'Client("{documented.url}")')
+            exec(text.replace(', token="jb_..."', ""), functions)
+
+    await asyncio.to_thread(work)
+    assert await functions["send"](channel, ["+27", "+28"]) == 2
+    secret, body = "whsec_bm8gc2VjcmV0LCBhbiBleGFtcGxlIG9ubHk=", b'{"content": "hello"}'
+    now = str(int(time.time()))
+    signed = {"Webhook-Id": "m", "Webhook-Timestamp": now, "Webhook-Signature": webhooks.sign(secret, "m", now, body)}
+    assert functions["received"](signed, body) == "hello"
+    told = capsys.readouterr().out
+    assert "404 ChannelNotFound There is no channel with id 'nobody'" in told
+    assert "{'redis': 'ok', 'amqp': 'ok'}" in told

@@ -131,6 +131,11 @@ def _on_tokens() -> Iterator[Operation]:
 
 
 def _on_junebug() -> Iterator[Operation]:
+    for kind in ("channel", "router"):
+        yield Operation(
+            f"list_{kind}_types", "junebug", "GET", f"/{kind}-types/", f"Which {kind} types there are, and their options",
+            (Answer(200, f"{kind} types retrieved", ref(f"{kind.capitalize()}Types")),),
+        )  # fmt: skip
     yield Operation(
         "get_health", "junebug", "GET", "/health", "Whether messages are taken",
         (Answer(200, "health ok", ref("Health")), Answer(503, "service unavailable", ref("Health"))), is_open=True,

@@ -91,8 +91,7 @@ def _table(caption: str, heads: Iterable[str], rows: Iterable[Iterable[str]]) ->
     """Cells are HTML already."""
     top = "".join(f'<th scope="col">{head}</th>' for head in heads)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    table = f"<table><caption>{caption}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="wide">{table}</div>'
+    return f"<table><caption>{caption}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
 # --- operations -------------------------------------------------------------------------------------------------------
@@ -171,7 +170,7 @@ def _parameters(parameters: Iterable[Mapping[str, Any]]) -> str:
         (f"<code>{_text(each['name'])}</code>", _text(each["in"]), _type(each["schema"]), _inline(each.get("description", "")))
         for each in parameters
     ]
-    return _table("Parameters", ("Name", "In", "Type", ""), rows) if rows else ""
+    return _table("Parameters", ("Name", "In", "Type", "Description"), rows) if rows else ""
 
 
 def _content(title: str, content: Mapping[str, Any], kind: str) -> str:
@@ -241,7 +240,7 @@ def _schema(name: str, schema: Mapping[str, Any]) -> str:
         if "title" in each
     )
     rows = list(_rows(schema, ""))
-    table = _table(f"Properties of {_text(name)}", ("Name", "Type", ""), rows) if rows else ""
+    table = _table(f"Properties of {_text(name)}", ("Name", "Type", "Description"), rows) if rows else ""
     types = f"<p>Its <code>config</code>, by its type:</p><ul>{by_type}</ul>" if by_type else ""
     return f'<article id="schema-{_slug(name)}"><h3>{_text(name)}</h3>{told}{table}{types}</article>'
 
