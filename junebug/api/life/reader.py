@@ -76,8 +76,11 @@ class LifeReader:
             accepted = await stores.outbound.accepted_by(place.router.id, message_id)
         since = at(accepted.timestamp) if accepted else at(inbound[0].timestamp) if inbound else 0.0
         secrets = self._secrets(place)
-        letters, letters_missing = await self.letters.find(place, message_id, secrets)
-        logs = await self._logs(place, message_id, since)  # at last: they have what all else tells of
+        logs = await self._logs(place, message_id, since)
+        letters, letters_missing = list[dict[str, Any]](), ""
+        is_asked = bool(logs.missing) or not logs.entries or any("dead letters" in entry["message"] for entry in logs.entries)
+        if is_asked:  # else there are none: it would cost a look at thousands
+            letters, letters_missing = await self.letters.find(place, message_id, secrets)
         is_outbound = record is not None or not (inbound or _came_in(logs.entries, letters))
         if place.destination and not is_of(place.destination, record, logs.entries, letters):
             raise no_such(message_id, place)
@@ -107,6 +110,7 @@ class LifeReader:
         facts = Facts(
             is_outbound=is_outbound, steps=in_order(with_urls(steps, place, record)), now=time.time(),
             paused=bool(channel.paused), rate_limit=_rate_limit(channel), letters=letters, recipients=recipients,
+            has_all_letters=is_asked and not letters_missing,
             logs=logs.missing,
             expires_at=at(accepted.expires_at) if accepted and accepted.expires_at else None,
             **await self._present(place, message_id, record, recipients, is_outbound),
@@ -171,7 +175,7 @@ class LifeReader:
         if record and record.accepted and record.accepted.router and not record.events:
             taker, _ = await stores.outbound.taker(record.accepted.router, message_id)
             moved_to = taker if taker and taker != channel.id else ""
-        is_cancelled = is_outbound and record is not None and message_id in await stores.cancellations.ids(channel.id)
+        is_cancelled = is_outbound and record is not None and await stores.cancellations.has(channel.id, message_id)
         return {
             "components": _timed(components), "router": _timed(of_router) if of_router is not None else None,
             "circuits": circuits, "queue_length": length, "moved_to": moved_to, "is_cancelled": is_cancelled,

@@ -174,7 +174,10 @@ def _given_up(dead: Delivery, about: str) -> str:
     last = dead.last
     why = f": {last.get('reason') or last.get('why')}" if last else ""
     when = f" at {shortly(last.timestamp)}" if last and last.kind == "dead" else ""
+    where = "is with the dead letters, from where it can be replayed"
+    if dead.is_taken_out:
+        where = "is no more with the dead letters: it was replayed, and is about to be tried, or deleted"
     return (
         f"your application does not know {about}: {dead.recipient.to} at {dead.recipient.host} did not take it, so it was "
-        f"given up{when}{why}, and is with the dead letters, from where it can be replayed"
+        f"given up{when}{why}, and {where}"
     )
