@@ -14,6 +14,7 @@ from aiohttp import web
 from junebug.api import views
 from junebug.api.access import access, origin_of
 from junebug.api.compose import Composer
+from junebug.api.dry_run import DryRuns, is_dry_run
 from junebug.api.http import channel_id, read_json, reply
 from junebug.api.idempotency import key_of
 from junebug.api.spec_cache import SpecCache
@@ -33,12 +34,15 @@ class Messages:
     composer: Composer
     specs: SpecCache
     submission: Submission
+    dry_runs: DryRuns
 
     @access(SEND)
     async def send(self, request: web.Request) -> web.Response:
         body = self.composer.check(read_json(request))
         channel = channel_id(request)
         spec = self.specs.peek(channel) or await self.specs.fetch(channel)
+        if is_dry_run(request):
+            return await self.dry_runs.answer(await self._message(body, spec))
         key = key_of(request)
         if key is not None:
             return await self.submission.submit_once(key, body, lambda: self._message(body, spec), origin_of(request), channel)
