@@ -168,6 +168,9 @@ EPOCH = "channel_epoch"  # written by the reconciler when it starts: gone means 
 CHANGES = "channel_changes:"
 ALL_CHANGES = f"{CHANGES}*"  # pattern of all pub/sub topics that `change_topic` makes
 PLUGINS = "junebug_plugins"  # string: how the plugins do, as JSON; with a TTL
+METRICS = "junebug_metrics"  # hash: what Junebug's own processes counted, by families.Family.field; with a TTL
+METRICS_WANTED = "junebug_metrics_wanted"  # string, with a TTL: somebody looks at the metrics
+PROCESS_SAMPLES = "junebug_processes"  # hash: host and program -> processes there, their memory and time, as JSON; with a TTL
 HEALTH = "junebug_health"  # string, written and forgotten: whether Redis takes what is written
 
 channel_properties = _one(":properties")  # string: the channel's properties as JSON
@@ -175,6 +178,7 @@ deleted_properties = _one(":deleted_properties")  # string: those of a deleted c
 destinations = _one(":destinations")  # hash: a router's destination -> its properties as JSON
 destination_words = _one(":destination_words")  # hash: what no two destinations of a router may share -> whose it is
 router_session = _many(":sessions:")  # string: the destinations that a session's messages go to, as JSON; with a TTL
+channel_metrics = _one(":metrics")  # hash, with a TTL: what was counted of it, by families.Family.field; gauges beside it
 channel_priorities = _one(":priorities")  # set, with a TTL: those that have an outbound queue; the lowest in it: it is complete
 channel_status = _one(":status")  # hash component -> last status as JSON, and `component@` -> its timestamp
 cancelled_messages = _one(":cancelled_messages")  # sorted set: id of an MT that may still come -> until when, Unix time
@@ -188,6 +192,11 @@ transport_key = _many(":transport:")  # what the channel's transport keeps for i
 def change_topic(channel: str) -> str:
     """Pub/sub topic: the channel's id, when its spec changed. Only a hint; a poll finds what a lost one left."""
     return f"{CHANGES}{channel}"
+
+
+def saved_metrics(process: str) -> str:
+    """String: the number of the last batch of this process's counts that was added. With a TTL."""
+    return f"junebug_metrics:{process}"
 
 
 def circuit(destination: str) -> str:

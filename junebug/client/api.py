@@ -52,7 +52,8 @@ class Api(Client):
         except (ApiError, NoAnswer, UnexpectedAnswer) as error:
             raise self._failure(error) from None
         except ValueError as error:  # what no request can have: half a surrogate pair, a number that is none
-            raise Failure(str(error), Exit.USAGE) from None
+            told = "what was given is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+            raise Failure(told, Exit.USAGE) from None
 
     def stream_events(
         self, channels: Sequence[str] = (), kinds: Sequence[str] = (), *, last_event_id: str = ""

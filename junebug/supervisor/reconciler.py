@@ -15,8 +15,9 @@ import asyncio
 import dataclasses
 import functools
 import os
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,13 +36,16 @@ from junebug.registry import Registry
 from junebug.router_types import RouterTypes
 from junebug.runtime.heartbeat import keep_beating
 from junebug.runtime.loop import run_async
+from junebug.runtime.metrics import Metrics
 from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
+from junebug.stores.reporter import Reporter
 from junebug.stores.wanted import Spec
 from junebug.supervisor import reconcile
 from junebug.supervisor.cleanup import Cleanup, Drain
 from junebug.supervisor.client import SupervisorClient
 from junebug.supervisor.liveness import Pulse, SilenceWatch
+from junebug.supervisor.metrics import Processes, Restarts
 from junebug.supervisor.plugins import Plugins
 from junebug.supervisor.reconcile import Notice, Plan, Running
 
@@ -69,7 +73,7 @@ def run(settings: Settings, drain: Drain | None, news: int) -> int:
     """
     logs = setup_process_logging("reconciler", settings.logfile, settings.server_passwords, settings.sentry_dsn)
     try:
-        return run_async(Reconciler(settings, drain).run(news))
+        return run_async(Reconciler(settings, drain, lambda: logs.lost_lines).run(news))
     except Exception:
         log.exception("reconciler failed")
         return EXIT_FAILED
@@ -80,7 +84,7 @@ def run(settings: Settings, drain: Drain | None, news: int) -> int:
 class Reconciler:
     """One look after the other; `run` is its life."""
 
-    def __init__(self, settings: Settings, drain: Drain | None) -> None:
+    def __init__(self, settings: Settings, drain: Drain | None, lost_lines: Callable[[], int] = int) -> None:
         self._settings = settings
         self._types = Registry.from_settings(settings.channels, settings.replace_channels).names()
         self._router_types = RouterTypes.from_settings(settings.routers, settings.replace_routers)
@@ -91,6 +95,11 @@ class Reconciler:
         on_trouble = functools.partial(self._trouble, "clean-up")
         self._cleanup = Cleanup(settings, self._broker, self._stores, drain, on_trouble)
         self._silence = SilenceWatch(settings.worker_timeout)
+        self._metrics = Metrics()
+        self._restarts = Restarts(self._metrics)
+        self._reporter = Reporter(
+            self._metrics, self._stores.metrics, socket.gethostname(), "reconciler", Processes().look, lost_lines
+        )
         self._plugins = Plugins(settings, self._stores.plugins)
         self._wake = asyncio.Event()
         self._changed: set[str] = set()
@@ -113,6 +122,7 @@ class Reconciler:
         life.tasks.own("amqp", self._broker.tasks.failure())
         plugins = [life.tasks.own("plugin", each.run()) for each in self._plugins.runners]
         life.tasks.own("plugin reports", self._plugins.report())
+        life.tasks.own("metrics", self._reporter.run())
 
         async def start() -> None:
             self._broker.start()
@@ -128,6 +138,7 @@ class Reconciler:
             if plugins:
                 await asyncio.wait(plugins, timeout=STOP_TIMEOUT)
             await life.tasks.end()
+            await bounded("metrics", self._reporter.close(), STOP_TIMEOUT)
             await bounded("broker", self._broker.close(), STOP_TIMEOUT)
             await bounded("stores", self._stores.close(), STOP_TIMEOUT)
 
@@ -172,6 +183,7 @@ class Reconciler:
         self._specs = wanted
         await self._tell(running, plan)
         self._tell_plugins(running, plan)
+        self._restarts.look(running)
         self._plan, self._before = plan, running
         try:
             await asyncio.to_thread(self._carry_out, plan)

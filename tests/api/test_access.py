@@ -67,13 +67,14 @@ NEEDED: dict[str, dict[str, str | tuple[str, ...]]] = {
     "/console/{file}": {"GET": ANY},
     "/tokens/": {"GET": ADMIN, "POST": ADMIN},
     "/tokens/{token_id}": {"DELETE": ADMIN},
+    "/metrics": {"GET": READ},
     "/openapi.json": {"GET": ANY},
     "/docs": {"GET": ANY},
     "/health": {"GET": OPEN},
     "/health/live": {"GET": OPEN},
 }  # fmt: skip
 """Path -> method -> the scope that it needs."""
-FILTERED = {"/channels/", "/routers/", "/messages", "/channel-types/", "/router-types/"}
+FILTERED = {"/channels/", "/routers/", "/messages", "/metrics", "/channel-types/", "/router-types/"}
 """Lists that show a token of some channels only these, or what is no channel's."""
 
 

@@ -137,8 +137,8 @@ ORDER = [
     "list_router_dead_letters", "replay_router_dead_letters", "delete_router_dead_letter",
     "delete_router_dead_letters", "list_destination_dead_letters", "replay_destination_dead_letters",
     "delete_destination_dead_letter", "delete_destination_dead_letters", "delete_destination", "delete_router",
-    "delete_channel", "list_channel_types", "list_router_types", "get_health", "get_liveness", "get_openapi",
-    "get_docs",
+    "delete_channel", "list_channel_types", "list_router_types", "get_health", "get_liveness", "get_metrics",
+    "get_openapi", "get_docs",
 ]  # fmt: skip
 """In which every example can be sent: what one makes, the next ones use."""
 REFUSED = {

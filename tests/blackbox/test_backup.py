@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import redis
@@ -127,7 +128,11 @@ def test_to_the_standard_output(junebug: Run, database: redis.Redis, short_dir: 
     database.sadd("channels", "c")
     database.set("c:properties", "{}")
     words = " ".join(f"--{name} {flags[name]}" for name in ("redis-host", "redis-port", "redis-db"))
+    told: dict[str, Any] = {"capture_output": True, "text": True}
     subprocess.run(f"{command_path('junebug')} backup - {words} | cat > o.gz", shell=True, cwd=short_dir, check=True)
+    done = subprocess.run(f"{command_path('junebug')} backup - {words} > /dev/full", shell=True, cwd=short_dir, **told)
+    assert (done.returncode, done.stderr.splitlines()) == (1, [mock.ANY])
+    assert "standard output cannot be written" in done.stderr
     database.flushdb()
     assert junebug("restore", "o.gz").returncode == 0
     assert database.smembers("channels") == {"c"}

@@ -146,6 +146,11 @@ def _on_junebug() -> Iterator[Operation]:
         is_open=True,
     )  # fmt: skip
     yield Operation(
+        "get_metrics", "junebug", "GET", "/metrics", "What is counted, for Prometheus",
+        (Answer(200, "metrics, as text or as OpenMetrics", {"type": "string"}, media="text/plain"),),
+        details="Also while Redis or RabbitMQ is away: `junebug_up` says so. A token for some channels is shown these.",
+    )  # fmt: skip
+    yield Operation(
         "get_openapi", "junebug", "GET", "/openapi.json", "This description",
         (Answer(200, "OpenAPI 3.1", {"type": "object"}, media="application/json"),), rights=(),
     )  # fmt: skip
