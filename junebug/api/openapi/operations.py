@@ -13,6 +13,7 @@ from junebug import errors
 from junebug.api.openapi.answers import IDS, NOTHING, list_of, ref
 from junebug.api.openapi.routing_operations import ROUTING_OPERATIONS
 from junebug.api.openapi.rows import (
+    DRY_RUN,
     ID_KEY,
     LAST_EVENT,
     LIMIT,
@@ -36,6 +37,7 @@ from junebug.model.access import ADMIN
 
 _C = "/channels/{channel_id}"
 _NONE = errors.ChannelNotFound
+_NOT_SENT = Answer(200, "message not sent", ref("DryRun"))
 _STATE = Parameter("state", {"enum": ["queued"], "default": "queued"}, "Which ones.")
 
 
@@ -81,7 +83,7 @@ def _on_messages() -> Iterator[Operation]:
     ) -> Operation:  # fmt: skip
         return Operation(id, "messages", method, f"{_C}/{path}", summary, (answer,), (_NONE, *more), **row)
 
-    yield from sending("send_message", "messages", _C, "Send a message", (SENT,), (_NONE,))
+    yield from sending("send_message", "messages", _C, "Send a message", (SENT, _NOT_SENT), (_NONE,), (DRY_RUN,))
     yield operation(
         "send_messages", "POST", "messages/bulk", "Send up to 10,000 messages",
         Answer(201, "messages submitted", ref("BulkResult"), headers=REPLAYED),
