@@ -36,6 +36,7 @@ def down(name: str, type: str = "connection_lost", status: str = "down") -> dict
     return {**WELL, name: ({"status": status, "type": type, "message": "it is away"}, NOW - 30)}
 
 
+BOTH_DOWN = {**down("worker", "died"), "telnet": down("telnet", "cannot_start")["telnet"]}
 SUBMITTED, ANSWERED = pdu(20, "submit_sm", "out"), pdu(19, "submit_sm_resp", "in", command_status="ESME_RTHROTTLED")
 
 
@@ -48,6 +49,7 @@ SUBMITTED, ANSWERED = pdu(20, "submit_sm", "out"), pdu(19, "submit_sm_resp", "in
         ([], {"paused": True, "components": down("smpp")}, "queued", "paused", "besides, the link to the provider is down"),
         ([], {"components": {}}, "queued", "process", "has not started yet"),
         ([], {"components": down("worker", "died")}, "queued", "process", "does not run: it is away"),
+        ([], {"components": BOTH_DOWN}, "queued", "process", "cannot_start"),
         ([], {"components": down("smpp", "bind_refused")}, "queued", "bind down", "bind_refused"),
         ([], {"components": down("xmpp")}, "queued", "provider down", "connection_lost"),
         ([], {"components": down("amqp")}, "queued", "amqp", "trouble with amqp"),
@@ -66,7 +68,7 @@ SUBMITTED, ANSWERED = pdu(20, "submit_sm", "out"), pdu(19, "submit_sm_resp", "in
         ([SUBMITTED, entry(10, "outcome unknown", reason="cut")], {}, "queued", "its turn", "nobody knows whether it arrived"),
         ([entry(9, "send failed", attempt=1, exception={"instance": "KeyError(1)"})], {}, "queued", "its turn", "its turn"),
         ([entry(9, "message sent")], {}, "submitted", None, "the provider took it"),
-        ([entry(9, "message rejected", reason="no such number")], {}, "rejected", None, "did not leave"),
+        ([entry(9, "message rejected", reason="no such number")], {}, "rejected", None, "no such number"),
         ([SUBMITTED, entry(9, "message rejected", reason="x")], {}, "rejected", None, "rejected at"),
         ([entry(9, "message rejected", reason="cancelled")], {}, "cancelled", None, "it never left"),
         ([entry(9, "message expired, not sent", expires_at="x")], {}, "expired", None, "so it was not sent"),

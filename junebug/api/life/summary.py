@@ -92,9 +92,7 @@ def _rejected(facts: Facts, step: Step | None, when: str) -> str:
         return f"the provider never answered, so nobody knows whether it arrived: told as rejected at {when} ({reason})"
     if answer and asked and answer.timestamp >= asked.timestamp and answer.get("command_status") == reason:
         return f"the provider refused it at {when}: it answered {reason} to {asked.get('pdu')}"
-    if asked or facts.last("failed"):
-        return f"it was rejected at {when}: {reason}"
-    return f"it was rejected at {when}, and did not leave for the provider as far as is known: {reason}"
+    return f"it was rejected at {when}: {reason}"
 
 
 def _expired(facts: Facts, when: str) -> str:
