@@ -7,6 +7,8 @@ from typing import Any
 from junebug.api.life import log_steps, summary
 from junebug.api.life.facts import Facts, Recipient
 from junebug.api.life.step import Step, in_order
+from junebug.smpp import constants as c
+from junebug.smpp import status_texts
 from junebug.stores.circuits import Watch
 from tests.tables import rows
 
@@ -158,3 +160,10 @@ def test_a_line_that_nobody_wrote_breaks_nothing(hostile: dict[str, Any]) -> Non
     for is_outbound in (True, False):
         found = told({"timestamp": NOW, **hostile}, is_outbound=is_outbound, recipients=[URL])
         assert found.summary.endswith(".")
+
+
+def test_each_status_that_is_explained_is_one() -> None:
+    known = {c.status_name(number) for number in range(0x200)}
+    assert status_texts._TEXTS.keys() <= known
+    assert status_texts.with_text("ESME_RINVDSTADR") == "ESME_RINVDSTADR (invalid destination address)"
+    assert status_texts.with_text("0x00000499") == "0x00000499"
