@@ -23,6 +23,7 @@ from junebug.api.audit import AuditLog
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.channel_states import ChannelStates
 from junebug.api.compose import Composer
+from junebug.api.dry_run import DryRuns
 from junebug.api.handlers import console
 from junebug.api.handlers.bulk import Bulk
 from junebug.api.handlers.channels import Channels
@@ -96,13 +97,14 @@ def make_app(
     shelves = Shelves(settings, stores, types, specs, queues)
     composer, idempotency = Composer(settings, registry), Idempotency(settings, stores.idempotency)
     submission = Submission(stores, queues, idempotency)
-    messages = Messages(stores, composer, specs, submission)
+    dry_runs = DryRuns(stores, registry, specs, queues)
+    messages = Messages(stores, composer, specs, submission, dry_runs)
     bulk = Bulk(stores, composer, specs, queues, idempotency)
     logs = Logs(settings, stores, registry, types)
     routers = Routers(stores, types, specs, queues, asking)
     destinations = Destinations(stores, types, asking)
     states = ChannelStates(specs, stores.statuses)
-    routed = RoutedMessages(stores, types, composer, specs, states, submission)
+    routed = RoutedMessages(stores, types, composer, specs, states, submission, dry_runs)
     health = Health(settings, stores, broker)
     tokens = Tokens(stores)
     kinds = Types(registry, types)
@@ -119,8 +121,8 @@ def make_app(
     app = web.Application(middlewares=[around], client_max_size=settings.max_body_size)
     app.cleanup_ctx.append(specs.listening)
     app.cleanup_ctx.append(queues.asking)
-    app.cleanup_ctx.append(metrics.reporting)
     app.on_shutdown.append(stream.close)
+    app.cleanup_ctx.append(metrics.reporting)
     for prefix in PREFIXES:
         one = f"{prefix}/channels/{{channel_id}}"
         # aiohttp looks from the top: the busiest comes first
