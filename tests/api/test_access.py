@@ -75,7 +75,7 @@ NEEDED: dict[str, dict[str, str | tuple[str, ...]]] = {
     "/health/live": {"GET": OPEN},
 }  # fmt: skip
 """Path -> method -> the scope that it needs."""
-FILTERED = {"/channels/", "/routers/", "/messages", "/metrics", "/channel-types/", "/router-types/"}
+FILTERED = {"/channels/", "/routers/", "/events/stream", "/messages", "/metrics", "/channel-types/", "/router-types/"}
 """Lists that show a token of some channels only these, or what is no channel's."""
 
 
