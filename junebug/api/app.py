@@ -121,8 +121,8 @@ def make_app(
     app = web.Application(middlewares=[around], client_max_size=settings.max_body_size)
     app.cleanup_ctx.append(specs.listening)
     app.cleanup_ctx.append(queues.asking)
-    app.cleanup_ctx.append(metrics.reporting)
     app.on_shutdown.append(stream.close)
+    app.cleanup_ctx.append(metrics.reporting)
     for prefix in PREFIXES:
         one = f"{prefix}/channels/{{channel_id}}"
         # aiohttp looks from the top: the busiest comes first

@@ -528,9 +528,9 @@ class TimelineStep(TypedDict):
 
     timestamp: str  # UTC.
     kind: Literal[
-        "accepted", "callback", "callback_waits", "cancelled", "dead", "dropped", "event", "expired", "failed", "moved",
-        "no_answer", "not_sent", "note", "provider_answered", "queued", "receipt", "received", "rejected", "replayed", "sent",
-        "sent_to_provider", "stored", "told_provider",
+        "accepted", "callback", "callback_waits", "cancelled", "channel", "dead", "dropped", "event", "expired", "failed",
+        "moved", "no_answer", "not_sent", "note", "provider_answered", "queued", "receipt", "received", "rejected", "replayed",
+        "sent", "sent_to_provider", "stored", "told_provider",
     ]
     description: str  # For people.
     details: dict[str, Any]  # What else is known, as the kind is.

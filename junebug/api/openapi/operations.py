@@ -15,6 +15,7 @@ from junebug.api.openapi.routing_operations import ROUTING_OPERATIONS
 from junebug.api.openapi.rows import (
     DRY_RUN,
     ID_KEY,
+    LAST_EVENT,
     LIMIT,
     LOG_COUNT,
     MESSAGE_ID,
@@ -24,6 +25,7 @@ from junebug.api.openapi.rows import (
     SEE_MESSAGE,
     SEND,
     SENT,
+    STREAM,
     Answer,
     Operation,
     Parameter,
@@ -146,6 +148,13 @@ def _on_junebug() -> Iterator[Operation]:
     yield Operation(
         "get_liveness", "junebug", "GET", "/health/live", "Whether it answers at all", (Answer(200, "alive", NOTHING),),
         is_open=True,
+    )  # fmt: skip
+    yield Operation(
+        "stream_events", "junebug", "GET", "/events/stream", "What channels and routers log, as they do",
+        (Answer(200, "Server-Sent Events, without end", {"type": "string"}, media="text/event-stream"),),
+        (_NONE, errors.ApiUsageError), query=STREAM, headers=(LAST_EVENT,),
+        details="Each event's `id` is where to go on after it, its `event` a kind, its `data` an entry of a log with `kind` and "
+        "`channel_id`. An event `lost` says what a client does not get.",
     )  # fmt: skip
     yield Operation(
         "get_metrics", "junebug", "GET", "/metrics", "What is counted, for Prometheus",
