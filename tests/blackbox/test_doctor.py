@@ -60,6 +60,10 @@ async def test_all_is_well_until_a_channel_is_down(jb: JunebugProcess, channels:
     assert str(port) in findings[f"channel {second.id}"]["found"] + json.dumps(await second.component("telnet"))
     assert findings[f"channel {second.id}"]["advice"]
     assert f"channel {fine.id}" not in findings
+    control = ("-c", str(jb.directory / "v" / "run" / "supervisor.conf"), "stop", f"channel:{fine.id}")
+    assert run_command("supervisorctl", *control, cwd=jb.directory).returncode == 0
+    stopped = told(doctor(jb, "--json"))[f"channel {fine.id}"]
+    assert (stopped["level"], "its process is STOPPED" in stopped["found"]) == ("failed", True)
 
 
 def test_it_works_when_nothing_does(short_dir: Path) -> None:
