@@ -90,7 +90,7 @@ def schemas(document: Document, *, of_bodies: bool) -> dict[str, Any]:
 def models(document: Document, *, of_bodies: bool) -> str:
     parts = [model(name, schema) for name, schema in schemas(document, of_bodies=of_bodies).items()]
     names = sorted({name for name in ("Any", "Literal", "NotRequired", "TypedDict") if re.search(rf"\b{name}\b", "".join(parts))})
-    imports = f"from __future__ import annotations\n\nfrom typing import {', '.join(names)}\n"
+    imports = f"from __future__ import annotations\n\nfrom typing import {', '.join(names)}\n\n"
     return HEAD.format(f"What {'goes into' if of_bodies else 'comes out of'} Junebug's API") + imports + "".join(parts)
 
 

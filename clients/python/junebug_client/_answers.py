@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+
 class BulkItem(TypedDict):
     """What became of one message: its id, or what is wrong with it."""
     message_id: NotRequired[str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+
 class ChannelCreate(TypedDict):
     type: str  # The channel's type.
     label: NotRequired[str | None]  # A name for people.
