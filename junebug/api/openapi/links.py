@@ -29,6 +29,8 @@ def _links() -> dict[str, dict[str, Any]]:
         maker = _MADE_BY.get(names[-1]) if names else None
         if maker is None or operation.old_name_of or not set(paths[maker]) <= set(names):
             continue
+        if operation.method == "DELETE" and operation.path.endswith("/"):  # what is emptied is there afterwards
+            continue
         missing = {each for each in operation.errors if getattr(each, "status", 0) == 404}
         if missing - {_NOT_FOUND.get(name) for name in names}:  # what it is asked for may not be there, although this is
             continue
