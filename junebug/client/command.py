@@ -103,8 +103,9 @@ class Commands(click.Group):
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **options: Any) -> NoReturn:  # type: ignore[override]
         name = prog_name or "junebug"
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")  # whatever a terminal can show, nothing fails for it
+            with suppress(OSError):  # it was made elsewhere, of another kind of file
+                if isinstance(stream, io.TextIOWrapper):
+                    stream.reconfigure(errors="backslashreplace")  # whatever a terminal can show, nothing fails for it
         try:
             code = super().main(args, name, **{**options, "standalone_mode": False})
         except Failure as failure:

@@ -306,6 +306,20 @@ def test_a_message_is_found_and_its_life_is_told(cli: Cli, made: Made) -> None:
     cli("timeline", "--router", made["router"], sent.good().out.strip()).good()
 
 
+def test_what_happens_is_seen_as_it_happens(cli: Cli, made: Made) -> None:
+    """And what came while nobody looked, by the id of what was seen last."""
+    words = ("tail", "--channel", made["channel"], "--kind", "event", "-n", "1", "--json")
+    with cli.sending(made["channel"]) as sent:
+        event = cli(*words).good().json
+    assert (event["kind"], event["channel_id"]) == ("event", made["channel"])
+    later = cli.send(made["channel"])
+    for _ in range(2 * len(sent) + 20):
+        event = cli(*words, "--after", event["id"]).good().json
+        if event["message_id"] == later:
+            return
+    pytest.fail("it was not seen")
+
+
 def test_logs_come_oldest_first_and_of_one_message(cli: Cli, made: Made) -> None:
     def logged() -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = cli("logs", made["channel"], "--message", made["message"], "--json").good().json
