@@ -97,8 +97,6 @@ class EventStream:
             self.follower.leave(stream.reader)
             self._open.discard(stream)
             stream.over.set_result(None)
-            if not self._open:
-                self._views.forget()
         return stream.response
 
     async def close(self, _: web.Application) -> None:
