@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from junebug.logs import follow
 from junebug.logs.files import LogFile
 from junebug.logs.follow import Complete, Follower, Line, Reader, Step
 from junebug.logs.places import Piece, Place, behind, end_of, read_on
+from tests.harness import ROOT
 from tests.polling import eventually_blocking
 from tests.tables import rows
 
@@ -399,6 +401,11 @@ def test_an_id_that_was_changed_is_refused() -> None:
         changed = progress.id[:position] + ("A" if progress.id[position] != "A" else "B") + progress.id[position + 1 :]
         with pytest.raises(ApiUsageError):
             read_id(changed)
+
+
+def test_the_documented_id_is_one() -> None:
+    (text,) = re.findall(r"^id: (\S+)$", (ROOT / "docs" / "http-api.md").read_text(), re.MULTILINE)
+    assert read_id(text)[1] == {short_of("bc5f2e63-7f53-4996-816d-4f89f45a5842"): Place(0x92B11F3D, 4711)}
 
 
 def test_an_id_says_where_its_reader_stands() -> None:

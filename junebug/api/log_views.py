@@ -26,7 +26,7 @@ from junebug.stores import Stores
 
 VIEW_AGE = 30.0
 """Seconds after which a spec is read again: of a changed one the codecs may be others, and the secrets."""
-AT_ONCE = 50
+AT_ONCE, MOST_VIEWS = 50, 20_000
 
 Shown = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -46,6 +46,7 @@ class LogViews:
         self._registry = registry
         self._types = types
         self._views: dict[str, _View] = {}
+        """The one that was made last comes last."""
 
     async def prepare(self, channels: Iterable[str], routers: Iterable[str]) -> frozenset[str]:
         """Those of these logs that can be shown now: what was deleted meanwhile cannot. Raises StoreUnavailable."""
@@ -55,15 +56,12 @@ class LogViews:
         for start in range(0, len(old), AT_ONCE):
             some = old[start : start + AT_ONCE]
             for (id, _), shown in zip(some, await asyncio.gather(*(make(id) for id, make in some)), strict=True):
-                if shown is None:
-                    self._views.pop(id, None)
-                else:
+                self._views.pop(id, None)
+                if shown is not None:
                     self._views[id] = _View(shown, now)
+        while len(self._views) > MOST_VIEWS:  # those that nobody has asked for since: they are of deleted channels
+            del self._views[next(iter(self._views))]
         return frozenset(id for id, _ in wanted if id in self._views)
-
-    def forget(self) -> None:
-        """Nobody looks at any log."""
-        self._views.clear()
 
     def show(self, log: str, line: bytes) -> Line | None:
         view = self._views.get(log)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -119,10 +118,6 @@ class Commands(click.Group):
             _complain(*_told(name, error))
         except (KeyboardInterrupt, click.Abort):
             code = Exit.INTERRUPTED
-        except BrokenPipeError:  # `junebug ... | head`
-            code = Exit.GOOD
-            with suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(code if isinstance(code, int) else Exit.GOOD)
 
 

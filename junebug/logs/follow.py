@@ -48,13 +48,13 @@ class Line:
     def __init__(self, kind: str, timestamp: float, make: Callable[[], bytes]) -> None:
         self.kind = kind
         self.timestamp = timestamp
-        self._make = make
-        self._data: bytes | None = None
+        self._make: Callable[[], bytes] | None = make
+        self._data = b""
 
     @property
     def data(self) -> bytes:
-        if self._data is None:
-            self._data = self._make()
+        if self._make is not None:
+            self._data, self._make = self._make(), None
         return self._data
 
 

@@ -21,6 +21,8 @@ import orjson
 from junebug.logs.files import rotated_files
 
 BLOCK = 64 * 1024
+RESTS_EVERY, REST = 4, 0.0005
+"""Blocks, and seconds: others want the processor, too."""
 LONGEST_LINE = 1024 * 1024
 """Bytes; of a longer one, which is none of ours, a part is lost."""
 CLOCKS = 60.0
@@ -88,12 +90,14 @@ def timestamp_in(octets: bytes, begin: int = 0, end: int | None = None) -> float
 
 def blocks_backwards(read: Callable[[int, int], bytes], end: int, budget: Budget) -> Iterator[bytes]:
     """Whole lines of a file up to `end`, those of the last block first, as far as the budget lasts. `read(octets, offset)`."""
-    position, rest = end, b""
+    position, rest, blocks = end, b"", 0
     while position > 0:
         step = min(BLOCK, position)
         if not budget.take(step):
             return
         position -= step
+        if (blocks := blocks + 1) % RESTS_EVERY == 0:
+            time.sleep(REST)
         data = read(step, position) + rest
         cut = data.find(b"\n") + 1 if position else 0
         if position and not cut:

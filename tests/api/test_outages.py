@@ -100,6 +100,8 @@ async def test_without_redis_requests_are_503_in_time_and_go_on_when_it_is_back(
         ("DELETE", f"{one}/dead-letters/x", None),
         ("POST", f"{one}/dead-letters/replay", None),
         ("POST", "/channels/", create),
+        ("POST", f"{one}/messages/?dry_run=true", MESSAGE),
+        ("GET", "/events/stream", None),
         ("GET", "/routers/", None),
         ("POST", "/routers/", {"type": "from_address", "config": {"channel": channel}}),
         ("GET", routed, None),
@@ -160,6 +162,8 @@ async def test_without_rabbitmq_sending_and_creating_are_503_in_time_and_reading
     assert (await api("GET", "/channels/")).result == [channel]  # nothing half-created
     found = await api("GET", one)
     assert (found.status, found.result["label"]) == (200, "x")
+    tried = await api("POST", f"{one}/messages/?dry_run=true", json=MESSAGE)
+    assert (tried.status, tried.result["estimate"]["waiting"], len(tried.result["parts"])) == (200, None, 1)
     unknown = ("queue_length", "callbacks_waiting", "dead_letters")
     assert [found.result["status"][name] for name in unknown] == [None, None, None]
     assert (await api("POST", one, json={"label": "y"})).status == 200

@@ -25,6 +25,7 @@ from junebug.smpp.pdu import SubmitSm
 from tests.api.conftest import Api, running_api
 from tests.api.test_access import ROOT, bearer, make
 from tests.polling import eventually
+from tests.servers import RedisServer
 from tests.sse import DEADLINE, Client
 from tests.tables import rows
 
@@ -263,6 +264,16 @@ async def test_there_are_no_more_streams_than_the_process_bears(settings: Settin
                 return response.status == 200
 
         await eventually(has_room)
+
+
+async def test_a_stream_goes_on_while_redis_is_away(api: Api, own_redis: RedisServer) -> None:
+    channel = await api.create()
+    async with following(api) as client:
+        own_redis.kill()
+        for n in range(3):
+            log(api, channel, *numbered(n))
+            assert [event.data["n"] for event in await client.some(1)] == [n]
+            await asyncio.sleep(2 * stream.REFRESH)
 
 
 async def test_nothing_is_done_when_nobody_is_there(api: Api) -> None:

@@ -81,6 +81,24 @@ async def test_a_channel_from_its_form_to_the_death_of_its_process(console: Cons
     assert (await api.get(channel.path)).status == 404
 
 
+async def test_what_would_be_sent_is_shown_while_it_is_typed(console: Console, channels: Channels) -> None:
+    channel = await channels.create("smpp", CONFIGS["smpp"], price={"amount": 0.25, "currency": "EUR"})
+    await console.open(f"channels/{channel.id}/send")
+    await console.field("to").fill("+27820001111")
+    await console.field("content").fill("x" * 70 + "\u0142")
+    panel = console.page.locator(".panel", has_text="What would be sent")
+    await expect(panel).to_contain_text("because of \u0142")
+    await expect(panel).to_contain_text("2 parts, 71 characters")
+    await expect(panel).to_contain_text("0.5 EUR")
+    await console.field("content").fill("short <b>")
+    await expect(panel.locator(".parts li")).to_have_text(["short <b>"])
+    console.allowed = {400}
+    await console.page.get_by_text("More", exact=True).click()
+    await console.field("validity").fill("soon")
+    await expect(panel).to_contain_text("It would be refused")
+    assert (await channel.status())["queue_length"] == 0
+
+
 async def test_forms_of_every_type(console: Console, api: Api, channels: Channels) -> None:
     """Each option has its field; what was typed is what is stored, and a change of something else leaves secrets alone."""
     known = (await api.get("/channel-types/")).result

@@ -26,6 +26,7 @@ from junebug.errors import ApiUsageError, ChannelNotFound, JunebugError, NotAllo
 from junebug.logs.follow import Complete, Follower, Reader, Step
 from junebug.model.access import READ
 from junebug.model.log_kinds import KINDS
+from junebug.runtime.loop import end_task
 from junebug.stores import Stores
 
 log = structlog.stdlib.get_logger("api")
@@ -85,15 +86,17 @@ class EventStream:
         self.follower.follow(stream.reader)
         try:
             await stream.begin()
-            await stream.run(self.follower.hurry, lambda: self._look_again(request, stream.reader, asked))
+            looking = asyncio.create_task(self._look_forever(request, stream, asked), name="stream")
+            try:
+                await stream.run(self.follower.hurry)
+            finally:
+                await end_task(looking)
         except ConnectionError:
             pass  # the client is gone
         finally:
             self.follower.leave(stream.reader)
             self._open.discard(stream)
             stream.over.set_result(None)
-            if not self._open:
-                self._views.forget()
         return stream.response
 
     async def close(self, _: web.Application) -> None:
@@ -106,11 +109,19 @@ class EventStream:
         for stream in self._open:
             stream.cut()
 
-    async def _look_again(self, request: web.Request, reader: Reader, asked: Sequence[str]) -> None:
-        """Raises NotAuthenticated, NotAllowed when the token is good no more."""
-        with suppress(Unavailable, ChannelNotFound):
-            await self._guard.admit(request, self.get)
-            reader.logs = await self._logs(request, asked)
+    async def _look_forever(self, request: web.Request, stream: _Stream, asked: Sequence[str]) -> None:
+        """For new logs; the stream ends when its client is gone, or its token is good no more."""
+        try:
+            while request.transport is not None and not request.transport.is_closing():
+                await asyncio.sleep(REFRESH)
+                with suppress(Unavailable, ChannelNotFound):
+                    await self._guard.admit(request, self.get)
+                    stream.reader.logs = await self._logs(request, asked)
+        except JunebugError:
+            pass
+        except Exception:
+            log.exception("a stream ends: its logs cannot be looked for")
+        stream.end()
 
     async def _logs(self, request: web.Request, asked: Sequence[str]) -> frozenset[str]:
         """Ids of those that the caller sees, or `asked` for. Raises NotAllowed, ChannelNotFound, StoreUnavailable."""
@@ -169,19 +180,11 @@ class _Stream:
         begin = f"retry: {RETRY}\n\n".encode()
         await self.response.write(begin + self._events(steps) + self._last_id())
 
-    async def run(self, hurry: Callable[[], None], look_again: Callable[[], Any]) -> None:
-        """Until the client is gone, too slow, or not welcome any more. Raises ConnectionError."""
-        said_at = looked_at = self._loop.time()
+    async def run(self, hurry: Callable[[], None]) -> None:
+        """Until the client is gone, or too slow, or `end` was called. Raises ConnectionError."""
+        said_at = self._loop.time()
         while not self._is_ending:
             now = self._loop.time()
-            if now - looked_at >= REFRESH:
-                looked_at = now
-                try:
-                    await look_again()
-                except JunebugError:  # the token was revoked, or has expired
-                    return
-                if self._request.transport is None or self._request.transport.is_closing():
-                    return
             self._news.clear()
             had_room = self.reader.has_room
             text = self._events(self.reader.take(BATCH))
@@ -196,7 +199,7 @@ class _Stream:
                 await asyncio.sleep(0)  # others have their turn, however much there is
             else:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, min(looked_at + REFRESH, said_at + HEARTBEAT) - self._loop.time())):
+                    async with asyncio.timeout(max(0.0, said_at + HEARTBEAT - self._loop.time())):
                         await self._news.wait()
 
     def _events(self, steps: Sequence[Step | Complete]) -> bytes:

@@ -19,12 +19,12 @@ export function group(schema, initial, path, context) {
   const parts = Object.entries(schema.properties ?? {})
     .filter(([name, each]) => !each.readOnly && !context.hidden?.includes(join(path, name)))
     .map(([name, each]) => {
-      const is = {name, required: required.includes(name), given: given[name] !== undefined && given[name] !== null};
+      const is = {name, required: required.includes(name), given: given[name] !== undefined && given[name] !== null, isGroup: kindOf(each) === "group"};
       return {...is, old: OF_VUMI.test(each.description ?? ""), ...property(name, join(path, name), each, given[name], is.required, context)};
     });
   const first = [...parts.filter((each) => each.required), ...parts.filter((each) => !each.required && !each.old)];
   const many = parts.length > FEW * 2;
-  const shown = parts.filter((each) => !many || each.required || each.given || (!each.old && first.indexOf(each) < FEW));
+  const shown = parts.filter((each) => !many || each.required || each.given || (!each.old && (first.indexOf(each) < FEW || each.isGroup)));
   const rest = parts.filter((each) => !shown.includes(each));
   shown.sort((a, b) => Number(b.required) - Number(a.required));
   const elements = shown.map((each) => each.element);

@@ -53,7 +53,7 @@ export function sparkline(values, label, kind = "") {
   const line = points.map((each) => each.join(",")).join(" ");
   const area = points.length ? `${points[0][0]},${height} ${line} ${points.at(-1)[0]},${height}` : "";
   return svg("svg", {class: `spark ${kind}`, viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": label},
-    svg("polygon", {class: "area", points: area}), svg("polyline", {class: "line", points: line}));
+    svg("line", {class: "base", x1: 0, x2: width, y1: height - 1, y2: height - 1}), svg("polygon", {class: "area", points: area}), svg("polyline", {class: "line", points: line}));
 }
 
 /** `columns`: texts, or [text, class]. `caption` is for who does not see it. A wide one scrolls by itself, by keyboard, too. */
