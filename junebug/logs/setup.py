@@ -70,7 +70,9 @@ def setup_process_logging(
     writer = LogWriter()
     sinks: list[tuple[Sink, structlog.typing.Processor]] = []
     if not logging_disabled():
-        sinks.append((_Stdout(), _one_line(structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0))))
+        plain = structlog.dev.plain_traceback  # with rich installed the default shows variables, secret ones too
+        for_people = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, exception_formatter=plain)
+        sinks.append((_Stdout(), _one_line(for_people)))
     trouble = ""
     if logfile:
         file = LogFile(Path(logfile))

@@ -82,7 +82,7 @@ class Callback:
         if not (isinstance(url, str | None) and isinstance(auth_token, str | None)):
             raise MalformedMessage("no callback: `url` or `auth_token` is wrong")
         destination = fields.get("destination", "")
-        trace = fields.get("trace")
+        trace = fields.get("trace") or None
         if not isinstance(destination, str) or not isinstance(trace, str | None):
             raise MalformedMessage("no callback: `destination` or `trace` is wrong")
         replayed = str(fields.get("replayed", ""))

@@ -151,7 +151,8 @@ async def tab(browser: Browser, jb: JunebugProcess) -> AsyncIterator[Console]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def console(tab: Console) -> AsyncIterator[Console]:
+async def console(tab: Console, channels: Channels) -> AsyncIterator[Console]:
+    """The tab leaves a test's channels before they are deleted."""
     tab.allowed.clear()
     await tab.page.set_viewport_size(WIDE)
     await tab.page.emulate_media(color_scheme="light")

@@ -82,7 +82,9 @@ async def test_who_is_slow_endless_or_no_http_is_sent_away(monkeypatch: pytest.M
 def printed_logs() -> Iterator[None]:
     """Whatever other tests have set up."""
     before = structlog.get_config()
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.reset_defaults()
+    structlog.configure(processors=[structlog.processors.add_log_level, plain])
     yield
     structlog.configure(**before)
 
