@@ -71,7 +71,7 @@ EACH: dict[str, str] = {
     "send": "--channel CHANNEL --to +27 --content hello", "logs": "CHANNEL -n 1",
     "dead-letters list": "CHANNEL", "dead-letters replay": "CHANNEL", "dead-letters delete": "CHANNEL --yes",
     "tokens create": "someone --scope messages:send", "tokens list": "", "tokens revoke": "NEWTOKEN",
-    "messages": "--limit 1", "timeline": "CHANNEL MESSAGE",
+    "messages": "--limit 100", "timeline": "CHANNEL MESSAGE",
 }  # fmt: skip
 """Every command that asks the API -> its arguments; words in capitals are ids."""
 OTHERS = {"completion", "doctor", "backup", "restore", "tail"}
