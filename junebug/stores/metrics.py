@@ -64,12 +64,16 @@ class MetricStore:
         self._redis = redis
 
     async def save(self, metrics: Metrics, batch: Batch) -> None:
-        """Add it, unless it was added already. One that Redis refuses is lost: no process ends for its metrics."""
-        keys, arguments = [names.saved_metrics(batch.process)], [batch.number, BATCH_KEPT, KEPT]
+        """Add it, unless it was added already; what was counted for a channel that is deleted is let go. One that Redis refuses
+        is lost: no process ends for its metrics.
+        """
+        keys: list[str] = [names.saved_metrics(batch.process)]
+        arguments: list[Any] = [batch.number, BATCH_KEPT, KEPT]
         for owner, counts in batch.counts.items():
             keys.append(_hash_of(owner))
             gauges = batch.gauges if owner == batch.owner else {}
-            arguments += (len(counts), len(gauges), *_flat(counts), *_flat(gauges))
+            lives = names.channel_properties(owner) if owner else ""
+            arguments += (lives, len(counts), len(gauges), *_flat(counts), *_flat(gauges))
         try:
             await self._redis.run(("EVAL", _ADD, len(keys), *keys, *arguments))
         except StoreUnavailable:
@@ -147,17 +151,14 @@ if tonumber(redis.call('GET', KEYS[1]) or 0) >= tonumber(ARGV[1]) then return 0 
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 local place = 4
 for number = 2, #KEYS do
-  local key, counts, gauges = KEYS[number], tonumber(ARGV[place]), tonumber(ARGV[place + 1])
-  place = place + 2
-  for _ = 1, counts do
-    redis.call('HINCRBY', key, ARGV[place], ARGV[place + 1])
-    place = place + 2
+  local key, lives, counts, gauges = KEYS[number], ARGV[place], tonumber(ARGV[place + 1]), tonumber(ARGV[place + 2])
+  place = place + 3
+  if lives == '' or redis.call('EXISTS', lives) == 1 then
+    for each = place, place + 2 * counts - 2, 2 do redis.call('HINCRBY', key, ARGV[each], ARGV[each + 1]) end
+    for each = place + 2 * counts, place + 2 * (counts + gauges) - 2, 2 do redis.call('HSET', key, ARGV[each], ARGV[each + 1]) end
+    redis.call('EXPIRE', key, ARGV[3])
   end
-  for _ = 1, gauges do
-    redis.call('HSET', key, ARGV[place], ARGV[place + 1])
-    place = place + 2
-  end
-  redis.call('EXPIRE', key, ARGV[3])
+  place = place + 2 * (counts + gauges)
 end
 return 1
 """

@@ -117,6 +117,14 @@ async def test_a_batch_is_added_once(api: Api) -> None:
         assert ttl > 0, key
 
 
+async def test_what_was_counted_for_a_channel_that_is_deleted_leaves_nothing(api: Api) -> None:
+    """A process that saved late made its key anew."""
+    channel, field = await api.create(), MESSAGES.field("inbound", "received")
+    await add(api, "deleted", field, process="deleted", held=1.0)
+    await add(api, channel, field, process="lives")
+    assert await api.stores._redis.run(("EXISTS", "deleted:metrics"), ("EXISTS", f"{channel}:metrics")) == [0, 1]
+
+
 async def test_a_batch_that_redis_refuses_costs_no_more_than_itself(api: Api) -> None:
     channel, field = await api.create(), MESSAGES.field("inbound", "received")
     await api.stores._redis.run(("HSET", f"{channel}:metrics", field, "no number"))
