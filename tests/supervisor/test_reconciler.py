@@ -168,6 +168,7 @@ async def test_a_deleted_channel_leaves_nothing(house: House, settings: Settings
         assert not any((await broker.queue_lengths([*names.channel_queues("a"), *delayed])).values())
         (keys,) = await house.stores._redis.run(("KEYS", "*a*"))
         others = {names.EPOCH, *(key for key in keys if key.startswith(names.saved_metrics("")))}
+        assert set(keys) <= {names.CHANNELS, names.GENERATIONS} | others
         said = {each["channel"]: each["delayed"] for each in house.fake.drains()}
         assert said.keys() == {"a", "print-b"}
         assert set(delayed) <= set(said["a"])
