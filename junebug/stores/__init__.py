@@ -14,6 +14,7 @@ from junebug.stores.client import RedisClient
 from junebug.stores.delay_queues import DelayQueueStore
 from junebug.stores.idempotency import IdempotencyStore
 from junebug.stores.inbound import InboundStore
+from junebug.stores.leases import LeaseStore
 from junebug.stores.outbound import OutboundStore
 from junebug.stores.plugins import PluginStore
 from junebug.stores.rates import RateStore
@@ -39,6 +40,7 @@ class Stores:
         self.idempotency = IdempotencyStore(self._redis, settings.outbound_message_ttl)
         self.circuits = CircuitStore(self._redis)
         self.delay_queues = DelayQueueStore(self._redis)
+        self.leases = LeaseStore(self._redis)
         self.statuses = StatusStore(self._redis)
         self.tokens = TokenStore(self._redis)
         self.plugins = PluginStore(self._redis)

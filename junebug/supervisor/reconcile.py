@@ -72,8 +72,9 @@ def plan(
     known_types: Collection[str],
     seen: Collection[str],
     router_types: Collection[str] = (),
+    elsewhere: Collection[str] = (),
 ) -> Plan:
-    """Compare. `seen`: channels that were wanted at an earlier look.
+    """Compare. `seen`: channels that were wanted at an earlier look. `elsewhere`: those that are wanted, and not of this host.
 
     A channel that vanished is stopped when it was deleted, or when we saw its spec before; one whose spec we never saw
     runs on: rather Redis was emptied while nobody looked. A process that an operator stopped is left stopped until its
@@ -93,7 +94,7 @@ def plan(
         if channel in wanted:
             if channel in refused:
                 remove.append(channel)
-        elif channel in deleted or channel in seen:
+        elif channel in deleted or channel in seen or channel in elsewhere:
             remove.append(channel)
         else:
             orphans.append(channel)
