@@ -25,7 +25,7 @@ install: $(INSTALLED) ## make .venv, with the system packages that are missing
 ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
 $(INSTALLED): FORCE
 endif
-$(INSTALLED): requirements.txt requirements-dev.txt setup.cfg pyproject.toml
+$(INSTALLED): requirements.txt requirements-dev.txt setup.cfg setup.py pyproject.toml
 	@PYTHON=$(PYTHON) etc/install-system-packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Junebug needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }

@@ -1,16 +1,19 @@
 """Writes what the docs say of settings, channel types and router types from their declarations, so that the two cannot differ.
 
-    python docs/generate.py           write docs/configuration.md, channel-types.md, routers.md, smpp.md, etc/junebug.yaml.example
+    python docs/generate.py           write docs/configuration.md, channel-types.md, routers.md, smpp.md, command-line.md,
+                                      etc/junebug.yaml.example
     python docs/generate.py --check   write nothing; exit code 1 when one of them is out of date
 
 In the pages only the part between `<!-- generated: NAME -->` and `<!-- end -->` is generated. The sources are
-junebug.config.load.OPTIONS, the config schemas of each type that setup.cfg names, and the parser of junebug-smsc.
+junebug.config.load.OPTIONS, the config schemas of each type that setup.cfg names, the parser of junebug-smsc,
+and the commands of `junebug`.
 """
 
 from __future__ import annotations
 
 import argparse
 import configparser
+import itertools
 import json
 import re
 import sys
@@ -22,7 +25,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import click  # noqa: E402
+
 from junebug import registry, router_types  # noqa: E402
+from junebug.client.main import main as main_command  # noqa: E402
 from junebug.config.declaration import OPTIONS, Option  # noqa: E402
 from junebug.config_schema import load_object  # noqa: E402
 from junebug.registry import ChannelType  # noqa: E402
@@ -32,6 +38,7 @@ CONFIGURATION = ROOT / "docs" / "configuration.md"
 CHANNEL_TYPES = ROOT / "docs" / "channel-types.md"
 ROUTERS = ROOT / "docs" / "routers.md"
 SMPP = ROOT / "docs" / "smpp.md"
+COMMAND_LINE = ROOT / "docs" / "command-line.md"
 EXAMPLE = ROOT / "etc" / "junebug.yaml.example"
 
 _PART = re.compile(r"(<!-- generated: (?P<name>\S+) -->\n)(?:(?!<!-- end -->).)*(<!-- end -->)", re.DOTALL)
@@ -63,6 +70,7 @@ def generated() -> dict[Path, str]:
         CHANNEL_TYPES: _filled(CHANNEL_TYPES, types.__getitem__),
         ROUTERS: _filled(ROUTERS, _router_tables().__getitem__),
         SMPP: _filled(SMPP, {"command:junebug-smsc": _command_table(command.argument_parser())}.__getitem__),
+        COMMAND_LINE: _filled(COMMAND_LINE, {"commands": "\n\n".join(_commands(main_command, "junebug"))}.__getitem__),
         EXAMPLE: "\n".join([_EXAMPLE_INTRODUCTION, *_example_lines()]) + "\n",
     }
 
@@ -183,6 +191,38 @@ def _command_table(parser: argparse.ArgumentParser) -> str:
             value = "" if action.nargs == 0 else f" {values}"
             rows.append((f"`{action.option_strings[-1]}{value}`", action.help % vars(action)))
     return _table(rows)
+
+
+def _commands(group: click.Group, path: str) -> Iterator[str]:
+    """Each command below the group: how it is called, what it does, its options but those of all."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{path} {name}")
+            continue
+        own = [*itertools.takewhile(lambda each: each.name != "version", command.params)]  # Junebug's settings follow it
+        arguments = [_argument(each) for each in own if isinstance(each, click.Argument)]
+        about = " ".join((command.help or "").split())
+        parts = [f"**`{' '.join([path, name, *arguments])}`**: {about}"]
+        rows: list[tuple[str, ...]] = [
+            (f"`{', '.join(each.opts)}{'' if each.is_flag else f' {_metavar(each, context)}'}`", each.help or "")
+            for each in own
+            if isinstance(each, click.Option) and each.name not in ("url", "token", "as_json")
+        ]
+        yield "\n\n".join([*parts, *([_table([("Option", "What it is"), *rows])] if rows else [])])
+
+
+def _argument(argument: click.Argument) -> str:
+    name = str(argument.name).upper()
+    return name if argument.required else f"[{name}]"
+
+
+def _metavar(option: click.Option, context: click.Context) -> str:
+    if isinstance(option.type, click.Choice):
+        return "|".join(map(str, option.type.choices))
+    return option.metavar or option.type.name.partition(" ")[0].upper()
 
 
 # --- all --------------------------------------------------------------------------------------------------------------

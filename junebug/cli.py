@@ -31,6 +31,7 @@ from junebug.config.load import load
 from junebug.config_schema import load_object
 from junebug.door import process as door_process
 from junebug.errors import ConfigError, JunebugError, StartupError
+from junebug.logs import sentry
 from junebug.logs.files import trouble_in
 from junebug.logs.setup import escape_controls, logging_disabled, silence_libraries
 from junebug.model.spec import Launch
@@ -231,7 +232,8 @@ def _raise_descriptor_limit() -> None:
 
 
 def _check_classes(settings: Settings) -> None:
-    """The classes that the settings name can be loaded, or ConfigError."""
+    """What the settings name can be loaded, or ConfigError."""
+    sentry.check(settings.sentry_dsn)
     Registry.from_settings(settings.channels, settings.replace_channels)
     RouterTypes.from_settings(settings.routers, settings.replace_routers)
     for number, plugin in enumerate(settings.plugins):

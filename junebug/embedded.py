@@ -159,16 +159,23 @@ def descriptor_limit(port: int) -> int | None:
 
     At its limit RabbitMQ does not refuse a connection, it lets it hang.
     """
+    process = listener(port)
+    try:
+        soft = process and re.search(r"^Max open files\s+(\d+)", (process / "limits").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(soft[1]) if soft else None
+
+
+def listener(port: int) -> Path | None:
+    """The process that listens on this port, as its directory in /proc; None: nobody does, or another user's."""
     inodes = _listening_inodes(port)
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in Path("/proc").glob("[0-9]*") if inodes else ():
         try:
-            if not inodes or not any(os.readlink(each) in inodes for each in (process / "fd").iterdir()):
-                continue
-            limits = (process / "limits").read_text()
+            if any(os.readlink(each) in inodes for each in (process / "fd").iterdir()):
+                return process
         except OSError:
             continue  # it ended, or is another user's
-        soft = re.search(r"^Max open files\s+(\d+)", limits, re.MULTILINE)
-        return int(soft[1]) if soft else None
     return None
 
 

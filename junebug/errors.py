@@ -68,6 +68,13 @@ class DeadLetterNotFound(JunebugError, status=404, description="dead letter not 
 class PayloadTooLarge(JunebugError, status=413, description="payload too large"): ...
 
 
+class NoSuchMessage(MessageNotFound, status=404):
+    """Nobody knows a message that was asked for by its URL. (What a reply_to names is part of a body: 400.)"""
+
+    def errors(self) -> list[dict[str, Any]]:
+        return [{"type": MessageNotFound.__name__, "message": str(self)}]
+
+
 class MessageNotQueued(JunebugError, status=404, description="message not queued"):
     """There is no such message, or it is being sent, or was sent already."""
 

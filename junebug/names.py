@@ -10,7 +10,8 @@ import math
 import re
 from collections.abc import Callable, Container, Iterable
 
-_CHANNEL_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}")
+CHANNEL_ID = r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}"
+_CHANNEL_ID = re.compile(CHANNEL_ID)
 
 
 def is_channel_id(text: str) -> bool:
@@ -18,7 +19,8 @@ def is_channel_id(text: str) -> bool:
     return _CHANNEL_ID.fullmatch(text) is not None
 
 
-_QUEUE = re.compile(r"(?!amq\.)[0-9A-Za-z_.:@#,/+ -]+")
+AMQP_QUEUE = r"(?!amq\.)[0-9A-Za-z_.:@#,/+ -]+"
+_QUEUE = re.compile(AMQP_QUEUE)
 LONGEST_AMQP_NAME = 255
 """Bytes of a queue's name (AMQP 0-9-1, shortstr)."""
 

@@ -36,7 +36,8 @@ LONGEST = (
 """What comes first, so that no process is left alone with something long at the end."""
 OF_A_MODULE = {"jb", "module_world", "documented_junebug"}
 """Fixtures of which one serves a module."""
-TOGETHER, APART = ("tests/blackbox/", "tests/test_readme.py"), ("tests/blackbox/test_cli.py", "tests/blackbox/test_disk_full.py")
+TOGETHER = ("tests/blackbox/", "tests/client/", "tests/test_readme.py")
+APART = ("tests/blackbox/test_cli.py", "tests/blackbox/test_disk_full.py")
 """Modules whose tests stay in one process, for the sake of such a fixture; and those among them that have none."""
 
 

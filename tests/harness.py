@@ -433,6 +433,8 @@ class Received:
     headers: Mapping[str, str]
     body: dict[str, Any]
     at: float
+    octets: bytes = b""
+    """The body as it came."""
 
 
 @dataclass(frozen=True)
@@ -527,7 +529,7 @@ class WebhookSink:
             body = {"not JSON": text.decode(errors="replace")}
         self.received.append(
             Received(
-                request.method, request.path, request.rel_url.raw_query_string, request.headers, body, time.monotonic()
+                request.method, request.path, request.rel_url.raw_query_string, request.headers, body, time.monotonic(), text
             )
         )
         waiting = self._for_content.get(str(body.get("content"))) or self.next_replies.get(request.path)

@@ -201,7 +201,7 @@ def documented_errors() -> set[tuple[int, str]]:
 def answered_errors() -> set[tuple[int, str]]:
     """(status, type) of each error of ours that the API may answer with: those that are nobody's bug have a status."""
     own = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.JunebugError)]
-    types = {errors.InvalidBody: "invalid_body"}
+    types = {errors.InvalidBody: "invalid_body", errors.NoSuchMessage: "MessageNotFound"}
     return {(each.status, types.get(each, each.__name__)) for each in own if each.status != 500} | {(500, "JunebugError")}
 
 

@@ -240,6 +240,7 @@ CLIENT_LIBRARIES = {
     "slixmpp": {"transports"},
     "irctokens": {"transports"},
     "tweepy": {"transports"},
+    "sentry_sdk": {"logs"},
 }
 """Who alone may import each."""
 

@@ -35,6 +35,9 @@ STUCK = 3
 """Heartbeats that do not come, after which the link is lost."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
+ACCESS_REFUSED = 403
+"""A reply-code (AMQP 0-9-1, constants)."""
+
 FAILURES = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutError)
 """What is raised when the link, a channel or RabbitMQ fails."""
 
@@ -52,6 +55,20 @@ class _Stream(aiormq.connection.TCPTransportFactory):
         reader, self.writer = await super().create(url, **options)
         self.reader = FrameReader(reader, self._on_frame)
         return cast(asyncio.StreamReader, self.reader), self.writer
+
+
+class _Telling:
+    """Frames of the handshake; one that closes it is raised. What 403 means aiormq knows."""
+
+    def __init__(self, frames: Any) -> None:
+        self._frames = frames
+
+    async def get_frame(self) -> Any:
+        received = await self._frames.get_frame()
+        frame = received[-1]
+        if isinstance(frame, amqp.Connection.Close) and frame.reply_code != ACCESS_REFUSED:
+            raise aiormq.exceptions.ConnectionClosed(frame.reply_code, frame.reply_text)
+        return received
 
 
 class Link(aiormq.Connection):
@@ -115,6 +132,12 @@ class Link(aiormq.Connection):
     def remove(self, number: int, channel: OnLink) -> None:
         if self._on_channels.get(number) is channel:
             del self._on_channels[number]
+
+    @staticmethod
+    async def _rpc(request: Any, writer: Any, frame_receiver: Any, wait_response: bool = True) -> Any:
+        """A part of the handshake. aiormq's own does not tell why RabbitMQ closes: no such vhost, a limit."""
+        telling: Any = _Telling(frame_receiver)
+        return await aiormq.Connection._rpc(request, writer, telling, wait_response)
 
     def _on_frame(self, number: int, kind: int, frame: bytes) -> None:
         if channel := self._on_channels.get(number):  # else it is late, for one that is closed
@@ -244,20 +267,26 @@ class Connection:
 
 async def check(settings: AmqpSettings, timeout: float) -> None:
     """Connect once. Raises StartupError: one line that names the setting to look at."""
-    where = address(settings)
     try:
         async with asyncio.timeout(timeout):
             link = await Link.open(settings, "junebug check")
             await link.end()
-    except (aiormq.exceptions.AuthenticationError, aiormq.exceptions.ProbableAuthenticationError):
-        raise StartupError(f"amqp.username, amqp.password: RabbitMQ at {where} refuses them") from None
-    except aiormq.exceptions.ConnectionNotAllowed:
-        raise StartupError(f"amqp.vhost: RabbitMQ at {where} has no such vhost for this user") from None
     except FAILURES as error:
-        reason = _reason(error, settings)
-        # a wrong vhost is answered by closing the connection with the text NOT_ALLOWED
-        setting = "amqp.vhost" if "NOT_ALLOWED" in reason or "Connection.OpenOk" in reason else "amqp.hostname, amqp.port"
-        raise StartupError(f"{setting}: RabbitMQ at {where} cannot be used: {reason}") from None
+        raise refusal(error, settings) from None
+
+
+def refusal(error: Exception, settings: AmqpSettings) -> StartupError:
+    """Why nobody can connect: one line that names the setting to look at."""
+    where = address(settings)
+    match error:
+        case aiormq.exceptions.AuthenticationError() | aiormq.exceptions.ProbableAuthenticationError():
+            return StartupError(f"amqp.username, amqp.password: RabbitMQ at {where} refuses them")
+        case aiormq.exceptions.ConnectionNotAllowed():
+            return StartupError(f"amqp.vhost: RabbitMQ at {where} has no such vhost for this user")
+    reason = _reason(error, settings)
+    # a wrong vhost is answered by closing the connection with the text NOT_ALLOWED
+    setting = "amqp.vhost" if "NOT_ALLOWED" in reason or "Connection.OpenOk" in reason else "amqp.hostname, amqp.port"
+    return StartupError(f"{setting}: RabbitMQ at {where} cannot be used: {reason}")
 
 
 def address(settings: AmqpSettings) -> str:

@@ -30,6 +30,7 @@ from junebug.errors import (
     TooManyAttempts,
 )
 from junebug.model import access as rights
+from junebug.model.acceptance import Origin
 from junebug.model.access import ADMIN, READ, Token
 from junebug.stores.tokens import TokenStore
 
@@ -101,10 +102,20 @@ LOCAL, ANYBODY = Caller("local"), Caller("anybody")
 """Of this machine, and of wherever the API may be reached from without a token."""
 
 
+def origin_of(request: web.Request) -> Origin:
+    """Who sends a message by it."""
+    return Origin(request[CALLER].name, request.remote or "")
+
+
 def is_loopback(sockets: Sequence[socket]) -> bool:
     """Whether nobody but this machine reaches them."""
     addresses = [ipaddress.ip_address(each.getsockname()[0].partition("%")[0]) for each in sockets]
     return all((getattr(each, "ipv4_mapped", None) or each).is_loopback for each in addresses)
+
+
+def asks_for_token(settings: Settings, *, on_loopback: bool) -> bool:
+    """Whether whoever has no token is let in nowhere, but at what is open to everybody."""
+    return not settings.no_auth and (not on_loopback or settings.require_auth)
 
 
 class Guard:
@@ -116,7 +127,8 @@ class Guard:
         self._on_loopback = on_loopback
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
         self._no_auth = settings.no_auth
-        self._without_token = ANYBODY if settings.no_auth else LOCAL if on_loopback and not settings.require_auth else None
+        asks = asks_for_token(settings, on_loopback=on_loopback)
+        self._without_token = None if asks else ANYBODY if settings.no_auth else LOCAL
 
     async def admit(self, request: web.Request, handler: Callable[..., Any]) -> None:
         """The request has its CALLER, unless it is a stranger's at what is open. Raises NotAuthenticated, NotAllowed,

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from junebug.amqp.broker import Broker
 from junebug.amqp.rpc import RpcClient
-from junebug.api.access import Guard, access, is_loopback
+from junebug.api.access import Guard, access, asks_for_token, is_loopback
 from junebug.api.audit import AuditLog
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.channel_states import ChannelStates
@@ -30,18 +30,24 @@ from junebug.api.handlers.destinations import Destinations
 from junebug.api.handlers.health import Health, alive
 from junebug.api.handlers.logs import Logs
 from junebug.api.handlers.messages import Messages
+from junebug.api.handlers.openapi import Description
 from junebug.api.handlers.queue import QueueControl
 from junebug.api.handlers.routed_messages import RoutedMessages
 from junebug.api.handlers.routers import Routers
+from junebug.api.handlers.timeline import Timeline
 from junebug.api.handlers.tokens import Tokens
 from junebug.api.http import PATIENCE, error_reply, http_error_reply, raw
 from junebug.api.idempotency import Idempotency
+from junebug.api.life.letters import LetterReader
+from junebug.api.life.reader import LifeReader
+from junebug.api.life.search import MessageSearch
 from junebug.api.middleware import Handler, Protocol, middleware, pathwise
 from junebug.api.shelves import Shelves
 from junebug.api.spec_cache import SpecCache
 from junebug.api.submit import Submission
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, Overloaded, StoreUnavailable
+from junebug.logs.message_index import MessageIndex
 from junebug.logs.setup import setup_process_logging
 from junebug.model import urls
 from junebug.registry import Registry
@@ -87,6 +93,10 @@ def make_app(
     routed = RoutedMessages(stores, types, composer, specs, states, submission)
     health = Health(settings, stores, broker)
     tokens = Tokens(stores)
+    description = Description(registry, types, asks_for_token(settings, on_loopback=on_loopback))
+    lives = LifeReader(settings, stores, registry, types, queues, LetterReader(broker, queues))
+    search = MessageSearch(settings, stores, MessageIndex(settings.logging_path), queue)
+    timeline = Timeline(stores, types, specs, lives, search)
     around = middleware(settings, Guard(settings, stores.tokens, on_loopback=on_loopback), AuditLog(settings))
 
     app = web.Application(middlewares=[around], client_max_size=settings.max_body_size)
@@ -98,7 +108,8 @@ def make_app(
         _route(app, f"{one}/messages/", POST=messages.send, GET=queue.list_messages, DELETE=queue.cancel_all)
         _route(app, f"{one}/messages/bulk", POST=bulk.send)
         _route(app, f"{one}/messages.json", POST=messages.send)
-        _route(app, f"{one}/messages/{{message_id}}", GET=messages.status, DELETE=queue.cancel_one)
+        _route(app, f"{one}/messages/{_but('message_id', 'bulk')}", GET=messages.status, DELETE=queue.cancel_one)
+        _route(app, f"{one}/messages/{{message_id}}/timeline", GET=timeline.of_channel)
         _route(app, f"{prefix}/channels/", GET=channels.list, POST=channels.create)
         _route(app, one, GET=channels.get, POST=channels.update, DELETE=channels.delete)
         _route(app, f"{one}/restart", POST=channels.restart)
@@ -112,9 +123,12 @@ def make_app(
         _route(app, f"{one}/messages/", POST=routed.send)
         _route(app, f"{one}/messages.json", POST=routed.send)
         _route(app, f"{one}/messages/{{message_id}}", GET=routed.status)
+        _route(app, f"{one}/messages/{{message_id}}/timeline", GET=timeline.of_destination)
         _route(app, f"{router}/messages/", POST=routed.send_by_router)
         _route(app, f"{router}/messages.json", POST=routed.send_by_router)
         _route(app, f"{router}/messages/{{message_id}}", GET=routed.status_by_router)
+        _route(app, f"{router}/messages/{{message_id}}/timeline", GET=timeline.of_router)
+        _route(app, f"{prefix}/messages", GET=timeline.find)
         _route(app, f"{prefix}/routers/", GET=routers.list, POST=routers.create)
         _route(app, router, GET=routers.get, PUT=routers.replace, PATCH=routers.update, DELETE=routers.delete)
         _route(app, f"{router}/restart", POST=routers.restart)
@@ -129,6 +143,8 @@ def make_app(
 
         _route(app, f"{prefix}/tokens/", GET=tokens.list, POST=tokens.create)
         _route(app, f"{prefix}/tokens/{{token_id}}", DELETE=tokens.revoke)
+        _route(app, f"{prefix}/openapi.json", GET=description.get)
+        _route(app, f"{prefix}/docs", GET=description.page)
 
         for slash in ("", "/"):  # probes do not follow redirects
             app.router.add_get(f"{prefix}/health{slash}", health.get)
@@ -139,7 +155,12 @@ def make_app(
 def _route_dead_letters(app: web.Application, one: str, dead_letters: DeadLetters) -> None:
     _route(app, f"{one}/dead-letters/", GET=dead_letters.list_letters, DELETE=dead_letters.delete_all)
     _route(app, f"{one}/dead-letters/replay", POST=dead_letters.replay)
-    _route(app, f"{one}/dead-letters/{{letter_id}}", DELETE=dead_letters.delete_one)
+    _route(app, f"{one}/dead-letters/{_but('letter_id', 'replay')}", DELETE=dead_letters.delete_one)
+
+
+def _but(name: str, word: str) -> str:
+    """A part of a path that is anything but this word, which is a path of its own, with methods of its own."""
+    return f"{{{name}:(?!{word}(?:/|$))[^/]+}}"
 
 
 def _route(app: web.Application, path: str, **handlers: Handler) -> None:
@@ -200,7 +221,7 @@ def run(settings: Settings, sockets: Sequence[socket.socket], process: str = "ap
 
     `process` names it in logs; the first one (`api`, or `api:1` of several) says where it listens.
     """
-    logs = setup_process_logging(process, settings.logfile, settings.server_passwords)
+    logs = setup_process_logging(process, settings.logfile, settings.server_passwords, settings.sentry_dsn)
     try:
         return run_async(_run(settings, sockets, process))
     except Exception:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from aiohttp import web
 from junebug.api.access import CALLER
 from junebug.config.declaration import Settings
 from junebug.logs.files import LogFile
+from junebug.logs.scan import Budget, blocks_backwards, log_files
 from junebug.model.messages import timestamp_now
 
 log = structlog.stdlib.get_logger("api")
@@ -26,6 +28,8 @@ NAME = "audit.log"
 ROTATE_SIZE, MOST_FILES = 10_000_000, 20
 """Bytes; and how many files of it there are."""
 MODE = 0o600
+MOST_SEARCHED = 40_000_000
+"""Bytes of it that are looked through for one message."""
 LONGEST_CHANGES = 100_000
 """Bytes of what was changed; of more only the names are told."""
 
@@ -68,6 +72,32 @@ class AuditLog:
             written = orjson.dumps(line, default=str)
         if trouble := _append(self._path, written + b"\n"):
             log.error("the audit log takes nothing", reason=trouble, **line)
+
+
+def find(settings: Settings, channel: str, message_id: str) -> dict[str, Any] | None:
+    """The last change of this one message of a channel, as far as the newest lines go; blocking."""
+    needle, budget = orjson.dumps(message_id), Budget(MOST_SEARCHED, 1.0)
+    for file in log_files(settings.log_dir / NAME):
+        try:
+            with file.open("rb") as opened:
+                read, size = partial(os.pread, opened.fileno()), os.fstat(opened.fileno()).st_size
+                for block in blocks_backwards(read, size, budget):
+                    for line in reversed(block.split(b"\n")) if needle in block else ():
+                        found = _line_about(line, channel, message_id) if needle in line else None
+                        if found:
+                            return found
+        except OSError:
+            continue
+    return None
+
+
+def _line_about(line: bytes, channel: str, message_id: str) -> dict[str, Any] | None:
+    try:
+        found = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    is_it = isinstance(found, dict) and (found.get("channel_id"), found.get("message_id")) == (channel, message_id)
+    return found if is_it else None
 
 
 def _append(path: Path, line: bytes) -> str:

@@ -135,12 +135,13 @@ class Page(NamedTuple):
 def read_page(query: Mapping[str, str]) -> Page:
     """Raises ApiUsageError."""
     return Page(
-        _whole_number(query, "limit", DEFAULT_LIMIT, 1, LARGEST_LIMIT),
-        _whole_number(query, "offset", 0, 0, LARGEST_OFFSET),
+        whole_number(query, "limit", DEFAULT_LIMIT, 1, LARGEST_LIMIT),
+        whole_number(query, "offset", 0, 0, LARGEST_OFFSET),
     )
 
 
-def _whole_number(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+def whole_number(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    """Raises ApiUsageError."""
     text = query.get(name)
     if text is None:
         return default

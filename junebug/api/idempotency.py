@@ -26,6 +26,7 @@ from aiohttp import web
 from junebug.api.http import LONG_WORK, PATIENCE, bounded
 from junebug.config.declaration import Settings
 from junebug.errors import ApiUsageError, IdempotencyKeyReused, JunebugError, RequestInProgress, StoreUnavailable
+from junebug.model.acceptance import Origin
 from junebug.model.messages import UserMessage, id_of, timestamp_now
 from junebug.stores.idempotency import Claim, IdempotencyStore
 
@@ -88,7 +89,7 @@ class Idempotency:
         self._note_timeout = min(NOTE_TIMEOUT, settings.request_timeout * PATIENCE)
 
     async def reserve(
-        self, channel: str, key: str, body: Mapping[str, Any], message: UserMessage | None, router: str = ""
+        self, channel: str, key: str, body: Mapping[str, Any], message: UserMessage | None, origin: Origin, router: str = ""
     ) -> Reservation | None:
         """`message`: what the body asks for; None when it cannot be sent as things are: then None is the answer, too,
         unless an earlier request with this key could. `router`: whose key it is, where it is not the channel's; the channel
@@ -97,7 +98,7 @@ class Idempotency:
         Raises IdempotencyKeyReused, RequestInProgress, StoreUnavailable.
         """
         digest = body_digest(body)
-        claim = await self._claimed(lambda: self._store.claim(channel, key, digest, self._lease, message, router))
+        claim = await self._claimed(lambda: self._store.claim(channel, key, digest, self._lease, message, router, origin))
         if claim.state == "none":
             return None
         if claim.state == "new":

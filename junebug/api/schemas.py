@@ -81,6 +81,7 @@ FORMATS: dict[str, Callable[[str], str]] = {
         f"expected 1 to {names.LONGEST_AMQP_QUEUE} letters of ASCII, digits, blanks and -_.:@#,/+ that do not begin with 'amq.'",
     ),
     "token": _unless(str.isprintable, "expected a text without control characters"),
+    "channel-id": _unless(names.is_channel_id, "it is no id of a channel"),
     # the mask is taken here, views.py sees what it stands for
     "callback-secret": lambda text: "" if text == REDACTED else _raised(signing.check_secret, text),
     "timestamp": _unless(is_timestamp, "expected a timestamp, for example 2026-11-24 08:30:00 (UTC)"),
@@ -179,7 +180,8 @@ TOKEN_CREATE: dict[str, Any] = {
             "description": "What it may do: `admin` everything, `channels:read` see, `messages:send` send.",
         },
         "channels": {
-            "type": ["array", "null"], "items": {"type": "string"}, "minItems": 1, "maxItems": 1000, "uniqueItems": True,
+            "type": ["array", "null"], "items": {"type": "string", "format": "channel-id"}, "minItems": 1, "maxItems": 1000,
+            "uniqueItems": True,
             "description": "Ids of the channels, routers and destinations that it is for; null: all, and what is no channel's.",
         },
         "expires_at": text_or_null("It is good for nothing after this time; null: it does not expire.", format="timestamp"),

@@ -21,7 +21,8 @@ from junebug.api.channel_queues import ChannelQueues
 from junebug.api.http import reply
 from junebug.api.idempotency import REPLAYED_HEADER, Idempotency
 from junebug.errors import JunebugError
-from junebug.model import presenter
+from junebug.model import acceptance, presenter
+from junebug.model.acceptance import Origin
 from junebug.model.messages import UserMessage
 from junebug.stores import Stores
 
@@ -35,19 +36,20 @@ class Submission:
     queues: ChannelQueues
     idempotency: Idempotency
 
-    async def submit(self, compose: Compose) -> web.Response:
-        """Raises what `compose` raises, BrokerUnavailable, StoreUnavailable, ChannelNotFound."""
+    async def submit(self, compose: Compose, origin: Origin) -> web.Response:
+        """`origin`: who sends. Raises what `compose` raises, BrokerUnavailable, StoreUnavailable, ChannelNotFound."""
         message = await compose()
         channel, outbound = message.transport_name, self.stores.outbound
         if message.routing_metadata:
-            await outbound.put_routed(channel, (message,))
+            await outbound.put_routed(channel, (message,), origin)
         else:
-            await outbound.put(channel, message.message_id, message.event_url, message.event_auth_token)
+            accepted = acceptance.accepted(message, channel, origin)
+            await outbound.put(channel, message.message_id, message.event_url, message.event_auth_token, accepted)
         await self._publish(channel, message)
         return _submitted(channel, message)
 
     async def submit_once(
-        self, key: str, body: Mapping[str, Any], compose: Compose, channel: str, router: str = ""
+        self, key: str, body: Mapping[str, Any], compose: Compose, origin: Origin, channel: str, router: str = ""
     ) -> web.Response:
         """The first request with this key sends; the others get its answer. The key is the router's, where one is given. Raises
         IdempotencyKeyReused and RequestInProgress, too.
@@ -60,7 +62,7 @@ class Submission:
             if error.status >= 500:
                 raise
             problem = error  # of this moment; an earlier request with this key may have been in time
-        reservation = await self.idempotency.reserve(channel, key, body, message, router)
+        reservation = await self.idempotency.reserve(channel, key, body, message, origin, router)
         if reservation is None:
             assert problem is not None
             raise problem

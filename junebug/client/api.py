@@ -1,73 +1,71 @@
-"""The API as the commands ask it: what went wrong becomes a Failure with its exit code.
-
-Neighbour: junebug_client (clients/python) is the client for everybody; here is what only the command line needs: a token in
-the URL's userinfo, and one line for each error.
-"""
+"""The API as the commands ask it: junebug_client, whose errors become a Failure with its exit code."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-import httpx
+from junebug_client import ApiError, Client, NoAnswer, StreamEvent, UnexpectedAnswer
 
 from junebug.client.exits import Exit, Failure
 
-TIMEOUT = 30.0
-EXITS = {400: Exit.USAGE, 401: Exit.NOT_ALLOWED, 403: Exit.NOT_ALLOWED, 404: Exit.NOT_FOUND, 413: Exit.USAGE,
-         429: Exit.AWAY, 502: Exit.AWAY, 503: Exit.AWAY, 504: Exit.AWAY}  # fmt: skip
+TIMEOUT = 75.0
+"""Seconds: what goes through whole queues may take Junebug a minute."""
+RETRIES = 1
+"""Of what may be repeated: somebody waits."""
+AWAY = (429, 502, 503, 504)
+EXITS = {
+    400: Exit.USAGE, 413: Exit.USAGE, 401: Exit.NOT_ALLOWED, 403: Exit.NOT_ALLOWED, 404: Exit.NOT_FOUND,
+    **dict.fromkeys(AWAY, Exit.AWAY),
+}  # fmt: skip
 
 
 class Refused(Failure):
-    """The API answered, and it was an error. `errors`: what its envelope says."""
+    """The API answered, and it was an error: `error`."""
 
-    def __init__(self, status: int, message: str, errors: list[dict[str, Any]]) -> None:
-        super().__init__(message, EXITS.get(status, Exit.FAILED))
-        self.status = status
-        self.errors = errors
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(_told(error), EXITS.get(error.status, Exit.FAILED))
+        self.error = error
 
 
-class Api:
-    """The API at `url`, asked by whoever has the `token`. Every call raises Failure."""
+class Api(Client):
+    """The API at `url`, asked by whoever has the `token`. Every method raises Failure."""
 
-    def __init__(self, url: str, token: str | None = None, timeout: float = TIMEOUT, retries: int = 2) -> None:
+    def __init__(self, url: str, token: str | None = None, timeout: float = TIMEOUT, retries: int = RETRIES) -> None:
         self.url, authorization = _connection(url, token)
-        self._client = httpx.Client(timeout=timeout, headers={"Authorization": authorization} if authorization else {})
+        headers = {"Authorization": authorization} if authorization else {}
+        is_tls = self.url.startswith("https:")  # its certificates take longer to load than a request
+        super().__init__(self.url, timeout=timeout, retries=retries, headers=headers, verify=is_tls)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
-        self._client.close()
-
-    def get(self, *path: str, **parameters: Any) -> Any:
-        return self.call("GET", *path, params={name: value for name, value in parameters.items() if value is not None})
-
-    def post(self, *path: str, body: Any = None, **options: Any) -> Any:
-        return self.call("POST", *path, json=body, **options)
-
-    def delete(self, *path: str) -> Any:
-        return self.call("DELETE", *path)
-
-    def call(self, method: str, *path: str, **options: Any) -> Any:
-        """The `result` of the answer. `path`: its parts; a last empty one stands for a slash at the end."""
-        url = "/".join([self.url, *(quote(part, safe="") for part in path)])
+    def _call(self, call: Any) -> Any:
         try:
-            answer = self._client.request(method, url, **options)
-        except httpx.TransportError as error:
-            raise Failure(f"{self.url} cannot be reached: {error or type(error).__name__}", Exit.AWAY) from None
+            return super()._call(call)
+        except (ApiError, NoAnswer, UnexpectedAnswer) as error:
+            raise self._failure(error) from None
+        except ValueError as error:  # an id that can be none
+            raise Failure(str(error), Exit.USAGE) from None
+
+    def stream_events(
+        self, channels: Sequence[str] = (), kinds: Sequence[str] = (), *, last_event_id: str = ""
+    ) -> Iterator[StreamEvent]:
         try:
-            envelope = answer.json()
-            result = envelope["result"]
-        except (ValueError, KeyError, TypeError):
-            raise Failure(f"{self.url} answered {answer.status_code}, but not as Junebug does") from None
-        if answer.status_code >= 400:
-            errors = result.get("errors") or []
-            told = "; ".join(str(each.get("message")) for each in errors) or envelope.get("description", "")
-            raise Refused(answer.status_code, told, errors)
-        return result
+            yield from super().stream_events(channels, kinds, last_event_id=last_event_id)
+        except (ApiError, NoAnswer, UnexpectedAnswer) as error:
+            raise self._failure(error) from None
+
+    def _failure(self, error: ApiError | NoAnswer | UnexpectedAnswer) -> Failure:
+        if isinstance(error, ApiError):
+            return Refused(error)
+        if isinstance(error, NoAnswer):
+            return Failure(f"{self.url} cannot be reached: {error}", Exit.AWAY)
+        return Failure(f"{self.url}: {error}", Exit.AWAY if error.status in AWAY else Exit.FAILED)
+
+
+def _told(error: ApiError) -> str:
+    hint = {401: "; give one with JUNEBUG_TOKEN or --token"}.get(error.status, "")
+    return f"{error}{hint}"
 
 
 def _connection(url: str, token: str | None) -> tuple[str, str]:

@@ -63,7 +63,14 @@ def api_command(name: str, help: str, *parameters: click.Parameter) -> Callable[
 
 
 def group(name: str, help: str, *commands: click.Command) -> click.Group:
-    return click.Group(name, help=help, commands=commands, context_settings=dict(SETTINGS))
+    return _InOrder(name, help=help, commands=commands, context_settings=dict(SETTINGS))
+
+
+class _InOrder(click.Group):
+    """Its commands are listed as they were given."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
 
 
 class Commands(click.Group):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
@@ -17,8 +18,6 @@ TIMEOUT = 1.0
 MOST_LABELS = 20
 """Ids of which the labels are asked for, too."""
 SHELLS = ("bash", "zsh", "fish")
-
-Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 @click.command("completion", context_settings=dict(SETTINGS))
@@ -37,26 +36,32 @@ def completion(shell: str) -> None:
 
 
 def channel_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    return _ids(ctx, incomplete, "channels")
+    return _ids(ctx, incomplete, Api.list_channels, Api.get_channel)
 
 
 def router_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    return _ids(ctx, incomplete, "routers")
+    return _ids(ctx, incomplete, Api.list_routers, Api.get_router)
 
 
 def destination_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     router = ctx.params.get("router") or ctx.params.get("router_id")
-    return _ids(ctx, incomplete, "routers", router, "destinations") if router else []
+    if not router:
+        return []
+    return _ids(
+        ctx, incomplete, lambda api: api.list_destinations(router), lambda api, id: api.get_destination(router, id)
+    )
 
 
-def _ids(ctx: click.Context, incomplete: str, *path: str) -> list[CompletionItem]:
+def _ids(
+    ctx: click.Context, incomplete: str, listed: Callable[[Api], list[str]], get: Callable[[Api, str], Any]
+) -> list[CompletionItem]:
     """None where the API does not tell: nothing is printed into a prompt."""
     url = ctx.params.get("url") or os.environ.get("JUNEBUG_URL") or DEFAULT_URL
     token = ctx.params.get("token") or os.environ.get("JUNEBUG_TOKEN")
     try:
         with Api(url, token, TIMEOUT, retries=0) as api:
-            found = [id for id in api.get(*path, "") if id.startswith(incomplete)]
-            labels = {id: api.get(*path, id).get("label") for id in found} if len(found) <= MOST_LABELS else {}
+            found = [id for id in listed(api) if id.startswith(incomplete)]
+            labels = {id: get(api, id).get("label") for id in found} if len(found) <= MOST_LABELS else {}
     except Failure:
         return []
     return [CompletionItem(id, help=labels.get(id)) for id in found]

@@ -68,6 +68,12 @@ class Output:
             for name, cell in fields.items():
                 print(name, _text(cell).plain, sep="\t")
 
+    def made(self, id: str, only_id: bool) -> bool:
+        """Whether the id was asked for, and is printed then: it is all that a shell wants."""
+        if only_id:
+            print(id)
+        return only_id
+
     def line(self, *cells: Cell) -> None:
         """For people; nothing with --json."""
         if not self.as_json:
@@ -80,6 +86,13 @@ class Output:
         else:
             self.line(*cells)
             sys.stdout.flush()
+
+    def done(self, text: str, value: Any) -> None:
+        """What was done: for people on stderr, for scripts what the API answered."""
+        if self.as_json:
+            self.document(value)
+        else:
+            self.note(text)
 
     def note(self, text: str) -> None:
         """On stderr: what was done, or is to be known besides."""

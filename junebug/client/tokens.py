@@ -1,4 +1,5 @@
-"""`junebug tokens`: API tokens made, listed and revoked in Redis itself: also before anybody could ask the API for one.
+"""`junebug tokens`: API tokens made, listed and revoked: in Redis itself, also before anybody could ask the API for one; over
+the API where `--url` (JUNEBUG_URL) says where that is.
 
 With `--embedded` the Redis is that of a `jb --embedded` that runs on the same data_dir.
 """
@@ -6,27 +7,28 @@ With `--embedded` the Redis is that of a `jb --embedded` that runs on the same d
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import click
+from junebug_client.models import TokenCreate
 
 from junebug import embedded, names
 from junebug.cli import command
+from junebug.client.api import Api
+from junebug.client.command import connection_options, group
+from junebug.client.exits import Exit, Failure
+from junebug.client.output import Output
+from junebug.client.targets import ID
 from junebug.config.declaration import Settings
-from junebug.errors import ApiUsageError, StartupError, StoreUnavailable, TokenNotFound
+from junebug.errors import ApiUsageError, StoreUnavailable, TokenNotFound
 from junebug.model.access import SCOPES, new_token
 from junebug.model.messages import parse_timestamp
+from junebug.runtime.title import hide_secrets
 from junebug.stores import Stores
 
 TIMEOUT = 10.0
 T = TypeVar("T")
-
-
-@click.group()
-def tokens() -> None:
-    """API tokens: who may use the API, and for what."""
 
 
 @command(
@@ -36,42 +38,73 @@ def tokens() -> None:
     click.Option(["--scope", "scopes"], multiple=True, required=True, type=click.Choice(SCOPES), help="What it may do."),
     click.Option(["--for", "ids"], multiple=True, metavar="ID", help="A channel, router or destination; without: for all."),
     click.Option(["--expires-at"], metavar="TIME", help="UTC; without: it does not expire."),
+    *connection_options(None),
 )
-def create(settings: Settings, name: str, scopes: Sequence[str], ids: Sequence[str], expires_at: str | None) -> int:
+def create(
+    settings: Settings, name: str, scopes: Sequence[str], ids: Sequence[str], expires_at: str | None, url: str | None,
+    token: str | None, as_json: bool,
+) -> int:  # fmt: skip
     wrong = [id for id in ids if not names.is_channel_id(id)]
     if wrong or not name.isprintable():
-        raise StartupError(f"--for: {wrong[0][:100]!r} is no id" if wrong else "NAME: it must be printable")
+        raise Failure(f"--for: {wrong[0][:100]!r} is no id" if wrong else "NAME: it must be printable", Exit.USAGE)
     try:
         until = None if expires_at is None else parse_timestamp(expires_at)
-    except ValueError:
-        raise StartupError(f"--expires-at: expected a time as 2027-01-31 12:00, got {expires_at!r}") from None
-    text, token = new_token(name, scopes, ids or None, created_by="command line", expires_at=until)
-    _run(settings, lambda stores: stores.tokens.add(token))
-    print(text)
-    return 0
+    except (ValueError, OverflowError):
+        raise Failure(f"--expires-at: expected a time as 2027-01-31 12:00, got {expires_at!r}", Exit.USAGE) from None
+    if url:
+        body = {"name": name, "scopes": list(scopes), "channels": list(ids) or None, "expires_at": until}
+        made: Mapping[str, Any] = _over_api(url, token, lambda api: api.create_token(cast(TokenCreate, body)))
+    else:
+        text, new = new_token(name, scopes, ids or None, created_by="command line", expires_at=until)
+        _run(settings, lambda stores: stores.tokens.add(new))
+        made = {**new.shown(), "token": text}
+    if as_json:
+        Output(True).document(made)
+    else:
+        print(made["token"])
+    return Exit.GOOD
 
 
-@command("list", "The tokens that there are, without their texts: a line each.")
-def show(settings: Settings) -> int:
-    for token in _run(settings, lambda stores: stores.tokens.all()):
-        scopes, ids = ",".join(token.shown()["scopes"]), ",".join(sorted(token.channels or ())) or "*"
-        print(token.id, token.created_at[:19], token.expires_at or "-", scopes, ids, token.name, sep="  ")
-    return 0
+@command("list", "The tokens that there are, without their texts.", *connection_options(None))
+def show(settings: Settings, url: str | None, token: str | None, as_json: bool) -> int:
+    if url:
+        found: Sequence[Mapping[str, Any]] = _over_api(url, token, lambda api: api.list_tokens())
+    else:
+        found = [each.shown() for each in _run(settings, lambda stores: stores.tokens.all())]
+    Output(as_json).table(
+        ["ID", "CREATED", "EXPIRES", "SCOPES", "FOR", "NAME"],
+        [
+            (each["id"], each["created_at"][:19], each["expires_at"], ",".join(each["scopes"]), ",".join(each["channels"] or "*"),
+             each["name"])
+            for each in found
+        ],
+        found,
+    )  # fmt: skip
+    return Exit.GOOD
 
 
-@command("revoke", "Make a token good for nothing.", click.Argument(["token_id"]))
-def revoke(settings: Settings, token_id: str) -> int:
-    _run(settings, lambda stores: stores.tokens.remove(token_id))
-    print(f"revoked {token_id}", file=sys.stderr)
-    return 0
+@command("revoke", "Make a token good for nothing.", click.Argument(["token_id"], type=ID), *connection_options(None))
+def revoke(settings: Settings, token_id: str, url: str | None, token: str | None, as_json: bool) -> int:
+    if url:
+        _over_api(url, token, lambda api: api.revoke_token(token_id))
+    else:
+        _run(settings, lambda stores: stores.tokens.remove(token_id))
+    Output(as_json).done(f"revoked {token_id}", {})
+    return Exit.GOOD
 
 
-for each in (create, show, revoke):
-    tokens.add_command(each)
+tokens = group("tokens", "API tokens: who may use the API, and for what.", create, show, revoke)
+
+
+def _over_api(url: str, token: str | None, ask: Callable[[Api], T]) -> T:
+    """Raises Failure."""
+    hide_secrets([token])
+    with Api(url, token) as api:
+        return ask(api)
 
 
 def _run(settings: Settings, work: Callable[[Stores], Awaitable[T]]) -> T:
-    """Its result. Raises StartupError."""
+    """Its result. Raises Failure."""
 
     async def run() -> T:
         stores = Stores(embedded.running(settings) if settings.embedded else settings, TIMEOUT)
@@ -82,5 +115,9 @@ def _run(settings: Settings, work: Callable[[Stores], Awaitable[T]]) -> T:
 
     try:
         return asyncio.run(run())
-    except (StoreUnavailable, ApiUsageError, TokenNotFound) as error:
-        raise StartupError(str(error)) from None
+    except TokenNotFound as error:
+        raise Failure(str(error), Exit.NOT_FOUND) from None
+    except StoreUnavailable as error:
+        raise Failure(str(error), Exit.AWAY) from None
+    except ApiUsageError as error:
+        raise Failure(str(error)) from None

@@ -76,6 +76,9 @@ class Settings:
     interface: str = _setting("localhost", "--interface", "-i", help="The interface to expose the API on.")
     port: int = _setting(8080, "--port", "-p", help="The port to expose the API on.", minimum=0, maximum=65535)
     logfile: str | None = _setting(None, "--log-file", "-l", help="The file to log to, as JSON lines; none: no file.")
+    sentry_dsn: str | None = _setting(None, "--sentry-dsn", secret=True,
+        help="Where errors with a traceback are told, without texts of messages and addresses: a Sentry project's DSN; needs the "
+             "extra `junebug[sentry]`.")  # fmt: skip
     redis: RedisSettings = field(default_factory=RedisSettings)
     amqp: AmqpSettings = field(default_factory=AmqpSettings)
     http_types: HttpTypesSettings = field(default_factory=HttpTypesSettings)
@@ -183,7 +186,8 @@ class Settings:
     @property
     def server_passwords(self) -> list[str]:
         """What no log may show, whatever it tells of."""
-        return [password for password in (self.redis.password, self.amqp.password, self.admin_token) if password]
+        secrets = (self.redis.password, self.amqp.password, self.admin_token, self.sentry_dsn)
+        return [password for password in secrets if password]
 
     @property
     def supervisor_socket(self) -> Path:

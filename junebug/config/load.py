@@ -39,8 +39,13 @@ def load(
 
     Raises ConfigError: one line that names the setting, and where it was given when not in the file.
     """
-    given, environ = given or {}, environ or {}
-    in_file = _read_file(config_path) if config_path else {}
+    in_file = read_file(config_path) if config_path else {}
+    _refuse_unknown(in_file, config_path)
+    return load_values(given or {}, environ or {}, in_file)
+
+
+def load_values(given: Mapping[str, Any], environ: Mapping[str, str], in_file: Mapping[str, Any]) -> Settings:
+    """The same of what the file holds. Raises ConfigError."""
     values: dict[str, Any] = {}
     for option in OPTIONS:
         text = given.get(option.name)
@@ -82,8 +87,8 @@ def _group(values: Mapping[str, Any], group: str) -> dict[str, Any]:
     return {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{group}.")}
 
 
-def _read_file(path: str) -> dict[str, Any]:
-    """Option name -> value as YAML has it."""
+def read_file(path: str) -> dict[str, Any]:
+    """Option name -> value as YAML has it, whatever it is. Raises ConfigError."""
     try:
         loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -96,7 +101,6 @@ def _read_file(path: str) -> dict[str, Any]:
         return {}
     if not isinstance(loaded, dict):
         raise ConfigError(f"--config: {path}: expected settings as `name: value`, got {_kind_of(loaded)}")
-    known = {option.name: option for option in OPTIONS}
     groups = {option.path[0] for option in OPTIONS if len(option.path) > 1}
     found: dict[str, Any] = {}
     for name, value in loaded.items():
@@ -106,10 +110,14 @@ def _read_file(path: str) -> dict[str, Any]:
             found |= {f"{name}.{inner}": inner_value for inner, inner_value in value.items()}
         else:
             found[str(name)] = value
-    for name in found:
+    return found
+
+
+def _refuse_unknown(in_file: Mapping[str, Any], path: str | None) -> None:
+    known = {option.name: option for option in OPTIONS}
+    for name in in_file:
         if name not in known:
             raise ConfigError(f"{name}: unknown setting in {path}; known are {', '.join(_siblings(name, known))}")
-    return found
 
 
 def _siblings(name: str, known: Mapping[str, Option]) -> list[str]:

@@ -123,7 +123,7 @@ class Door:
 
 def run(settings: Settings, sockets: Sequence[socket]) -> int:
     """Until SIGTERM or SIGINT; blocking. Returns the exit code: 0 = asked to stop."""
-    logs = setup_process_logging("door", settings.logfile, settings.server_passwords)
+    logs = setup_process_logging("door", settings.logfile, settings.server_passwords, settings.sentry_dsn)
     try:
         return run_async(_run(settings, sockets))
     except Exception:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 import traceback
 from pathlib import Path
@@ -18,6 +17,7 @@ import structlog
 
 from junebug.logs.files import LogFile
 from junebug.logs.redaction import UNMASKED, Redactor
+from junebug.logs.sentry import Sentry, raised
 from junebug.logs.writer import LogWriter, WrittenHandler
 
 _LEVELS = {name.lower(): level for name, level in logging.getLevelNamesMapping().items()}
@@ -31,6 +31,9 @@ class ChannelLog(WrittenHandler):
     `max_files` counts all files of the channel, the present one included; 0 keeps them all. A full or hanging disk loses
     lines, never the channel.
     """
+
+    sentry: Sentry | None = None
+    """Who is told of errors with a traceback, besides."""
 
     def __init__(self, path: Path, name: str, rotate_size: int, max_files: int, redactor: Redactor) -> None:
         self._file = LogFile(path, rotate_size, max_files, 0o640)
@@ -54,18 +57,24 @@ class ChannelLog(WrittenHandler):
     def close(self) -> None:
         """What was logged so far is written."""
         self.writer.close()
+        if self.sentry:
+            self.sentry.close()
         super().close()
 
     def write(self, level: int, event: object, args: tuple[object, ...], fields: dict[str, Any]) -> None:
         """Have a line written. What a channel does for each message comes by here: it must cost next to nothing."""
         try:
             self.writer.put(self.sink, self._line(level, time.time(), event, args, fields))
+            if level >= logging.ERROR and self.sentry:
+                self.sentry.tell(fields.get("exc_info"), event, self._name, fields)
         except Exception:  # what cannot be logged must not cost what was to be told of
             traceback.print_exc()
 
     def line(self, record: logging.LogRecord) -> bytes:
         """Of a library's."""
         exc_info = record.exc_info and record.exc_info[1]
+        if self.sentry and record.levelno >= logging.ERROR:
+            self.sentry.tell(exc_info, f"error in {record.name}", record.name, {})  # its text may hold anything
         return self._line(record.levelno, record.created, record.getMessage(), (), {"exc_info": exc_info})
 
     def _line(self, level: int, timestamp: float, event: object, args: tuple[object, ...], fields: dict[str, Any]) -> bytes:
@@ -78,7 +87,7 @@ class ChannelLog(WrittenHandler):
                 entry[key] = value
             elif key not in _OWN:
                 entry.setdefault(key, self._redactor.value(value))
-        if (exc_info := fields.get("exc_info")) and (error := _raised(exc_info)) is not None:
+        if (exc_info := fields.get("exc_info")) and (error := raised(exc_info)) is not None:
             entry["exception"] = self._redactor.value(_exception(error))
         try:
             return orjson.dumps(entry) + b"\n"  # by OPT_APPEND_NEWLINE each of those that wait would keep 4 KiB
@@ -101,16 +110,6 @@ class ChannelLogger(structlog.stdlib.BoundLogger):
         level = _LEVELS.get(method_name, logging.ERROR)  # such as "exception"
         if level >= logging.INFO:
             self._logger.write(level, event, args, {**self._context, **fields})
-
-
-def _raised(exc_info: Any) -> BaseException | None:
-    """The exception that a logging call's `exc_info` stands for."""
-    if isinstance(exc_info, BaseException):
-        return exc_info
-    if isinstance(exc_info, tuple):
-        raised: BaseException | None = exc_info[1]
-        return raised
-    return sys.exc_info()[1] if exc_info else None
 
 
 def _exception(error: BaseException) -> dict[str, Any]:

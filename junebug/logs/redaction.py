@@ -11,7 +11,9 @@ REDACTED = "********"
 """What stands for a secret wherever one would be shown."""
 _USERINFO = re.compile(r"(?<=://)[^/\s\"?#]*@")
 _AUTHORIZATION = re.compile(r"\b(Token|Basic|Bearer)\s+[^\s\"',}]+")
-UNMASKED = frozenset(("message_id", "event_type", "delivery_status", "direction", "hex", "to"))
+UNMASKED = frozenset((
+    "message_id", "event_type", "delivery_status", "direction", "hex", "to", "host", "http_status", "ms",
+))  # fmt: skip
 """Fields of log lines that hold ids, words of ours and octets."""
 LONGEST_TEXT = 150_000
 """Characters; a PDU in hexadecimal has 140,000."""

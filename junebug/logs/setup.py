@@ -18,6 +18,7 @@ import structlog
 from junebug.logs.channel_log import ChannelLog, ChannelLogger
 from junebug.logs.files import LogFile
 from junebug.logs.redaction import Redactor
+from junebug.logs.sentry import Sentry
 from junebug.logs.writer import LogWriter, Sink, WrittenHandler
 
 _NOISY = ("aiormq", "aiohttp", "asyncio", "oauthlib", "slixmpp", "supervisor", "tweepy")
@@ -37,12 +38,16 @@ class _Stdout:
             self.lost_lines += 1
 
 
-def setup_channel_logging(path: Path, channel: str, redactor: Redactor, *, rotate_size: int, max_files: int) -> ChannelLog:
+def setup_channel_logging(
+    path: Path, channel: str, redactor: Redactor, *, rotate_size: int, max_files: int, sentry_dsn: str | None = None
+) -> ChannelLog:
     """Everything that this process logs goes to the channel's file; warnings of no channel go nowhere else.
 
     To be closed at the end: what was logged is then written.
     """
     handler = ChannelLog(path, channel, rotate_size, max_files, redactor)
+    if sentry_dsn:
+        handler.sentry = Sentry(sentry_dsn, "channel", redactor, channel)
     _install([handler])
     structlog.configure(
         processors=[], wrapper_class=ChannelLogger, logger_factory=lambda *args: handler, cache_logger_on_first_use=False
@@ -50,13 +55,16 @@ def setup_channel_logging(path: Path, channel: str, redactor: Redactor, *, rotat
     return handler
 
 
-def setup_process_logging(process: str, logfile: str | None, secrets: Iterable[str]) -> LogWriter:
+def setup_process_logging(
+    process: str, logfile: str | None, secrets: Iterable[str], sentry_dsn: str | None = None
+) -> LogWriter:
     """Log to stdout for people (unless JUNEBUG_DISABLE_LOGGING) and, as JSON lines, to `logfile`.
 
     To be closed at the end: what was logged is then written. While the file cannot be written, its lines are lost.
     """
+    redactor = Redactor(secrets)
     shared: list[structlog.typing.Processor] = [
-        _Redact(Redactor(secrets)),
+        _Redact(redactor),
         structlog.processors.TimeStamper("%Y-%m-%d %H:%M:%S"),
     ]
     writer = LogWriter()
@@ -75,6 +83,10 @@ def setup_process_logging(process: str, logfile: str | None, secrets: Iterable[s
     for sink, renderer in sinks:
         handlers.append(WrittenHandler(sink, writer))
         handlers[-1].setFormatter(_formatter(shared, renderer))
+    if sentry_dsn:
+        sentry = Sentry(sentry_dsn, process, redactor)
+        writer.on_close = sentry.close
+        handlers.append(_Told(sentry))
     _install(handlers or [logging.NullHandler()])
     structlog.configure(
         processors=[
@@ -133,6 +145,21 @@ class _Redact:
             if not key.startswith("_") and key != "exc_info":
                 event[key] = self._redactor.value(value)
         return event
+
+
+class _Told(logging.Handler):
+    """What is logged with a traceback, to Sentry."""
+
+    def __init__(self, sentry: Sentry) -> None:
+        super().__init__(logging.ERROR)
+        self._sentry = sentry
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if isinstance(record.msg, dict):  # of structlog's
+            fields = record.msg
+            self._sentry.tell(fields.get("exc_info"), fields.get("event"), record.name, fields)
+        else:
+            self._sentry.tell(record.exc_info, f"error in {record.name}", record.name, {})  # its text may hold anything
 
 
 def _formatter(

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -64,6 +65,8 @@ class LogWriter:
         self._asleep = False
         self._thread: threading.Thread | None = None
         self._closed = False
+        self.on_close: Callable[[], None] | None = None
+        """What is to be done then, besides."""
 
     def put(self, sink: Sink, line: bytes) -> None:
         """Have it written soon."""
@@ -90,6 +93,8 @@ class LogWriter:
         """Nothing is taken any more."""
         self._closed = True
         self.flush()
+        if self.on_close:
+            self.on_close()
 
     def _run(self) -> None:
         while True:

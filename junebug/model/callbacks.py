@@ -52,14 +52,16 @@ class Callback:
     """Attempts that were answered as the request's own fault."""
     error: str = ""
     """How the last attempt failed, without secrets."""
+    replayed: str = ""
+    """Of one that was a dead letter: when, and by whom it was replayed last; for people."""
 
     def to_wire(self) -> bytes:
         return orjson.dumps(self._fields())
 
     def _fields(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in _CALLBACK_FIELDS}
-        destination = {"destination": self.destination} if self.destination else {}
-        return {"message_type": "callback", "message": orjson.Fragment(self.wire), **fields, **destination}
+        given = {name: value for name in ("destination", "replayed") if (value := getattr(self, name))}
+        return {"message_type": "callback", "message": orjson.Fragment(self.wire), **fields, **given}
 
     @classmethod
     def from_wire(cls, body: bytes) -> Self:
@@ -78,6 +80,7 @@ class Callback:
         destination = fields.get("destination", "")
         if not isinstance(destination, str):
             raise MalformedMessage("no callback: `destination` is wrong")
+        replayed = str(fields.get("replayed", ""))
         since, due = float(fields["since"]), float(fields.get("due", 0.0))
         attempts, refusals = int(fields["attempts"]), int(fields.get("refusals", 0))
         if not (0 <= since < MOST and 0 <= due < MOST and 0 <= attempts < MOST and 0 <= refusals < MOST):
@@ -85,6 +88,7 @@ class Callback:
         return cls(
             to=to, kind=kind, id=str(fields["id"]), wire=orjson.dumps(message), url=url, auth_token=auth_token,
             destination=destination, since=since, due=due, attempts=attempts, refusals=refusals, error=str(fields["error"]),
+            replayed=replayed,
         )  # fmt: skip
 
 

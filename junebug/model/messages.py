@@ -220,6 +220,7 @@ _API_EVENT_TYPES = {
     "ack": "submitted", "nack": "rejected",
     "delivered": "delivery_succeeded", "failed": "delivery_failed", "pending": "delivery_pending",
 }  # fmt: skip
+API_EVENT_TYPES = tuple(_API_EVENT_TYPES.values())
 EVENT_TYPES = ("ack", "nack", "delivery_report")
 DELIVERY_STATUSES = ("delivered", "failed", "pending")
 
@@ -303,6 +304,15 @@ def event_of(message: UserMessage, channel: str, event_type: str, **fields: Any)
         event_url=message.event_url, event_auth_token=message.event_auth_token, message_timestamp=message.timestamp,
         **fields,
     )  # fmt: skip
+
+
+_ID = re.compile(rb'"(?:user_)?message_id" ?: ?"([^"\\\x00-\x1f]{1,200})"')
+
+
+def id_in(body: bytes) -> str | None:
+    """The id of the message that this is, or that it is about, by its text alone: what cannot be read, or kills who reads it."""
+    found = _ID.search(body)
+    return found[1].decode("utf-8", "replace") if found else None
 
 
 def rejected(message: UserMessage, channel: str, reason: str) -> Event:

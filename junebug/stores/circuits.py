@@ -39,6 +39,14 @@ class CircuitStore:
         age, due_in, pause = (int(each) / 1000 for each in found[:3])
         return Watch(age, due_in, pause, found[3])
 
+    async def look(self, destination: str) -> Watch | None:
+        """None: it does not fail, as far as anybody knows."""
+        (found,) = await self._redis.run(("EVAL", _LOOK, 1, names.circuit(destination)))
+        if not found:
+            return None
+        age, due_in, pause = (int(each) / 1000 for each in found[:3])
+        return Watch(age, due_in, pause, found[3])
+
     async def failed(self, destination: str, prober: str, pause: float, lease: float, reason: str) -> None:
         """The probe failed; the same prober's next one comes in `pause` seconds, or it loses its place `lease` later."""
         arguments = (prober, milliseconds(pause), milliseconds(pause + lease), reason)
@@ -65,6 +73,12 @@ end
 redis.call('HSET', KEYS[1], 'prober', ARGV[1], 'since', since or now, 'due', now, 'pause', pause or 0, 'reason', reason or '')
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return nil
+"""
+
+_LOOK = f"""{_NOW}
+local prober, since, due, pause, reason = unpack(redis.call('HMGET', KEYS[1], 'prober', 'since', 'due', 'pause', 'reason'))
+if not prober or prober == '' then return nil end
+return {{tostring(now - since), tostring(due - now), pause, reason}}
 """
 
 _FAILED = f"""{_NOW}

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from junebug import names
+from junebug.model import acceptance
+from junebug.model.acceptance import Origin
 from junebug.model.messages import UserMessage
 from junebug.stores.client import RedisClient, milliseconds
 from junebug.stores.outbound import fields_of, note_of
@@ -40,10 +42,11 @@ class IdempotencyStore:
         self._ttl = ttl
 
     async def claim(
-        self, channel: str, key: str, body: str, lease: float, message: UserMessage | None, router: str = ""
-    ) -> Claim:
+        self, channel: str, key: str, body: str, lease: float, message: UserMessage | None, router: str = "",
+        origin: Origin | None = None,
+    ) -> Claim:  # fmt: skip
         """Be the one who sends, for `lease` seconds, unless another is or was; without a `message` it sends nothing new.
-        `router`: whose key it is, where it is not the channel's.
+        `router`: whose key it is, where it is not the channel's. `origin`: who sends.
 
         For `new` this does OutboundStore's work in the same step, so that a crash leaves both or neither.
         """
@@ -51,18 +54,19 @@ class IdempotencyStore:
         if message is None:
             return await self._claim(owner, keys, body, b"", lease)
         keys.append(names.outbound_message(channel, message.message_id))
-        note = note_of(channel, message) if router else []
+        accepted = acceptance.accepted(message, channel, origin) if origin else b""
+        note = note_of(channel, message, accepted) if router else []
         if router:
             keys.append(names.outbound_message(router, message.message_id))
-        return await self._claim(channel, keys, body, message.to_wire(), lease, fields_of(message), note, router)
+        return await self._claim(channel, keys, body, message.to_wire(), lease, fields_of(message, accepted), note, router)
 
     async def claim_many(self, channel: str, key: str, body: str, lease: float, kept: bytes) -> Claim:
         """The same for a bulk send. `kept`: what its messages' ids are made of."""
         return await self._claim(channel, (names.idempotency_key(channel, key),), body, kept, lease)
 
     async def _claim(
-        self, channel: str, keys: Sequence[str], body: str, kept: bytes, lease: float, fields: Sequence[str] = (),
-        note: Sequence[str] = (), router: str = "",
+        self, channel: str, keys: Sequence[str], body: str, kept: bytes, lease: float, fields: Sequence[str | bytes] = (),
+        note: Sequence[str | bytes] = (), router: str = "",
     ) -> Claim:  # fmt: skip
         values = (body, kept, milliseconds(lease), self._ttl, len(fields), *fields, *note)
         command = ("EVAL", _CLAIM, len(keys), *keys, *values)

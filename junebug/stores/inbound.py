@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from junebug import names
@@ -27,3 +28,12 @@ class InboundStore:
         """None when there is none of that id, or not any more."""
         (wire,) = await self._redis.run(("HGET", names.inbound_message(channel, message_id), "message"))
         return UserMessage.from_wire(wire.encode()) if wire else None
+
+    async def with_time(self, channel: str, message_id: str) -> tuple[UserMessage, float, float] | None:
+        """The same, with when it was stored, and until when it is: seconds since 1970."""
+        key = names.inbound_message(channel, message_id)
+        wire, left = await self._redis.run(("HGET", key, "message"), ("PTTL", key))
+        if not wire:
+            return None
+        ends = time.time() + max(left, 0) / 1000
+        return UserMessage.from_wire(wire.encode()), ends - self._ttl, ends

@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from junebug import names
+from junebug.errors import MalformedMessage
+from junebug.model import acceptance
+from junebug.model.acceptance import Acceptance, Origin
 from junebug.model.messages import Event, UserMessage
 from junebug.stores.client import Command, RedisClient
+
+ACCEPTED = "accepted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,29 +25,42 @@ class EventTarget:
     """Of a router, through which it was sent."""
 
 
+@dataclass(frozen=True, slots=True)
+class OutboundRecord:
+    """All that is kept of an MT."""
+
+    accepted: Acceptance | None
+    """None: an older Junebug kept it, or it came over RabbitMQ."""
+    target: EventTarget
+    events: tuple[Event, ...]
+    """Oldest first."""
+
+
 class OutboundStore:
     def __init__(self, redis: RedisClient, ttl: int) -> None:
         self._redis = redis
         self._ttl = ttl
 
     async def put(
-        self, channel: str, message_id: str, event_url: str | None = None, event_auth_token: str | None = None
-    ) -> None:
-        """To be called before the message is published: an event may come at once."""
+        self, channel: str, message_id: str, event_url: str | None = None, event_auth_token: str | None = None,
+        accepted: bytes = b"",
+    ) -> None:  # fmt: skip
+        """To be called before the message is published: an event may come at once. `accepted`: see model/acceptance.py."""
         key = names.outbound_message(channel, message_id)
-        fields = outbound_fields(message_id, event_url, event_auth_token)
+        fields = outbound_fields(message_id, event_url, event_auth_token, accepted=accepted)
         await self._redis.make(channel, self._ttl, (key,), ("HSET", key, *fields), ("EXPIRE", key, self._ttl))
 
-    async def put_routed(self, channel: str, messages: Sequence[UserMessage]) -> None:
+    async def put_routed(self, channel: str, messages: Sequence[UserMessage], origin: Origin | None = None) -> None:
         """The same of what is sent through one router, as its routing_metadata says; and that this channel has it, also where
-        another one had it before.
+        another one had it before (then without an `origin`: the router keeps the first one's).
         """
         router, keys = messages[0].routing_metadata["router"], list[str]()
         commands: list[Command] = []
         for each in messages:
             key, note = (names.outbound_message(owner, each.message_id) for owner in (channel, router))
-            commands += (("HSET", key, *fields_of(each)), ("EXPIRE", key, self._ttl))
-            commands += (("HSET", note, *note_of(channel, each)), ("EXPIRE", note, self._ttl))
+            accepted = acceptance.accepted(each, channel, origin) if origin else b""
+            commands += (("HSET", key, *fields_of(each, accepted)), ("EXPIRE", key, self._ttl))
+            commands += (("HSET", note, *note_of(channel, each, accepted)), ("EXPIRE", note, self._ttl))
             keys += (key, note)
         await self._redis.make(channel, self._ttl, keys, *commands, also=router)
 
@@ -53,10 +71,18 @@ class OutboundStore:
         (found,) = await self._redis.run(("HMGET", names.outbound_message(router, message_id), "channel", "destination"))
         return found[0], found[1] or ""
 
-    async def put_many(self, channel: str, messages: Sequence[UserMessage]) -> None:
+    async def accepted_by(self, router: str, message_id: str) -> Acceptance | None:
+        """As the router has kept it."""
+        (kept,) = await self._redis.run(("HGET", names.outbound_message(router, message_id), ACCEPTED))
+        return acceptance.read(kept)
+
+    async def put_many(self, channel: str, messages: Sequence[UserMessage], origin: Origin) -> None:
         """The same for several, in one command with one reply."""
         keys = [names.outbound_message(channel, message.message_id) for message in messages]
-        given = [part for each in messages for part in (each.message_id, each.event_url or "", each.event_auth_token or "")]
+        given: list[str | bytes] = []
+        for each in messages:
+            accepted = acceptance.accepted(each, channel, origin)
+            given += (each.message_id, each.event_url or "", each.event_auth_token or "", accepted)
         await self._redis.make(channel, self._ttl, keys, ("EVAL", _PUT_MANY, len(keys), *keys, self._ttl, *given))
 
     async def add_events(self, channel: str, events: Sequence[tuple[bytes, Event]]) -> list[EventTarget]:
@@ -87,6 +113,17 @@ class OutboundStore:
         (fields,) = await self._redis.run(("HKEYS", names.outbound_message(channel, message_id)))
         return bool(fields) and not any(field.startswith("event:") for field in fields)
 
+    async def record(self, channel: str, message_id: str) -> OutboundRecord | None:
+        """None: the message is unknown."""
+        return (await self.records(((channel, message_id),)))[0]
+
+    async def records(self, ids: Sequence[tuple[str, str]]) -> list[OutboundRecord | None]:
+        """Of each (channel, message id)."""
+        if not ids:
+            return []
+        found = await self._redis.run(*(("HGETALL", names.outbound_message(*each)) for each in ids))
+        return [_record(fields) if fields else None for fields in found]
+
     async def events(self, channel: str, message_id: str) -> list[Event]:
         """The message's events, oldest first; empty when the message is unknown."""
         (found,) = await self._redis.run(("HGETALL", names.outbound_message(channel, message_id)))
@@ -94,11 +131,27 @@ class OutboundStore:
         return sorted(events, key=lambda event: event.timestamp)
 
 
+def _record(fields: dict[str, str]) -> OutboundRecord:
+    events = []
+    for name, wire in fields.items():
+        if name.startswith("event:"):
+            try:
+                events.append(Event.from_wire(wire.encode()))
+            except MalformedMessage:
+                continue
+    target = EventTarget(fields.get("event_url"), fields.get("event_auth_token"), fields.get("destination"))
+    events.sort(key=lambda event: event.timestamp)
+    return OutboundRecord(acceptance.read(fields.get(ACCEPTED)), target, tuple(events))
+
+
 def outbound_fields(
-    message_id: str, event_url: str | None, event_auth_token: str | None, destination: str | None = None
-) -> list[str]:
+    message_id: str, event_url: str | None, event_auth_token: str | None, destination: str | None = None,
+    accepted: bytes = b"",
+) -> list[str | bytes]:  # fmt: skip
     """What is kept of an MT before it is sent: names and values."""
-    fields = ["message_id", message_id]
+    fields: list[str | bytes] = ["message_id", message_id]
+    if accepted:
+        fields += (ACCEPTED, accepted)
     if event_url:
         fields += ("event_url", event_url)
     if event_auth_token:
@@ -108,21 +161,22 @@ def outbound_fields(
     return fields
 
 
-def fields_of(message: UserMessage) -> list[str]:
+def fields_of(message: UserMessage, accepted: bytes) -> list[str | bytes]:
     """The same."""
     destination = message.routing_metadata.get("destination")
-    return outbound_fields(message.message_id, message.event_url, message.event_auth_token, destination)
+    return outbound_fields(message.message_id, message.event_url, message.event_auth_token, destination, accepted)
 
 
-def note_of(channel: str, message: UserMessage) -> list[str]:
+def note_of(channel: str, message: UserMessage, accepted: bytes) -> list[str | bytes]:
     """What the router of an MT keeps of it: names and values."""
-    return ["channel", channel, "destination", message.routing_metadata.get("destination") or ""]
+    fields: list[str | bytes] = ["channel", channel, "destination", message.routing_metadata.get("destination") or ""]
+    return [*fields, ACCEPTED, accepted] if accepted else fields
 
 
 _PUT_MANY = """
 for n, key in ipairs(KEYS) do
-  local id, url, token = ARGV[3 * n - 1], ARGV[3 * n], ARGV[3 * n + 1]
-  redis.call('HSET', key, 'message_id', id)
+  local id, url, token, accepted = unpack(ARGV, 4 * n - 2, 4 * n + 1)
+  redis.call('HSET', key, 'message_id', id, 'accepted', accepted)
   if url ~= '' then redis.call('HSET', key, 'event_url', url) end
   if token ~= '' then redis.call('HSET', key, 'event_auth_token', token) end
   redis.call('EXPIRE', key, ARGV[1])

@@ -44,6 +44,12 @@ class StatusStore:
         (found,) = await self._redis.run(("HGETALL", names.channel_status(channel)))
         return {name: orjson.loads(body) for name, body in sorted(found.items()) if not name.endswith("@")}
 
+    async def with_times(self, channel: str) -> dict[str, tuple[dict[str, Any], str]]:
+        """The same, each with the timestamp of that status: since when it is so."""
+        (found,) = await self._redis.run(("HGETALL", names.channel_status(channel)))
+        told = sorted(name for name in found if not name.endswith("@"))
+        return {name: (orjson.loads(found[name]), found.get(f"{name}@", "")) for name in told}
+
 
 _PUT_STATUS = """
 local fence, known = tonumber(ARGV[5]), tonumber(redis.call('HGET', KEYS[1], '@') or 0)

@@ -72,7 +72,7 @@ def run(settings: Settings, who: Identity, drain: Drain | None, news: int) -> in
 
     `news`: a pipe's end; what comes there says that it is worth looking at the processes.
     """
-    logs = setup_process_logging("reconciler", settings.logfile, settings.server_passwords)
+    logs = setup_process_logging("reconciler", settings.logfile, settings.server_passwords, settings.sentry_dsn)
     try:
         return run_async(Reconciler(settings, who, drain).run(news))
     except Exception:

@@ -265,7 +265,7 @@ def run_worker(settings: Settings, id: str, make: Callable[[Redactor, ChannelLog
     """Run it in this process until SIGTERM or SIGINT; blocking. Returns the exit code: 0 = asked to stop."""
     redactor = Redactor(settings.server_passwords)
     path, size, files = settings.channel_log_path(id), settings.log_rotate_size, settings.max_log_files
-    log_file = setup_channel_logging(path, id, redactor, rotate_size=size, max_files=files)
+    log_file = setup_channel_logging(path, id, redactor, rotate_size=size, max_files=files, sentry_dsn=settings.sentry_dsn)
     try:
         return run_async(make(redactor, log_file).run())
     except Exception:

@@ -14,7 +14,7 @@ from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
 from junebug.config.declaration import Settings
 from junebug.model.callbacks import DeadLetter
-from junebug.model.messages import Content, Status
+from junebug.model.messages import Content, Status, id_in
 from junebug.model.routing import DestinationSpec
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
@@ -61,6 +61,6 @@ class ChannelContext:
         delivery.ack_now()
 
     async def bury(self, queue: str, octets: bytes, why: str = WHY) -> None:
-        log.error("set aside with the dead letters", why=why, queue=queue, octets=len(octets))
+        log.error("set aside with the dead letters", why=why, queue=queue, octets=len(octets), message_id=id_in(octets))
         await dead_letters.bury(self.broker, self.channel, DeadLetter(reason="failed", error=why, queue=queue, body=octets))
         self.suspects.set_aside()

@@ -17,6 +17,7 @@ from junebug.amqp.consumer import Consumer
 from junebug.amqp.dead_letters import bury_unreadable
 from junebug.amqp.frames import Delivery
 from junebug.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable, Unroutable
+from junebug.model.acceptance import OVER_AMQP
 from junebug.model.messages import UserMessage
 from junebug.model.routing import DestinationSpec, routed
 from junebug.runtime.loop import end_task
@@ -96,7 +97,7 @@ class DestinationQueues:
 
     async def _send(self, readable: Sequence[tuple[Delivery, UserMessage]]) -> None:
         messages = [message for _, message in readable]
-        await self._context.stores.outbound.put_routed(self._channel, messages)
+        await self._context.stores.outbound.put_routed(self._channel, messages, OVER_AMQP)
         wires = [message.to_wire() for message in messages]
         await self._context.broker.publish_many(names.outbound_queue(self._channel), wires)
         for delivery, _ in readable:

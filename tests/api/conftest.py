@@ -28,6 +28,7 @@ from junebug.routers.outbound import ROUTER_TYPE as OUTBOUND
 from junebug.stores import Stores
 from junebug.transports.smpp import CHANNEL_TYPE as SMPP
 from tests.polling import eventually
+from tests.test_packaging import declared_channel_types, declared_router_types
 
 TIMEOUT = 10.0
 
@@ -67,6 +68,12 @@ ROUTER_TYPES = RouterTypes(
         ),
     ]
 )
+
+
+OWN_TYPES: dict[str, Any] = {
+    "registry": Registry(declared_channel_types()), "types": RouterTypes(declared_router_types()),
+}  # fmt: skip
+"""Those that Junebug ships."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +164,10 @@ class Api:
 
 
 @asynccontextmanager
-async def running_api(settings: Settings, wait: float = TIMEOUT, *, on_loopback: bool = True) -> AsyncIterator[Api]:
+async def running_api(
+    settings: Settings, wait: float = TIMEOUT, *, on_loopback: bool = True, registry: Registry = REGISTRY,
+    types: RouterTypes = ROUTER_TYPES,
+) -> AsyncIterator[Api]:  # fmt: skip
     """An API of these settings, ready when RabbitMQ is (or `wait` seconds are over). `on_loopback` false: as if others reached
     it.
     """
@@ -171,7 +181,7 @@ async def running_api(settings: Settings, wait: float = TIMEOUT, *, on_loopback:
         pass
     sockets = bind(settings)
     url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
-    app = make_app(settings, stores, broker, REGISTRY, ROUTER_TYPES, on_loopback=on_loopback)
+    app = make_app(settings, stores, broker, registry, types, on_loopback=on_loopback)
     try:
         async with (
             serving(app, sockets, 2.0, settings.max_connections),
@@ -208,4 +218,11 @@ async def plain(api: Api) -> str:
 @pytest.fixture
 async def api(settings: Settings) -> AsyncIterator[Api]:
     async with running_api(settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def documented(settings: Settings) -> AsyncIterator[Api]:
+    """An API with the types that Junebug ships."""
+    async with running_api(settings, **OWN_TYPES) as running:
         yield running

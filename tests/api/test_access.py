@@ -37,6 +37,7 @@ NEEDED: dict[str, dict[str, str | tuple[str, ...]]] = {
     f"{C}/messages.json": {"POST": SEND},
     f"{C}/messages/bulk": {"POST": SEND},
     f"{C}/messages/{{message_id}}": {"GET": (READ, SEND), "DELETE": ADMIN},
+    f"{C}/messages/{{message_id}}/timeline": {"GET": (READ, SEND)},
     "/routers/": {"GET": READ, "POST": ADMIN},
     R: {"GET": READ, "PUT": ADMIN, "PATCH": ADMIN, "DELETE": ADMIN},
     f"{R}/restart": {"POST": ADMIN},
@@ -44,12 +45,15 @@ NEEDED: dict[str, dict[str, str | tuple[str, ...]]] = {
     f"{R}/messages/": {"POST": SEND},
     f"{R}/messages.json": {"POST": SEND},
     f"{R}/messages/{{message_id}}": {"GET": (READ, SEND)},
+    f"{R}/messages/{{message_id}}/timeline": {"GET": (READ, SEND)},
     f"{R}/destinations/": {"GET": READ, "POST": ADMIN},
     D: {"GET": READ, "PUT": ADMIN, "PATCH": ADMIN, "DELETE": ADMIN},
     f"{D}/logs": {"GET": READ},
     f"{D}/messages/": {"POST": SEND},
     f"{D}/messages.json": {"POST": SEND},
     f"{D}/messages/{{message_id}}": {"GET": (READ, SEND)},
+    f"{D}/messages/{{message_id}}/timeline": {"GET": (READ, SEND)},
+    "/messages": {"GET": (READ, SEND)},
     **{
         f"{one}/dead-letters/{more}": methods
         for one in (C, R, D)
@@ -59,11 +63,13 @@ NEEDED: dict[str, dict[str, str | tuple[str, ...]]] = {
     },
     "/tokens/": {"GET": ADMIN, "POST": ADMIN},
     "/tokens/{token_id}": {"DELETE": ADMIN},
+    "/openapi.json": {"GET": ANY},
+    "/docs": {"GET": ANY},
     "/health": {"GET": OPEN},
     "/health/live": {"GET": OPEN},
 }  # fmt: skip
 """Path -> method -> the scope that it needs."""
-FILTERED = {"/channels/", "/routers/"}
+FILTERED = {"/channels/", "/routers/", "/messages"}
 """Lists that show a token of some channels only these."""
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from junebug import names
+from junebug.model import acceptance
+from junebug.model.acceptance import Acceptance
 from junebug.model.messages import Event, Status, UserMessage
 from junebug.model.routing import routed
 from tests.api.conftest import Answer, Api
@@ -55,7 +57,10 @@ async def test_it_is_sent_by_the_routers_channel_and_bears_whose_it_is(
     assert (message.message_id, message.transport_name, message.helper_metadata) == (message_id, channel, {"x": 1})
     assert message.routing_metadata == {"router": router, "destination": destination}
     own, note = names.outbound_message(channel, message_id), names.outbound_message(router, message_id)
+    api_accepted = Acceptance(message.timestamp, "local", "127.0.0.1", names.outbound_queue(channel), "+27821",
+                              destination=destination, router=router)  # fmt: skip
     kept, noted, *ttls = await api.stores._redis.run(("HGETALL", own), ("HGETALL", note), ("TTL", own), ("TTL", note))
+    assert acceptance.read(kept.pop("accepted")) == acceptance.read(noted.pop("accepted")) == api_accepted
     assert kept == {
         "message_id": message_id, "event_url": "http://127.0.0.1:1/%2B27821", "event_auth_token": "tok",
         "destination": destination,
@@ -160,6 +165,7 @@ async def test_a_key_sends_once_and_is_the_destinations_own(api: Api, channel: s
         ("HGETALL", names.outbound_message(channel, message.message_id)),
         ("HGETALL", names.outbound_message(router, message.message_id)),
     )
+    assert kept.pop("accepted") == noted["accepted"]
     assert kept == {"message_id": message.message_id, "event_url": "http://127.0.0.1:1/", "destination": path.split("/")[4]}
     assert noted["channel"] == channel
     again = await send(api, path, headers, event_url="http://127.0.0.1:1/")

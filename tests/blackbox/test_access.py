@@ -98,13 +98,13 @@ async def test_tokens_are_made_at_the_command_line_and_used_at_once(
         assert await asked(port, messages, "POST", **sent) == 201
         await sink.wait_content("/mo", "hi")
         assert await asked(port, f"/channels/{channel}", headers=sent["headers"]) == 403
-        listed = tokens("list").splitlines()
+        listed = tokens("list").splitlines()[1:]
         assert len(listed) == 2
-        assert listed[1].split("  ")[2:] == ["2999-01-01 00:00:00.000000", "messages:send", channel, "an app"]
+        assert listed[1].split("\t")[2:] == ["2999-01-01 00:00:00.000000", "messages:send", channel, "an app"]
         assert sender not in "".join(listed)
         tokens("revoke", listed[1].split()[0])
     again = run_command("junebug", "tokens", "revoke", listed[1].split()[0], *where, cwd=short_dir)
-    assert (again.returncode, "no API token with id" in again.stderr) == (1, True)
+    assert (again.returncode, "no API token with id" in again.stderr) == (3, True)
     audited = [json.loads(line) for line in (junebug.directory / "v" / "log" / "audit.log").read_text().splitlines()]
     assert [(line["who"], line["action"]) for line in audited] == [("ops", "POST /channels/")]
     assert admin not in junebug.output()

@@ -8,7 +8,9 @@ import time
 from collections import Counter
 from typing import Any
 
+import jsonschema_rs
 import pytest
+from junebug_client import AsyncClient, webhooks
 
 from tests.blackbox.conftest import Channels
 from tests.harness import Reply, WebhookSink, basic_authorization, gather_limited, is_message_id, is_timestamp, unique
@@ -86,6 +88,24 @@ async def test_a_status_has_exactly_the_documented_keys(channels: Channels, sink
     assert body["type"]
     assert body["message"]
     assert sink.requests("/status")[0].headers["Content-Type"] == "application/json"
+
+
+async def test_callbacks_are_what_the_description_says_and_the_client_knows_their_signature(
+    channels: Channels, sink: WebhookSink
+) -> None:
+    secret = "whsec_bm8gc2VjcmV0LCBhbiBleGFtcGxlIG9ubHk="
+    channel = await channels.loopback(status_url=sink.url("/status"), callback_secret=secret)
+    async with AsyncClient(channel.api.url) as client:
+        document = await client.get_openapi()
+    await channel.send("+27", event_url=sink.url("/event"))
+    for path, name in (("/mo", "inbound_message"), ("/event", "event"), ("/status", "status")):
+        received = (await sink.wait(path))[0]
+        described = document["webhooks"][name]["post"]
+        schema = described["requestBody"]["content"]["application/json"]["schema"]
+        validator = jsonschema_rs.Draft202012Validator({**schema, "components": document["components"]})
+        assert [error.message for error in validator.iter_errors(received.body)] == []
+        assert {each["name"] for each in described["parameters"]} <= set(received.headers)
+        assert webhooks.verify(secret, received.headers, received.octets) == received.body
 
 
 async def test_tokens_are_sent_as_authorization(channels: Channels, sink: WebhookSink) -> None:

@@ -1,4 +1,4 @@
-"""What runs where, decided by the real code in a simulated world: hosts that come, end, hang and are cut off; clocks that differ."""
+"""What runs where, decided by the real code in a simulated world of hosts that come, end, hang and are cut off."""
 
 from __future__ import annotations
 

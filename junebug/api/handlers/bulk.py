@@ -25,7 +25,7 @@ from aiohttp import web
 
 from junebug import names
 from junebug.api import views
-from junebug.api.access import access
+from junebug.api.access import access, origin_of
 from junebug.api.bulk_body import LARGEST_BODY, Span, spans
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.compose import Composer
@@ -33,6 +33,7 @@ from junebug.api.http import BODY, RETRY_AFTER, channel_id, large_body, load_jso
 from junebug.api.idempotency import REPLAYED_HEADER, BulkReservation, Idempotency, key_of
 from junebug.api.spec_cache import SpecCache
 from junebug.errors import ApiUsageError, JunebugError, PayloadTooLarge, Unavailable
+from junebug.model.acceptance import Origin
 from junebug.model.access import SEND
 from junebug.model.messages import UserMessage, format_timestamp, new_id
 from junebug.model.spec import ChannelSpec
@@ -84,7 +85,7 @@ class Bulk:
             if key is not None:
                 digest = await _digest(body, found, self.composer.settings.max_body_size)
                 reservation = await self.idempotency.reserve_many(channel, key, digest)
-            sending = _Sending(self, spec, body, found, reservation)
+            sending = _Sending(self, spec, body, found, reservation, origin_of(request))
             replayed = sending.is_over
             await sending.run()
         return sending.answer({REPLAYED_HEADER: "true"} if replayed else {})
@@ -94,9 +95,11 @@ class _Sending:
     """One request under way."""
 
     def __init__(
-        self, bulk: Bulk, spec: ChannelSpec, body: bytes, found: Sequence[Span], reservation: BulkReservation | None
-    ) -> None:
+        self, bulk: Bulk, spec: ChannelSpec, body: bytes, found: Sequence[Span], reservation: BulkReservation | None,
+        origin: Origin,
+    ) -> None:  # fmt: skip
         self._bulk = bulk
+        self._origin = origin
         self._spec = spec
         self._body = body
         self._spans = found
@@ -224,7 +227,7 @@ class _Sending:
 
     async def _hand_over(self, ready: Ready) -> None:
         try:
-            await self._bulk.stores.outbound.put_many(self._spec.id, [message for _, message in ready])
+            await self._bulk.stores.outbound.put_many(self._spec.id, [message for _, message in ready], self._origin)
         except Exception as error:
             self._fail(ready, error)
             return

@@ -22,13 +22,14 @@ from junebug.amqp.broker import Broker
 from junebug.amqp.browse import Visit
 from junebug.amqp.frames import Delivery
 from junebug.api import schemas
+from junebug.api.access import CALLER
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.handlers.queue import until_free
 from junebug.api.http import Page, long_work, read_json, read_page, reply
 from junebug.errors import DeadLetterNotFound, MalformedMessage
 from junebug.logs.redaction import REDACTED, Redactor
 from junebug.model.callbacks import DeadLetter, content_of
-from junebug.model.messages import Status
+from junebug.model.messages import Status, timestamp_now
 from junebug.model.presenter import body_of
 
 log = structlog.stdlib.get_logger("api")
@@ -103,7 +104,8 @@ class DeadLetters:
         body = schemas.replay.check(read_json(request, empty=b"{}"))
         shelf = await self.find(request)
         wanted = body.get("ids")
-        replayed, skipped = await self._replay(shelf, None if wanted is None else set(wanted))
+        who = f"{timestamp_now()} by {request[CALLER].name}"
+        replayed, skipped = await self._replay(shelf, None if wanted is None else set(wanted), who)
         if wanted is not None and not replayed and not skipped:
             raise DeadLetterNotFound("There is no dead letter with one of these ids")
         log.info("dead letters replayed", channel_id=shelf.owner, replayed=replayed, skipped=skipped)
@@ -123,7 +125,7 @@ class DeadLetters:
             raise DeadLetterNotFound(f"There is no dead letter with id {letter_id[:100]!r}")
         return reply(200, "dead letters deleted", {"deleted": deleted})
 
-    async def _replay(self, shelf: Shelf, wanted: Collection[str] | None) -> tuple[int, int]:
+    async def _replay(self, shelf: Shelf, wanted: Collection[str] | None, who: str) -> tuple[int, int]:
         """How many were replayed, and how many of those wanted hold no message; `wanted` None: all."""
         replayed = skipped = 0
 
@@ -138,7 +140,7 @@ class DeadLetters:
                 if letter.callback is None:
                     skipped += 1
                     continue
-                callback = dataclasses.replace(letter.callback, attempts=0, since=time.time(), error="")
+                callback = dataclasses.replace(letter.callback, attempts=0, since=time.time(), error="", replayed=who)
                 chosen.append(delivery)
                 bodies.append(callback.to_wire())
             if bodies:

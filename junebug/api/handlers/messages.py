@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from junebug.api import views
-from junebug.api.access import access
+from junebug.api.access import access, origin_of
 from junebug.api.compose import Composer
 from junebug.api.http import channel_id, read_json, reply
 from junebug.api.idempotency import key_of
@@ -41,8 +41,8 @@ class Messages:
         spec = self.specs.peek(channel) or await self.specs.fetch(channel)
         key = key_of(request)
         if key is not None:
-            return await self.submission.submit_once(key, body, lambda: self._message(body, spec), channel)
-        return await self.submission.submit(lambda: self._message(body, spec))
+            return await self.submission.submit_once(key, body, lambda: self._message(body, spec), origin_of(request), channel)
+        return await self.submission.submit(lambda: self._message(body, spec), origin_of(request))
 
     @access(READ, SEND)
     async def status(self, request: web.Request) -> web.Response:

@@ -97,6 +97,10 @@ class QueueControl:
             log.info(description, channel_id=channel)
         return reply(200, description, views.queue_json(spec.paused, await self.queues.counts(spec)))
 
+    async def first(self, spec: ChannelSpec, most: int) -> list[UserMessage]:
+        """Of what waits; for who looks for something in it. Raises QueueBusy, BrokerUnavailable."""
+        return await self._list(spec, Page(most, 0))
+
     async def _list(self, spec: ChannelSpec, page: Page) -> list[UserMessage]:
         try:
             told = await self.asking.ask(spec.id, "list", ANSWER_TIMEOUT, offset=page.offset, limit=page.limit)

@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from junebug.api import routing_views, views
-from junebug.api.access import access
+from junebug.api.access import access, origin_of
 from junebug.api.channel_states import ChannelStates
 from junebug.api.compose import Composer
 from junebug.api.http import destination_id, read_flag, read_json, reply, router_id
@@ -86,9 +86,9 @@ class RoutedMessages:
             return reply(200, "message not sent", routing_views.dry_run_json(message, sender.choice))
         key = key_of(request)
         if key is None:
-            return await self.submission.submit(sender.compose)
+            return await self.submission.submit(sender.compose, origin_of(request))
         key = f"{destination.id if destination else ''}:{key}"  # each destination has keys of its own
-        return await self.submission.submit_once(key, body, sender.compose, router.id, router.id)
+        return await self.submission.submit_once(key, body, sender.compose, origin_of(request), router.id, router.id)
 
 
 class _Sender:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
-from junebug import names
 from junebug.api import audit
 from junebug.api.access import CALLER, access
 from junebug.api.http import read_json, reply
@@ -35,9 +34,6 @@ class Tokens:
         expires_at = None if body.get("expires_at") is None else parse_timestamp(body["expires_at"])
         if expires_at is not None and expires_at <= timestamp_now():
             raise InvalidBody([("expires_at: it is in the past", ["properties", "expires_at"])])
-        for index, id in enumerate(body.get("channels") or ()):
-            if not names.is_channel_id(id):
-                raise InvalidBody([(f"channels.{index}: it is no id of a channel", ["properties", "channels", "items"])])
         text, token = new_token(
             body["name"], body["scopes"], body.get("channels"), created_by=request[CALLER].name, expires_at=expires_at
         )

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
@@ -20,7 +21,7 @@ from junebug.amqp.frames import Delivery
 from junebug.errors import MalformedMessage, Unroutable
 from junebug.model import event_batch, templates
 from junebug.model.callbacks import Callback, DeadLetter, Reason, content_of
-from junebug.model.messages import Content, Status
+from junebug.model.messages import Content, Status, format_timestamp, id_in
 from junebug.model.presenter import body_of
 from junebug.worker.callbacks import retry_policy
 from junebug.worker.callbacks.delay_queues import DelayQueues
@@ -93,7 +94,9 @@ class Attempts:
                 await self._bury(pending, "failed", WHY)
                 self._context.suspects.set_aside()
                 return None
+            destination, began = target.destination, time.monotonic()
             outcome = await self._call(target, pending)
+            told = {"host": destination, "http_status": outcome.status, "ms": round((time.monotonic() - began) * 1000, 1)}
             if outcome.is_hopeless and pending.callback.to == "event_url":  # other URLs may be corrected meanwhile
                 await self._bury(pending, "refused", outcome.reason)
                 return None
@@ -102,11 +105,11 @@ class Attempts:
             await self._bury(pending, "failed", "see the channel's log")
             return None
         if outcome.ok:
-            self._log.info("forwarded", **pending.fields())
-            self.health.worked(pending.callback.to, target.destination)
+            self._log.info("forwarded", **told, **pending.fields())
+            self.health.worked(pending.callback.to, destination)
         else:
-            log.warning("forwarding failed", reason=outcome.reason, **pending.fields())
-            self.health.failed(pending.callback.to, target.destination, outcome.reason)
+            log.warning("forwarding failed", reason=outcome.reason, **told, **pending.fields())
+            self.health.failed(pending.callback.to, destination, outcome.reason)
         return outcome
 
     async def _call(self, target: Target, pending: PendingCallback) -> Outcome:
@@ -137,6 +140,8 @@ class Attempts:
         pending.callback = dataclasses.replace(before, attempts=attempts, refusals=refusals, error=outcome.reason)
         step = retry_policy.next_step(attempts, refusals, outcome.retry_after, age, max_age, delays)
         if isinstance(step, retry_policy.Delay):
+            retry_at = format_timestamp(datetime.fromtimestamp(time.time() + step.seconds, UTC))
+            log.info("callback is repeated later", retry_at=retry_at, failures=attempts, **pending.fields())
             await self.delay_queues.put(pending.callback, step)
             pending.finish()
         else:
@@ -167,7 +172,9 @@ class Attempts:
                 read.append((delivery, parse(delivery.body)))
             except MalformedMessage as error:
                 if not await self._taken_apart(delivery):
-                    log.error("unreadable message: moved to the dead letters", reason=str(error))
+                    log.error(
+                        "unreadable message: moved to the dead letters", reason=str(error), message_id=id_in(delivery.body)
+                    )
                     await dead_letters.bury_unreadable(self._context.broker, self._context.channel, delivery, str(error))
         return read
 
@@ -183,7 +190,8 @@ class Attempts:
     async def _bury(self, pending: PendingCallback, reason: Reason, error: str) -> None:
         letter = DeadLetter(reason=reason, error=error, callback=pending.callback)
         await dead_letters.bury(self._context.broker, self._context.channel, letter)
-        log.error("given up: moved to the dead letters", why=reason, reason=error, **pending.fields())
+        told = {"why": reason, "reason": error, "letter_id": letter.id}
+        log.error("given up: moved to the dead letters", **told, **pending.fields())
         pending.finish()
 
 

@@ -11,6 +11,8 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
+import structlog
+
 from junebug import names
 from junebug.amqp.frames import Delivery
 from junebug.errors import BrokerUnavailable, StoreUnavailable
@@ -18,6 +20,8 @@ from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.delay_queues import open_queue
 from junebug.worker.callbacks.source import Dispatch, OnLost, PendingCallback, Source
 from junebug.worker.context import ChannelContext
+
+log = structlog.stdlib.get_logger("forwarder")
 
 BATCH = 100
 PAUSE = 0.1
@@ -33,6 +37,7 @@ class Backlog:
         self.source: Source | None = None
         self._context = context
         self._attempts = attempts
+        self.destination = destination
         self._about = f"{kind} {destination}"
         self._dispatch = dispatch
         self._on_lost = on_lost
@@ -50,6 +55,7 @@ class Backlog:
         if self._aside is not None:
             self._aside.append(pending)
             return
+        log.info("callback waits in the backlog of its host", host=self.destination, **pending.fields())
         self._outbox.append(pending)
         if not self.is_writing:
             self.begin()

@@ -102,7 +102,7 @@ async def _run(settings: Settings, drains: Sequence[_Drain]) -> int:
 def main() -> int:
     settings, drains = pickle.load(sys.stdin.buffer)  # what our parent wrote
     setproctitle.setproctitle(f"junebug: drain:{' '.join(spec.id for spec, _ in drains)}")
-    logs = setup_process_logging("drain", settings.logfile, settings.server_passwords)
+    logs = setup_process_logging("drain", settings.logfile, settings.server_passwords, settings.sentry_dsn)
     try:
         run_async(_drain(settings, drains))
     except (BrokerUnavailable, StoreUnavailable) as error:

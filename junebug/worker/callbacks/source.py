@@ -77,7 +77,12 @@ class PendingCallback:
                 about = {"message_id": self.content.user_message_id, "event_type": self.content.api_type}
             case Status():
                 about = {"component": self.content.component, "status": self.content.status}
-        return {"to": self.callback.to, **about}
+        callback = self.callback
+        if callback.destination:
+            about["destination_id"] = callback.destination
+        if callback.replayed:
+            about["replayed"] = callback.replayed
+        return {"to": callback.to, **about}
 
 
 def at_last(times: int, act: Callable[[], None]) -> Callable[[], None]:

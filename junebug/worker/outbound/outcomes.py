@@ -90,7 +90,7 @@ class Outcomes:
 
     def accepted(self, held: InHand, accepted: Accepted) -> None:
         message = held.message
-        self._log.info("message sent", message_id=message.message_id, to_addr=message.to_addr)
+        self._log.info("message sent", message_id=message.message_id, to_addr=message.to_addr, from_addr=message.from_addr)
         sent_message_id = accepted.provider_id or message.message_id
         ack = event_of(message, self._channel, "ack", sent_message_id=sent_message_id)
         reports = [self._reported(message, report.status, report.details) for report in accepted.reports]
@@ -98,12 +98,15 @@ class Outcomes:
         self._finish(held, *([ack] if self._acks else ()), *reports)
 
     def rejected(self, held: InHand, reason: str) -> None:
-        log.warning("message rejected", message_id=held.message.message_id, reason=reason)
+        message = held.message
+        ids = {"message_id": message.message_id, "to_addr": message.to_addr, "from_addr": message.from_addr}
+        log.warning("message rejected", **ids, reason=reason)
         self._finish(held, rejected(held.message, self._channel, reason))
 
     def expired(self, held: InHand) -> None:
         message = held.message
-        log.warning("message expired, not sent", message_id=message.message_id, expires_at=message.expires_at)
+        ids = {"message_id": message.message_id, "to_addr": message.to_addr, "from_addr": message.from_addr}
+        log.warning("message expired, not sent", **ids, expires_at=message.expires_at)
         self._finish(held, self._reported(message, "failed", {"reason": "expired"}))
 
     def _reported(self, message: UserMessage, status: str, details: dict[str, Any]) -> Event:

@@ -27,7 +27,7 @@ from junebug.amqp.dead_letters import bury_unreadable
 from junebug.amqp.frames import Delivery
 from junebug.amqp.outbound_queue import CANCELLED
 from junebug.errors import Expired, InvalidBody, MalformedMessage, NotSent, Rejected, UnknownOutcome
-from junebug.model.messages import UserMessage
+from junebug.model.messages import UserMessage, id_in
 from junebug.runtime import fence
 from junebug.runtime.backoff import least_pause
 from junebug.transports.base import Accepted, Transport
@@ -269,7 +269,10 @@ class Sender:
                 try:
                     message = UserMessage.from_wire(delivery.body, priority=-urgency)
                 except MalformedMessage as error:
-                    log.error("unreadable message on the outbound queue: moved to the dead letters", reason=str(error))
+                    log.error(
+                        "unreadable message on the outbound queue: moved to the dead letters", reason=str(error),
+                        message_id=id_in(delivery.body),
+                    )  # fmt: skip
                     await bury_unreadable(self._context.broker, self._context.channel, delivery, str(error))
                     continue
                 held = InHand(delivery, message)

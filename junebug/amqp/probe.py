@@ -1,0 +1,104 @@
+"""What a RabbitMQ is like for Junebug, tried once: a queue, a message through the exchange and back. Judged elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from pamqp import commands as amqp
+
+from junebug import names
+from junebug.amqp.broker import Broker
+from junebug.amqp.connection import FAILURES, Link, refusal
+from junebug.amqp.frames import Channel, Delivery
+from junebug.config.declaration import AmqpSettings
+from junebug.errors import BrokerUnavailable
+
+EXPIRES = 60_000
+"""Milliseconds after which the queue is gone, whatever becomes of us."""
+
+
+@dataclass(frozen=True)
+class BrokerFacts:
+    """`refused`: what it did not let us do ("declare", "publish", "consume") -> why; what comes after it was not tried."""
+
+    product: str
+    version: str
+    channel_max: int
+    frame_max: int
+    heartbeat: int
+    """Seconds; RabbitMQ takes ours."""
+    blocked: str = ""
+    """Why it takes no messages (an alarm)."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+async def probe(settings: AmqpSettings, timeout: float) -> BrokerFacts:
+    """Raises StartupError: it cannot be reached, or lets us not in; the message names the setting to look at."""
+    try:
+        async with asyncio.timeout(timeout):
+            link = await Link.open(settings, "junebug doctor")
+    except FAILURES as error:
+        raise refusal(error, settings) from None
+    tune, about = link.connection_tune, link.server_properties
+    queue = names.outbound_queue(str(uuid.uuid4()))
+    refused = await _declare(link, queue, timeout)
+    await link.end()
+    blocked, refused = ("", refused) if refused else await _round_trip(settings, queue, timeout)
+    told = {name: str(about.get(name) or "") for name in ("product", "version")}
+    return BrokerFacts(
+        told["product"], told["version"], tune.channel_max or 65535, tune.frame_max or 0, tune.heartbeat or 0, blocked, refused
+    )
+
+
+async def _declare(link: Link, queue: str, timeout: float) -> dict[str, str]:
+    """RabbitMQ's own reason; a Broker would try other ways first."""
+    try:
+        async with asyncio.timeout(timeout):
+            channel = await Channel.open(link)
+            await channel.ask(amqp.Queue.Declare(queue=queue, durable=True, arguments={"x-expires": EXPIRES}))
+            channel.close_soon()
+    except FAILURES as error:
+        return {"declare": str(error) or f"it did not answer within {timeout:g} s"}
+    return {}
+
+
+async def _round_trip(settings: AmqpSettings, queue: str, timeout: float) -> tuple[str, dict[str, str]]:
+    """Why it takes no messages, and what else it refuses."""
+    states = [""]
+    """Why it cannot be used, as it is told."""
+    broker = Broker(settings, "junebug doctor", lambda usable, why: states.append("" if usable else why))
+    step = "connect"
+    seen: list[bytes] = []
+
+    async def visit(batch: Sequence[Delivery]) -> bool:
+        for each in batch:
+            seen.append(each.body)
+            each.ack()
+        return True
+
+    try:
+        async with asyncio.timeout(timeout):
+            broker.start()
+            await broker.wait_connected(timeout)
+            step = "declare"
+            await broker.declare({queue: {"x-expires": EXPIRES}}, bind=True, remember=False)
+            step = "publish"
+            await broker.publish(queue, b"{}")
+            step = "consume"
+            await broker.browse(queue, visit, keeping=False)
+    except (BrokerUnavailable, TimeoutError) as error:
+        if broker.blocked:
+            return broker.blocked, {}
+        return "", {step: states[-1] or str(error) or f"it did not answer within {timeout:g} s"}
+    finally:
+        with suppress(BrokerUnavailable, TimeoutError):
+            async with asyncio.timeout(timeout):
+                await broker.delete_queues([queue])
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await broker.close()
+    return "", {} if seen else {"consume": "what was published did not come back"}

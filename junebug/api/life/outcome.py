@@ -1,0 +1,140 @@
+"""What has become of a message, and whether the application knows: decided by what happened, in its order. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from junebug.api.life.facts import Facts, Recipient
+from junebug.api.life.log_steps import TAKEN
+from junebug.api.life.step import Step, at
+
+OUTBOUND_STATUSES = (
+    "queued", "sending", "submitted", "rejected", "delivery_pending", "delivery_succeeded", "delivery_failed", "expired",
+    "cancelled", "dead", "moved",
+)  # fmt: skip
+INBOUND_STATUSES = ("received", "waiting", "forwarded", "dropped", "dead")
+_REPORTED = {"delivered": "delivery_succeeded", "failed": "delivery_failed", "pending": "delivery_pending"}
+_OF_LOGS = {"sent": "submitted", "rejected": "rejected", "cancelled": "cancelled", "expired": "expired"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`step`: by which it is known."""
+
+    status: str
+    step: Step | None = None
+
+
+def status_of(event_type: str, details: Mapping[str, Any]) -> str:
+    """A status by the last event: two that are ours have names of their own."""
+    if event_type == "rejected" and details.get("reason") == "cancelled":
+        return "cancelled"
+    if event_type == "delivery_failed" and details.get("reason") == "expired":
+        return "expired"
+    return event_type
+
+
+def sent(facts: Facts) -> Outcome:
+    """Of an MT."""
+    event = facts.last("event")
+    if event:
+        return Outcome(status_of(str(event.get("event_type")), event.details), event)
+    for step in reversed(facts.steps):
+        if step.kind == "receipt" and step.get("delivery_status") in _REPORTED:
+            return Outcome(_REPORTED[step.get("delivery_status")], step)
+        if step.kind in _OF_LOGS:
+            return Outcome(_OF_LOGS[step.kind], step)
+    dead = [step for step in facts.steps if step.kind == "dead" and ".outbound" in str(step.get("queue"))]
+    if dead:
+        return Outcome("dead", dead[-1])
+    if facts.moved_to:
+        return Outcome("moved")
+    last = facts.last("sent_to_provider", "provider_answered", "no_answer", "not_sent", "failed")
+    return Outcome("sending", last) if last and last.kind == "sent_to_provider" else Outcome("queued", last)
+
+
+def received(facts: Facts, deliveries: list[Delivery]) -> Outcome:
+    """Of an MO."""
+    states = {each.state for each in deliveries}
+    told = facts.last("callback")
+    if "open" in states:
+        return Outcome("waiting")
+    if "dead" in states:
+        return Outcome("dead", facts.last("dead"))
+    if "told" in states:
+        return Outcome("forwarded", told)
+    if dropped := facts.last("dropped"):
+        return Outcome("dropped", dropped)
+    dead = facts.last("dead")
+    return Outcome("dead", dead) if dead else Outcome("received")
+
+
+# --- the application ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One thing that one recipient is to be told. `unknown`: where logs are missing."""
+
+    recipient: Recipient
+    event_type: str | None
+    since: float
+    state: Literal["open", "told", "dead", "unknown"] = "open"
+    failures: int = 0
+    last: Step | None = None
+    """How it went the last time."""
+    until: float | None = None
+    """When it is tried again."""
+
+    def is_of(self, told: Mapping[str, Any]) -> bool:
+        of = (told.get("to"), told.get("event_type"), told.get("destination_id") or "")
+        return of == (self.recipient.to, self.event_type, self.recipient.destination)
+
+    def learn(self, step: Step) -> None:
+        match step.kind:
+            case "callback" if step.get(TAKEN):
+                self.state, self.last, self.until = "told", step, None
+            case "callback" if self.state != "told":
+                self.state, self.last, self.until = "open", step, None
+                self.failures += 1
+            case "callback_waits":
+                self.until = at(str(step.get("retry_at"))) or None
+            case "dead" if self.state != "told":
+                self.state, self.last = "dead", step
+            case "replayed":
+                self.state, self.failures, self.until = "open", 0, None
+
+
+def deliveries(facts: Facts) -> list[Delivery]:
+    """All that are to be made, in their order."""
+    found = []
+    for delivery in _wanted(facts):
+        steps = [step for step in facts.steps if delivery.is_of(step.details)]
+        for step in steps:
+            delivery.learn(step)
+        if delivery.state != "told" and any(_is_letter_of(each, delivery) for each in facts.letters):
+            delivery.state = "dead"
+        elif not steps and facts.logs:
+            delivery.state = "unknown"
+        found.append(delivery)
+    return found
+
+
+def _wanted(facts: Facts) -> Iterator[Delivery]:
+    if not facts.is_outbound:
+        first = facts.last("stored", "received")
+        for recipient in facts.recipients:
+            yield Delivery(recipient, None, first.timestamp if first else facts.now)
+        return
+    for step in facts.steps:
+        if step.kind == "event":
+            for recipient in facts.recipients:
+                yield Delivery(recipient, str(step.get("event_type")), step.timestamp)
+
+
+def _is_letter_of(letter: Mapping[str, Any], delivery: Delivery) -> bool:
+    message = letter.get("message") or {}
+    of = (letter.get("to"), message.get("event_type"), letter.get("destination") or "")
+    return of == (delivery.recipient.to, delivery.event_type, delivery.recipient.destination)

@@ -1,0 +1,166 @@
+"""Channels, routers and destinations made and changed: flags, a JSON file and the type's schema -> a body of the API.
+
+Neighbours: channels.py, routers.py and destinations.py have the commands.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import click
+
+from junebug.client.command import Junebug
+from junebug.client.exits import Exit, Failure
+from junebug.client.output import Cell, shown, status_cell
+from junebug.client.values import Json, assign, put, read_object, remove
+from junebug.config_schema import installed
+from junebug.runtime.title import hide_secrets
+
+URLS = ("mo_url", "status_url")
+COUNTS = ("character_limit", "rate_limit_count", "rate_limit_window")
+HELP = {
+    "label": "A name for people.",
+    "mo_url": "Where inbound messages are POSTed to.",
+    "status_url": "Where statuses are POSTed to.",
+    "amqp_queue": "Messages and events go to and come from RabbitMQ under this name.",
+    "character_limit": "The longest content, in characters; 0: no limit.",
+    "rate_limit_count": "Messages in a window; 0: no limit.",
+    "rate_limit_window": "The window, in seconds.",
+}
+
+Schema = Callable[[Json], tuple[Mapping[str, Any], Iterable[str]]]
+"""Of what is to be sent: the schema of its `config`, and which of its fields are secret."""
+
+
+def property_options(*names: str, is_edit: bool = False) -> list[click.Parameter]:
+    """A flag for each property of that name, and those that every kind has."""
+    empty = " Empty: none." if is_edit else ""
+    options: list[click.Parameter] = []
+    for name in names:
+        kind, more = (int, "") if name in COUNTS else (str, empty)
+        options.append(click.Option([f"--{name.replace('_', '-')}"], type=kind, help=HELP[name] + more))
+    options += [
+        click.Option(["--config"], multiple=True, metavar="KEY=VALUE",
+                     help="One of the type's options; a dot in KEY leads into an object. May be repeated."),
+        click.Option(["--metadata"], multiple=True, metavar="KEY=VALUE", help="Kept with it. May be repeated."),
+        click.Option(["--ask"], multiple=True, metavar="NAME",
+                     help="Ask for a secret, without showing it: a property, or config.KEY. Off a terminal: a line of stdin."),
+        click.Option(["--file", "-f"], metavar="FILE", help="A JSON object with properties; -: stdin. Flags override it."),
+    ]  # fmt: skip
+    if is_edit:
+        unset = "A key of config to remove. May be repeated."
+        options.append(click.Option(["--unset"], multiple=True, metavar="KEY", help=unset))
+    return options
+
+
+def body_of(
+    given: Mapping[str, Any], schema_of: Schema, old: Mapping[str, Any] | None = None, extra: Mapping[str, Any] | None = None
+) -> Json:
+    """What is to be sent. `given`: the values of `property_options`; `old`: what is changed, as the API shows it; `extra`:
+    other properties. Secrets on the command line are masked in `ps`.
+    """
+    before = old or {}
+    body = read_object(given["file"]) if given["file"] else {}
+    body |= {name: None if value == "" else value for name, value in given.items() if _is_property(name, value)}
+    body |= extra or {}
+    schema, secrets = schema_of({**before, **body})
+    hide_secrets(pair.partition("=")[2] for pair in given["config"] if pair.partition("=")[0] in {*secrets})
+
+    config = {**(before.get("config") or {}), **_object(body, "config")}
+    for key in given.get("unset", ()):
+        remove(config, key)
+    config = assign(config, given["config"], schema)
+    for name in given["ask"]:
+        holder, key = (config, name.removeprefix("config.")) if name.startswith("config.") else (body, name)
+        put(holder, key, _asked(name))
+    if old is None or config != before.get("config"):
+        body["config"] = config
+    if given["metadata"]:
+        metadata = {**(before.get("metadata") or {}), **_object(body, "metadata")}
+        body["metadata"] = assign(metadata, given["metadata"], {}, "--metadata")
+    return body
+
+
+def _asked(name: str) -> str:
+    """A secret, which is not shown."""
+    if sys.stdin.isatty():
+        return str(click.prompt(name, hide_input=True, err=True))
+    text = sys.stdin.readline().rstrip("\n")
+    if not text:
+        raise click.UsageError(f"--ask {name}: there is no line of stdin for it")
+    return text
+
+
+def _is_property(name: str, value: Any) -> bool:
+    return value is not None and name not in ("config", "metadata", "ask", "file", "unset")
+
+
+def _object(body: Json, name: str) -> Json:
+    value = body.get(name) or {}
+    if not isinstance(value, dict):
+        raise click.UsageError(f"--file: {name}: expected a JSON object")
+    return value
+
+
+def channel_schema(body: Json) -> tuple[Mapping[str, Any], Iterable[str]]:
+    """As this Junebug has it; a type that is installed elsewhere alone is one that says nothing."""
+    kind = installed("junebug.channel_types").get(str(body.get("type")))
+    return (kind.config_schema, kind.secrets) if kind else ({}, ())
+
+
+def router_schema(body: Json) -> tuple[Mapping[str, Any], Iterable[str]]:
+    kind = installed("junebug.router_types").get(str(body.get("type")))
+    return (kind.config_schema, kind.secrets) if kind else ({}, ())
+
+
+def destination_schema(router: Mapping[str, Any]) -> Schema:
+    kind = installed("junebug.router_types").get(str(router.get("type")))
+    found = (kind.destination_schema, kind.destination_secrets) if kind else ({}, ())
+    return lambda body: found
+
+
+def id_option() -> click.Option:
+    return click.Option(["--id", "only_id"], is_flag=True, help="Print the id of what was made, and nothing else.")
+
+
+def show_made(junebug: Junebug, resource: Mapping[str, Any], only_id: bool) -> None:
+    if not junebug.out.made(resource["id"], only_id):
+        show(junebug, resource)
+
+
+def show(junebug: Junebug, resource: Mapping[str, Any]) -> None:
+    """One of them: its properties, its config, its status."""
+    status = resource.get("status") or {}
+    fields: dict[str, Cell] = {}
+    for name, value in resource.items():
+        if name == "config":
+            fields |= {f"config.{key}": shown(each) for key, each in (value or {}).items()}
+        elif name != "status":
+            fields[name] = shown(value)
+    for name, value in status.items():
+        if name == "status":
+            fields[name] = status_cell(value)
+        elif name == "components":
+            for component, told in value.items():
+                fields[component] = status_cell(told.get("status")) + f" {told.get('type')}: {told.get('message')}"
+        else:
+            fields[name] = shown(value)
+    junebug.out.fields(fields, resource)
+
+
+def confirmed(question: str, yes: bool) -> None:
+    """Return when it may be done. Raises Failure otherwise."""
+    if yes:
+        return
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        raise Failure("nothing was deleted: nobody said yes; --yes does without asking", Exit.USAGE) from None
+    if not agreed:
+        raise Failure("nothing was deleted")
+
+
+def yes_option() -> click.Option:
+    return click.Option(["--yes", "-y"], is_flag=True, help="Do not ask.")

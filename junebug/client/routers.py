@@ -1,0 +1,140 @@
+"""`junebug routers`: list, show, create, edit, restart, delete, and their destinations."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, cast
+
+import click
+from junebug_client.models import DestinationCreate, DestinationUpdate, RouterCreate, RouterUpdate
+
+from junebug.client.channels import all_of, ids_option
+from junebug.client.command import Junebug, api_command, group
+from junebug.client.output import status_cell
+from junebug.client.resources import (
+    body_of,
+    confirmed,
+    destination_schema,
+    id_option,
+    property_options,
+    router_schema,
+    show,
+    show_made,
+    yes_option,
+)
+from junebug.client.targets import destination_argument, router_argument
+
+DESTINATION = ("label", "mo_url", "amqp_queue", "character_limit")
+
+
+@api_command("list", "The routers, and how each is.", ids_option())
+def list_routers(junebug: Junebug, ids: bool) -> None:
+    known = junebug.api.list_routers()
+    if ids:
+        return junebug.out.table(["ID"], [[id] for id in known], known)
+    routers = all_of(junebug.api.get_router, known)
+    junebug.out.table(
+        ["ID", "TYPE", "LABEL", "STATUS", "CALLBACKS", "DEAD"],
+        [
+            (each["id"], each["type"], each.get("label"), status_cell(each["status"].get("status")),
+             each["status"].get("callbacks_waiting"), each["status"].get("dead_letters"))
+            for each in routers
+        ],
+        routers,
+    )  # fmt: skip
+
+
+@api_command("show", "A router: its properties, its config and its status.", router_argument())
+def show_router(junebug: Junebug, router: str) -> None:
+    show(junebug, junebug.api.get_router(router))
+
+
+@api_command(
+    "create", "Make a router, from flags or a JSON file.",
+    click.Option(["--type", "kind"], metavar="TYPE", help="As `from_address` or `outbound`: docs/routers.md."),
+    *property_options("label"), id_option(),
+)  # fmt: skip
+def create(junebug: Junebug, kind: str | None, only_id: bool, **given: Any) -> None:
+    body = body_of(given, router_schema, extra={"type": kind} if kind else None)
+    if "type" not in body:
+        raise click.UsageError("--type: what kind of router?")
+    show_made(junebug, junebug.api.create_router(cast(RouterCreate, body)), only_id)
+
+
+@api_command(
+    "edit", "Change a router: what is given changes, the rest stays, also within its config.",
+    router_argument(), *property_options("label", is_edit=True),
+)  # fmt: skip
+def edit(junebug: Junebug, router: str, **given: Any) -> None:
+    old = junebug.api.get_router(router)
+    show(junebug, junebug.api.update_router(router, cast(RouterUpdate, body_of(given, router_schema, old))))
+
+
+@api_command("restart", "End a router's process and start it anew.", router_argument())
+def restart(junebug: Junebug, router: str) -> None:
+    junebug.api.restart_router(router)
+    junebug.out.done(f"restarted {router}", {})
+
+
+@api_command("delete", "Delete a router and its destinations; its channel is free then.", router_argument(), yes_option())
+def delete(junebug: Junebug, router: str, yes: bool) -> None:
+    confirmed(f"Delete router {router} and its destinations?", yes)
+    junebug.api.delete_router(router)
+    junebug.out.done(f"deleted {router}", {})
+
+
+# --- destinations -----------------------------------------------------------------------------------------------------
+
+
+@api_command("list", "The destinations of a router.", router_argument())
+def list_destinations(junebug: Junebug, router: str) -> None:
+    found = all_of(partial(junebug.api.get_destination, router), junebug.api.list_destinations(router))
+    junebug.out.table(
+        ["ID", "LABEL", "MO URL", "AMQP QUEUE", "CONFIG"],
+        [(each["id"], each.get("label"), each.get("mo_url"), each.get("amqp_queue"), _brief(each["config"])) for each in found],
+        found,
+    )
+
+
+def _brief(config: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in config.items())
+
+
+@api_command("show", "A destination: its properties, its config and its rates.", router_argument(), destination_argument())
+def show_destination(junebug: Junebug, router: str, destination: str) -> None:
+    show(junebug, junebug.api.get_destination(router, destination))
+
+
+@api_command(
+    "create", "Make a destination, from flags or a JSON file.", router_argument(), *property_options(*DESTINATION), id_option()
+)
+def create_destination(junebug: Junebug, router: str, only_id: bool, **given: Any) -> None:
+    body = body_of(given, destination_schema(junebug.api.get_router(router)))
+    show_made(junebug, junebug.api.create_destination(router, cast(DestinationCreate, body)), only_id)
+
+
+@api_command(
+    "edit", "Change a destination: what is given changes, the rest stays, also within its config.",
+    router_argument(), destination_argument(), *property_options(*DESTINATION, is_edit=True),
+)  # fmt: skip
+def edit_destination(junebug: Junebug, router: str, destination: str, **given: Any) -> None:
+    schema, old = destination_schema(junebug.api.get_router(router)), junebug.api.get_destination(router, destination)
+    body = body_of(given, schema, old)
+    show(junebug, junebug.api.update_destination(router, destination, cast(DestinationUpdate, body)))
+
+
+@api_command("delete", "Delete a destination.", router_argument(), destination_argument(), yes_option())
+def delete_destination(junebug: Junebug, router: str, destination: str, yes: bool) -> None:
+    confirmed(f"Delete destination {destination}?", yes)
+    junebug.api.delete_destination(router, destination)
+    junebug.out.done(f"deleted {destination}", {})
+
+
+destinations = group(
+    "destinations", "Destinations: the applications behind a router.",
+    list_destinations, show_destination, create_destination, edit_destination, delete_destination,
+)  # fmt: skip
+routers = group(
+    "routers", "Routers: one number for several applications, or several channels for one.",
+    list_routers, show_router, create, edit, restart, delete, destinations,
+)  # fmt: skip

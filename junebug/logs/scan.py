@@ -1,0 +1,155 @@
+"""Looking for lines in a channel's log, newest first, through files of any size: so much work for one question, and no more.
+
+Blocking: to be called in a thread. A block is read and searched as octets, which takes a few microseconds at a time, so the
+event loop beside it has its turn; only lines that may be wanted are parsed. Neighbours: message_index.py finds where a time
+begins, tail.py is for whoever wants the last lines only.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from junebug.logs.files import rotated_files
+
+BLOCK = 64 * 1024
+LONGEST_LINE = 1024 * 1024
+"""Bytes; of a longer one, which is none of ours, a part is lost."""
+CLOCKS = 60.0
+"""Seconds by which a file's time may differ from those in it: clocks are set, and a line waits to be written."""
+
+_TIMESTAMP = re.compile(rb'"timestamp": ?([0-9]{1,11}(?:\.[0-9]{1,9})?)[,}]')
+
+
+@dataclass
+class Budget:
+    """How much may be read for one question."""
+
+    octets: int
+    seconds: float
+    ends: float = field(init=False)
+    read: int = 0
+    is_spent: bool = False
+
+    def __post_init__(self) -> None:
+        self.ends = time.monotonic() + self.seconds
+
+    def take(self, octets: int) -> bool:
+        """Whether so many more may be read."""
+        if self.read + octets > self.octets or time.monotonic() > self.ends:
+            self.is_spent = True
+            return False
+        self.read += octets
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Lines, newest first, and what else is to be known of the search."""
+
+    entries: list[dict[str, Any]]
+    oldest: float | None
+    """Time of the first line that was looked at, or could have been; None: there is no log here."""
+    is_whole: bool
+    """False: not all that there is was read."""
+    trouble: str = ""
+    """Why nothing, or not all, could be read."""
+
+
+def log_files(path: Path) -> Iterator[Path]:
+    """The log's files, newest first; those that are there at this moment."""
+    if path.exists():
+        yield path
+    for _, rotated in rotated_files(path):
+        yield rotated
+
+
+def timestamp_in(octets: bytes, begin: int = 0, end: int | None = None) -> float | None:
+    """That of the first line in it."""
+    found = _TIMESTAMP.search(octets, begin, len(octets) if end is None else end)
+    return float(found[1]) if found else None
+
+
+def blocks_backwards(read: Callable[[int, int], bytes], end: int, budget: Budget) -> Iterator[bytes]:
+    """Whole lines of a file up to `end`, those of the last block first, as far as the budget lasts. `read(octets, offset)`."""
+    position, rest = end, b""
+    while position > 0:
+        step = min(BLOCK, position)
+        if not budget.take(step):
+            return
+        position -= step
+        data = read(step, position) + rest
+        cut = data.find(b"\n") + 1 if position else 0
+        if position and not cut:
+            rest = data if len(data) <= LONGEST_LINE else b""
+            continue
+        rest = data[:cut]
+        yield data[cut:]
+
+
+def entry_of(line: bytes) -> dict[str, Any] | None:
+    """None: it is cut off, or none of ours."""
+    try:
+        entry = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(entry, dict) or not isinstance(entry.get("message"), str):
+        return None
+    timestamp = entry.get("timestamp")
+    return entry if isinstance(timestamp, int | float) and not isinstance(timestamp, bool) else None
+
+
+def lines_about(path: Path, name: str, value: str, since: float, budget: Budget, most: int) -> Found:
+    """The newest `most` lines whose field `name` is `value`, from `since` (seconds since 1970) on."""
+    needle = orjson.dumps(value)
+    entries: list[dict[str, Any]] = []
+    oldest: float | None = None
+    seen: set[tuple[int, int]] = set()
+    try:
+        for file in log_files(path):
+            try:
+                descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # rotated away meanwhile
+            try:
+                status = os.fstat(descriptor)
+                if (status.st_dev, status.st_ino) in seen:
+                    continue  # it was rotated while it was read
+                seen.add((status.st_dev, status.st_ino))
+                if status.st_mtime < since - CLOCKS:
+                    return Found(entries, since if oldest is None else min(oldest, since), True)
+                for block in blocks_backwards(functools.partial(os.pread, descriptor), status.st_size, budget):
+                    if needle in block:
+                        entries += _those_with(block, needle, name, value)
+                        if len(entries) >= most:
+                            return Found(entries[:most], oldest, False, f"of its lines only the newest {most} are shown")
+                    begins = timestamp_in(block)
+                    if begins is not None:
+                        oldest = begins
+                        if begins < since - CLOCKS:
+                            return Found(entries, oldest, True)
+                if budget.is_spent:
+                    return Found(entries, oldest, False, f"only its newest {_megabytes(budget.read)} were read")
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        return Found(entries, oldest, False, f"it cannot be read: {error.strerror or error}")
+    return Found(entries, oldest, True)
+
+
+def _those_with(block: bytes, needle: bytes, name: str, value: str) -> Iterator[dict[str, Any]]:
+    for line in reversed(block.split(b"\n")):
+        if needle in line and (entry := entry_of(line)) and entry.get(name) == value:
+            yield entry
+
+
+def _megabytes(octets: int) -> str:
+    return f"{octets / 1_000_000:.0f} MB"
