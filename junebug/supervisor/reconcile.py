@@ -2,6 +2,7 @@
 argument.
 
     plan          wanted, deleted, running -> what to start, restart, remove, and what cannot be started
+    needs         wanted, deleted -> what each asks of a host
     respawn_pause failures in a row -> seconds until the next try
     notice        a channel's process before and now -> what its `worker` component says
 
@@ -11,7 +12,7 @@ Neighbours: reconciler.py (the loop) carries the plan out; processes/respawn.py 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +21,12 @@ from junebug.model.messages import StatusLevel
 from junebug.model.routing import RouterSpec
 from junebug.model.spec import ChannelSpec
 from junebug.supervisor.liveness import Pulse
+from junebug.supervisor.placement import Need
 
 RAN_WELL = 10.0
 """Seconds after which a process that dies counts as dying for the first time."""
 LONGEST_PAUSE = 60.0
+ANYWHERE = Need()
 CHUNK = 25
 """Channels in one call: each is a fork, and supervisord does nothing else meanwhile (DESIGN §1)."""
 
@@ -99,6 +102,18 @@ def plan(
         else:
             orphans.append(channel)
     return Plan(tuple(start), tuple(restart), tuple(remove), refused, tuple(orphans))
+
+
+def needs(
+    wanted: Mapping[str, ChannelSpec | RouterSpec], deleted: Iterable[str], host_bound: Collection[str]
+) -> dict[str, Need]:
+    """What each asks of a host; also what is deleted, as one host is to remove what it leaves. `host_bound`: channel types."""
+    found = dict.fromkeys(deleted, ANYWHERE)
+    for id, spec in wanted.items():
+        is_bound = not isinstance(spec, RouterSpec) and spec.type in host_bound
+        labels = {} if isinstance(spec, RouterSpec) else spec.placement_labels
+        found[id] = Need(labels, is_bound) if labels or is_bound else ANYWHERE
+    return found
 
 
 def _refusal(spec: ChannelSpec | RouterSpec, known_types: Collection[str]) -> tuple[str, str] | None:

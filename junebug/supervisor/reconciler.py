@@ -44,7 +44,6 @@ from junebug.supervisor.client import SupervisorClient
 from junebug.supervisor.identity import Identity
 from junebug.supervisor.leases import Leases
 from junebug.supervisor.liveness import Pulse, SilenceWatch
-from junebug.supervisor.placement import Need
 from junebug.supervisor.plugins import Plugins
 from junebug.supervisor.reconcile import Notice, Plan, Running
 
@@ -62,7 +61,6 @@ LOG_INTERVAL = 10.0
 PUBLISH_TIMEOUT = 10.0
 STOP_TIMEOUT = 2.0
 MOST_LOGGED = 10
-ANYWHERE = Need()
 NO_HOST = ("no_host", "No host that lives may run it: none has the labels of its placement and room, or all are drained")
 MOST_NEWS = 64 * 1024
 
@@ -178,7 +176,7 @@ class Reconciler:
         await self._kill_the_hung(running)
         try:
             wanted, deleted = await self._read_wanted(thorough)
-            mine = await self._leases.share(self._needs(wanted, deleted), running)
+            mine = await self._leases.share(reconcile.needs(wanted, deleted, self._host_bound), running)
             self._trouble("redis", None)
         except (StoreUnavailable, HostTaken) as error:
             return self._trouble("redis", error)  # nothing is started or stopped; what happens is told later
@@ -203,17 +201,6 @@ class Reconciler:
             self._wake.set()  # it is gone now: the next look cleans up
         gone = [channel for channel in deleted if channel not in wanted and channel not in running]
         self._let_go([channel for channel in gone if channel in mine])
-
-    def _needs(self, wanted: Mapping[str, Spec], deleted: Sequence[str]) -> dict[str, Need]:
-        """Also of what is deleted: one host removes what it leaves."""
-        bound = self._host_bound
-        needs = dict.fromkeys(deleted, ANYWHERE)
-        for id, spec in wanted.items():
-            if isinstance(spec, RouterSpec) or not (spec.placement_labels or spec.type in bound):
-                needs[id] = ANYWHERE
-            else:
-                needs[id] = Need(spec.placement_labels, spec.type in bound)
-        return needs
 
     async def _hand_over(self, leave: bool = False) -> None:
         """All of this Junebug is ending: others may have what is gone."""

@@ -6,6 +6,7 @@ The SMSC counts: never two binds of one channel at the same time, whatever is do
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -20,7 +21,7 @@ from tests.blackbox.conftest import Channels, StartJunebug
 from tests.blackbox.smsc import Frame, SmscLink, WireSmsc
 from tests.blackbox.test_smpp import config_for
 from tests.blackbox.world import each_arrives, load_on
-from tests.harness import Channel, JunebugProcess, WebhookSink
+from tests.harness import Channel, JunebugProcess, WebhookSink, run_command
 from tests.polling import eventually
 
 LEASE = 4.0
@@ -135,10 +136,24 @@ async def taken_over(jb: JunebugProcess, made: list[Channel], smsc: CountingSmsc
     await eventually(lambda: len(runs(jb, made)) == CHANNELS and len(smsc.bound()) == CHANNELS, what="the take-over")
 
 
+async def hosts_command(jb: JunebugProcess, *words: str) -> str:
+    flags = [f"--{name}={jb.flags[name]}" for name in ("redis-host", "redis-port", "redis-db")]
+    command, *rest = words
+    ran = await asyncio.to_thread(run_command, "junebug", "hosts", command, *flags, *rest, cwd=jb.directory)
+    assert ran.returncode == 0, ran
+    return str(ran.stdout)
+
+
 async def test_a_host_that_joins_takes_its_share_and_hands_it_over_when_it_ends(
     jb: JunebugProcess, start_junebug: StartJunebug, made: list[Channel], smsc: CountingSmsc
 ) -> None:
     other = await join(start_junebug, jb)
+    await shared(jb, other, made, smsc)
+    await hosts_command(jb, "drain", "b")
+    await taken_over(jb, made, smsc)
+    listed = json.loads(await hosts_command(jb, "list", "--json"))
+    assert {each["id"]: (each["state"], each["runs"]) for each in listed} == {"a": ("living", CHANNELS), "b": ("drained", 0)}
+    await hosts_command(jb, "undrain", "b")
     theirs = await shared(jb, other, made, smsc)
     began = time.monotonic()
     assert await asyncio.to_thread(other.stop) == 0
