@@ -187,7 +187,7 @@ def simulate(seed: int) -> None:
                     there.append(SimulatedHost(f"h{len(there)}", 1 + dice.uniform(-DRIFT, DRIFT), next_turn=now))
         if now == 80:
             for host in there:
-                host.is_up, host.is_cut = True, False
+                host.is_up, host.is_cut, host.stopped_until = True, False, 0.0
         for host in there:
             host.end_what_is_over(now)
             if host.is_up and now >= host.stopped_until and now >= host.next_turn:
