@@ -18,7 +18,6 @@ COPY junebug junebug
 ARG EXTRAS=
 RUN pip wheel --no-deps --wheel-dir /wheel . \
     && /opt/junebug/bin/pip install --constraint requirements.txt "$(echo /wheel/junebug-*.whl)${EXTRAS}" \
-    && /opt/junebug/bin/python -m compileall -q /opt/junebug/lib \
     && /opt/junebug/bin/pip uninstall --yes --quiet pip setuptools
 
 # --- what runs

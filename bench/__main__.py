@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-from bench import routing, scale, smpp, throughput
+from bench import routing, scale, scrape, smpp, throughput
 from bench.junebug import Junebug, Servers
 from bench.load import post_messages
 from bench.scale import CHANNEL_PORTS, create_channels
@@ -125,6 +125,9 @@ async def main(only: list[str], many: int) -> None:
         if "scale" in only:
             figures["scale"] = await scale.measure(servers, many)
             show("Many channels, CPU in % of a core", figures["scale"])
+        if "scrape" in only:
+            figures["scrape"] = await scrape.measure(servers, many)
+            show("GET /metrics, of channels that counted everything", [figures["scrape"]])
         if not only or "restart" in only:
             figures["restart"] = await measure_restart(servers)
             show("A channel comes back", [figures["restart"]])
@@ -154,9 +157,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "only", nargs="*", metavar="part",
-        help="channels, restart, messages, smpp, routing, throughput, peers; scale; all but that when none is given",
+        help="channels, restart, messages, smpp, routing, throughput, peers; scale, scrape; all but these when none is given",
     )
-    parser.add_argument("--channels", type=int, default=1000, metavar="N", help="of `scale` (default: %(default)s)")
+    parser.add_argument("--channels", type=int, default=1000, metavar="N", help="of `scale` and `scrape` (default: %(default)s)")
     arguments = parser.parse_args()
     try:
         asyncio.run(main(arguments.only, arguments.channels))

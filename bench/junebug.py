@@ -63,11 +63,11 @@ class Servers:
 class Junebug:
     """`jb` running; its process titles tell which process is which."""
 
-    def __init__(self, servers: Servers, *flags: str) -> None:
+    def __init__(self, servers: Servers, *flags: str, command: str = "jb") -> None:
         (self.port,) = free_ports(1)
         self._directory = servers.directory
         self._command = [
-            str(Path(sys.executable).parent / "jb"),
+            str(Path(sys.executable).parent / command),
             *("--interface", "127.0.0.1", "--port", str(self.port)),
             *("--redis-port", str(servers.redis_port), "--amqp-port", str(servers.amqp_port)),
             *("--data-dir", str(servers.directory / "var"), "--logging-path", str(servers.directory / "logs")),

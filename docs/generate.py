@@ -1,7 +1,6 @@
 """Writes what the docs say of settings, channel types and router types from their declarations, so that the two cannot differ.
 
-    python docs/generate.py           write docs/configuration.md, channel-types.md, routers.md, smpp.md, command-line.md,
-                                      etc/junebug.yaml.example
+    python docs/generate.py           write what is generated in docs/*.md, and etc/junebug.yaml.example
     python docs/generate.py --check   write nothing; exit code 1 when one of them is out of date
 
 In the pages only the part between `<!-- generated: NAME -->` and `<!-- end -->` is generated. The sources are
@@ -32,11 +31,13 @@ from junebug.client.main import main as main_command  # noqa: E402
 from junebug.config.declaration import OPTIONS, Option  # noqa: E402
 from junebug.config_schema import load_object  # noqa: E402
 from junebug.registry import ChannelType  # noqa: E402
+from junebug.runtime import families  # noqa: E402
 from junebug.smpp.simulator import command  # noqa: E402
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 CHANNEL_TYPES = ROOT / "docs" / "channel-types.md"
 ROUTERS = ROOT / "docs" / "routers.md"
+METRICS = ROOT / "docs" / "metrics.md"
 SMPP = ROOT / "docs" / "smpp.md"
 COMMAND_LINE = ROOT / "docs" / "command-line.md"
 EXAMPLE = ROOT / "etc" / "junebug.yaml.example"
@@ -69,6 +70,7 @@ def generated() -> dict[Path, str]:
         CONFIGURATION: _filled(CONFIGURATION, {"settings": _settings_table()}.__getitem__),
         CHANNEL_TYPES: _filled(CHANNEL_TYPES, types.__getitem__),
         ROUTERS: _filled(ROUTERS, _router_tables().__getitem__),
+        METRICS: _filled(METRICS, {"families": _family_table()}.__getitem__),
         SMPP: _filled(SMPP, {"command:junebug-smsc": _command_table(command.argument_parser())}.__getitem__),
         COMMAND_LINE: _filled(COMMAND_LINE, {"commands": "\n\n".join(_commands(main_command, "junebug"))}.__getitem__),
         EXAMPLE: "\n".join([_EXAMPLE_INTRODUCTION, *_example_lines()]) + "\n",
@@ -178,6 +180,23 @@ def _kind(schema: Mapping[str, Any]) -> str:
         types = [each for each in types if each != "string"]
     names = " or ".join(_TYPE_NAMES.get(each, each) for each in types)
     return names + _bounds(schema.get("minimum"), schema.get("maximum"))
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def _family_table() -> str:
+    rows = [("Name", "Type", "Labels", "What it is")]
+    for family in families.SHOWN:
+        name = f"{family.name}_total" if family.kind == "counter" else family.name
+        owner = [] if not family.owned else ["`channel_id`"] if not family.by_router else ["`channel_id` or `router_id`"]
+        labels = [f"`{label}`" + _values((family.values or {}).get(label, ())) for label in family.labels]
+        rows.append((f"`{name}`", family.kind, ", ".join([*owner, *labels]), family.help))
+    return _table(rows)
+
+
+def _values(known: Sequence[str]) -> str:
+    return f" ({', '.join(known)})" if known else ""
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ without a table of its own. A message says what went wrong and what to do about 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 
 class JunebugError(Exception):
@@ -15,8 +15,8 @@ class JunebugError(Exception):
 
     status = 500
     description = "generic error"
-    headers: ClassVar[Mapping[str, str]] = {}
-    """Of the answer, besides."""
+    headers: Sequence[tuple[str, str]] = ()
+    """Of the answer, besides: name and value."""
 
     def __init_subclass__(cls, status: int = 0, description: str = "") -> None:
         """Those of the class that it is derived from, where it has none of its own."""
@@ -46,7 +46,11 @@ class PluginError(JunebugError):
 class NotAuthenticated(JunebugError, status=401, description="not authenticated"):
     """What must be known is who asks: with an API token (docs/access.md)."""
 
-    headers: ClassVar = {"WWW-Authenticate": 'Bearer realm="junebug", Basic realm="junebug", charset="UTF-8"'}
+    headers: Sequence[tuple[str, str]] = (
+        ("WWW-Authenticate", 'Bearer realm="junebug"'),
+        ("WWW-Authenticate", 'Basic realm="junebug", charset="UTF-8"'),
+    )
+    """A line each: Chromium takes a line for one challenge, and asks its user for Basic's alone."""
 
 
 class NotAllowed(JunebugError, status=403, description="not allowed"): ...

@@ -173,6 +173,9 @@ LEASES = "channel_leases"  # hash: id of a channel or router -> the host that ru
 LEASE_FENCE = "lease_fence"  # string: the newest fence; without a TTL, as none may be given twice
 LEASES_SETTLING = "leases_settling"  # string, with a TTL: Redis has lost leases, and who runs what is saying so
 PLUGINS = "junebug_plugins"  # string: how the plugins do, as JSON; with a TTL
+METRICS = "junebug_metrics"  # hash: what Junebug's own processes counted, by families.Family.field; with a TTL
+METRICS_WANTED = "junebug_metrics_wanted"  # string, with a TTL: somebody looks at the metrics
+PROCESS_SAMPLES = "junebug_processes"  # hash: host and program -> processes there, their memory and time, as JSON; with a TTL
 HEALTH = "junebug_health"  # string, written and forgotten: whether Redis takes what is written
 
 channel_properties = _one(":properties")  # string: the channel's properties as JSON
@@ -180,6 +183,7 @@ deleted_properties = _one(":deleted_properties")  # string: those of a deleted c
 destinations = _one(":destinations")  # hash: a router's destination -> its properties as JSON
 destination_words = _one(":destination_words")  # hash: what no two destinations of a router may share -> whose it is
 router_session = _many(":sessions:")  # string: the destinations that a session's messages go to, as JSON; with a TTL
+channel_metrics = _one(":metrics")  # hash, with a TTL: what was counted of it, by families.Family.field; gauges beside it
 channel_priorities = _one(":priorities")  # set, with a TTL: those that have an outbound queue; the lowest in it: it is complete
 channel_status = _one(":status")  # hash component -> last status as JSON, and `component@` -> its timestamp
 cancelled_messages = _one(":cancelled_messages")  # sorted set: id of an MT that may still come -> until when, Unix time
@@ -198,6 +202,11 @@ def change_topic(channel: str) -> str:
 def host(id: str) -> str:
     """String with a TTL: the host lives; what it says of itself."""
     return f"junebug_host:{id}"
+
+
+def saved_metrics(process: str) -> str:
+    """String: the number of the last batch of this process's counts that was added. With a TTL."""
+    return f"junebug_metrics:{process}"
 
 
 def circuit(destination: str) -> str:

@@ -218,7 +218,7 @@ def test_the_units_are_hardened(installed_units: list[Path]) -> None:
 # --- which way imports point ------------------------------------------------------------------------------------------
 
 FLOORS = (
-    {"errors", "names", "runtime", "logs"},
+    {"errors", "names", "runtime", "logs", "console"},
     {"model", "config"},
     {"amqp", "stores", "smpp", "config_schema", "registry", "router_types", "routers", "embedded", "plugin"},
     {"door"},

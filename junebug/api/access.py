@@ -160,7 +160,10 @@ class Guard:
         if header is None:
             raise NotAuthenticated("An API token is needed: send it as `Authorization: Bearer ...`, or as Basic's password")
         await self._attempts.failed(request.remote or "")
-        raise NotAuthenticated("This API token is not known here: it was revoked, has expired, or is none")
+        refusal = NotAuthenticated("This API token is not known here: it was revoked, has expired, or is none")
+        if not header.lower().startswith("basic "):  # a page that sends its own does not want the browser to ask for one
+            refusal.headers = NotAuthenticated.headers[:1]
+        raise refusal
 
     def _check_host(self, request: web.Request) -> None:
         """A page in a browser of this machine must not reach us by a name of its own (DNS rebinding)."""

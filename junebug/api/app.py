@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
@@ -23,6 +23,7 @@ from junebug.api.audit import AuditLog
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.channel_states import ChannelStates
 from junebug.api.compose import Composer
+from junebug.api.handlers import console
 from junebug.api.handlers.bulk import Bulk
 from junebug.api.handlers.channels import Channels
 from junebug.api.handlers.dead_letters import DeadLetters
@@ -30,18 +31,21 @@ from junebug.api.handlers.destinations import Destinations
 from junebug.api.handlers.health import Health, alive
 from junebug.api.handlers.logs import Logs
 from junebug.api.handlers.messages import Messages
+from junebug.api.handlers.metrics import MetricsPage, api_reporter
 from junebug.api.handlers.openapi import Description
 from junebug.api.handlers.queue import QueueControl
 from junebug.api.handlers.routed_messages import RoutedMessages
 from junebug.api.handlers.routers import Routers
 from junebug.api.handlers.timeline import Timeline
 from junebug.api.handlers.tokens import Tokens
+from junebug.api.handlers.types import Types
 from junebug.api.http import PATIENCE, error_reply, http_error_reply, raw
 from junebug.api.idempotency import Idempotency
 from junebug.api.life.letters import LetterReader
 from junebug.api.life.reader import LifeReader
 from junebug.api.life.search import MessageSearch
 from junebug.api.middleware import Handler, Protocol, middleware, pathwise
+from junebug.api.request_meter import RequestMeter
 from junebug.api.shelves import Shelves
 from junebug.api.spec_cache import SpecCache
 from junebug.api.submit import Submission
@@ -55,6 +59,7 @@ from junebug.router_types import RouterTypes
 from junebug.runtime.heartbeat import keep_beating
 from junebug.runtime.listener import Listener
 from junebug.runtime.loop import run_async
+from junebug.runtime.metrics import Metrics
 from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
 
@@ -73,12 +78,17 @@ CLOSE_TIMEOUT = 2.0
 
 
 def make_app(
-    settings: Settings, stores: Stores, broker: Broker, registry: Registry, types: RouterTypes, *, on_loopback: bool
-) -> web.Application:
-    """The API; whoever gives it `stores` and `broker` starts and closes them. `on_loopback`: only this machine reaches it."""
+    settings: Settings, stores: Stores, broker: Broker, registry: Registry, types: RouterTypes, *, on_loopback: bool,
+    process: str = "api", lost_lines: Callable[[], int] = int,
+) -> web.Application:  # fmt: skip
+    """The API; whoever gives it `stores` and `broker` starts and closes them. `on_loopback`: only this machine reaches it.
+    `process`: what it is called in the metrics; `lost_lines`: log lines of it that were lost so far.
+    """
+    counted = Metrics()
+    reporter = api_reporter(counted, stores, process, lost_lines)
     specs = SpecCache(stores.channels)
     asking = RpcClient(broker)
-    queues = ChannelQueues(settings, stores, broker, specs, asking)
+    queues = ChannelQueues(settings, stores, broker, specs, asking, counted)
     channels = Channels(stores, registry, specs, queues, asking)
     queue = QueueControl(broker, stores, specs, queues, asking)
     shelves = Shelves(settings, stores, types, specs, queues)
@@ -93,15 +103,19 @@ def make_app(
     routed = RoutedMessages(stores, types, composer, specs, states, submission)
     health = Health(settings, stores, broker)
     tokens = Tokens(stores)
+    kinds = Types(registry, types)
+    metrics = MetricsPage(stores.metrics, broker, reporter)
+    guard = Guard(settings, stores.tokens, on_loopback=on_loopback)
     description = Description(registry, types, asks_for_token(settings, on_loopback=on_loopback))
     lives = LifeReader(settings, stores, registry, types, queues, LetterReader(broker, queues))
     search = MessageSearch(settings, stores, MessageIndex(settings.logging_path), queue)
     timeline = Timeline(stores, types, specs, lives, search)
-    around = middleware(settings, Guard(settings, stores.tokens, on_loopback=on_loopback), AuditLog(settings))
+    around = middleware(settings, guard, AuditLog(settings), RequestMeter(counted))
 
     app = web.Application(middlewares=[around], client_max_size=settings.max_body_size)
     app.cleanup_ctx.append(specs.listening)
     app.cleanup_ctx.append(queues.asking)
+    app.cleanup_ctx.append(metrics.reporting)
     for prefix in PREFIXES:
         one = f"{prefix}/channels/{{channel_id}}"
         # aiohttp looks from the top: the busiest comes first
@@ -145,6 +159,13 @@ def make_app(
         _route(app, f"{prefix}/tokens/{{token_id}}", DELETE=tokens.revoke)
         _route(app, f"{prefix}/openapi.json", GET=description.get)
         _route(app, f"{prefix}/docs", GET=description.page)
+        _route(app, f"{prefix}/metrics", GET=metrics.get)
+
+        _route(app, f"{prefix}/channel-types/", GET=kinds.of_channels)
+        _route(app, f"{prefix}/router-types/", GET=kinds.of_routers)
+        if not settings.no_console:
+            _route(app, f"{prefix}/console/", GET=console.page)
+            _route(app, f"{prefix}/console/{{file}}", GET=console.file)
 
         for slash in ("", "/"):  # probes do not follow redirects
             app.router.add_get(f"{prefix}/health{slash}", health.get)
@@ -223,7 +244,7 @@ def run(settings: Settings, sockets: Sequence[socket.socket], process: str = "ap
     """
     logs = setup_process_logging(process, settings.logfile, settings.server_passwords, settings.sentry_dsn)
     try:
-        return run_async(_run(settings, sockets, process))
+        return run_async(_run(settings, sockets, process, lambda: logs.lost_lines))
     except Exception:
         log.exception("the API failed")
         return EXIT_FAILED
@@ -231,7 +252,9 @@ def run(settings: Settings, sockets: Sequence[socket.socket], process: str = "ap
         logs.close()
 
 
-async def _run(settings: Settings, sockets: Sequence[socket.socket], process: str) -> int:
+async def _run(
+    settings: Settings, sockets: Sequence[socket.socket], process: str, lost_lines: Callable[[], int]
+) -> int:
     registry = Registry.from_settings(settings.channels, settings.replace_channels)
     types = RouterTypes.from_settings(settings.routers, settings.replace_routers)
     stores = Stores(settings, settings.request_timeout * PATIENCE)
@@ -243,7 +266,10 @@ async def _run(settings: Settings, sockets: Sequence[socket.socket], process: st
     async def start() -> None:
         broker.start()
         await _servers_answer(settings, stores, broker)
-        app = make_app(settings, stores, broker, registry, types, on_loopback=is_loopback(sockets))
+        on_loopback = is_loopback(sockets)
+        app = make_app(
+            settings, stores, broker, registry, types, on_loopback=on_loopback, process=process, lost_lines=lost_lines
+        )
         await served.enter_async_context(serving(app, sockets, shutdown_timeout, settings.max_connections))
         if process in ("api", "api:1") and not life.is_stopping:
             print(f"Junebug is listening on {_url(settings, sockets)}", flush=True)

@@ -24,6 +24,8 @@ from junebug.api.views import QueueCounts
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, InvalidBody, JunebugError, Unroutable
 from junebug.model.spec import ChannelSpec
+from junebug.runtime.families import MESSAGES
+from junebug.runtime.metrics import Metrics
 from junebug.stores import Stores
 
 log = structlog.stdlib.get_logger("api")
@@ -33,6 +35,7 @@ COUNT_TIMEOUT = 1.5
 LOOK_SHARE = 0.6
 """Share of that for which the worker is waited for: a hung one does not hide what RabbitMQ tells."""
 CLEAN_UP_TIMEOUT = 10.0
+_ACCEPTED = MESSAGES.field("outbound", "accepted")
 
 T = TypeVar("T")
 
@@ -40,13 +43,16 @@ T = TypeVar("T")
 class ChannelQueues:
     """Those of all channels. Each of these raises BrokerUnavailable in time."""
 
-    def __init__(self, settings: Settings, stores: Stores, broker: Broker, specs: SpecCache, asking: RpcClient) -> None:
+    def __init__(
+        self, settings: Settings, stores: Stores, broker: Broker, specs: SpecCache, asking: RpcClient, metrics: Metrics
+    ) -> None:
         self._patience = settings.request_timeout * PATIENCE
         self.timeout = min(COUNT_TIMEOUT, self._patience)
         self._delay_queues, self._channels, self._routers = stores.delay_queues, stores.channels, stores.routers
         self._broker = broker
         self._specs = specs
         self._asking = asking
+        self._metrics = metrics
         self._cleaning: set[asyncio.Task[None]] = set()
 
     async def asking(self, _: web.Application) -> AsyncIterator[None]:
@@ -61,6 +67,11 @@ class ChannelQueues:
 
     async def declare_router(self, router: str) -> None:
         await self._bounded(self._broker.declare(names.router_queues(router), remember=False), self._patience)
+
+    async def send(self, channel: str, priority: int, bodies: Sequence[bytes]) -> None:
+        """RabbitMQ has these messages to be sent when this returns. Raises ChannelNotFound, too."""
+        await self.publish(channel, names.outbound_queue(channel, priority), bodies)
+        self._metrics.of(channel)[_ACCEPTED] += len(bodies)
 
     async def publish(self, channel: str, queue: str, bodies: Sequence[bytes]) -> None:
         """RabbitMQ has them in this queue of the channel's when this returns. Raises ChannelNotFound, too."""

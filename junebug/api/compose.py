@@ -33,7 +33,7 @@ class Composer:
         character_limit: int | None = None, **own: Any,
     ) -> UserMessage:  # fmt: skip
         """What is to be sent. `inbound`: what it replies to, None where that is unknown. `character_limit`: that of whoever
-        sends, where it has one. `own`: message_id, timestamp, routing_metadata.
+        sends, where it has one. `own`: message_id, timestamp, trace.
 
         Raises ApiUsageError, InvalidBody, MessageTooLong, and MessageNotFound when what it replies to is unknown or expired.
         """

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import LooseHeaders
 
 from junebug import names
 from junebug.errors import (
@@ -62,7 +63,7 @@ def large_body(largest: int) -> Callable[[H], H]:
     return mark
 
 
-def reply(status: int, description: str, result: Any, headers: Mapping[str, str] | None = None) -> web.Response:
+def reply(status: int, description: str, result: Any, headers: LooseHeaders | None = None) -> web.Response:
     """The envelope `{status, code, description, result}`; `code` is the reason phrase."""
     envelope = {"status": status, "code": _phrase(status), "description": description, "result": result}
     return web.Response(status=status, body=orjson.dumps(envelope), content_type="application/json", headers=headers)
@@ -74,7 +75,7 @@ def _phrase(status: int) -> str:
 
 def error_reply(error: JunebugError) -> web.Response:
     """What the error says of itself."""
-    headers = {"Retry-After": RETRY_AFTER} if error.status in RETRY_LATER else error.headers
+    headers = (("Retry-After", RETRY_AFTER),) if error.status in RETRY_LATER else error.headers
     return reply(error.status, error.description, {"errors": error.errors()}, headers)
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from junebug.api.access import Guard, is_change
 from junebug.api.audit import AuditLog
 from junebug.api.bodies import BodyRoom
 from junebug.api.http import BODY, error_reply, http_error_reply
+from junebug.api.request_meter import RequestMeter
 from junebug.config.declaration import Settings
 from junebug.errors import JunebugError, Unavailable
 
@@ -34,9 +36,9 @@ UNAVAILABLE_PAUSE = 1.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def middleware(settings: Settings, guard: Guard, audit: AuditLog) -> Any:
-    """The middleware that lets every request in or not, bounds it, writes down what it changed, and turns whatever is raised into
-    the envelope.
+def middleware(settings: Settings, guard: Guard, audit: AuditLog, meter: RequestMeter) -> Any:
+    """The middleware that lets every request in or not, bounds it, counts it, writes down what it changed, and turns whatever is
+    raised into the envelope.
     """
     bodies = BodyRoom(settings.max_body_size)
     told_at = -UNAVAILABLE_PAUSE
@@ -68,6 +70,7 @@ def middleware(settings: Settings, guard: Guard, audit: AuditLog) -> Any:
             problem = Unavailable(f"Redis or RabbitMQ did not answer within {seconds:g} s")
         finally:
             bodies.give_back(len(body))
+        meter.refused(problem)
         if isinstance(problem, Unavailable):
             tell_unavailable(str(problem))
         elif problem.status >= 500:
@@ -76,7 +79,9 @@ def middleware(settings: Settings, guard: Guard, audit: AuditLog) -> Any:
 
     @web.middleware
     async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = time.perf_counter()
         response = await answer(request, handler)
+        meter.answered(request, response.status, time.perf_counter() - began)
         if is_change(request.method, handler) and not 400 <= response.status < 500:
             audit.record(request, response.status)
         return response

@@ -15,7 +15,6 @@ from typing import Any
 from aiohttp import web
 from msgspec.structs import replace
 
-from junebug import names
 from junebug.api import views
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.http import reply
@@ -44,7 +43,8 @@ class Submission:
             await outbound.put_routed(channel, (message,), origin)
         else:
             accepted = acceptance.accepted(message, channel, origin)
-            await outbound.put(channel, message.message_id, message.event_url, message.event_auth_token, accepted)
+            url, token = message.event_url, message.event_auth_token
+            await outbound.put(channel, message.message_id, url, token, accepted, message.trace)
         await self._publish(channel, message)
         return _submitted(channel, message)
 
@@ -79,8 +79,7 @@ class Submission:
 
     async def _publish(self, channel: str, message: UserMessage) -> None:
         """RabbitMQ has it when this returns. Raises BrokerUnavailable, ChannelNotFound."""
-        queue = names.outbound_queue(channel, message.priority)
-        await self.queues.publish(channel, queue, (message.to_wire(),))
+        await self.queues.send(channel, message.priority, (message.to_wire(),))
 
 
 def _submitted(channel: str, message: UserMessage, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+import httpx
 from junebug_client import ApiError, Client, NoAnswer, StreamEvent, UnexpectedAnswer
 
 from junebug.client.exits import Exit, Failure
@@ -20,6 +21,9 @@ EXITS = {
     400: Exit.USAGE, 413: Exit.USAGE, 401: Exit.NOT_ALLOWED, 403: Exit.NOT_ALLOWED, 404: Exit.NOT_FOUND,
     **dict.fromkeys(AWAY, Exit.AWAY),
 }  # fmt: skip
+
+
+NO_URL = "--url: expected http://HOST:PORT or https://HOST:PORT"
 
 
 class Refused(Failure):
@@ -37,15 +41,19 @@ class Api(Client):
         self.url, authorization = _connection(url, token)
         headers = {"Authorization": authorization} if authorization else {}
         is_tls = self.url.startswith("https:")  # its certificates take longer to load than a request
-        super().__init__(self.url, timeout=timeout, retries=retries, headers=headers, verify=is_tls)
+        try:
+            super().__init__(self.url, timeout=timeout, retries=retries, headers=headers, verify=is_tls)
+        except (httpx.InvalidURL, ValueError):
+            raise Failure(NO_URL, Exit.USAGE) from None
 
     def _call(self, call: Any) -> Any:
         try:
             return super()._call(call)
         except (ApiError, NoAnswer, UnexpectedAnswer) as error:
             raise self._failure(error) from None
-        except ValueError as error:  # an id that can be none
-            raise Failure(str(error), Exit.USAGE) from None
+        except ValueError as error:  # what no request can have: half a surrogate pair, a number that is none
+            told = "what was given is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+            raise Failure(told, Exit.USAGE) from None
 
     def stream_events(
         self, channels: Sequence[str] = (), kinds: Sequence[str] = (), *, last_event_id: str = ""
@@ -78,11 +86,13 @@ def _connection(url: str, token: str | None) -> tuple[str, str]:
     except ValueError:
         host = None
     if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
-        raise Failure("--url: expected http://HOST:PORT or https://HOST:PORT", Exit.USAGE)
+        raise Failure(NO_URL, Exit.USAGE)
     userinfo, _, netloc = parts.netloc.rpartition("@")
     plain = urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
-    if token is not None and not (token.isascii() and token.isprintable()):
+    if ":" not in userinfo:
+        token = token or unquote(userinfo)
+    if token and not (token.isascii() and token.isprintable()):
         raise Failure("--token: it has characters that no token has", Exit.USAGE)
-    if token or ":" not in userinfo:
-        return plain, f"Bearer {token or unquote(userinfo)}" if token or userinfo else ""
+    if token or not userinfo:
+        return plain, f"Bearer {token}" if token else ""
     return plain, f"Basic {b64encode(unquote(userinfo).encode()).decode()}"

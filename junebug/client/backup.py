@@ -6,6 +6,7 @@ Neighbours: stores/copies.py reads and writes the keys, backup_file.py the file.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import sys
 import time
@@ -37,7 +38,7 @@ T = TypeVar("T")
 def backup(settings: Settings, file: str) -> int:
     counts: Counter[str] = Counter()
 
-    async def save(redis: RedisClient) -> None:
+    async def save(_: Settings, redis: RedisClient) -> None:
         with new_backup(file) as write:
             async for part in copies.read(redis):
                 write(part)
@@ -62,17 +63,17 @@ def restore(settings: Settings, file: str, force: bool, dry_run: bool) -> int:
         _count(counts, part, now)
     made = f"made {str(backup.header.get('made_at'))[:19]} by Junebug {str(backup.header.get('junebug'))[:20]}"
     print(f"{file}: {made}: {_told(counts)}", file=sys.stderr)
-    _run(settings, lambda redis: _restore(settings, redis, backup, force=force, dry_run=dry_run))
+    _run(settings, functools.partial(_restore, backup, force=force, dry_run=dry_run))
     return 0
 
 
-async def _restore(settings: Settings, redis: RedisClient, backup: BackupFile, *, force: bool, dry_run: bool) -> None:
+async def _restore(backup: BackupFile, settings: Settings, redis: RedisClient, *, force: bool, dry_run: bool) -> None:
     channels, routers = await redis.run(("SCARD", names.CHANNELS), ("SCARD", names.ROUTERS))
     where = f"Redis at {settings.redis.host}:{settings.redis.port} (database {settings.redis.db})"
     objections = []
     if channels or routers:
         objections.append(f"it holds {_plural(channels, 'channel')} and {_plural(routers, 'router')} already")
-    if await copies.is_used(redis, settings.redis.db):
+    if not settings.embedded and await copies.is_used(redis, settings.redis.db):  # that of `jb --embedded` is never without it
         objections.append("a Junebug runs on it: stop that first")
     if objections and not force:
         why = "; ".join(objections)
@@ -111,14 +112,15 @@ def _plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _run(settings: Settings, work: Callable[[RedisClient], Awaitable[T]]) -> T:
-    """Its result. Raises StartupError."""
+def _run(settings: Settings, work: Callable[[Settings, RedisClient], Awaitable[T]]) -> T:
+    """Its result, of the settings as they are with embedded servers. Raises StartupError."""
     os.umask(0o077)
+    settings = embedded.running(settings) if settings.embedded else settings
 
     async def run() -> T:
-        redis = RedisClient((embedded.running(settings) if settings.embedded else settings).redis, TIMEOUT)
+        redis = RedisClient(settings.redis, TIMEOUT)
         try:
-            return await work(redis)
+            return await work(settings, redis)
         except StoreUnavailable as error:
             raise StartupError(f"{redis.culprit(error)}: {error}") from None
         finally:

@@ -36,9 +36,16 @@ def new_backup(path: str) -> Iterator[Callable[[Part], None]]:
     output. Raises StartupError.
     """
     if path == STANDARD_OUTPUT:
-        with _packed(sys.stdout.buffer) as write:
-            yield write
-        sys.stdout.flush()
+        if sys.stdout.isatty():
+            raise StartupError("-: a backup is nothing for a terminal: redirect it into a file or a program that encrypts it")
+        try:
+            with _packed(sys.stdout.buffer) as write:
+                yield write
+            sys.stdout.flush()
+        except OSError as error:
+            sys.stderr.flush()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries again at its end
+            raise StartupError(f"the standard output cannot be written: {error.strerror or error}") from None
         return
     target, there = Path(path), StartupError(f"{path} is there already: name another file, or remove it")
     if target.exists():

@@ -81,7 +81,7 @@ def show_channel(junebug: Junebug, channel: str) -> None:
     *property_options(*PROPERTIES), id_option(),
 )  # fmt: skip
 def create(junebug: Junebug, kind: str | None, only_id: bool, **given: Any) -> None:
-    body = body_of(given, channel_schema, extra={"type": kind} if kind else None)
+    body = body_of(given, channel_schema(junebug.api), extra={"type": kind} if kind else None)
     if "type" not in body:
         raise click.UsageError("--type: what kind of channel?")
     show_made(junebug, junebug.api.create_channel(cast(ChannelCreate, body)), only_id)
@@ -93,7 +93,7 @@ def create(junebug: Junebug, kind: str | None, only_id: bool, **given: Any) -> N
 )  # fmt: skip
 def edit(junebug: Junebug, channel: str, **given: Any) -> None:
     old = junebug.api.get_channel(channel)
-    body = body_of(given, channel_schema, old)
+    body = body_of(given, channel_schema(junebug.api), old)
     show(junebug, junebug.api.update_channel(channel, cast(ChannelUpdate, body)))
 
 

@@ -133,7 +133,8 @@ def opened(path: Path) -> Iterator[Rows]:
                 raise Failure(f"{path}: another command sends it at this moment") from None
             yield Rows(file, path)
     except OSError as error:
-        raise Failure(f"{error.filename or path}: {error.strerror}", Exit.USAGE) from None
+        is_wrong = isinstance(error, FileNotFoundError | IsADirectoryError)
+        raise Failure(f"{error.filename or path}: {error.strerror}", Exit.USAGE if is_wrong else Exit.FAILED) from None
 
 
 def _value(name: str, text: str) -> Any:

@@ -78,10 +78,12 @@ class Sending:
 
     def begin(self) -> None:
         """Before the first batch: what a run that was cut off wrote after its last state is cut off, too."""
-        if not self.state.failed_size:
-            self.failed_path.unlink(missing_ok=True)
-        elif self.failed_path.exists():
+        if not self.failed_path.exists():
+            self.state.failed_size = 0  # somebody took it away
+        elif self.state.failed_size:
             os.truncate(self.failed_path, self.state.failed_size)
+        else:
+            self.failed_path.unlink()
         self.save()
 
     def done(self, rows: int, accepted: int, failed: Sequence[Sequence[str]], header: Sequence[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 import click
 from rich.text import Text
@@ -40,15 +39,15 @@ def messages(
     junebug: Junebug, to: str | None, from_: str | None, since: str | None, until: str | None, status: str | None,
     direction: str | None, channel_id: str | None, limit: int,
 ) -> None:  # fmt: skip
-    query = {
-        "to": to, "from": from_, "since": moment(since), "until": moment(until), "status": status, "direction": direction,
+    query: dict[str, Any] = {
+        "to": to, "from_": from_, "since": moment(since), "until": moment(until), "status": status, "direction": direction,
         "channel_id": channel_id,
     }  # fmt: skip
-    found: list[dict[str, Any]] = []
+    found: list[Any] = []
     cursor: str | None = None
     missing = "complete"
     while len(found) < limit:
-        page = junebug.api.request("GET", "/messages", params={**query, "limit": min(PAGE, limit - len(found)), "cursor": cursor})
+        page = junebug.api.find_messages(**query, limit=min(PAGE, limit - len(found)), cursor=cursor)
         found += page["messages"]
         cursor = page["cursor"]
         missing = page["logs"] if missing == "complete" else missing
@@ -84,7 +83,7 @@ def timeline(
     if message is None:
         raise click.UsageError("give CHANNEL MESSAGE, or --router ID MESSAGE")
     target = target_of(junebug.api, channel, router, destination)
-    life = junebug.api.request("GET", f"{target.url}/messages/{quote(message, safe='')}/timeline")
+    life = target.timeline(*target.ids, message)
     if junebug.out.as_json:
         return junebug.out.document(life)
     summary: dict[str, Cell] = {"message": life["message_id"], "direction": life["direction"], "status": _status(life["status"])}

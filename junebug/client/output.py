@@ -36,7 +36,7 @@ class Output:
         return self.console.is_terminal
 
     def document(self, value: Any) -> None:
-        print(json.dumps(value, indent=2, ensure_ascii=False))
+        print(_json(value, 2))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Cell]], value: Any) -> None:
         """`value`: the same for scripts."""
@@ -82,7 +82,7 @@ class Output:
     def entry(self, value: Any, *cells: Cell) -> None:
         """One of a stream: a line of text or of JSON, at once."""
         if self.as_json:
-            print(json.dumps(value, ensure_ascii=False), flush=True)
+            print(_json(value), flush=True)
         else:
             self.line(*cells)
             sys.stdout.flush()
@@ -108,6 +108,14 @@ def shown(value: Any) -> str:
     if value is None or value == "":
         return "-"
     return escape_controls(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """With the controls that JSON leaves as they are escaped, too: some terminals obey them."""
+    return json.dumps(value, indent=indent, ensure_ascii=False).translate(_MORE_CONTROLS)
+
+
+_MORE_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
 def _text(cell: Cell) -> Text:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from junebug.client.api import Api
 from junebug.client.command import Junebug
 from junebug.client.exits import Exit, Failure
 from junebug.client.output import Cell, shown, status_cell
@@ -65,13 +66,13 @@ def body_of(
     body = read_object(given["file"]) if given["file"] else {}
     body |= {name: None if value == "" else value for name, value in given.items() if _is_property(name, value)}
     body |= extra or {}
-    schema, secrets = schema_of({**before, **body})
-    hide_secrets(pair.partition("=")[2] for pair in given["config"] if pair.partition("=")[0] in {*secrets})
-
     config = {**(before.get("config") or {}), **_object(body, "config")}
     for key in given.get("unset", ()):
         remove(config, key)
-    config = assign(config, given["config"], schema)
+    if given["config"]:
+        schema, secrets = schema_of({**before, **body})
+        hide_secrets(pair.partition("=")[2] for pair in given["config"] if pair.partition("=")[0] in {*secrets})
+        config = assign(config, given["config"], schema)
     for name in given["ask"]:
         holder, key = (config, name.removeprefix("config.")) if name.startswith("config.") else (body, name)
         put(holder, key, _asked(name))
@@ -104,21 +105,27 @@ def _object(body: Json, name: str) -> Json:
     return value
 
 
-def channel_schema(body: Json) -> tuple[Mapping[str, Any], Iterable[str]]:
-    """As this Junebug has it; a type that is installed elsewhere alone is one that says nothing."""
-    kind = installed("junebug.channel_types").get(str(body.get("type")))
-    return (kind.config_schema, kind.secrets) if kind else ({}, ())
+def channel_schema(api: Api) -> Schema:
+    return lambda body: _schema(api, "channel_types", body.get("type"), "config_schema", "secrets", "ChannelConfig")
 
 
-def router_schema(body: Json) -> tuple[Mapping[str, Any], Iterable[str]]:
-    kind = installed("junebug.router_types").get(str(body.get("type")))
-    return (kind.config_schema, kind.secrets) if kind else ({}, ())
+def router_schema(api: Api) -> Schema:
+    return lambda body: _schema(api, "router_types", body.get("type"), "config_schema", "secrets", "RouterConfig")
 
 
-def destination_schema(router: Mapping[str, Any]) -> Schema:
-    kind = installed("junebug.router_types").get(str(router.get("type")))
-    found = (kind.destination_schema, kind.destination_secrets) if kind else ({}, ())
-    return lambda body: found
+def destination_schema(api: Api, router: Mapping[str, Any]) -> Schema:
+    kind = router.get("type")
+    return lambda body: _schema(api, "router_types", kind, "destination_schema", "destination_secrets", "DestinationConfig")
+
+
+def _schema(
+    api: Api, group: str, kind: Any, schema: str, secrets: str, described: str
+) -> tuple[Mapping[str, Any], Iterable[str]]:
+    """As it is installed here; of a type that is installed there only, as that Junebug describes it."""
+    known = installed(f"junebug.{group}").get(str(kind))
+    if known is not None:
+        return getattr(known, schema), getattr(known, secrets)
+    return api.get_openapi().get("components", {}).get("schemas", {}).get(f"{described}.{kind}", {}), ()
 
 
 def id_option() -> click.Option:

@@ -55,7 +55,7 @@ def show_router(junebug: Junebug, router: str) -> None:
     *property_options("label"), id_option(),
 )  # fmt: skip
 def create(junebug: Junebug, kind: str | None, only_id: bool, **given: Any) -> None:
-    body = body_of(given, router_schema, extra={"type": kind} if kind else None)
+    body = body_of(given, router_schema(junebug.api), extra={"type": kind} if kind else None)
     if "type" not in body:
         raise click.UsageError("--type: what kind of router?")
     show_made(junebug, junebug.api.create_router(cast(RouterCreate, body)), only_id)
@@ -67,7 +67,8 @@ def create(junebug: Junebug, kind: str | None, only_id: bool, **given: Any) -> N
 )  # fmt: skip
 def edit(junebug: Junebug, router: str, **given: Any) -> None:
     old = junebug.api.get_router(router)
-    show(junebug, junebug.api.update_router(router, cast(RouterUpdate, body_of(given, router_schema, old))))
+    body = body_of(given, router_schema(junebug.api), old)
+    show(junebug, junebug.api.update_router(router, cast(RouterUpdate, body)))
 
 
 @api_command("restart", "End a router's process and start it anew.", router_argument())
@@ -109,7 +110,7 @@ def show_destination(junebug: Junebug, router: str, destination: str) -> None:
     "create", "Make a destination, from flags or a JSON file.", router_argument(), *property_options(*DESTINATION), id_option()
 )
 def create_destination(junebug: Junebug, router: str, only_id: bool, **given: Any) -> None:
-    body = body_of(given, destination_schema(junebug.api.get_router(router)))
+    body = body_of(given, destination_schema(junebug.api, junebug.api.get_router(router)))
     show_made(junebug, junebug.api.create_destination(router, cast(DestinationCreate, body)), only_id)
 
 
@@ -118,8 +119,8 @@ def create_destination(junebug: Junebug, router: str, only_id: bool, **given: An
     router_argument(), destination_argument(), *property_options(*DESTINATION, is_edit=True),
 )  # fmt: skip
 def edit_destination(junebug: Junebug, router: str, destination: str, **given: Any) -> None:
-    schema, old = destination_schema(junebug.api.get_router(router)), junebug.api.get_destination(router, destination)
-    body = body_of(given, schema, old)
+    old = junebug.api.get_destination(router, destination)
+    body = body_of(given, destination_schema(junebug.api, junebug.api.get_router(router)), old)
     show(junebug, junebug.api.update_destination(router, destination, cast(DestinationUpdate, body)))
 
 

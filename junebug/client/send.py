@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from junebug.client.completion import channel_ids
 from junebug.client.exits import Exit, Failure
 from junebug.client.output import Cell, shown
 from junebug.client.targets import ID, Target, router_options, target_of
-from junebug.client.values import Json, assign
+from junebug.client.values import Json, assign, read_text
 
 WAIT = 60.0
 """Seconds that --wait waits, unless --timeout says otherwise."""
@@ -76,7 +75,7 @@ def send(
     if "content" not in message:
         raise click.UsageError("--content: what is it to say?")
     if message["content"] == "-":
-        message["content"] = sys.stdin.read().rstrip("\n")
+        message["content"] = read_text().rstrip("\n")
     if dry_run:
         run = junebug.api.request("POST", f"{target.url}/messages/", json=message, params={"dry_run": "true"})
         _show_dry_run(junebug, run)

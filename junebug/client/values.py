@@ -106,6 +106,14 @@ def read_object(path: str) -> Json:
     return found
 
 
+def read_text() -> str:
+    """What is on stdin."""
+    try:
+        return sys.stdin.read(LARGEST_FILE)
+    except UnicodeDecodeError:
+        raise click.UsageError("stdin: it is not UTF-8") from None
+
+
 def moment(text: str | None, now: datetime | None = None) -> str | None:
     """A time as the API has it: `2h` is two hours ago; anything else goes as it is."""
     found = re.fullmatch(r"(\d{1,6})([smhdw])", text or "")

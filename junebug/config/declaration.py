@@ -145,6 +145,8 @@ class Settings:
     allowed_hosts: list[str] = _setting([], "--allowed-hosts", kind="words",
         help="Names by which the API is called, besides those of loopback: what a request's Host may say on loopback, and its "
              "Origin where it changes something; `*`: any (command line: with commas between).")  # fmt: skip
+    no_console: bool = _setting(False, "--no-console", kind="switch",
+        help="Serve no console at `/console/`: then there is the API alone.")  # fmt: skip
     max_body_size: int = _setting(1_000_000, "--max-body-size", minimum=1000,
         help="The largest request body that the API takes, in bytes; of a bulk send, the largest message.")  # fmt: skip
     max_connections: int = _setting(2000, "--max-connections", minimum=1,

@@ -82,6 +82,11 @@ class LogWriter:
             self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
             self._thread.start()
 
+    @property
+    def lost_lines(self) -> int:
+        """Of all that it writes to."""
+        return sum(sink.lost_lines for sink in [*self._waiting])
+
     def flush(self) -> None:
         if self._thread is not None and self._thread.is_alive():
             written = threading.Event()

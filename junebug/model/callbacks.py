@@ -24,6 +24,8 @@ Reason = Literal["too_old", "refused", "unreadable", "failed"]
 
 _DESTINATIONS, _KINDS = get_args(Destination), get_args(Kind)
 _CALLBACK_FIELDS = ("to", "kind", "id", "url", "auth_token", "since", "due", "attempts", "refusals", "error")
+_MORE_FIELDS = ("destination", "trace", "replayed")
+"""Those that are there only if they say something."""
 MOST = 1e11
 """No time (in seconds) and no count of ours reaches it."""
 
@@ -43,6 +45,8 @@ class Callback:
     auth_token: str | None = None
     destination: str = ""
     """Of a router: the id of the destination that is to get it."""
+    trace: str | None = None
+    """That what it tells of is part of (model/trace.py)."""
     since: float = field(default_factory=time.time)
     """When it was first to be delivered, in seconds since 1970."""
     due: float = 0.0
@@ -60,8 +64,8 @@ class Callback:
 
     def _fields(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in _CALLBACK_FIELDS}
-        given = {name: value for name in ("destination", "replayed") if (value := getattr(self, name))}
-        return {"message_type": "callback", "message": orjson.Fragment(self.wire), **fields, **given}
+        more = {name: value for name in _MORE_FIELDS if (value := getattr(self, name))}
+        return {"message_type": "callback", "message": orjson.Fragment(self.wire), **fields, **more}
 
     @classmethod
     def from_wire(cls, body: bytes) -> Self:
@@ -78,8 +82,9 @@ class Callback:
         if not (isinstance(url, str | None) and isinstance(auth_token, str | None)):
             raise MalformedMessage("no callback: `url` or `auth_token` is wrong")
         destination = fields.get("destination", "")
-        if not isinstance(destination, str):
-            raise MalformedMessage("no callback: `destination` is wrong")
+        trace = fields.get("trace")
+        if not isinstance(destination, str) or not isinstance(trace, str | None):
+            raise MalformedMessage("no callback: `destination` or `trace` is wrong")
         replayed = str(fields.get("replayed", ""))
         since, due = float(fields["since"]), float(fields.get("due", 0.0))
         attempts, refusals = int(fields["attempts"]), int(fields.get("refusals", 0))
@@ -87,8 +92,8 @@ class Callback:
             raise MalformedMessage("no callback: a number is out of range")
         return cls(
             to=to, kind=kind, id=str(fields["id"]), wire=orjson.dumps(message), url=url, auth_token=auth_token,
-            destination=destination, since=since, due=due, attempts=attempts, refusals=refusals, error=str(fields["error"]),
-            replayed=replayed,
+            destination=destination, trace=trace, since=since, due=due,
+            attempts=attempts, refusals=refusals, error=str(fields["error"]), replayed=replayed,
         )  # fmt: skip
 
 

@@ -180,6 +180,8 @@ class UserMessage(_Wire, frozen=True, kw_only=True, tag="user_message"):
     event_url: str | None = None
     event_auth_token: str | None = None
     """Where the events of an MT go: with the message, so that they arrive even if Redis has lost it. Not Vumi's."""
+    trace: str | None = None
+    """Of the request that it came with (model/trace.py). Not Vumi's either."""
 
     def has_expired(self, now: datetime) -> bool:
         """Whether it may be sent no more."""
@@ -212,7 +214,7 @@ class UserMessage(_Wire, frozen=True, kw_only=True, tag="user_message"):
 _decode_message = msgspec.json.Decoder(UserMessage).decode
 _MESSAGE_TEXTS = (
     "to_addr", "from_addr", "group", "in_reply_to", "provider", "content", "transport_type", "to_addr_type",
-    "from_addr_type", "event_url", "event_auth_token",
+    "from_addr_type", "event_url", "event_auth_token", "trace",
 )  # fmt: skip
 _DICTS = ("transport_metadata", "helper_metadata", "routing_metadata")
 
@@ -245,6 +247,8 @@ class Event(_Wire, frozen=True, kw_only=True, tag="event"):
     """Where it goes, if the message said so; not Vumi's: the application's own queue gets it `without_url`."""
     message_timestamp: str | None = None
     """When the message was accepted: the application may not know its id yet. Not Vumi's either."""
+    trace: str | None = None
+    """Its message's."""
 
     def to_wire(self) -> bytes:
         if self.event_type == "ack" and self.sent_message_id is None:  # Vumi's ack has one, be it null
@@ -252,7 +256,7 @@ class Event(_Wire, frozen=True, kw_only=True, tag="event"):
         return _encode(self)
 
     def without_url(self) -> Self:
-        return replace(self, event_url=None, event_auth_token=None, message_timestamp=None)
+        return replace(self, event_url=None, event_auth_token=None, message_timestamp=None, trace=None)
 
     @property
     def api_type(self) -> str:
@@ -293,7 +297,7 @@ class Event(_Wire, frozen=True, kw_only=True, tag="event"):
 
 
 _decode_event = msgspec.json.Decoder(Event).decode
-_EVENT_TEXTS = ("sent_message_id", "nack_reason", "event_url", "event_auth_token")
+_EVENT_TEXTS = ("sent_message_id", "nack_reason", "event_url", "event_auth_token", "trace")
 
 
 def event_of(message: UserMessage, channel: str, event_type: str, **fields: Any) -> Event:
@@ -302,7 +306,7 @@ def event_of(message: UserMessage, channel: str, event_type: str, **fields: Any)
         routing_metadata=message.routing_metadata if "destination" in message.routing_metadata else {},
         event_type=event_type, user_message_id=message.message_id, transport_name=channel,
         event_url=message.event_url, event_auth_token=message.event_auth_token, message_timestamp=message.timestamp,
-        **fields,
+        trace=message.trace, **fields,
     )  # fmt: skip
 
 

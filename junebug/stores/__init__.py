@@ -15,6 +15,7 @@ from junebug.stores.delay_queues import DelayQueueStore
 from junebug.stores.idempotency import IdempotencyStore
 from junebug.stores.inbound import InboundStore
 from junebug.stores.leases import LeaseStore
+from junebug.stores.metrics import MetricStore
 from junebug.stores.outbound import OutboundStore
 from junebug.stores.plugins import PluginStore
 from junebug.stores.rates import RateStore
@@ -43,6 +44,7 @@ class Stores:
         self.leases = LeaseStore(self._redis)
         self.statuses = StatusStore(self._redis)
         self.tokens = TokenStore(self._redis)
+        self.metrics = MetricStore(self._redis)
         self.plugins = PluginStore(self._redis)
         self.rates = RateStore(self._redis, settings.metric_window)
 

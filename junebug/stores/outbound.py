@@ -23,6 +23,8 @@ class EventTarget:
     auth_token: str | None
     destination: str | None = None
     """Of a router, through which it was sent."""
+    trace: str | None = None
+    """That its request was part of (model/trace.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,13 @@ class OutboundStore:
 
     async def put(
         self, channel: str, message_id: str, event_url: str | None = None, event_auth_token: str | None = None,
-        accepted: bytes = b"",
+        accepted: bytes = b"", trace: str | None = None,
     ) -> None:  # fmt: skip
-        """To be called before the message is published: an event may come at once. `accepted`: see model/acceptance.py."""
+        """To be called before the message is published: an event may come at once. `accepted`: see model/acceptance.py, `trace`:
+        model/trace.py.
+        """
         key = names.outbound_message(channel, message_id)
-        fields = outbound_fields(message_id, event_url, event_auth_token, accepted=accepted)
+        fields = outbound_fields(message_id, event_url, event_auth_token, accepted=accepted, trace=trace)
         await self._redis.make(channel, self._ttl, (key,), ("HSET", key, *fields), ("EXPIRE", key, self._ttl))
 
     async def put_routed(self, channel: str, messages: Sequence[UserMessage], origin: Origin | None = None) -> None:
@@ -83,7 +87,8 @@ class OutboundStore:
         for each in messages:
             accepted = acceptance.accepted(each, channel, origin)
             given += (each.message_id, each.event_url or "", each.event_auth_token or "", accepted)
-        await self._redis.make(channel, self._ttl, keys, ("EVAL", _PUT_MANY, len(keys), *keys, self._ttl, *given))
+        traces = [("HSET", key, "trace", each.trace) for key, each in zip(keys, messages, strict=True) if each.trace]
+        await self._redis.make(channel, self._ttl, keys, ("EVAL", _PUT_MANY, len(keys), *keys, self._ttl, *given), *traces)
 
     async def add_events(self, channel: str, events: Sequence[tuple[bytes, Event]]) -> list[EventTarget]:
         """Keep events, as they stand on the wire (a repeat of one changes nothing); where each goes.
@@ -100,7 +105,7 @@ class OutboundStore:
             commands += (
                 ("HSET", key, name, wire),
                 ("EXPIRE", key, self._ttl, "NX"),
-                ("HMGET", key, "event_url", "event_auth_token", "destination"),
+                ("HMGET", key, "event_url", "event_auth_token", "destination", "trace"),
             )
         found = await self._redis.run(*commands) if commands else []
         if new := [key for (key, _, _), is_new in zip(named, found[1::3], strict=True) if is_new]:
@@ -146,7 +151,7 @@ def _record(fields: dict[str, str]) -> OutboundRecord:
 
 def outbound_fields(
     message_id: str, event_url: str | None, event_auth_token: str | None, destination: str | None = None,
-    accepted: bytes = b"",
+    accepted: bytes = b"", trace: str | None = None,
 ) -> list[str | bytes]:  # fmt: skip
     """What is kept of an MT before it is sent: names and values."""
     fields: list[str | bytes] = ["message_id", message_id]
@@ -158,13 +163,16 @@ def outbound_fields(
         fields += ("event_auth_token", event_auth_token)
     if destination:
         fields += ("destination", destination)
+    if trace:
+        fields += ("trace", trace)
     return fields
 
 
 def fields_of(message: UserMessage, accepted: bytes) -> list[str | bytes]:
     """The same."""
     destination = message.routing_metadata.get("destination")
-    return outbound_fields(message.message_id, message.event_url, message.event_auth_token, destination, accepted)
+    url, token = message.event_url, message.event_auth_token
+    return outbound_fields(message.message_id, url, token, destination, accepted, message.trace)
 
 
 def note_of(channel: str, message: UserMessage, accepted: bytes) -> list[str | bytes]:

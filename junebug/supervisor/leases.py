@@ -97,16 +97,17 @@ class Leases:
     def fence(self, id: str) -> int:
         return self.launch(id)[0]
 
-    async def hand_over(self, running: Mapping[str, Running]) -> None:
-        """This host is ending: whose process is gone can be claimed at once."""
-        self._runs = frozenset(running)
-        gone = [id for id in self._held() if id not in running or not running[id].pid]
-        if gone:
-            await self._turn(gone)
-
-    async def leave(self) -> None:
-        """The last one is gone, and so are we. Raises StoreUnavailable."""
-        await self._stores.leases.leave(self._identity.id, [*self._held()])
+    async def hand_over(self, leave: bool = False) -> None:
+        """This Junebug is ending: what is gone of it can be claimed at once. `leave`: it is the last that is asked of us."""
+        try:
+            running = await asyncio.to_thread(self._supervisor.running)
+            left = {id for id, process in running.items() if process.pid}
+            if gone := self._held().keys() - left:
+                await self._turn(gone)
+            if leave and not left:
+                await self._stores.leases.leave(self._identity.id, [*self._held()])
+        except JunebugError as error:
+            log.warning("others take over later what ran here", reason=str(error))
 
     async def close(self) -> None:
         await self._stores.close()

@@ -15,8 +15,9 @@ import asyncio
 import dataclasses
 import functools
 import os
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,8 +36,10 @@ from junebug.registry import Registry
 from junebug.router_types import RouterTypes
 from junebug.runtime.heartbeat import keep_beating
 from junebug.runtime.loop import run_async
+from junebug.runtime.metrics import Metrics
 from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
+from junebug.stores.reporter import Reporter
 from junebug.stores.wanted import Spec
 from junebug.supervisor import reconcile
 from junebug.supervisor.cleanup import Cleanup, Drain
@@ -44,6 +47,7 @@ from junebug.supervisor.client import SupervisorClient
 from junebug.supervisor.identity import Identity
 from junebug.supervisor.leases import Leases
 from junebug.supervisor.liveness import Pulse, SilenceWatch
+from junebug.supervisor.metrics import Processes, Restarts
 from junebug.supervisor.plugins import Plugins
 from junebug.supervisor.reconcile import Notice, Plan, Running
 
@@ -72,7 +76,7 @@ def run(settings: Settings, who: Identity, drain: Drain | None, news: int) -> in
     """
     logs = setup_process_logging("reconciler", settings.logfile, settings.server_passwords, settings.sentry_dsn)
     try:
-        return run_async(Reconciler(settings, who, drain).run(news))
+        return run_async(Reconciler(settings, who, drain, lambda: logs.lost_lines).run(news))
     except Exception:
         log.exception("reconciler failed")
         return EXIT_FAILED
@@ -83,7 +87,9 @@ def run(settings: Settings, who: Identity, drain: Drain | None, news: int) -> in
 class Reconciler:
     """One look after the other; `run` is its life."""
 
-    def __init__(self, settings: Settings, who: Identity, drain: Drain | None) -> None:
+    def __init__(
+        self, settings: Settings, who: Identity, drain: Drain | None, lost_lines: Callable[[], int] = int
+    ) -> None:
         self._settings = settings
         self._registry = Registry.from_settings(settings.channels, settings.replace_channels)
         self._types = self._registry.names()
@@ -96,6 +102,11 @@ class Reconciler:
         on_trouble = functools.partial(self._trouble, "clean-up")
         self._cleanup = Cleanup(settings, self._broker, self._stores, drain, on_trouble)
         self._silence = SilenceWatch(settings.worker_timeout)
+        self._metrics = Metrics()
+        self._restarts = Restarts(self._metrics)
+        self._reporter = Reporter(
+            self._metrics, self._stores.metrics, socket.gethostname(), "reconciler", Processes().look, lost_lines
+        )
         self._plugins = Plugins(settings, self._stores.plugins)
         self._wake = asyncio.Event()
         self._leases = Leases(settings, who, self._wake.set)
@@ -119,6 +130,7 @@ class Reconciler:
         life.tasks.own("amqp", self._broker.tasks.failure())
         plugins = [life.tasks.own("plugin", each.run()) for each in self._plugins.runners]
         life.tasks.own("plugin reports", self._plugins.report())
+        life.tasks.own("metrics", self._reporter.run())
 
         async def start() -> None:
             self._broker.start()
@@ -136,8 +148,9 @@ class Reconciler:
                 await asyncio.wait(plugins, timeout=STOP_TIMEOUT)
             await life.tasks.end()
             if self._supervisor.is_ending:
-                await bounded("leases", self._hand_over(leave=True), STOP_TIMEOUT)
+                await bounded("leases", self._leases.hand_over(leave=True), STOP_TIMEOUT)
             await self._leases.close()
+            await bounded("metrics", self._reporter.close(), STOP_TIMEOUT)
             await bounded("broker", self._broker.close(), STOP_TIMEOUT)
             await bounded("stores", self._stores.close(), STOP_TIMEOUT)
 
@@ -172,7 +185,7 @@ class Reconciler:
         except Unavailable as error:
             return self._trouble("supervisord", error)
         if self._supervisor.is_ending:
-            return await self._hand_over()
+            return await self._leases.hand_over()
         await self._kill_the_hung(running)
         try:
             wanted, deleted = await self._read_wanted(thorough)
@@ -192,6 +205,7 @@ class Reconciler:
         self._specs = wanted
         await self._tell(running, plan)
         self._tell_plugins(running, plan)
+        self._restarts.look(running)
         self._plan, self._before = plan, running
         try:
             await asyncio.to_thread(self._carry_out, plan)
@@ -201,16 +215,6 @@ class Reconciler:
             self._wake.set()  # it is gone now: the next look cleans up
         gone = [channel for channel in deleted if channel not in wanted and channel not in running]
         self._let_go([channel for channel in gone if channel in mine])
-
-    async def _hand_over(self, leave: bool = False) -> None:
-        """All of this Junebug is ending: others may have what is gone."""
-        try:
-            running = await asyncio.to_thread(self._supervisor.running)
-            await self._leases.hand_over(running)
-            if leave and not any(process.pid for process in running.values()):
-                await self._leases.leave()
-        except (JunebugError, OSError) as error:
-            log.warning("others take over later what ran here", reason=str(error))
 
     # --- looking ------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import structlog
 
 from junebug.model.messages import Event, Status, StatusLevel, UserMessage
+from junebug.runtime.metrics import Metrics
 from junebug.runtime.tasks import Own, TaskOwner
 from junebug.stores.transport import TransportStore
 
@@ -71,6 +72,8 @@ class TransportContext:
         """With the dead letters, when this returns."""
         self.door: Path | None = None
         """Where the shared HTTP listener looks for its channels (junebug/door); None: there is none."""
+        self.metrics = Metrics()
+        """What the channel counts, for `GET /metrics` (runtime/families.py)."""
         self._last_statuses: dict[str, tuple[str, str, str]] = {}
 
     async def inbound(

@@ -31,8 +31,10 @@ from junebug.model.messages import Status, StatusLevel
 from junebug.model.routing import DestinationSpec
 from junebug.model.spec import Launch
 from junebug.runtime import fence
+from junebug.runtime.families import LOOP_LAG, LOST_LINES
 from junebug.runtime.heartbeat import beat
 from junebug.runtime.loop import call_again, run_async
+from junebug.runtime.metrics import Metrics
 from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
 from junebug.worker.callbacks.attempts import Attempts
@@ -49,10 +51,16 @@ TICKS_IN_TIMEOUT = 4
 POLL_EVERY = 60
 """Reconcile intervals after which the spec is read though nobody said that it changed."""
 WAIT_FOR_STORE = 1.0
+IN_TIME = 2
+"""So many of LOOP_LAG's bounds are no lag to speak of."""
 MAX_UNCOUNTED = 100_000
 PRESENCE_TIMEOUT = 5.0
 """Seconds that a process waits where there are no other hosts: RabbitMQ holds a lost worker's queue for a while."""
 TICKS_IN_LEASE = 8
+
+_LOST_LINES = LOST_LINES.field("worker")
+_QUIET = frozenset((*LOOP_LAG.fields("worker")[:IN_TIME], LOOP_LAG.fields("worker")[-1]))
+"""That the clock was in time is no news."""
 
 R = TypeVar("R")
 Left = Callable[[float], float]
@@ -76,18 +84,25 @@ class Worker:
         self._stores = Stores(settings)
         self._broker = Broker(settings.amqp, program, self._on_broker_state)
         own, suspects = self._life.tasks.own, Suspects(self._on_set_aside)
+        self._metrics = Metrics(id, _QUIET)
         self._context = ChannelContext(
-            id, settings, self._broker, self._stores, self._present_spec, own, suspects, self._present_destinations
+            id, settings, self._broker, self._stores, self._present_spec, own, suspects, self._present_destinations,
+            self._metrics,
         )  # fmt: skip
         self._statuses = StatusReceiver(self._context)
         self._attempts = Attempts(self._context, self._statuses.is_superseded, self._on_callbacks)
         self._dispatcher = Dispatcher(self._context, self._attempts)
+        self._metrics.gauges.append(self._dispatcher.gauges)
+        self._lag = LOOP_LAG.observer(self._metrics.counts, "worker")
         self._counts: Counter[str] = Counter()
         self._levels: dict[str, tuple[str, str]] = {}
         self._look_at_spec = asyncio.Event()
         self._poll_at = math.inf
         self._is_open = False
         self._saving_rates: asyncio.Task[None] | None = None
+        self._saving_metrics: asyncio.Task[None] | None = None
+        self._next_tick = math.inf
+        self._lost_lines = 0
 
     async def run(self) -> int:
         """Start everything, wait for the end, stop everything in reverse. Returns the exit code."""
@@ -122,7 +137,7 @@ class Worker:
         await self._stop_parts(left)
         await self._life.tasks.end()
         await self._attempts.close()
-        await self._flush_counts()
+        await asyncio.gather(self._flush_counts(), self._save_metrics())
         await self._statuses.drain(left(0.5))
         await bounded("broker", self._broker.close(), left(0.8))
         await bounded("stores", self._stores.close(), left(0.8))
@@ -239,11 +254,28 @@ class Worker:
             self._saving_rates = self._life.tasks.own("rates", self._flush_counts())
         if self._log:
             self._tell_log(self._log)
-        if time.monotonic() >= self._poll_at:
+        now = time.monotonic()
+        if now >= self._poll_at:
             self._look_at_spec.set()
+        self._lag(max(0.0, now - self._next_tick))
+        if self._saving_metrics is None and self._metrics.due(now):
+            self._saving_metrics = self._life.tasks.own("metrics", self._save_metrics())
+        self._next_tick = time.monotonic() + pause
         return pause
 
+    async def _save_metrics(self) -> None:
+        try:
+            if batch := self._metrics.taken():
+                await self._stores.metrics.save(self._metrics, batch)
+        except StoreUnavailable:
+            pass  # it is tried again with the next one
+        finally:
+            self._saving_metrics = None
+
     def _tell_log(self, channel_log: ChannelLog) -> None:
+        if (lost := channel_log.lost_lines) != self._lost_lines:
+            self._metrics.counts[_LOST_LINES] += lost - self._lost_lines
+            self._lost_lines = lost
         if channel_log.trouble:
             self._tell("log", "degraded", "not_written", f"Log lines are lost: {channel_log.trouble}")
             log.warning("log lines were lost", lines=channel_log.lost_lines)  # written as soon as any can be

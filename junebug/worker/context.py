@@ -17,10 +17,14 @@ from junebug.model.callbacks import DeadLetter
 from junebug.model.messages import Content, Status, id_in
 from junebug.model.routing import DestinationSpec
 from junebug.model.spec import ChannelSpec
+from junebug.runtime.families import GIVEN_UP
+from junebug.runtime.metrics import Metrics
 from junebug.stores import Stores
 from junebug.worker.suspects import WHY, Suspects
 
 log = structlog.stdlib.get_logger("worker")
+
+_FAILED, _UNREADABLE = GIVEN_UP.field("failed"), GIVEN_UP.field("unreadable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class ChannelContext:
     suspects: Suspects = field(default_factory=Suspects)
     destinations: Callable[[], Mapping[str, DestinationSpec]] = dict
     """Of a router: its destinations as they are now, by their ids."""
+    metrics: Metrics = field(default_factory=Metrics)
 
     def recipient(self, destination: str) -> ChannelSpec | DestinationSpec | None:
         """Whose mo_url, amqp_queue and so on these are: the channel's own, or a router's destination's, if there is such."""
@@ -63,4 +68,10 @@ class ChannelContext:
     async def bury(self, queue: str, octets: bytes, why: str = WHY) -> None:
         log.error("set aside with the dead letters", why=why, queue=queue, octets=len(octets), message_id=id_in(octets))
         await dead_letters.bury(self.broker, self.channel, DeadLetter(reason="failed", error=why, queue=queue, body=octets))
+        self.metrics.counts[_FAILED] += 1
         self.suspects.set_aside()
+
+    async def bury_unreadable(self, delivery: Delivery, error: str) -> None:
+        """It is with the dead letters when this returns."""
+        await dead_letters.bury_unreadable(self.broker, self.channel, delivery, error)
+        self.metrics.counts[_UNREADABLE] += 1

@@ -27,6 +27,7 @@ from junebug.logs.redaction import Redactor
 from junebug.model.messages import Event, Status, UserMessage
 from junebug.model.spec import ChannelSpec, Launch
 from junebug.registry import Registry
+from junebug.runtime.families import MESSAGES
 from junebug.runtime.service import EXIT_FAILED, bounded
 from junebug.transports.base import Transport, TransportContext
 from junebug.worker.base import Left, Worker, run_worker
@@ -39,6 +40,7 @@ from junebug.worker.outbound.sender import PAUSED, Sender
 log = structlog.stdlib.get_logger("worker")
 
 TRANSPORT_START_TIMEOUT = 30.0
+_RECEIVED = MESSAGES.field("inbound", "received")
 
 
 def run(settings: Settings, channel: str, launch: Launch) -> int:
@@ -91,6 +93,7 @@ class ChannelWorker(Worker):
             context.own = self._life.tasks.own
             context.may_begin = functools.partial(self._context.suspects.begin, "provider")
             context.door = self._settings.door
+            context.metrics = self._metrics
             context.set_aside = functools.partial(self._context.bury, names.inbound_queue(self._channel))
             self._transport = transport_class(context)
             async with asyncio.timeout(TRANSPORT_START_TIMEOUT):
@@ -106,6 +109,7 @@ class ChannelWorker(Worker):
         self._forwarder.start(failing)
         check = functools.partial(self._registry.validate_channel_data, spec.type)
         self._sender = Sender(self._context, self._transport, self._counts, check)
+        self._metrics.gauges.append(self._sender.gauges)
         self._priorities.consume(self._sender)
         self._life.tasks.own("sender", self._sender.run())
         await self._consume_app_queue(None, spec.amqp_queue)
@@ -203,6 +207,7 @@ class ChannelWorker(Worker):
 
     async def _publish_inbound(self, message: UserMessage) -> None:
         await self._broker.publish_surely(names.inbound_queue(self._channel), (message.to_wire(),))
+        self._metrics.counts[_RECEIVED] += 1
 
     async def _publish_event(self, event: Event) -> None:
         if self._sender:

@@ -61,16 +61,21 @@ NEEDED: dict[str, dict[str, str | tuple[str, ...]]] = {
             "": {"GET": READ, "DELETE": ADMIN}, "replay": {"POST": ADMIN}, "{letter_id}": {"DELETE": ADMIN},
         }.items()
     },
+    "/channel-types/": {"GET": READ},
+    "/router-types/": {"GET": READ},
+    "/console/": {"GET": ANY},
+    "/console/{file}": {"GET": ANY},
     "/tokens/": {"GET": ADMIN, "POST": ADMIN},
     "/tokens/{token_id}": {"DELETE": ADMIN},
+    "/metrics": {"GET": READ},
     "/openapi.json": {"GET": ANY},
     "/docs": {"GET": ANY},
     "/health": {"GET": OPEN},
     "/health/live": {"GET": OPEN},
 }  # fmt: skip
 """Path -> method -> the scope that it needs."""
-FILTERED = {"/channels/", "/routers/", "/messages"}
-"""Lists that show a token of some channels only these."""
+FILTERED = {"/channels/", "/routers/", "/messages", "/metrics", "/channel-types/", "/router-types/"}
+"""Lists that show a token of some channels only these, or what is no channel's."""
 
 
 def endpoints(api: Api) -> list[tuple[str, str, str | tuple[str, ...]]]:
@@ -120,7 +125,8 @@ async def test_the_table_has_every_endpoint_and_no_other(guarded: Api) -> None:
 async def test_every_scope_against_every_endpoint(guarded: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """A made-up id stands in each path: whoever is let in is told that there is none, or that his body is no good."""
     monkeypatch.setattr(access, "PAUSES", 0.0)
-    ids = {name: f"no-{name}" for name in ("channel_id", "router_id", "destination_id", "message_id", "letter_id", "token_id")}
+    names = ("channel_id", "router_id", "destination_id", "message_id", "letter_id", "token_id", "file")
+    ids = {name: f"no-{name}" for name in names}
     mine = [ids["channel_id"], ids["router_id"]]
     tokens: dict[str, tuple[str | None, set[str], str]] = {
         "nobody": (None, set(), "nothing"), "a liar": ("x" * 40, set(), "nothing"),
@@ -180,7 +186,8 @@ async def test_what_a_client_may_send(guarded: Api, monkeypatch: pytest.MonkeyPa
         answer = await guarded("GET", "/channels/", headers={"Authorization": header(token)})
         assert answer.status == (200 if is_known else 401)
         if not is_known:
-            assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+            offered = [each.partition(" ")[0] for each in answer.headers.getall("WWW-Authenticate")]
+            assert offered == (["Bearer", "Basic"] if header(token).startswith("Basic") else ["Bearer"])
             assert answer.errors[0]["type"] == "NotAuthenticated"
             assert token not in str(answer.body)
 

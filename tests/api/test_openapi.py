@@ -65,6 +65,8 @@ async def test_every_route_has_a_row_and_every_row_a_route_with_its_rights(api: 
     found = {}
     for route in api.app.router.routes():
         path = route.resource.canonical if route.resource else ""
+        if "/console" in path:  # files for browsers, no API
+            continue
         found[(route.method, path)] = access_of(route.method, route.handler)
     for row in OPERATIONS:
         other = row.path.removesuffix("/") if row.path.endswith("/") else f"{row.path}/"
@@ -135,7 +137,8 @@ ORDER = [
     "list_router_dead_letters", "replay_router_dead_letters", "delete_router_dead_letter",
     "delete_router_dead_letters", "list_destination_dead_letters", "replay_destination_dead_letters",
     "delete_destination_dead_letter", "delete_destination_dead_letters", "delete_destination", "delete_router",
-    "delete_channel", "get_health", "get_liveness", "get_openapi", "get_docs",
+    "delete_channel", "list_channel_types", "list_router_types", "get_health", "get_liveness", "get_metrics",
+    "get_openapi", "get_docs",
 ]  # fmt: skip
 """In which every example can be sent: what one makes, the next ones use."""
 REFUSED = {
@@ -183,6 +186,8 @@ async def test_every_example_is_sent_and_answered_as_it_says(documented: Api) ->
 def same_names(found: Any, shown: Any) -> bool:
     """Whether an object has the properties of its example; a list is asked for its first item, where there is one."""
     if isinstance(found, dict) and isinstance(shown, dict):
+        if "properties" in found and "properties" in shown:  # JSON Schemas, whose properties are whatever they are
+            return True
         optional = {"label", "plugins", "event_url"}
         return found.keys() - optional == shown.keys() - optional
     return not (isinstance(found, list) and found and shown) or same_names(found[0], shown[0])

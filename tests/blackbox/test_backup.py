@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import redis
@@ -16,6 +17,7 @@ import redis
 from tests.blackbox.conftest import Channels, StartJunebug, server_flags
 from tests.blackbox.test_access import flags_of
 from tests.harness import WebhookSink, command_path, run_command
+from tests.polling import eventually
 from tests.servers import RabbitmqServer, RedisServer
 from tests.tables import rows
 
@@ -62,9 +64,15 @@ async def test_backed_up_emptied_restored_and_a_message_passes(
     assert token not in gzip.decompress(file.read_bytes()).decode()
     assert "there already" in junebug("backup", "b.gz").stderr
 
+    later = await Channels(running.api, sink).loopback({})
     refused = junebug("restore", "b.gz")
     assert refused.returncode == 1
-    assert "holds 1 channel and 0 routers already; a Junebug runs on it" in refused.stderr
+    assert "holds 2 channels and 0 routers already; a Junebug runs on it" in refused.stderr
+    assert junebug("restore", "b.gz", "--force").returncode == 0  # under a Junebug that runs
+    await eventually(lambda: later.id not in running.channel_pids())
+    assert (await running.api.get("/channels/")).result == [channel.id]
+    await (await channel.running()).send("+27", "by force")
+    await sink.wait_content("/mo", "by force")
     assert running.stop() == 0
     events = database.hgetall(f"{channel.id}:outbound_messages:{message['message_id']}")
     database.flushdb()
@@ -85,47 +93,18 @@ async def test_backed_up_emptied_restored_and_a_message_passes(
     await sink.wait_content("/mo", "after")
 
 
-def backup_of(*lines: dict[str, Any] | str) -> bytes:
-    return gzip.compress("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines).encode())
-
-
-HEADER = {"junebug_backup": 1, "made_at": "x", "junebug": "1.0.0"}
-
-
-@rows(
-    ("content", "word"),
-    [
-        (None, "No such file"), (b"", "empty"), (b"channels", "none of `junebug backup`"), (gzip.compress(b"\x00"), "no backup"),
-        (backup_of("[]"), "no backup"), (backup_of({"a": 1}), "begin"), (backup_of(HEADER), "its end is missing"),
-        (backup_of({**HEADER, "junebug_backup": 2}), "newer Junebug"),
-        (backup_of(HEADER, {"key": "x"}, {"end": 2, "sha256": ""}), "line 2"),
-        (backup_of(HEADER, {"end": 1, "sha256": "0" * 64}), "checksum"), ("torn", "its end is missing"),
-        ("changed", "whole backup"),
-        ("longer", "whole backup"),
-    ],
-)  # fmt: skip
-def test_what_is_no_whole_backup_is_told_and_nothing_written(
-    junebug: Run, database: redis.Redis, short_dir: Path, content: bytes | str | None, word: str
-) -> None:
-    file = short_dir / "x.gz"
-    file.unlink(missing_ok=True)
-    if isinstance(content, bytes):
-        file.write_bytes(content)
-    elif content:
-        database.sadd("channels", "c")
-        database.set("c:properties", json.dumps({"type": "loopback", "config": {}}))
-        assert junebug("backup", "x.gz").returncode == 0
-        whole = file.read_bytes()
-        middle = len(whole) // 2
-        damaged = {"torn": whole[:-30], "changed": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
-                   "longer": whole + whole}  # fmt: skip
-        file.write_bytes(damaged[content])
-    database.flushdb()
-    done = junebug("restore", "x.gz", "--force")
+def test_a_file_that_is_no_whole_backup_changes_nothing(junebug: Run, database: redis.Redis, short_dir: Path) -> None:
+    """In which ways it can be none: tests/client/test_backup_file.py."""
+    database.sadd("channels", "c")
+    database.set("c:properties", "{}")
+    assert junebug("backup", "x.gz").returncode == 0
+    (short_dir / "torn.gz").write_bytes((short_dir / "x.gz").read_bytes()[:-30])
+    database.set("c:properties", "changed")
+    done = junebug("restore", "torn.gz", "--force")
     assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert word in done.stderr
-    assert database.keys() == []
+    (line,) = done.stderr.splitlines()
+    assert "its end is missing. Nothing was restored" in line
+    assert database.get("c:properties") == "changed"
 
 
 def test_force_puts_it_in_the_place_of_what_is_there(junebug: Run, database: redis.Redis, short_dir: Path) -> None:
@@ -149,7 +128,11 @@ def test_to_the_standard_output(junebug: Run, database: redis.Redis, short_dir: 
     database.sadd("channels", "c")
     database.set("c:properties", "{}")
     words = " ".join(f"--{name} {flags[name]}" for name in ("redis-host", "redis-port", "redis-db"))
+    told: dict[str, Any] = {"capture_output": True, "text": True}
     subprocess.run(f"{command_path('junebug')} backup - {words} | cat > o.gz", shell=True, cwd=short_dir, check=True)
+    done = subprocess.run(f"{command_path('junebug')} backup - {words} > /dev/full", shell=True, cwd=short_dir, **told)
+    assert (done.returncode, done.stderr.splitlines()) == (1, [mock.ANY])
+    assert "standard output cannot be written" in done.stderr
     database.flushdb()
     assert junebug("restore", "o.gz").returncode == 0
     assert database.smembers("channels") == {"c"}
@@ -157,10 +140,9 @@ def test_to_the_standard_output(junebug: Run, database: redis.Redis, short_dir: 
 
 @rows("words", [("backup", "away.gz"), ("restore", "good.gz")])
 def test_while_redis_is_away(short_dir: Path, words: tuple[str, ...]) -> None:
-    header = json.dumps(HEADER, separators=(",", ":")) + "\n"
-    (short_dir / "good.gz").write_bytes(
-        gzip.compress((header + json.dumps({"end": 1, "sha256": hashlib.sha256(header.encode()).hexdigest()}) + "\n").encode())
-    )
+    header = '{"junebug_backup":1,"made_at":"x","junebug":"1.0.0"}\n'
+    end = {"end": 1, "sha256": hashlib.sha256(header.encode()).hexdigest()}
+    (short_dir / "good.gz").write_bytes(gzip.compress(f"{header}{json.dumps(end)}\n".encode()))
     done = run_command("junebug", *words, "--redis-host", "127.0.0.1", "--redis-port", "1", cwd=short_dir)
     assert done.returncode == 1
     assert "redis.host, redis.port: " in done.stderr

@@ -117,6 +117,28 @@ async def test_tokens_are_sent_as_authorization(channels: Channels, sink: Webhoo
     assert event.headers["Authorization"] == "Token event-token"
 
 
+async def test_the_trace_of_a_request_goes_with_each_event_of_its_messages(channels: Channels, sink: WebhookSink) -> None:
+    channel = await channels.loopback()
+    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "rojo=00f067aa0ba902b7"}
+    one = {"to": "+27", "content": "x", "event_url": sink.url("/event")}
+    sink.reply("/event", 503, 503)
+    ways: list[tuple[str, Any, dict[str, str]]] = [
+        ("messages/", one, {}), ("messages/", one, {"Idempotency-Key": unique("key")}), ("messages/bulk", [one, one], {}),
+    ]  # fmt: skip
+    for path, body, more in ways:
+        answer = await channel.api.post(f"{channel.path}/{path}", body, headers={**trace, **more})
+        assert answer.status == 201, answer
+    told = await sink.wait("/event", 10)  # two of each message, and those that were answered 503
+    assert {(each.headers.get("traceparent"), each.headers.get("tracestate")) for each in told} == {tuple(trace.values())}
+    assert {each.body["event_type"] for each in told} == {"submitted", "delivery_succeeded"}
+    assert not any("traceparent" in each.headers for each in await sink.wait("/mo", 4))  # nobody gave them one
+
+    await channel.api.post(f"{channel.path}/messages/", {**one, "event_url": sink.url("/none")})
+    malformed = {"traceparent": "00-nonsense-01", "tracestate": "a=1"}
+    await channel.api.post(f"{channel.path}/messages/", {**one, "event_url": sink.url("/none")}, headers=malformed)
+    assert not any({"traceparent", "tracestate"} & {*each.headers} for each in await sink.wait("/none", 4))
+
+
 async def test_userinfo_becomes_basic_auth_and_leaves_the_url(channels: Channels, sink: WebhookSink) -> None:
     channel = await channels.loopback(
         mo_url=sink.url("/mo", "user:pa%40ss"), status_url=sink.url("/status", "s:t")

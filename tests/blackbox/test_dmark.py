@@ -44,9 +44,11 @@ class Dmark:
             is_json = answer.content_type == "application/json" and text
             return answer.status, json.loads(text) if is_json else text
 
-    async def answered(self, sink: WebhookSink, text: str, reply: Mapping[str, Any]) -> tuple[tuple[int, Any], dict[str, Any]]:
+    async def answered(
+        self, sink: WebhookSink, text: str, reply: Mapping[str, Any], **options: Any
+    ) -> tuple[tuple[int, Any], dict[str, Any]]:
         """What the provider got for a request, and the inbound message that the application replied to."""
-        asking = asyncio.create_task(self.ask(text))
+        asking = asyncio.create_task(self.ask(text, **options))
         inbound = await self.heard(sink)
         answer = await self.channel.api.post(f"{self.channel.path}/messages/", {"reply_to": inbound["message_id"], **reply})
         assert answer.status == 201, answer
@@ -93,6 +95,16 @@ async def test_a_conversation(channels: Channels, sink: WebhookSink, session: ai
     assert again["channel_data"]["session_event"] == "new", "the application ended the one before"
     await _told(phone.channel, "request_parsed")
     await _told(phone.channel, "response_sent")
+
+
+async def test_the_trace_of_a_providers_request_goes_with_its_message(
+    channels: Channels, sink: WebhookSink, session: aiohttp.ClientSession
+) -> None:
+    phone = await dmark(channels, session)
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    await phone.answered(sink, "traced", {"content": "x"}, headers={"traceparent": trace})
+    await phone.answered(sink, "not traced", {"content": "x"})
+    assert [each.headers.get("traceparent") for each in sink.requests("/mo")] == [trace, None]
 
 
 async def test_events_of_a_reply(channels: Channels, sink: WebhookSink, session: aiohttp.ClientSession) -> None:

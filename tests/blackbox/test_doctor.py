@@ -1,4 +1,4 @@
-"""`junebug doctor` beside a Junebug that runs: its exit code, its lines, its JSON."""
+"""Beside a Junebug that runs: `junebug doctor`, the container's health check, and what Sentry is told."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from typing import Any
 from tests.blackbox.conftest import Channels
 from tests.harness import ROOT, JunebugProcess, WebhookSink, free_port, run_command
 from tests.polling import eventually
+from tests.sentry_server import FakeSentry
 from tests.test_containers import health_check
+
+SENTRY = FakeSentry()
+"""It has its port from now on, and answers in its test."""
+FLAGS = {"sentry-dsn": SENTRY.dsn, "channels": "broken:tests.blackbox.channel_types.BrokenTransport"}
+ENVIRONMENT = {"PYTHONPATH": str(ROOT)}
 
 
 def doctor(junebug: JunebugProcess, *words: str) -> subprocess.CompletedProcess[str]:
     """With the same flags, from the same directory."""
-    done = run_command("junebug", "doctor", *words, *junebug.command_line(), cwd=junebug.directory)
+    given = (*words, *junebug.command_line())
+    done = run_command("junebug", "doctor", *given, cwd=junebug.directory, environment=junebug.environment)
     assert "Traceback" not in done.stderr, done
     return done
 
@@ -53,6 +60,10 @@ async def test_all_is_well_until_a_channel_is_down(jb: JunebugProcess, channels:
     assert str(port) in findings[f"channel {second.id}"]["found"] + json.dumps(await second.component("telnet"))
     assert findings[f"channel {second.id}"]["advice"]
     assert f"channel {fine.id}" not in findings
+    control = ("-c", str(jb.directory / "v" / "run" / "supervisor.conf"), "stop", f"channel:{fine.id}")
+    assert run_command("supervisorctl", *control, cwd=jb.directory).returncode == 0
+    stopped = told(doctor(jb, "--json"))[f"channel {fine.id}"]
+    assert (stopped["level"], "its process is STOPPED" in stopped["found"]) == ("failed", True)
 
 
 def test_it_works_when_nothing_does(short_dir: Path) -> None:
@@ -79,3 +90,17 @@ def test_the_health_check_of_the_container(jb: JunebugProcess) -> None:
         environment = {**os.environ, "JUNEBUG_PORT": str(port)}
         done = subprocess.run([sys.executable, *words], env=environment, capture_output=True)
         assert (done.returncode == 0) == is_healthy
+
+
+async def test_sentry_is_told_of_an_error_of_a_channel_without_the_message(jb: JunebugProcess, channels: Channels) -> None:
+    with SENTRY as sentry:
+        channel = await (await channels.create("broken", {})).running()
+        message = await channel.send("+27831234567", "raise")
+        await eventually(lambda: sentry.events)
+        event = sentry.events[0]
+        assert event["tags"] == {"process": "channel", "channel_id": channel.id, "message_id": message["message_id"]}
+        (raised,) = event["exception"]["values"]
+        assert raised["type"] == "ValueError"
+        assert "send" in {frame["function"] for frame in raised["stacktrace"]["frames"]}
+        assert "+27831234567" not in "".join(sentry.raw)
+        assert sentry.dsn not in jb.output() + (jb.logs_directory / channel.id).read_text()

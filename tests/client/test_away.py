@@ -7,7 +7,7 @@ import os
 import pty
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -75,7 +75,7 @@ def scripted(*answers: Any) -> Iterator[Scripted]:
             server.shutdown()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_send, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
@@ -85,7 +85,7 @@ def taken(*items: Any) -> tuple[int, Any]:
     return 201, {**OK, "result": {"messages": list(items), "accepted": 1, "rejected": 0}}
 
 
-def test_a_batch_is_asked_for_with_one_key_until_each_message_has_its_outcome(tmp_path: Path) -> None:
+def test_a_batch_is_asked_for_with_one_key_until_each_message_has_its_outcome(in_haste: None, tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("to,content\n1,one\n2,two\n")
     good, later = {"message_id": "a"}, {"errors": [{"type": "BrokerUnavailable", "message": "RabbitMQ is away"}]}
@@ -101,7 +101,7 @@ def test_a_batch_is_asked_for_with_one_key_until_each_message_has_its_outcome(tm
     assert len({body for _, _, body in api.requests}) == 1
 
 
-def test_patience_ends_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_patience_ends_and_the_same_command_goes_on(in_haste: None, tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("to,content\n1,one\n2,two\n")
     words = ("send", "--channel", "c", "--csv", str(file), "--batch-size", "1", "--patience", "0")
@@ -130,10 +130,50 @@ def test_patience_ends_and_the_same_command_goes_on(tmp_path: Path) -> None:
         (None, 5, "cannot be reached"),
     ],
 )
-def test_each_kind_of_answer_has_its_exit_code(answer: tuple[int, Any] | None, code: int, told: str) -> None:
+def test_each_kind_of_answer_has_its_exit_code(in_haste: None, answer: tuple[int, Any] | None, code: int, told: str) -> None:
     with scripted(*[answer] * 6) as api:
         Cli(api.url)("channels", "show", "x").failed(code, told)
         Cli(api.url)("channels", "restart", "x").failed(code, told)
+
+
+def test_a_type_that_is_installed_there_alone_is_asked_for() -> None:
+    described = {"properties": {"level": {"type": "integer"}, "name": {"type": "string"}}}
+    document = {"openapi": "3.1.0", "components": {"schemas": {"ChannelConfig.theirs": described}}}
+    made = {**OK, "result": {"id": "c", "config": {}, "status": {}}}
+    with scripted((200, document), (201, made)) as api:
+        words = ("channels", "create", "--type", "theirs", "--config", "level=5", "--config", "name=5", "--id")
+        assert Cli(api.url)(*words).good().out == "c\n"
+        assert json.loads(api.requests[1][2])["config"] == {"level": 5, "name": "5"}
+
+
+def stream(*events: tuple[str, dict[str, Any]]) -> tuple[int, bytes]:
+    """Server-Sent Events, after which the connection ends."""
+    lines = [f"id: {id}\nevent: {data['kind']}\ndata: {json.dumps(data)}\n\n" for id, data in events]
+    return 200, "".join([": hello\n\n", *lines]).encode()
+
+
+def test_tail_goes_on_where_it_was(in_haste: None) -> None:
+    of = {"channel_id": "c", "timestamp": 1795464000.25}
+    status = {**of, "kind": "status", "component": "smpp", "status": "down", "type": "bind_refused", "reason": "no\x1b[2J"}
+    event = {**of, "kind": "event", "event_type": "submitted", "message_id": "m1"}
+    message = {**of, "kind": "message", "message_id": "m2", "from_addr": "+27", "to_addr": "123"}
+    line = {**of, "kind": "log", "level": 40, "message": "it failed", "code": 8}
+    alive = (200, {**OK, "result": {}})
+    script = [alive, stream(("1", status), ("2", event)), failure(503, "Overloaded"), None, stream(("3", message), ("4", line))]
+    words = ("tail", "--channel", "c", "--kind", "log", "--kind", "event", "--kind", "status", "--kind", "message", "-n", "4")
+    with scripted(*script) as api:
+        ran = Cli(api.url)(*words, "--json").good()
+        assert [json.loads(each)["id"] for each in ran.out.splitlines()] == ["1", "2", "3", "4"]
+        assert [headers.get("Last-Event-ID") for _, headers, _ in api.requests[1:]] == [None, "2", "2", "2"]
+        assert "channel_id=c" in api.requests[1][0]
+        assert "kind=log%2Cevent%2Cstatus%2Cmessage" in api.requests[1][0]
+    with scripted(*script) as api:
+        shown = Cli(api.url)(*words).good().out.splitlines()
+    assert [each.split(" c ")[1] for each in shown] == [
+        "down smpp: bind_refused: no\\x1b[2J", "submitted m1 -", "message m2 +27 → 123", "error it failed code=8",
+    ]  # fmt: skip
+    with scripted(alive, failure(403, "NotAllowed")) as api:
+        Cli(api.url)("tail").failed(4, "NotAllowed")
 
 
 def test_memory_stays_the_same_however_long_the_file_is(tmp_path: Path) -> None:
@@ -162,6 +202,8 @@ def test_on_a_terminal_progress_is_drawn_and_ps_shows_no_secret(tmp_path: Path) 
     file.write_text("to,content\n1,one\n2,two\n")
     ours, theirs = pty.openpty()
     answered = threading.Event()
+    drawn: list[bytes] = []
+    threading.Thread(target=_read, args=(ours, drawn), daemon=True).start()  # or it waits for us when the terminal is full
     with scripted(taken({"message_id": "a"}), lambda: answered.wait(30) and taken({"message_id": "b"})) as api:
         url = api.url.replace("http://", f"http://somebody:{password}@")
         words = ("send", "--url", url, f"--token={token}", "--channel", "c", "--csv", str(file), "--batch-size", "1")
@@ -174,11 +216,16 @@ def test_on_a_terminal_progress_is_drawn_and_ps_shows_no_secret(tmp_path: Path) 
         assert (token in shown, password in shown, "--csv" in shown) == (False, False, True)
         answered.set()
         assert process.wait(30) == 0
-    drawn = os.read(ours, 100_000).decode()
-    assert "sending" in drawn
-    assert "2/2" in drawn
-    os.close(ours)
+    eventually_blocking(lambda: b"2/2" in b"".join(drawn))
+    assert b"sending" in b"".join(drawn)
     os.close(theirs)
+
+
+def _read(descriptor: int, into: list[bytes]) -> None:
+    with suppress(OSError):
+        while data := os.read(descriptor, 4096):
+            into.append(data)
+    os.close(descriptor)
 
 
 class Forgetful(list[Any]):

@@ -135,6 +135,13 @@ async def test_a_redis_that_is_slow_late_or_old(
         assert_told(await looked_at(port), check, level, word)
 
 
+async def test_a_redis_before_6(redis_server_shared: RedisServer, short_dir: Path) -> None:
+    """It does not know how redis-py says hello."""
+    async with between(redis_server_shared.port, lambda piece: b"-ERR unknown command `HELLO`, with args\r\n") as port:
+        texts = {"redis.host": "127.0.0.1", "redis.port": str(port), "amqp.port": str(free_port()), "data_dir": str(short_dir)}
+        assert_told(await examine(Given(texts, {}, None)), "redis", "failed", "6.2 or newer")
+
+
 # --- rabbitmq ---------------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import pytest
 
-from junebug.client.api import _connection
+from junebug.client.api import Api, _connection
 from junebug.client.exits import Failure
 from junebug.client.values import assign, moment, remove, value_of
 from tests.tables import rows
@@ -87,8 +87,14 @@ def test_who_asks_stands_in_the_url_or_is_a_token(url: str, token: str | None, p
     assert _connection(url, token) == (plain, header)
 
 
-@rows("url", ["", "localhost:8080", "ftp://h", "http://", "http://h:x", "http://h/?a=1", "http://h#x", "http://[h"])
+@rows(["url", "token"], [("http://h", "sec\nret"), ("http://sec%0Aret@h", None), ("http://h", "secrét")])
+def test_what_is_no_token_is_told_without_being_shown(url: str, token: str | None) -> None:
+    with pytest.raises(Failure, match=r"^--token: it has characters that no token has$"):
+        _connection(url, token)
+
+
+@rows("url", ["", "localhost:8080", "ftp://h", "http://", "http://h:x", "http://h/?a=1", "http://h#x", "http://[h", "http://h\x01"])
 def test_what_is_no_url_is_told_without_being_shown(url: str) -> None:
     with pytest.raises(Failure, match=r"^--url: expected http://HOST:PORT") as raised:
-        _connection(url, None)
+        Api(url)
     assert raised.value.exit_code == 2

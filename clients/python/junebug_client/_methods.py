@@ -7,9 +7,10 @@ from typing import Any, Literal, cast
 
 from junebug_client._exchange import Call, segment
 from junebug_client.models import (
-    BulkResult, Cancelled, Channel, ChannelCreate, ChannelUpdate, DeadLetters, Deleted, Destination, DestinationCreate,
-    DestinationUpdate, FoundMessages, Health, LogEntry, MessageSend, MessageStatus, Messages, NewToken, Queue, QueuedMessages,
-    Replay, Replayed, RoutedDryRun, Router, RouterCreate, RouterUpdate, SentMessage, Timeline, Token, TokenCreate,
+    BulkResult, Cancelled, Channel, ChannelCreate, ChannelTypes, ChannelUpdate, DeadLetters, Deleted, Destination,
+    DestinationCreate, DestinationUpdate, FoundMessages, Health, LogEntry, MessageSend, MessageStatus, Messages, NewToken, Queue,
+    QueuedMessages, Replay, Replayed, RoutedDryRun, Router, RouterCreate, RouterTypes, RouterUpdate, SentMessage, Timeline, Token,
+    TokenCreate,
 )  # fmt: skip
 
 
@@ -358,6 +359,14 @@ class Methods:
     def revoke_token(self, token_id: str) -> None:
         """Revoke an API token. Needs `admin`."""
         self._call(Call("DELETE", f"/tokens/{segment(token_id)}"))
+
+    def list_channel_types(self) -> ChannelTypes:
+        """Which channel types there are, and their options. Needs `channels:read`."""
+        return cast("ChannelTypes", self._call(Call("GET", "/channel-types/")))
+
+    def list_router_types(self) -> RouterTypes:
+        """Which router types there are, and their options. Needs `channels:read`."""
+        return cast("RouterTypes", self._call(Call("GET", "/router-types/")))
 
     def get_health(self) -> Health:
         """Whether messages are taken. A stranger is told the status, and no more."""

@@ -96,6 +96,13 @@ class ChannelStatus(TypedDict):
     router: NotRequired[str]  # The router that has this channel's messages.
 
 
+class ChannelTypes(TypedDict):
+    """The channel types that there are."""
+
+    types: list[dict[str, Any]]
+    channel: dict[str, Any]  # JSON Schema of the body that makes a channel.
+
+
 class ChannelUpdate(TypedDict):
     type: NotRequired[str]  # The channel's type.
     label: NotRequired[str | None]  # A name for people.
@@ -415,6 +422,14 @@ class RouterStatus(TypedDict):
     dropped_message_rate: float  # Messages that no destination was for.
     callbacks_waiting: int | None  # Null while RabbitMQ does not tell.
     dead_letters: int | None  # Null while RabbitMQ does not tell.
+
+
+class RouterTypes(TypedDict):
+    """The router types that there are."""
+
+    types: list[dict[str, Any]]
+    router: dict[str, Any]  # JSON Schema of the body that makes a router.
+    destination: dict[str, Any]  # JSON Schema of the body that makes a destination.
 
 
 class RouterUpdate(TypedDict):

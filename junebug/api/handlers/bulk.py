@@ -23,7 +23,6 @@ import orjson
 import structlog
 from aiohttp import web
 
-from junebug import names
 from junebug.api import views
 from junebug.api.access import access, origin_of
 from junebug.api.bulk_body import LARGEST_BODY, Span, spans
@@ -37,6 +36,7 @@ from junebug.model.acceptance import Origin
 from junebug.model.access import SEND
 from junebug.model.messages import UserMessage, format_timestamp, new_id
 from junebug.model.spec import ChannelSpec
+from junebug.model.trace import trace_of
 from junebug.runtime.loop import end_task
 from junebug.stores import Stores
 
@@ -85,7 +85,7 @@ class Bulk:
             if key is not None:
                 digest = await _digest(body, found, self.composer.settings.max_body_size)
                 reservation = await self.idempotency.reserve_many(channel, key, digest)
-            sending = _Sending(self, spec, body, found, reservation, origin_of(request))
+            sending = _Sending(self, spec, body, found, reservation, origin_of(request), trace_of(request.headers))
             replayed = sending.is_over
             await sending.run()
         return sending.answer({REPLAYED_HEADER: "true"} if replayed else {})
@@ -97,12 +97,14 @@ class _Sending:
     def __init__(
         self, bulk: Bulk, spec: ChannelSpec, body: bytes, found: Sequence[Span], reservation: BulkReservation | None,
         origin: Origin,
+        trace: str | None,
     ) -> None:  # fmt: skip
         self._bulk = bulk
         self._origin = origin
         self._spec = spec
         self._body = body
         self._spans = found
+        self._trace = trace
         self._reservation = reservation
         self._items: list[Item | None] = [None] * len(found)
         if reservation:
@@ -213,7 +215,8 @@ class _Sending:
     ) -> UserMessage:
         when, timestamp = now
         message_id = self._reservation.message_id(index) if self._reservation else new_id()
-        return self._bulk.composer.compose(body, self._spec, when, inbound, message_id=message_id, timestamp=timestamp)
+        compose, trace = self._bulk.composer.compose, self._trace
+        return compose(body, self._spec, when, inbound, message_id=message_id, timestamp=timestamp, trace=trace)
 
     def _now(self) -> tuple[datetime, str]:
         """With a key, that is when it first came: a repeat says nothing else of a message."""
@@ -252,9 +255,8 @@ class _Sending:
         await asyncio.gather(*(self._publish(priority, messages) for priority, messages in queues.items()))
 
     async def _publish(self, priority: int, messages: Ready) -> None:
-        queue = names.outbound_queue(self._spec.id, priority)
         try:
-            await self._bulk.queues.publish(self._spec.id, queue, [message.to_wire() for _, message in messages])
+            await self._bulk.queues.send(self._spec.id, priority, [message.to_wire() for _, message in messages])
         except Exception as error:
             self._fail(messages, error)
             return

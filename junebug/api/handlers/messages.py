@@ -4,7 +4,7 @@ many at a time; routed_messages.py, for those of routers; api/submit.py, which s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +22,7 @@ from junebug.model import presenter
 from junebug.model.access import READ, SEND
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
+from junebug.model.trace import trace_of
 from junebug.stores import Stores
 
 
@@ -39,10 +40,14 @@ class Messages:
         body = self.composer.check(read_json(request))
         channel = channel_id(request)
         spec = self.specs.peek(channel) or await self.specs.fetch(channel)
-        key = key_of(request)
+        key, trace = key_of(request), trace_of(request.headers)
+
+        def compose() -> Awaitable[UserMessage]:
+            return self._message(body, spec, trace)
+
         if key is not None:
-            return await self.submission.submit_once(key, body, lambda: self._message(body, spec), origin_of(request), channel)
-        return await self.submission.submit(lambda: self._message(body, spec), origin_of(request))
+            return await self.submission.submit_once(key, body, compose, origin_of(request), channel)
+        return await self.submission.submit(compose, origin_of(request))
 
     @access(READ, SEND)
     async def status(self, request: web.Request) -> web.Response:
@@ -52,9 +57,9 @@ class Messages:
         events = await self.stores.outbound.events(channel, message_id)
         return reply(200, "message status", presenter.message_status_json(message_id, channel, events))
 
-    async def _message(self, body: Mapping[str, Any], spec: ChannelSpec) -> UserMessage:
+    async def _message(self, body: Mapping[str, Any], spec: ChannelSpec, trace: str | None) -> UserMessage:
         """What is to be sent. Raises what `compose` raises, StoreUnavailable."""
         views.check_destination(spec)
         reply_to = body.get("reply_to")
         inbound = await self.stores.inbound.get(spec.id, reply_to) if reply_to is not None else None
-        return self.composer.compose(body, spec, datetime.now(UTC), inbound)
+        return self.composer.compose(body, spec, datetime.now(UTC), inbound, trace=trace)

@@ -28,6 +28,7 @@ from junebug.model.access import READ, SEND
 from junebug.model.messages import UserMessage
 from junebug.model.routing import Choice, DestinationSpec, RouterSpec, routed
 from junebug.model.spec import ChannelSpec
+from junebug.model.trace import trace_of
 from junebug.router_types import RouterTypes
 from junebug.stores import Stores
 
@@ -80,7 +81,7 @@ class RoutedMessages:
     async def _send(
         self, request: web.Request, body: Mapping[str, Any], router: RouterSpec, destination: DestinationSpec | None
     ) -> web.Response:
-        sender = _Sender(self, body, router, destination)
+        sender = _Sender(self, body, router, destination, trace_of(request.headers))
         if read_flag(request.query, DRY_RUN):
             message = await sender.compose()
             return reply(200, "message not sent", routing_views.dry_run_json(message, sender.choice))
@@ -95,12 +96,14 @@ class _Sender:
     """One message: by which channel, and what is sent there."""
 
     def __init__(
-        self, messages: RoutedMessages, body: Mapping[str, Any], router: RouterSpec, destination: DestinationSpec | None
-    ) -> None:
+        self, messages: RoutedMessages, body: Mapping[str, Any], router: RouterSpec, destination: DestinationSpec | None,
+        trace: str | None,
+    ) -> None:  # fmt: skip
         self._all = messages
         self._body = body
         self._router = router
         self._destination = destination
+        self._trace = trace
         self.choice = Choice("", "")
         """Known once it is composed."""
 
@@ -114,7 +117,7 @@ class _Sender:
         destination = self._destination
         message = self._all.composer.compose(
             self._body, spec, datetime.now(UTC), inbound,
-            character_limit=destination.character_limit if destination else None,
+            character_limit=destination.character_limit if destination else None, trace=self._trace,
         )  # fmt: skip
         return routed(message, self._router.id, destination.id if destination else "")
 

@@ -243,6 +243,30 @@ SCHEMAS: dict[str, Schema] = {
     "Error": _ERROR,
 }  # fmt: skip
 """Name -> schema."""
+_TYPE: dict[str, Schema] = {
+    "name": TEXT, "config_schema": described(OBJECT, "JSON Schema of its `config`."),
+    "secrets": list_of(TEXT, "Which fields of it are shown masked; a dot leads into an object."),
+}  # fmt: skip
+SCHEMAS["ChannelTypes"] = record("The channel types that there are.", {
+    "types": list_of(record("A channel type.", {
+        **_TYPE,
+        "channel_data_schema": {
+            "type": ["object", "null"], "description": "JSON Schema of a message's `channel_data`; null: anything.",
+        },
+        "character_limit": described(COUNT, "Characters that a message may have where the channel says nothing; 0: any number."),
+    })),
+    "channel": described(OBJECT, "JSON Schema of the body that makes a channel."),
+})  # fmt: skip
+SCHEMAS["RouterTypes"] = record("The router types that there are.", {
+    "types": list_of(record("A router type.", {
+        **_TYPE,
+        "destination_schema": described(OBJECT, "JSON Schema of a destination's `config`."),
+        "destination_secrets": list_of(TEXT, "Which fields of it are shown masked."),
+        "chooses_channel": {"type": "boolean", "description": "Whether it sends through several channels."},
+    })),
+    "router": described(OBJECT, "JSON Schema of the body that makes a router."),
+    "destination": described(OBJECT, "JSON Schema of the body that makes a destination."),
+})  # fmt: skip
 SCHEMAS["RoutedDryRun"] = record("What would be sent, by which channel, and why by that one.", {
     "channel_id": TEXT, "reason": TEXT, "candidates": list_of(ref("Candidate")),
     "message": record("The message.", {name: each for name, each in _MESSAGE.items() if name != "message_id"}, _EXPIRES),

@@ -63,7 +63,27 @@ _TOKEN = {
     "id": "0f2d7c9a41be", "name": "reminders", "scopes": ["messages:send"], "channels": [CHANNEL],
     "created_at": "2026-11-27 08:30:00.000000", "created_by": "ops", "expires_at": "2099-12-31 00:00:00.000000",
 }  # fmt: skip
+_SCHEMA = {"type": "object", "properties": {}}
 RESULTS: dict[str, Any] = {
+    "ChannelTypes": {
+        "types": [
+            {
+                "name": "loopback", "secrets": [], "channel_data_schema": None, "character_limit": 0,
+                "config_schema": {"type": "object", "properties": {"delivery_reports": {"type": "boolean", "default": True}}},
+            },
+        ],
+        "channel": _SCHEMA,
+    },
+    "RouterTypes": {
+        "types": [
+            {
+                "name": "from_address", "secrets": [], "destination_secrets": [], "chooses_channel": False,
+                "config_schema": {"type": "object", "properties": {"channel": {"type": "string"}}},
+                "destination_schema": {"type": "object", "properties": {"regular_expression": {"type": "string"}}},
+            },
+        ],
+        "router": _SCHEMA, "destination": _SCHEMA,
+    },
     "Channel": {
         "id": CHANNEL, "type": "telnet", "label": "My First Channel", "mo_url": "http://localhost:8001/mo",
         "config": {"twisted_endpoint": "tcp:9001"},

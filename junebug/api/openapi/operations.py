@@ -131,6 +131,11 @@ def _on_tokens() -> Iterator[Operation]:
 
 
 def _on_junebug() -> Iterator[Operation]:
+    for kind in ("channel", "router"):
+        yield Operation(
+            f"list_{kind}_types", "junebug", "GET", f"/{kind}-types/", f"Which {kind} types there are, and their options",
+            (Answer(200, f"{kind} types retrieved", ref(f"{kind.capitalize()}Types")),),
+        )  # fmt: skip
     yield Operation(
         "get_health", "junebug", "GET", "/health", "Whether messages are taken",
         (Answer(200, "health ok", ref("Health")), Answer(503, "service unavailable", ref("Health"))), is_open=True,
@@ -139,6 +144,11 @@ def _on_junebug() -> Iterator[Operation]:
     yield Operation(
         "get_liveness", "junebug", "GET", "/health/live", "Whether it answers at all", (Answer(200, "alive", NOTHING),),
         is_open=True,
+    )  # fmt: skip
+    yield Operation(
+        "get_metrics", "junebug", "GET", "/metrics", "What is counted, for Prometheus",
+        (Answer(200, "metrics, as text or as OpenMetrics", {"type": "string"}, media="text/plain"),),
+        details="Also while Redis or RabbitMQ is away: `junebug_up` says so. A token for some channels is shown these.",
     )  # fmt: skip
     yield Operation(
         "get_openapi", "junebug", "GET", "/openapi.json", "This description",

@@ -88,7 +88,9 @@ def _channels(
     if bad > MOST_SHOWN:
         yield failed("channels", f"and {bad - MOST_SHOWN} more that are not well", "begin with those above")
     if not bad:
-        yield ok("channels", f"{plural(len(specs), 'channel')} and routers, all well" if specs else "none yet")
+        routers = sum(isinstance(spec, RouterSpec) for spec in specs.values())
+        told = f"{plural(len(specs) - routers, 'channel')} and {plural(routers, 'router')}, all well"
+        yield ok("channels", told if specs else "none yet")
 
 
 Trouble = tuple[Any, str, str] | None

@@ -92,14 +92,16 @@ async def _of_settings(settings: Settings) -> AsyncIterator[Finding]:
     try:
         facts = await inspect(client)
     except StoreUnavailable as error:
-        where = client.culprit(error)
-        problem = failed("redis", str(error), f"start Redis, or correct {where} (`redis-cli -h HOST -p PORT ping` answers PONG)")
+        advice = f"start Redis, or correct {client.culprit(error)} (`redis-cli -h HOST -p PORT ping` answers PONG)"
+        problem = failed("redis", str(error), redis.TOO_OLD if "HELLO" in str(error) else advice)
     finally:
         await client.close()
     processes = _processes(settings, facts)
-    for each in _guarded("settings", dangers.check(settings, facts.counts["tokens"] if facts else None)):
+    for each in _guarded("settings", lambda: dangers.check(settings, facts.counts["tokens"] if facts else None)):
         yield each
-    for each in [problem] if problem else _guarded("redis", redis.judge(facts, settings.redis, processes) if facts else ()):
+    if problem:
+        yield problem
+    for each in _guarded("redis", lambda: redis.judge(facts, settings.redis, processes) if facts else ()):
         yield each
     async for each in _rabbitmq(settings, processes):
         yield each
@@ -111,7 +113,7 @@ async def _of_settings(settings: Settings) -> AsyncIterator[Finding]:
         "open files": lambda: [machine.descriptors(settings, processes)],
     }
     for check, look in blocking.items():
-        for each in _guarded(check, look()):
+        for each in _guarded(check, look):
             yield each
     if facts:
         async for each in _channels(settings):
@@ -134,7 +136,7 @@ async def _rabbitmq(settings: Settings, processes: int) -> AsyncIterator[Finding
         yield failed("rabbitmq", str(error), advice)
         return
     files = embedded.descriptor_limit(settings.amqp.port) if settings.amqp.is_at_home else None
-    for each in _guarded("rabbitmq", rabbitmq.judge(facts, settings.amqp, processes, files)):
+    for each in _guarded("rabbitmq", lambda: rabbitmq.judge(facts, settings.amqp, processes, files)):
         yield each
 
 
@@ -151,9 +153,9 @@ async def _channels(settings: Settings) -> AsyncIterator[Finding]:
         yield each
 
 
-def _guarded(check: str, findings: Iterable[Finding]) -> Iterator[Finding]:
+def _guarded(check: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
     """A check that fails itself hides none of the others."""
     try:
-        yield from findings
+        yield from look()
     except Exception as error:
         yield failed(check, f"the check itself failed: {type(error).__name__}: {error}", "please report this")

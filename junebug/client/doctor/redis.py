@@ -11,6 +11,7 @@ from junebug.stores.inspection import RedisFacts
 
 OLDEST = (6, 2)
 """GETDEL."""
+TOO_OLD = f"install Redis {'.'.join(map(str, OLDEST))} or newer: Junebug needs its commands"
 SLOW, VERY_SLOW = 0.01, 0.1
 """Seconds that it may take to answer: half of the answers come sooner."""
 SKEWED, FAR_SKEWED = 1.0, 30.0
@@ -25,8 +26,7 @@ def judge(facts: RedisFacts, settings: RedisSettings, processes: int) -> Iterato
     text = facts.info.get("redis_version", "")
     version = tuple(map(int, re.findall(r"\d+", text)[:2]))
     if version < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        yield failed("redis", f"{where} is Redis {text}", f"install Redis {oldest} or newer: Junebug needs its commands")
+        yield failed("redis", f"{where} is Redis {text}", TOO_OLD)
     else:
         yield ok("redis", f"Redis {text} answers at {where}, database {settings.db}")
     yield _writes(facts)

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import setproctitle
 from supervisor.states import ProcessStates
 
-from junebug.runtime import heartbeat
+from junebug.runtime import heartbeat, identity
 from junebug.supervisor.liveness import Pulse, SilenceWatch
 from junebug.supervisor.processes.respawn import RespawningConfig, RespawningProcess, default_signals, die_with_parent
 
@@ -85,6 +85,8 @@ class WarmProcess(RespawningProcess):
         """Become a process of one's own: nothing of the supervisor's but its memory is left."""
         gc.freeze()  # what was made since the supervisor's own freeze: collecting would copy its pages
         heartbeat.adopt(self.config.heartbeat)
+        if self.last_exit:
+            identity.follow_death()
         os.setpgrp()  # a Ctrl-C in the terminal is the supervisor's affair
         self._take_descriptors()
         message = self.set_uid()

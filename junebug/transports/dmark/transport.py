@@ -53,6 +53,7 @@ class DmarkTransport(HttpRpcTransport):
         await self._publish(
             session_id, to_addr, from_addr, event, message_id=request_id,
             content=None if event == "new" else said["ussdRequestString"], transport_metadata={"dmark_ussd": about},
+            trace=pending.trace,
         )  # fmt: skip
 
     async def _on_timeout(self, session: Session) -> None:

@@ -128,7 +128,7 @@ class HttpApiTransport(HttpRpcTransport):
         await self._publish(
             found.get("to"), found.get("from"), event, pending.session, message_id=message_id, group=found.get("group"),
             content=None if event == "new" and self._replies and not found.get("content") else found.get("content"),
-            transport_metadata={"http_api": {"provider_id": provider_id}} if provider_id else {},
+            transport_metadata={"http_api": {"provider_id": provider_id}} if provider_id else {}, trace=pending.trace,
         )  # fmt: skip
         return event
 

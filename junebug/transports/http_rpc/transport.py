@@ -21,6 +21,7 @@ from junebug.door.routes import Route, path_of
 from junebug.door.server import HttpServer
 from junebug.errors import Rejected, TransportStartError
 from junebug.model.messages import UserMessage, new_id
+from junebug.model.trace import trace_of
 from junebug.runtime.http_server import BODY_TIMEOUT, LARGEST_BODY, Connection, read_body
 from junebug.transports.base import Transport, TransportContext
 from junebug.transports.http_rpc import PROPERTIES, parameters
@@ -51,6 +52,8 @@ class Pending:
 
     arrived: float
     session: str | None = None
+    trace: str | None = None
+    """That the request is part of, as its headers say (model/trace.py)."""
     answer: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     written: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -160,7 +163,7 @@ class HttpRpcTransport(Transport):
         answer = await self.look_at(request)
         if isinstance(answer, Answer):
             return respond(answer)
-        request_id, pending = new_id(), Pending(asyncio.get_running_loop().time())
+        request_id, pending = new_id(), Pending(asyncio.get_running_loop().time(), trace=trace_of(request.headers))
         self._pending[request_id] = pending
         connection = request.protocol
         assert isinstance(connection, Connection)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from junebug.smpp.session import Direction, NotWritten, ResponseLost, Session
 from junebug.smpp.window import Window
 from junebug.transports.base import Accepted, Transport, TransportContext
 from junebug.transports.smpp import CHANNEL_TYPE, mt
+from junebug.transports.smpp.answered import Answered
 from junebug.transports.smpp.config import SmppConfig
 from junebug.transports.smpp.correlation import ReceiptCorrelation
 from junebug.transports.smpp.inbound import Inbound
@@ -116,6 +118,7 @@ class SmppTransport(Transport):
         self._accepted: OrderedDict[Identity, str | None] = OrderedDict()
         self._numbers = itertools.count(1)
         self._reference = int(new_id()[:4], 16)
+        self._answered = Answered(context.metrics, config.binds)
         self._statuses: asyncio.Queue[tuple[StatusLevel, str, str, dict[str, Any]]] = asyncio.Queue()
         self._was_bound = False
         self._failing = False
@@ -229,6 +232,7 @@ class SmppTransport(Transport):
                 if message.has_expired(datetime.now(UTC)):
                     raise Expired(f"its time was over at {message.expires_at}")
                 pdu = progress.pdus[ticket.part - 1]
+                began = time.perf_counter()
                 response = await self._bind.request(pdu, address=pdu.destination_addr, tag=message.message_id)
             except NotWritten:  # the connection was lost in this moment, or the peer does not read
                 self._scheduler.lost()
@@ -244,8 +248,10 @@ class SmppTransport(Transport):
                     raise UnknownOutcome(str(error)) from None
                 raise
             status = response.command_status
+            self._answered(status, time.perf_counter() - began)
             meaning = self._config.status_meanings.get(status, "reject") if status != c.ESME_ROK else "accepted"
             if meaning == "throttled":
+                self._answered.throttled()
                 self._scheduler.throttled(ticket)
                 continue
             self._scheduler.taken(ticket)
@@ -282,6 +288,7 @@ class SmppTransport(Transport):
         self._pdu_log(direction, raw, pdu, tag)
 
     def _on_state(self, event: BindEvent, bound: int) -> None:
+        self._answered.bound = bound
         others = bound - (event.state is BindState.BOUND)
         if others and not self._stopping:
             return self._on_another(event, bound)
@@ -330,6 +337,7 @@ class SmppTransport(Transport):
             self._giving_up = None
 
     def _on_throttled(self, throttled: bool) -> None:
+        self._answered.is_throttled = throttled
         if throttled:
             self._statuses.put_nowait(("degraded", "throttled", "The SMSC says that we send too fast: sending slower", {}))
         else:

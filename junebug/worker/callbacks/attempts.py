@@ -23,6 +23,8 @@ from junebug.model import event_batch, templates
 from junebug.model.callbacks import Callback, DeadLetter, Reason, content_of
 from junebug.model.messages import Content, Status, format_timestamp, id_in
 from junebug.model.presenter import body_of
+from junebug.runtime import families
+from junebug.runtime.metrics import Counts
 from junebug.worker.callbacks import retry_policy
 from junebug.worker.callbacks.delay_queues import DelayQueues
 from junebug.worker.callbacks.source import PendingCallback
@@ -59,6 +61,8 @@ class Attempts:
         self._webhook = Webhook(context.settings.callback_timeout, Targets(context.settings))
         self._is_superseded = is_superseded
         self._log = log.bind()  # once: each callback is logged
+        self._counts = context.metrics.counts
+        self._measured = {to: Measured(self._counts, to) for to in families.TO}
         inbound, event = context.settings.callback_max_age, context.settings.outbound_message_ttl
         self._max_ages = {"inbound": inbound, "event": event, "status": STATUS_MAX_AGE}
 
@@ -94,9 +98,11 @@ class Attempts:
                 await self._bury(pending, "failed", WHY)
                 self._context.suspects.set_aside()
                 return None
-            destination, began = target.destination, time.monotonic()
+            destination, began = target.destination, time.perf_counter()
             outcome = await self._call(target, pending)
-            told = {"host": destination, "http_status": outcome.status, "ms": round((time.monotonic() - began) * 1000, 1)}
+            took = time.perf_counter() - began
+            self._measured[pending.callback.to](outcome.status, took, outcome.ok)
+            told = {"host": destination, "http_status": outcome.status, "ms": round(took * 1000, 1)}
             if outcome.is_hopeless and pending.callback.to == "event_url":  # other URLs may be corrected meanwhile
                 await self._bury(pending, "refused", outcome.reason)
                 return None
@@ -128,7 +134,7 @@ class Attempts:
             return Outcome(False, URI_TOO_LONG, str(error), is_hopeless=True)
         recipient = self._context.recipient(callback.destination)
         secret = (recipient and recipient.callback_secret) or self._context.settings.callback_secret
-        return await self._webhook.post(url, body, target.auth_token, id=callback.id, secret=secret)
+        return await self._webhook.post(url, body, target.auth_token, id=callback.id, secret=secret, trace=callback.trace)
 
     async def conclude(self, pending: PendingCallback, outcome: Outcome) -> None:
         """After an attempt that says nothing of its destination's other callbacks: finished, to be tried later, or dead."""
@@ -175,7 +181,7 @@ class Attempts:
                     log.error(
                         "unreadable message: moved to the dead letters", reason=str(error), message_id=id_in(delivery.body)
                     )
-                    await dead_letters.bury_unreadable(self._context.broker, self._context.channel, delivery, str(error))
+                    await self._context.bury_unreadable(delivery, str(error))
         return read
 
     async def _taken_apart(self, delivery: Delivery) -> bool:
@@ -190,9 +196,24 @@ class Attempts:
     async def _bury(self, pending: PendingCallback, reason: Reason, error: str) -> None:
         letter = DeadLetter(reason=reason, error=error, callback=pending.callback)
         await dead_letters.bury(self._context.broker, self._context.channel, letter)
+        self._counts[families.GIVEN_UP.field(reason)] += 1
         told = {"why": reason, "reason": error, "letter_id": letter.id}
         log.error("given up: moved to the dead letters", **told, **pending.fields())
         pending.finish()
+
+
+class Measured:
+    """How attempts went, of one that callbacks may be `to`."""
+
+    def __init__(self, counts: Counts, to: str) -> None:
+        self._counts = counts
+        self._took = families.CALLBACK_SECONDS.observer(counts, to)
+        ok, no_answer, *by_hundreds, self._other = (families.CALLBACKS.field(to, each) for each in families.RESULTS)
+        self._ok, self._results = ok, {0: no_answer, **dict(zip((3, 4, 5), by_hundreds, strict=True))}
+
+    def __call__(self, status: int | None, seconds: float, ok: bool) -> None:
+        self._counts[self._ok if ok else self._results.get((status or 0) // 100, self._other)] += 1
+        self._took(seconds)
 
 
 def _callback_and_content(body: bytes) -> tuple[Callback, Content]:

@@ -86,6 +86,11 @@ class Destination:
         under_way = (self._queue, self._calls, self._failed, self._conclusions, self._recovery)
         return not (any(under_way) or self.backlog.in_use)
 
+    @property
+    def is_down(self) -> bool:
+        """Whether it is only probed."""
+        return self._breaker.is_open
+
     # --- what comes ---------------------------------------------------------------------------------------------------
 
     def offer(self, pending: PendingCallback) -> None:

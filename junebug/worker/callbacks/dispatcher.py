@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
 
 import structlog
 
@@ -18,6 +19,7 @@ from junebug import names
 from junebug.errors import BrokerUnavailable, StoreUnavailable
 from junebug.model.urls import origin
 from junebug.runtime.backoff import Backoff
+from junebug.runtime.families import CIRCUITS, TO
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.destination import Destination
 from junebug.worker.callbacks.source import PendingCallback, Source
@@ -28,6 +30,7 @@ log = structlog.stdlib.get_logger("forwarder")
 
 UNNOTED_AFTER = (60.0, 600.0)
 """Seconds after its start, at random between these, at which a process looks for what waits and is not noted."""
+_CIRCUITS = {to: CIRCUITS.field(to) for to in TO}
 MOST = 1000
 """Destinations that are known at a time; of more, those that have nothing to do are forgotten."""
 
@@ -72,6 +75,11 @@ class Dispatcher:
         if health.is_failing:
             current = {each for spec in self._context.recipients() for each in targets_of(spec)}
             health.forget(lambda kind, name: kind == "event_url" or (kind, name) in current)
+
+    def gauges(self) -> Mapping[str, float]:
+        """For the metrics; asked at each turn of a resting channel's clock."""
+        down = [_CIRCUITS[kind] for (kind, _), each in self._destinations.items() if each.is_down]
+        return Counter(down) if down else {}
 
     def delay_queues(self) -> list[str]:
         """Names of the retry queues and backlogs that may hold something."""

@@ -22,6 +22,7 @@ from junebug.model import event_batch
 from junebug.model.callbacks import Callback, Destination
 from junebug.model.messages import Event, UserMessage, seconds_of
 from junebug.runtime.backoff import Backoff
+from junebug.runtime.families import MESSAGES
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.dispatcher import Dispatcher
 from junebug.worker.callbacks.source import PendingCallback, Source, at_last
@@ -40,6 +41,7 @@ FIRST_STORE_PAUSE, LONGEST_STORE_PAUSE = 0.5, 2.0
 """Redis is ours and answers at once when it is back: everything waits for it, so nobody waits long."""
 
 R = TypeVar("R")
+_DELIVERED, _DROPPED = (MESSAGES.field("inbound", outcome) for outcome in ("delivered", "dropped"))
 _OWN: Sequence[str] = ("",)
 """Where all messages of a channel go that has no router: to its own application."""
 
@@ -71,6 +73,7 @@ class Forwarder:
         self._attempts = attempts
         self._dispatcher = dispatcher
         self._counts = counts
+        self._metrics = context.metrics.counts
         self._callback_queues = (names.callback_queue(context.channel), *more)
         self._routing = routing
         self.channel = routing.channel if routing else context.channel
@@ -145,8 +148,9 @@ class Forwarder:
             for destination, kind in to:
                 since = seconds_of(message.timestamp)
                 callback = Callback(
-                    to=kind, kind="inbound", id=message.message_id, wire=delivery.body, since=since, destination=destination
-                )
+                    to=kind, kind="inbound", id=message.message_id, wire=delivery.body, since=since, destination=destination,
+                    trace=message.trace,
+                )  # fmt: skip
                 found.append(PendingCallback(callback, message, delivery, finish, home))
         return found
 
@@ -207,8 +211,12 @@ class Forwarder:
     def _finish(self, label: str, callbacks: int, acknowledge: Callable[[], None]) -> Callable[[], None]:
         """To be called at the end of each of its callbacks: with the last one it is counted, and acknowledged."""
 
+        outcome = (_DELIVERED if callbacks else _DROPPED) if label == "inbound_message" else ""
+
         def finish() -> None:
             self._counts[label] += 1
+            if outcome:
+                self._metrics[outcome] += 1
             acknowledge()
 
         if not callbacks:

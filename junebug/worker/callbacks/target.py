@@ -69,10 +69,10 @@ def event_callbacks(
     if not (url or amqp_queue):
         return []
     callback = Callback(to="event_url", kind="event", id=event.event_id, wire=wire, url=url, auth_token=auth_token,
-                        destination=destination, since=seconds_of(event.timestamp))  # fmt: skip
+                        destination=destination, trace=kept.trace or event.trace, since=seconds_of(event.timestamp))  # fmt: skip
     callbacks = [callback] if url else []
     if amqp_queue:
-        if event.event_url or event.message_timestamp:
+        if event.event_url or event.message_timestamp or event.trace:
             wire = event.without_url().to_wire()
-        callbacks.append(dataclasses.replace(callback, to="amqp_queue", wire=wire, url=None, auth_token=None))
+        callbacks.append(dataclasses.replace(callback, to="amqp_queue", wire=wire, url=None, auth_token=None, trace=None))
     return callbacks

@@ -19,6 +19,7 @@ from junebug import __version__
 from junebug.logs.redaction import redact_url
 from junebug.model import urls
 from junebug.model.signing import sign
+from junebug.model.trace import headers_of
 from junebug.model.urls import HttpUrl
 from junebug.runtime.retry_after import seconds_until
 from junebug.worker.callbacks.answer import Answer
@@ -58,11 +59,12 @@ class Webhook:
         self._client.close()
 
     async def post(
-        self, url: str, body: dict[str, Any], auth_token: str | None = None, *, id: str = "", secret: str | None = None
-    ) -> Outcome:
+        self, url: str, body: dict[str, Any], auth_token: str | None = None, *, id: str = "", secret: str | None = None,
+        trace: str | None = None,
+    ) -> Outcome:  # fmt: skip
         """One attempt. Never raises for what the other side does.
 
-        `id`: the same at each attempt (Webhook-Id); `secret`: signs, see signing.py.
+        `id`: the same at each attempt (Webhook-Id); `secret`: signs, see signing.py; `trace`: see model/trace.py.
         """
         try:
             target = urls.parse(url)
@@ -77,6 +79,8 @@ class Webhook:
         own_headers = {"Authorization": authorization} if authorization else {}
         if id and secret:
             own_headers["Webhook-Signature"] = sign(secret, id, now, payload)
+        if trace:
+            own_headers |= headers_of(trace)
         try:
             return await self._post(target, payload, headers, own_headers)
         except TimeoutError:

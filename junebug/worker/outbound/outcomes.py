@@ -18,9 +18,11 @@ from msgspec.structs import replace
 
 from junebug import names
 from junebug.amqp.frames import Delivery
+from junebug.amqp.outbound_queue import CANCELLED
 from junebug.errors import StoreUnavailable
 from junebug.model import event_batch
-from junebug.model.messages import Event, UserMessage, event_of, rejected, timestamp_now
+from junebug.model.messages import DELIVERY_STATUSES, Event, UserMessage, event_of, rejected, timestamp_now
+from junebug.runtime.families import MESSAGES, REPORTS
 from junebug.transports.base import Accepted
 from junebug.worker.context import ChannelContext
 
@@ -29,6 +31,11 @@ log = structlog.stdlib.get_logger("sender")
 MOST_REMEMBERED = 10_000
 STORE_PAUSE = 5.0
 """Seconds in which Redis, when it did not answer, is not waited for again."""
+
+_SUBMITTED, _REJECTED, _EXPIRED, _CANCELLED = (
+    MESSAGES.field("outbound", outcome) for outcome in ("submitted", "rejected", "expired", "cancelled")
+)
+_REPORTED = {status: REPORTS.field(status) for status in DELIVERY_STATUSES}
 
 
 @dataclass(eq=False, slots=True)
@@ -58,6 +65,7 @@ class Outcomes:
         self._spec = context.spec
         self._store = context.stores.outbound
         self._counts = counts
+        self._metrics = context.metrics.counts
         self._acks = acks
         self._log = log.bind()  # once: each message is logged
         self._on_published = on_published
@@ -91,9 +99,12 @@ class Outcomes:
     def accepted(self, held: InHand, accepted: Accepted) -> None:
         message = held.message
         self._log.info("message sent", message_id=message.message_id, to_addr=message.to_addr, from_addr=message.from_addr)
+        self._metrics[_SUBMITTED] += 1
         sent_message_id = accepted.provider_id or message.message_id
         ack = event_of(message, self._channel, "ack", sent_message_id=sent_message_id)
         reports = [self._reported(message, report.status, report.details) for report in accepted.reports]
+        for report in accepted.reports:
+            self._count_report(report.status)
         held.on_reported = accepted.on_reported
         self._finish(held, *([ack] if self._acks else ()), *reports)
 
@@ -101,10 +112,12 @@ class Outcomes:
         message = held.message
         ids = {"message_id": message.message_id, "to_addr": message.to_addr, "from_addr": message.from_addr}
         log.warning("message rejected", **ids, reason=reason)
+        self._metrics[_CANCELLED if reason is CANCELLED else _REJECTED] += 1
         self._finish(held, rejected(held.message, self._channel, reason))
 
     def expired(self, held: InHand) -> None:
         message = held.message
+        self._metrics[_EXPIRED] += 1
         ids = {"message_id": message.message_id, "to_addr": message.to_addr, "from_addr": message.from_addr}
         log.warning("message expired, not sent", **ids, expires_at=message.expires_at)
         self._finish(held, self._reported(message, "failed", {"reason": "expired"}))
@@ -125,6 +138,7 @@ class Outcomes:
 
     async def report(self, event: Event) -> None:
         """Publish a delivery report, of a message that is in hand behind its ack. Returns once RabbitMQ holds it."""
+        self._count_report(event.delivery_status)
         held = self._in_hand.get(event.user_message_id)
         if held and held.task and held.task is asyncio.current_task():
             return held.events.append(event)
@@ -137,6 +151,10 @@ class Outcomes:
         self._reports.append((event, published))
         self._news.set()
         await published
+
+    def _count_report(self, status: str | None) -> None:
+        if field := _REPORTED.get(status or ""):
+            self._metrics[field] += 1
 
     async def publish_forever(self) -> None:
         """Publish the events that gathered together, then acknowledge their messages."""

@@ -23,12 +23,11 @@ import structlog
 
 from junebug import names
 from junebug.amqp.consumer import Consumer
-from junebug.amqp.dead_letters import bury_unreadable
 from junebug.amqp.frames import Delivery
 from junebug.amqp.outbound_queue import CANCELLED
 from junebug.errors import Expired, InvalidBody, MalformedMessage, NotSent, Rejected, UnknownOutcome
 from junebug.model.messages import UserMessage, id_in
-from junebug.runtime import fence
+from junebug.runtime import families, fence
 from junebug.runtime.backoff import least_pause
 from junebug.transports.base import Accepted, Transport
 from junebug.worker.context import ChannelContext
@@ -47,6 +46,7 @@ FAULTY_ATTEMPTS = 3
 """A message on which `send` fails with an unforeseen error so often is rejected: it must not block the channel."""
 FAULTY_PAUSE = 0.5
 """Seconds before the second attempt; twice as long before the third."""
+_HELD, _SENDING = ({each: family.field(str(each)) for each in names.PRIORITIES} for family in (families.HELD, families.SENDING))
 
 
 class Sender:
@@ -206,6 +206,16 @@ class Sender:
         """Priority -> messages that the transport has now."""
         return +self._sending
 
+    def gauges(self) -> dict[str, float]:
+        """For the metrics; asked at each turn of a resting channel's clock."""
+        if not self._waiting and self._idle.is_set():
+            return {}
+        held, sending = self.held(), self.sending()
+        return {
+            **{_HELD[priority]: count for priority, count in held.items()},
+            **{_SENDING[priority]: count for priority, count in sending.items()},
+        }
+
     # --- sending ------------------------------------------------------------------------------------------------------
 
     def _on_delivery(self, delivery: Delivery) -> None:
@@ -273,7 +283,7 @@ class Sender:
                         "unreadable message on the outbound queue: moved to the dead letters", reason=str(error),
                         message_id=id_in(delivery.body),
                     )  # fmt: skip
-                    await bury_unreadable(self._context.broker, self._context.channel, delivery, str(error))
+                    await self._context.bury_unreadable(delivery, str(error))
                     continue
                 held = InHand(delivery, message)
                 if message.has_expired(datetime.now(UTC)):

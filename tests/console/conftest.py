@@ -1,0 +1,148 @@
+"""One `jb`, which asks for a token, and one Chromium (Debian's) for all tests of the console.
+
+What a page's console says, or what its Content-Security-Policy had to stop, fails the test that made it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
+
+from tests.blackbox.conftest import QUICK, Channels, server_flags
+from tests.harness import Api, JunebugProcess, WebhookSink
+from tests.polling import DEADLINE
+from tests.servers import RabbitmqServer, RedisServer
+
+CHROMIUM = "/usr/bin/chromium"
+TOKEN = "a-token-for-the-console"
+REFUSED = "Failed to load resource: the server responded with a status of "
+AXE = Axe()
+expect.set_options(timeout=DEADLINE * 1000)
+
+
+@pytest.fixture(scope="module")
+def jb(redis_server_shared: RedisServer, rabbitmq: RabbitmqServer) -> Iterator[JunebugProcess]:
+    directory = Path(tempfile.mkdtemp(prefix="jb-"))
+    flags = {**server_flags(redis_server_shared, rabbitmq), **QUICK, "require-auth": True, "callback-retry-delays": 0.1}
+    junebug = JunebugProcess(directory, flags, environment={"JUNEBUG_ADMIN_TOKEN": TOKEN}).start()
+    try:
+        yield junebug
+        assert junebug.stop() == 0
+        assert "Traceback" not in junebug.output()
+    finally:
+        junebug.destroy()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def api(jb: JunebugProcess) -> Api:
+    """With the token, as clients have it in their URLs."""
+    return Api(jb.api.url.replace("http://", f"http://ops:{TOKEN}@"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        await chromium.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def sink() -> AsyncIterator[WebhookSink]:
+    async with WebhookSink() as webhooks:
+        yield webhooks
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def channels(api: Api, sink: WebhookSink) -> AsyncIterator[Channels]:
+    made = Channels(api, sink)
+    yield made
+    await made.delete_all()
+
+
+@dataclass
+class Console:
+    """The console in a tab. `allowed`: HTTP statuses that the page may be answered (the browser says so in its console)."""
+
+    page: Page
+    url: str
+    allowed: set[int] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+    def watch(self) -> None:
+        self.page.on("console", self._said)
+        self.page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
+        self.page.on("request", self._asked)
+        self.page.on("dialog", lambda dialog: self.problems.append(f"dialog: {dialog.message}"))
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type not in ("error", "warning") or "/events/stream" in message.location.get("url", ""):
+            return
+        if not any(message.text.startswith(f"{REFUSED}{status}") for status in self.allowed):
+            self.problems.append(f"{message.type}: {message.text} ({message.location.get('url')})")
+
+    def _asked(self, request: Request) -> None:
+        if not request.url.startswith(f"{self.url}/") or TOKEN in request.url:
+            self.problems.append(f"asked for {request.url}")
+
+    async def open(self, route: str) -> None:
+        """The page of that hash, once it is there."""
+        await self.page.goto(f"{self.url}/console/#/{route}")
+        await expect(self.page.locator("main h1")).to_be_visible()
+        await expect(self.page.locator("main")).not_to_have_attribute("aria-busy", "true")
+
+    async def toasted(self, text: str) -> None:
+        await expect(self.page.locator(".toast", has_text=text).first).to_be_visible()
+
+    async def press(self, *keys: str) -> None:
+        for key in keys:
+            await self.page.keyboard.press(key)
+
+    def button(self, name: str, exact: bool = True) -> Any:
+        return self.page.get_by_role("button", name=name, exact=exact)
+
+    def field(self, name: str) -> Any:
+        """The input of a form that is labelled so."""
+        return self.page.locator(f"xpath=//label[span[@class='name' and text()='{name}']]/following-sibling::div//*[@id]").first
+
+    async def accessible(self, what: str, rules: list[str] | None = None) -> list[str]:
+        """What axe finds, in words; `rules`: these alone."""
+        only = {"runOnly": {"type": "rule", "values": rules}} if rules else {}
+        found = await AXE.run(self.page, options={"resultTypes": ["violations"], **only})
+        return [
+            f"{what}: {each['id']} ({each['impact']}): {node['target']} {node['html'][:150]}"
+            for each in found.response["violations"]
+            for node in each["nodes"]
+        ]
+
+
+@asynccontextmanager
+async def opened(browser: Browser, url: str, token: str | None = TOKEN, **options: Any) -> AsyncIterator[Console]:
+    """A browser of somebody else's; what went wrong in it fails the test."""
+    if token is not None:
+        options["http_credentials"] = {"username": "ops", "password": token}
+    context = await browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce", **options)
+    try:
+        console = Console(await context.new_page(), url)
+        console.watch()
+        yield console
+        assert console.problems == []
+    finally:
+        await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def console(browser: Browser, jb: JunebugProcess) -> AsyncIterator[Console]:
+    async with opened(browser, jb.api.url) as tab:
+        yield tab
