@@ -80,6 +80,11 @@ class Junebug:
         await self.listening([self.port])
         return self
 
+    @property
+    def pid(self) -> int:
+        """Of the command itself."""
+        return self._process.pid
+
     async def __aexit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(self._process.wait, TIMEOUT)

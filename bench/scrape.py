@@ -50,7 +50,7 @@ async def measure(servers: Servers, channels: int) -> dict[str, Any]:
 
         await asyncio.gather(*map(make, range(channels)))
         seconds, octets, beside = [], 0, list[float]()
-        processes = {**junebug.processes(), **servers.processes()}
+        processes = {"api": [junebug.pid], **servers.processes()}
         before = cpu_of(processes)
         for _ in range(SCRAPES):
             began = time.perf_counter()

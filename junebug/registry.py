@@ -19,6 +19,7 @@ from junebug.config_schema import MASK, ConfigSchema, installed, load_object, te
 from junebug.errors import ConfigError, InvalidBody, InvalidChannelConfig, InvalidChannelType, Rejected
 from junebug.logs.redaction import REDACTED
 from junebug.model.messages import UserMessage
+from junebug.model.plan import Plan, plain
 from junebug.model.spec import PLACEMENT, PUBLIC_HTTP, ChannelSpec
 
 ENTRY_POINT_GROUP = "junebug.channel_types"
@@ -51,6 +52,9 @@ class ChannelType:
     show_log: str = ""
     """A function of (config, entry), named likewise, by which the API shows an entry of a channel's log: what is logged for
     each message is written as briefly as may be."""
+    plan: str = ""
+    """A function of (config, UserMessage), named likewise, that tells how a message would leave: a model.plan.Plan, for who asks
+    before he sends. Empty: as it is, in one. It raises nothing for a message that `check_message` takes."""
     preload: bool = True
     """Whether the supervisor imports the transport before it forks: its channels then share that memory, and every other
     process bears its page tables. False: for one with heavy imports, which the processes of its own channels alone make."""
@@ -125,6 +129,14 @@ class Registry:
                 load_object(check, f"check_message of channel type {name}")(config, message)
             except Rejected as error:
                 raise InvalidBody([(error.reason, ["properties", "channel_data"])]) from None
+
+    def plan(self, name: str, config: dict[str, Any], message: UserMessage) -> Plan:
+        """How a channel of this type would send it."""
+        plan = self._types[name].plan if name in self._types else ""
+        if not plan:
+            return plain(message.content)
+        found: Plan = load_object(plan, f"plan of channel type {name}")(config, message)
+        return found
 
     def show_log(self, name: str, config: dict[str, Any], entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         """Entries of a channel's log as people want to see them."""

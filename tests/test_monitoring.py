@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from junebug.api.metrics import TEXT, Page, owned_by
 from junebug.runtime.families import SHOWN, Family
 from tests.harness import ROOT
 
+CASES = ROOT / "tests" / "alert_cases.yml"
 ALERTS, DASHBOARD = ROOT / "etc" / "prometheus-alerts.yml", ROOT / "etc" / "grafana-dashboard.json"
 _SELECTOR = re.compile(r"\b(junebug_[a-z0-9_]+)(?:\{([^}]*)\})?")
 _GROUPING = re.compile(r"\b(?:by|on|ignoring|without)\s*\(([^)]*)\)")
@@ -115,9 +117,12 @@ def test_the_dashboard_can_be_imported() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
-def test_promtool_takes_rules_and_series() -> None:
-    checked = subprocess.run(["promtool", "check", "rules", str(ALERTS)], capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+def test_promtool_takes_rules_and_series(tmp_path: Path) -> None:
+    cases = tmp_path / "cases.yml"
+    cases.write_text(CASES.read_text().replace("[ALERTS]", f"[{ALERTS}]"))
+    for arguments in (("check", "rules", ALERTS), ("test", "rules", cases)):
+        checked = subprocess.run(["promtool", *arguments], capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
     page = Page()
     for family in SHOWN:
         values = ["x"] * len(family.labels)

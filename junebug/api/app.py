@@ -23,6 +23,7 @@ from junebug.api.audit import AuditLog
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.channel_states import ChannelStates
 from junebug.api.compose import Composer
+from junebug.api.dry_run import DryRuns
 from junebug.api.handlers import console
 from junebug.api.handlers.bulk import Bulk
 from junebug.api.handlers.channels import Channels
@@ -36,6 +37,7 @@ from junebug.api.handlers.openapi import Description
 from junebug.api.handlers.queue import QueueControl
 from junebug.api.handlers.routed_messages import RoutedMessages
 from junebug.api.handlers.routers import Routers
+from junebug.api.handlers.stream import EventStream
 from junebug.api.handlers.timeline import Timeline
 from junebug.api.handlers.tokens import Tokens
 from junebug.api.handlers.types import Types
@@ -44,6 +46,7 @@ from junebug.api.idempotency import Idempotency
 from junebug.api.life.letters import LetterReader
 from junebug.api.life.reader import LifeReader
 from junebug.api.life.search import MessageSearch
+from junebug.api.log_views import LogViews
 from junebug.api.middleware import Handler, Protocol, middleware, pathwise
 from junebug.api.request_meter import RequestMeter
 from junebug.api.shelves import Shelves
@@ -94,13 +97,14 @@ def make_app(
     shelves = Shelves(settings, stores, types, specs, queues)
     composer, idempotency = Composer(settings, registry), Idempotency(settings, stores.idempotency)
     submission = Submission(stores, queues, idempotency)
-    messages = Messages(stores, composer, specs, submission)
+    dry_runs = DryRuns(stores, registry, specs, queues)
+    messages = Messages(stores, composer, specs, submission, dry_runs)
     bulk = Bulk(stores, composer, specs, queues, idempotency)
     logs = Logs(settings, stores, registry, types)
     routers = Routers(stores, types, specs, queues, asking)
     destinations = Destinations(stores, types, asking)
     states = ChannelStates(specs, stores.statuses)
-    routed = RoutedMessages(stores, types, composer, specs, states, submission)
+    routed = RoutedMessages(stores, types, composer, specs, states, submission, dry_runs)
     health = Health(settings, stores, broker)
     tokens = Tokens(stores)
     kinds = Types(registry, types)
@@ -110,11 +114,14 @@ def make_app(
     lives = LifeReader(settings, stores, registry, types, queues, LetterReader(broker, queues))
     search = MessageSearch(settings, stores, MessageIndex(settings.logging_path), queue)
     timeline = Timeline(stores, types, specs, lives, search)
+    views = LogViews(settings, stores, registry, types)
+    stream = EventStream(stores, guard, views, settings.channel_log_path, settings.max_connections)
     around = middleware(settings, guard, AuditLog(settings), RequestMeter(counted))
 
     app = web.Application(middlewares=[around], client_max_size=settings.max_body_size)
     app.cleanup_ctx.append(specs.listening)
     app.cleanup_ctx.append(queues.asking)
+    app.on_shutdown.append(stream.close)
     app.cleanup_ctx.append(metrics.reporting)
     for prefix in PREFIXES:
         one = f"{prefix}/channels/{{channel_id}}"
@@ -155,6 +162,7 @@ def make_app(
         _route(app, f"{one}/logs", GET=logs.of_destination)
         _route_dead_letters(app, one, DeadLetters(broker, queues, shelves.of_destination))
 
+        _route(app, f"{prefix}/events/stream", GET=stream.get)
         _route(app, f"{prefix}/tokens/", GET=tokens.list, POST=tokens.create)
         _route(app, f"{prefix}/tokens/{{token_id}}", DELETE=tokens.revoke)
         _route(app, f"{prefix}/openapi.json", GET=description.get)

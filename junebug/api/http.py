@@ -53,6 +53,12 @@ def long_work(handler: H) -> H:
     return handler
 
 
+def endless(handler: H) -> H:
+    """Marks a handler that answers for as long as its client listens, and has time limits of its own."""
+    handler.time_limit = None  # type: ignore[attr-defined]
+    return handler
+
+
 def large_body(largest: int) -> Callable[[H], H]:
     """Marks a handler whose request may have a body of so many bytes, even if max_body_size is less."""
 

@@ -51,7 +51,7 @@ def middleware(settings: Settings, guard: Guard, audit: AuditLog, meter: Request
             log.warning("requests are answered 503", reason=reason)
 
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-        seconds: float = getattr(handler, "time_limit", settings.request_timeout)
+        seconds: float | None = getattr(handler, "time_limit", settings.request_timeout)
         limit = asyncio.timeout(seconds)
         body = b""
         try:

@@ -15,9 +15,8 @@ from junebug.api.views import rates_json
 from junebug.config_schema import load_object
 from junebug.errors import InvalidBody
 from junebug.logs.redaction import REDACTED
-from junebug.model.messages import UserMessage, worst_status
-from junebug.model.presenter import message_body
-from junebug.model.routing import DESTINATION_PROPERTIES, ROUTER_PROPERTIES, Choice, DestinationSpec, RouterSpec
+from junebug.model.messages import worst_status
+from junebug.model.routing import DESTINATION_PROPERTIES, ROUTER_PROPERTIES, DestinationSpec, RouterSpec
 from junebug.router_types import RouterTypes
 
 TOKEN, OLD_TOKEN = "mo_url_auth_token", "mo_url_token"
@@ -148,14 +147,3 @@ def exclusive_words(router: RouterSpec, destination: DestinationSpec, types: Rou
 def _hidden(config: Mapping[str, Any]) -> dict[str, Any]:
     """All of an unknown type's values are taken for secrets."""
     return dict.fromkeys(config, REDACTED)
-
-
-# --- sending ----------------------------------------------------------------------------------------------------------
-
-
-def dry_run_json(message: UserMessage, choice: Choice) -> dict[str, Any]:
-    """What would be sent, by which channel, and why by that one."""
-    body = message_body(message, choice.channel)
-    del body["message_id"]  # it will not be that of any message
-    told = {"channel_id": choice.channel, "reason": choice.reason, "candidates": choice.candidates}
-    return {**told, "message": body}

@@ -118,6 +118,14 @@ CHANNEL_UPDATE: dict[str, Any] = {
         "rate_limit_count": count_or_null("Messages in a window; 0 or null: no limit."),
         "rate_limit_window": count_or_null("The window's size, in seconds."),
         "character_limit": count_or_null("Characters in a message; 0 or null: no limit."),
+        "price": {
+            "type": ["object", "null"], "description": "What a part of a message costs: a dry run tells it.",
+            "properties": {
+                "amount": {"type": "number", "minimum": 0, "maximum": LARGEST_INTEGER},
+                "currency": {"type": "string", "pattern": "^[A-Z]{3}$", "description": "Of ISO 4217."},
+            },
+            "required": ["amount", "currency"], "additionalProperties": False,
+        },
         "public_http": {**PUBLIC_HTTP, "description": "How the nginx plugin exposes the channel."},
         "id": IGNORED,
         "status": IGNORED,

@@ -10,6 +10,7 @@ import click
 from junebug_client.models import ChannelCreate, ChannelUpdate
 
 from junebug.client.command import Junebug, api_command, group
+from junebug.client.completion import channel_types
 from junebug.client.exits import Exit, Failure
 from junebug.client.output import status_cell
 from junebug.client.resources import (
@@ -77,7 +78,8 @@ def show_channel(junebug: Junebug, channel: str) -> None:
 
 @api_command(
     "create", "Make a channel, from flags or a JSON file.",
-    click.Option(["--type", "kind"], metavar="TYPE", help="As `telnet` or `smpp`: docs/channel-types.md."),
+    click.Option(["--type", "kind"], metavar="TYPE", shell_complete=channel_types,
+                 help="As `telnet` or `smpp`: docs/channel-types.md."),
     *property_options(*PROPERTIES), id_option(),
 )  # fmt: skip
 def create(junebug: Junebug, kind: str | None, only_id: bool, **given: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from typing import Any
 
 import click
@@ -50,6 +51,18 @@ def destination_ids(ctx: click.Context, parameter: click.Parameter, incomplete: 
     return _ids(
         ctx, incomplete, lambda api: api.list_destinations(router), lambda api, id: api.get_destination(router, id)
     )
+
+
+def channel_types(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return _installed("junebug.channel_types", incomplete)
+
+
+def router_types(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return _installed("junebug.router_types", incomplete)
+
+
+def _installed(group: str, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(each.name) for each in entry_points(group=group) if each.name.startswith(incomplete)]
 
 
 def _ids(

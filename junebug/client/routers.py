@@ -10,6 +10,7 @@ from junebug_client.models import DestinationCreate, DestinationUpdate, RouterCr
 
 from junebug.client.channels import all_of, ids_option
 from junebug.client.command import Junebug, api_command, group
+from junebug.client.completion import router_types
 from junebug.client.output import status_cell
 from junebug.client.resources import (
     body_of,
@@ -51,7 +52,8 @@ def show_router(junebug: Junebug, router: str) -> None:
 
 @api_command(
     "create", "Make a router, from flags or a JSON file.",
-    click.Option(["--type", "kind"], metavar="TYPE", help="As `from_address` or `outbound`: docs/routers.md."),
+    click.Option(["--type", "kind"], metavar="TYPE", shell_complete=router_types,
+                 help="As `from_address` or `outbound`: docs/routers.md."),
     *property_options("label"), id_option(),
 )  # fmt: skip
 def create(junebug: Junebug, kind: str | None, only_id: bool, **given: Any) -> None:

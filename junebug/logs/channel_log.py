@@ -95,6 +95,14 @@ class ChannelLog(WrittenHandler):
             return json.dumps(entry, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"
 
 
+def append_line(path: Path, name: str, level: int, message: str, fields: dict[str, Any]) -> None:
+    """What another process has to say in a channel's log. Blocking; where it cannot be written it is lost."""
+    entry = {"logger": name, "level": level, "timestamp": time.time(), "message": message, **fields}
+    file = LogFile(path, mode=0o640)
+    file.write([orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)])
+    file.close()
+
+
 class ChannelLogger(structlog.stdlib.BoundLogger):
     """structlog's loggers in a channel's process: straight to its log, past the parts of `logging` that cost ten times that.
 

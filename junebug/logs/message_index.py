@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from junebug.logs.scan import BLOCK, CLOCKS, Budget, blocks_backwards, entry_of, lines_about, log_files, timestamp_in
+from junebug.logs.scan import BLOCK, CLOCKS, Budget, blocks_backwards, entry_of, lines_about, timestamp_in
 
 OUTBOUND, INBOUND = "outbound", "inbound"
 ANCHORS = {
@@ -30,6 +30,8 @@ ANCHORS = {
 _ANCHOR = re.compile(rb'"message": ?"(?:message (?:sent|rejected|expired, not sent)|inbound message received)"')
 MOST_FILES = 10_000
 """Of so many it is remembered when they begin."""
+DELAY = 1.0
+"""Seconds by which lines of a file may be out of order."""
 MOST_TIMELESS = 64
 """Blocks of a file in a row without any time: it is no log."""
 
@@ -114,7 +116,7 @@ class LogPart:
             when = timestamp_in(self.read(BLOCK, middle))
             if when is None:
                 return self.size
-            low, high = (low, middle) if when > until + CLOCKS else (middle, high)
+            low, high = (low, middle) if when > until + DELAY else (middle, high)
         return min(self.size, high + BLOCK)
 
 
@@ -150,7 +152,8 @@ class MessageIndex:
         """Up to `most` messages of these channels, newest first, each once."""
         hits = Hits(reached=wanted.until)
         seen: set[tuple[str, str]] = set()
-        walks = [self._walk(channel, wanted, budget) for channel in channels]
+        files = self._files(frozenset(channels))
+        walks = [self._walk(channel, files[channel], wanted, budget) for channel in channels if channel in files]
         for timestamp, _, hit in heapq.merge(*walks, key=lambda step: (-step[0], step[1])):
             if budget.is_spent or timestamp < wanted.since:
                 hits.is_over = timestamp < wanted.since
@@ -164,12 +167,29 @@ class MessageIndex:
         hits.is_over = not budget.is_spent
         return hits
 
-    def _walk(self, channel: str, wanted: Wanted, budget: Budget) -> Iterator[tuple[float, str, Hit | None]]:
+    def _files(self, channels: Collection[str]) -> dict[str, list[Path]]:
+        """Of each channel, newest first: in one look at the directory."""
+        found: dict[str, list[tuple[int, Path]]] = {}
+        try:
+            names = os.listdir(self._directory)
+        except OSError:
+            return {}
+        for name in names:
+            base, _, number = name.rpartition(".")
+            if name in channels:
+                found.setdefault(name, []).append((0, self._directory / name))
+            if base in channels and number.isdigit():
+                found.setdefault(base, []).append((int(number), self._directory / name))
+        return {channel: [path for _, path in sorted(files)] for channel, files in found.items()}
+
+    def _walk(
+        self, channel: str, files: Sequence[Path], wanted: Wanted, budget: Budget
+    ) -> Iterator[tuple[float, str, Hit | None]]:
         """(time, channel, what was found there), newest first; without a find: that all up to then was looked at. Nothing is
         read of a file before it is known that nothing newer is elsewhere.
         """
         needles = [orjson.dumps(bare(each))[1:] for each in (wanted.to_addr, wanted.from_addr) if each is not None]
-        for part in self._parts(channel, wanted):
+        for part in _parts(files, wanted):
             yield min(part.modified, wanted.until), channel, None
             begins = self._begins.of(part) if wanted.until < part.modified else None
             if begins is not None and begins > wanted.until + CLOCKS:
@@ -189,24 +209,25 @@ class MessageIndex:
                 yield 0.0, channel, None
                 return
 
-    def _parts(self, channel: str, wanted: Wanted) -> Iterator[LogPart]:
-        seen: set[tuple[int, int]] = set()
-        for file in log_files(self._directory / channel):
-            try:
-                part = LogPart(file, file.stat())
-            except OSError:
-                continue
-            if part.identity in seen or part.modified < wanted.since - CLOCKS:
-                continue  # it was rotated while it was read; or it is too old
-            seen.add(part.identity)
-            yield part
-
     def last_words(self, logs: Sequence[str], hit: Hit, budget: Budget) -> list[dict[str, Any]]:
         """What these logs say of a message from then on, newest first."""
         entries: list[dict[str, Any]] = []
         for log in logs:
             entries += lines_about(self._directory / log, "message_id", hit.message_id, hit.timestamp, budget, 50).entries
         return entries
+
+
+def _parts(files: Sequence[Path], wanted: Wanted) -> Iterator[LogPart]:
+    seen: set[tuple[int, int]] = set()
+    for file in files:
+        try:
+            part = LogPart(file, file.stat())
+        except OSError:
+            continue
+        if part.identity in seen or part.modified < wanted.since - CLOCKS:
+            continue  # it was rotated while it was read; or it is too old
+        seen.add(part.identity)
+        yield part
 
 
 def _hits(block: bytes, channel: str, wanted: Wanted) -> list[Hit]:

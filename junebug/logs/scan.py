@@ -26,6 +26,10 @@ LONGEST_LINE = 1024 * 1024
 CLOCKS = 60.0
 """Seconds by which a file's time may differ from those in it: clocks are set, and a line waits to be written."""
 
+MOST_STATUSES = 100
+BLOCKS_BEFORE = 16
+"""Of a log that are read for the status that was so when a message came."""
+_STATUS = b'"message":"status"'
 _TIMESTAMP = re.compile(rb'"timestamp": ?([0-9]{1,11}(?:\.[0-9]{1,9})?)[,}]')
 
 
@@ -62,6 +66,8 @@ class Found:
     """False: not all that there is was read."""
     trouble: str = ""
     """Why nothing, or not all, could be read."""
+    statuses: list[dict[str, Any]] = field(default_factory=list)
+    """What the log's process said of itself meanwhile, newest first; and the last before."""
 
 
 def log_files(path: Path) -> Iterator[Path]:
@@ -111,8 +117,10 @@ def lines_about(path: Path, name: str, value: str, since: float, budget: Budget,
     """The newest `most` lines whose field `name` is `value`, from `since` (seconds since 1970) on."""
     needle = orjson.dumps(value)
     entries: list[dict[str, Any]] = []
+    statuses: list[dict[str, Any]] = []
     oldest: float | None = None
     seen: set[tuple[int, int]] = set()
+    earliest, before = since - CLOCKS, 0
     try:
         for file in log_files(path):
             try:
@@ -124,25 +132,30 @@ def lines_about(path: Path, name: str, value: str, since: float, budget: Budget,
                 if (status.st_dev, status.st_ino) in seen:
                     continue  # it was rotated while it was read
                 seen.add((status.st_dev, status.st_ino))
-                if status.st_mtime < since - CLOCKS:
-                    return Found(entries, since if oldest is None else min(oldest, since), True)
+                if status.st_mtime < earliest:
+                    return Found(entries, since if oldest is None else min(oldest, since), True, "", statuses)
                 for block in blocks_backwards(functools.partial(os.pread, descriptor), status.st_size, budget):
                     if needle in block:
                         entries += _those_with(block, needle, name, value)
                         if len(entries) >= most:
-                            return Found(entries[:most], oldest, False, f"of its lines only the newest {most} are shown")
+                            cut = f"of its lines only the newest {most} are shown"
+                            return Found(entries[:most], oldest, False, cut, statuses)
+                    if since and _STATUS in block and len(statuses) < MOST_STATUSES:
+                        statuses += _those_with(block, _STATUS, "message", "status")
                     begins = timestamp_in(block)
                     if begins is not None:
                         oldest = begins
-                        if begins < since - CLOCKS:
-                            return Found(entries, oldest, True)
+                        is_known = not since or any(each["timestamp"] < since for each in statuses)
+                        before += begins < earliest
+                        if begins < earliest and (is_known or before > BLOCKS_BEFORE):
+                            return Found(entries, oldest, True, "", statuses)
                 if budget.is_spent:
-                    return Found(entries, oldest, False, f"only its newest {_megabytes(budget.read)} were read")
+                    return Found(entries, oldest, False, f"only its newest {_megabytes(budget.read)} were read", statuses)
             finally:
                 os.close(descriptor)
     except OSError as error:
-        return Found(entries, oldest, False, f"it cannot be read: {error.strerror or error}")
-    return Found(entries, oldest, True)
+        return Found(entries, oldest, False, f"it cannot be read: {error.strerror or error}", statuses)
+    return Found(entries, oldest, True, "", statuses)
 
 
 def _those_with(block: bytes, needle: bytes, name: str, value: str) -> Iterator[dict[str, Any]]:

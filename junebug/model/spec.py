@@ -69,6 +69,8 @@ class ChannelSpec:
     """Signs callbacks (Standard Webhooks); None: the setting of that name does."""
     public_http: dict[str, Any] | None = None
     """How the nginx plugin is to expose the channel, as PUBLIC_HTTP says; what `config` has under this name goes first."""
+    price: dict[str, Any] | None = None
+    """Of a part of a message: `amount`, a number, and `currency`; for who asks what a message would cost."""
     paused: bool | None = None
     """Nothing is sent. Set by the API's pause and resume, not a property that users give."""
     given: frozenset[str] = field(default=frozenset(), compare=False)

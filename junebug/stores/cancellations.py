@@ -39,6 +39,11 @@ class CancellationStore:
         """It is not cancelled after all."""
         await self._redis.run(("ZREM", names.cancelled_messages(channel), message_id))
 
+    async def has(self, channel: str, message_id: str) -> bool:
+        """Whether it is cancelled."""
+        (until,) = await self._redis.run(("ZSCORE", names.cancelled_messages(channel), message_id))
+        return until is not None and float(until) > time.time()
+
     async def ids(self, channel: str) -> set[str]:
         (found,) = await self._redis.run(
             ("ZRANGE", names.cancelled_messages(channel), time.time(), "+inf", "BYSCORE", "LIMIT", 0, MOST)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import logging
 import os
 import socket
 import time
@@ -27,6 +28,7 @@ from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, HostTaken, JunebugError, StoreUnavailable, Unavailable, Unroutable
+from junebug.logs.channel_log import append_line
 from junebug.logs.files import trouble_in
 from junebug.logs.setup import setup_process_logging
 from junebug.model.messages import Status, format_timestamp
@@ -315,6 +317,9 @@ class Reconciler:
             details=found.details, timestamp=format_timestamp(at), fence=self._leases.fence(channel),
         )  # fmt: skip
         log.warning("status", channel_id=channel, type=found.type, reason=found.message)
+        told = {"component": COMPONENT, "status": found.status, "type": found.type, "reason": found.message}
+        path = self._settings.channel_log_path(channel)
+        self._life.tasks.own("log", asyncio.to_thread(append_line, path, channel, logging.WARNING, "status", told))
         await self._save(channel, status)
 
     async def _save(self, channel: str, status: Status) -> None:

@@ -210,8 +210,8 @@ class Worker:
         if self._levels.get(component) == (status, type):
             return
         self._levels[component] = (status, type)
-        if status != "ok":
-            log.warning("status", component=component, status=status, type=type, reason=message)
+        tell = log.info if status == "ok" else log.warning
+        tell("status", component=component, status=status, type=type, reason=message)
         details, channel = details or {}, self._id
         self._statuses.receive(
             Status(

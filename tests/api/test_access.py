@@ -65,6 +65,7 @@ NEEDED: dict[str, dict[str, str | tuple[str, ...]]] = {
     "/router-types/": {"GET": READ},
     "/console/": {"GET": ANY},
     "/console/{file}": {"GET": ANY},
+    "/events/stream": {"GET": READ},
     "/tokens/": {"GET": ADMIN, "POST": ADMIN},
     "/tokens/{token_id}": {"DELETE": ADMIN},
     "/metrics": {"GET": READ},
@@ -74,7 +75,7 @@ NEEDED: dict[str, dict[str, str | tuple[str, ...]]] = {
     "/health/live": {"GET": OPEN},
 }  # fmt: skip
 """Path -> method -> the scope that it needs."""
-FILTERED = {"/channels/", "/routers/", "/messages", "/metrics", "/channel-types/", "/router-types/"}
+FILTERED = {"/events/stream", "/channels/", "/routers/", "/messages", "/metrics", "/channel-types/", "/router-types/"}
 """Lists that show a token of some channels only these, or what is no channel's."""
 
 

@@ -102,6 +102,7 @@ async def test_tokens_are_made_at_the_command_line_and_used_at_once(
         assert len(listed) == 2
         assert listed[1].split("\t")[2:] == ["2999-01-01 00:00:00.000000", "messages:send", channel, "an app"]
         assert sender not in "".join(listed)
+        assert [each["name"] for each in json.loads(tokens("list", "--json"))] == ["ops", "an app"]
         tokens("revoke", listed[1].split()[0])
     again = run_command("junebug", "tokens", "revoke", listed[1].split()[0], *where, cwd=short_dir)
     assert (again.returncode, "no API token with id" in again.stderr) == (3, True)

@@ -13,7 +13,17 @@ import pytest
 from junebug_client import AsyncClient, webhooks
 
 from tests.blackbox.conftest import Channels
-from tests.harness import Reply, WebhookSink, basic_authorization, gather_limited, is_message_id, is_timestamp, unique
+from tests.harness import (
+    LOG_DELAY,
+    Channel,
+    Reply,
+    WebhookSink,
+    basic_authorization,
+    gather_limited,
+    is_message_id,
+    is_timestamp,
+    unique,
+)
 from tests.polling import DEADLINE, eventually
 
 MO = {"to", "from", "group", "message_id", "channel_id", "timestamp", "reply_to", "content", "channel_data"}
@@ -401,3 +411,28 @@ async def test_a_dead_url_of_one_channel_does_not_slow_another(channels: Channel
             await good.send("+27", str(n))
         await sink.wait("/mo", 20)
         assert [body["content"] for body in sink.bodies("/mo")] == [str(n) for n in range(20)]
+
+
+# --- live -------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_client_streams_what_happens_and_goes_on_after_what_it_had(channels: Channels) -> None:
+    channel = await channels.loopback()
+    async with AsyncClient(channel.api.url) as client, asyncio.timeout(DEADLINE):
+        events = client.stream_events([channel.id], ["event"])
+        sending = asyncio.create_task(send_without_end(channel))
+        first = await anext(events)
+        sending.cancel()
+        assert (first.kind, first.data["channel_id"], first.data["event_type"]) == ("event", channel.id, "submitted")
+        await events.aclose()
+        message = await channel.send("+27")
+        async for event in client.stream_events([channel.id], ["event"], last_event_id=first.id):
+            if event.data["message_id"] == message["message_id"]:
+                break
+
+
+async def send_without_end(channel: Channel) -> None:
+    """A stream tells what comes once it stands, which its first event shows."""
+    while True:
+        await channel.send("+27")
+        await asyncio.sleep(LOG_DELAY)

@@ -13,6 +13,7 @@ import pytest
 from tests.blackbox.conftest import Channels
 from tests.blackbox.smsc import INVALID_DESTINATION, INVALID_PASSWORD, THROTTLED, WireSmsc
 from tests.blackbox.test_queue_control import paused, resume
+from tests.blackbox.test_routers import Router
 from tests.blackbox.test_smpp import FROM, PASSWORD, TO, smpp, until_status
 from tests.blackbox.test_validity import passed
 from tests.harness import ROOT, Channel, Reply, WebhookSink, is_timestamp, unique
@@ -278,6 +279,33 @@ async def test_an_inbound_message_that_nobody_takes(channels: Channels, sink: We
     await until(channel, message_id, "does not know", "404", status="waiting")
     told = await until(channel, message_id, "given up", "404", "dead letters", status="dead")
     is_documented(told, "An inbound message that the application refuses")
+
+
+async def test_a_routed_message_whose_application_is_away(channels: Channels) -> None:
+    async with WebhookSink() as away:
+        channel = await channels.loopback(mo_url=None)
+        made = await channel.api.post("/routers/", {"type": "from_address", "config": {"channel": channel.id}})
+        router = Router(channel.api, made.result["id"])
+        path = await router.add({"regular_expression": "^12", "default": True}, mo_url=away.url("/mo"))
+        await away.close()
+        await eventually(router.is_running)
+        answer = await channel.api.post(f"{path}/messages/", {"to": "+27", "from": "123", "content": "hi"})
+        message_id = answer.result["message_id"]
+        told = await until(channel, message_id, "delivered", status="delivery_succeeded")
+        assert step(told, "accepted")["details"]["router_id"] == router.id
+        found = await eventually(lambda: inbound_of(channel))
+        for where in (channel.path, router.path, path):
+            answer = await channel.api.get(f"{where}/messages/{found}/timeline")
+            assert (answer.status, answer.result["status"]) == (200, "waiting"), answer
+            assert away.url("") in answer.result["summary"]
+            assert any(each["details"].get("destination_id") for each in answer.result["steps"])
+        await channel.api.delete(router.path)
+
+
+async def inbound_of(channel: Channel) -> str | None:
+    """The id of the last message that came in, once its callback was tried."""
+    answer = await channel.api.get("/messages", params={"channel_id": channel.id, "direction": "inbound"})
+    return next((each["message_id"] for each in answer.result["messages"] if each["status"] == "waiting"), None)
 
 
 # --- hostile ----------------------------------------------------------------------------------------------------------------

@@ -331,6 +331,8 @@ def test_a_shell_completes_commands_options_and_ids(cli: Cli, made: Made) -> Non
     assert completed(cli, "junebug chan") == ["channels"]
     assert completed(cli, "junebug channels re") == ["restart", "resume"]
     assert "--dry-run" in completed(cli, "junebug send --d")
+    assert completed(cli, "junebug channels create --type telnet") == ["telnet", "telnet_addr"]
+    assert completed(cli, "junebug routers create --type out") == ["outbound"]
     assert made["channel"] in completed(cli, "junebug channels show ")
     assert completed(cli, f"junebug channels show {made['channel'][:20]}") == [made["channel"]]
     assert made["destination"] in completed(cli, f"junebug routers destinations show {made['router']} ")

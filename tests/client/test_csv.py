@@ -108,13 +108,13 @@ def test_a_command_that_is_killed_goes_on_without_a_loss_or_a_repeat(cli: Cli, c
     file = tmp_path / "many.csv"
     texts = write(file, 1000)
     environment = clean_environment(JUNEBUG_URL=cli.url, JUNEBUG_TOKEN=TOKEN)
-    words = ("send", "--channel", channel, "--csv", str(file), "--batch-size", "10")
+    words = ("send", "--channel", channel, "--csv", str(file), "--batch-size", "5")
     for kill in range(1, 3):
         before = state_of(file).get("rows", 0)
         process = forkserver().start(
             "junebug", words, cwd=tmp_path, env=environment, stdout=tmp_path / f"out{kill}", stderr=tmp_path / f"err{kill}"
         )
-        enough = before + random.randint(1, 200)
+        enough = before + random.randint(1, 100)
         eventually_blocking(lambda enough=enough: state_of(file).get("rows", 0) >= enough)  # type: ignore[misc]
         process.kill()
         process.wait(10)

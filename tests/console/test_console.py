@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from typing import Any
 
@@ -425,3 +426,23 @@ async def test_a_hidden_tab_asks_nothing(console: Console, channels: Channels) -
     assert asked == []
     async with console.page.expect_request(f"**/channels/{channel.id}"):
         await console.page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+
+
+async def test_the_page_of_the_api_is_accessible_and_finds_words(console: Console) -> None:
+    """`/docs`, which is no part of the console."""
+    page = console.page
+    await page.set_viewport_size({"width": 390, "height": 800})
+    await page.goto(f"{console.url}/docs")
+    await page.get_by_label("Find").fill("dead letter")
+    await expect(page.get_by_role("status")).to_have_text(re.compile(r"^\d+ found$"))
+    await expect(page.locator("#list_dead_letters")).to_be_visible()
+    await expect(page.locator("#list_channels")).to_be_hidden()
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert await console.accessible("the API's page") == []
+
+
+async def test_the_page_of_the_api_needs_no_script(browser: Browser, jb: JunebugProcess) -> None:
+    async with opened(browser, jb.api.url, java_script_enabled=False) as tab:
+        await tab.page.goto(f"{tab.url}/docs#create_channel")
+        await expect(tab.page.locator("#create_channel")).to_be_in_viewport()
+        await expect(tab.page.get_by_label("Find")).to_be_hidden()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import httpx
@@ -152,7 +152,7 @@ class AsyncClient(AsyncMethods):
 
     async def stream_events(
         self, channels: Sequence[str] = (), kinds: Sequence[str] = (), *, last_event_id: str = ""
-    ) -> AsyncIterator[StreamEvent]:
+    ) -> AsyncGenerator[StreamEvent, None]:
         """As Client.stream_events: `async for`."""
         stream = Stream(channels, kinds, last_event_id)
         while True:

@@ -8,9 +8,9 @@ from typing import Any, Literal, cast
 from junebug_client._exchange import Call, segment
 from junebug_client.models import (
     BulkResult, Cancelled, Channel, ChannelCreate, ChannelTypes, ChannelUpdate, DeadLetters, Deleted, Destination,
-    DestinationCreate, DestinationUpdate, FoundMessages, Health, LogEntry, MessageSend, MessageStatus, Messages, NewToken, Queue,
-    QueuedMessages, Replay, Replayed, RoutedDryRun, Router, RouterCreate, RouterTypes, RouterUpdate, SentMessage, Timeline, Token,
-    TokenCreate,
+    DestinationCreate, DestinationUpdate, DryRun, FoundMessages, Health, LogEntry, MessageSend, MessageStatus, Messages, NewToken,
+    Queue, QueuedMessages, Replay, Replayed, RoutedDryRun, Router, RouterCreate, RouterTypes, RouterUpdate, SentMessage, Timeline,
+    Token, TokenCreate,
 )  # fmt: skip
 
 
@@ -67,6 +67,14 @@ class Methods:
         return cast("SentMessage", self._call(
             Call(
                 "POST", f"/channels/{segment(channel_id)}/messages/", body=body, key=idempotency_key or str(uuid.uuid4()),
+            )
+        ))  # fmt: skip
+
+    def dry_run_message(self, channel_id: str, body: MessageSend) -> DryRun:
+        """Send a message: a dry run, which sends nothing. Needs `messages:send`."""
+        return cast("DryRun", self._call(
+            Call(
+                "POST", f"/channels/{segment(channel_id)}/messages/", query={"dry_run": True}, body=body,
             )
         ))  # fmt: skip
 

@@ -56,6 +56,7 @@ class Channel(TypedDict):
     rate_limit_count: NotRequired[int | None]  # Messages in a window; 0 or null: no limit.
     rate_limit_window: NotRequired[int | None]  # The window's size, in seconds.
     character_limit: NotRequired[int | None]  # Characters in a message; 0 or null: no limit.
+    price: NotRequired[dict[str, Any] | None]  # What a part of a message costs: a dry run tells it.
     public_http: NotRequired[dict[str, Any] | None]  # How the nginx plugin exposes the channel.
 
 
@@ -72,6 +73,7 @@ class ChannelCreate(TypedDict):
     rate_limit_count: NotRequired[int | None]  # Messages in a window; 0 or null: no limit.
     rate_limit_window: NotRequired[int | None]  # The window's size, in seconds.
     character_limit: NotRequired[int | None]  # Characters in a message; 0 or null: no limit.
+    price: NotRequired[dict[str, Any] | None]  # What a part of a message costs: a dry run tells it.
     public_http: NotRequired[dict[str, Any] | None]  # How the nginx plugin exposes the channel.
     id: NotRequired[Any]  # Ignored: what was read can be sent back.
     status: NotRequired[Any]  # Ignored: what was read can be sent back.
@@ -116,6 +118,7 @@ class ChannelUpdate(TypedDict):
     rate_limit_count: NotRequired[int | None]  # Messages in a window; 0 or null: no limit.
     rate_limit_window: NotRequired[int | None]  # The window's size, in seconds.
     character_limit: NotRequired[int | None]  # Characters in a message; 0 or null: no limit.
+    price: NotRequired[dict[str, Any] | None]  # What a part of a message costs: a dry run tells it.
     public_http: NotRequired[dict[str, Any] | None]  # How the nginx plugin exposes the channel.
     id: NotRequired[Any]  # Ignored: what was read can be sent back.
     status: NotRequired[Any]  # Ignored: what was read can be sent back.
@@ -206,6 +209,27 @@ class DestinationUpdate(TypedDict):
     character_limit: NotRequired[int | None]  # Characters in a message; 0 or null: as the channel has it.
     id: NotRequired[Any]  # Ignored: what was read can be sent back.
     status: NotRequired[Any]  # Ignored: what was read can be sent back.
+
+
+DryRun = TypedDict("DryRun", {
+    "dry_run": "Literal[True]",
+    "channel_id": "str",
+    "to": "str | None",
+    "from": "str | None",
+    "content": "str | None",
+    "message": "dict[str, Any]",
+    "character_limit": "int | None",
+    "encoding": "dict[str, Any] | None",
+    "parts": "list[dict[str, Any]]",
+    "characters": "int",
+    "octets": "int",
+    "replaced": "list[dict[str, Any]]",
+    "would_replace": "list[dict[str, Any]]",
+    "rejected": "str | None",
+    "estimate": "dict[str, Any]",
+    "cost": "dict[str, Any] | None",
+})  # fmt: skip
+"""What would be sent."""
 
 
 class Error(TypedDict):
@@ -378,13 +402,27 @@ class Replayed(TypedDict):
     skipped: int  # The unreadable ones, which stay.
 
 
-class RoutedDryRun(TypedDict):
-    """What would be sent, by which channel, and why by that one."""
-
-    channel_id: str
-    reason: str
-    candidates: list[Candidate]
-    message: dict[str, Any]  # The message.
+RoutedDryRun = TypedDict("RoutedDryRun", {
+    "dry_run": "Literal[True]",
+    "channel_id": "str",
+    "to": "str | None",
+    "from": "str | None",
+    "content": "str | None",
+    "message": "dict[str, Any]",
+    "character_limit": "int | None",
+    "encoding": "dict[str, Any] | None",
+    "parts": "list[dict[str, Any]]",
+    "characters": "int",
+    "octets": "int",
+    "replaced": "list[dict[str, Any]]",
+    "would_replace": "list[dict[str, Any]]",
+    "rejected": "str | None",
+    "estimate": "dict[str, Any]",
+    "cost": "dict[str, Any] | None",
+    "reason": "str",
+    "candidates": "list[Candidate]",
+})  # fmt: skip
+"""What would be sent, by which channel, and why by that one."""
 
 
 class Router(TypedDict):
@@ -490,9 +528,9 @@ class TimelineStep(TypedDict):
 
     timestamp: str  # UTC.
     kind: Literal[
-        "accepted", "callback", "callback_waits", "cancelled", "dead", "dropped", "event", "expired", "failed", "moved",
-        "no_answer", "not_sent", "note", "provider_answered", "queued", "receipt", "received", "rejected", "replayed", "sent",
-        "sent_to_provider", "stored", "told_provider",
+        "accepted", "callback", "callback_waits", "cancelled", "channel", "dead", "dropped", "event", "expired", "failed",
+        "moved", "no_answer", "not_sent", "note", "provider_answered", "queued", "receipt", "received", "rejected", "replayed",
+        "sent", "sent_to_provider", "stored", "told_provider",
     ]
     description: str  # For people.
     details: dict[str, Any]  # What else is known, as the kind is.

@@ -28,6 +28,7 @@ from junebug.api.access import access, origin_of
 from junebug.api.bulk_body import LARGEST_BODY, Span, spans
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.compose import Composer
+from junebug.api.dry_run import refuse
 from junebug.api.http import BODY, RETRY_AFTER, channel_id, large_body, load_json, long_work, reply
 from junebug.api.idempotency import REPLAYED_HEADER, BulkReservation, Idempotency, key_of
 from junebug.api.spec_cache import SpecCache
@@ -75,6 +76,7 @@ class Bulk:
     @long_work
     @large_body(LARGEST_BODY)
     async def send(self, request: web.Request) -> web.Response:
+        refuse(request)
         channel, key = channel_id(request), key_of(request)
         body = request.get(BODY, b"")
         spec = self.specs.peek(channel) or await self.specs.fetch(channel)

@@ -14,6 +14,7 @@ from aiohttp import web
 from junebug.api import views
 from junebug.api.access import access, origin_of
 from junebug.api.compose import Composer
+from junebug.api.dry_run import DryRuns, is_dry_run
 from junebug.api.http import channel_id, read_json, reply
 from junebug.api.idempotency import key_of
 from junebug.api.spec_cache import SpecCache
@@ -34,6 +35,7 @@ class Messages:
     composer: Composer
     specs: SpecCache
     submission: Submission
+    dry_runs: DryRuns
 
     @access(SEND)
     async def send(self, request: web.Request) -> web.Response:
@@ -45,6 +47,8 @@ class Messages:
         def compose() -> Awaitable[UserMessage]:
             return self._message(body, spec, trace)
 
+        if is_dry_run(request):
+            return await self.dry_runs.answer(await compose())
         if key is not None:
             return await self.submission.submit_once(key, body, compose, origin_of(request), channel)
         return await self.submission.submit(compose, origin_of(request))

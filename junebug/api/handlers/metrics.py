@@ -34,8 +34,8 @@ from junebug.stores import Stores
 from junebug.stores.metrics import Counted, MetricStore, Overview
 from junebug.stores.reporter import Reporter
 
-AT_ONCE = 50
-"""Channels that are asked for at a time."""
+AT_ONCE, SIDE_BY_SIDE = 50, 2
+"""Channels that are asked for at a time, and how many such questions are under way: while RabbitMQ answers, Redis is asked."""
 PATIENCE = 3.0
 """Seconds that one answer of Redis or RabbitMQ may take: Prometheus waits for ten in all."""
 T = TypeVar("T")
@@ -103,12 +103,8 @@ class _Scrape:
             if is_for_all:
                 self._add_overview(overview)
             ids = [*channels, *routers]
-            for start in range(0, len(ids), AT_ONCE):
-                some = ids[start : start + AT_ONCE]
-                counted = await self._of_redis(self._store.counted(some, frozenset(routers)))
-                lengths = await self._lengths(counted)
-                for each in counted:
-                    self._add(each, lengths)
+            parts = [ids[start : start + AT_ONCE] for start in range(0, len(ids), AT_ONCE)]
+            await asyncio.gather(*(self._add_all(parts, frozenset(routers)) for _ in range(SIDE_BY_SIDE)))
         except StoreUnavailable:
             self._redis_up = False
         await ping
@@ -117,6 +113,17 @@ class _Scrape:
         page.add(families.UP, int(self._rabbitmq_up), "rabbitmq")
         page.add(families.BUILD, 1, __version__, platform.python_version())
         page.add(families.SCRAPE_SECONDS, round(time.monotonic() - self._began, 6))
+
+    async def _add_all(self, parts: list[list[str]], routers: frozenset[str]) -> None:
+        """So many channels and routers at a time, as long as there are any. Raises StoreUnavailable."""
+        try:
+            while parts:
+                counted = await self._of_redis(self._store.counted(parts.pop(), routers))
+                lengths = await self._lengths(counted)
+                for each in counted:
+                    self._add(each, lengths)
+        finally:
+            parts.clear()
 
     async def _of_redis(self, work: Coroutine[Any, Any, T]) -> T:
         return await bounded(work, PATIENCE, StoreUnavailable("Redis does not answer"))

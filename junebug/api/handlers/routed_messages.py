@@ -14,11 +14,12 @@ from typing import Any
 
 from aiohttp import web
 
-from junebug.api import routing_views, views
+from junebug.api import views
 from junebug.api.access import access, origin_of
 from junebug.api.channel_states import ChannelStates
 from junebug.api.compose import Composer
-from junebug.api.http import destination_id, read_flag, read_json, reply, router_id
+from junebug.api.dry_run import DryRuns, is_dry_run
+from junebug.api.http import destination_id, read_json, reply, router_id
 from junebug.api.idempotency import key_of
 from junebug.api.spec_cache import SpecCache
 from junebug.api.submit import Submission
@@ -32,8 +33,6 @@ from junebug.model.trace import trace_of
 from junebug.router_types import RouterTypes
 from junebug.stores import Stores
 
-DRY_RUN = "dry_run"
-
 
 @dataclass(frozen=True)
 class RoutedMessages:
@@ -45,6 +44,7 @@ class RoutedMessages:
     specs: SpecCache
     states: ChannelStates
     submission: Submission
+    dry_runs: DryRuns
 
     @access(SEND)
     async def send(self, request: web.Request) -> web.Response:
@@ -82,9 +82,9 @@ class RoutedMessages:
         self, request: web.Request, body: Mapping[str, Any], router: RouterSpec, destination: DestinationSpec | None
     ) -> web.Response:
         sender = _Sender(self, body, router, destination, trace_of(request.headers))
-        if read_flag(request.query, DRY_RUN):
+        if is_dry_run(request):
             message = await sender.compose()
-            return reply(200, "message not sent", routing_views.dry_run_json(message, sender.choice))
+            return await self.dry_runs.answer(message, sender.choice, destination.character_limit if destination else None)
         key = key_of(request)
         if key is None:
             return await self.submission.submit(sender.compose, origin_of(request))

@@ -41,6 +41,8 @@ class Facts:
     expires_at: float | None = None
     letters: Sequence[Mapping[str, Any]] = ()
     """Dead letters of it, as the API shows them."""
+    has_all_letters: bool = False
+    """There are no others."""
     recipients: Sequence[Recipient] = ()
     circuits: Mapping[str, Watch] = field(default_factory=dict)
     """Host -> how it fails."""

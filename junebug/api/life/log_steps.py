@@ -18,6 +18,9 @@ _CAME = frozenset(("deliver_sm", "data_sm"))
 Told = tuple[str, str]
 """Kind and description."""
 MOST_STEPS = 500
+MOST_STATUSES = 30
+ABOUT_OTHERS = frozenset(("callbacks", "log", "set_aside", "routing"))
+"""Components that keep no message from being sent."""
 FORWARDED = "forwarded"
 TAKEN = "taken"
 """Of a callback's details: whether the application has it."""
@@ -40,6 +43,23 @@ def steps_of(entries: Iterable[Mapping[str, Any]], *, is_outbound: bool) -> list
             details[TAKEN] = entry["message"] == FORWARDED
         steps.append(Step(when, kind, description, details))
     return in_order(steps)[-MOST_STEPS:]
+
+
+def status_steps(entries: Iterable[Mapping[str, Any]], begin: float, end: float) -> list[Step]:
+    """What kept a message that waited from `begin` to `end`: how its channel's links did meanwhile, and what was wrong before."""
+    steps, before = list[Step](), dict[str, Step]()
+    for entry in sorted(entries, key=lambda each: float(each["timestamp"])):
+        component = entry.get("component")
+        if not isinstance(component, str) or component in ABOUT_OTHERS or entry["timestamp"] > end:
+            continue
+        details = {name: entry.get(name) for name in ("component", "status", "type", "reason")}
+        told = f"The channel's {component} is {entry.get('status')}: {entry.get('type')}: {entry.get('reason')}"
+        step = Step(float(entry["timestamp"]), "channel", told, details)
+        if step.timestamp >= begin:
+            steps.append(step)
+        else:
+            before[component] = step
+    return [*(step for step in before.values() if step.get("status") != "ok"), *steps[-MOST_STATUSES:]]
 
 
 def _replayed(replayed: str, entry: Mapping[str, Any], before: float) -> Step:

@@ -18,6 +18,9 @@ INBOUND_STATUSES = ("received", "waiting", "forwarded", "dropped", "dead")
 _REPORTED = {"delivered": "delivery_succeeded", "failed": "delivery_failed", "pending": "delivery_pending"}
 _OF_LOGS = {"sent": "submitted", "rejected": "rejected", "cancelled": "cancelled", "expired": "expired"}
 
+EVENT_TYPES = {"cancelled": "rejected", "expired": "delivery_failed"}
+"""Of statuses that have a name of their own: that of their event."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -42,8 +45,9 @@ def sent(facts: Facts) -> Outcome:
     if event:
         return Outcome(status_of(str(event.get("event_type")), event.details), event)
     for step in reversed(facts.steps):
-        if step.kind == "receipt" and step.get("delivery_status") in _REPORTED:
-            return Outcome(_REPORTED[step.get("delivery_status")], step)
+        reported = _REPORTED.get(str(step.get("delivery_status"))) if step.kind == "receipt" else None
+        if reported:
+            return Outcome(reported, step)
         if step.kind in _OF_LOGS:
             return Outcome(_OF_LOGS[step.kind], step)
     dead = [step for step in facts.steps if step.kind == "dead" and ".outbound" in str(step.get("queue"))]
@@ -87,6 +91,8 @@ class Delivery:
     """How it went the last time."""
     until: float | None = None
     """When it is tried again."""
+    is_taken_out: bool = False
+    """Dead, but no more among the dead letters."""
 
     def is_of(self, told: Mapping[str, Any]) -> bool:
         of = (told.get("to"), told.get("event_type"), told.get("destination_id") or "")
@@ -116,6 +122,8 @@ def deliveries(facts: Facts) -> list[Delivery]:
             delivery.learn(step)
         if delivery.state != "told" and any(_is_letter_of(each, delivery) for each in facts.letters):
             delivery.state = "dead"
+        elif delivery.state == "dead":
+            delivery.is_taken_out = facts.has_all_letters
         elif not steps and facts.logs:
             delivery.state = "unknown"
         found.append(delivery)

@@ -35,6 +35,8 @@ from junebug.stores.outbound import OutboundRecord
 MOST_OCTETS, MOST_SECONDS, MOST_LINES = 256_000_000, 4.0, 500
 """Of one log, for one question."""
 AT_ONCE = 4
+ENDS = ("sent", "rejected", "cancelled", "expired", "dead")
+"""Of waiting to be sent."""
 LONGEST_ID = 200
 
 
@@ -43,6 +45,7 @@ class _Logs:
     """`missing`: why something may be."""
 
     entries: list[dict[str, Any]]
+    statuses: list[dict[str, Any]]
     missing: str
 
 
@@ -72,10 +75,13 @@ class LifeReader:
         if record and accepted is None and place.router:
             accepted = await stores.outbound.accepted_by(place.router.id, message_id)
         since = at(accepted.timestamp) if accepted else at(inbound[0].timestamp) if inbound else 0.0
+        secrets = self._secrets(place)
         logs = await self._logs(place, message_id, since)
-        is_outbound = record is not None or not (inbound or _came_in(logs.entries))
-        secrets = await self._secrets(place)
-        letters, letters_missing = await self.letters.find(place, message_id, secrets)
+        letters, letters_missing = list[dict[str, Any]](), ""
+        is_asked = bool(logs.missing) or not logs.entries or any("dead letters" in entry["message"] for entry in logs.entries)
+        if is_asked:  # else there are none: it would cost a look at thousands
+            letters, letters_missing = await self.letters.find(place, message_id, secrets)
+        is_outbound = record is not None or not (inbound or _came_in(logs.entries, letters))
         if place.destination and not is_of(place.destination, record, logs.entries, letters):
             raise no_such(message_id, place)
         is_foreign = is_outbound and place.has_sent is False
@@ -90,6 +96,9 @@ class LifeReader:
             steps += [] if accepted else kept_steps.unknown_acceptance(events)
             steps = [step for step in steps if not (step.kind == "receipt" and step.get("delivery_status") and events)]
             steps += [kept_steps.event_step(event, channel.id) for event in events]
+        if is_outbound and accepted:
+            left = [step.timestamp for step in steps if step.kind in ENDS]
+            steps += log_steps.status_steps(logs.statuses, at(accepted.timestamp), min(left, default=time.time()))
         if inbound:
             steps = [step for step in steps if step.kind != "received" or step.get("pdu")]
             steps += kept_steps.inbound_steps(inbound[0], channel.id, *inbound[1:])
@@ -101,6 +110,7 @@ class LifeReader:
         facts = Facts(
             is_outbound=is_outbound, steps=in_order(with_urls(steps, place, record)), now=time.time(),
             paused=bool(channel.paused), rate_limit=_rate_limit(channel), letters=letters, recipients=recipients,
+            has_all_letters=is_asked and not letters_missing,
             logs=logs.missing,
             expires_at=at(accepted.expires_at) if accepted and accepted.expires_at else None,
             **await self._present(place, message_id, record, recipients, is_outbound),
@@ -124,7 +134,8 @@ class LifeReader:
         show = partial(self.registry.show_log, place.channel.type, place.channel.config)
         entries = await asyncio.to_thread(show, channel.entries)
         missing = [_missing(id, each, since) for id, each in zip(place.owners, found, strict=True)]
-        return _Logs([*entries, *(entry for each in router for entry in each.entries)], "; ".join(filter(None, missing)))
+        entries += [entry for each in router for entry in each.entries]
+        return _Logs(entries, channel.statuses, "; ".join(filter(None, missing)))
 
     def _read_logs(self, owners: Sequence[str], message_id: str, since: float) -> list[Found]:
         """Blocking."""
@@ -164,7 +175,7 @@ class LifeReader:
         if record and record.accepted and record.accepted.router and not record.events:
             taker, _ = await stores.outbound.taker(record.accepted.router, message_id)
             moved_to = taker if taker and taker != channel.id else ""
-        is_cancelled = is_outbound and record is not None and message_id in await stores.cancellations.ids(channel.id)
+        is_cancelled = is_outbound and record is not None and await stores.cancellations.has(channel.id, message_id)
         return {
             "components": _timed(components), "router": _timed(of_router) if of_router is not None else None,
             "circuits": circuits, "queue_length": length, "moved_to": moved_to, "is_cancelled": is_cancelled,
@@ -180,7 +191,7 @@ class LifeReader:
             return None
         return sum(counts.queued.values()) if counts else None
 
-    async def _secrets(self, place: Place) -> Collection[str]:
+    def _secrets(self, place: Place) -> Collection[str]:
         secrets = self.registry.secret_values(place.channel, self.settings)
         if place.router:
             secrets += self.types.secret_values(place.router, place.destinations.values(), self.settings)
@@ -219,7 +230,9 @@ def _missing(owner: str, found: Found, since: float) -> str:
     return ""
 
 
-def _came_in(entries: Iterable[Mapping[str, Any]]) -> bool:
+def _came_in(entries: Iterable[Mapping[str, Any]], letters: Iterable[Mapping[str, Any]]) -> bool:
+    if any(letter.get("kind") == "inbound" for letter in letters):
+        return True
     words = {entry["message"] for entry in entries}
     if any(word.startswith("inbound message") for word in words):
         return True

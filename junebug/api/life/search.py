@@ -39,6 +39,8 @@ OCTETS, SECONDS, WORDS_OCTETS = 64_000_000, 2.0, 32_000_000
 """Of logs that one request reads; and of those that tell what became of what Redis has forgotten."""
 MOST_QUEUED, MOST_QUEUES, QUEUES_SECONDS = 500, 20, 5.0
 """Messages of a channel's queues that are looked at, channels that are, and for how long in all."""
+STEP = 1.0
+"""Seconds of logs that are left out where one request cannot get through them: the next one goes on before."""
 AT_ONCE = 2
 LONGEST_ADDRESS = 200
 STATUSES = frozenset((*OUTBOUND_STATUSES, *INBOUND_STATUSES)) - {"moved", "sending"}
@@ -110,8 +112,10 @@ class MessageSearch:
                     items.append(_item(hit, status[0]))
             if hits.is_over:
                 return items, None
-            wanted = _after(wanted, hits)
+            before, wanted = wanted, _after(wanted, hits)
             if budget.is_spent:
+                is_stuck = not hits.found and wanted.until == before.until < math.inf
+                wanted = replace(wanted, until=wanted.until - STEP, at_end=frozenset()) if is_stuck else wanted
                 break
         return items, _cursor(wanted)
 
@@ -140,7 +144,7 @@ class MessageSearch:
         facts = Facts(is_outbound=is_outbound, steps=steps, now=time.time())
         if is_outbound:
             status = outcome.sent(facts).status
-            return status, status
+            return status, outcome.EVENT_TYPES.get(status, status)
         last = facts.last("callback", "dead", "dropped", "callback_waits", "replayed")
         status = "received" if last is None else {"dead": "dead", "dropped": "dropped"}.get(last.kind, "waiting")
         if last and last.kind == "callback" and last.get(log_steps.TAKEN):

@@ -13,8 +13,8 @@ from typing import Any
 from junebug.model.messages import format_timestamp, seconds_of
 
 KINDS = (
-    "received", "told_provider", "stored", "accepted", "queued", "moved", "sent_to_provider", "provider_answered", "no_answer",
-    "not_sent", "failed", "sent", "rejected", "cancelled", "expired", "receipt", "event", "replayed", "callback",
+    "channel", "received", "told_provider", "stored", "accepted", "queued", "moved", "sent_to_provider", "provider_answered",
+    "no_answer", "not_sent", "failed", "sent", "rejected", "cancelled", "expired", "receipt", "event", "replayed", "callback",
     "callback_waits", "dropped", "dead", "note",
 )  # fmt: skip
 """What may happen; of one moment in this order."""

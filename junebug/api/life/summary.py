@@ -98,12 +98,16 @@ def _rejected(facts: Facts, step: Step | None, when: str) -> str:
 
 
 def _expired(facts: Facts, when: str) -> str:
-    kept = facts.last("not_sent", "no_answer")
+    kept = facts.last("not_sent", "no_answer") or _trouble(facts)
     accepted = facts.last("accepted")
     ended = f"its time was over at {shortly(facts.expires_at)}" if facts.expires_at else f"its time was over by {when}"
     waited = f" after it had waited since {shortly(accepted.timestamp)}" if accepted else ""
-    why = f" (the last that kept it: {kept.get('reason')})" if kept else ""
+    why = f" (what kept it: {kept.get('reason')})" if kept else ""
     return f"{ended}{waited}{why}, so it was not sent"
+
+
+def _trouble(facts: Facts) -> Step | None:
+    return next((step for step in reversed(facts.steps) if step.kind == "channel" and step.get("status") != "ok"), None)
 
 
 def _as_its(step: Step | None) -> str:
@@ -130,6 +134,8 @@ def _why_dead(step: Step | None) -> str:
 def _received(facts: Facts, found: Outcome) -> str:
     came = next((step for step in facts.steps if step.kind == "received"), None)
     text = f"it came at {shortly(came.timestamp)}" if came else "it came from a phone"
+    if not facts.last("stored"):
+        text = f"{text}, and can be replied to no more"
     if found.status == "dropped" and found.step:
         return f"{text}, but was dropped: {found.step.description}"
     if found.status == "dead" and not facts.recipients:
@@ -168,7 +174,10 @@ def _given_up(dead: Delivery, about: str) -> str:
     last = dead.last
     why = f": {last.get('reason') or last.get('why')}" if last else ""
     when = f" at {shortly(last.timestamp)}" if last and last.kind == "dead" else ""
+    where = "is with the dead letters, from where it can be replayed"
+    if dead.is_taken_out:
+        where = "is no more with the dead letters: it was replayed, and is about to be tried, or deleted"
     return (
         f"your application does not know {about}: {dead.recipient.to} at {dead.recipient.host} did not take it, so it was "
-        f"given up{when}{why}, and is with the dead letters, from where it can be replayed"
+        f"given up{when}{why}, and {where}"
     )

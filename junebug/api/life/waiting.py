@@ -85,7 +85,8 @@ def _asked_to_wait(facts: Facts, last: Step | None) -> Waiting | None:
         reason = f"the provider answered {last.get('command_status')}, so it is sent again more slowly"
         return Waiting("throttled", last.timestamp, reason)
     if last and last.kind == "not_sent":
-        until = last.timestamp + float(last.get("retry_after") or 0)
+        seconds = last.get("retry_after")
+        until = last.timestamp + (seconds if isinstance(seconds, int | float) else 0)
         if until > facts.now:
             return Waiting("retry", last.timestamp, f"it could not be sent: {last.get('reason')}", until)
     for name, (body, when) in facts.components.items():

@@ -267,7 +267,40 @@ SCHEMAS["RouterTypes"] = record("The router types that there are.", {
     "router": described(OBJECT, "JSON Schema of the body that makes a router."),
     "destination": described(OBJECT, "JSON Schema of the body that makes a destination."),
 })  # fmt: skip
-SCHEMAS["RoutedDryRun"] = record("What would be sent, by which channel, and why by that one.", {
-    "channel_id": TEXT, "reason": TEXT, "candidates": list_of(ref("Candidate")),
+_REPLACEMENTS = list_of(record("Of a character.", {
+    "character": TEXT, "by": TEXT, "positions": list_of(COUNT, "In the content, from 0; the first 20."),
+}))  # fmt: skip
+_DRY_RUN: dict[str, Schema] = {
+    "dry_run": {"const": True}, "channel_id": TEXT, "to": TEXT_OR_NULL, "from": TEXT_OR_NULL, "content": TEXT_OR_NULL,
     "message": record("The message.", {name: each for name, each in _MESSAGE.items() if name != "message_id"}, _EXPIRES),
+    "character_limit": described(COUNT_OR_NULL, "Characters that a message may have; null: any number."),
+    "encoding": {
+        **record("How it is encoded, and why; null where the channel's type says nothing of it.", {
+            "name": TEXT, "data_coding": COUNT, "reason": TEXT, "forced_by": list_of(record("A character.", {
+                "character": TEXT, "code_point": TEXT, "position": described(COUNT, "Of the first one in the content, from 0."),
+            }), "What the shorter alphabet has not."),
+            "extended": described(COUNT, "Characters that take two places."),
+        }), "type": ["object", "null"],
+    },
+    "parts": list_of(record("A part.", {
+        "content": TEXT, "characters": COUNT, "octets": described(COUNT, "With its header."),
+        "header": {"enum": ["udh", "sar", "payload", None]},
+    })),
+    "characters": COUNT, "octets": COUNT,
+    "replaced": described(_REPLACEMENTS, "What the option `gsm_safe` replaces."),
+    "would_replace": described(_REPLACEMENTS, "What it would replace, were it on."),
+    "rejected": described(TEXT_OR_NULL, "Why it would be taken, and rejected later; null: it would not."),
+    "estimate": record("When it would leave.", {
+        "seconds": {"type": ["number", "null"], "minimum": 0, "description": "From now; null: nobody knows."},
+        "waiting": described(COUNT_OR_NULL, "Messages that leave before it."), "reasons": list_of(TEXT),
+    }),
+    "cost": {
+        **record("What it would cost; null: the channel has no `price`.", {
+            "amount": {"type": "number", "minimum": 0}, "currency": TEXT, "per_part": {"type": "number"}, "parts": COUNT,
+        }), "type": ["object", "null"],
+    },
+}  # fmt: skip
+SCHEMAS["DryRun"] = record("What would be sent.", _DRY_RUN)
+SCHEMAS["RoutedDryRun"] = record("What would be sent, by which channel, and why by that one.", {
+    **_DRY_RUN, "reason": TEXT, "candidates": list_of(ref("Candidate")),
 })  # fmt: skip

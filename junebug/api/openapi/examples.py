@@ -51,6 +51,16 @@ _SENT: dict[str, Any] = {
     "id": _MESSAGE_ID, "to": _PHONE, "from": None, "group": None, "message_id": _MESSAGE_ID, "channel_id": CHANNEL,
     "timestamp": _TIME, "reply_to": None, "content": "hello", "channel_data": {},
 }  # fmt: skip
+_DRY_RUN: dict[str, Any] = {
+    "dry_run": True, "channel_id": CHANNEL, "to": _PHONE, "from": None, "content": "hello",
+    "message": {name: value for name, value in _SENT.items() if name not in ("id", "message_id")}, "character_limit": None,
+    "encoding": {
+        "name": "gsm0338", "data_coding": 0, "reason": "GSM 03.38 has every character", "forced_by": [], "extended": 0,
+    },
+    "parts": [{"content": "hello", "characters": 5, "octets": 5, "header": None}], "characters": 5, "octets": 5,
+    "replaced": [], "would_replace": [], "rejected": None, "estimate": {"seconds": 0.0, "waiting": 0, "reasons": []},
+    "cost": {"amount": 0.08, "currency": "ZAR", "per_part": 0.08, "parts": 1},
+}  # fmt: skip
 _EVENT = {
     "event_type": "submitted", "message_id": _MESSAGE_ID, "channel_id": CHANNEL, "timestamp": "2026-11-23 20:00:00.500000",
     "event_details": {},
@@ -147,12 +157,12 @@ RESULTS: dict[str, Any] = {
         "id": DESTINATION, "config": {"regular_expression": "^8110$"}, "mo_url": "http://localhost:8001/mo",
         "mo_url_auth_token": "********", "mo_url_token": "********", "status": _RATES,
     },
+    "DryRun": _DRY_RUN,
     "RoutedDryRun": {
-        "channel_id": CHANNEL, "reason": "prefix 27: the only one that is ready",
+        **_DRY_RUN, "reason": "prefix 27: the only one that is ready",
         "candidates": [{
             "channel": CHANNEL, "prefix": "27", "weight": 1, "cost": None, "ready": True, "reason": "ok", "share": 1.0,
         }],
-        "message": {name: value for name, value in _SENT.items() if name not in ("id", "message_id")},
     },
     "Token": _TOKEN,
     "NewToken": {**_TOKEN, "token": "jb_0f2d7c9a41be_..."},

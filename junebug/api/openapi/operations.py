@@ -13,7 +13,9 @@ from junebug import errors
 from junebug.api.openapi.answers import IDS, NOTHING, list_of, ref
 from junebug.api.openapi.routing_operations import ROUTING_OPERATIONS
 from junebug.api.openapi.rows import (
+    DRY_RUN,
     ID_KEY,
+    LAST_EVENT,
     LIMIT,
     LOG_COUNT,
     MESSAGE_ID,
@@ -23,6 +25,7 @@ from junebug.api.openapi.rows import (
     SEE_MESSAGE,
     SEND,
     SENT,
+    STREAM,
     Answer,
     Operation,
     Parameter,
@@ -34,6 +37,7 @@ from junebug.model.access import ADMIN
 
 _C = "/channels/{channel_id}"
 _NONE = errors.ChannelNotFound
+_NOT_SENT = Answer(200, "message not sent", ref("DryRun"))
 _STATE = Parameter("state", {"enum": ["queued"], "default": "queued"}, "Which ones.")
 
 
@@ -79,7 +83,7 @@ def _on_messages() -> Iterator[Operation]:
     ) -> Operation:  # fmt: skip
         return Operation(id, "messages", method, f"{_C}/{path}", summary, (answer,), (_NONE, *more), **row)
 
-    yield from sending("send_message", "messages", _C, "Send a message", (SENT,), (_NONE,))
+    yield from sending("send_message", "messages", _C, "Send a message", (SENT, _NOT_SENT), (_NONE,), (DRY_RUN,))
     yield operation(
         "send_messages", "POST", "messages/bulk", "Send up to 10,000 messages",
         Answer(201, "messages submitted", ref("BulkResult"), headers=REPLAYED),
@@ -144,6 +148,13 @@ def _on_junebug() -> Iterator[Operation]:
     yield Operation(
         "get_liveness", "junebug", "GET", "/health/live", "Whether it answers at all", (Answer(200, "alive", NOTHING),),
         is_open=True,
+    )  # fmt: skip
+    yield Operation(
+        "stream_events", "junebug", "GET", "/events/stream", "What channels and routers log, as they do",
+        (Answer(200, "Server-Sent Events, without end", {"type": "string"}, media="text/event-stream"),),
+        (_NONE, errors.ApiUsageError), query=STREAM, headers=(LAST_EVENT,),
+        details="Each event's `id` is where to go on after it, its `event` a kind, its `data` an entry of a log with `kind` and "
+        "`channel_id`. An event `lost` says what a client does not get.",
     )  # fmt: skip
     yield Operation(
         "get_metrics", "junebug", "GET", "/metrics", "What is counted, for Prometheus",

@@ -15,6 +15,7 @@ from junebug.api.life.search import STATUSES as SEARCHED_STATUSES
 from junebug.api.openapi.answers import TEXT, Schema, ref
 from junebug.model import access
 from junebug.model.access import ADMIN, READ
+from junebug.model.log_kinds import KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,12 @@ SEARCH = (
     Parameter("cursor", TEXT, "That of the answer before: goes on behind it."),
 )
 REPLAYED = {REPLAYED_HEADER: "`true` where an earlier request with the same key did the work."}
+STREAM = (
+    Parameter("channel_id", {"type": "array", "items": TEXT}, "Of these channels or routers alone; with commas, too."),
+    Parameter("kind", {"type": "array", "items": {"enum": list(KINDS)}}, "These alone; with commas, too."),
+    Parameter("last_event_id", TEXT, "As the header, which goes first."),
+)
+LAST_EVENT = Parameter("Last-Event-ID", TEXT, "The `id` of the last event that is known: those after it come first.")
 SENT = Answer(201, "message submitted", ref("SentMessage"), headers=REPLAYED)
 
 

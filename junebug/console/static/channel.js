@@ -10,7 +10,7 @@ import {badge, copyButton, crumbs, empty, facts, json, named, number, rate, reme
 const PAUSE = 2000;
 const MOST_CHANGES = 30;
 const RATES = [
-  ["inbound_message_rate", "In"], ["outbound_message_rate", "Out"], ["submitted_event_rate", "Submitted"],
+  ["submitted_event_rate", "Submitted"],
   ["delivery_succeeded_rate", "Delivered"], ["delivery_failed_rate", "Failed"], ["delivery_pending_rate", "Pending"],
   ["rejected_event_rate", "Rejected"],
 ];
@@ -105,7 +105,7 @@ function summaryOf({id, status}) {
     card("Queue", number(status.queue_length), [priorities.join(", ") || "nothing waits", sending ? `, ${number(sending)} being sent` : ""], sparkline(remembered(`${id} queue`), "queue lately", "warm")),
     card("Owed", number(status.callbacks_waiting), "waits for the application"),
     card("Dead letters", status.dead_letters ? h("a", {"data-key": "dead", href: `#/${path("channels", id, "dead-letters")}`}, number(status.dead_letters)) : number(status.dead_letters), "what it did not take"),
-    h("div", {class: "card"}, h("h2", {}, "Rates, a second"), h("dl", {class: "rates"}, RATES.map(([name, label]) => h("div", {}, h("dt", {}, label), h("dd", {}, rate(status[name])))))),
+    h("div", {class: "card"}, h("h2", {}, "Events a second"), h("dl", {class: "rates"}, RATES.map(([name, label]) => h("div", {}, h("dt", {}, label), h("dd", {}, rate(status[name])))))),
   ];
 }
 

@@ -103,8 +103,10 @@ export async function live(view) {
       const found = happened.filter((each) => (!kinds.value || each.kind === kinds.value) && (!wanted || each.text.includes(wanted)));
       fill(list, found.slice(0, 200).map((each) => each.element));
       nothing.hidden = happened.length > 0;
+      list.hidden = !nothing.hidden;
     });
   };
+  list.hidden = true;
   view.show(h("div", {class: "head"}, h("h1", {}, "Live"), state), h("div", {class: "filters"}, words, kinds), nothing, list);
   follow(view, {}, (kind, data) => {
     happened.unshift({kind, text: JSON.stringify(data).toLowerCase(), element: liveLine(kind, data)});

@@ -4,7 +4,7 @@ import {api, ApiError, each, path} from "./api.js";
 import {channelHead} from "./channel.js";
 import {fill, h, shower} from "./dom.js";
 import {alertBox, confirmed, doing} from "./view.js";
-import {badge, crumbs, empty, facts, json, named, number, table, time} from "./widgets.js";
+import {badge, crumbs, empty, json, named, number, table, time} from "./widgets.js";
 
 const PAUSE = 5000;
 const PAGE = 50;
@@ -44,7 +44,8 @@ export async function waiting(view, {channel: id}) {
 
 // --- search -----------------------------------------------------------------------------------------------------------
 
-const STATUSES = ["queued", "submitted", "delivery_succeeded", "delivery_failed", "delivery_pending", "rejected", "received", "dead"];
+const STATUSES = ["queued", "submitted", "delivery_pending", "delivery_succeeded", "delivery_failed", "rejected", "expired", "cancelled",
+  "received", "waiting", "forwarded", "dropped", "dead"];
 
 export async function search(view, _, query) {
   const make = (name, placeholder, type = "search") => h("input", {type, name, "aria-label": name, placeholder, value: query.get(name) ?? "", autocomplete: "off"});
@@ -56,7 +57,7 @@ export async function search(view, _, query) {
   const to = make("to", "to");
   to.dataset.search = "";
   const channels = await channelNames(view);
-  const fields = [to, make("from", "from"), make("since", "since, as 2027-01-31 08:00"), make("until", "until"),
+  const fields = [to, make("from", "from"), make("since", "since 2027-01-31 08:00 (UTC)"), make("until", "until (UTC)"),
     pick("status", "any status", STATUSES.map((one) => [one, one])), pick("direction", "both directions", [["outbound", "outbound"], ["inbound", "inbound"]]),
     pick("channel_id", "all channels", channels.map((one) => [one.id, named(one)]))];
   const holder = h("div", {"aria-live": "polite"});
@@ -77,7 +78,7 @@ export async function search(view, _, query) {
     if (!cursor) fill(rows);
     rows.append(...found.messages.map((one) => messageRow(one, byId)));
     more.onclick = () => doing(more, () => find(found.cursor));
-    fill(holder, rows.children.length ? table("Messages", ["When", "Direction", "From", "To", "Channel", "Status"], rows) : empty("None was found."), found.cursor ? h("div", {class: "pages"}, more) : null);
+    fill(holder, rows.children.length ? table("Messages", ["When", "Direction", "From", "To", "Channel", "Status"], rows) : empty(found.cursor ? "None so far; older ones are there to be looked at." : "None was found."), found.cursor ? h("div", {class: "pages"}, more) : null);
   };
   const element = h("form", {class: "filters search", "aria-label": "Find messages", on: {submit: (event) => {
     event.preventDefault();
@@ -103,7 +104,7 @@ function messageRow(one, byId) {
 
 /** A message's status: good, bad, or under way. */
 function outcome(status) {
-  const kind = /succeeded|delivered|received|given/.test(status ?? "") ? "ok" : /fail|reject|dead|expired|cancel/.test(status ?? "") ? "down" : "none";
+  const kind = /succeeded|forwarded/.test(status ?? "") ? "ok" : /fail|reject|dead|expired|cancel|dropped/.test(status ?? "") ? "down" : /waiting|pending/.test(status ?? "") ? "degraded" : "none";
   return h("span", {class: `badge ${kind}`}, String(status ?? "unknown").replaceAll("_", " "));
 }
 
@@ -143,7 +144,8 @@ function lifeOf(life, id) {
   return [
     h("p", {class: "summary"}, outcome(life.status), " ", life.summary),
     life.waiting ? h("div", {class: "note waiting"}, h("strong", {}, "Waits "), life.waiting.for, since ? [" since ", time(since)] : null, life.waiting.until ? [", until ", time(life.waiting.until)] : null) : null,
-    facts([["direction", life.direction], ["channel", h("a", {href: `#/${path("channels", id)}`}, id)]]),
+    h("p", {class: "sub"}, `An ${life.direction} message of `, h("a", {href: `#/${path("channels", id)}`}, id),
+      life.logs && life.logs !== "complete" ? `. Of its log lines not all are left (${life.logs}).` : ""),
     stepsOf(life.steps),
   ];
 }
@@ -151,9 +153,9 @@ function lifeOf(life, id) {
 function stepsOf(steps) {
   if (!steps.length) return empty("Nothing is known of it.");
   return h("ol", {class: "steps"}, steps.map((step) => {
-    const details = Object.keys(step.details ?? {}).length ? h("details", {}, h("summary", {}, "Details"), json(step.details)) : null;
-    const kind = /fail|reject|dead|expired|cancel|error/.test(step.kind) ? "down" : /succeed|receipt|deliver|callback|event/.test(step.kind) ? "ok" : "";
-    return h("li", {class: kind}, h("p", {}, time(step.timestamp), " ", h("strong", {}, step.kind.replaceAll("_", " "))),
-      step.description ? h("p", {}, step.description) : null, details);
+    const said = Object.entries(step.details ?? {});
+    const kind = /failed|rejected|dead|expired|cancelled|dropped|no_answer/.test(step.kind) ? "down" : /waits|not_sent/.test(step.kind) ? "degraded" : /sent|receipt|event|callback|answered|received/.test(step.kind) ? "ok" : "";
+    return h("li", {class: kind}, h("p", {}, time(step.timestamp), " ", h("strong", {}, step.kind.replaceAll("_", " ")), step.description ? [" ", step.description] : null),
+      said.length ? h("details", {}, h("summary", {}, said.map(([name]) => name.replaceAll("_", " ")).slice(0, 8).join(", ")), json(step.details)) : null);
   }));
 }

@@ -1,6 +1,6 @@
 // Sends one message, and shows beside it what would become of it.
 
-import {api, ApiError, path} from "./api.js";
+import {api, ApiError, ask, path} from "./api.js";
 import {channelHead} from "./channel.js";
 import {fill, h} from "./dom.js";
 import {field} from "./fields.js";
@@ -9,8 +9,6 @@ import {alertBox, toast} from "./view.js";
 import {badge, empty, facts, json, number, time} from "./widgets.js";
 
 const WAIT = 350;
-/** Whether the API knows a dry run. */
-const FORESEES = false;
 const PAUSE = 1500;
 const FIELDS = [
   ["to", {type: "string", description: "Whom it is for."}, {}],
@@ -61,7 +59,7 @@ export async function show(view, {channel: id}) {
   let asked = 0;
   let latest = null;
   const foresee = async () => {
-    if (!FORESEES) {
+    if (!(await foresees())) {
       fill(foresight, empty("This Junebug cannot tell beforehand."));
       return;
     }
@@ -111,6 +109,15 @@ export async function show(view, {channel: id}) {
         h("section", {class: "panel"}, h("h2", {}, "Sent from here"), sent))));
   shown[0].control.focus();
   soon = await view.every(PAUSE, watch);
+}
+
+let known = null;
+
+/** Whether the API says that it has a dry run: one that has none would send what is only asked about. */
+function foresees() {
+  known ??= ask("GET", "openapi.json").then((response) => response.json()).then(
+    ({paths}) => paths["/channels/{channel_id}/messages/"].post.parameters.some((each) => each.name === "dry_run"), () => false);
+  return known;
 }
 
 /** What a dry run says. */

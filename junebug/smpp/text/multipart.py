@@ -140,11 +140,12 @@ def parse_sar(tlvs: Mapping[int, bytes]) -> Concatenation | None:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One PDU's share. `udhi`: `short_message` begins with a user data header, so esm_class has to say so."""
+    """One PDU's share, and what it says. `udhi`: `short_message` begins with a user data header, so esm_class has to say so."""
 
     short_message: bytes
     udhi: bool = False
     tlvs: dict[int, bytes] = field(default_factory=dict)
+    text: str = ""
 
 
 def parts(text: str, encoding: str, reference: int, *, sar: bool = False, wide: bool = False) -> list[Part]:
@@ -156,24 +157,29 @@ def parts(text: str, encoding: str, reference: int, *, sar: bool = False, wide: 
     languages = language_elements(codec)
     header = build_udh(languages)
     if len(text) <= capacity(codec, len(header)):
-        whole = split(text, codec, header=len(header))
+        whole = cut(text, codec, header=len(header))
         if len(whole) == 1:
-            return [Part(header + whole[0], bool(header))]
+            return [Part(header + whole[0][1], bool(header), text=text)]
     sample = concatenation_element(Concatenation(0, 1, 1), wide=wide and not sar)
-    pieces = split(text, codec, header=len(build_udh([sample, *languages])))
+    pieces = cut(text, codec, header=len(build_udh([sample, *languages])))
     result = []
-    for number, piece in enumerate(pieces, 1):
+    for number, (said, piece) in enumerate(pieces, 1):
         part = Concatenation(reference, len(pieces), number)
         if sar:
-            result.append(Part(header + piece, bool(header), sar_tlvs(part)))
+            result.append(Part(header + piece, bool(header), sar_tlvs(part), said))
         else:
             udh = build_udh([concatenation_element(part, wide=wide), *languages])
-            result.append(Part(udh + piece, True))
+            result.append(Part(udh + piece, True, text=said))
     return result
 
 
 def split(text: str, encoding: str, *, header: int = 0) -> list[bytes]:
-    """The octets of each part, without its header of `header` octets. At least one part, be it empty.
+    """The octets of each part. Raises what `cut` does."""
+    return [octets for _, octets in cut(text, encoding, header=header)]
+
+
+def cut(text: str, encoding: str, *, header: int = 0) -> list[tuple[str, bytes]]:
+    """(text, octets) of each part, without its header of `header` octets. At least one part, be it empty.
 
     Linear, and done at the latest with the last part that there may be. Raises UnencodableText, TooManyParts, and
     LookupError for an unknown encoding.
@@ -182,7 +188,7 @@ def split(text: str, encoding: str, *, header: int = 0) -> list[bytes]:
     room = capacity(codec, header)
     plain = GSM if codec == GSM_PACKED else codec
     unit = 2 if codec.startswith("utf-16") else 4 if codec.startswith("utf-32") else 1
-    result: list[bytes] = []
+    result: list[tuple[str, bytes]] = []
     start = 0
     while True:
         if len(text) - start > (MAX_PARTS - len(result)) * (room // unit):
@@ -201,7 +207,7 @@ def split(text: str, encoding: str, *, header: int = 0) -> list[bytes]:
                 end = boundary
                 octets = encode_text(text[start:end], plain)
         # septets begin at a multiple of seven bits of the user data
-        result.append(pack(octets, -header * 8 % 7) if codec == GSM_PACKED else octets)
+        result.append((text[start:end], pack(octets, -header * 8 % 7) if codec == GSM_PACKED else octets))
         start = end
         if start >= len(text):
             return result

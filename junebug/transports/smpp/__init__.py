@@ -204,6 +204,10 @@ CONFIG_SCHEMA: dict[str, Any] = {
         "gsm_national_language": _option(
             None, "Also use this language's shift tables of GSM 03.38 (3GPP TS 23.038) before UCS2.", enum=[*LANGUAGES]
         ),
+        "gsm_safe": _flag(
+            False, "Replace typographic quotes, dashes, dots, blanks and the like where the text then fits GSM 03.38, and need "
+            "not be sent as UCS2.",
+        ),
         "mt_tps": _seconds(0, "At most so many submit_sm a second, each part counted; 0: no limit."),
         "throttle_delay": _seconds(0.1, "Pause before sending again after ESME_RTHROTTLED or ESME_RMSGQFUL."),
         "command_status_mapping": _map(
@@ -295,4 +299,5 @@ CHANNEL_TYPE = ChannelType(
     channel_data_schema=CHANNEL_DATA_SCHEMA,
     check_message="junebug.transports.smpp.mt:check",
     show_log="junebug.transports.smpp.pdu_line:show",
+    plan="junebug.transports.smpp.plan:plan",
 )

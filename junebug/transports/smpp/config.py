@@ -71,6 +71,7 @@ class SmppConfig:
     encoding: str | None
     data_coding: int | None
     national_language: str | None
+    gsm_safe: bool
     long_messages: LongMessages
     reference_rollover: int
     mt_tps: float

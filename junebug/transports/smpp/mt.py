@@ -18,7 +18,7 @@ from junebug.errors import MessageTooLong, Rejected, TransportStartError
 from junebug.model.messages import UserMessage
 from junebug.smpp import constants as c
 from junebug.smpp.pdu import SubmitSm
-from junebug.smpp.text import codecs, multipart
+from junebug.smpp.text import codecs, gsm_safe, multipart
 from junebug.transports.smpp import SMPP_TIME
 from junebug.transports.smpp.config import Numbering, SmppConfig
 
@@ -54,7 +54,7 @@ def check(config: Mapping[str, Any], message: UserMessage) -> None:
     if c.MESSAGE_PAYLOAD in _tlvs(options.get("tlvs")) and content:
         raise Rejected("channel_data.smpp.tlvs.message_payload: there is a content beside it")
     try:
-        _parts(content, options, parsed, 0)
+        parts_of(content, options, parsed, 0)
     except codecs.UnencodableText:
         pass  # an event tells of it
     except MessageTooLong as error:
@@ -63,9 +63,9 @@ def check(config: Mapping[str, Any], message: UserMessage) -> None:
 
 def build(message: UserMessage, config: SmppConfig, reference: int, now: datetime) -> list[SubmitSm]:
     """One or more, in order; `reference` is what the parts have in common. Raises Rejected, naming what is wrong."""
-    options = _options(message.helper_metadata.get("smpp"))
+    options = options_of(message)
     try:
-        parts, data_coding = _parts(message.content or "", options, config, reference)
+        parts, data_coding, _ = parts_of(message.content or "", options, config, reference)
     except codecs.UnencodableText as error:
         raise Rejected(f"Cannot encode the content: {error}") from None
     except MessageTooLong as error:
@@ -95,17 +95,20 @@ def build(message: UserMessage, config: SmppConfig, reference: int, now: datetim
 # --- the text -----------------------------------------------------------------------------------------------------------
 
 
-def _parts(
+def parts_of(
     content: str, options: Mapping[str, Any], config: SmppConfig, reference: int
-) -> tuple[list[multipart.Part], int]:
-    """(parts, data_coding). Raises UnencodableText, MessageTooLong, and Rejected for an encoding that there is not."""
+) -> tuple[list[multipart.Part], int, str]:
+    """(parts, data_coding, codec). Raises UnencodableText, MessageTooLong, and Rejected for an encoding that there is not."""
     most = LONGEST_PAYLOAD * 8 // 7 if config.long_messages == "payload" else multipart.MOST_CHARACTERS
     if len(content) > most:
         raise MessageTooLong(f"{len(content)} characters, {most} at most")
     encoding, data_coding = _encoding(content, options, config)
+    if config.gsm_safe:
+        content, encoding, data_coding = _safely(content, encoding, data_coding, options, config)
     if config.long_messages != "payload":
         try:
-            return multipart.parts(content, encoding, reference, sar=config.long_messages == "sar"), data_coding
+            parts = multipart.parts(content, encoding, reference, sar=config.long_messages == "sar")
+            return parts, data_coding, encoding
         except multipart.TooManyParts as error:
             raise MessageTooLong(str(error)) from None
     header = multipart.build_udh(multipart.language_elements(encoding))
@@ -113,8 +116,26 @@ def _parts(
     if len(octets) > LONGEST_PAYLOAD:
         raise MessageTooLong(f"{len(octets)} octets, {LONGEST_PAYLOAD} at most")
     if len(octets) <= LONGEST_SHORT_MESSAGE:
-        return [multipart.Part(octets, bool(header))], data_coding
-    return [multipart.Part(b"", bool(header), {c.MESSAGE_PAYLOAD: octets})], data_coding
+        return [multipart.Part(octets, bool(header), text=content)], data_coding, encoding
+    return [multipart.Part(b"", bool(header), {c.MESSAGE_PAYLOAD: octets}, content)], data_coding, encoding
+
+
+def _safely(
+    content: str, encoding: str, data_coding: int, options: Mapping[str, Any], config: SmppConfig
+) -> tuple[str, str, int]:
+    """(content, codec, data_coding), with what typographers write replaced where the content then fits a shorter alphabet, or at
+    all; a text that is UCS-2 anyway stays as it was written.
+    """
+    is_chosen = not (options.get("encoding") or config.encoding)
+    if codecs.codec_name(encoding) != codecs.UCS2 if is_chosen else codecs.fits(content, encoding):
+        return content, encoding, data_coding
+    safe = gsm_safe.safe(content)
+    if not is_chosen:
+        return (safe if codecs.fits(safe, encoding) else content), encoding, data_coding
+    found, coding = _encoding(safe, options, config)
+    if codecs.codec_name(found) == codecs.UCS2:
+        return content, encoding, data_coding
+    return safe, found, coding
 
 
 def _encoding(content: str, options: Mapping[str, Any], config: SmppConfig) -> tuple[str, int]:
@@ -176,6 +197,11 @@ def _without_scheme(address: str) -> str:
 
 
 # --- channel_data.smpp --------------------------------------------------------------------------------------------------
+
+
+def options_of(message: UserMessage) -> dict[str, Any]:
+    """What the message wants otherwise."""
+    return _options(message.helper_metadata.get("smpp"))
 
 
 def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:

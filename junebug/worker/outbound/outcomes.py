@@ -104,6 +104,7 @@ class Outcomes:
         ack = event_of(message, self._channel, "ack", sent_message_id=sent_message_id)
         reports = [self._reported(message, report.status, report.details) for report in accepted.reports]
         for report in accepted.reports:
+            self._log.info("delivery report", message_id=message.message_id, delivery_status=report.status)
             self._count_report(report.status)
         held.on_reported = accepted.on_reported
         self._finish(held, *([ack] if self._acks else ()), *reports)
