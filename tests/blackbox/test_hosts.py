@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests import processes
-from tests.blackbox.conftest import Channels, StartJunebug
+from tests.blackbox.conftest import Channels, StartJunebug, own_database
 from tests.blackbox.smsc import Frame, SmscLink, WireSmsc
 from tests.blackbox.test_smpp import config_for
 from tests.blackbox.world import each_arrives, load_on
@@ -221,6 +221,26 @@ async def test_a_host_that_cannot_reach_redis_stops_before_others_may_take_over(
         await taken_over(jb, made, smsc)
         gate.open()
         await shared(jb, other, made, smsc)
+
+
+async def test_who_was_alone_goes_on_without_redis_and_rabbitmq_keeps_others_away(
+    jb: JunebugProcess, start_junebug: StartJunebug, smsc: CountingSmsc, sink: WebhookSink
+) -> None:
+    own = {**FLAGS, "lease-ttl": 2, "redis-db": own_database(), "amqp-vhost": jb.flags["amqp-vhost"]}
+    async with Gate(jb.flags["redis-port"]) as gate:
+        through = {"redis-host": "127.0.0.1", "redis-port": gate.port}
+        alone = await asyncio.to_thread(start_junebug, {**own, "host": "alone", **through})
+        channel = await Channels(alone.api, sink).create("smpp", {**config_for(smsc.port), "system_id": "alone"})
+        await eventually(lambda: smsc.bound() == ["alone"], what="the bind")
+        pid = alone.channel_pids()[channel.id]
+        gate.shut()
+        late = await asyncio.to_thread(start_junebug, {**own, "host": "late"})
+        await eventually(lambda: channel.id in late.channel_pids(), what="it has claimed what it finds nobody at")
+        assert alone.channel_pids()[channel.id] == pid
+        assert len(smsc.binds) == 1  # the late one's process waits for RabbitMQ
+        gate.open()
+        await eventually(lambda: channel.id not in alone.channel_pids(), what="the old one lets go")
+        await eventually(lambda: len(smsc.binds) == 2 and smsc.bound() == ["alone"], what="the new bind")
 
 
 async def test_a_second_host_of_the_same_id_is_refused(jb: JunebugProcess, start_junebug: StartJunebug) -> None:
