@@ -11,12 +11,14 @@ import orjson
 import pytest
 
 from junebug.errors import MalformedMessage
+from junebug.model import acceptance
 from junebug.model.messages import (
     Event,
     Status,
     UserMessage,
     event_of,
     format_timestamp,
+    id_in,
     id_of,
     new_id,
     normalise_timestamp,
@@ -208,3 +210,32 @@ def test_an_expiry_is_understood_in_every_spelling(text: str) -> None:
 def test_an_expiry_that_nobody_understands_is_no_message() -> None:
     with pytest.raises(MalformedMessage, match="expires_at"):
         UserMessage.from_wire(b'{"expires_at": "tomorrow"}')
+
+
+@rows(
+    ("body", "expected"),
+    [
+        (UserMessage(message_id="m", to_addr="1", from_addr=None, content='"message_id":"x"', transport_name="c").to_wire(), "m"),
+        (Event(event_type="ack", user_message_id="of m", sent_message_id="s", transport_name="c").to_wire(), "of m"),
+        (b'{"content": "\\"message_id\\": \\"x\\"", "message_id": "m"}', "m"),
+        (b'{"message_id": "m', None), (b'{"message_id": 7}', None), (b"", None), (b"\x00\x01", None),
+        (b'{"message_id":"' + b"x" * 201 + b'"}', None), (b'"message_id":"\xff"', "\ufffd"),
+    ],
+)  # fmt: skip
+def test_the_id_in_what_nobody_may_read(body: bytes, expected: str | None) -> None:
+    assert id_in(body) == expected
+
+
+@rows("kept", [None, "", "x", "{}", "[]", "[1]", '["a"]', '["a","b","c"]', "[" * 5000, '["a","b","c","d",7]'])
+def test_an_acceptance_that_is_none_is_left_out(kept: str | None) -> None:
+    assert acceptance.read(kept) is None
+
+
+def test_an_acceptance_of_a_later_junebug_is_read() -> None:
+    message = UserMessage(to_addr="1", from_addr=None, content="", transport_name="c", priority=3)
+    written = acceptance.accepted(message, "c", acceptance.Origin("me", "::1"))
+    later = orjson.dumps([*orjson.loads(written), "more", {}]).decode()
+    read = acceptance.read(later)
+    assert read == acceptance.read(written.decode())
+    assert read
+    assert (read.by, read.address, read.queue, read.to_addr) == ("me", "::1", "c.outbound.3", "1")

@@ -105,6 +105,16 @@ def test_what_is_to_be_watched_is_watched() -> None:
         assert watched <= {name for text in source for name, _ in _SELECTOR.findall(text)}
 
 
+def test_the_scrape_config_of_the_docs_names_what_there_is() -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE | re.DOTALL)
+    config = yaml.safe_load(text)
+    (job,) = config["scrape_configs"]
+    assert job["job_name"] == "junebug", "an alert asks for it"
+    assert job["authorization"]["type"] == "Bearer"
+    assert "metrics_path" not in job, "/metrics is Prometheus' own default"
+    assert config["rule_files"] == [ALERTS.name]
+
+
 def test_the_dashboard_can_be_imported() -> None:
     dashboard = json.loads(DASHBOARD.read_text())
     assert len({panel["id"] for panel in panels()}) == len(panels())

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from junebug.model.callbacks import Callback, DeadLetter
+from junebug.model.messages import Event
 from junebug.model.trace import headers_of, trace_of
+from junebug.stores.outbound import EventTarget
+from junebug.worker.callbacks.target import event_callbacks
 from tests.tables import rows
 
 ID, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -72,6 +78,20 @@ def test_what_is_passed_on_is_no_other_header(parent: str, state: str) -> None:
             assert name in ("traceparent", "tracestate")
             assert value.isascii()
             assert value.isprintable()
+
+
+def test_a_callback_keeps_it_also_as_a_dead_letter() -> None:
+    event = Event(event_type="ack", user_message_id="m", transport_name="c", trace="of the message", event_url="http://e")
+    kept = EventTarget("http://e", None, None, f"{GOOD} a=1")
+    to_url, to_queue = event_callbacks(event, event.to_wire(), kept, "queue")
+    letter = DeadLetter.from_wire(DeadLetter(reason="failed", error="", callback=to_url).to_wire())
+    assert letter.callback
+    assert Callback.from_wire(letter.callback.to_wire()).trace == f"{GOOD} a=1"
+    assert to_queue.trace is None
+    assert b"trace" not in to_queue.wire, "a queue's application has its own"
+    assert b"trace" not in dataclasses.replace(to_queue, trace=None).to_wire()
+    (to_url,) = event_callbacks(event, event.to_wire(), EventTarget(None, None), None)
+    assert to_url.trace == "of the message", "also where Redis has lost it"
 
 
 @pytest.mark.parametrize("text", [f"{GOOD}\r\nX-Evil: 1", f"{GOOD} a=1\r\nX-Evil: 1", f"{GOOD}\n"])

@@ -75,34 +75,54 @@ def literal_of(value: Any) -> str:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def models(document: Document) -> str:
-    schemas = {
-        name: schema for name, schema in sorted(document["components"]["schemas"].items()) if not name.startswith(NOT_GENERATED)
+def schemas(document: Document, *, of_bodies: bool) -> dict[str, Any]:
+    """Those of requests' bodies, or of what is answered."""
+    bodies = {
+        body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        for verbs in document["paths"].values()
+        for operation in verbs.values()
+        if (body := operation.get("requestBody"))
     }
-    parts = [model(name, schema) for name, schema in schemas.items()]
+    found = document["components"]["schemas"]
+    return {name: found[name] for name in sorted(found) if (name in bodies) is of_bodies and not name.startswith(NOT_GENERATED)}
+
+
+def models(document: Document, *, of_bodies: bool) -> str:
+    parts = [model(name, schema) for name, schema in schemas(document, of_bodies=of_bodies).items()]
     names = sorted({name for name in ("Any", "Literal", "NotRequired", "TypedDict") if re.search(rf"\b{name}\b", "".join(parts))})
-    imports = f"from __future__ import annotations\n\nfrom typing import {', '.join(names)}\n"
-    return HEAD.format("What goes in and out of Junebug's API") + imports + "".join(parts)
+    imports = f"from __future__ import annotations\n\nfrom typing import {', '.join(names)}\n\n"
+    return HEAD.format(f"What {'goes into' if of_bodies else 'comes out of'} Junebug's API") + imports + "".join(parts)
+
+
+def all_models(document: Document) -> str:
+    names = {name: sorted(schemas(document, of_bodies=name == "bodies")) for name in ("answers", "bodies")}
+    imports = "".join(f"from junebug_client._{name} import (\n{listed(each)})  # fmt: skip\n" for name, each in names.items())
+    told = listed([json.dumps(name) for name in sorted({*names["answers"], *names["bodies"]})])
+    return HEAD.format("What goes in and out of Junebug's API") + imports + f"\n__all__ = [\n{told}]  # fmt: skip\n"
+
+
+def listed(names: list[str]) -> str:
+    return "".join(f"    {line}\n" for line in textwrap.wrap(", ".join(names) + ",", WIDTH - 4))
 
 
 def model(name: str, schema: dict[str, Any]) -> str:
     if "properties" not in schema:
         if schema.get("type") != "object":
             return f"\n{name} = {type_of(schema)}\n"
-        return f"\n\nclass {name}(TypedDict):\n{doc(schema.get('description', 'Nothing.'), 4)}"
+        return f"\nclass {name}(TypedDict):\n{doc(schema.get('description', 'Nothing.'), 4)}"
     required = schema.get("required", ())
     properties = schema["properties"]
     if "oneOf" in schema:  # the types of an installation are its own
         properties = {**properties, "type": {"type": "string", "description": properties["type"]["description"]}}
     types = {key: type_of(each) if key in required else f"NotRequired[{type_of(each)}]" for key, each in properties.items()}
     if all(key.isidentifier() and not keyword.iskeyword(key) for key in types):
-        lines = [f"\n\nclass {name}(TypedDict):\n", doc(schema["description"], 4, ending="\n") if "description" in schema else ""]
+        lines = [f"\nclass {name}(TypedDict):\n", doc(schema["description"], 4) if "description" in schema else ""]
         for key, each in properties.items():
             lines.append(field(f"    {key}: {types[key]}", each))
         return "".join(lines)
     items = "".join(f"    {json.dumps(key)}: {json.dumps(text)},\n" for key, text in types.items())
     told = doc(schema["description"], 0) if "description" in schema else ""
-    return f"\n\n{name} = TypedDict({json.dumps(name)}, {{\n{items}}})  # fmt: skip\n{told}"
+    return f"\n{name} = TypedDict({json.dumps(name)}, {{\n{items}}})  # fmt: skip\n{told}"
 
 
 def field(line: str, schema: Any) -> str:
@@ -148,15 +168,14 @@ def methods(document: Document, *, is_async: bool) -> str:
     ]
     body = "".join(operations)
     used = sorted({name for name in document["components"]["schemas"] if re.search(rf"\b{name}\b", body)})
-    imports = "".join(f"    {line}\n" for line in textwrap.wrap(", ".join(used) + ",", WIDTH - 4))
-    names = "Any, Literal, cast" if "Literal[" in body else "Any, cast"
+    names = "Any, Literal" if "Literal[" in body else "Any"
     name = "AsyncMethods" if is_async else "Methods"
     asynchronous = "async " if is_async else ""
     return (
         HEAD.format("A method for each operation" + (", for asyncio" if is_async else ""))
         + f"from __future__ import annotations\n\nimport uuid\nfrom typing import {names}\n\n"
         + "from junebug_client._exchange import Call, segment\n"
-        + f"from junebug_client.models import (\n{imports})  # fmt: skip\n\n\n"
+        + f"from junebug_client.models import (\n{listed(used)})  # fmt: skip\n\n\n"
         + f"class {name}:\n    {asynchronous}def _call(self, call: Call) -> Any:\n        raise NotImplementedError\n{body}"
     )
 
@@ -211,12 +230,10 @@ def method(path: str, verb: str, operation: dict[str, Any], *, is_async: bool) -
     waits = "await self" if is_async else "self"
     done = f"{waits}._call({call})"
     if result != "None":
-        done = f"return cast({json.dumps(result)}, {done})"
+        done = f"return {done}"
     if len(done) > WIDTH - 8:
-        head, _, rest = done.partition("._call(")
-        wrapped = "\n                ".join(textwrap.wrap(f"{', '.join(arguments)},", WIDTH - 16, break_on_hyphens=False))
-        end = "))" if rest.endswith("))") and done.startswith("return") else ")"
-        done = f"{head}._call(\n            Call(\n                {wrapped}\n            )\n        {end}  # fmt: skip"
+        wrapped = "\n            ".join(textwrap.wrap(f"{', '.join(arguments)},", WIDTH - 12, break_on_hyphens=False))
+        done = f"{done.partition('Call(')[0]}Call(\n            {wrapped}\n        ))  # fmt: skip"
     head = f"    {'async ' if is_async else ''}def {operation['operationId']}({', '.join(signature)}) -> {result}:"
     if len(head) > WIDTH:
         wrapped = "\n        ".join(textwrap.wrap(f"{', '.join(signature)},", WIDTH - 8))
@@ -249,15 +266,15 @@ def path_text(path: str, names: list[str]) -> str:
     return f'f"{path}"' if names else f'"{path}"'
 
 
-def doc(text: str, indent: int, ending: str = "") -> str:
+def doc(text: str, indent: int) -> str:
     """A docstring."""
     text = text.replace("\\", "\\\\").rstrip()
     text = text if text.endswith((".", "!", "?")) else f"{text}."
     blank = " " * indent
     lines = textwrap.wrap(text, WIDTH - indent - 6)
     if len(lines) == 1:
-        return f'{blank}"""{lines[0]}"""\n{ending}'
-    return f'{blank}"""' + f"\n{blank}".join(lines) + f'\n{blank}"""\n{ending}'
+        return f'{blank}"""{lines[0]}"""\n'
+    return f'{blank}"""' + f"\n{blank}".join(lines) + f'\n{blank}"""\n'
 
 
 # --- all of it --------------------------------------------------------------------------------------------------------
@@ -265,7 +282,9 @@ def doc(text: str, indent: int, ending: str = "") -> str:
 
 def files(document: Document) -> dict[Path, str]:
     return {
-        PACKAGE / "models.py": models(document),
+        PACKAGE / "_answers.py": models(document, of_bodies=False),
+        PACKAGE / "_bodies.py": models(document, of_bodies=True),
+        PACKAGE / "models.py": all_models(document),
         PACKAGE / "problems.py": problems(document),
         PACKAGE / "_methods.py": methods(document, is_async=False),
         PACKAGE / "_async_methods.py": methods(document, is_async=True),

@@ -81,7 +81,7 @@ def middleware(settings: Settings, guard: Guard, audit: AuditLog, meter: Request
     async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.perf_counter()
         response = await answer(request, handler)
-        meter.answered(request, response.status, time.perf_counter() - began)
+        meter.answered(request, response, time.perf_counter() - began)
         if is_change(request.method, handler) and not 400 <= response.status < 500:
             audit.record(request, response.status)
         return response

@@ -25,11 +25,13 @@ class RequestMeter:
         self._known: dict[tuple[Any, str, int], tuple[str, Observer]] = {}
         """(what aiohttp found, method, status) -> what counts it: as many as the API can answer."""
 
-    def answered(self, request: web.Request, status: int, seconds: float) -> None:
-        what = (request.match_info.route.resource, request.method, status)
+    def answered(self, request: web.Request, response: web.StreamResponse, seconds: float) -> None:
+        """A stream lasts as long as whoever reads it wants: that is not timed."""
+        what = (request.match_info.route.resource, request.method, response.status)
         field, took = self._known.get(what) or self._learn(*what)
         self._counts[field] += 1
-        took(seconds)
+        if isinstance(response, web.Response):
+            took(seconds)
 
     def refused(self, error: JunebugError) -> None:
         """A request was answered so."""

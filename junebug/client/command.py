@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -103,8 +102,9 @@ class Commands(click.Group):
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **options: Any) -> NoReturn:  # type: ignore[override]
         name = prog_name or "junebug"
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")  # whatever a terminal can show, nothing fails for it
+            with suppress(OSError):  # it was made elsewhere, of another kind of file
+                if isinstance(stream, io.TextIOWrapper):
+                    stream.reconfigure(errors="backslashreplace")  # whatever a terminal can show, nothing fails for it
         try:
             code = super().main(args, name, **{**options, "standalone_mode": False})
         except Failure as failure:
@@ -118,10 +118,6 @@ class Commands(click.Group):
             _complain(*_told(name, error))
         except (KeyboardInterrupt, click.Abort):
             code = Exit.INTERRUPTED
-        except BrokenPipeError:  # `junebug ... | head`
-            code = Exit.GOOD
-            with suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(code if isinstance(code, int) else Exit.GOOD)
 
 

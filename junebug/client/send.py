@@ -77,9 +77,9 @@ def send(
     if message["content"] == "-":
         message["content"] = read_text().rstrip("\n")
     if dry_run:
-        run = junebug.api.request("POST", f"{target.url}/messages/", json=message, params={"dry_run": "true"})
+        run = target.dry_run(*target.ids, message)
         _show_dry_run(junebug, run)
-        return Exit.GOOD
+        return Exit.FAILED if run.get("rejected") else Exit.GOOD
     sent = target.send(*target.ids, message, idempotency_key=idempotency_key)
     if junebug.out.made(sent["message_id"], only_id and not wait):
         return Exit.GOOD
@@ -118,11 +118,17 @@ def _show_dry_run(junebug: Junebug, run: Json) -> None:
         "encoding": f"{encoding.get('name')}: {encoding.get('reason')}" if encoding else None,
         "characters": run.get("characters"),
         "octets": run.get("octets"),
-        "replaced": " ".join(f"{each['character']}→{each['by']}" for each in run.get("replaced") or ()),
+        "replaced": _replaced(run.get("replaced")),
+        "gsm_safe would replace": _replaced(run.get("would_replace")),
+        "would be rejected": run.get("rejected"),
         "leaves in": f"{estimate['seconds']:g} s" if estimate.get("seconds") is not None else None,
         "because": "; ".join(estimate.get("reasons") or ()),
         "cost": f"{cost['amount']} {cost.get('currency') or ''}".strip() if cost else None,
-        "chosen": (run.get("choice") or run).get("reason"),
+        "chosen for": run.get("reason"),
     }
     fields |= {f"part {number}": shown(part.get("content")) for number, part in enumerate(parts, 1)}
     junebug.out.fields({name: value for name, value in fields.items() if value not in (None, "", "-")}, run)
+
+
+def _replaced(characters: Sequence[Json] | None) -> str:
+    return " ".join(f"{each['character']}→{each['by']}" for each in characters or ())

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import click
 
@@ -64,18 +63,13 @@ class Target:
     ids: tuple[str, ...]
     logs: Method
     send: Method
+    dry_run: Method
     status: Method
     timeline: Method
     dead_letters: Method
     replay: Method
     delete_letters: Method
     delete_letter: Method
-
-    @property
-    def url(self) -> str:
-        """Its path."""
-        names = ("channels",) if self.name == "channel" else ("routers", "destinations")
-        return "".join(f"/{name}/{quote(id, safe='')}" for name, id in zip(names, self.ids, strict=False))
 
     def __str__(self) -> str:
         return f"{self.name} {' '.join(self.ids)}"
@@ -89,18 +83,20 @@ def target_of(api: Api, channel: str | None, router: str | None, destination: st
         if destination is not None:
             raise click.UsageError("--destination goes with --router")
         return Target(
-            "channel", (channel,), api.get_channel_logs, api.send_message, api.get_message_status, api.get_message_timeline,
-            api.list_dead_letters, api.replay_dead_letters, api.delete_dead_letters, api.delete_dead_letter,
+            "channel", (channel,), api.get_channel_logs, api.send_message, api.dry_run_message, api.get_message_status,
+            api.get_message_timeline, api.list_dead_letters, api.replay_dead_letters, api.delete_dead_letters,
+            api.delete_dead_letter,
         )  # fmt: skip
     assert router is not None
     if destination is None:
         return Target(
-            "router", (router,), api.get_router_logs, api.send_message_by_router, api.get_message_status_of_router,
-            api.get_message_timeline_of_router, api.list_router_dead_letters, api.replay_router_dead_letters,
-            api.delete_router_dead_letters, api.delete_router_dead_letter,
+            "router", (router,), api.get_router_logs, api.send_message_by_router, api.dry_run_message_by_router,
+            api.get_message_status_of_router, api.get_message_timeline_of_router, api.list_router_dead_letters,
+            api.replay_router_dead_letters, api.delete_router_dead_letters, api.delete_router_dead_letter,
         )  # fmt: skip
     return Target(
         "destination", (router, destination), api.get_destination_logs, api.send_message_by_destination,
-        api.get_message_status_of_destination, api.get_message_timeline_of_destination, api.list_destination_dead_letters,
-        api.replay_destination_dead_letters, api.delete_destination_dead_letters, api.delete_destination_dead_letter,
+        api.dry_run_message_by_destination, api.get_message_status_of_destination, api.get_message_timeline_of_destination,
+        api.list_destination_dead_letters, api.replay_destination_dead_letters, api.delete_destination_dead_letters,
+        api.delete_destination_dead_letter,
     )  # fmt: skip

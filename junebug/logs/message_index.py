@@ -27,7 +27,10 @@ ANCHORS = {
     "inbound message received": INBOUND,
 }  # fmt: skip
 """What a line says of a message's addresses -> which way that goes."""
-_ANCHOR = re.compile(rb'"message": ?"(?:message (?:sent|rejected|expired, not sent)|inbound message received)"')
+_ANCHORS = {
+    way: re.compile('"message": ?"(?:{})"'.format("|".join(word for word, of in ANCHORS.items() if way in (None, of))).encode())
+    for way in (None, OUTBOUND, INBOUND)
+}
 MOST_FILES = 10_000
 """Of so many it is remembered when they begin."""
 DELAY = 1.0
@@ -233,7 +236,7 @@ def _parts(files: Sequence[Path], wanted: Wanted) -> Iterator[LogPart]:
 def _hits(block: bytes, channel: str, wanted: Wanted) -> list[Hit]:
     """Newest first."""
     found: list[Hit] = []
-    for anchor in _ANCHOR.finditer(block):
+    for anchor in _ANCHORS[wanted.direction].finditer(block):
         begin, end = block.rfind(b"\n", 0, anchor.start()) + 1, block.find(b"\n", anchor.end())
         entry = entry_of(block[begin : end if end >= 0 else len(block)])
         if entry is None or entry["message"] not in ANCHORS or not wanted.fits(entry):

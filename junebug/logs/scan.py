@@ -21,6 +21,8 @@ import orjson
 from junebug.logs.files import rotated_files
 
 BLOCK = 64 * 1024
+RESTS_EVERY, REST = 4, 0.0005
+"""Blocks, and seconds: others want the processor, too."""
 LONGEST_LINE = 1024 * 1024
 """Bytes; of a longer one, which is none of ours, a part is lost."""
 CLOCKS = 60.0
@@ -66,6 +68,8 @@ class Found:
     """False: not all that there is was read."""
     trouble: str = ""
     """Why nothing, or not all, could be read."""
+    files: int = 0
+    """How many were looked at."""
     statuses: list[dict[str, Any]] = field(default_factory=list)
     """What the log's process said of itself meanwhile, newest first; and the last before."""
 
@@ -86,12 +90,14 @@ def timestamp_in(octets: bytes, begin: int = 0, end: int | None = None) -> float
 
 def blocks_backwards(read: Callable[[int, int], bytes], end: int, budget: Budget) -> Iterator[bytes]:
     """Whole lines of a file up to `end`, those of the last block first, as far as the budget lasts. `read(octets, offset)`."""
-    position, rest = end, b""
+    position, rest, blocks = end, b"", 0
     while position > 0:
         step = min(BLOCK, position)
         if not budget.take(step):
             return
         position -= step
+        if (blocks := blocks + 1) % RESTS_EVERY == 0:
+            time.sleep(REST)
         data = read(step, position) + rest
         cut = data.find(b"\n") + 1 if position else 0
         if position and not cut:
@@ -115,54 +121,80 @@ def entry_of(line: bytes) -> dict[str, Any] | None:
 
 def lines_about(path: Path, name: str, value: str, since: float, budget: Budget, most: int) -> Found:
     """The newest `most` lines whose field `name` is `value`, from `since` (seconds since 1970) on."""
-    needle = orjson.dumps(value)
-    entries: list[dict[str, Any]] = []
-    statuses: list[dict[str, Any]] = []
-    oldest: float | None = None
-    seen: set[tuple[int, int]] = set()
-    earliest, before = since - CLOCKS, 0
+    search = _Lines(name, value, since, budget, most)
     try:
         for file in log_files(path):
-            try:
-                descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue  # rotated away meanwhile
-            try:
-                status = os.fstat(descriptor)
-                if (status.st_dev, status.st_ino) in seen:
-                    continue  # it was rotated while it was read
-                seen.add((status.st_dev, status.st_ino))
-                if status.st_mtime < earliest:
-                    return Found(entries, since if oldest is None else min(oldest, since), True, "", statuses)
-                for block in blocks_backwards(functools.partial(os.pread, descriptor), status.st_size, budget):
-                    if needle in block:
-                        entries += _those_with(block, needle, name, value)
-                        if len(entries) >= most:
-                            cut = f"of its lines only the newest {most} are shown"
-                            return Found(entries[:most], oldest, False, cut, statuses)
-                    if since and _STATUS in block and len(statuses) < MOST_STATUSES:
-                        statuses += _those_with(block, _STATUS, "message", "status")
-                    begins = timestamp_in(block)
-                    if begins is not None:
-                        oldest = begins
-                        is_known = not since or any(each["timestamp"] < since for each in statuses)
-                        before += begins < earliest
-                        if begins < earliest and (is_known or before > BLOCKS_BEFORE):
-                            return Found(entries, oldest, True, "", statuses)
-                if budget.is_spent:
-                    return Found(entries, oldest, False, f"only its newest {_megabytes(budget.read)} were read", statuses)
-            finally:
-                os.close(descriptor)
+            if search.read(file):
+                break
     except OSError as error:
-        return Found(entries, oldest, False, f"it cannot be read: {error.strerror or error}", statuses)
-    return Found(entries, oldest, True, "", statuses)
+        search.trouble = f"it cannot be read: {error.strerror or error}"
+    return search.found()
+
+
+class _Lines:
+    """One such question, file by file."""
+
+    def __init__(self, name: str, value: str, since: float, budget: Budget, most: int) -> None:
+        self.trouble = ""
+        self._name, self._value, self._needle = name, value, orjson.dumps(value)
+        self._since = since
+        self._budget = budget
+        self._most = most
+        self._entries: list[dict[str, Any]] = []
+        self._statuses: list[dict[str, Any]] = []
+        self._oldest: float | None = None
+        self._seen: set[tuple[int, int]] = set()
+        self._before = 0
+        """Blocks that were read of the time before."""
+
+    def found(self) -> Found:
+        entries, is_whole = self._entries[: self._most], not self.trouble
+        return Found(entries, self._oldest, is_whole, self.trouble, len(self._seen), self._statuses)
+
+    def read(self, file: Path) -> bool:
+        """Whether that was enough. Raises OSError."""
+        try:
+            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False  # rotated away meanwhile
+        try:
+            status = os.fstat(descriptor)
+            if (status.st_dev, status.st_ino) in self._seen:
+                return False  # it was rotated while it was read
+            self._seen.add((status.st_dev, status.st_ino))
+            if status.st_mtime < self._since - CLOCKS:
+                self._oldest = min(self._since, self._since if self._oldest is None else self._oldest)
+                return True
+            blocks = blocks_backwards(functools.partial(os.pread, descriptor), status.st_size, self._budget)
+            if any(map(self._look_at, blocks)):
+                return True
+        finally:
+            os.close(descriptor)
+        if self._budget.is_spent:
+            self.trouble = f"only its newest {self._budget.read / 1_000_000:.0f} MB were read"
+        return self._budget.is_spent
+
+    def _look_at(self, block: bytes) -> bool:
+        """Whether that was enough."""
+        if self._needle in block:
+            self._entries += _those_with(block, self._needle, self._name, self._value)
+            if len(self._entries) >= self._most:
+                self.trouble = f"of its lines only the newest {self._most} are shown"
+                return True
+        if self._since and _STATUS in block and len(self._statuses) < MOST_STATUSES:
+            self._statuses += _those_with(block, _STATUS, "message", "status")
+        begins = timestamp_in(block)
+        if begins is None:
+            return False
+        self._oldest = begins
+        if begins >= self._since - CLOCKS:
+            return False
+        self._before += 1
+        is_known = not self._since or any(each["timestamp"] < self._since for each in self._statuses)
+        return is_known or self._before > BLOCKS_BEFORE
 
 
 def _those_with(block: bytes, needle: bytes, name: str, value: str) -> Iterator[dict[str, Any]]:
     for line in reversed(block.split(b"\n")):
         if needle in line and (entry := entry_of(line)) and entry.get(name) == value:
             yield entry
-
-
-def _megabytes(octets: int) -> str:
-    return f"{octets / 1_000_000:.0f} MB"

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import structlog
 
 from junebug import names
+from junebug.errors import StoreUnavailable
 from junebug.model.spec import ChannelSpec
 from junebug.runtime.metrics import SAY_AGAIN, Batch, Metrics
 from junebug.runtime.samples import SAMPLE_EVERY, Sample
 from junebug.stores.channels import channel_spec
 from junebug.stores.client import Command, RedisClient
+
+log = structlog.stdlib.get_logger(__name__)
 
 KEPT = int(SAY_AGAIN * 30)
 """Seconds for which the sums of what counts no more are kept."""
@@ -60,13 +64,18 @@ class MetricStore:
         self._redis = redis
 
     async def save(self, metrics: Metrics, batch: Batch) -> None:
-        """Add it, unless it was added already."""
+        """Add it, unless it was added already. One that Redis refuses is lost: no process ends for its metrics."""
         keys, arguments = [names.saved_metrics(batch.process)], [batch.number, BATCH_KEPT, KEPT]
         for owner, counts in batch.counts.items():
             keys.append(_hash_of(owner))
             gauges = batch.gauges if owner == batch.owner else {}
             arguments += (len(counts), len(gauges), *_flat(counts), *_flat(gauges))
-        await self._redis.run(("EVAL", _ADD, len(keys), *keys, *arguments))
+        try:
+            await self._redis.run(("EVAL", _ADD, len(keys), *keys, *arguments))
+        except StoreUnavailable:
+            raise
+        except Exception:
+            log.exception("what was counted cannot be added")
         metrics.saved(batch)
 
     async def overview(self) -> Overview:

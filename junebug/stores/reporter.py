@@ -12,12 +12,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+import structlog
+
 from junebug.errors import StoreUnavailable
 from junebug.runtime.families import LOOP_LAG, LOST_LINES, RESTARTS
 from junebug.runtime.identity import follows_death
 from junebug.runtime.metrics import SAVE_EVERY, Metrics
 from junebug.runtime.samples import SAMPLE_EVERY, Sample
 from junebug.stores.metrics import MetricStore
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 class Reporter:
@@ -54,6 +58,8 @@ class Reporter:
                     await self.save_samples()
             except StoreUnavailable:
                 pass  # it is tried again
+            except Exception:
+                log.exception("what this process counts is not saved: trying again")
 
     async def save(self) -> None:
         """What is new. Raises StoreUnavailable."""

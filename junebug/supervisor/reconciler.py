@@ -317,9 +317,6 @@ class Reconciler:
             details=found.details, timestamp=format_timestamp(at), fence=self._leases.fence(channel),
         )  # fmt: skip
         log.warning("status", channel_id=channel, type=found.type, reason=found.message)
-        told = {"component": COMPONENT, "status": found.status, "type": found.type, "reason": found.message}
-        path = self._settings.channel_log_path(channel)
-        self._life.tasks.own("log", asyncio.to_thread(append_line, path, channel, logging.WARNING, "status", told))
         await self._save(channel, status)
 
     async def _save(self, channel: str, status: Status) -> None:
@@ -330,6 +327,10 @@ class Reconciler:
             self._unsaved[channel] = status
             return
         self._unsaved.pop(channel, None)
+        if newest:
+            told = {"component": COMPONENT, "status": status.status, "type": status.type, "reason": status.message}
+            path = self._settings.channel_log_path(channel)
+            self._life.tasks.own("log", asyncio.to_thread(append_line, path, channel, logging.WARNING, "status", told))
         spec = self._specs.get(channel)
         if newest and spec and spec.status_url:
             self._life.tasks.own("status", self._publish(status))

@@ -55,6 +55,33 @@ def test_it_is_small_and_whole() -> None:
     assert imported | linked | {console.INDEX} == {*files}
 
 
+def test_its_colours_can_be_told_apart() -> None:
+    """WCAG 2.2, 1.4.3 and 1.4.11: texts 4.5 to 1, edges of controls 3 to 1, in light and dark."""
+    style = console.files()["style.css"].body.decode()
+    themes = [dict(re.findall(r"--([\w-]+): (#[0-9a-f]+)", block)) for block in re.findall(r":root[^{]*\{([^}]*)\}", style)]
+    assert len(themes) == 3  # light, dark that was chosen, dark of the system
+    assert themes[1] == themes[2]
+    surfaces = ("back", "surface", "sunken", "hover")
+    for theme in themes:
+        texts = [(ink, back) for ink in ("text", "muted", "accent", "bad") for back in surfaces]
+        texts += [("ok", "ok-back"), ("warm", "warm-back"), ("bad", "bad-back"), ("none", "none-back"), ("accent-text", "accent")]
+        low = {pair: contrast(theme[pair[0]], theme[pair[1]]) for pair in texts}
+        assert {pair: ratio for pair, ratio in low.items() if ratio < 4.5} == {}
+        assert min(contrast(theme["line-strong"], theme[back]) for back in ("back", "surface")) >= 3
+
+
+def contrast(one: str, other: str) -> float:
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: str) -> float:
+    digits = colour[1:] if len(colour) == 7 else "".join(each * 2 for each in colour[1:])
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
 async def test_who_wants_none_has_none(settings: Settings) -> None:
     async with running_api(dataclasses.replace(settings, no_console=True)) as api:
         for path in ("/console", "/console/", "/console/app.js"):

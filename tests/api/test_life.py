@@ -7,6 +7,8 @@ from typing import Any
 from junebug.api.life import log_steps, summary
 from junebug.api.life.facts import Facts, Recipient
 from junebug.api.life.step import Step, in_order
+from junebug.smpp import constants as c
+from junebug.smpp import status_texts
 from junebug.stores.circuits import Watch
 from tests.tables import rows
 
@@ -36,6 +38,7 @@ def down(name: str, type: str = "connection_lost", status: str = "down") -> dict
     return {**WELL, name: ({"status": status, "type": type, "message": "it is away"}, NOW - 30)}
 
 
+BOTH_DOWN = {**down("worker", "died"), "telnet": down("telnet", "cannot_start")["telnet"]}
 SUBMITTED, ANSWERED = pdu(20, "submit_sm", "out"), pdu(19, "submit_sm_resp", "in", command_status="ESME_RTHROTTLED")
 
 
@@ -48,6 +51,7 @@ SUBMITTED, ANSWERED = pdu(20, "submit_sm", "out"), pdu(19, "submit_sm_resp", "in
         ([], {"paused": True, "components": down("smpp")}, "queued", "paused", "besides, the link to the provider is down"),
         ([], {"components": {}}, "queued", "process", "has not started yet"),
         ([], {"components": down("worker", "died")}, "queued", "process", "does not run: it is away"),
+        ([], {"components": BOTH_DOWN}, "queued", "process", "cannot_start"),
         ([], {"components": down("smpp", "bind_refused")}, "queued", "bind down", "bind_refused"),
         ([], {"components": down("xmpp")}, "queued", "provider down", "connection_lost"),
         ([], {"components": down("amqp")}, "queued", "amqp", "trouble with amqp"),
@@ -66,7 +70,7 @@ SUBMITTED, ANSWERED = pdu(20, "submit_sm", "out"), pdu(19, "submit_sm_resp", "in
         ([SUBMITTED, entry(10, "outcome unknown", reason="cut")], {}, "queued", "its turn", "nobody knows whether it arrived"),
         ([entry(9, "send failed", attempt=1, exception={"instance": "KeyError(1)"})], {}, "queued", "its turn", "its turn"),
         ([entry(9, "message sent")], {}, "submitted", None, "the provider took it"),
-        ([entry(9, "message rejected", reason="no such number")], {}, "rejected", None, "did not leave"),
+        ([entry(9, "message rejected", reason="no such number")], {}, "rejected", None, "no such number"),
         ([SUBMITTED, entry(9, "message rejected", reason="x")], {}, "rejected", None, "rejected at"),
         ([entry(9, "message rejected", reason="cancelled")], {}, "cancelled", None, "it never left"),
         ([entry(9, "message expired, not sent", expires_at="x")], {}, "expired", None, "so it was not sent"),
@@ -156,3 +160,10 @@ def test_a_line_that_nobody_wrote_breaks_nothing(hostile: dict[str, Any]) -> Non
     for is_outbound in (True, False):
         found = told({"timestamp": NOW, **hostile}, is_outbound=is_outbound, recipients=[URL])
         assert found.summary.endswith(".")
+
+
+def test_each_status_that_is_explained_is_one() -> None:
+    known = {c.status_name(number) for number in range(0x200)}
+    assert status_texts._TEXTS.keys() <= known
+    assert status_texts.with_text("ESME_RINVDSTADR") == "ESME_RINVDSTADR (invalid destination address)"
+    assert status_texts.with_text("0x00000499") == "0x00000499"

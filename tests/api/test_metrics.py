@@ -117,6 +117,17 @@ async def test_a_batch_is_added_once(api: Api) -> None:
         assert ttl > 0, key
 
 
+async def test_a_batch_that_redis_refuses_costs_no_more_than_itself(api: Api) -> None:
+    channel, field = await api.create(), MESSAGES.field("inbound", "received")
+    await api.stores._redis.run(("HSET", f"{channel}:metrics", field, "no number"))
+    metrics = Metrics(channel)
+    metrics.counts[field] += 1
+    batch = metrics.taken()
+    assert batch
+    await api.stores.metrics.save(metrics, batch)
+    assert metrics.taken() is None
+
+
 async def test_gauges_of_a_channel_that_is_down_are_no_news(api: Api) -> None:
     channel = await api.create()
     held, bound = families.HELD.field("5"), families.BINDS.field("bound")
@@ -140,6 +151,9 @@ async def test_what_waits_is_counted_by_priority(api: Api) -> None:
     waiting = series.all("junebug_outbound_queue_length", channel_id=channel)
     assert {dict(labels)["priority"]: count for labels, count in waiting.items() if count} == {"1": 2, "4": 1}
     assert series.value("junebug_messages_total", channel_id=channel, direction="outbound", outcome="accepted") == 3
+    assert (await api("DELETE", f"/channels/{channel}/messages/")).result["cancelled"] == 3
+    series = await scrape(api.url)
+    assert series.value("junebug_messages_total", channel_id=channel, direction="outbound", outcome="cancelled") == 3
 
 
 async def test_a_router_has_its_own_series(api: Api) -> None:

@@ -298,6 +298,16 @@ async def test_logs_that_are_elsewhere_are_said_to_be_missing(api: Api) -> None:
     assert "there are no logs here" in answer.result["logs"]
 
 
+async def test_a_log_whose_older_files_are_gone_says_so(api: Api) -> None:
+    channel = await api.create()
+    message_id = await post(api, channel)
+    later = time.time() + 100
+    write(api.log_path(channel), [sent(later + 1, "x")])
+    assert (await life(api, channel, message_id))["logs"] == "complete"  # its process began after it
+    write(api.log_path(channel), *([sent(later - n, "x")] for n in range(api.settings.max_log_files)))
+    assert "begins after this message" in (await life(api, channel, message_id))["logs"]
+
+
 async def test_several_ask_at_once(api: Api, searched: str) -> None:
     answers = await asyncio.gather(*(search(api, channel_id=searched) for _ in range(10)))
     assert {answer.status for answer in answers} == {200}

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import re
 import signal
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tests.blackbox.conftest import Channels
 from tests.blackbox.smsc import SmscCommand
-from tests.harness import Channel, JunebugProcess, Reply, WebhookSink
+from tests.harness import ROOT, Channel, JunebugProcess, Reply, WebhookSink
 from tests.polling import eventually
-from tests.scraping import Series, scrape
+from tests.scraping import OPEN_METRICS, Series, read, scrape
 
 FLAGS = {"workers": 2, "metric-window": 60}
 
@@ -189,3 +193,22 @@ async def test_api_processes_are_summed_and_processes_measured(jb: JunebugProces
     await eventually(is_counted, what="the API's restart")
     series = await until(jb, wanted)  # nothing of it is lost
     assert series.value("junebug_up", server="redis") == series.value("junebug_up", server="rabbitmq") == 1
+
+
+async def test_the_commands_of_the_docs(jb: JunebugProcess, channels: Channels, sink: WebhookSink) -> None:
+    channel = await channels.loopback()
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE | re.DOTALL)
+    commands = [line for block in blocks for line in block.replace("\\\n", "").splitlines() if line.startswith("curl")]
+    assert len(commands) == 3
+    said = []
+    for command in commands:
+        text = command.replace("localhost:8080", jb.api.url).replace("CHANNEL_ID", channel.id)
+        text = text.replace("http://localhost:8001", sink.url("")).replace("curl ", "curl -sS ", 1)
+        done = await asyncio.to_thread(subprocess.run, text, shell=True, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert read(said[0], "text/plain").value("junebug_up", server="redis") == 1
+    assert read(said[1], OPEN_METRICS).value("junebug_up", server="redis") == 1
+    assert json.loads(said[2])["status"] == 201
+    traced = (await sink.wait("/event"))[0].headers["traceparent"]
+    assert traced in commands[2]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from click.testing import CliRunner
 
+from junebug.client.api import Api
 from junebug.client.main import main
 
 TOKEN = "the-admin-token-of-these-tests-012345"
@@ -44,11 +47,33 @@ class Ran:
 
 @dataclass(frozen=True)
 class Cli:
-    """Commands that ask the API at a URL."""
+    """Commands that ask the API at a URL; one at a time, for each has stdout to itself."""
 
     url: str
     token: str | None = TOKEN
     secrets: tuple[str, ...] = (TOKEN,)
+
+    def send(self, channel: str, content: str = "seen") -> str:
+        """The id of a message, without a command: while another runs."""
+        with Api(self.url, self.token) as api:
+            return str(api.send_message(channel, {"to": "+27", "content": content})["message_id"])
+
+    @contextmanager
+    def sending(self, channel: str) -> Iterator[list[str]]:
+        """Messages, again and again, while the block runs; their ids."""
+        sent, over = [self.send(channel)], threading.Event()
+
+        def send() -> None:
+            while not over.wait(0.2):
+                sent.append(self.send(channel))
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        try:
+            yield sent
+        finally:
+            over.set()
+            thread.join()
 
     def __call__(self, *words: str, input: str | None = None, environment: Mapping[str, str | None] | None = None) -> Ran:
         around: dict[str, str | None] = {name: None for name in os.environ if name.startswith("JUNEBUG_")}

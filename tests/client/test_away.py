@@ -211,7 +211,8 @@ def test_on_a_terminal_progress_is_drawn_and_ps_shows_no_secret(tmp_path: Path) 
             "junebug", words, cwd=tmp_path, env=clean_environment(TERM="xterm"), stdout=tmp_path / "out",
             stderr=Path(os.ttyname(theirs)),
         )  # fmt: skip
-        eventually_blocking(lambda: len(api.requests) == 2)
+        eventually_blocking(lambda: len(api.requests) == 2 or process.poll() is not None)
+        assert process.poll() is None, b"".join(drawn).decode()
         shown = Path(f"/proc/{process.pid}/cmdline").read_text()
         assert (token in shown, password in shown, "--csv" in shown) == (False, False, True)
         answered.set()

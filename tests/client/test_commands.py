@@ -287,6 +287,24 @@ def test_a_message_is_sent_by_a_channel_and_a_destination(cli: Cli, made: Made, 
     assert "submitted" in [event["event_type"] for event in sent.json["events"]]
 
 
+def test_a_dry_run_tells_how_it_would_be_and_sends_nothing(cli: Cli, made: Made) -> None:
+    smpp = make(cli, "channels", "create", "--type", "smpp", "--amqp-queue", unique("app"), *(
+        word for pair in ("host=127.0.0.1", "port=1", "system_id=a", "password=b") for word in ("--config", pair)
+    ))  # fmt: skip
+    outbound = json.dumps({"type": "outbound", "config": {"channels": [{"channel": made["channel"], "prefixes": ["27"]}]}})
+    router = cli("routers", "create", "-f", "-", "--id", input=outbound).good().out.strip()
+    shown = cli("send", "--channel", smpp, "--to", "+27", "--content", "it’s on", "--dry-run").good().out
+    for words in ("encoding\tucs2: GSM 03.38 has no U+2019", "gsm_safe would replace\t’→'", "part 1\tit’s on", "because\t"):
+        assert words in shown, shown
+    by_router = cli("send", "--router", router, "--to", "+27", "--content", "x", "--dry-run")
+    assert "chosen for\tprefix 27" in by_router.good().out
+    words = ("--router", made["router"], "--destination", made["destination"])
+    assert cli("send", *words, "--to", "+27", "--content", "x", "--dry-run", "--json").good().json["dry_run"] is True
+    assert cli("channels", "show", smpp, "--json").good().json["status"]["queue_length"] == 0
+    for resource, id in (("channels", smpp), ("routers", router)):
+        cli(resource, "delete", id, "--yes").good()
+
+
 def test_the_same_key_sends_once(cli: Cli, made: Made) -> None:
     words = ("send", "--channel", made["channel"], "--to", "+27", "--content", "x", "--idempotency-key", unique("key"), "--json")
     assert cli(*words).good().json["message_id"] == cli(*words).good().json["message_id"]
@@ -304,6 +322,20 @@ def test_a_message_is_found_and_its_life_is_told(cli: Cli, made: Made) -> None:
     assert re.search(r"^[\d :.-]+\taccepted\t", life, re.MULTILINE)
     sent = cli("send", "--router", made["router"], "--destination", made["destination"], "--to", "+1", "--content", "x", "--id")
     cli("timeline", "--router", made["router"], sent.good().out.strip()).good()
+
+
+def test_what_happens_is_seen_as_it_happens(cli: Cli, made: Made) -> None:
+    """And what came while nobody looked, by the id of what was seen last."""
+    words = ("tail", "--channel", made["channel"], "--kind", "event", "-n", "1", "--json")
+    with cli.sending(made["channel"]) as sent:
+        event = cli(*words).good().json
+    assert (event["kind"], event["channel_id"]) == ("event", made["channel"])
+    later = cli.send(made["channel"])
+    for _ in range(2 * len(sent) + 20):
+        event = cli(*words, "--after", event["id"]).good().json
+        if event["message_id"] == later:
+            return
+    pytest.fail("it was not seen")
 
 
 def test_logs_come_oldest_first_and_of_one_message(cli: Cli, made: Made) -> None:

@@ -1,7 +1,7 @@
 """A client of Junebug's HTTP API: `Client`, and `AsyncClient` for asyncio; `webhooks` checks what Junebug sends.
 
-_methods.py and _async_methods.py have a method for each operation, models.py what goes in and out, problems.py an error class
-for each `type` of error: these are generated from Junebug's OpenAPI document by generate.py.
+_methods.py and _async_methods.py have a method for each operation, models.py what goes in and out (_bodies.py, _answers.py),
+problems.py an error class for each `type` of error: these are generated from Junebug's OpenAPI document by generate.py.
 """
 
 from junebug_client import models, problems, webhooks

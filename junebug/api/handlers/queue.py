@@ -138,7 +138,9 @@ class QueueControl:
             try:
                 told = await self.asking.ask(spec.id, "cancel_all", ANSWER_TIMEOUT)
             except NotRunning:
-                return await cancel_all(self.broker, spec.id, queues_of(spec.id, spec.amqp_queue), CANCEL_TIME)
+                done = await cancel_all(self.broker, spec.id, queues_of(spec.id, spec.amqp_queue), CANCEL_TIME)
+                self.queues.count_cancelled(spec.id, done.cancelled)
+                return done
             return Cancelled(told["cancelled"], told["remaining"])
 
         return await until_free(attempt)

@@ -10,6 +10,7 @@ from typing import Any
 
 from junebug.api.life.step import Step, at, in_order
 from junebug.model.messages import DELIVERY_STATUSES
+from junebug.smpp.status_texts import with_text
 
 _LINE = frozenset(("logger", "level", "timestamp", "message", "message_id", "exception", "replayed"))
 _ACCEPTED = "ESME_ROK"
@@ -85,7 +86,7 @@ def _pdu(entry: Mapping[str, Any], is_outbound: bool) -> Told:
         if status == _ACCEPTED:
             id = entry.get("smsc_message_id")
             return "provider_answered", "The provider took it" + (f" as {id}" if id else "")
-        return "provider_answered", f"The provider answered {status}"
+        return "provider_answered", f"The provider answered {with_text(str(status))}"
     if not is_in and name in _SENT:
         return "sent_to_provider", f"Given to the provider: {name}, sequence number {entry.get('sequence_number')}"
     if is_in and name in _CAME and is_outbound:

@@ -25,6 +25,7 @@ from junebug.errors import NoSuchMessage, StoreUnavailable
 from junebug.logs.redaction import UNMASKED, Redactor
 from junebug.logs.scan import Budget, Found, lines_about
 from junebug.logs.writer import GATHER
+from junebug.model.acceptance import Acceptance
 from junebug.model.spec import ChannelSpec
 from junebug.registry import Registry
 from junebug.router_types import RouterTypes
@@ -35,7 +36,7 @@ from junebug.stores.outbound import OutboundRecord
 MOST_OCTETS, MOST_SECONDS, MOST_LINES = 256_000_000, 4.0, 500
 """Of one log, for one question."""
 AT_ONCE = 4
-ENDS = ("sent", "rejected", "cancelled", "expired", "dead")
+ENDS = ("sent", "rejected", "cancelled", "expired", "event", "dead")
 """Of waiting to be sent."""
 LONGEST_ID = 200
 
@@ -89,22 +90,14 @@ class LifeReader:
             raise no_such(message_id, place)
         steps = log_steps.steps_of(logs.entries, is_outbound=is_outbound)
         steps += letter_steps(letters, steps)
-        if accepted:
-            steps += kept_steps.acceptance_steps(accepted)
-        if record:
-            events = list(record.events)
-            steps += [] if accepted else kept_steps.unknown_acceptance(events)
-            steps = [step for step in steps if not (step.kind == "receipt" and step.get("delivery_status") and events)]
-            steps += [kept_steps.event_step(event, channel.id) for event in events]
-        if is_outbound and accepted:
-            left = [step.timestamp for step in steps if step.kind in ENDS]
-            steps += log_steps.status_steps(logs.statuses, at(accepted.timestamp), min(left, default=time.time()))
         if inbound:
             steps = [step for step in steps if step.kind != "received" or step.get("pdu")]
             steps += kept_steps.inbound_steps(inbound[0], channel.id, *inbound[1:])
+        if is_outbound:
+            steps = _sent(steps, channel.id, record, accepted, logs.statuses)
         if place.destination:
             steps = [step for step in steps if step.get("destination_id") in (None, place.destination)]
-        if is_outbound and any(step.kind == "cancelled" for step in steps):
+        if any(step.kind == "cancelled" for step in steps):
             steps = await self._with_canceller(steps, channel.id, message_id)
         recipients = recipients_of(place, record, steps, is_outbound)
         facts = Facts(
@@ -133,7 +126,8 @@ class LifeReader:
         channel, *router = found
         show = partial(self.registry.show_log, place.channel.type, place.channel.config)
         entries = await asyncio.to_thread(show, channel.entries)
-        missing = [_missing(id, each, since) for id, each in zip(place.owners, found, strict=True)]
+        most = self.settings.max_log_files
+        missing = [_missing(id, each, since, most) for id, each in zip(place.owners, found, strict=True)]
         entries += [entry for each in router for entry in each.entries]
         return _Logs(entries, channel.statuses, "; ".join(filter(None, missing)))
 
@@ -203,6 +197,20 @@ def no_such(message_id: str, place: Place) -> NoSuchMessage:
     return NoSuchMessage(f"No message with id {message_id[:100]!r} is known of {where}, neither to Redis nor to its logs")
 
 
+def _sent(
+    steps: list[Step], channel: str, record: OutboundRecord | None, accepted: Acceptance | None, statuses: list[dict[str, Any]]
+) -> list[Step]:
+    """Of an MT: with what Redis keeps of it, and how the channel did while it waited."""
+    events = list(record.events) if record else []
+    if events:  # which tell what the provider reported
+        steps = [step for step in steps if not (step.kind == "receipt" and step.get("delivery_status"))]
+    steps += [kept_steps.event_step(event, channel) for event in events]
+    if accepted is None:
+        return steps + kept_steps.unknown_acceptance(events)
+    left = min((step.timestamp for step in steps if step.kind in ENDS), default=time.time())
+    return steps + kept_steps.acceptance_steps(accepted) + log_steps.status_steps(statuses, at(accepted.timestamp), left)
+
+
 async def _nothing() -> None:
     return None
 
@@ -219,13 +227,13 @@ def _timed(components: Mapping[str, tuple[dict[str, Any], str]]) -> Components:
     return {name: (body, at(when)) for name, (body, when) in components.items()}
 
 
-def _missing(owner: str, found: Found, since: float) -> str:
-    """Why lines of this log may be missing; empty: none are."""
+def _missing(owner: str, found: Found, since: float, most_files: int) -> str:
+    """Why lines of this log may be missing; empty: none are, as far as is seen."""
     if found.trouble:
         return f"the log of {owner}: {found.trouble}"
     if found.oldest is None:
         return f"there is no log of {owner} here: it is on another host, or was removed"
-    if since and found.oldest > since + 1:
+    if since and found.oldest > since + 1 and 0 < most_files <= found.files:
         return f"the log of {owner} begins after this message: older files of it were removed (max_log_files), or are elsewhere"
     return ""
 

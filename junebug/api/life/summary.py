@@ -10,6 +10,7 @@ from junebug.api.life.facts import Facts
 from junebug.api.life.outcome import Delivery, Outcome
 from junebug.api.life.step import Step, shortly
 from junebug.api.life.waiting import Waiting, sentence, to_be_sent, to_be_told
+from junebug.smpp.status_texts import with_text
 
 _OPEN = ("queued", "sending")
 
@@ -91,10 +92,8 @@ def _rejected(facts: Facts, step: Step | None, when: str) -> str:
     if facts.last("no_answer") and "unknown" in str(reason).lower():
         return f"the provider never answered, so nobody knows whether it arrived: told as rejected at {when} ({reason})"
     if answer and asked and answer.timestamp >= asked.timestamp and answer.get("command_status") == reason:
-        return f"the provider refused it at {when}: it answered {reason} to {asked.get('pdu')}"
-    if asked or facts.last("failed"):
-        return f"it was rejected at {when}: {reason}"
-    return f"it was rejected at {when}, and did not leave for the provider as far as is known: {reason}"
+        return f"the provider refused it at {when}: it answered {with_text(str(reason))} to {asked.get('pdu')}"
+    return f"it was rejected at {when}: {reason}"
 
 
 def _expired(facts: Facts, when: str) -> str:

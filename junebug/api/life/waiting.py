@@ -60,7 +60,8 @@ def _held(facts: Facts, since: float, down: tuple[str, str, float] | None) -> Wa
     if not worker:
         return Waiting("process", since, "the channel's process has not started yet: is Junebug's supervisor running?")
     if worker.get("status") == "down":
-        return Waiting("process", when, f"the channel's process does not run: {worker.get('message')}")
+        more = f"; besides, {down[1]}" if down else ""
+        return Waiting("process", when, f"the channel's process does not run: {worker.get('message')}{more}")
     if down:
         name, reason, when = down
         return Waiting("bind down" if name == "smpp" else "provider down", when, reason)

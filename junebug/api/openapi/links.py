@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from junebug import errors
 from junebug.api.openapi.operations import OPERATIONS
 
 _MADE_BY = {
@@ -12,6 +13,10 @@ _MADE_BY = {
     "token_id": "create_token", "message_id": "send_message",
 }  # fmt: skip
 """Parameter -> the operation that makes what it names."""
+_NOT_FOUND = {
+    "channel_id": errors.ChannelNotFound, "router_id": errors.RouterNotFound, "destination_id": errors.DestinationNotFound,
+    "token_id": errors.TokenNotFound,
+}  # fmt: skip
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
@@ -23,6 +28,9 @@ def _links() -> dict[str, dict[str, Any]]:
         names = paths[operation.id]
         maker = _MADE_BY.get(names[-1]) if names else None
         if maker is None or operation.old_name_of or not set(paths[maker]) <= set(names):
+            continue
+        missing = {each for each in operation.errors if getattr(each, "status", 0) == 404}
+        if missing - {_NOT_FOUND.get(name) for name in names}:  # what it is asked for may not be there, although this is
             continue
         parameters = {name: f"$request.path.{name}" for name in names[:-1]}
         parameters[names[-1]] = "$response.body#/result/id"

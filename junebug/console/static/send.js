@@ -1,12 +1,12 @@
 // Sends one message, and shows beside it what would become of it.
 
-import {api, ApiError, ask, path} from "./api.js";
+import {api, ApiError, path} from "./api.js";
 import {channelHead} from "./channel.js";
 import {fill, h} from "./dom.js";
 import {field} from "./fields.js";
 import {form} from "./forms.js";
 import {alertBox, toast} from "./view.js";
-import {badge, empty, facts, json, number, time} from "./widgets.js";
+import {badge, empty, facts, number, time} from "./widgets.js";
 
 const WAIT = 350;
 const PAUSE = 1500;
@@ -59,10 +59,6 @@ export async function show(view, {channel: id}) {
   let asked = 0;
   let latest = null;
   const foresee = async () => {
-    if (!(await foresees())) {
-      fill(foresight, empty("This Junebug cannot tell beforehand."));
-      return;
-    }
     let said;
     try {
       said = body();
@@ -111,29 +107,20 @@ export async function show(view, {channel: id}) {
   soon = await view.every(PAUSE, watch);
 }
 
-let known = null;
-
-/** Whether the API says that it has a dry run: one that has none would send what is only asked about. */
-function foresees() {
-  known ??= ask("GET", "openapi.json").then((response) => response.json()).then(
-    ({paths}) => paths["/channels/{channel_id}/messages/"].post.parameters.some((each) => each.name === "dry_run"), () => false);
-  return known;
-}
-
 /** What a dry run says. */
-function foreseen({encoding, parts, octets, characters, replaced, would_replace: would, estimate, cost, choice}) {
+function foreseen({encoding, parts, octets, characters, replaced, would_replace: would, estimate, cost, rejected}) {
   const forced = encoding?.forced_by?.map(({character, code_point: code}) => h("span", {class: "chip"}, `${character} ${code ?? ""}`));
   const swaps = (all) => all.map(({character, by}) => h("span", {class: "chip"}, `${character} → ${by}`));
   return [
+    rejected ? alertBox(`It would be taken, and rejected: ${rejected}`) : null,
     facts([
       encoding ? ["Encoding", encoding.name, forced?.length ? [" because of ", forced] : null, h("p", {class: "sub"}, encoding.reason ?? "")] : null,
       ["Size", `${number(parts?.length ?? 1)} ${parts?.length > 1 ? "parts" : "part"}, ${number(characters)} characters, ${number(octets)} octets`],
       replaced?.length ? ["Replaced", swaps(replaced)] : null,
-      would?.length ? ["Could be replaced", swaps(would), h("p", {class: "sub"}, "by the option that keeps texts within GSM 03.38")] : null,
+      would?.length ? ["Could be replaced", swaps(would), h("p", {class: "sub"}, "by the option gsm_safe")] : null,
       estimate ? ["Leaves", estimate.seconds === null ? "nobody knows when" : estimate.seconds < 1 ? "at once" : `in about ${number(estimate.seconds)} s`,
         estimate.waiting ? `, behind ${number(estimate.waiting)}` : "", (estimate.reasons ?? []).map((each) => h("p", {class: "sub"}, each))] : null,
       cost ? ["Cost", `${number(cost.amount, 4)} ${cost.currency ?? ""}`] : null,
-      choice ? ["Channel", json(choice)] : null,
     ]),
     parts?.length ? h("ol", {class: "parts"}, parts.map((part) => h("li", {}, part.content))) : null,
   ];
