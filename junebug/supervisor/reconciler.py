@@ -215,8 +215,7 @@ class Reconciler:
             self._trouble("supervisord", error)
         if any(running[channel].state == "STOPPED" for channel in plan.remove):
             self._wake.set()  # it is gone now: the next look cleans up
-        gone = [channel for channel in deleted if channel not in wanted and channel not in running]
-        self._let_go([channel for channel in gone if channel in mine])
+        self._let_go([id for id in deleted if id in mine and id not in wanted and id not in running])
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
