@@ -101,8 +101,7 @@ def _to_balance(own: Host, mine: Mapping[str, Need], others: list[Host], loads: 
     room = {}
     for host in others:
         share = by_host[host.id]
-        wanted = math.floor(share if is_far else share * (1 - TOLERATED))
-        room[host.id] = 1 if is_far and share > 0 and not (wanted or loads[host.id]) else wanted - loads[host.id]
+        room[host.id] = (math.ceil(share) if is_far else math.floor(share * (1 - TOLERATED))) - loads[host.id]
     takers = [host for host in others if room[host.id] > 0]
     if not takers:
         return []
