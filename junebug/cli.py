@@ -39,7 +39,7 @@ from junebug.registry import Registry
 from junebug.router_types import RouterTypes
 from junebug.runtime.title import hide_secrets
 from junebug.stores import client as stores
-from junebug.stores import tokens
+from junebug.stores import leases, tokens
 from junebug.supervisor import daemon
 from junebug.worker import process as worker_process
 from junebug.worker import router as router_process
@@ -202,6 +202,7 @@ def _supervise(
         preload=functools.partial(_preload, settings),
         keep_descriptors=tuple(each.fileno() for each in (*sockets, *door)),
         servers=servers,
+        check_host=(lambda *_: None) if settings.embedded else _check_host,
     )
     return daemon.run(settings, programs)
 
@@ -269,6 +270,10 @@ def _check_servers(settings: Settings) -> None:
                 " `systemctl edit rabbitmq-server`",
                 file=sys.stderr,
             )
+
+
+def _check_host(settings: Settings, host: str, place: str) -> None:
+    _in_child(leases.check(settings.redis, CHECK_TIMEOUT, host, place))
 
 
 def _check_access(settings: Settings, sockets: Sequence[socket]) -> None:

@@ -204,6 +204,10 @@ class ConfigError(JunebugError):
     exit_code = 2
 
 
+class HostTaken(JunebugError):
+    """Another Junebug that lives has this one's host id."""
+
+
 class StartupError(JunebugError):
     """The settings are fine, the world is not (port in use, Redis refused ...). One clear line; exit code 1."""
 

@@ -167,6 +167,11 @@ API_TOKENS = "api_tokens"  # hash id -> JSON: who may use the API; their texts a
 EPOCH = "channel_epoch"  # written by the reconciler when it starts: gone means that Redis was emptied under us
 CHANGES = "channel_changes:"
 ALL_CHANGES = f"{CHANGES}*"  # pattern of all pub/sub topics that `change_topic` makes
+HOSTS = "junebug_hosts"  # sorted set: ids of hosts -> when each was last here, Unix time
+DRAINED_HOSTS = "drained_hosts"  # set: ids of hosts that are to run nothing
+LEASES = "channel_leases"  # hash: id of a channel or router -> the host that runs it, and its fence
+LEASE_FENCE = "lease_fence"  # string: the newest fence; without a TTL, as none may be given twice
+LEASES_SETTLING = "leases_settling"  # string, with a TTL: Redis has lost leases, and who runs what is saying so
 PLUGINS = "junebug_plugins"  # string: how the plugins do, as JSON; with a TTL
 METRICS = "junebug_metrics"  # hash: what Junebug's own processes counted, by families.Family.field; with a TTL
 METRICS_WANTED = "junebug_metrics_wanted"  # string, with a TTL: somebody looks at the metrics
@@ -192,6 +197,11 @@ transport_key = _many(":transport:")  # what the channel's transport keeps for i
 def change_topic(channel: str) -> str:
     """Pub/sub topic: the channel's id, when its spec changed. Only a hint; a poll finds what a lost one left."""
     return f"{CHANGES}{channel}"
+
+
+def host(id: str) -> str:
+    """String with a TTL: the host lives; what it says of itself."""
+    return f"junebug_host:{id}"
 
 
 def saved_metrics(process: str) -> str:

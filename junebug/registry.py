@@ -20,7 +20,7 @@ from junebug.errors import ConfigError, InvalidBody, InvalidChannelConfig, Inval
 from junebug.logs.redaction import REDACTED
 from junebug.model.messages import UserMessage
 from junebug.model.plan import Plan, plain
-from junebug.model.spec import PUBLIC_HTTP, ChannelSpec
+from junebug.model.spec import PLACEMENT, PUBLIC_HTTP, ChannelSpec
 
 ENTRY_POINT_GROUP = "junebug.channel_types"
 LONGEST_FIELD, LONGEST_PROBLEM, MOST_PROBLEMS = 100, 300, 20
@@ -58,13 +58,15 @@ class ChannelType:
     preload: bool = True
     """Whether the supervisor imports the transport before it forks: its channels then share that memory, and every other
     process bears its page tables. False: for one with heavy imports, which the processes of its own channels alone make."""
+    host_bound: bool = False
+    """Whether others reach its channels by their host's address: they leave a host only when it is drained, or ends."""
 
 
 class Registry:
     """The channel types of this Junebug, by name."""
 
     def __init__(self, types: Iterable[ChannelType]) -> None:
-        self._types = {channel_type.name: _with_public_http(channel_type) for channel_type in types}
+        self._types = {channel_type.name: _with_common_options(channel_type) for channel_type in types}
         self._configs = {
             name: ConfigSchema(channel_type.config_schema, channel_type.secrets, InvalidChannelConfig, channel_type.check)
             for name, channel_type in self._types.items()
@@ -189,10 +191,11 @@ def _type_of_class(name: str, path: str) -> ChannelType:
     return ChannelType(name, path, schema, secrets, channel_data_schema=of_data)
 
 
-def _with_public_http(channel_type: ChannelType) -> ChannelType:
-    """Whatever listens on a `web_port` may say in `public_http` how the nginx plugin is to expose it (spec 1.9.4)."""
+def _with_common_options(channel_type: ChannelType) -> ChannelType:
+    """Every channel may say where it is to run; what listens on a `web_port` says in `public_http` how the nginx plugin is to
+    expose it (spec 1.9.4).
+    """
     properties = channel_type.config_schema.get("properties", {})
-    if "web_port" not in properties or "public_http" in properties:
-        return channel_type
-    schema = {**channel_type.config_schema, "properties": {**properties, "public_http": PUBLIC_HTTP}}
+    common: dict[str, Any] = {"placement": PLACEMENT} | ({"public_http": PUBLIC_HTTP} if "web_port" in properties else {})
+    schema = {**channel_type.config_schema, "properties": {**common, **properties}}
     return replace(channel_type, config_schema=schema)

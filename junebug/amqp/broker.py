@@ -58,6 +58,10 @@ class Broker:
         self.browse = functools.partial(browse, self._connection)
 
     @property
+    def connected(self) -> bool:
+        return self._connection.connected
+
+    @property
     def blocked(self) -> str:
         """Why RabbitMQ takes no messages at the moment (low on memory, on disk space); empty: it does."""
         return self._publisher.blocked

@@ -29,8 +29,10 @@ from junebug.runtime.tasks import TaskOwner
 
 CONNECT_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 10.0
-HEARTBEAT, HEARTBEAT_AT_HOME = 15, 60
-"""Seconds; the second for a RabbitMQ on this machine: nothing lies between that could break silently."""
+HEARTBEAT, HEARTBEAT_AT_HOME = 8, 60
+"""Seconds. RabbitMQ takes a machine for dead after two to three of them: others then have its queues (docs/scale-out.md). The
+second is for a RabbitMQ on this machine: nothing lies between that could break silently.
+"""
 STUCK = 3
 """Heartbeats that do not come, after which the link is lost."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0

@@ -61,13 +61,15 @@ class RpcServer:
         self._queue = names.control_queue(channel)
         self._consumer: Consumer | None = None
 
-    async def start(self) -> None:
-        """It tells that it is there when this returns (or START_TIMEOUT is over); questions get NotRunning until `begin`."""
+    async def start(self, patience: float | None = START_TIMEOUT) -> None:
+        """It tells that it is there, and that no other is, when this returns (or `patience` is over); questions get NotRunning
+        until `begin`.
+        """
         self._consumer = self._broker.consume(
             self._queue, self._on_question, prefetch=PREFETCH, temporary=True, on_begun=lambda: self._on_listening()
         )
         with suppress(TimeoutError):  # RabbitMQ holds a lost worker's queue for a while; this one is not to wait for it
-            async with asyncio.timeout(START_TIMEOUT):
+            async with asyncio.timeout(patience):
                 await self._consumer.consuming.wait()
 
     def begin(self, answers: Answers, on_listening: Callable[[], None] = _nothing) -> None:

@@ -18,6 +18,7 @@ _commands = Commands(
         "logs": ("junebug.client.logs:logs", "What a channel, a router or a destination has logged."),
         "dead-letters": ("junebug.client.dead_letters:dead_letters", "What an application did not take: list, replay, delete."),
         "tokens": ("junebug.client.tokens:tokens", "API tokens: who may use the API, and for what."),
+        "hosts": ("junebug.client.hosts:hosts", "Hosts that share the channels: list, drain, undrain."),
         "doctor": ("junebug.client.doctor.command:doctor", "What may be wrong with this Junebug, and what to do."),
         "backup": ("junebug.client.backup:backup", "Everything that Junebug keeps in Redis, into a file."),
         "restore": ("junebug.client.backup:restore", "What `junebug backup` wrote, into a Redis."),

@@ -56,7 +56,7 @@ def create(
         made: Mapping[str, Any] = _over_api(url, token, lambda api: api.create_token(cast(TokenCreate, body)))
     else:
         text, new = new_token(name, scopes, ids or None, created_by="command line", expires_at=until)
-        _run(settings, lambda stores: stores.tokens.add(new))
+        run_on_stores(settings, lambda stores: stores.tokens.add(new))
         made = {**new.shown(), "token": text}
     if as_json:
         Output(True).document(made)
@@ -70,7 +70,7 @@ def show(settings: Settings, url: str | None, token: str | None, as_json: bool) 
     if url:
         found: Sequence[Mapping[str, Any]] = _over_api(url, token, lambda api: api.list_tokens())
     else:
-        found = [each.shown() for each in _run(settings, lambda stores: stores.tokens.all())]
+        found = [each.shown() for each in run_on_stores(settings, lambda stores: stores.tokens.all())]
     Output(as_json).table(
         ["ID", "CREATED", "EXPIRES", "SCOPES", "FOR", "NAME"],
         [
@@ -88,7 +88,7 @@ def revoke(settings: Settings, token_id: str, url: str | None, token: str | None
     if url:
         _over_api(url, token, lambda api: api.revoke_token(token_id))
     else:
-        _run(settings, lambda stores: stores.tokens.remove(token_id))
+        run_on_stores(settings, lambda stores: stores.tokens.remove(token_id))
     Output(as_json).done(f"revoked {token_id}", {})
     return Exit.GOOD
 
@@ -103,8 +103,8 @@ def _over_api(url: str, token: str | None, ask: Callable[[Api], T]) -> T:
         return ask(api)
 
 
-def _run(settings: Settings, work: Callable[[Stores], Awaitable[T]]) -> T:
-    """Its result. Raises Failure."""
+def run_on_stores(settings: Settings, work: Callable[[Stores], Awaitable[T]]) -> T:
+    """Its result, of what Redis holds. Raises Failure."""
 
     async def run() -> T:
         stores = Stores(embedded.running(settings) if settings.embedded else settings, TIMEOUT)

@@ -162,6 +162,19 @@ class Settings:
     stop_timeout: float = _setting(10.0, "--stop-timeout", minimum=1.0,
         help="The longest that a channel's process may take to finish what is in flight, in seconds.")  # fmt: skip
 
+    host: str | None = _setting(None, "--host",
+        help="This host's id among those that share Redis and RabbitMQ; none: one that is made once, and kept in "
+             "`data_dir`.")  # fmt: skip
+    capacity: int = _setting(0, "--capacity", minimum=0,
+        help="Channels and routers that this host runs at the most; 0: any number.")  # fmt: skip
+    labels: dict[str, str] = _setting({}, "--labels", kind="labels",
+        help="What this host has, as `site: north`: a channel whose `placement` names labels runs on hosts that have them "
+             "all (command line: `site:north`, may be repeated).")  # fmt: skip
+    lease_ttl: float = _setting(20.0, "--lease-ttl", minimum=2.0, maximum=3600,
+        help="Seconds after which another host takes over what a host runs that has not been heard of.")  # fmt: skip
+    moves_per_minute: int = _setting(60, "--moves-per-minute", minimum=1,
+        help="Channels that this host gives up in a minute, at the most, for others to have their share.")  # fmt: skip
+
     @property
     def run_dir(self) -> Path:
         """Sockets and the like: what means nothing after a restart."""
@@ -201,7 +214,8 @@ class Option:
 
     path: tuple[str, ...]
     kind: str
-    """`str`, `int`, `float`, `bool`, `switch` (a flag without a value), `delays`, `words`, `networks`, `mapping` or `plugins`."""
+    """`str`, `int`, `float`, `bool`, `switch` (a flag without a value), `delays`, `words`, `networks`, `mapping`, `labels` or
+    `plugins`."""
     optional: bool
     default: Any
     flag: str
@@ -223,7 +237,7 @@ class Option:
 
     @property
     def repeatable(self) -> bool:
-        return self.kind in ("mapping", "plugins")
+        return self.kind in ("mapping", "labels", "plugins")
 
 
 _GROUPS = {each.__name__: each for each in (RedisSettings, AmqpSettings, HttpTypesSettings)}

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from junebug import names
 from junebug.config.declaration import (
     LONGEST_SOCKET_PATH,
     OPTIONS,
@@ -26,8 +27,9 @@ from junebug.config.declaration import (
 from junebug.errors import ConfigError
 from junebug.model import access
 from junebug.model.signing import check_secret
+from junebug.model.spec import is_label
 
-MOST_DELAYS, MOST_WORDS = 20, 1000
+MOST_DELAYS, MOST_WORDS, MOST_LABELS = 20, 1000, 32
 
 
 def load(
@@ -67,6 +69,8 @@ def load_values(given: Mapping[str, Any], environ: Mapping[str, str], in_file: M
             check_secret(settings.callback_secret)
         except ValueError as error:
             raise ConfigError(f"callback_secret: {error}") from None
+    if settings.host is not None and not names.is_channel_id(settings.host):
+        raise ConfigError(f"host: expected letters, digits, `.`, `-` and `_`, got {settings.host[:100]!r}")
     if settings.no_auth and settings.require_auth:
         raise ConfigError("no_auth, require_auth: one of them says the opposite of the other; leave one out")
     if settings.admin_token is not None and not access.is_admin_token(settings.admin_token):
@@ -126,7 +130,7 @@ def _siblings(name: str, known: Mapping[str, Option]) -> list[str]:
 _WANTED = {
     "str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "switch": "true or false",
     "delays": "numbers that do not fall", "words": "a list of texts", "networks": "a list of networks, as 10.1.0.0/16",
-    "mapping": "channel types as `type: python.Class`",
+    "mapping": "channel types as `type: python.Class`", "labels": "labels as `name: value`, without blanks",
     "plugins": "a list of objects, each with a `type`",
 }  # fmt: skip
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -154,11 +158,12 @@ def _from_text(option: Option, text: Any, where: str) -> Any:
                 raise _wrong(option, where, text) from None
         case "words" | "networks":
             return _checked(option, [part.strip() for part in text.split(",") if part.strip()], where)
-        case "mapping":
+        case "mapping" | "labels":
             pairs = [part.strip() for part in (text.split(",") if isinstance(text, str) else text)]
             mapping = {name: path for name, colon, path in (pair.partition(":") for pair in pairs) if colon}
             if len(mapping) < len(pairs):
-                raise ConfigError(f"{where}: expected type:python.Class, got {', '.join(pairs)!r}")
+                form = "name:value" if option.kind == "labels" else "type:python.Class"
+                raise ConfigError(f"{where}: expected {form}, got {', '.join(pairs)!r}")
             return _checked(option, mapping, where)
         case _:
             plugins: list[Any] = []
@@ -194,6 +199,9 @@ def _checked(option: Option, value: Any, where: str) -> Any:
         "bool": lambda: isinstance(value, bool),
         "switch": lambda: isinstance(value, bool),
         "mapping": lambda: isinstance(value, dict) and all(isinstance(v, str) for kv in value.items() for v in kv),
+        "labels": lambda: isinstance(value, dict)
+        and len(value) <= MOST_LABELS
+        and all(isinstance(each, str) and is_label(each) for pair in value.items() for each in pair),
         "plugins": lambda: isinstance(value, list)
         and all(isinstance(each, dict) and isinstance(each.get("type"), str) for each in value),
     }

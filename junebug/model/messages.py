@@ -334,6 +334,8 @@ class Status(_Wire, frozen=True, kw_only=True, tag="status_event"):
     message: str
     details: dict[str, Any] = _EMPTY
     timestamp: str = field(default_factory=timestamp_now)
+    fence: int = 0
+    """Of the lease of the process that says so: what a later one says goes first, whatever the clocks say. 0: it has none."""
 
     @classmethod
     @reader
@@ -345,7 +347,16 @@ class Status(_Wire, frozen=True, kw_only=True, tag="status_event"):
             raise MalformedMessage(f"status: expected one of {', '.join(STATUS_LEVELS)}, got {shown(status)}")
         texts: dict[str, Any] = {name: text_of(wire, name, required=True) for name in _STATUS_TEXTS}
         timestamp = text_of(wire, "timestamp") or timestamp_now()
-        return cls(**texts, status=status, details=dict_of(wire, "details"), timestamp=timestamp)
+        fence = wire.get("fence", 0)
+        return cls(
+            **texts, status=status, details=dict_of(wire, "details"), timestamp=timestamp,
+            fence=fence if type(fence) is int and 0 <= fence < 1 << 53 else 0,
+        )  # fmt: skip
+
+    @property
+    def age(self) -> tuple[int, str]:
+        """Of two of one component the greater is the newer."""
+        return self.fence, self.timestamp
 
 
 _STATUS_TEXTS = ("channel_id", "component", "type", "message")

@@ -5,6 +5,7 @@ Neighbours: stores.ChannelStore keeps it, registry.py checks its `config`, the r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
@@ -14,6 +15,7 @@ from junebug import names
 RESTARTING_PROPERTIES = frozenset({"type", "config", "public_http"})
 """A change of one of these starts the channel afresh; any other is applied by the running worker."""
 
+_LABEL = r"^[0-9A-Za-z][0-9A-Za-z_./-]{0,62}$"
 PUBLIC_HTTP: dict[str, Any] = {
     "type": ["object", "null"],
     "properties": {
@@ -24,6 +26,27 @@ PUBLIC_HTTP: dict[str, Any] = {
     "additionalProperties": False,
 }
 """JSON Schema (spec 1.9.4). Junebug 0.1.11 read it beside `config`, its documentation has it within: both are taken."""
+
+PLACEMENT: dict[str, Any] = {
+    "type": ["object", "null"],
+    "properties": {
+        "labels": {
+            "type": ["object", "null"],
+            "maxProperties": 32,
+            "propertyNames": {"pattern": _LABEL},
+            "additionalProperties": {"type": "string", "pattern": _LABEL},
+            "description": "Labels that a host must have to run the channel.",
+        },
+    },
+    "additionalProperties": False,
+    "description": "Which hosts may run the channel, where several share the work.",
+}
+"""JSON Schema of `placement` in the config of every type."""
+
+
+def is_label(text: str) -> bool:
+    """Whether it can be the name or the value of a label."""
+    return re.fullmatch(_LABEL, text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +111,13 @@ class ChannelSpec:
         return self.noted_priorities if names.LOWEST_PRIORITY in self.noted_priorities else names.PRIORITIES
 
     @property
+    def placement_labels(self) -> dict[str, str]:
+        """Those that a host must have to run it."""
+        placement = self.config.get("placement")
+        labels = placement.get("labels") if isinstance(placement, dict) else None
+        return labels if isinstance(labels, dict) else {}
+
+    @property
     def has_destination(self) -> bool:
         """Whether an application hears of this channel's messages at all."""
         return bool(self.mo_url or self.amqp_queue)
@@ -108,3 +138,7 @@ class Launch:
     """How often this process was started again since the supervisor or a user last started it on purpose."""
     last_exit: str | None = None
     """How the one before it ended, e.g. `killed by SIGKILL`; None for the first."""
+    fence: int = 0
+    """The number of its lease: a later one belongs to whoever came after it. 0: it has none."""
+    is_shared: bool = False
+    """There are other hosts, or the one before it ran on another: it is to wait for as long as RabbitMQ knows of a process."""

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 
 import structlog
 
+from junebug.runtime import fence
 from junebug.smpp import constants as c
 from junebug.smpp.codec import DecodeError, decode, encode
 from junebug.smpp.framing import BadLength, PduReader
@@ -316,6 +317,7 @@ class Session(asyncio.Protocol):
     def _flush(self) -> None:
         if not self._unflushed or self._transport is None or self._transport.is_closing():
             return  # connection_lost follows, and tells those whose request was not written
+        fence.check()
         self._transport.write(b"".join(self._unflushed))
         self._unflushed.clear()
         self._unflushed_requests.clear()

@@ -14,6 +14,7 @@ from junebug.stores.client import RedisClient
 from junebug.stores.delay_queues import DelayQueueStore
 from junebug.stores.idempotency import IdempotencyStore
 from junebug.stores.inbound import InboundStore
+from junebug.stores.leases import LeaseStore
 from junebug.stores.metrics import MetricStore
 from junebug.stores.outbound import OutboundStore
 from junebug.stores.plugins import PluginStore
@@ -40,6 +41,7 @@ class Stores:
         self.idempotency = IdempotencyStore(self._redis, settings.outbound_message_ttl)
         self.circuits = CircuitStore(self._redis)
         self.delay_queues = DelayQueueStore(self._redis)
+        self.leases = LeaseStore(self._redis)
         self.statuses = StatusStore(self._redis)
         self.tokens = TokenStore(self._redis)
         self.metrics = MetricStore(self._redis)

@@ -20,7 +20,7 @@ class StatusStore:
         self._redis = redis
 
     async def put(self, status: Status) -> bool:
-        """Keep it, unless a newer one of the same component is there: then False.
+        """Keep it, unless a newer one of the same component is there, or one of a later lease of the channel: then False.
 
         A status whose channel has no spec lives for an hour only.
         """
@@ -28,7 +28,7 @@ class StatusStore:
             (
                 "EVAL", _PUT_STATUS, 2, names.channel_status(status.channel_id),
                 names.channel_properties(status.channel_id), status.component, orjson.dumps(status_body(status)),
-                normalise_timestamp(status.timestamp), ORPHAN_TTL,
+                normalise_timestamp(status.timestamp), ORPHAN_TTL, status.fence,
             )
         )
         return bool(kept)
@@ -52,8 +52,13 @@ class StatusStore:
 
 
 _PUT_STATUS = """
-local newest = redis.call('HGET', KEYS[1], ARGV[1] .. '@')
-if newest and newest > ARGV[3] then return 0 end
+local fence, known = tonumber(ARGV[5]), tonumber(redis.call('HGET', KEYS[1], '@') or 0)
+if fence > 0 and fence < known then return 0 end
+if fence > known then redis.call('HSET', KEYS[1], '@', ARGV[5])
+else
+  local newest = redis.call('HGET', KEYS[1], ARGV[1] .. '@')
+  if newest and newest > ARGV[3] then return 0 end
+end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], ARGV[1] .. '@', ARGV[3])
 if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('PERSIST', KEYS[1])
 else redis.call('EXPIRE', KEYS[1], ARGV[4]) end

@@ -9,7 +9,7 @@ import http.client
 import json
 import socket
 import xmlrpc.client
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ExpatError
@@ -28,15 +28,26 @@ class SupervisorClient:
         self._server = xmlrpc.client.ServerProxy(
             "http://localhost/RPC2", transport=_UnixTransport(path.absolute(), timeout)
         )
+        self.is_ending = False
+        """Whether supervisord said, when it was last asked, that it ends with all its processes."""
 
     def running(self) -> dict[str, Running]:
         """All channels and routers that supervisord has, whatever their state."""
-        found = json.loads(self._call(self._server.channels.running))
+        self.is_ending, found = json.loads(self._call(self._server.channels.running))
         return {channel: Running(**fields) for channel, fields in found.items()}
 
-    def start(self, channels: Iterable[tuple[str, int]], group: str = names.CHANNEL_GROUP) -> None:
-        """Add and start them, as (id, generation)."""
-        self._tell(self._server.channels.start, ((id, generation, group) for id, generation in channels))
+    def lease(self, until: float, alone: bool = False, lost: Iterable[str] = ()) -> None:
+        """All but the `lost` may work until then, by the clock of fence.now; `alone`: only while connected to RabbitMQ."""
+        self._call(self._server.channels.lease, json.dumps([until, alone, [*lost]]))
+
+    def start(
+        self, channels: Iterable[tuple[str, int]], group: str = names.CHANNEL_GROUP,
+        leases: Mapping[str, tuple[int, bool]] | None = None,
+    ) -> None:  # fmt: skip
+        """Add and start them, as (id, generation); they may work as long as was said last. `leases`: id -> (fence, is_shared)."""
+        told = leases or {}
+        entries = ((id, generation, group, *told.get(id, (0, False))) for id, generation in channels)
+        self._tell(self._server.channels.start, entries)
 
     def restart(self, channels: Iterable[tuple[str, int]]) -> None:
         """Stop them and start them again in the given generation; returns before that is done."""

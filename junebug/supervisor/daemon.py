@@ -7,7 +7,8 @@
     ├─ reconciler              forked; told over a pipe that it is worth looking at the channels
     └─ api:<n>                 forked; keep the listening sockets that the parent holds
 
-The list is the order of starting, too; stopping goes the other way round, within `stop_timeout` + STOP_MARGIN seconds.
+The list is the order of starting, too (the reconciler before channels that a reload keeps); stopping goes the other way round,
+within `stop_timeout` + STOP_MARGIN seconds.
 supervisord reads no configuration file: its options are set here. `supervisorctl -c <data_dir>/run/supervisor.conf`
 talks to it. SIGHUP and `supervisorctl reload` start everything afresh, the channels that ran before included.
 Neighbours: cli.py hands over `Programs`; processes/ has the processes, reconciler.py decides about channels.
@@ -45,13 +46,16 @@ from junebug.errors import StartupError
 from junebug.runtime.heartbeat import Heartbeats
 from junebug.supervisor import reconciler
 from junebug.supervisor.cleanup import Drain
-from junebug.supervisor.processes.channel import ChannelGroupConfig, RunChannel
+from junebug.supervisor.identity import Identity, identity
+from junebug.supervisor.processes.channel import ChannelGroupConfig, Kept, RunChannel
 from junebug.supervisor.processes.servers import ServerConfig
 from junebug.supervisor.processes.warm_fork import WarmConfig
 from junebug.supervisor.rpc import ChannelsInterface
 
-API_PRIORITY = RECONCILER_PRIORITY = 200
-"""The same number: stopped together, before the channels."""
+API_PRIORITY = 200
+"""Stopped first."""
+RECONCILER_PRIORITY = 60
+"""Stopped after the channels: it lets others have each one whose process is gone."""
 DOOR_PRIORITY = 50
 """Stopped after the channels, which still answer through it."""
 API_STOP_TIMEOUT = 3.0
@@ -80,6 +84,8 @@ class Programs:
     keep_descriptors: tuple[int, ...] = ()
     """Listening sockets of the API and the door."""
     servers: Sequence[ServerProgram] = ()
+    check_host: Callable[[Settings, str, str], None] = field(default=lambda settings, host, place: None)
+    """Raises StartupError when somebody else runs under this host id."""
 
     @property
     def name(self) -> str:
@@ -95,16 +101,19 @@ def run(settings: Settings, programs: Programs) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stopped_early)  # until supervisord takes them over
     lock = _lock(settings, programs)  # held until this process ends
+    who = identity(settings, lock)
+    if programs.run_channel:
+        programs.check_host(settings, who.id, who.place)
     _write_ctl_config(settings, programs)
     setproctitle.setproctitle(f"junebug: {programs.name.replace('-', ' ')}")
     programs.preload()
     _become_forkable()
     _Wake.install()
-    kept: dict[str, dict[str, int]] = {names.CHANNEL_GROUP: {}, names.ROUTER_GROUP: {}}
+    kept: dict[str, dict[str, Kept]] = {names.CHANNEL_GROUP: {}, names.ROUTER_GROUP: {}}
     first = True
     try:
         while True:
-            options = _Options(settings, programs, kept, first)
+            options = _Options(settings, programs, kept, first, who)
             options.realize(args=[], doc="", progname="junebug")
             try:
                 _Supervisor(options, settings.stop_timeout + STOP_MARGIN).main()
@@ -220,13 +229,16 @@ class _News:
 class _Options(ServerOptions):  # type: ignore[misc]
     """supervisord's options, from our settings instead of a file."""
 
-    def __init__(self, settings: Settings, programs: Programs, kept: dict[str, dict[str, int]], first: bool) -> None:
+    def __init__(
+        self, settings: Settings, programs: Programs, kept: dict[str, dict[str, Kept]], first: bool, who: Identity
+    ) -> None:
         super().__init__()
         self.first = first
         self.test = False
         self._settings = settings
         self._programs = programs
         self._kept = kept
+        self._who = who
         self.heartbeats = Heartbeats()
         self._news = _News()
         self._channels: list[ChannelGroupConfig] = []
@@ -293,7 +305,7 @@ class _Options(ServerOptions):  # type: ignore[misc]
         )  # fmt: skip
 
     def _run_reconciler(self, process: Any) -> int:
-        return reconciler.run(self._settings, self._programs.drain, self._news.reader)
+        return reconciler.run(self._settings, self._who, self._programs.drain, self._news.reader)
 
     def usage(self, msg: Any) -> NoReturn:
         """supervisord cannot go on; for us that is an error like others."""

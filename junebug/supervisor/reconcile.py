@@ -2,6 +2,7 @@
 argument.
 
     plan          wanted, deleted, running -> what to start, restart, remove, and what cannot be started
+    needs         wanted, deleted -> what each asks of a host
     respawn_pause failures in a row -> seconds until the next try
     notice        a channel's process before and now -> what its `worker` component says
 
@@ -11,7 +12,7 @@ Neighbours: reconciler.py (the loop) carries the plan out; processes/respawn.py 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +21,12 @@ from junebug.model.messages import StatusLevel
 from junebug.model.routing import RouterSpec
 from junebug.model.spec import ChannelSpec
 from junebug.supervisor.liveness import Pulse
+from junebug.supervisor.placement import Need
 
 RAN_WELL = 10.0
 """Seconds after which a process that dies counts as dying for the first time."""
 LONGEST_PAUSE = 60.0
+ANYWHERE = Need()
 CHUNK = 25
 """Channels in one call: each is a fork, and supervisord does nothing else meanwhile (DESIGN §1)."""
 
@@ -72,8 +75,9 @@ def plan(
     known_types: Collection[str],
     seen: Collection[str],
     router_types: Collection[str] = (),
+    elsewhere: Collection[str] = (),
 ) -> Plan:
-    """Compare. `seen`: channels that were wanted at an earlier look.
+    """Compare. `seen`: channels that were wanted at an earlier look. `elsewhere`: those that are wanted, and not of this host.
 
     A channel that vanished is stopped when it was deleted, or when we saw its spec before; one whose spec we never saw
     runs on: rather Redis was emptied while nobody looked. A process that an operator stopped is left stopped until its
@@ -93,11 +97,23 @@ def plan(
         if channel in wanted:
             if channel in refused:
                 remove.append(channel)
-        elif channel in deleted or channel in seen:
+        elif channel in deleted or channel in seen or channel in elsewhere:
             remove.append(channel)
         else:
             orphans.append(channel)
     return Plan(tuple(start), tuple(restart), tuple(remove), refused, tuple(orphans))
+
+
+def needs(
+    wanted: Mapping[str, ChannelSpec | RouterSpec], deleted: Iterable[str], host_bound: Collection[str]
+) -> dict[str, Need]:
+    """What each asks of a host; also what is deleted, as one host is to remove what it leaves. `host_bound`: channel types."""
+    found = dict.fromkeys(deleted, ANYWHERE)
+    for id, spec in wanted.items():
+        is_bound = not isinstance(spec, RouterSpec) and spec.type in host_bound
+        labels = {} if isinstance(spec, RouterSpec) else spec.placement_labels
+        found[id] = Need(labels, is_bound) if labels or is_bound else ANYWHERE
+    return found
 
 
 def _refusal(spec: ChannelSpec | RouterSpec, known_types: Collection[str]) -> tuple[str, str] | None:

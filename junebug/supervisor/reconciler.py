@@ -27,7 +27,7 @@ import structlog
 from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.config.declaration import Settings
-from junebug.errors import BrokerUnavailable, JunebugError, StoreUnavailable, Unavailable, Unroutable
+from junebug.errors import BrokerUnavailable, HostTaken, JunebugError, StoreUnavailable, Unavailable, Unroutable
 from junebug.logs.channel_log import append_line
 from junebug.logs.files import trouble_in
 from junebug.logs.setup import setup_process_logging
@@ -46,6 +46,8 @@ from junebug.stores.wanted import Spec
 from junebug.supervisor import reconcile
 from junebug.supervisor.cleanup import Cleanup, Drain
 from junebug.supervisor.client import SupervisorClient
+from junebug.supervisor.identity import Identity
+from junebug.supervisor.leases import Leases
 from junebug.supervisor.liveness import Pulse, SilenceWatch
 from junebug.supervisor.metrics import Processes, Restarts
 from junebug.supervisor.plugins import Plugins
@@ -65,17 +67,18 @@ LOG_INTERVAL = 10.0
 PUBLISH_TIMEOUT = 10.0
 STOP_TIMEOUT = 2.0
 MOST_LOGGED = 10
+NO_HOST = ("no_host", "No host that lives may run it: none has the labels of its placement and room, or all are drained")
 MOST_NEWS = 64 * 1024
 
 
-def run(settings: Settings, drain: Drain | None, news: int) -> int:
+def run(settings: Settings, who: Identity, drain: Drain | None, news: int) -> int:
     """Reconcile until SIGTERM; blocking. Returns the exit code.
 
     `news`: a pipe's end; what comes there says that it is worth looking at the processes.
     """
     logs = setup_process_logging("reconciler", settings.logfile, settings.server_passwords, settings.sentry_dsn)
     try:
-        return run_async(Reconciler(settings, drain, lambda: logs.lost_lines).run(news))
+        return run_async(Reconciler(settings, who, drain, lambda: logs.lost_lines).run(news))
     except Exception:
         log.exception("reconciler failed")
         return EXIT_FAILED
@@ -86,9 +89,13 @@ def run(settings: Settings, drain: Drain | None, news: int) -> int:
 class Reconciler:
     """One look after the other; `run` is its life."""
 
-    def __init__(self, settings: Settings, drain: Drain | None, lost_lines: Callable[[], int] = int) -> None:
+    def __init__(
+        self, settings: Settings, who: Identity, drain: Drain | None, lost_lines: Callable[[], int] = int
+    ) -> None:
         self._settings = settings
-        self._types = Registry.from_settings(settings.channels, settings.replace_channels).names()
+        self._registry = Registry.from_settings(settings.channels, settings.replace_channels)
+        self._types = self._registry.names()
+        self._host_bound = {name for name in self._types if self._registry.get(name).host_bound}
         self._router_types = RouterTypes.from_settings(settings.routers, settings.replace_routers)
         self._stores = Stores(settings)
         self._broker = Broker(settings.amqp, "reconciler", self._on_broker_state)
@@ -104,6 +111,7 @@ class Reconciler:
         )
         self._plugins = Plugins(settings, self._stores.plugins)
         self._wake = asyncio.Event()
+        self._leases = Leases(settings, who, self._wake.set)
         self._changed: set[str] = set()
         self._specs: dict[str, Spec] = {}
         """Remembered specs: written back when Redis is emptied. A channel in it was wanted at an earlier look."""
@@ -133,6 +141,7 @@ class Reconciler:
             life.tasks.own("logs", self._look_at_logs())
             life.tasks.own("cleanup", self._cleanup.run())
             life.tasks.own("looks", self._look_forever())
+            life.tasks.own("leases", self._leases.run())
 
         async def stop() -> None:
             for each in plugins:
@@ -140,6 +149,9 @@ class Reconciler:
             if plugins:
                 await asyncio.wait(plugins, timeout=STOP_TIMEOUT)
             await life.tasks.end()
+            if self._supervisor.is_ending:
+                await bounded("leases", self._leases.hand_over(leave=True), STOP_TIMEOUT)
+            await self._leases.close()
             await bounded("metrics", self._reporter.close(), STOP_TIMEOUT)
             await bounded("broker", self._broker.close(), STOP_TIMEOUT)
             await bounded("stores", self._stores.close(), STOP_TIMEOUT)
@@ -174,14 +186,24 @@ class Reconciler:
             self._trouble("supervisord", None)
         except Unavailable as error:
             return self._trouble("supervisord", error)
+        if self._supervisor.is_ending:
+            return await self._leases.hand_over()
         await self._kill_the_hung(running)
         try:
             wanted, deleted = await self._read_wanted(thorough)
+            mine = await self._leases.share(reconcile.needs(wanted, deleted, self._host_bound), running)
             self._trouble("redis", None)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, HostTaken) as error:
             return self._trouble("redis", error)  # nothing is started or stopped; what happens is told later
+        except Unavailable as error:
+            return self._trouble("supervisord", error)
         seen = self._specs.keys() | {*self._plan.remove}
-        plan = reconcile.plan(wanted, deleted, running, self._types, seen, self._router_types.names())
+        here = {id: spec for id, spec in wanted.items() if id in mine}
+        elsewhere = wanted.keys() - here.keys()
+        plan = reconcile.plan(here, deleted, running, self._types, seen, self._router_types.names(), elsewhere)
+        if self._leases.nowhere:
+            refused = dict.fromkeys(self._leases.nowhere & wanted.keys(), NO_HOST)
+            plan = dataclasses.replace(plan, refused={**plan.refused, **refused})
         self._specs = wanted
         await self._tell(running, plan)
         self._tell_plugins(running, plan)
@@ -193,7 +215,7 @@ class Reconciler:
             self._trouble("supervisord", error)
         if any(running[channel].state == "STOPPED" for channel in plan.remove):
             self._wake.set()  # it is gone now: the next look cleans up
-        self._let_go([channel for channel in deleted if channel not in wanted and channel not in running])
+        self._let_go([id for id in deleted if id in mine and id not in wanted and id not in running])
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
@@ -260,7 +282,8 @@ class Reconciler:
             log.info("starting", channels=_some([channel for channel, _ in plan.start]))
             for group, is_router in ((names.CHANNEL_GROUP, False), (names.ROUTER_GROUP, True)):
                 which = [each for each in plan.start if isinstance(self._specs.get(each[0]), RouterSpec) == is_router]
-                self._supervisor.start(which, group)
+                leases = {channel: self._leases.launch(channel) for channel, _ in which}
+                self._supervisor.start(which, group, leases)
 
     def _let_go(self, deleted: Sequence[str]) -> None:
         """Of a deleted channel whose process is gone."""
@@ -290,7 +313,7 @@ class Reconciler:
         at = datetime.now(UTC) if found.at is None else datetime.fromtimestamp(found.at, UTC)
         status = Status(
             channel_id=channel, component=COMPONENT, status=found.status, type=found.type, message=found.message,
-            details=found.details, timestamp=format_timestamp(at),
+            details=found.details, timestamp=format_timestamp(at), fence=self._leases.fence(channel),
         )  # fmt: skip
         log.warning("status", channel_id=channel, type=found.type, reason=found.message)
         await self._save(channel, status)

@@ -26,19 +26,38 @@ class ChannelsInterface:
     def __init__(self, supervisord: Supervisor, configs: Sequence[ChannelGroupConfig]) -> None:
         self._supervisord = supervisord
         self._configs = {config.name: config for config in configs}
+        self._granted = 0.0, False
 
     def running(self) -> str:
-        """All channels and routers, whatever their state, as JSON: {id: fields of reconcile.Running}"""
-        return json.dumps({channel: _describe(process) for channel, process in self._processes().items()})
+        """All channels and routers, whatever their state: [whether all is ending, {id: fields of reconcile.Running}]"""
+        ending = self._supervisord.options.mood < SupervisorStates.RESTARTING
+        return json.dumps([ending, {channel: _describe(process) for channel, process in self._processes().items()}])
+
+    def lease(self, told: str) -> bool:
+        """Until when all may work but some: [seconds of fence.now, whether RabbitMQ alone guards them, ids of the others]
+
+        Those keep what they were told before.
+        """
+        match _parsed(told):
+            case [float(until), bool(alone), list(others)]:
+                lost = {*map(str, others)}
+            case _:
+                raise RPCError(Faults.BAD_ARGUMENTS, "expected [until, alone, ids]")
+        for channel, process in self._processes().items():
+            if channel not in lost:
+                process.config.grant((until, alone))
+        self._granted = until, alone
+        return True
 
     def start(self, channels: str) -> bool:
-        """Add and start channels: a list of [id, generation, group]"""
+        """Add and start channels, which may work as `lease` said last: a list of [id, generation, group, fence, is_shared]"""
         self._refuse_when_stopping()
         processes = self._processes()
-        for channel, generation, name in _parsed_starts(channels, self._configs):
+        for channel, generation, name, fence, is_shared in _parsed_starts(channels, self._configs):
             process = processes.get(channel)
             if process is None:
-                config, group = self._configs[name].add(channel, generation), self._supervisord.process_groups[name]
+                config, group = self._configs[name].add(channel, generation, fence, is_shared), self._group(name)
+                config.grant(self._granted)
                 group.processes[channel] = process = config.make_process(group)
                 process.spawn()
             elif process.config.generation != generation or not process.pid:
@@ -80,6 +99,9 @@ class ChannelsInterface:
                 self._supervisord.add_process_group(config)
             processes |= self._supervisord.process_groups[name].processes
         return processes
+
+    def _group(self, name: str) -> Any:
+        return self._supervisord.process_groups[name]
 
     def _named(self, channels: str) -> Iterable[WarmProcess]:
         processes = self._processes()
@@ -126,13 +148,16 @@ def _with_generations(text: str) -> list[tuple[str, int]]:
     return found
 
 
-def _parsed_starts(text: str, groups: Container[str]) -> list[tuple[str, int, str]]:
+def _parsed_starts(text: str, groups: Container[str]) -> list[tuple[str, int, str, int, bool]]:
     """Likewise."""
     found = []
     for entry in _parsed(text):
         match entry:
-            case [str(channel), int(generation), str(group)] if names.is_channel_id(channel) and group in groups:
-                found.append((channel, generation, group))
+            case [str(channel), int(generation), str(group), int(fence), bool(shared)] if (
+                names.is_channel_id(channel) and group in groups
+            ):
+                found.append((channel, generation, group, fence, shared))
             case _:
-                raise RPCError(Faults.BAD_ARGUMENTS, "expected [id, generation, group], the id fit to name a process")
+                form = "[id, generation, group, fence, is_shared]"
+                raise RPCError(Faults.BAD_ARGUMENTS, f"expected {form}, the id fit to name a process")
     return found

@@ -30,6 +30,7 @@ from junebug.logs.setup import setup_channel_logging
 from junebug.model.messages import Status, StatusLevel
 from junebug.model.routing import DestinationSpec
 from junebug.model.spec import Launch
+from junebug.runtime import fence
 from junebug.runtime.families import LOOP_LAG, LOST_LINES
 from junebug.runtime.heartbeat import beat
 from junebug.runtime.loop import call_again, run_async
@@ -53,6 +54,9 @@ WAIT_FOR_STORE = 1.0
 IN_TIME = 2
 """So many of LOOP_LAG's bounds are no lag to speak of."""
 MAX_UNCOUNTED = 100_000
+PRESENCE_TIMEOUT = 5.0
+"""Seconds that a process waits where there are no other hosts: RabbitMQ holds a lost worker's queue for a while."""
+TICKS_IN_LEASE = 8
 
 _LOST_LINES = LOST_LINES.field("worker")
 _QUIET = frozenset((*LOOP_LAG.fields("worker")[:IN_TIME], LOOP_LAG.fields("worker")[-1]))
@@ -94,6 +98,7 @@ class Worker:
         self._levels: dict[str, tuple[str, str]] = {}
         self._look_at_spec = asyncio.Event()
         self._poll_at = math.inf
+        self._is_open = False
         self._saving_rates: asyncio.Task[None] | None = None
         self._saving_metrics: asyncio.Task[None] | None = None
         self._next_tick = math.inf
@@ -140,14 +145,17 @@ class Worker:
         log.info("worker stopped")
 
     async def _open(self, queues: Mapping[str, Mapping[str, Any]], generation: int) -> RpcServer:
-        """With its queues there, what waits in them and what it says can go; it is known that this process is there, which
-        answers when it is told to begin.
+        """With its queues there, what waits in them and what it says can go; it is known that this process is there, and no
+        other, which answers when it is told to begin.
+
+        Where there are other hosts this waits until RabbitMQ knows of no other process of the channel: that is the second fence.
         """
         await self._broker.declare_surely(queues)
+        answers = RpcServer(self._broker, self._id, self._launch.generation or generation)
+        await answers.start(None if self._launch.is_shared else PRESENCE_TIMEOUT)
+        self._is_open = True
         self._dispatcher.start()
         self._statuses.start(self._dispatcher)
-        answers = RpcServer(self._broker, self._id, self._launch.generation or generation)
-        await answers.start()
         return answers
 
     async def _until_read(self, read: Callable[[], Awaitable[R]]) -> R:
@@ -206,8 +214,11 @@ class Worker:
         tell("status", component=component, status=status, type=type, reason=message)
         details, channel = details or {}, self._id
         self._statuses.receive(
-            Status(channel_id=channel, component=component, status=status, type=type, message=message, details=details)
-        )
+            Status(
+                channel_id=channel, component=component, status=status, type=type, message=message, details=details,
+                fence=self._launch.fence,
+            )
+        )  # fmt: skip
 
     def _on_broker_state(self, connected: bool, why: str) -> None:
         if connected:
@@ -233,7 +244,11 @@ class Worker:
     def _go_by_the_clock(self) -> float:
         """All that nothing but the time is a cause for, by the one timer that a resting channel has. Seconds until the next."""
         beat()
-        longest = min(LONGEST_TICK, self._settings.worker_timeout / TICKS_IN_TIMEOUT)
+        fence.arm()
+        if self._is_open and fence.is_alone() and not self._broker.connected:
+            fence.leave("Redis and RabbitMQ are away, and others may come")
+        settings = self._settings
+        longest = min(LONGEST_TICK, settings.worker_timeout / TICKS_IN_TIMEOUT, settings.lease_ttl / TICKS_IN_LEASE)
         pause = min(TICK, longest) if self._counts else longest
         if self._counts and (self._saving_rates is None or self._saving_rates.done()):
             self._saving_rates = self._life.tasks.own("rates", self._flush_counts())

@@ -15,6 +15,7 @@ import asyncio
 import dataclasses
 import functools
 
+import msgspec
 import structlog
 
 from junebug import names
@@ -214,6 +215,7 @@ class ChannelWorker(Worker):
         await self._broker.publish_surely(names.event_queue(event.transport_name), (event.to_wire(),))
 
     async def _publish_status(self, status: Status) -> None:
+        status = msgspec.structs.replace(status, fence=self._launch.fence)
         if self._sender is None:  # it starts, and would say so again: no reason to open the link that publishes
             return self._statuses.receive(status)
         try:

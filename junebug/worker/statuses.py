@@ -66,7 +66,7 @@ class StatusReceiver:
     def is_superseded(self, status: Status) -> bool:
         """Whether a newer one of the same component is known."""
         latest = self._latest.get(status.component)
-        return latest is not None and latest.timestamp > status.timestamp
+        return latest is not None and latest.age > status.age
 
     def say_again(self) -> None:
         """Save the last status of each component once more (Redis was emptied)."""

@@ -34,7 +34,7 @@ from tests.test_packaging import ROOT
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(describe(**OWN_TYPES)))
 NEVER_ANSWERED = {
     "PluginError", "InvalidConfig", "Unroutable", "MalformedMessage", "Rejected", "Expired", "NotSent", "UnknownOutcome",
-    "ConfigError", "StartupError", "TransportStartError",
+    "ConfigError", "StartupError", "TransportStartError", "HostTaken",
 }  # fmt: skip
 """Errors that no client of the API sees."""
 

@@ -131,7 +131,7 @@ async def test_every_key_but_specs_and_last_statuses_expires(
 
     await eventually(rate)
     await channel.delete()
-    lasting = {"channels", "channel_generations", "channel_epoch", "deleted_channels"}
+    lasting = {"channels", "channel_generations", "channel_epoch", "deleted_channels", "lease_fence"}
     with client_of(jb) as client:
         for key in client.scan_iter("*", count=1000):
             if int(str(client.ttl(key))) == -1:

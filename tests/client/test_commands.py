@@ -74,7 +74,7 @@ EACH: dict[str, str] = {
     "messages": "--limit 100", "timeline": "CHANNEL MESSAGE",
 }  # fmt: skip
 """Every command that asks the API -> its arguments; words in capitals are ids."""
-OTHERS = {"completion", "doctor", "backup", "restore", "tail"}
+OTHERS = {"completion", "hosts list", "hosts drain", "hosts undrain", "doctor", "backup", "restore", "tail"}
 """What asks no API, and has tests of its own."""
 
 

@@ -237,6 +237,20 @@ async def test_an_older_status_never_replaces_a_newer_one(store: Stores) -> None
     assert (await store._redis.run(("TTL", names.channel_status("c")))) == [-1]
 
 
+async def test_what_a_process_of_an_older_lease_says_is_not_kept_whatever_its_clock_says(store: Stores) -> None:
+    await store.channels.create(spec())
+    first = Status(channel_id="c", component="smpp", status="ok", type="bound", message="", fence=7)
+    assert await store.statuses.put(first)
+    fast = replace(first, type="fast", timestamp="2099-01-01 00:00:00.000000")
+    assert await store.statuses.put(fast)
+    assert await store.statuses.put(replace(first, type="later", fence=8))
+    assert not await store.statuses.put(replace(fast, type="unbinding", status="down"))
+    assert not await store.statuses.put(replace(fast, component="worker"))
+    assert await store.statuses.put(replace(first, component="x", fence=0))  # of who has no lease
+    found = await store.statuses.components("c")
+    assert {name: body["type"] for name, body in found.items()} == {"smpp": "later", "x": "bound"}
+
+
 async def test_the_status_of_a_channel_without_spec_is_forgotten(store: Stores) -> None:
     await store.statuses.put(Status(channel_id="nobody", component="x", status="ok", type="", message=""))
     (ttl,) = await store._redis.run(("TTL", names.channel_status("nobody")))

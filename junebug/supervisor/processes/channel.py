@@ -12,6 +12,7 @@ import select
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from supervisor.states import ProcessStates
 
 from junebug.config.declaration import Settings
 from junebug.model.spec import Launch
+from junebug.runtime import fence
 from junebug.supervisor.processes.warm_fork import PIPES, WarmConfig, WarmProcess
 
 CHANNEL_PRIORITY = 100
@@ -80,17 +82,36 @@ class ChannelConfig(WarmConfig):
     process = ChannelProcess
 
     def __init__(
-        self, options: Any, settings: Settings, channel: str, generation: int, run: RunChannel, program: str
+        self, options: Any, settings: Settings, channel: str, kept: Kept, run: RunChannel, program: str
     ) -> None:
+        def main(process: Any) -> int:
+            fence.adopt(self.heartbeat)
+            launch = Launch(kept.generation, process.restarts, process.last_exit, kept.fence, kept.is_shared)
+            return run(settings, channel, launch)
+
         super().__init__(
             options,
             channel,
             f"junebug: {program}",
-            lambda process: run(settings, channel, Launch(self.generation, process.restarts, process.last_exit)),
+            main,
             settings.stop_timeout,
             stdout_logfile=str(crash_log(settings, channel).absolute()),
         )
-        self.generation = generation
+        self._lasting = kept
+        self.grant(kept.granted)
+
+    @property
+    def generation(self) -> int:
+        return self._lasting.generation
+
+    @generation.setter
+    def generation(self, generation: int) -> None:
+        self._lasting.generation = generation
+
+    def grant(self, granted: tuple[float, bool]) -> None:
+        """Tell its process until when it may work, and whether only while it is connected to RabbitMQ (runtime/fence.py)."""
+        self._lasting.granted = granted
+        self.heartbeat.lease(*granted)
 
     def make_dispatchers(self, process: Any) -> tuple[dict[int, Any], dict[str, int | None]]:
         """One pipe, and no open file until something is printed: there may be a thousand of us."""
@@ -105,15 +126,24 @@ class ChannelConfig(WarmConfig):
         return pipes["child_stdout"]
 
 
+@dataclass
+class Kept:
+    """What outlives supervisord's reload: what ran before runs again."""
+
+    generation: int
+    fence: int = 0
+    is_shared: bool = False
+    granted: tuple[float, bool] = (0.0, False)
+
+
 class ChannelGroupConfig(ProcessGroupConfig):  # type: ignore[misc]
     """The one group of all channels, or of all routers (named `name`); they come and go at run time (rpc.py).
 
-    `kept` (channel -> generation) outlives supervisord's reload: what ran before runs again. `on_news`: it is worth looking at
-    them.
+    `kept` (by channel) outlives supervisord's reload. `on_news`: it is worth looking at them.
     """
 
     def __init__(
-        self, options: Any, settings: Settings, name: str, run: RunChannel, kept: dict[str, int], on_news: Callable[[], None]
+        self, options: Any, settings: Settings, name: str, run: RunChannel, kept: dict[str, Kept], on_news: Callable[[], None]
     ) -> None:
         """`run`: what a process of the group does, with the settings and its id."""
         self.on_news = on_news
@@ -121,23 +151,23 @@ class ChannelGroupConfig(ProcessGroupConfig):  # type: ignore[misc]
         self._run = run
         self._kept = kept
         super().__init__(options, name, CHANNEL_PRIORITY, [])
-        self.process_configs += [self._config(channel, generation) for channel, generation in kept.items()]
+        self.process_configs += [self._config(channel, each) for channel, each in kept.items()]
 
     def make_group(self) -> ChannelGroup:
         return ChannelGroup(self)
 
-    def add(self, channel: str, generation: int) -> ChannelConfig:
-        self._kept[channel] = generation
-        config = self._config(channel, generation)
+    def add(self, channel: str, generation: int, fence: int = 0, is_shared: bool = False) -> ChannelConfig:
+        kept = self._kept[channel] = Kept(generation, fence, is_shared)
+        config = self._config(channel, kept)
         self.process_configs.append(config)
         return config
 
-    def _config(self, channel: str, generation: int) -> ChannelConfig:
+    def _config(self, channel: str, kept: Kept) -> ChannelConfig:
         program = f"{self.name}:{channel}"
-        return ChannelConfig(self.options, self._settings, channel, generation, self._run, program)
+        return ChannelConfig(self.options, self._settings, channel, kept, self._run, program)
 
     def renew(self, config: ChannelConfig, generation: int) -> None:
-        self._kept[config.name] = config.generation = generation
+        config.generation = generation
 
     def remove(self, config: ChannelConfig) -> None:
         self._kept.pop(config.name, None)

@@ -17,6 +17,7 @@ from supervisor.options import ProcessConfig, signame
 from supervisor.process import Subprocess
 from supervisor.states import ProcessStates, SupervisorStates
 
+from junebug.runtime.fence import EXIT_FENCED
 from junebug.supervisor.reconcile import RAN_WELL, respawn_pause
 
 SIGNALS = (
@@ -105,7 +106,8 @@ def exit_text(status: int) -> str:
     """How a process ended, from waitpid's status: `killed by SIGKILL`, `ended with exit code 1`."""
     if os.WIFSIGNALED(status):
         return f"killed by {signame(os.WTERMSIG(status))}"
-    return f"ended with exit code {os.waitstatus_to_exitcode(status)}"
+    code = os.waitstatus_to_exitcode(status)
+    return "ended as its lease was over" if code == EXIT_FENCED else f"ended with exit code {code}"
 
 
 class RespawningConfig(ProcessConfig):  # type: ignore[misc]

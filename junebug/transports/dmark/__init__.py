@@ -29,5 +29,6 @@ CHANNEL_TYPE = ChannelType(
     config_schema=CONFIG_SCHEMA,
     secrets=SECRETS,
     check="junebug.transports.http_rpc:check",
+    host_bound=True,
     character_limit=182,
 )

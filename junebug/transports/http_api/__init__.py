@@ -175,4 +175,5 @@ CHANNEL_TYPE = ChannelType(
     config_schema=CONFIG_SCHEMA,
     secrets=(*SECRETS, "outbound.password", "outbound.secrets"),
     check="junebug.transports.http_api.mapping:check",
+    host_bound=True,
 )

@@ -93,6 +93,7 @@ class SmppTransport(Transport):
 
     config_schema = CHANNEL_TYPE.config_schema
     secrets = CHANNEL_TYPE.secrets
+    is_fenced = True
     send_timeout = None
     """In the line a message may wait for as long as others leave; the rest has limits: the bind's, the response's."""
     bind_patience = 10.0

@@ -35,4 +35,5 @@ CHANNEL_TYPE = ChannelType(
     transport="junebug.transports.telnet.transport:TelnetTransport",
     config_schema=CONFIG_SCHEMA,
     check="junebug.transports.telnet.protocol:check",
+    host_bound=True,
 )

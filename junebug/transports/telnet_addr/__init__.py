@@ -8,4 +8,5 @@ CHANNEL_TYPE = ChannelType(
     transport="junebug.transports.telnet_addr.transport:AddressedTelnetTransport",
     config_schema=CONFIG_SCHEMA,
     check="junebug.transports.telnet.protocol:check",
+    host_bound=True,
 )

@@ -27,7 +27,7 @@ from junebug.amqp.frames import Delivery
 from junebug.amqp.outbound_queue import CANCELLED
 from junebug.errors import Expired, InvalidBody, MalformedMessage, NotSent, Rejected, UnknownOutcome
 from junebug.model.messages import UserMessage, id_in
-from junebug.runtime import families
+from junebug.runtime import families, fence
 from junebug.runtime.backoff import least_pause
 from junebug.transports.base import Accepted, Transport
 from junebug.worker.context import ChannelContext
@@ -233,6 +233,8 @@ class Sender:
     async def _send_forever(self) -> None:
         while True:
             held = await self._next()
+            if not self._transport.is_fenced:
+                fence.check()
             priority = held.message.priority
             self._outcomes.begin(held)
             self._sending[priority] += 1

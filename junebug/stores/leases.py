@@ -1,0 +1,235 @@
+"""Which hosts live, and who runs what: membership and leases, in one script that each host runs every few seconds.
+
+    junebug_host:<id>   string with a TTL: the host lives. Its value: its place, and what placement must know of it
+    junebug_hosts       sorted set: ids of hosts -> when each was last here (Redis's clock)
+    channel_leases      hash: id of a channel or router -> `<host> <fence>`
+    lease_fence         string: the newest fence, which is the version of channel_leases, too
+    drained_hosts       set: hosts that are to run nothing
+
+A lease lasts as long as its host lives: to renew a thousand is to renew one key. Whose host lives no more can be claimed.
+`lease_fence` has no TTL, as a fence must never be given twice; a Redis that lost it is told the newest one that a host knows, and
+no fence is less than the seconds since 1970. That Redis has lost some shows by this, too: then claims are for a while taken only
+from those who say that they run what they claim.
+
+Neighbours: supervisor/leases.py runs the script, supervisor/placement.py decides what is claimed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from junebug import names
+from junebug.config.declaration import RedisSettings
+from junebug.errors import HostTaken, StartupError, StoreUnavailable
+from junebug.stores.client import RedisClient, milliseconds
+
+FORGOTTEN_AFTER = 86_400
+"""Seconds after which a host that is away is no more listed; 30 times as many, and a table that nobody touches is gone."""
+LOOK_AGAIN = 0.5
+Labels = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class HostEntry:
+    """A host as Redis knows it. `capacity`: channels and routers that it may run; 0: any number."""
+
+    id: str
+    capacity: int = 0
+    labels: Labels = field(default_factory=dict)
+    drained: bool = False
+    is_living: bool = True
+    name: str = ""
+    """Of its machine."""
+    seen: int = 0
+    """Seconds since 1970."""
+    leases: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What the script found. `holders`: id -> (host, fence); None: as at the version that was told."""
+
+    version: int
+    hosts: dict[str, HostEntry]
+    holders: dict[str, tuple[str, int]] | None
+
+
+class LeaseStore:
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
+
+    async def turn(
+        self, host: HostEntry, place: str, ttl: float, *, version: int = 0, newest: int = 0, alone: bool = True,
+        release: Sequence[str] = (), claim: Mapping[str, int] | None = None,
+    ) -> Turn:  # fmt: skip
+        """Renew the host's membership, and with it all its leases; release and claim some.
+
+        `claim`: id -> fence, where it runs here and Redis may have lost that; 0: anew. What is held by a host that lives stays
+        its. `newest`: the newest fence that is known. Raises HostTaken: the id is another's, who lives; StoreUnavailable.
+        """
+        about = orjson.dumps({"capacity": host.capacity, "labels": dict(host.labels), "name": host.name}).decode()
+        claims = [text for id, fence in (claim or {}).items() for text in (id, fence)]
+        keys = (names.host(host.id), names.HOSTS, names.LEASES, names.LEASE_FENCE, names.DRAINED_HOSTS, names.LEASES_SETTLING)
+        (found,) = await self._redis.run((
+            "EVAL", _TURN, len(keys), *keys, host.id, milliseconds(ttl), place, about, version, newest, int(alone),
+            names.host(""), names.change_topic(""), FORGOTTEN_AFTER, len(release), *release, *claims,
+        ))  # fmt: skip
+        if found[0] == 0:
+            _, _, text = str(found[1]).partition("\n")
+            where = _read(text).get("name") or "some machine"
+            raise HostTaken(f"another Junebug runs under the host id {host.id!r}, on {where}")
+        _, newer, living, drained, table = found
+        hosts = {id: _host(id, text, id in drained) for id, text in _pairs(living)}
+        return Turn(int(newer), hosts, None if table is None else {id: _lease(text) for id, text in _pairs(table)})
+
+    async def leave(self, host: str, release: Sequence[str]) -> None:
+        """The host ends, and has nothing any more; what it releases can be claimed at once."""
+        keys = (names.host(host), names.HOSTS, names.LEASES, names.LEASE_FENCE)
+        await self._redis.run(("EVAL", _LEAVE, len(keys), *keys, host, names.change_topic(""), *release))
+
+    async def hosts(self) -> list[HostEntry]:
+        """All that lived within a day."""
+        seen, drained, table = await self._redis.run(
+            ("ZRANGE", names.HOSTS, 0, -1, "WITHSCORES"), ("SMEMBERS", names.DRAINED_HOSTS), ("HVALS", names.LEASES)
+        )
+        held = [_lease(text)[0] for text in table]
+        ids = [str(id) for id, _ in seen]
+        texts = await self._redis.run(*(("GET", names.host(id)) for id in ids)) if ids else []
+        return [
+            _host(str(id), text or "", id in drained, is_living=text is not None, seen=int(at), leases=held.count(str(id)))
+            for (id, at), text in zip(seen, texts, strict=True)
+        ]
+
+    async def drain(self, host: str, *, is_drained: bool) -> bool:
+        """False: there is no such host."""
+        (seen,) = await self._redis.run(("ZSCORE", names.HOSTS, host))
+        command = ("SADD" if is_drained else "SREM", names.DRAINED_HOSTS, host)
+        if seen is not None or not is_drained:
+            await self._redis.run(command, ("PUBLISH", names.change_topic(""), ""))
+        return seen is not None or not is_drained
+
+
+async def check(settings: RedisSettings, timeout: float, host: str, place: str) -> None:
+    """Nobody else runs under this host id, or StartupError. One that ran elsewhere is waited for: it may be over."""
+    redis = RedisClient(settings, timeout)
+    before = 0
+    try:
+        while True:
+            there, left = await redis.run(("GET", names.host(host)), ("PTTL", names.host(host)))
+            if there is None or str(there).startswith(f"{place}\n"):
+                return
+            if before and left > before:
+                name = _read(str(there).partition("\n")[2]).get("name")
+                raise StartupError(
+                    f"host: another Junebug runs under the host id {host!r}, on {name or 'some machine'}; give each its own"
+                    " (the setting host), and never copy a data_dir"
+                )
+            before = left
+            await asyncio.sleep(min(max(0, left) / 1000 + 0.05, LOOK_AGAIN))
+    except StoreUnavailable as error:
+        raise StartupError(f"{redis.culprit(error)}: {error}") from None
+    finally:
+        await redis.close()
+
+
+def _pairs(flat: Sequence[Any]) -> list[tuple[str, str]]:
+    return [(str(key), str(value)) for key, value in zip(flat[::2], flat[1::2], strict=True)]
+
+
+def _lease(text: str) -> tuple[str, int]:
+    host, _, fence = text.partition(" ")
+    return host, int(fence) if fence.isdigit() else 0
+
+
+def _read(text: str) -> dict[str, Any]:
+    try:
+        read = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def _host(id: str, text: str, drained: bool, **more: Any) -> HostEntry:
+    about = _read(text.partition("\n")[2])
+    labels = about.get("labels")
+    return HostEntry(
+        id, int(about.get("capacity") or 0), labels if isinstance(labels, dict) else {}, drained,
+        name=str(about.get("name", "")), **more,
+    )  # fmt: skip
+
+
+_TURN = """
+local host, place, prefix, topic = ARGV[1], ARGV[3], ARGV[8], ARGV[9]
+local there = redis.call('GET', KEYS[1])
+if there and string.sub(there, 1, #place + 1) ~= place .. '\\n' then return {0, there} end
+redis.call('SET', KEYS[1], place .. '\\n' .. ARGV[4], 'PX', ARGV[2])
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZADD', KEYS[2], now, host)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[10])
+redis.call('EXPIRE', KEYS[2], 30 * ARGV[10])
+local fence = tonumber(redis.call('GET', KEYS[4]) or 0)
+local known = tonumber(ARGV[6])
+local function step()
+  fence = math.max(fence + 1, now)
+  redis.call('SET', KEYS[4], string.format('%d', fence))
+end
+if fence < known then
+  fence = known
+  step()
+  if ARGV[7] == '0' then redis.call('SET', KEYS[6], 1, 'PX', ARGV[2]) end
+end
+local living, is_living = {}, {}
+for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+  local about = redis.call('GET', prefix .. id)
+  if about then
+    is_living[id] = true
+    living[#living + 1] = id
+    living[#living + 1] = about
+  end
+end
+local function holder(id)
+  local lease = redis.call('HGET', KEYS[3], id)
+  return lease and string.match(lease, '^%S+')
+end
+local first = 12 + ARGV[11]
+for n = 12, first - 1 do
+  if holder(ARGV[n]) == host then
+    redis.call('HDEL', KEYS[3], ARGV[n])
+    step()
+    redis.call('PUBLISH', topic .. ARGV[n], ARGV[n])
+  end
+end
+if first <= #ARGV then
+  local settling = redis.call('EXISTS', KEYS[6]) == 1
+  for n = first, #ARGV, 2 do
+    local by = holder(ARGV[n])
+    if by ~= host and not (by and is_living[by]) and (ARGV[n + 1] ~= '0' or not settling) then
+      step()
+      local given = (not by and ARGV[n + 1] ~= '0') and ARGV[n + 1] or string.format('%d', fence)
+      redis.call('HSET', KEYS[3], ARGV[n], host .. ' ' .. given)
+    end
+  end
+end
+redis.call('EXPIRE', KEYS[3], 30 * ARGV[10])
+local table = false
+if fence ~= tonumber(ARGV[5]) then table = redis.call('HGETALL', KEYS[3]) end
+return {1, string.format('%d', fence), living, redis.call('SMEMBERS', KEYS[5]), table}
+"""
+
+_LEAVE = """
+for n = 3, #ARGV do
+  local lease = redis.call('HGET', KEYS[3], ARGV[n])
+  if lease and string.match(lease, '^%S+') == ARGV[1] then
+    redis.call('HDEL', KEYS[3], ARGV[n])
+    redis.call('INCR', KEYS[4])
+  end
+end
+redis.call('DEL', KEYS[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+for n = 3, #ARGV do redis.call('PUBLISH', ARGV[2] .. ARGV[n], ARGV[n]) end
+"""

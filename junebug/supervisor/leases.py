@@ -1,0 +1,233 @@
+"""Leases: what this host may run, asked in one place (`share`), kept by a renewal every few seconds, and given up in time.
+
+    renewed        every RENEWALS-th of lease_ttl, or reconcile_interval where that is less; counted from before it was sent
+    STOP_AFTER     of lease_ttl without a renewal: this host stops what it runs, in good order
+    until          lease_ttl less MARGIN of it: what runs then still ends itself, or the kernel ends it (runtime/fence.py)
+    lease_ttl      Redis forgets the host, others may claim what it had
+
+A host that was alone when Redis went away goes on while its processes are connected to RabbitMQ: there is nobody to claim
+anything, and one that comes meanwhile finds RabbitMQ's queues taken. Nobody takes what another had before it has itself been in
+touch with Redis for lease_ttl: whoever is there has said so by then.
+
+Neighbours: placement.py decides, stores/leases.py is one round trip, reconciler.py asks `share` at each look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+
+import structlog
+
+from junebug.config.declaration import Settings
+from junebug.errors import HostTaken, JunebugError, StoreUnavailable, Unavailable
+from junebug.runtime import fence
+from junebug.stores import Stores
+from junebug.stores.leases import HostEntry
+from junebug.supervisor import placement
+from junebug.supervisor.client import SupervisorClient
+from junebug.supervisor.identity import Identity
+from junebug.supervisor.placement import Host, Need
+from junebug.supervisor.reconcile import Running
+
+log = structlog.stdlib.get_logger("leases")
+
+RENEWALS, STOP_AFTER, MARGIN = 6, 0.5, 0.05
+"""The last two: shares of lease_ttl."""
+MOST_LOGGED = 10
+
+
+class Leases:
+    """`run` is its life; `share` is asked at each look."""
+
+    def __init__(self, settings: Settings, identity: Identity, on_change: Callable[[], None]) -> None:
+        """`on_change`: it is worth looking at what is to run here."""
+        self._settings = settings
+        self._ttl = settings.lease_ttl
+        self._pause = min(settings.reconcile_interval, self._ttl / RENEWALS)
+        self._stores = Stores(settings, min(settings.request_timeout, self._ttl / RENEWALS))
+        self._supervisor = SupervisorClient(settings.supervisor_socket)
+        self._identity = identity
+        self._self = HostEntry(identity.id, settings.capacity, settings.labels, name=identity.name)
+        self._on_change = on_change
+        self._turning = asyncio.Lock()
+        self._version = self._newest = 0
+        self._hosts: dict[str, HostEntry] = {}
+        """Those that live."""
+        self._holders: dict[str, tuple[str, int]] = {}
+        self._renewed = self._in_touch_since = -math.inf
+        """When the last renewal was sent, by fence.now; and the first of those without a gap before it."""
+        self._runs: frozenset[str] = frozenset()
+        """What supervisord had at the last look."""
+        self._taken_over: set[str] = set()
+        self._giving: set[str] = set()
+        self._given: deque[float] = deque()
+        self._stopped = False
+        self.nowhere: frozenset[str] = frozenset()
+        """What no host may run; told by one of them."""
+
+    # --- asked by the reconciler --------------------------------------------------------------------------------------
+
+    async def share(self, needs: Mapping[str, Need], running: Mapping[str, Running]) -> Collection[str]:
+        """Which of these are this host's now, after it has claimed its share, and given up what it is to give up and is gone.
+
+        Raises Unavailable: Redis or supervisord is away. `running`: what supervisord has.
+        """
+        self._runs = frozenset(running)
+        if self._is_over:
+            await self._turn()
+        claims = dict.fromkeys(self._to_claim(needs), 0)
+        gone = [id for id in self._held() if id not in running and (id not in needs or id in self._giving)]
+        if claims or gone:
+            self._taken_over.update(id for id in claims if id in self._holders)
+            await self._turn(gone, claims)
+        self._giving &= self._held().keys()
+        self._taken_over &= self._held().keys()
+        self._choose_to_give(needs)
+        self._stopped = False
+        return self._held().keys() - self._giving
+
+    def launch(self, id: str) -> tuple[int, bool]:
+        """The fence of its lease, and whether there may be another process of it somewhere."""
+        _, number = self._holders.get(id, ("", 0))
+        return number, len(self._hosts) > 1 or id in self._taken_over
+
+    def fence(self, id: str) -> int:
+        return self.launch(id)[0]
+
+    async def hand_over(self, leave: bool = False) -> None:
+        """This Junebug is ending: what is gone of it can be claimed at once. `leave`: it is the last that is asked of us."""
+        try:
+            running = await asyncio.to_thread(self._supervisor.running)
+            left = {id for id, process in running.items() if process.pid}
+            if gone := self._held().keys() - left:
+                await self._turn(gone)
+            if leave and not left:
+                await self._stores.leases.leave(self._identity.id, [*self._held()])
+        except JunebugError as error:
+            log.warning("others take over later what ran here", reason=str(error))
+
+    async def close(self) -> None:
+        await self._stores.close()
+
+    # --- decisions ----------------------------------------------------------------------------------------------------
+
+    def _held(self) -> dict[str, int]:
+        """Id -> fence."""
+        me = self._identity.id
+        return {id: number for id, (host, number) in self._holders.items() if host == me}
+
+    def _to_claim(self, needs: Mapping[str, Need]) -> list[str]:
+        me = self._identity.id
+        holders = {id: host for id, (host, _) in self._holders.items() if id in needs and host in self._hosts}
+        chosen = placement.choose(needs, self._placeable(), holders)
+        is_first = me == min(self._hosts, default=None)
+        self.nowhere = frozenset(id for id, host in chosen.items() if host is None) if is_first else frozenset()
+        may_take_over = fence.now() - self._in_touch_since > self._ttl
+        return [id for id, host in chosen.items() if host == me and (may_take_over or id not in self._holders)]
+
+    def _choose_to_give(self, needs: Mapping[str, Need]) -> None:
+        if len(self._hosts) < 2 and not self._hosts[self._identity.id].labels and not self._any_labels(needs):
+            return
+        now = fence.now()
+        while self._given and self._given[0] < now - 60:
+            self._given.popleft()
+        free = self._settings.moves_per_minute - len(self._given)
+        if free <= 0:
+            return
+        holders = {id: host for id, (host, _) in self._holders.items() if id not in self._giving}
+        given = placement.give_up(self._identity.id, needs, self._placeable(), holders)[:free]
+        if given:
+            log.info("giving up, for others to take", channels=", ".join(given[:MOST_LOGGED]), number=len(given))
+            self._giving.update(given)
+            self._given.extend([now] * len(given))
+
+    @staticmethod
+    def _any_labels(needs: Mapping[str, Need]) -> bool:
+        return any(need.labels for need in needs.values())
+
+    def _placeable(self) -> list[Host]:
+        return [Host(each.id, each.capacity, each.labels, each.drained) for each in self._hosts.values()]
+
+    # --- renewal ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Renew until cancelled; stop what runs here when that fails for too long."""
+        while True:
+            until_over = self._renewed + self._ttl * STOP_AFTER - fence.now()
+            await asyncio.sleep(min(self._pause, until_over) if until_over > 0 else self._pause)
+            try:
+                await self._turn()
+            except HostTaken as error:
+                log.error("this host may run nothing", reason=str(error))
+                await self._stop_all()
+            except StoreUnavailable as error:
+                await self._without_redis(error)
+            except Unavailable as error:  # supervisord: who is not told, ends
+                log.warning("leases could not be told", reason=str(error))
+
+    async def _turn(self, release: Collection[str] = (), claim: Mapping[str, int] | None = None) -> None:
+        """One round trip, and supervisord told. Raises HostTaken, StoreUnavailable, Unavailable."""
+        async with self._turning:
+            sent = fence.now()
+            before, known = self._held(), self._hosts
+            is_news = await self._ask(release, claim or {})
+            lost = {id: number for id, number in before.items() if id in self._runs and id not in self._holders}
+            if missing := {id: number for id, number in lost.items() if id not in release}:
+                log.warning("Redis has lost leases: claimed again by who runs them", leases=len(missing))
+                await self._ask((), missing)
+            if sent - self._renewed > self._ttl * (1 - MARGIN):
+                self._in_touch_since = sent
+            self._renewed = sent
+            await self._tell()
+        if is_news or self._hosts != known:
+            self._on_change()
+
+    async def _ask(self, release: Collection[str], claim: Mapping[str, int]) -> bool:
+        """Whether anything changed in who holds what."""
+        turn = await self._stores.leases.turn(
+            self._self, self._identity.place, self._ttl, version=self._version, newest=self._newest, alone=self._was_alone,
+            release=[*release], claim=claim,
+        )  # fmt: skip
+        self._hosts, self._version = turn.hosts, turn.version
+        self._newest = max(self._newest, turn.version)
+        if turn.holders is None:
+            return False
+        self._holders = turn.holders
+        return True
+
+    async def _tell(self) -> None:
+        held = self._held().keys()
+        await asyncio.to_thread(self._supervisor.lease, self._renewed + self._ttl * (1 - MARGIN), False, self._runs - held)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether this host is to stop what it runs."""
+        return fence.now() - self._renewed > self._ttl * STOP_AFTER
+
+    @property
+    def _was_alone(self) -> bool:
+        return self._hosts.keys() <= {self._identity.id}
+
+    async def _without_redis(self, error: JunebugError) -> None:
+        if not self._is_over or math.isinf(self._renewed):
+            return
+        if self._was_alone:
+            try:
+                await asyncio.to_thread(self._supervisor.lease, fence.now() + self._ttl * (1 - MARGIN), True, ())
+            except Unavailable as away:
+                log.warning("leases could not be told", reason=str(away))
+        else:
+            await self._stop_all(str(error))
+
+    async def _stop_all(self, reason: str = "") -> None:
+        if not self._stopped:
+            log.error("stopping all that runs here: others may claim it soon", reason=reason)
+            self._stopped = True
+        try:
+            running = await asyncio.to_thread(self._supervisor.running)
+            await asyncio.to_thread(self._supervisor.remove, list(running))
+        except Unavailable as error:
+            log.warning("nothing could be stopped: it ends itself", reason=str(error))

@@ -1,0 +1,250 @@
+"""Two Junebugs on one Redis and RabbitMQ: they share the channels, and what happens when one of them ends, hangs or is cut off.
+
+The SMSC counts: never two binds of one channel at the same time, whatever is done to a host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import pytest
+
+from tests import processes
+from tests.blackbox.conftest import Channels, StartJunebug, own_database
+from tests.blackbox.smsc import Frame, SmscLink, WireSmsc
+from tests.blackbox.test_smpp import config_for
+from tests.blackbox.world import each_arrives, load_on
+from tests.harness import Channel, JunebugProcess, WebhookSink, run_command
+from tests.polling import eventually
+
+LEASE = 4.0
+FLAGS = {"host": "a", "lease-ttl": LEASE, "moves-per-minute": 600}
+CHANNELS = 4
+
+
+class CountingSmsc(WireSmsc):
+    """Notes who binds while a bind of his is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.doubles: list[str] = []
+        self._owners: dict[SmscLink, str] = {}
+
+    def _bind(self, link: SmscLink, frame: Frame) -> None:
+        super()._bind(link, frame)
+        owner = self.binds[-1].system_id
+        if any(other.is_open and not other.unbound for other in self.links_of(owner)):
+            self.doubles.append(owner)
+        self._owners[link] = owner
+
+    def links_of(self, owner: str) -> list[SmscLink]:
+        return [link for link, each in self._owners.items() if each == owner]
+
+    def bound(self) -> list[str]:
+        return [owner for link, owner in self._owners.items() if link.is_open and not link.unbound]
+
+
+class Gate:
+    """A way to a server that can be shut: then nothing passes, and nobody is told."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._open = asyncio.Event()
+        self._open.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Gate:
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self.port = int(self._server.sockets[0].getsockname()[1])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def shut(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        for source, sink in ((reader, back), (there, writer)):
+            task = asyncio.create_task(self._pump(source, sink))
+            self._tasks.add(task)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65536):
+                await self._open.wait()
+                sink.write(data)
+        except OSError:
+            pass
+        finally:
+            sink.close()
+
+
+@pytest.fixture
+async def smsc() -> AsyncIterator[CountingSmsc]:
+    async with CountingSmsc() as smsc:
+        yield smsc
+        assert smsc.doubles == []
+
+
+@pytest.fixture
+async def made(channels: Channels, smsc: CountingSmsc) -> list[Channel]:
+    """Channels that are bound."""
+    found = [
+        await channels.create("smpp", {**config_for(smsc.port), "system_id": f"esme{number}"}) for number in range(CHANNELS)
+    ]
+    await eventually(lambda: len(smsc.bound()) == CHANNELS, what="all binds")
+    return found
+
+
+async def join(start: StartJunebug, jb: JunebugProcess, **flags: Any) -> JunebugProcess:
+    own = {name: jb.flags[name] for name in ("redis-db", "amqp-vhost")}
+    return await asyncio.to_thread(start, {**FLAGS, **own, "host": "b", **flags})
+
+
+def runs(junebug: JunebugProcess, made: Iterable[Channel]) -> set[str]:
+    """Which of them have a process there."""
+    return {channel.id for channel in made} & junebug.channel_pids().keys()
+
+
+async def shared(jb: JunebugProcess, other: JunebugProcess, made: list[Channel], smsc: CountingSmsc) -> set[str]:
+    """What the other one runs, when each has its share and all are bound."""
+
+    def is_shared() -> bool:
+        one, two = runs(jb, made), runs(other, made)
+        return len(one) == len(two) == CHANNELS // 2 and not one & two and len(smsc.bound()) == CHANNELS
+
+    await eventually(is_shared, what="each has its share")
+    return runs(other, made)
+
+
+async def taken_over(jb: JunebugProcess, made: list[Channel], smsc: CountingSmsc) -> None:
+    await eventually(lambda: len(runs(jb, made)) == CHANNELS and len(smsc.bound()) == CHANNELS, what="the take-over")
+
+
+async def hosts_command(jb: JunebugProcess, *words: str) -> str:
+    flags = [f"--{name}={jb.flags[name]}" for name in ("redis-host", "redis-port", "redis-db")]
+    command, *rest = words
+    ran = await asyncio.to_thread(run_command, "junebug", "hosts", command, *flags, *rest, cwd=jb.directory)
+    assert ran.returncode == 0, ran
+    return str(ran.stdout)
+
+
+async def test_a_host_that_joins_takes_its_share_and_hands_it_over_when_it_ends(
+    jb: JunebugProcess, start_junebug: StartJunebug, made: list[Channel], smsc: CountingSmsc
+) -> None:
+    other = await join(start_junebug, jb)
+    await shared(jb, other, made, smsc)
+    await hosts_command(jb, "drain", "b")
+    await taken_over(jb, made, smsc)
+    listed = json.loads(await hosts_command(jb, "list", "--json"))
+    assert {each["id"]: (each["state"], each["runs"]) for each in listed} == {"a": ("living", CHANNELS), "b": ("drained", 0)}
+    await hosts_command(jb, "undrain", "b")
+    theirs = await shared(jb, other, made, smsc)
+    began = time.monotonic()
+    assert await asyncio.to_thread(other.stop) == 0
+    await taken_over(jb, made, smsc)
+    assert time.monotonic() - began < LEASE  # nobody waited for the lease to run out
+    assert "Traceback" not in other.output()
+    for channel in made:
+        worker = await channel.component("worker")
+        assert worker["type"] == "running"
+        assert (worker["details"]["pid"] in jb.channel_pids().values()) or channel.id not in theirs
+
+
+async def test_the_channels_of_a_killed_host_go_on_elsewhere_and_nothing_is_lost(
+    jb: JunebugProcess, start_junebug: StartJunebug, made: list[Channel], smsc: CountingSmsc, sink: WebhookSink
+) -> None:
+    other = await join(start_junebug, jb)
+    theirs = await shared(jb, other, made, smsc)
+    channel = next(each for each in made if each.id in theirs)
+    async with load_on(channel, "+27", sink) as load:
+        other.kill()
+        began = time.monotonic()
+        await taken_over(jb, made, smsc)
+        print(f"\nbound again after {time.monotonic() - began:.1f} s")
+        await load.more(20)
+    assert time.monotonic() - began < 30
+    await each_arrives(load, lambda: Counter(submit.text for submit in smsc.submits))
+
+
+async def test_a_stopped_host_sends_nothing_when_it_wakes(
+    jb: JunebugProcess, start_junebug: StartJunebug, made: list[Channel], smsc: CountingSmsc, sink: WebhookSink
+) -> None:
+    other = await join(start_junebug, jb)
+    theirs = await shared(jb, other, made, smsc)
+    channel = next(each for each in made if each.id in theirs)
+    pids = [other.pid, *other.children()]
+    async with load_on(channel, "+27", sink) as load:
+        before = [link for owner in smsc.bound() for link in smsc.links_of(owner) if link.is_open]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        await taken_over(jb, made, smsc)
+        received = [len(link.received) for link in before]
+        closed = [link for link in before if not link.is_open]
+        assert len(closed) == CHANNELS // 2  # by the kernel, at the end of the lease, while they were stopped
+        for pid in pids:
+            if processes.is_alive(pid):
+                os.kill(pid, signal.SIGCONT)
+        await shared(jb, other, made, smsc)  # it is back, in good order
+        assert [len(link.received) for link in before if link in closed] == [
+            count for link, count in zip(before, received, strict=True) if link in closed
+        ]
+        await load.more(20)
+    await each_arrives(load, lambda: Counter(submit.text for submit in smsc.submits))
+
+
+async def test_a_host_that_cannot_reach_redis_stops_before_others_may_take_over(
+    jb: JunebugProcess, start_junebug: StartJunebug, made: list[Channel], smsc: CountingSmsc
+) -> None:
+    async with Gate(jb.flags["redis-port"]) as gate:
+        other = await join(start_junebug, jb, **{"redis-host": "127.0.0.1", "redis-port": gate.port})
+        await shared(jb, other, made, smsc)
+        gate.shut()
+        began = time.monotonic()
+        await eventually(lambda: not runs(other, made), what="it stops")
+        assert time.monotonic() - began < LEASE
+        await taken_over(jb, made, smsc)
+        gate.open()
+        await shared(jb, other, made, smsc)
+
+
+async def test_who_was_alone_goes_on_without_redis_and_rabbitmq_keeps_others_away(
+    jb: JunebugProcess, start_junebug: StartJunebug, smsc: CountingSmsc, sink: WebhookSink
+) -> None:
+    own = {**FLAGS, "lease-ttl": 2, "redis-db": own_database(), "amqp-vhost": jb.flags["amqp-vhost"]}
+    async with Gate(jb.flags["redis-port"]) as gate:
+        through = {"redis-host": "127.0.0.1", "redis-port": gate.port}
+        alone = await asyncio.to_thread(start_junebug, {**own, "host": "alone", **through})
+        channel = await Channels(alone.api, sink).create("smpp", {**config_for(smsc.port), "system_id": "alone"})
+        await eventually(lambda: smsc.bound() == ["alone"], what="the bind")
+        pid = alone.channel_pids()[channel.id]
+        gate.shut()
+        late = await asyncio.to_thread(start_junebug, {**own, "host": "late"})
+        await eventually(lambda: channel.id in late.channel_pids(), what="it has claimed what it finds nobody at")
+        assert alone.channel_pids()[channel.id] == pid
+        assert len(smsc.binds) == 1  # the late one's process waits for RabbitMQ
+        gate.open()
+        await eventually(lambda: channel.id not in alone.channel_pids(), what="the old one lets go")
+        await eventually(lambda: len(smsc.binds) == 2 and smsc.bound() == ["alone"], what="the new bind")
+
+
+async def test_a_second_host_of_the_same_id_is_refused(jb: JunebugProcess, start_junebug: StartJunebug) -> None:
+    own = {name: jb.flags[name] for name in ("redis-db", "amqp-vhost")}
+    other = await asyncio.to_thread(lambda: start_junebug({**FLAGS, **own}, wait=False))
+    assert await asyncio.to_thread(other.wait, 30) == 1
+    assert "host: another Junebug runs under the host id 'a'" in other.stderr

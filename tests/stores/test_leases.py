@@ -1,0 +1,143 @@
+"""Leases in Redis: who may claim what, and what a Redis that has lost some does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from junebug import names
+from junebug.config.declaration import Settings
+from junebug.errors import HostTaken, StartupError
+from junebug.stores import Stores, leases
+from junebug.stores.leases import HostEntry, Turn
+from tests.polling import eventually
+
+TTL = 30.0
+
+
+@pytest.fixture
+async def stores(settings: Settings) -> AsyncIterator[Stores]:
+    stores = Stores(settings)
+    yield stores
+    await stores.close()
+
+
+class Hosts:
+    """Hosts as their supervisors speak to Redis, each at a place of its own."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    async def turn(self, host: str, *, ttl: float = TTL, place: str = "", **asked: Any) -> Turn:
+        entry = HostEntry(host, capacity=7, labels={"site": "north"}, name="machine")
+        return await self._stores.leases.turn(entry, place or f"place of {host}", ttl, **asked)
+
+    async def holders(self, host: str = "looker") -> dict[str, str]:
+        found = await self.turn(host)
+        assert found.holders is not None
+        return {id: holder for id, (holder, _) in found.holders.items()}
+
+    async def die(self, host: str) -> None:
+        """As when its TTL is over."""
+        await self._stores._redis.run(("DEL", names.host(host)))
+
+
+@pytest.fixture
+def hosts(stores: Stores) -> Hosts:
+    return Hosts(stores)
+
+
+async def test_what_one_holds_another_may_claim_only_when_it_is_dead_or_let_go(hosts: Hosts) -> None:
+    first = await hosts.turn("a", claim={"c1": 0, "c2": 0})
+    assert first.holders is not None
+    assert {id: host for id, (host, _) in first.holders.items()} == {"c1": "a", "c2": "a"}
+    await hosts.turn("b", claim={"c1": 0, "c2": 0, "c3": 0})
+    assert await hosts.holders() == {"c1": "a", "c2": "a", "c3": "b"}
+    await hosts.turn("a", release=["c1", "c3"])  # the second is not its
+    await hosts.turn("b", claim={"c1": 0, "c2": 0})
+    assert await hosts.holders() == {"c1": "b", "c2": "a", "c3": "b"}
+    await hosts.die("a")
+    last = await hosts.turn("b", claim={"c2": 0})
+    assert last.holders is not None
+    assert {id: host for id, (host, _) in last.holders.items()} == {"c1": "b", "c2": "b", "c3": "b"}
+    assert last.holders["c2"][1] > first.holders["c2"][1]
+
+
+async def test_the_table_comes_only_when_it_has_changed(hosts: Hosts) -> None:
+    first = await hosts.turn("a", claim={"c1": 0})
+    assert (await hosts.turn("a", version=first.version)).holders is None
+    assert (await hosts.turn("b", version=first.version, claim={"c1": 0})).holders is None  # refused: nothing changed
+    changed = await hosts.turn("a", version=first.version, release=["c1"])
+    assert changed.version > first.version
+    assert changed.holders == {}
+
+
+async def test_hosts_are_told_what_placement_must_know_of_each(hosts: Hosts, stores: Stores) -> None:
+    await hosts.turn("a", claim={"c1": 0})
+    assert await stores.leases.drain("a", is_drained=True)
+    assert not await stores.leases.drain("nobody", is_drained=True)
+    found = (await hosts.turn("b")).hosts
+    assert found.keys() == {"a", "b"}
+    assert (found["a"].capacity, found["a"].labels, found["a"].drained, found["b"].drained) == (7, {"site": "north"}, True, False)
+    await hosts.die("b")
+    listed = {each.id: (each.is_living, each.leases) for each in await stores.leases.hosts()}
+    assert listed == {"a": (True, 1), "b": (False, 0)}
+    await stores.leases.leave("a", ["c1"])
+    assert await hosts.holders() == {}
+
+
+async def test_a_redis_that_lost_leases_takes_first_the_claims_of_those_who_run_what_they_claim(
+    hosts: Hosts, stores: Stores
+) -> None:
+    before = await hosts.turn("a", claim={"c1": 0})
+    assert before.holders is not None
+    fence = before.holders["c1"][1]
+    await stores._redis.run(("FLUSHDB",))
+    await hosts.turn("b", newest=before.version, alone=False, claim={"c1": 0})  # it knew of a
+    assert await hosts.holders() == {}
+    after = await hosts.turn("a", newest=before.version, alone=False, claim={"c1": fence})
+    assert after.holders == {"c1": ("a", fence)}
+    assert after.version > before.version
+    (ttl,) = await stores._redis.run(("PTTL", names.LEASES_SETTLING))
+    assert 0 < ttl <= TTL * 1000
+
+
+async def test_a_host_that_was_alone_need_not_wait_when_redis_lost_all(hosts: Hosts, stores: Stores) -> None:
+    before = await hosts.turn("a", claim={"c1": 0})
+    await stores._redis.run(("FLUSHDB",))
+    after = await hosts.turn("a", newest=before.version, alone=True, claim={"new": 0})
+    assert after.holders is not None
+    assert after.holders.keys() == {"new"}
+
+
+async def test_every_key_but_the_fence_and_the_drained_has_a_ttl(hosts: Hosts, stores: Stores) -> None:
+    await hosts.turn("a", claim={"c1": 0})
+    await stores.leases.drain("a", is_drained=True)
+    (keys,) = await stores._redis.run(("KEYS", "*"))
+    ttls = dict(zip(keys, await stores._redis.run(*(("TTL", key) for key in keys)), strict=True))
+    assert {key for key, ttl in ttls.items() if ttl < 0} == {names.LEASE_FENCE, names.DRAINED_HOSTS}
+    assert names.LEASES in ttls
+
+
+async def test_one_id_is_one_hosts(hosts: Hosts, settings: Settings) -> None:
+    await hosts.turn("a", claim={"c1": 0})
+    with pytest.raises(HostTaken, match="under the host id 'a', on machine"):
+        await hosts.turn("a", place="elsewhere", claim={"c2": 0})
+    assert await hosts.holders() == {"c1": "a"}
+    await leases.check(settings.redis, 5, "a", "place of a")  # it is the one that was here before
+
+    async def renew() -> None:
+        while True:
+            await hosts.turn("a")
+            await asyncio.sleep(0.1)
+
+    renewing = asyncio.create_task(renew())
+    with pytest.raises(StartupError, match="give each its own"):
+        await leases.check(settings.redis, 5, "a", "elsewhere")
+    renewing.cancel()
+    await hosts.turn("a", ttl=0.5)
+    await leases.check(settings.redis, 5, "a", "elsewhere")  # it was over
+    assert (await eventually(lambda: hosts.turn("a", place="elsewhere"))).hosts.keys() >= {"a"}
