@@ -197,5 +197,5 @@ def _with_common_options(channel_type: ChannelType) -> ChannelType:
     """
     properties = channel_type.config_schema.get("properties", {})
     common: dict[str, Any] = {"placement": PLACEMENT} | ({"public_http": PUBLIC_HTTP} if "web_port" in properties else {})
-    schema = {**channel_type.config_schema, "properties": {**common, **properties}}
+    schema = {**channel_type.config_schema, "properties": {**properties, **(common | properties)}}
     return replace(channel_type, config_schema=schema)
