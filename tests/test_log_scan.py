@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 
 from junebug.logs import message_index, scan
+from junebug.logs.lines import BLOCK, Budget
 from junebug.logs.message_index import MessageIndex, Wanted
-from junebug.logs.scan import BLOCK, Budget, lines_about
+from junebug.logs.scan import lines_about
 from tests.tables import rows
 
 PLENTY = 10**9
@@ -136,23 +136,6 @@ def test_no_log_and_one_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     assert about(tmp_path / "none", "m") == scan.Found([], None, True)
     (tmp_path / "dir").mkdir()
     assert "cannot be read" in about(tmp_path / "dir", "m").trouble
-
-
-def test_one_that_is_rotated_meanwhile_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path / "c", [line(2, "b", message_id="m")], [line(1, "a", message_id="m")])
-    files = scan.log_files
-
-    def rotating(log: Path) -> Any:
-        for number, file in enumerate(files(log)):
-            yield file
-            if number == 0:
-                path.with_name("c.1").rename(path.with_name("c.2"))
-                path.rename(path.with_name("c.1"))
-                yield from files(log)
-                return
-
-    monkeypatch.setattr(scan, "log_files", rotating)
-    assert [entry["message"] for entry in about(path, "m").entries] == ["b", "a"]
 
 
 def test_a_hundred_megabytes_are_gone_through_in_a_moment(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable, Mapping
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from aiohttp import web
 from junebug.api.access import CALLER
 from junebug.config.declaration import Settings
 from junebug.logs.files import LogFile
-from junebug.logs.scan import Budget, blocks_backwards, log_files
+from junebug.logs.lines import Budget, lines_with, log_blocks
 from junebug.model.messages import timestamp_now
 
 log = structlog.stdlib.get_logger("api")
@@ -77,17 +77,10 @@ class AuditLog:
 def find(settings: Settings, channel: str, message_id: str) -> dict[str, Any] | None:
     """The last change of this one message of a channel, as far as the newest lines go; blocking."""
     needle, budget = orjson.dumps(message_id), Budget(MOST_SEARCHED, 1.0)
-    for file in log_files(settings.log_dir / NAME):
-        try:
-            with file.open("rb") as opened:
-                read, size = partial(os.pread, opened.fileno()), os.fstat(opened.fileno()).st_size
-                for block in blocks_backwards(read, size, budget):
-                    for line in reversed(block.split(b"\n")) if needle in block else ():
-                        found = _line_about(line, channel, message_id) if needle in line else None
-                        if found:
-                            return found
-        except OSError:
-            continue
+    with suppress(OSError):
+        for line in (line for block in log_blocks(settings.log_dir / NAME, budget) for line in lines_with(block, needle)):
+            if found := _line_about(line, channel, message_id):
+                return found
     return None
 
 

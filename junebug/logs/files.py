@@ -5,9 +5,12 @@ Blocking: writer.py calls it from its thread. A full disk loses lines, and stops
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 LOOK_INTERVAL = 0.1
@@ -108,22 +111,48 @@ class LogFile:
             if self._max_files and number + 1 >= self._max_files:
                 rotated.unlink(missing_ok=True)
             else:
-                rotated.rename(self._path.with_name(f"{self._path.name}.{number + 1}"))
+                rotated.rename(file_of(self._path, number + 1))
         if self._max_files == 1:
             self._path.unlink(missing_ok=True)
         else:
-            self._path.rename(self._path.with_name(f"{self._path.name}.1"))
+            self._path.rename(file_of(self._path, 1))
         self.open()
 
 
-def rotated_files(path: Path) -> list[tuple[int, Path]]:
-    """The log's older files as (number, path), newest (lowest number) first."""
-    found = []
-    for each in path.parent.glob(f"{path.name}.*"):
-        suffix = each.name[len(path.name) + 1 :]
-        if suffix.isdigit():
-            found.append((int(suffix), each))
-    return sorted(found)
+def file_of(log: Path, number: int) -> Path:
+    """A log's file by its number: 0 is the present one, and the higher, the older."""
+    return log.with_name(f"{log.name}.{number}") if number else log
+
+
+def numbers_in(directory: Path, logs: Container[str]) -> dict[str, list[int]]:
+    """Log -> numbers of its files, the newest first, for each of these that has any there. Raises OSError."""
+    found = defaultdict[str, list[int]](list)
+    for name in os.listdir(directory) if os.path.exists(directory) else ():
+        if name in logs:
+            found[name].append(0)
+        log, _, suffix = name.rpartition(".")
+        if log in logs and suffix.isdecimal() and (number := int(suffix)) and str(number) == suffix:
+            found[log].append(number)
+    return {log: sorted(numbers) for log, numbers in found.items()}
+
+
+def numbers_from(log: Path, first: int = 0) -> Iterator[int]:
+    """Numbers of its files from that one on, as far as they follow each other; each is looked for when it is asked for.
+
+    While a log is rotated one is missing at a time. A rotation moves the oldest first, so at any moment their order is right.
+    """
+    missing = 0
+    for number in itertools.count(first):
+        missing = 0 if os.path.exists(file_of(log, number)) else missing + 1
+        if missing == 2:
+            return
+        if not missing:
+            yield number
+
+
+def rotated_files(log: Path) -> list[tuple[int, Path]]:
+    """The log's older files as (number, path), newest (lowest number) first. Raises OSError."""
+    return [(number, file_of(log, number)) for number in numbers_in(log.parent, {log.name}).get(log.name, ()) if number]
 
 
 def trouble_in(directory: Path) -> str:

@@ -8,18 +8,20 @@ budget bounds each question.
 from __future__ import annotations
 
 import heapq
-import os
 import re
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from junebug.logs.scan import BLOCK, CLOCKS, Budget, blocks_backwards, entry_of, lines_about, timestamp_in
+from junebug.logs.files import numbers_in
+from junebug.logs.lines import BLOCK, Budget, Part, blocks_backwards, parts_of
+from junebug.logs.scan import CLOCKS, entry_of, lines_about, timestamp_in
 
 OUTBOUND, INBOUND = "outbound", "inbound"
 ANCHORS = {
@@ -93,36 +95,6 @@ def bare(address: str) -> str:
     return address.strip().removeprefix("+")
 
 
-class LogPart:
-    """A file of a log, as it was when it was found; it is opened for each look, since of thousands not all can be open."""
-
-    def __init__(self, path: Path, status: os.stat_result) -> None:
-        self._path = path
-        self.identity = (status.st_dev, status.st_ino)
-        self.size = status.st_size
-        self.modified = status.st_mtime
-
-    def read(self, octets: int, offset: int) -> bytes:
-        """Nothing when it has been rotated away meanwhile. (Then it has another name: what comes next finds it there.)"""
-        try:
-            with open(self._path, "rb", buffering=0) as file:
-                status = os.fstat(file.fileno())
-                return os.pread(file.fileno(), octets, offset) if (status.st_dev, status.st_ino) == self.identity else b""
-        except OSError:
-            return b""
-
-    def end_of(self, until: float) -> int:
-        """An offset behind all lines up to `until`, and not far behind."""
-        low, high = 0, self.size
-        while high - low > 4 * BLOCK:
-            middle = (low + high) // 2
-            when = timestamp_in(self.read(BLOCK, middle))
-            if when is None:
-                return self.size
-            low, high = (low, middle) if when > until + DELAY else (middle, high)
-        return min(self.size, high + BLOCK)
-
-
 class Begins:
     """When files of logs begin, as far as it is known; shared by threads."""
 
@@ -131,7 +103,7 @@ class Begins:
         self._known: OrderedDict[tuple[int, int, int], float] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, part: LogPart) -> float | None:
+    def of(self, part: Part) -> float | None:
         """Of its first line that has a time."""
         key = (*part.identity, min(part.size, BLOCK))
         with self._lock:
@@ -155,8 +127,10 @@ class MessageIndex:
         """Up to `most` messages of these channels, newest first, each once."""
         hits = Hits(reached=wanted.until)
         seen: set[tuple[str, str]] = set()
-        files = self._files(frozenset(channels))
-        walks = [self._walk(channel, files[channel], wanted, budget) for channel in channels if channel in files]
+        numbers: dict[str, list[int]] = {}
+        with suppress(OSError):
+            numbers = numbers_in(self._directory, frozenset(channels))  # in one look at the directory
+        walks = [self._walk(channel, numbers[channel], wanted, budget) for channel in channels if channel in numbers]
         for timestamp, _, hit in heapq.merge(*walks, key=lambda step: (-step[0], step[1])):
             if budget.is_spent or timestamp < wanted.since:
                 hits.is_over = timestamp < wanted.since
@@ -170,46 +144,41 @@ class MessageIndex:
         hits.is_over = not budget.is_spent
         return hits
 
-    def _files(self, channels: Collection[str]) -> dict[str, list[Path]]:
-        """Of each channel, newest first: in one look at the directory."""
-        found: dict[str, list[tuple[int, Path]]] = {}
-        try:
-            names = os.listdir(self._directory)
-        except OSError:
-            return {}
-        for name in names:
-            base, _, number = name.rpartition(".")
-            if name in channels:
-                found.setdefault(name, []).append((0, self._directory / name))
-            if base in channels and number.isdigit():
-                found.setdefault(base, []).append((int(number), self._directory / name))
-        return {channel: [path for _, path in sorted(files)] for channel, files in found.items()}
-
     def _walk(
-        self, channel: str, files: Sequence[Path], wanted: Wanted, budget: Budget
+        self, channel: str, numbers: Sequence[int], wanted: Wanted, budget: Budget
     ) -> Iterator[tuple[float, str, Hit | None]]:
         """(time, channel, what was found there), newest first; without a find: that all up to then was looked at. Nothing is
-        read of a file before it is known that nothing newer is elsewhere.
+        read of a file before it is known that nothing newer is elsewhere. Of thousands of logs not all can be open: each is
+        closed while others are read.
         """
+        with suppress(OSError):
+            for part in parts_of(self._directory / channel, numbers):
+                if part.modified < wanted.since - CLOCKS:
+                    continue
+                for step in self._walk_part(channel, part, wanted, budget):
+                    part.close()
+                    yield step
+                if budget.is_spent:
+                    yield 0.0, channel, None
+                    return
+
+    def _walk_part(self, channel: str, part: Part, wanted: Wanted, budget: Budget) -> Iterator[tuple[float, str, Hit | None]]:
+        yield min(part.modified, wanted.until), channel, None
+        is_newer = wanted.until < part.modified
+        begins = self._begins.of(part) if is_newer else None
+        if begins is not None and begins > wanted.until + CLOCKS:
+            return
         needles = [orjson.dumps(bare(each))[1:] for each in (wanted.to_addr, wanted.from_addr) if each is not None]
-        for part in _parts(files, wanted):
-            yield min(part.modified, wanted.until), channel, None
-            begins = self._begins.of(part) if wanted.until < part.modified else None
-            if begins is not None and begins > wanted.until + CLOCKS:
-                continue
-            end, timeless = part.end_of(wanted.until) if wanted.until < part.modified else part.size, 0
-            for block in blocks_backwards(part.read, end, budget):
-                if all(needle in block for needle in needles):
-                    for hit in _hits(block, channel, wanted):
-                        yield hit.timestamp, channel, hit
-                first = timestamp_in(block)
-                timeless = timeless + 1 if first is None else 0
-                if first is not None:
-                    yield min(first, wanted.until), channel, None
-                if timeless > MOST_TIMELESS or (first is not None and first < wanted.since - CLOCKS):
-                    break
-            if budget.is_spent:
-                yield 0.0, channel, None
+        timeless = 0
+        for block in blocks_backwards(part.read, _end_of(part, wanted.until) if is_newer else part.size, budget):
+            if all(needle in block for needle in needles):
+                for hit in _hits(block, channel, wanted):
+                    yield hit.timestamp, channel, hit
+            first = timestamp_in(block)
+            timeless = timeless + 1 if first is None else 0
+            if first is not None:
+                yield min(first, wanted.until), channel, None
+            if timeless > MOST_TIMELESS or (first is not None and first < wanted.since - CLOCKS):
                 return
 
     def last_words(self, logs: Sequence[str], hit: Hit, budget: Budget) -> list[dict[str, Any]]:
@@ -220,17 +189,16 @@ class MessageIndex:
         return entries
 
 
-def _parts(files: Sequence[Path], wanted: Wanted) -> Iterator[LogPart]:
-    seen: set[tuple[int, int]] = set()
-    for file in files:
-        try:
-            part = LogPart(file, file.stat())
-        except OSError:
-            continue
-        if part.identity in seen or part.modified < wanted.since - CLOCKS:
-            continue  # it was rotated while it was read; or it is too old
-        seen.add(part.identity)
-        yield part
+def _end_of(part: Part, until: float) -> int:
+    """An offset behind all lines up to `until`, and not far behind."""
+    low, high = 0, part.size
+    while high - low > 4 * BLOCK:
+        middle = (low + high) // 2
+        when = timestamp_in(part.read(BLOCK, middle))
+        if when is None:
+            return part.size
+        low, high = (low, middle) if when > until + DELAY else (middle, high)
+    return min(part.size, high + BLOCK)
 
 
 def _hits(block: bytes, channel: str, wanted: Wanted) -> list[Hit]:

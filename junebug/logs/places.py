@@ -1,7 +1,7 @@
 """Places in a log: where somebody has read to, and reading on from there, through the files that a rotation has moved on.
 
 A file is told by its first line, which bears the moment in which it was written: a name passes to the next file, and an inode
-number to a file of another time. Neighbours: files.py rotates, follow.py reads on and on, tail.py reads backwards. Blocking.
+number to a file of another time. Neighbours: files.py rotates, follow.py reads on and on, lines.py reads backwards. Blocking.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from junebug.logs.tail import LONGEST_LINE, TAIL_BLOCK
+from junebug.logs.files import file_of, numbers_from
+from junebug.logs.lines import BLOCK, LONGEST_LINE
 
 PIECE = 64 * 1024
 """Bytes that are read at a time."""
@@ -44,7 +45,7 @@ class Piece:
 
 def end_of(path: Path) -> Place:
     """Behind the last whole line."""
-    for number in _Numbers(path):
+    for number in numbers_from(path):
         with closing(_File(path, number)) as file:
             if file.mark:
                 return Place(file.mark, file.last_line_end())
@@ -54,7 +55,7 @@ def end_of(path: Path) -> Place:
 def behind(path: Path, timestamp: float) -> Place:
     """Behind the lines of up to that moment, in seconds of the epoch, where the clock was not set back meanwhile."""
     oldest = Place()
-    for number in _Numbers(path):
+    for number in numbers_from(path):
         with closing(_File(path, number)) as file:
             if not file.mark:
                 continue
@@ -103,7 +104,7 @@ def timestamp_in(line: bytes) -> float | None:
 
 def _number_of(path: Path, mark: int) -> int | None:
     """0: the present file; None: it is gone."""
-    for number in _Numbers(path) if mark else ():
+    for number in numbers_from(path) if mark else ():
         with closing(_File(path, number)) as file:
             if file.mark == mark:
                 return number
@@ -112,35 +113,10 @@ def _number_of(path: Path, mark: int) -> int | None:
 
 def _oldest(path: Path) -> int | None:
     oldest = None
-    for number in _Numbers(path):
+    for number in numbers_from(path):
         with closing(_File(path, number)) as file:
             oldest = number if file.mark else oldest
     return oldest
-
-
-class _Numbers:
-    """Those of a log's files, the present one (0) first. While it is rotated one is missing at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __iter__(self) -> _Numbers:
-        self._next, self._missing = 0, 0
-        return self
-
-    def __next__(self) -> int:
-        while self._missing < 2:
-            number = self._next
-            self._next += 1
-            if os.path.exists(_name(self._path, number)):
-                self._missing = 0
-                return number
-            self._missing += 1
-        raise StopIteration
-
-
-def _name(path: Path, number: int) -> str:
-    return f"{path}.{number}" if number else str(path)
 
 
 class _File:
@@ -149,7 +125,7 @@ class _File:
     def __init__(self, path: Path, number: int) -> None:
         self.mark = self.size = 0
         try:
-            self._descriptor = os.open(_name(path, number), os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(file_of(path, number), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             self._descriptor = -1
             return
@@ -190,7 +166,7 @@ class _File:
     def last_line_end(self) -> int:
         position = self.size
         while position > 0:
-            step = min(TAIL_BLOCK, position)
+            step = min(BLOCK, position)
             position -= step
             if (at := self.read(position, step).rfind(b"\n")) >= 0:
                 return position + at + 1
@@ -221,7 +197,7 @@ class _File:
     def _line_behind(self, offset: int, end: int) -> int | None:
         """Where the first line begins that does so behind `offset`."""
         while offset < end:
-            block = self.read(offset, TAIL_BLOCK)
+            block = self.read(offset, BLOCK)
             if (at := block.find(b"\n")) >= 0:
                 return offset + at + 1 if offset + at + 1 < end else None
             if not block:

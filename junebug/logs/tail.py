@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from junebug.logs.files import rotated_files
-
-TAIL_BLOCK = 64 * 1024
-LONGEST_LINE = 1024 * 1024
+from junebug.logs.lines import lines_with, log_blocks
 
 
 def tail(
@@ -28,12 +24,10 @@ def tail(
     fields = {name: value for name, value in about.items() if value}
     wanted = [f'"{value}"'.encode() for value in fields.values()]
     entries: list[dict[str, Any]] = []
-    for each in [path, *(rotated for _, rotated in rotated_files(path))]:
-        for line in _lines_backwards(each):
+    with suppress(OSError):
+        for line in (line for block in log_blocks(path) for line in lines_with(block, *wanted)):
             if len(entries) >= n:
-                return entries
-            if not all(each in line for each in wanted):
-                continue
+                break
             try:
                 entry = orjson.loads(line)
             except orjson.JSONDecodeError:
@@ -41,22 +35,3 @@ def tail(
             if all(entry.get(name) == value for name, value in fields.items()):
                 entries.append(entry)
     return entries
-
-
-def _lines_backwards(path: Path) -> Iterator[bytes]:
-    try:
-        file = path.open("rb")
-    except OSError:
-        return
-    with file:
-        position = file.seek(0, os.SEEK_END)
-        rest = b""
-        while position > 0:
-            step = min(TAIL_BLOCK, position)
-            position -= step
-            file.seek(position)
-            *lines, last = (file.read(step) + rest).split(b"\n")[::-1]
-            yield from filter(None, lines)
-            rest = last if len(last) <= LONGEST_LINE else b""
-        if rest:
-            yield rest

@@ -5,7 +5,6 @@ docs/operations.md shows this table; a test holds it to names.py. Neighbour: cop
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container
 from dataclasses import dataclass
 
@@ -20,18 +19,6 @@ class Family:
     key: str
     is_kept: bool
     why: str
-
-    @property
-    def is_of_channel(self) -> bool:
-        return self.key.startswith("ID:")
-
-    @property
-    def is_single(self) -> bool:
-        return not self.is_of_channel and not self.key.endswith("...")
-
-    def form(self, number: int) -> str:
-        """A regular expression of its keys; the group `id` with the number is the id."""
-        return re.escape(self.key).replace("ID", f"(?P<id{number}>[^:]+)", 1).replace(r"\.\.\.", ".+")
 
 
 FAMILIES = (
@@ -77,19 +64,19 @@ FAMILIES = (
 )
 LAST = (names.CHANNELS, names.ROUTERS)
 """Restored when all else is there: until then no Junebug sees any of it."""
-_BY_KEY = {each.key: each for each in FAMILIES if each.is_single}
-_BY_FORM = re.compile("|".join(f"(?P<f{n}>{each.form(n)})" for n, each in enumerate(FAMILIES) if not each.is_single), re.DOTALL)
+_BY_KEY = {each.key: each for each in FAMILIES}
 
 
 def family_of(key: str, ids: Container[str] | None = None) -> Family | None:
-    """Whose the key is; None: none of Junebug's. `ids`: of the channels and routers there are, as other programs may have keys
-    of the same form; None: any.
+    """Whose the key is, by its fixed parts; None: none of Junebug's. `ids`: of the channels and routers there are, as other
+    programs may have keys of the same form; None: any.
     """
-    if key in _BY_KEY:
-        return _BY_KEY[key]
-    found = _BY_FORM.fullmatch(key)
-    if not found:
+    first, _, rest = key.partition(":")
+    word, _, last = rest.partition(":")
+    if not rest:
+        return _BY_KEY.get(key)
+    if family := _BY_KEY.get(f"{first}:..."):
+        return family
+    if not first or (ids is not None and first not in ids):
         return None
-    number = int(str(found.lastgroup)[1:])
-    family = FAMILIES[number]
-    return family if ids is None or not family.is_of_channel or found[f"id{number}"] in ids else None
+    return _BY_KEY.get(f"ID:{word}:..." if last else f"ID:{rest}")

@@ -137,10 +137,16 @@ class Cleanup:
         while expired := await wanted.expired_logs():
             anew = (await wanted.get_many(expired)).keys()  # somebody has made it anew under the same id
             for channel in [each for each in expired if each not in anew]:
-                path = self.settings.channel_log_path(channel)
-                await asyncio.to_thread(_remove, channel, [path, *(rotated for _, rotated in rotated_files(path))])
+                await asyncio.to_thread(_remove_log, channel, self.settings.channel_log_path(channel))
             await wanted.forget_logs(expired)
             log.info("logs of deleted channels removed", channels=len(expired))
+
+
+def _remove_log(channel: str, path: Path) -> None:
+    try:
+        _remove(channel, [path, *(rotated for _, rotated in rotated_files(path))])
+    except OSError as error:
+        log.warning("a deleted channel's logs are left", channel_id=channel, path=str(path), reason=error.strerror)
 
 
 def _remove(channel: str, files: Sequence[Path]) -> None:

@@ -59,13 +59,44 @@ def test_a_key_is_of_its_own_family(family: Any) -> None:
     key = example(family.name)
     assert family_of(key, {CHANNEL}) is family
     assert family_of(key) is family
-    if family.is_of_channel:
+    if family.key.startswith("ID:"):
         assert family_of(key, {"another"}) is None
 
 
 @rows("key", ["user:status", "celery", "channels:x", f"{CHANNEL}:unknown", f"x:{CHANNEL}:status", "", "transport_shared:"])
 def test_another_programs_key_is_of_none(key: str) -> None:
     assert family_of(key, {CHANNEL}) is None
+
+
+@rows(
+    ("key", "name"),
+    [
+        ("transport_shared:transport:m1", "shared_transport_key"),
+        ("transport_shared:outbound_messages:a:b", "shared_transport_key"),
+        ("transport_shared:status", "shared_transport_key"),
+        ("transport_shared:pair:properties", "shared_transport_key"),
+        ("transport_shared:x\ny:m", "shared_transport_key"),
+        ("junebug_metrics:metrics", "saved_metrics"),
+        ("circuit:status", "circuit"),
+        ("junebug_metrics", "METRICS"),
+        (f"{CHANNEL}:transport:transport_shared:x", "transport_key"),
+        (f"{CHANNEL}:transport:a\nb", "transport_key"),
+        (f"{CHANNEL}:metrics", "channel_metrics"),
+        (f"{CHANNEL}:transport:", None),
+        (f"{CHANNEL}:transport", None),
+        (f"{CHANNEL}:status:", None),
+        (f"{CHANNEL}:status:x", None),
+        (f"{CHANNEL}:", None),
+        (":status", None),
+        ("ID:status", None),
+        ("another:transport:x", None),
+    ],
+)
+def test_the_fixed_parts_of_a_key_say_whose_it_is(key: str, name: str | None) -> None:
+    """Shared keys whose word is a channel's family were taken for those of a channel `transport_shared`: no backup held them."""
+    family = family_of(key, {CHANNEL})
+    assert (family.name if family else None) == name
+    assert name is None or family_of(key) is family
 
 
 def test_the_docs_have_the_table() -> None:
@@ -96,6 +127,7 @@ async def filled(redis: RedisClient) -> None:
         ("PEXPIRE", names.outbound_message(CHANNEL, "m"), 100_000),
         ("SET", names.EPOCH, 1), ("HSET", names.rate_bucket(CHANNEL, 1), "x", 1),
         ("SET", "user:status", "another program's"), ("SADD", "celery", "1"),
+        ("SET", names.shared_transport_key("transport", "m"), "1", "EX", 100),
         ("SET", names.transport_key(CHANNEL, "big"), "x" * 3 * copies.LARGEST_PART, "EX", 100),
     )  # fmt: skip
 

@@ -22,8 +22,9 @@ from junebug.api.life.place import Place, is_of, recipients_of, with_urls
 from junebug.api.life.step import Step, at, in_order
 from junebug.config.declaration import Settings
 from junebug.errors import NoSuchMessage, StoreUnavailable
+from junebug.logs.lines import Budget
 from junebug.logs.redaction import UNMASKED, Redactor
-from junebug.logs.scan import Budget, Found, lines_about
+from junebug.logs.scan import Found, lines_about
 from junebug.logs.writer import GATHER
 from junebug.model.acceptance import Acceptance
 from junebug.model.spec import ChannelSpec

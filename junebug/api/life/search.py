@@ -28,8 +28,8 @@ from junebug.api.life.outcome import INBOUND_STATUSES, OUTBOUND_STATUSES
 from junebug.api.life.step import at, text_of
 from junebug.config.declaration import Settings
 from junebug.errors import ApiUsageError, ChannelNotFound, JunebugError, StoreUnavailable
+from junebug.logs.lines import Budget
 from junebug.logs.message_index import INBOUND, OUTBOUND, Hit, Hits, MessageIndex, Wanted, is_same_address
-from junebug.logs.scan import Budget
 from junebug.model.messages import UserMessage, parse_timestamp
 from junebug.stores import Stores
 from junebug.stores.outbound import OutboundRecord
