@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 import pamqp.frame
@@ -29,6 +29,7 @@ from junebug.errors import BrokerUnavailable, Unroutable
 from junebug.runtime.backoff import Backoff
 from junebug.runtime.loop import end_task
 from junebug.runtime.tasks import TaskOwner
+from junebug.runtime.time_limits import TimeLimits
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -248,6 +249,7 @@ class Publisher:
         self._link: Link | None = None
         self._channel: ConfirmChannel | None = None
         self._opening: asyncio.Task[ConfirmChannel] | None = None
+        self._limits = TimeLimits()
 
     @property
     def blocked(self) -> str:
@@ -277,7 +279,7 @@ class Publisher:
             return
         milliseconds = None if expiration is None else max(0, round(expiration * 1000))
         try:
-            async with asyncio.timeout(timeout):
+            with nullcontext() if timeout is None else self._limits(timeout):
                 channel = await self._usable_channel()
                 await channel.publish(exchange, routing_key, bodies, milliseconds)
         except TimeoutError:

@@ -21,6 +21,7 @@ from junebug.api.http import BODY, error_reply, http_error_reply
 from junebug.api.request_meter import RequestMeter
 from junebug.config.declaration import Settings
 from junebug.errors import JunebugError, Unavailable
+from junebug.runtime.time_limits import TimeLimits
 
 log = structlog.stdlib.get_logger("api")
 
@@ -40,7 +41,7 @@ def middleware(settings: Settings, guard: Guard, audit: AuditLog, meter: Request
     """The middleware that lets every request in or not, bounds it, counts it, writes down what it changed, and turns whatever is
     raised into the envelope.
     """
-    bodies = BodyRoom(settings.max_body_size)
+    bodies, limits = BodyRoom(settings.max_body_size), TimeLimits()
     told_at = -UNAVAILABLE_PAUSE
 
     def tell_unavailable(reason: str) -> None:
@@ -52,20 +53,22 @@ def middleware(settings: Settings, guard: Guard, audit: AuditLog, meter: Request
 
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         seconds: float | None = getattr(handler, "time_limit", settings.request_timeout)
-        limit = asyncio.timeout(seconds)
+        limit = None if seconds is None else limits(seconds)
         body = b""
         try:
             await guard.admit(request, handler)
             if request.body_exists and request.match_info.http_exception is None:
                 request[BODY] = body = await bodies.read(request, getattr(handler, "largest_body", 0))
-            async with limit:
+            if limit is None:
+                return await handler(request)
+            with limit:
                 return await handler(request)
         except web.HTTPException as error:
             return http_reply(error)
         except JunebugError as error:
             problem = error
         except Exception as error:
-            if not isinstance(error, TimeoutError) or not limit.expired():
+            if not isinstance(error, TimeoutError) or limit is None or not limit.expired:
                 return _unexpected(request, error)
             problem = Unavailable(f"Redis or RabbitMQ did not answer within {seconds:g} s")
         finally:
@@ -105,7 +108,7 @@ def pathwise(make_request: Callable[..., web.BaseRequest]) -> Callable[..., web.
     """Of a request's URL only the path counts: aiohttp never answers one whose host it cannot decode (`GET http://xn--/`)."""
 
     def make(message: RawRequestMessage, *more: Any) -> web.BaseRequest:
-        if message.url.absolute:
+        if not message.path.startswith("/") and message.url.absolute:
             message = message._replace(url=message.url.relative())
         return make_request(message, *more)
 

@@ -316,7 +316,7 @@ async def test_a_halted_consumer_gives_back_what_is_not_begun_and_keeps_the_rest
     begun.ack()
     got.clear()
     await consumer.go_on()
-    await eventually(lambda: len(got) == 4)
+    await eventually(lambda: len(got) >= 4)  # RabbitMQ may give a fifth for the one that was acknowledged meanwhile
     assert [delivery.body for delivery in got][:4] == [b"0", b"2", b"3", b"4"]
     await consumer.cancel()
     assert await bodies(broker, queue) == seen
