@@ -183,6 +183,7 @@ deleted_properties = _one(":deleted_properties")  # string: those of a deleted c
 destinations = _one(":destinations")  # hash: a router's destination -> its properties as JSON
 destination_words = _one(":destination_words")  # hash: what no two destinations of a router may share -> whose it is
 router_session = _many(":sessions:")  # string: the destinations that a session's messages go to, as JSON; with a TTL
+hosts_of = _one(":hosts")  # sorted set, with a TTL: ids of hosts that have a part of its log -> since or until when, Unix time
 channel_metrics = _one(":metrics")  # hash, with a TTL: what was counted of it, by families.Family.field; gauges beside it
 channel_priorities = _one(":priorities")  # set, with a TTL: those that have an outbound queue; the lowest in it: it is complete
 channel_status = _one(":status")  # hash component -> last status as JSON, and `component@` -> its timestamp
@@ -197,6 +198,11 @@ transport_key = _many(":transport:")  # what the channel's transport keeps for i
 def change_topic(channel: str) -> str:
     """Pub/sub topic: the channel's id, when its spec changed. Only a hint; a poll finds what a lost one left."""
     return f"{CHANGES}{channel}"
+
+
+def questions_of_host(id: str) -> str:
+    """What stands in a channel's place in the name of the queue in which a host is asked."""
+    return f"junebug_host:{id}"
 
 
 def host(id: str) -> str:

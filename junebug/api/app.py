@@ -48,6 +48,7 @@ from junebug.api.life.reader import LifeReader
 from junebug.api.life.search import MessageSearch
 from junebug.api.log_views import LogViews
 from junebug.api.middleware import Handler, Protocol, middleware, pathwise
+from junebug.api.other_hosts import OtherHosts
 from junebug.api.request_meter import RequestMeter
 from junebug.api.shelves import Shelves
 from junebug.api.spec_cache import SpecCache
@@ -100,7 +101,8 @@ def make_app(
     dry_runs = DryRuns(stores, registry, specs, queues)
     messages = Messages(stores, composer, specs, submission, dry_runs)
     bulk = Bulk(stores, composer, specs, queues, idempotency)
-    logs = Logs(settings, stores, registry, types)
+    others = OtherHosts.of(settings.host, settings.data_dir, stores.leases, asking)
+    logs = Logs(settings, stores, registry, types, others)
     routers = Routers(stores, types, specs, queues, asking)
     destinations = Destinations(stores, types, asking)
     states = ChannelStates(specs, stores.statuses)
@@ -111,8 +113,8 @@ def make_app(
     metrics = MetricsPage(stores.metrics, broker, reporter)
     guard = Guard(settings, stores.tokens, on_loopback=on_loopback)
     description = Description(registry, types, asks_for_token(settings, on_loopback=on_loopback))
-    lives = LifeReader(settings, stores, registry, types, queues, LetterReader(broker, queues))
-    search = MessageSearch(settings, stores, MessageIndex(settings.logging_path), queue)
+    lives = LifeReader(settings, stores, registry, types, queues, LetterReader(broker, queues), others)
+    search = MessageSearch(settings, stores, MessageIndex(settings.logging_path), queue, others)
     timeline = Timeline(stores, types, specs, lives, search)
     views = LogViews(settings, stores, registry, types)
     stream = EventStream(stores, guard, views, settings.channel_log_path, settings.max_connections)

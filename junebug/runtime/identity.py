@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from pathlib import Path
 
 _id = ""
 _follows_death = False
@@ -15,6 +16,16 @@ def process_id() -> str:
     if not _id:
         _id = secrets.token_hex(8)
     return _id
+
+
+def kept_host(data_dir: str) -> str:
+    """The id of the host whose data_dir this is; empty: none has been kept there. Raises OSError, UnicodeDecodeError."""
+    path = host_file(data_dir)
+    return path.read_text().strip() if path.exists() else ""
+
+
+def host_file(data_dir: str) -> Path:
+    return Path(data_dir) / "host"
 
 
 def follow_death() -> None:

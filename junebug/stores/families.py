@@ -39,6 +39,7 @@ FAMILIES = (
     Family("delay_queues", "ID:delay_queues", True, "Which queues of RabbitMQ hold callbacks that wait."),
     Family("transport_key", "ID:transport:...", True, "By which id of the provider's a receipt finds its message."),
     Family("shared_transport_key", "transport_shared:...", True, "The same, of channels that share it."),
+    Family("hosts_of", "ID:hosts", True, "Which hosts have a part of its log."),
     Family("key_list", "ID:keys:...", True, "By what the keys of a channel are found when it is deleted."),
     Family("DELETED_CHANNELS", names.DELETED_CHANNELS, True, "What deleted channels leave is still to be removed."),
     Family("DELETED_ROUTERS", names.DELETED_ROUTERS, True, "Likewise of routers."),

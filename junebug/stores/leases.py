@@ -5,6 +5,7 @@
     channel_leases      hash: id of a channel or router -> `<host> <fence>`
     lease_fence         string: the newest fence, which is the version of channel_leases, too
     drained_hosts       set: hosts that are to run nothing
+    <id>:hosts          sorted set with a TTL: hosts that ran it before, and so have a part of its log
 
 A lease lasts as long as its host lives: to renew a thousand is to renew one key. Whose host lives no more can be claimed.
 `lease_fence` has no TTL, as a fence must never be given twice; a Redis that lost it is told the newest one that a host knows, and
@@ -29,8 +30,12 @@ from junebug.errors import HostTaken, StartupError, StoreUnavailable
 from junebug.stores.client import RedisClient, milliseconds
 
 FORGOTTEN_AFTER = 86_400
-"""Seconds after which a host that is away is no more listed; 30 times as many, and a table that nobody touches is gone."""
+"""Seconds after which a host that is away is no more listed; 30 times as many, and a table that nobody touches is gone, and who
+ran a channel is forgotten.
+"""
 LOOK_AGAIN = 0.5
+MOST_HOSTS = 16
+"""That are remembered to have run a channel."""
 Labels = Mapping[str, str]
 
 
@@ -105,6 +110,17 @@ class LeaseStore:
             for (id, at), text in zip(seen, texts, strict=True)
         ]
 
+    async def hosts_of(self, ids: Sequence[str]) -> dict[str, bool]:
+        """Which hosts have parts of the logs of these channels or routers, the last ones first -> whether they live."""
+        if not ids:
+            return {}
+        holders, *before = await self._redis.run(
+            ("HMGET", names.LEASES, *ids), *(("ZREVRANGE", names.hosts_of(id), 0, MOST_HOSTS - 1) for id in ids)
+        )
+        hosts = dict.fromkeys([*(_lease(text)[0] for text in holders if text), *(str(each) for some in before for each in some)])
+        alive = await self._redis.run(*(("EXISTS", names.host(each)) for each in hosts)) if hosts else []
+        return {host: bool(is_there) for host, is_there in zip(hosts, alive, strict=True)}
+
     async def drain(self, host: str, *, is_drained: bool) -> bool:
         """False: there is no such host."""
         (seen,) = await self._redis.run(("ZSCORE", names.HOSTS, host))
@@ -163,7 +179,18 @@ def _host(id: str, text: str, drained: bool, **more: Any) -> HostEntry:
     )  # fmt: skip
 
 
-_TURN = """
+_NOTE = f"""
+local function note(id, host, now)
+  if redis.call('EXISTS', id .. '{names.channel_properties("")}') == 0 then return end
+  local key = id .. '{names.hosts_of("")}'
+  redis.call('ZADD', key, now, host)
+  redis.call('ZREMRANGEBYRANK', key, 0, -1 - {MOST_HOSTS})
+  redis.call('EXPIRE', key, {30 * FORGOTTEN_AFTER})
+end
+"""
+"""Of a channel that is not deleted."""
+
+_TURN = _NOTE + """
 local host, place, prefix, topic = ARGV[1], ARGV[3], ARGV[8], ARGV[9]
 local there = redis.call('GET', KEYS[1])
 if there and string.sub(there, 1, #place + 1) ~= place .. '\\n' then return {0, there} end
@@ -200,6 +227,7 @@ local first = 12 + ARGV[11]
 for n = 12, first - 1 do
   if holder(ARGV[n]) == host then
     redis.call('HDEL', KEYS[3], ARGV[n])
+    note(ARGV[n], host, now)
     step()
     redis.call('PUBLISH', topic .. ARGV[n], ARGV[n])
   end
@@ -210,6 +238,7 @@ if first <= #ARGV then
     local by = holder(ARGV[n])
     if by ~= host and not (by and is_living[by]) and (ARGV[n + 1] ~= '0' or not settling) then
       step()
+      if by then note(ARGV[n], by, now) end
       local given = (not by and ARGV[n + 1] ~= '0') and ARGV[n + 1] or string.format('%d', fence)
       redis.call('HSET', KEYS[3], ARGV[n], host .. ' ' .. given)
     end
@@ -221,12 +250,13 @@ if fence ~= tonumber(ARGV[5]) then table = redis.call('HGETALL', KEYS[3]) end
 return {1, string.format('%d', fence), living, redis.call('SMEMBERS', KEYS[5]), table}
 """
 
-_LEAVE = """
+_LEAVE = _NOTE + """
 for n = 3, #ARGV do
   local lease = redis.call('HGET', KEYS[3], ARGV[n])
   if lease and string.match(lease, '^%S+') == ARGV[1] then
     redis.call('HDEL', KEYS[3], ARGV[n])
     redis.call('INCR', KEYS[4])
+    note(ARGV[n], ARGV[1], redis.call('TIME')[1])
   end
 end
 redis.call('DEL', KEYS[1])

@@ -115,7 +115,7 @@ class WantedStore:
                 "UNLINK", names.channel_properties(channel), names.deleted_properties(channel),
                 names.channel_status(channel), names.delay_queues(channel), names.cancelled_messages(channel),
                 names.channel_priorities(channel), names.destinations(channel), names.destination_words(channel),
-                names.channel_metrics(channel),
+                names.channel_metrics(channel), names.hosts_of(channel),
                 *(names.rate_bucket(channel, each) for each in range(bucket - rates.KEPT_WINDOWS, bucket + 2)),
             )
         )  # fmt: skip

@@ -16,6 +16,7 @@ from pathlib import Path
 from junebug import names
 from junebug.config.declaration import Settings
 from junebug.errors import StartupError
+from junebug.runtime.identity import host_file, kept_host
 
 LONGEST_NAME = 60
 
@@ -32,13 +33,14 @@ def identity(settings: Settings, lock: int) -> Identity:
     """`lock`: the descriptor of data_dir's lock file, which this process holds. Raises StartupError."""
     name = socket.gethostname()[:LONGEST_NAME]
     file = os.fstat(lock)
-    id = settings.host or _kept(Path(settings.data_dir) / "host", name)
+    id = settings.host or _kept(settings.data_dir, name)
     return Identity(id, f"{_boot()}:{file.st_dev}:{file.st_ino}", name)
 
 
-def _kept(path: Path, name: str) -> str:
+def _kept(data_dir: str, name: str) -> str:
+    path = host_file(data_dir)
     try:
-        kept = path.read_text().strip() if path.exists() else ""
+        kept = kept_host(data_dir)
         if not names.is_channel_id(kept):
             kept = f"{re.sub('[^0-9A-Za-z.-]', '-', name).strip('.-') or 'host'}-{secrets.token_hex(3)}"
             path.write_text(f"{kept}\n")

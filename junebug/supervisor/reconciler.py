@@ -46,6 +46,7 @@ from junebug.stores.wanted import Spec
 from junebug.supervisor import reconcile
 from junebug.supervisor.cleanup import Cleanup, Drain
 from junebug.supervisor.client import SupervisorClient
+from junebug.supervisor.host_logs import HostLogs
 from junebug.supervisor.identity import Identity
 from junebug.supervisor.leases import Leases
 from junebug.supervisor.liveness import Pulse, SilenceWatch
@@ -112,6 +113,7 @@ class Reconciler:
         self._plugins = Plugins(settings, self._stores.plugins)
         self._wake = asyncio.Event()
         self._leases = Leases(settings, who, self._wake.set)
+        self._host_logs = HostLogs(self._broker, who.id, settings.logging_path)
         self._changed: set[str] = set()
         self._specs: dict[str, Spec] = {}
         """Remembered specs: written back when Redis is emptied. A channel in it was wanted at an earlier look."""
@@ -142,6 +144,7 @@ class Reconciler:
             life.tasks.own("cleanup", self._cleanup.run())
             life.tasks.own("looks", self._look_forever())
             life.tasks.own("leases", self._leases.run())
+            life.tasks.own("questions", self._host_logs.serve())
 
         async def stop() -> None:
             for each in plugins:

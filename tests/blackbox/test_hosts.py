@@ -144,11 +144,30 @@ async def hosts_command(jb: JunebugProcess, *words: str) -> str:
     return str(ran.stdout)
 
 
+async def its_life_is_told(channel: Channel, message: str, missing: str = "") -> None:
+    """By a host that has not sent it; `missing`: what is said when the one that did is gone."""
+    is_whole = not missing
+    logged = await channel.api.get(f"{channel.path}/logs")
+    assert missing in logged.description
+    assert is_whole is any(entry.get("message_id") == message and entry["message"] == "message sent" for entry in logged.result)
+    life = (await channel.api.get(f"{channel.path}/messages/{message}/timeline")).result
+    assert missing in life["logs"]
+    assert is_whole is (life["logs"] == "complete")
+    assert is_whole is any(step["kind"] == "sent" for step in life["steps"])
+    found = (await channel.api.get("/messages?to=%2B27821")).result
+    assert found["logs"] == (missing or "complete")
+    assert [each["message_id"] for each in found["messages"]] == ([message] if is_whole else [])
+
+
 async def test_a_host_that_joins_takes_its_share_and_hands_it_over_when_it_ends(
     jb: JunebugProcess, start_junebug: StartJunebug, made: list[Channel], smsc: CountingSmsc
 ) -> None:
     other = await join(start_junebug, jb)
-    await shared(jb, other, made, smsc)
+    theirs = await shared(jb, other, made, smsc)
+    moved = next(each for each in made if each.id in theirs)
+    message = (await moved.send("+27821", "by the other"))["message_id"]
+    await eventually(lambda: [submit.text for submit in smsc.submits] == ["by the other"])
+    await its_life_is_told(moved, message)
     await hosts_command(jb, "drain", "b")
     await taken_over(jb, made, smsc)
     listed = json.loads(await hosts_command(jb, "list", "--json"))
@@ -160,6 +179,7 @@ async def test_a_host_that_joins_takes_its_share_and_hands_it_over_when_it_ends(
     await taken_over(jb, made, smsc)
     assert time.monotonic() - began < LEASE  # nobody waited for the lease to run out
     assert "Traceback" not in other.output()
+    await its_life_is_told(moved, message, "host b is away: its part of the log is not shown")
     for channel in made:
         worker = await channel.component("worker")
         assert worker["type"] == "running"

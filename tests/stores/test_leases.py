@@ -122,6 +122,28 @@ async def test_every_key_but_the_fence_and_the_drained_has_a_ttl(hosts: Hosts, s
     assert names.LEASES in ttls
 
 
+async def test_who_ran_a_channel_is_remembered_as_its_log_lies_there(hosts: Hosts, stores: Stores) -> None:
+    redis = stores._redis
+    await redis.run(*(("SET", names.channel_properties(id), "{}") for id in ("c1", "c2")))
+    assert await stores.leases.hosts_of(["c1"]) == {}
+    await hosts.turn("a", claim={"c1": 0, "c2": 0, "deleted": 0})
+    assert await stores.leases.hosts_of(["c1"]) == {"a": True}
+    await hosts.turn("a", release=["c1", "deleted"])  # moved
+    await hosts.turn("b", claim={"c1": 0})
+    assert await stores.leases.hosts_of(["c1"]) == {"b": True, "a": True}
+    await hosts.die("a")
+    await hosts.turn("b", claim={"c2": 0})  # taken over
+    assert await stores.leases.hosts_of(["c2", "c1"]) == {"b": True, "a": False}
+    await stores.leases.leave("b", ["c2"])
+    assert await stores.leases.hosts_of(["c2"]) == {"b": False, "a": False}
+    kept = await redis.run(*(("TTL", names.hosts_of(id)) for id in ("c1", "c2", "deleted")))
+    assert (kept[0] > 0, kept[1] > 0, kept[2]) == (True, True, -2)
+    for number in range(2 * leases.MOST_HOSTS):
+        await hosts.turn(f"h{number}", claim={"c2": 0})
+        await hosts.turn(f"h{number}", release=["c2"])
+    assert len(await stores.leases.hosts_of(["c2"])) == leases.MOST_HOSTS
+
+
 async def test_one_id_is_one_hosts(hosts: Hosts, settings: Settings) -> None:
     await hosts.turn("a", claim={"c1": 0})
     with pytest.raises(HostTaken, match="under the host id 'a', on machine"):

@@ -12,9 +12,10 @@ from typing import Any
 from aiohttp import web
 
 from junebug.api.http import channel_id, destination_id, reply, router_id
+from junebug.api.other_hosts import OtherHosts
 from junebug.config.declaration import Settings
 from junebug.errors import ApiUsageError
-from junebug.logs import tail
+from junebug.logs import questions, tail
 from junebug.logs.redaction import UNMASKED, Redactor
 from junebug.logs.writer import GATHER
 from junebug.model.routing import RouterSpec
@@ -33,6 +34,7 @@ class Logs:
     stores: Stores
     registry: Registry
     types: RouterTypes
+    others: OtherHosts
 
     async def get(self, request: web.Request) -> web.Response:
         channel, count = channel_id(request), self._count(request)
@@ -67,16 +69,21 @@ class Logs:
     ) -> web.Response:
         message_id = request.query.get("message_id")
         await asyncio.sleep(2 * GATHER)  # what the process has logged until now is in its file then
+        about = {"count": count, "message_id": message_id, "destination_id": destination}
+        told = await self.others.ask((id,), questions.TAIL, 0.0, log=id, **about)
         path = self.settings.logging_path
 
         def read() -> list[dict[str, Any]]:
             redactor = Redactor(secrets)
+            here = tail.tail(path, id, count, message_id, destination)
+            entries = questions.merged_entries([here, *(answer["entries"] for answer in told.answers)], count)
             return [
                 {name: value if name in UNMASKED else redactor.value(value) for name, value in entry.items()}
-                for entry in show(tail.tail(path, id, count, message_id, destination))
+                for entry in show(entries)
             ]
 
-        return reply(200, "logs retrieved", await asyncio.to_thread(read))
+        description = "; ".join(("logs retrieved", *told.missing))
+        return reply(200, description, await asyncio.to_thread(read))
 
 
 def parse_count(text: str | None, most: int) -> int:

@@ -20,8 +20,10 @@ from junebug.api.life.facts import Components, Facts, Recipient
 from junebug.api.life.letters import LetterReader, letter_steps
 from junebug.api.life.place import Place, is_of, recipients_of, with_urls
 from junebug.api.life.step import Step, at, in_order
+from junebug.api.other_hosts import OtherHosts
 from junebug.config.declaration import Settings
 from junebug.errors import NoSuchMessage, StoreUnavailable
+from junebug.logs import questions
 from junebug.logs.lines import Budget
 from junebug.logs.redaction import UNMASKED, Redactor
 from junebug.logs.scan import Found, lines_about
@@ -59,6 +61,7 @@ class LifeReader:
     types: RouterTypes
     queues: ChannelQueues
     letters: LetterReader
+    others: OtherHosts
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def read(self, place: Place, message_id: str) -> dict[str, Any]:
@@ -123,12 +126,19 @@ class LifeReader:
 
     async def _logs(self, place: Place, message_id: str, since: float) -> _Logs:
         await asyncio.sleep(2 * GATHER)  # what a process has logged until now is in its file then
+        about = {"logs": place.owners, "message_id": message_id, "since": since, "most": MOST_LINES}
+        told = await self.others.ask(
+            place.owners, questions.ABOUT, MOST_SECONDS * len(place.owners), budget=(MOST_OCTETS, MOST_SECONDS), **about
+        )
         found = await asyncio.to_thread(self._read_logs, place.owners, message_id, since)
+        if told.answers:
+            parts = zip(found, *map(questions.found_of, told.answers), strict=True)
+            found = [questions.merged_found(part) for part in parts]
         channel, *router = found
         show = partial(self.registry.show_log, place.channel.type, place.channel.config)
         entries = await asyncio.to_thread(show, channel.entries)
         most = self.settings.max_log_files
-        missing = [_missing(id, each, since, most) for id, each in zip(place.owners, found, strict=True)]
+        missing = [_missing(id, each, since, most) for id, each in zip(place.owners, found, strict=True)] + told.missing
         entries += [entry for each in router for entry in each.entries]
         return _Logs(entries, channel.statuses, "; ".join(filter(None, missing)))
 
@@ -233,7 +243,7 @@ def _missing(owner: str, found: Found, since: float, most_files: int) -> str:
     if found.trouble:
         return f"the log of {owner}: {found.trouble}"
     if found.oldest is None:
-        return f"there is no log of {owner} here: it is on another host, or was removed"
+        return f"there is no log of {owner} here: it was removed, or is on a host that is gone"
     if since and found.oldest > since + 1 and 0 < most_files <= found.files:
         return f"the log of {owner} begins after this message: older files of it were removed (max_log_files), or are elsewhere"
     return ""

@@ -26,8 +26,10 @@ from junebug.api.life import log_steps, outcome
 from junebug.api.life.facts import Facts
 from junebug.api.life.outcome import INBOUND_STATUSES, OUTBOUND_STATUSES
 from junebug.api.life.step import at, text_of
+from junebug.api.other_hosts import OtherHosts
 from junebug.config.declaration import Settings
 from junebug.errors import ApiUsageError, ChannelNotFound, JunebugError, StoreUnavailable
+from junebug.logs import questions
 from junebug.logs.lines import Budget
 from junebug.logs.message_index import INBOUND, OUTBOUND, Hit, Hits, MessageIndex, Wanted, is_same_address
 from junebug.model.messages import UserMessage, parse_timestamp
@@ -83,6 +85,7 @@ class MessageSearch:
     stores: Stores
     index: MessageIndex
     queue: QueueControl
+    others: OtherHosts
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def find(self, query: Query, visible: Sequence[str]) -> dict[str, Any]:
@@ -93,19 +96,21 @@ class MessageSearch:
         channels = list(query.channels or visible)
         async with self.places:
             queued, notes = await self._queued(query, channels) if query.is_first else ([], [])
-            items, cursor = await self._logged(query, channels, {each.message_id for each in queued})
+            items, cursor = await self._logged(query, channels, {each.message_id for each in queued}, notes)
         if not os.path.isdir(self.settings.logging_path):  # noqa: ASYNC240 - one stat
-            notes.append(f"there are no logs here, in {self.settings.logging_path}: they are on another host, or were removed")
+            notes.append(f"there are no logs here, in {self.settings.logging_path}")
         shown = [each.json() for each in (*queued, *items)]
         return {"messages": shown, "cursor": cursor, "logs": "; ".join(notes) or "complete"}
 
     # --- what has left, or come in --------------------------------------------------------------------------------------
 
-    async def _logged(self, query: Query, channels: Sequence[str], given: set[str]) -> tuple[list[Item], str | None]:
+    async def _logged(
+        self, query: Query, channels: Sequence[str], given: set[str], notes: list[str]
+    ) -> tuple[list[Item], str | None]:
         items: list[Item] = []
         wanted, budget, words = query.wanted, Budget(OCTETS, SECONDS), Budget(WORDS_OCTETS, SECONDS)
         while len(items) < query.limit:
-            hits = await asyncio.to_thread(self.index.search, channels, wanted, query.limit - len(items), budget)
+            hits = await self._search(channels, wanted, query.limit - len(items), budget, notes)
             statuses = await self._statuses(hits.found, words)
             for hit, status in zip(hits.found, statuses, strict=True):
                 if hit.message_id not in given and query.status in (None, *status):
@@ -119,37 +124,43 @@ class MessageSearch:
                 break
         return items, _cursor(wanted)
 
+    async def _search(self, channels: Sequence[str], wanted: Wanted, most: int, budget: Budget, notes: list[str]) -> Hits:
+        """On this host and on the others. `notes`: is told why something may be missing."""
+        told = await self.others.ask(
+            channels, questions.SEARCH, SECONDS, channels=channels, wanted=questions.wanted_json(wanted), most=most,
+            budget=(OCTETS, SECONDS),
+        )  # fmt: skip
+        notes += (each for each in told.missing if each not in notes)
+        here = await asyncio.to_thread(self.index.search, channels, wanted, most, budget)
+        return questions.merged_hits([here, *map(questions.hits_of, told.answers)], most) if told.answers else here
+
     async def _statuses(self, hits: Sequence[Hit], words: Budget) -> list[Status]:
         sent = [hit for hit in hits if hit.direction == OUTBOUND]
         kept = await self.stores.outbound.records([(hit.channel, hit.message_id) for hit in sent])
-        records = dict(zip(sent, kept, strict=True))
-        found: list[Status] = []
-        for hit in hits:
-            record = records.get(hit)
-            if record and record.events:
-                found.append(_of_record(record))
-            else:
-                found.append(await self._of_log(hit, words))
-        return found
+        known = {hit: _of_record(record) for hit, record in zip(sent, kept, strict=True) if record and record.events}
+        silent = [hit for hit in hits if hit not in known]
+        told = zip(silent, await self._last_words(silent, words), strict=True)
+        known |= {hit: _of_log(hit, entries) for hit, entries in told}
+        return [known[hit] for hit in hits]
 
-    async def _of_log(self, hit: Hit, words: Budget) -> Status:
+    async def _last_words(self, hits: Sequence[Hit], words: Budget) -> list[questions.Entries]:
+        """What logs say of each from then on."""
+        logs = [[hit.channel, *await self._router_of(hit)] for hit in hits]
+        about = [(each, hit.message_id, hit.timestamp) for each, hit in zip(logs, hits, strict=True)]
+        told = await self.others.ask(
+            [*{id: None for each in logs for id in each}], questions.LAST_WORDS, SECONDS, messages=about,
+            budget=(WORDS_OCTETS, SECONDS),
+        )  # fmt: skip
+        here = [await asyncio.to_thread(self.index.last_words, *each, words) for each in zip(logs, hits, strict=True)]
+        parts = zip(here, *(answer["entries"] for answer in told.answers), strict=True)
+        return [questions.merged_entries(part) for part in parts]
+
+    async def _router_of(self, hit: Hit) -> list[str]:
         try:
             router = (await self.queue.specs.fetch(hit.channel)).router if hit.direction == INBOUND else None
         except ChannelNotFound:
             router = None
-        logs = [hit.channel, *([router] if router else [])]
-        entries = await asyncio.to_thread(self.index.last_words, logs, hit, words)
-        is_outbound = hit.direction == OUTBOUND
-        steps = log_steps.steps_of(entries, is_outbound=is_outbound)
-        facts = Facts(is_outbound=is_outbound, steps=steps, now=time.time())
-        if is_outbound:
-            status = outcome.sent(facts).status
-            return status, outcome.EVENT_TYPES.get(status, status)
-        last = facts.last("callback", "dead", "dropped", "callback_waits", "replayed")
-        status = "received" if last is None else {"dead": "dead", "dropped": "dropped"}.get(last.kind, "waiting")
-        if last and last.kind == "callback" and last.get(log_steps.TAKEN):
-            status = "forwarded"
-        return status, status
+        return [router] if router else []
 
     # --- what waits -----------------------------------------------------------------------------------------------------
 
@@ -196,6 +207,19 @@ def _of_record(record: OutboundRecord) -> Status:
     event = record.events[-1]
     details = {**event.transport_metadata, **({"reason": event.nack_reason} if event.nack_reason else {})}
     return outcome.status_of(event.api_type, details), event.api_type
+
+
+def _of_log(hit: Hit, entries: questions.Entries) -> Status:
+    is_outbound = hit.direction == OUTBOUND
+    facts = Facts(is_outbound=is_outbound, steps=log_steps.steps_of(entries, is_outbound=is_outbound), now=time.time())
+    if is_outbound:
+        status = outcome.sent(facts).status
+        return status, outcome.EVENT_TYPES.get(status, status)
+    last = facts.last("callback", "dead", "dropped", "callback_waits", "replayed")
+    status = "received" if last is None else {"dead": "dead", "dropped": "dropped"}.get(last.kind, "waiting")
+    if last and last.kind == "callback" and last.get(log_steps.TAKEN):
+        status = "forwarded"
+    return status, status
 
 
 def _item(hit: Hit, status: str) -> Item:
