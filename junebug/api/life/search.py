@@ -134,7 +134,7 @@ class MessageSearch:
 
     async def _of_log(self, hit: Hit, words: Budget) -> Status:
         try:
-            router = (await self.queue.specs.fetch(hit.channel)).router if hit.direction == INBOUND else None
+            router = (await self.queue.specs.get(hit.channel)).router if hit.direction == INBOUND else None
         except ChannelNotFound:
             router = None
         logs = [hit.channel, *([router] if router else [])]
@@ -182,7 +182,7 @@ class MessageSearch:
 
     async def _waiting(self, channel: str, notes: list[str]) -> list[UserMessage]:
         try:
-            spec = await self.queue.specs.fetch(channel)
+            spec = await self.queue.specs.get(channel)
         except ChannelNotFound:
             return []
         counts = await self.queue.queues.count(spec)
