@@ -33,7 +33,8 @@ from junebug.door import process as door_process
 from junebug.errors import ConfigError, JunebugError, StartupError
 from junebug.logs import sentry
 from junebug.logs.files import trouble_in
-from junebug.logs.setup import escape_controls, logging_disabled, silence_libraries
+from junebug.logs.redaction import escape_controls
+from junebug.logs.setup import logging_disabled, silence_libraries
 from junebug.model.spec import Launch
 from junebug.registry import Registry
 from junebug.router_types import RouterTypes

@@ -110,7 +110,7 @@ class ChannelQueues:
 
     async def _have(self, channel: str, priority: int) -> None:
         """The channel's worker knows that there is such a queue, or will. Raises ChannelNotFound, StoreUnavailable, too."""
-        spec = self._specs.peek(channel) or await self._specs.fetch(channel)
+        spec = await self._specs.get(channel)
         if priority not in spec.noted_priorities:
             await self._channels.note_priorities(channel, (priority,))  # before it can hold anything
             self._specs.drop(channel)

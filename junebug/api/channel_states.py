@@ -32,7 +32,7 @@ class ChannelStates:
 
     async def _state(self, channel: str) -> ChannelState:
         try:
-            spec = self._specs.peek(channel) or await self._specs.fetch(channel)
+            spec = await self._specs.get(channel)
         except ChannelNotFound:
             return state_of(None, {})
         return state_of(spec, await self._components(channel))

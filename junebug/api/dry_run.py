@@ -54,7 +54,7 @@ class DryRuns:
     ) -> web.Response:
         """`choice`: of a router's. `character_limit`: of whoever sends. Raises ChannelNotFound, StoreUnavailable."""
         channel = message.transport_name
-        spec = self.specs.peek(channel) or await self.specs.fetch(channel)
+        spec = await self.specs.get(channel)
         plan = self.registry.plan(spec.type, spec.config, message)
         components, rates, counts = await asyncio.gather(
             self.stores.statuses.components(channel), self.stores.rates.rates(channel), self.queues.counts(spec)

@@ -51,10 +51,10 @@ class SpecCache:
         self._known: dict[str, tuple[ChannelSpec, float]] = {}
         self._changes = 0
 
-    def peek(self, channel: str) -> ChannelSpec | None:
-        """The spec, if it is at hand."""
+    async def get(self, channel: str) -> ChannelSpec:
+        """The spec, where it is at hand that one. Raises ChannelNotFound, StoreUnavailable."""
         spec, ends = self._known.get(channel, (None, 0.0))
-        return spec if self._clock() < ends else None
+        return spec if spec and self._clock() < ends else await self.fetch(channel)
 
     async def fetch(self, channel: str) -> ChannelSpec:
         """The spec as Redis has it now. Raises ChannelNotFound, StoreUnavailable."""

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from junebug.logs.setup import escape_controls
+from junebug.logs.redaction import escape_controls
 
 COLOURS = {"ok": "green", "degraded": "yellow", "down": "bold red"}
 """Of statuses; whoever shows others says their style."""

@@ -1,8 +1,8 @@
 """Messages found in the logs of many channels at once, newest first: what a search of the API reads.
 
 The lines that tell of a message's way to the provider, or from it, say its addresses: they are looked for. Who writes them pays
-nothing; the reader remembers when each file begins (`Begins`), and finds a time in a file by halving. Blocking, as scan.py, whose
-budget bounds each question.
+nothing; the reader remembers when each file begins (`Begins`), and finds a time in a file by halving. Blocking; lines.py's
+Budget bounds each question.
 """
 
 from __future__ import annotations

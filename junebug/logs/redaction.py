@@ -1,4 +1,4 @@
-"""What must not be seen: secrets, URL userinfo and Authorization values are masked wherever they would be shown."""
+"""What must not be seen, or obeyed: secrets, URL userinfo and Authorization values are masked, control characters written out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ UNMASKED = frozenset((
     "message_id", "event_type", "delivery_status", "direction", "hex", "to", "host", "http_status", "ms",
 ))  # fmt: skip
 """Fields of log lines that hold ids, words of ours and octets."""
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys instead of showing it, line ends and changes of direction included."""
 LONGEST_TEXT = 150_000
 """Characters; a PDU in hexadecimal has 140,000."""
 LONGEST_USERINFO = 1000
@@ -26,6 +28,11 @@ SHORTEST_MASKED = 3
 def redact_url(text: str) -> str:
     """The text with the userinfo of every URL in it masked."""
     return _USERINFO.sub(f"{REDACTED}@", text)
+
+
+def escape_controls(text: str) -> str:
+    """The text with what a terminal would obey written as Python does: no foreign text moves the cursor or forges a line."""
+    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 class Redactor:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterable, MutableMapping
 from pathlib import Path
@@ -17,7 +16,7 @@ import structlog
 
 from junebug.logs.channel_log import ChannelLog, ChannelLogger
 from junebug.logs.files import LogFile
-from junebug.logs.redaction import Redactor
+from junebug.logs.redaction import Redactor, escape_controls
 from junebug.logs.sentry import Sentry
 from junebug.logs.writer import LogWriter, Sink, WrittenHandler
 
@@ -112,15 +111,6 @@ def setup_process_logging(
 def logging_disabled() -> bool:
     """Whether JUNEBUG_DISABLE_LOGGING (spec 1.3) asks for silence on the command line."""
     return os.environ.get("JUNEBUG_DISABLE_LOGGING", "").strip().lower() in ("1", "true", "yes", "on")
-
-
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""What a terminal obeys instead of showing it, line ends and changes of direction included."""
-
-
-def escape_controls(text: str) -> str:
-    """The text with what a terminal would obey written as Python does: no foreign text moves the cursor or forges a line."""
-    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def _one_line(render: structlog.typing.Processor) -> structlog.typing.Processor:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from junebug.model.messages import REPORT_TYPES
+
 Kind = Literal["status", "event", "message", "log"]
 KINDS: tuple[Kind, ...] = ("status", "event", "message", "log")
 
@@ -21,7 +23,6 @@ _TOLD: Mapping[str, tuple[Kind, Mapping[str, str]]] = {
     "message expired, not sent": ("event", {"event_type": "delivery_failed"}),
     "delivery report": ("event", _NOTHING),
 }
-_REPORTS = {"delivered": "delivery_succeeded", "failed": "delivery_failed", "pending": "delivery_pending"}
 
 
 def kind_of(entry: Mapping[str, Any]) -> tuple[Kind, Mapping[str, str]]:
@@ -29,6 +30,6 @@ def kind_of(entry: Mapping[str, Any]) -> tuple[Kind, Mapping[str, str]]:
     message = entry.get("message")
     kind, more = _TOLD.get(message, ("log", _NOTHING)) if isinstance(message, str) else ("log", _NOTHING)
     if message == "delivery report":
-        report = _REPORTS.get(str(entry.get("delivery_status")))
+        report = REPORT_TYPES.get(str(entry.get("delivery_status")))
         return ("event", {"event_type": report}) if report else ("log", _NOTHING)
     return kind, more

@@ -218,13 +218,12 @@ _MESSAGE_TEXTS = (
 )  # fmt: skip
 _DICTS = ("transport_metadata", "helper_metadata", "routing_metadata")
 
-_API_EVENT_TYPES = {
-    "ack": "submitted", "nack": "rejected",
-    "delivered": "delivery_succeeded", "failed": "delivery_failed", "pending": "delivery_pending",
-}  # fmt: skip
+REPORT_TYPES = {"delivered": "delivery_succeeded", "failed": "delivery_failed", "pending": "delivery_pending"}
+"""`delivery_status` -> type of the event, in the API's words."""
+_API_EVENT_TYPES = {"ack": "submitted", "nack": "rejected", **REPORT_TYPES}
 API_EVENT_TYPES = tuple(_API_EVENT_TYPES.values())
 EVENT_TYPES = ("ack", "nack", "delivery_report")
-DELIVERY_STATUSES = ("delivered", "failed", "pending")
+DELIVERY_STATUSES = tuple(REPORT_TYPES)
 
 
 class Event(_Wire, frozen=True, kw_only=True, tag="event"):

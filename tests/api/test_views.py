@@ -169,12 +169,10 @@ class Store:
 async def test_a_spec_is_at_hand_for_a_second() -> None:
     now, store = [0.0], Store()
     cache = SpecCache(store, lambda: now[0])  # type: ignore[arg-type]
-    assert cache.peek("c") is None
-    await cache.fetch("c")
-    now[0] = MAX_AGE - 0.01
-    assert cache.peek("c") is not None
-    now[0] = MAX_AGE
-    assert cache.peek("c") is None
+    for when, reads in ((0.0, 1), (MAX_AGE - 0.01, 1), (MAX_AGE, 2)):
+        now[0] = when
+        await cache.get("c")
+        assert store.reads == reads
 
 
 async def test_what_does_not_exist_is_not_remembered() -> None:
@@ -182,7 +180,7 @@ async def test_what_does_not_exist_is_not_remembered() -> None:
     cache = SpecCache(store)  # type: ignore[arg-type]
     for _ in range(2):
         with pytest.raises(ChannelNotFound):
-            await cache.fetch("unknown")
+            await cache.get("unknown")
     assert store.reads == 2
 
 
@@ -196,8 +194,7 @@ async def test_what_was_read_before_a_change_is_not_kept_after_it() -> None:
     cache.drop("c")
     store.gate.set()
     assert (await reading).label == "one"
-    assert cache.peek("c") is None
-    assert (await cache.fetch("c")).label == "two"
+    assert (await cache.get("c")).label == "two"
 
 
 async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

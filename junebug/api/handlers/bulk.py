@@ -79,7 +79,7 @@ class Bulk:
         refuse(request)
         channel, key = channel_id(request), key_of(request)
         body = request.get(BODY, b"")
-        spec = self.specs.peek(channel) or await self.specs.fetch(channel)
+        spec = await self.specs.get(channel)
         views.check_destination(spec)
         async with self.places:
             found = await spans(body)

@@ -41,7 +41,7 @@ class Messages:
     async def send(self, request: web.Request) -> web.Response:
         body = self.composer.check(read_json(request))
         channel = channel_id(request)
-        spec = self.specs.peek(channel) or await self.specs.fetch(channel)
+        spec = await self.specs.get(channel)
         key, trace = key_of(request), trace_of(request.headers)
 
         def compose() -> Awaitable[UserMessage]:
@@ -56,8 +56,7 @@ class Messages:
     @access(READ, SEND)
     async def status(self, request: web.Request) -> web.Response:
         channel, message_id = channel_id(request), request.match_info["message_id"]
-        if self.specs.peek(channel) is None:
-            await self.specs.fetch(channel)
+        await self.specs.get(channel)
         events = await self.stores.outbound.events(channel, message_id)
         return reply(200, "message status", presenter.message_status_json(message_id, channel, events))
 

@@ -148,7 +148,7 @@ class _Sender:
 
     async def _spec(self, channel: str) -> ChannelSpec:
         try:
-            return self._all.specs.peek(channel) or await self._all.specs.fetch(channel)
+            return await self._all.specs.get(channel)
         except ChannelNotFound:
             raise ChannelNotFound(
                 f"There is no channel with id {channel!r} any more, by which router {self._router.id!r} sends"

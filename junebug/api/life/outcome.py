@@ -9,13 +9,13 @@ from typing import Any, Literal
 from junebug.api.life.facts import Facts, Recipient
 from junebug.api.life.log_steps import TAKEN
 from junebug.api.life.step import Step, at
+from junebug.model.messages import REPORT_TYPES
 
 OUTBOUND_STATUSES = (
     "queued", "sending", "submitted", "rejected", "delivery_pending", "delivery_succeeded", "delivery_failed", "expired",
     "cancelled", "dead", "moved",
 )  # fmt: skip
 INBOUND_STATUSES = ("received", "waiting", "forwarded", "dropped", "dead")
-_REPORTED = {"delivered": "delivery_succeeded", "failed": "delivery_failed", "pending": "delivery_pending"}
 _OF_LOGS = {"sent": "submitted", "rejected": "rejected", "cancelled": "cancelled", "expired": "expired"}
 
 EVENT_TYPES = {"cancelled": "rejected", "expired": "delivery_failed"}
@@ -45,7 +45,7 @@ def sent(facts: Facts) -> Outcome:
     if event:
         return Outcome(status_of(str(event.get("event_type")), event.details), event)
     for step in reversed(facts.steps):
-        reported = _REPORTED.get(str(step.get("delivery_status"))) if step.kind == "receipt" else None
+        reported = REPORT_TYPES.get(str(step.get("delivery_status"))) if step.kind == "receipt" else None
         if reported:
             return Outcome(reported, step)
         if step.kind in _OF_LOGS:

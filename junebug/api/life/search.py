@@ -157,7 +157,7 @@ class MessageSearch:
 
     async def _router_of(self, hit: Hit) -> list[str]:
         try:
-            router = (await self.queue.specs.fetch(hit.channel)).router if hit.direction == INBOUND else None
+            router = (await self.queue.specs.get(hit.channel)).router if hit.direction == INBOUND else None
         except ChannelNotFound:
             router = None
         return [router] if router else []
@@ -193,7 +193,7 @@ class MessageSearch:
 
     async def _waiting(self, channel: str, notes: list[str]) -> list[UserMessage]:
         try:
-            spec = await self.queue.specs.fetch(channel)
+            spec = await self.queue.specs.get(channel)
         except ChannelNotFound:
             return []
         counts = await self.queue.queues.count(spec)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import click
 import orjson
 
-from junebug.logs.setup import escape_controls
+from junebug.logs.redaction import escape_controls
 
 Level = Literal["ok", "warning", "failed"]
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}

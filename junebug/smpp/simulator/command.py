@@ -16,7 +16,7 @@ from aiohttp import web
 
 from junebug import __version__
 from junebug.errors import JunebugError
-from junebug.logs.setup import escape_controls
+from junebug.logs.redaction import escape_controls
 from junebug.runtime.loop import run_async
 from junebug.runtime.title import hide_secrets
 from junebug.smpp import constants as c
