@@ -131,9 +131,8 @@ class OutboundStore:
 
     async def events(self, channel: str, message_id: str) -> list[Event]:
         """The message's events, oldest first; empty when the message is unknown."""
-        (found,) = await self._redis.run(("HGETALL", names.outbound_message(channel, message_id)))
-        events = [Event.from_wire(wire.encode()) for name, wire in found.items() if name.startswith("event:")]
-        return sorted(events, key=lambda event: event.timestamp)
+        record = await self.record(channel, message_id)
+        return list(record.events) if record else []
 
 
 def _record(fields: dict[str, str]) -> OutboundRecord:

@@ -227,6 +227,15 @@ async def test_a_repeated_event_is_kept_once_and_all_are_in_order(store: Stores)
     assert await store.outbound.events("c", "m") == [early, late]
 
 
+async def test_what_is_kept_and_nobody_can_read_is_passed_over(store: Stores) -> None:
+    ack = Event(event_type="ack", user_message_id="m", transport_name="c")
+    await store.outbound.add_events("c", [*wired(ack), (b"nonsense", replace(ack, event_id="other"))])
+    assert await store.outbound.events("c", "m") == [ack]
+    await store.inbound.put_all("c", [("m", b"nonsense")])
+    assert await store.inbound.get("c", "m") is None
+    assert await store.inbound.with_time("c", "m") is None
+
+
 async def test_an_older_status_never_replaces_a_newer_one(store: Stores) -> None:
     await store.channels.create(spec())
     new = Status(channel_id="c", component="worker", status="ok", type="running", message="")
