@@ -93,7 +93,7 @@ def make_app(
     asking = RpcClient(broker)
     queues = ChannelQueues(settings, stores, broker, specs, asking, counted)
     channels = Channels(stores, registry, specs, queues, asking)
-    queue = QueueControl(broker, stores, specs, queues, asking)
+    queue = QueueControl(broker, stores, specs, queues, asking, counted)
     shelves = Shelves(settings, stores, types, specs, queues)
     composer, idempotency = Composer(settings, registry), Idempotency(settings, stores.idempotency)
     submission = Submission(stores, queues, idempotency)

@@ -88,6 +88,27 @@ async def test_what_a_router_gives_and_drops(bench: Bench) -> None:
     }  # fmt: skip
 
 
+async def test_what_a_destination_sends_and_nobody_can_read_is_counted(bench: Bench) -> None:
+    channel = await bench.channel("loopback", {}, mo_url=None)
+    destinations = {"one": {"config": {"regular_expression": "^1"}, "amqp_queue": f"app-{channel}"}}
+    router = await bench.router("from_address", {"channel": channel}, destinations)
+    await bench.running(router)
+    await bench.broker.publish(names.outbound_queue(f"app-{channel}"), b"nonsense")
+    await eventually(lambda: _has(bench, router, 1))
+    await bench.stop(router)
+    assert await counted(bench, router) == {GIVEN_UP.field("unreadable"): 1}
+
+
+async def test_what_is_cancelled_and_what_nobody_can_read_of_it_is_counted(bench: Bench) -> None:
+    channel = await bench.channel("loopback", {}, paused=True)
+    await bench.running(channel)
+    await bench.send(channel, "1", "x")
+    await bench.broker.publish(names.outbound_queue(channel), b"nonsense")
+    assert (await bench.asking.ask(channel, "cancel_all", 10.0))["cancelled"] == 1
+    await bench.stop(channel)
+    assert await counted(bench, channel) == {MESSAGES.field("outbound", "cancelled"): 1, GIVEN_UP.field("unreadable"): 1}
+
+
 async def _is_empty(bench: Bench, channel: str) -> bool:
     return not await bench.broker.queue_length(names.inbound_queue(channel))
 

@@ -21,7 +21,7 @@ from junebug.amqp.frames import Delivery
 from junebug.errors import MalformedMessage, Unroutable
 from junebug.model import event_batch, templates
 from junebug.model.callbacks import Callback, DeadLetter, Reason, content_of
-from junebug.model.messages import Content, Status, format_timestamp, id_in
+from junebug.model.messages import Content, Status, format_timestamp
 from junebug.model.presenter import body_of
 from junebug.runtime import families
 from junebug.runtime.metrics import Counts
@@ -178,9 +178,6 @@ class Attempts:
                 read.append((delivery, parse(delivery.body)))
             except MalformedMessage as error:
                 if not await self._taken_apart(delivery):
-                    log.error(
-                        "unreadable message: moved to the dead letters", reason=str(error), message_id=id_in(delivery.body)
-                    )
                     await self._context.bury_unreadable(delivery, str(error))
         return read
 
@@ -195,8 +192,7 @@ class Attempts:
 
     async def _bury(self, pending: PendingCallback, reason: Reason, error: str) -> None:
         letter = DeadLetter(reason=reason, error=error, callback=pending.callback)
-        await dead_letters.bury(self._context.broker, self._context.channel, letter)
-        self._counts[families.GIVEN_UP.field(reason)] += 1
+        await dead_letters.bury(self._context.broker, self._context.metrics, self._context.channel, letter)
         told = {"why": reason, "reason": error, "letter_id": letter.id}
         log.error("given up: moved to the dead letters", **told, **pending.fields())
         pending.finish()

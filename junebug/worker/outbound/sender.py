@@ -26,7 +26,7 @@ from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
 from junebug.amqp.outbound_queue import CANCELLED
 from junebug.errors import Expired, InvalidBody, MalformedMessage, NotSent, Rejected, UnknownOutcome
-from junebug.model.messages import UserMessage, id_in
+from junebug.model.messages import UserMessage
 from junebug.runtime import families
 from junebug.runtime.backoff import least_pause
 from junebug.transports.base import Accepted, Transport
@@ -277,10 +277,6 @@ class Sender:
                 try:
                     message = UserMessage.from_wire(delivery.body, priority=-urgency)
                 except MalformedMessage as error:
-                    log.error(
-                        "unreadable message on the outbound queue: moved to the dead letters", reason=str(error),
-                        message_id=id_in(delivery.body),
-                    )  # fmt: skip
                     await self._context.bury_unreadable(delivery, str(error))
                     continue
                 held = InHand(delivery, message)
