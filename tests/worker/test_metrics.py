@@ -22,6 +22,7 @@ from tests.worker.scripted import ScriptedTransport
 OUTCOMES = [
     ("accepted", MESSAGES.field("outbound", "submitted")),
     (Rejected("no"), MESSAGES.field("outbound", "rejected")),
+    (Rejected("cancelled"), MESSAGES.field("outbound", "rejected")),  # the provider's word, not ours
     ("late", MESSAGES.field("outbound", "expired")),
     (Accepted("id", (Report("delivered"), Report("pending"))), MESSAGES.field("outbound", "submitted")),
 ]
@@ -60,7 +61,7 @@ async def test_each_outcome_is_counted_and_survives_the_worker(bench: Bench, scr
     await eventually(lambda: _has(bench, channel, 2))
     await bench.stop(channel)
     assert await counted(bench, channel) == {
-        MESSAGES.field("outbound", "submitted"): 4, MESSAGES.field("outbound", "rejected"): 1,
+        MESSAGES.field("outbound", "submitted"): 4, MESSAGES.field("outbound", "rejected"): 2,
         MESSAGES.field("outbound", "expired"): 1, MESSAGES.field("inbound", "delivered"): 1,
         REPORTS.field("delivered"): 1, REPORTS.field("pending"): 1,
         CALLBACKS.field("event_url", "ok"): 1, CALLBACKS.field("event_url", "no_answer"): 1, CALLBACKS.field("mo_url", "ok"): 1,

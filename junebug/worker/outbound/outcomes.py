@@ -109,12 +109,15 @@ class Outcomes:
         held.on_reported = accepted.on_reported
         self._finish(held, *([ack] if self._acks else ()), *reports)
 
-    def rejected(self, held: InHand, reason: str) -> None:
+    def cancelled(self, held: InHand) -> None:
+        self.rejected(held, CANCELLED, _CANCELLED)
+
+    def rejected(self, held: InHand, reason: str, counted: str = _REJECTED) -> None:
         message = held.message
         ids = {"message_id": message.message_id, "to_addr": message.to_addr, "from_addr": message.from_addr}
         log.warning("message rejected", **ids, reason=reason)
-        self._metrics[_CANCELLED if reason is CANCELLED else _REJECTED] += 1
-        self._finish(held, rejected(held.message, self._channel, reason))
+        self._metrics[counted] += 1
+        self._finish(held, rejected(message, self._channel, reason))
 
     def expired(self, held: InHand) -> None:
         message = held.message

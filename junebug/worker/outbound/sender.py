@@ -24,7 +24,6 @@ import structlog
 from junebug import names
 from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
-from junebug.amqp.outbound_queue import CANCELLED
 from junebug.errors import Expired, InvalidBody, MalformedMessage, NotSent, Rejected, UnknownOutcome
 from junebug.model.messages import UserMessage
 from junebug.runtime import families
@@ -376,4 +375,4 @@ class Sender:
 
     def _reject_cancelled(self, held: InHand) -> None:
         held.on_reported = functools.partial(self.cancellations.done, held.message.message_id)
-        self._outcomes.rejected(held, CANCELLED)
+        self._outcomes.cancelled(held)
