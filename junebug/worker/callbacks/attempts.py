@@ -102,7 +102,6 @@ class Attempts:
             outcome = await self._call(target, pending)
             took = time.perf_counter() - began
             self._measured[pending.callback.to](outcome.status, took, outcome.ok)
-            told = {"host": destination, "http_status": outcome.status, "ms": round(took * 1000, 1)}
             if outcome.is_hopeless and pending.callback.to == "event_url":  # other URLs may be corrected meanwhile
                 await self._bury(pending, "refused", outcome.reason)
                 return None
@@ -110,11 +109,12 @@ class Attempts:
             log.exception("forwarding failed: moved to the dead letters", **pending.fields())
             await self._bury(pending, "failed", "see the channel's log")
             return None
+        told = {"host": destination, "http_status": outcome.status, "ms": round(took * 1000, 1), **pending.fields()}
         if outcome.ok:
-            self._log.info("forwarded", **told, **pending.fields())
+            self._log.info("forwarded", **told)
             self.health.worked(pending.callback.to, destination)
         else:
-            log.warning("forwarding failed", reason=outcome.reason, **told, **pending.fields())
+            log.warning("forwarding failed", reason=outcome.reason, **told)
             self.health.failed(pending.callback.to, destination, outcome.reason)
         return outcome
 
@@ -193,8 +193,7 @@ class Attempts:
     async def _bury(self, pending: PendingCallback, reason: Reason, error: str) -> None:
         letter = DeadLetter(reason=reason, error=error, callback=pending.callback)
         await dead_letters.bury(self._context.broker, self._context.metrics, self._context.channel, letter)
-        told = {"why": reason, "reason": error, "letter_id": letter.id}
-        log.error("given up: moved to the dead letters", **told, **pending.fields())
+        log.error("given up: moved to the dead letters", why=reason, reason=error, letter_id=letter.id, **pending.fields())
         pending.finish()
 
 
