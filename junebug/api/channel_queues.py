@@ -70,12 +70,13 @@ class ChannelQueues:
 
     async def send(self, channel: str, priority: int, bodies: Sequence[bytes]) -> None:
         """RabbitMQ has these messages to be sent when this returns. Raises ChannelNotFound, too."""
-        await self.publish(channel, names.outbound_queue(channel, priority), bodies)
+        await self.publish(channel, names.outbound_queue(channel, priority), bodies, priority)
         self._metrics.of(channel)[_ACCEPTED] += len(bodies)
 
-    async def publish(self, channel: str, queue: str, bodies: Sequence[bytes]) -> None:
-        """RabbitMQ has them in this queue of the channel's when this returns. Raises ChannelNotFound, too."""
-        priority = names.priority_of(queue, names.LOWEST_PRIORITY)
+    async def publish(self, channel: str, queue: str, bodies: Sequence[bytes], priority: int = names.LOWEST_PRIORITY) -> None:
+        """RabbitMQ has them in this queue of the channel's when this returns. `priority`: an outbound queue's. Raises
+        ChannelNotFound, too.
+        """
         if priority > names.LOWEST_PRIORITY:
             await self._have(channel, priority)
 
