@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from junebug import names
 from junebug.errors import MalformedMessage
 from junebug.model import acceptance
@@ -15,8 +17,7 @@ from junebug.stores.client import Command, RedisClient
 ACCEPTED = "accepted"
 
 
-@dataclass(frozen=True, slots=True)
-class EventTarget:
+class EventTarget(msgspec.Struct, frozen=True):
     """Where the events of one MT go."""
 
     url: str | None

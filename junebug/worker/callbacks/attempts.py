@@ -7,13 +7,13 @@ destination.py says when. A callback is finished only when its destination has i
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
+from msgspec.structs import replace
 
 from junebug import names
 from junebug.amqp import dead_letters
@@ -143,7 +143,7 @@ class Attempts:
         before, delays = pending.callback, self._context.settings.callback_retry_delays
         attempts, age, max_age = before.attempts + 1, time.time() - before.since, self._max_ages[before.kind]
         refusals = before.refusals + retry_policy.is_clients_error(outcome.status)
-        pending.callback = dataclasses.replace(before, attempts=attempts, refusals=refusals, error=outcome.reason)
+        pending.callback = replace(before, attempts=attempts, refusals=refusals, error=outcome.reason)
         step = retry_policy.next_step(attempts, refusals, outcome.retry_after, age, max_age, delays)
         if isinstance(step, retry_policy.Delay):
             retry_at = format_timestamp(datetime.fromtimestamp(time.time() + step.seconds, UTC))

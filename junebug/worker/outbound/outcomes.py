@@ -50,7 +50,8 @@ class InHand:
     on_reported: Callable[[], Awaitable[None]] | None = None
     pause: float = 0.0
     """Seconds, once it went back to its queue, before anything is fetched again."""
-    released: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event | None = None
+    """There once a report waits for that."""
 
 
 class Outcomes:
@@ -94,7 +95,8 @@ class Outcomes:
         """It is in hand no more: its ack is out, or it went back to its queue."""
         if self._in_hand.get(held.message.message_id) is held:
             del self._in_hand[held.message.message_id]
-        held.released.set()
+        if held.released:
+            held.released.set()
 
     def accepted(self, held: InHand, accepted: Accepted) -> None:
         message = held.message
@@ -147,6 +149,7 @@ class Outcomes:
         if held and held.task and held.task is asyncio.current_task():
             return held.events.append(event)
         if held:
+            held.released = held.released or asyncio.Event()
             await held.released.wait()
             event = replace(event, timestamp=timestamp_now())
         if event.transport_name != self._channel:  # where that one sent what this tells of
