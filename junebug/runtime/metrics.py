@@ -63,7 +63,7 @@ class Metrics:
     _again_at: float = 0.0
 
     def of(self, owner: str) -> Counts:
-        """What this process counts for this one. To be asked for each time."""
+        """What this process counts for this owner, itself or another. To be asked for each time."""
         if owner == self.owner:
             return self.counts
         found = self._of_others.get(owner)
