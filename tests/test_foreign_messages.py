@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +49,7 @@ BODIES = (
 
 def fields() -> list[tuple[Callable[[bytes], Any], dict[str, Any], str]]:
     known = {name for kind in (UserMessage, Event, Status) for name in kind.__struct_fields__}
-    known |= {each.name for each in dataclasses.fields(Callback)} | {"message_type", "message"}
+    known |= {*Callback.__struct_fields__} | {"message_type", "message"}
     return [(read, good, name) for read, good in READERS for name in sorted(known)]
 
 

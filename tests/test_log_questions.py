@@ -20,7 +20,8 @@ BUDGET = (10_000_000, 5.0)
 
 
 def sent(number: int, **more: Any) -> dict[str, Any]:
-    return {"timestamp": 1000.0 + number, "message": "message sent", "message_id": f"m{number}", "to_addr": f"+27{number}", **more}
+    about = {"message_id": f"m{number}", "to_addr": f"+27{number}", **more}
+    return {"timestamp": 1000.0 + number, "message": "message sent", **about}
 
 
 @pytest.fixture
@@ -75,8 +76,7 @@ def test_parts_of_a_log_become_one() -> None:
     assert merged_entries([one], 1) == [sent(5)]
     nowhere = questions.Found([], None, True)
     found = merged_found([nowhere, questions.Found(two, 3.0, False, "cut", 2, [sent(2)]), questions.Found(one, 1.0, True)])
-    assert (found.entries, found.oldest, found.is_whole, found.trouble) == ([sent(5), sent(4), sent(3), sent(1)], 1.0, False, "cut")
-    assert (found.files, found.statuses) == (2, [sent(2)])
+    assert found == questions.Found([sent(5), sent(4), sent(3), sent(1)], 1.0, False, "cut", 2, [sent(2)])
     assert merged_found([nowhere, nowhere]).oldest is None
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from multidict import CIMultiDict
 
 from junebug.model.callbacks import Callback, DeadLetter
@@ -89,7 +88,7 @@ def test_a_callback_keeps_it_also_as_a_dead_letter() -> None:
     assert Callback.from_wire(letter.callback.to_wire()).trace == f"{GOOD} a=1"
     assert to_queue.trace is None
     assert b"trace" not in to_queue.wire, "a queue's application has its own"
-    assert b"trace" not in dataclasses.replace(to_queue, trace=None).to_wire()
+    assert b"trace" not in replace(to_queue, trace=None).to_wire()
     (to_url,) = event_callbacks(event, event.to_wire(), EventTarget(None, None), None)
     assert to_url.trace == "of the message", "also where Redis has lost it"
 

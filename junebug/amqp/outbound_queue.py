@@ -18,11 +18,14 @@ from junebug.amqp.dead_letters import bury_unreadable
 from junebug.amqp.frames import Delivery
 from junebug.errors import MalformedMessage
 from junebug.model.messages import UserMessage, rejected
+from junebug.runtime.families import MESSAGES
+from junebug.runtime.metrics import Metrics
 
 log = structlog.stdlib.get_logger("outbound")
 
 CANCELLED = "cancelled"
 """Reason of the event `rejected` that a cancelled message gets."""
+_CANCELLED = MESSAGES.field("outbound", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,10 @@ async def list_queued(
     return [message for message in map(_readable, found) if message and message.message_id not in cancelled]
 
 
-async def cancel_all(broker: Broker, channel: str, queues: Sequence[str], seconds: float) -> Cancelled:
-    """Cancel all that is in the queues, within about so many seconds: each gets the event `rejected`.
+async def cancel_all(
+    broker: Broker, metrics: Metrics, channel: str, queues: Sequence[str], seconds: float
+) -> Cancelled:
+    """Cancel all that is in the queues, within about so many seconds: each gets the event `rejected`, and is counted.
 
     Raises QueueBusy, BrokerUnavailable: what is not cancelled by then stays in its place.
     """
@@ -89,7 +94,7 @@ async def cancel_all(broker: Broker, channel: str, queues: Sequence[str], second
             try:
                 message = UserMessage.from_wire(delivery.body)
             except MalformedMessage as error:
-                await bury_unreadable(broker, channel, delivery, str(error))
+                await bury_unreadable(broker, metrics, channel, delivery, str(error))
                 continue
             readable.append(delivery)
             events.append(rejected(message, channel, CANCELLED).to_wire())
@@ -97,6 +102,7 @@ async def cancel_all(broker: Broker, channel: str, queues: Sequence[str], second
         for delivery in readable:
             delivery.ack()
         cancelled += len(readable)
+        metrics.of(channel)[_CANCELLED] += len(readable)
         return time.monotonic() < ends
 
     for queue in queues:

@@ -1,7 +1,7 @@
-"""The API put together: its routes, and its life as a process.
+"""The API put together, and its life as a process.
 
-Neighbours: handlers/ has a file a resource, middleware.py what stands around each handler; cli.py calls `run` with
-what sockets.py has bound.
+Neighbours: handlers/ has a file a resource, routes.py says which path is whose, middleware.py what stands around each handler;
+cli.py calls `run` with what sockets.py has bound.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from aiohttp import web
 
 from junebug.amqp.broker import Broker
 from junebug.amqp.rpc import RpcClient
-from junebug.api.access import Guard, access, asks_for_token, is_loopback
+from junebug.api.access import Guard, asks_for_token, is_loopback
 from junebug.api.audit import AuditLog
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.channel_states import ChannelStates
 from junebug.api.compose import Composer
 from junebug.api.dry_run import DryRuns
-from junebug.api.handlers import console
 from junebug.api.handlers.bulk import Bulk
 from junebug.api.handlers.channels import Channels
 from junebug.api.handlers.dead_letters import DeadLetters
@@ -41,15 +40,16 @@ from junebug.api.handlers.stream import EventStream
 from junebug.api.handlers.timeline import Timeline
 from junebug.api.handlers.tokens import Tokens
 from junebug.api.handlers.types import Types
-from junebug.api.http import PATIENCE, error_reply, http_error_reply, raw
+from junebug.api.http import PATIENCE, error_reply, raw
 from junebug.api.idempotency import Idempotency
 from junebug.api.life.letters import LetterReader
 from junebug.api.life.reader import LifeReader
 from junebug.api.life.search import MessageSearch
 from junebug.api.log_views import LogViews
-from junebug.api.middleware import Handler, Protocol, middleware, pathwise
+from junebug.api.middleware import Protocol, middleware, pathwise
 from junebug.api.other_hosts import OtherHosts
 from junebug.api.request_meter import RequestMeter
+from junebug.api.routes import Handlers, add_routes
 from junebug.api.shelves import Shelves
 from junebug.api.spec_cache import SpecCache
 from junebug.api.submit import Submission
@@ -57,7 +57,6 @@ from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, Overloaded, StoreUnavailable
 from junebug.logs.message_index import MessageIndex
 from junebug.logs.setup import setup_process_logging
-from junebug.model import urls
 from junebug.registry import Registry
 from junebug.router_types import RouterTypes
 from junebug.runtime.heartbeat import keep_beating
@@ -69,8 +68,6 @@ from junebug.stores import Stores
 
 log = structlog.stdlib.get_logger("api")
 
-PREFIXES = ("", "/jb")
-"""Everything is served under each: clients of a Junebug behind a proxy post to /jb/... (COMPAT §1)."""
 _ASKS_FOR_LIFE = re.compile(rb"(?:GET|HEAD) (?:/jb)?/health/live/?[ ?]")
 """What is answered however many connections there are: a restart would cut all of them off."""
 WAIT_FOR_SERVERS, WAIT_FOR_EMBEDDED_SERVERS = 5.0, 90.0
@@ -89,133 +86,44 @@ def make_app(
     `process`: what it is called in the metrics; `lost_lines`: log lines of it that were lost so far.
     """
     counted = Metrics()
-    reporter = api_reporter(counted, stores, process, lost_lines)
-    specs = SpecCache(stores.channels)
-    asking = RpcClient(broker)
+    specs, asking = SpecCache(stores.channels), RpcClient(broker)
     queues = ChannelQueues(settings, stores, broker, specs, asking, counted)
-    channels = Channels(stores, registry, specs, queues, asking)
-    queue = QueueControl(broker, stores, specs, queues, asking)
     shelves = Shelves(settings, stores, types, specs, queues)
     composer, idempotency = Composer(settings, registry), Idempotency(settings, stores.idempotency)
-    submission = Submission(stores, queues, idempotency)
-    dry_runs = DryRuns(stores, registry, specs, queues)
-    messages = Messages(stores, composer, specs, submission, dry_runs)
-    bulk = Bulk(stores, composer, specs, queues, idempotency)
-    others = OtherHosts.of(settings.host, settings.data_dir, stores.leases, asking)
-    logs = Logs(settings, stores, registry, types, others)
-    routers = Routers(stores, types, specs, queues, asking)
-    destinations = Destinations(stores, types, asking)
+    submission, dry_runs = Submission(stores, queues, idempotency), DryRuns(stores, registry, specs, queues)
     states = ChannelStates(specs, stores.statuses)
-    routed = RoutedMessages(stores, types, composer, specs, states, submission, dry_runs)
-    health = Health(settings, stores, broker)
-    tokens = Tokens(stores)
-    kinds = Types(registry, types)
-    metrics = MetricsPage(stores.metrics, broker, reporter)
     guard = Guard(settings, stores.tokens, on_loopback=on_loopback)
-    description = Description(registry, types, asks_for_token(settings, on_loopback=on_loopback))
-    lives = LifeReader(settings, stores, registry, types, queues, LetterReader(broker, queues), others)
-    search = MessageSearch(settings, stores, MessageIndex(settings.logging_path), queue, others)
-    timeline = Timeline(stores, types, specs, lives, search)
+    others = OtherHosts.of(settings.host, settings.data_dir, stores.leases, asking)
     views = LogViews(settings, stores, registry, types)
-    stream = EventStream(stores, guard, views, settings.channel_log_path, settings.max_connections)
+    lives = LifeReader(settings, stores, registry, types, queues, LetterReader(broker, queues), others)
+    queue = QueueControl(broker, stores, specs, queues, asking, counted)
+    search = MessageSearch(settings, stores, MessageIndex(settings.logging_path), queue, others)
+    handlers = Handlers(
+        messages=Messages(stores, composer, specs, submission, dry_runs),
+        bulk=Bulk(stores, composer, specs, queues, idempotency),
+        queue=queue,
+        channels=Channels(stores, registry, specs, queues, asking),
+        dead_letters=DeadLetters(broker, queues, shelves.of_channel),
+        routed=RoutedMessages(stores, types, composer, specs, states, submission, dry_runs),
+        routers=Routers(stores, types, specs, queues, asking),
+        dead_letters_of_router=DeadLetters(broker, queues, shelves.of_router),
+        destinations=Destinations(stores, types, asking),
+        dead_letters_of_destination=DeadLetters(broker, queues, shelves.of_destination),
+        timeline=Timeline(stores, types, specs, lives, search),
+        logs=Logs(settings, stores, registry, types, others),
+        stream=EventStream(stores, guard, views, settings.channel_log_path, settings.max_connections),
+        tokens=Tokens(stores),
+        kinds=Types(registry, types),
+        description=Description(registry, types, asks_for_token(settings, on_loopback=on_loopback)),
+        metrics=MetricsPage(stores.metrics, broker, api_reporter(counted, stores, process, lost_lines)),
+        health=Health(settings, stores, broker),
+    )
     around = middleware(settings, guard, AuditLog(settings), RequestMeter(counted))
-
     app = web.Application(middlewares=[around], client_max_size=settings.max_body_size)
-    app.cleanup_ctx.append(specs.listening)
-    app.cleanup_ctx.append(queues.asking)
-    app.on_shutdown.append(stream.close)
-    app.cleanup_ctx.append(metrics.reporting)
-    for prefix in PREFIXES:
-        one = f"{prefix}/channels/{{channel_id}}"
-        # aiohttp looks from the top: the busiest comes first
-        _route(app, f"{one}/messages/", POST=messages.send, GET=queue.list_messages, DELETE=queue.cancel_all)
-        _route(app, f"{one}/messages/bulk", POST=bulk.send)
-        _route(app, f"{one}/messages.json", POST=messages.send)
-        _route(app, f"{one}/messages/{_but('message_id', 'bulk')}", GET=messages.status, DELETE=queue.cancel_one)
-        _route(app, f"{one}/messages/{{message_id}}/timeline", GET=timeline.of_channel)
-        _route(app, f"{prefix}/channels/", GET=channels.list, POST=channels.create)
-        _route(app, one, GET=channels.get, POST=channels.update, DELETE=channels.delete)
-        _route(app, f"{one}/restart", POST=channels.restart)
-        _route(app, f"{one}/pause", POST=queue.pause)
-        _route(app, f"{one}/resume", POST=queue.resume)
-        _route_dead_letters(app, one, DeadLetters(broker, queues, shelves.of_channel))
-        _route(app, f"{one}/logs", GET=logs.get)
-
-        router = f"{prefix}/routers/{{router_id}}"
-        one = f"{router}/destinations/{{destination_id}}"
-        _route(app, f"{one}/messages/", POST=routed.send)
-        _route(app, f"{one}/messages.json", POST=routed.send)
-        _route(app, f"{one}/messages/{{message_id}}", GET=routed.status)
-        _route(app, f"{one}/messages/{{message_id}}/timeline", GET=timeline.of_destination)
-        _route(app, f"{router}/messages/", POST=routed.send_by_router)
-        _route(app, f"{router}/messages.json", POST=routed.send_by_router)
-        _route(app, f"{router}/messages/{{message_id}}", GET=routed.status_by_router)
-        _route(app, f"{router}/messages/{{message_id}}/timeline", GET=timeline.of_router)
-        _route(app, f"{prefix}/messages", GET=timeline.find)
-        _route(app, f"{prefix}/routers/", GET=routers.list, POST=routers.create)
-        _route(app, router, GET=routers.get, PUT=routers.replace, PATCH=routers.update, DELETE=routers.delete)
-        _route(app, f"{router}/restart", POST=routers.restart)
-        _route(app, f"{router}/logs", GET=logs.of_router)
-        _route_dead_letters(app, router, DeadLetters(broker, queues, shelves.of_router))
-        _route(app, f"{router}/destinations/", GET=destinations.list, POST=destinations.create)
-        _route(
-            app, one, GET=destinations.get, PUT=destinations.replace, PATCH=destinations.update, DELETE=destinations.delete
-        )
-        _route(app, f"{one}/logs", GET=logs.of_destination)
-        _route_dead_letters(app, one, DeadLetters(broker, queues, shelves.of_destination))
-
-        _route(app, f"{prefix}/events/stream", GET=stream.get)
-        _route(app, f"{prefix}/tokens/", GET=tokens.list, POST=tokens.create)
-        _route(app, f"{prefix}/tokens/{{token_id}}", DELETE=tokens.revoke)
-        _route(app, f"{prefix}/openapi.json", GET=description.get)
-        _route(app, f"{prefix}/docs", GET=description.page)
-        _route(app, f"{prefix}/metrics", GET=metrics.get)
-
-        _route(app, f"{prefix}/channel-types/", GET=kinds.of_channels)
-        _route(app, f"{prefix}/router-types/", GET=kinds.of_routers)
-        if not settings.no_console:
-            _route(app, f"{prefix}/console/", GET=console.page)
-            _route(app, f"{prefix}/console/{{file}}", GET=console.file)
-
-        for slash in ("", "/"):  # probes do not follow redirects
-            app.router.add_get(f"{prefix}/health{slash}", health.get)
-            app.router.add_get(f"{prefix}/health/live{slash}", health.live)
+    app.cleanup_ctx.extend((specs.listening, queues.asking, handlers.metrics.reporting))
+    app.on_shutdown.append(handlers.stream.close)
+    add_routes(app, handlers, has_console=not settings.no_console)
     return app
-
-
-def _route_dead_letters(app: web.Application, one: str, dead_letters: DeadLetters) -> None:
-    _route(app, f"{one}/dead-letters/", GET=dead_letters.list_letters, DELETE=dead_letters.delete_all)
-    _route(app, f"{one}/dead-letters/replay", POST=dead_letters.replay)
-    _route(app, f"{one}/dead-letters/{_but('letter_id', 'replay')}", DELETE=dead_letters.delete_one)
-
-
-def _but(name: str, word: str) -> str:
-    """A part of a path that is anything but this word, which is a path of its own, with methods of its own."""
-    return f"{{{name}:(?!{word}(?:/|$))[^/]+}}"
-
-
-def _route(app: web.Application, path: str, **handlers: Handler) -> None:
-    """Serve `path`, and its other form with or without the slash at the end.
-
-    There a GET is redirected; other methods are served, because HTTP clients turn a redirected POST into a GET.
-    """
-    here = app.router.add_resource(path)
-    there = app.router.add_resource(path.removesuffix("/") if path.endswith("/") else f"{path}/")
-    for method, handler in handlers.items():
-        for served in ("GET", "HEAD") if method == "GET" else (method,):
-            here.add_route(served, handler)
-            there.add_route(served, redirect if method == "GET" else handler)
-
-
-@access()
-async def redirect(request: web.Request) -> web.Response:
-    """301 to the same path with or without the slash at the end: relative, so that a proxy's scheme and host stay."""
-    path = request.rel_url.raw_path
-    where = path.removesuffix("/") if path.endswith("/") else f"{path}/"
-    if query := request.rel_url.raw_query_string:
-        where += f"?{query}"
-    where = urls.carried(where)
-    return http_error_reply(301, {"Location": where}, new_url=where)
 
 
 # --- the process ------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ COUNT_TIMEOUT = 1.5
 LOOK_SHARE = 0.6
 """Share of that for which the worker is waited for: a hung one does not hide what RabbitMQ tells."""
 CLEAN_UP_TIMEOUT = 10.0
-_ACCEPTED, _CANCELLED = (MESSAGES.field("outbound", outcome) for outcome in ("accepted", "cancelled"))
+_ACCEPTED = MESSAGES.field("outbound", "accepted")
 
 T = TypeVar("T")
 
@@ -70,16 +70,13 @@ class ChannelQueues:
 
     async def send(self, channel: str, priority: int, bodies: Sequence[bytes]) -> None:
         """RabbitMQ has these messages to be sent when this returns. Raises ChannelNotFound, too."""
-        await self.publish(channel, names.outbound_queue(channel, priority), bodies)
+        await self.publish(channel, names.outbound_queue(channel, priority), bodies, priority)
         self._metrics.of(channel)[_ACCEPTED] += len(bodies)
 
-    def count_cancelled(self, channel: str, messages: int) -> None:
-        """So many were, by us, as the channel has no worker that would count them."""
-        self._metrics.of(channel)[_CANCELLED] += messages
-
-    async def publish(self, channel: str, queue: str, bodies: Sequence[bytes]) -> None:
-        """RabbitMQ has them in this queue of the channel's when this returns. Raises ChannelNotFound, too."""
-        priority = names.priority_of(queue, names.LOWEST_PRIORITY)
+    async def publish(self, channel: str, queue: str, bodies: Sequence[bytes], priority: int = names.LOWEST_PRIORITY) -> None:
+        """RabbitMQ has them in this queue of the channel's when this returns. `priority`: an outbound queue's. Raises
+        ChannelNotFound, too.
+        """
         if priority > names.LOWEST_PRIORITY:
             await self._have(channel, priority)
 

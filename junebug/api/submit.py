@@ -20,7 +20,7 @@ from junebug.api.channel_queues import ChannelQueues
 from junebug.api.http import reply
 from junebug.api.idempotency import REPLAYED_HEADER, Idempotency
 from junebug.errors import JunebugError
-from junebug.model import acceptance, presenter
+from junebug.model import presenter
 from junebug.model.acceptance import Origin
 from junebug.model.messages import UserMessage
 from junebug.stores import Stores
@@ -42,9 +42,7 @@ class Submission:
         if message.routing_metadata:
             await outbound.put_routed(channel, (message,), origin)
         else:
-            accepted = acceptance.accepted(message, channel, origin)
-            url, token = message.event_url, message.event_auth_token
-            await outbound.put(channel, message.message_id, url, token, accepted, message.trace)
+            await outbound.put(channel, message, origin)
         await self._publish(channel, message)
         return _submitted(channel, message)
 

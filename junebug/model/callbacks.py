@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, cast, get_args
 
+import msgspec
 import orjson
 
 from junebug.errors import MalformedMessage
@@ -30,8 +31,7 @@ MOST = 1e11
 """No time (in seconds) and no count of ours reaches it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Callback:
+class Callback(msgspec.Struct, frozen=True, kw_only=True):
     """One message, event or status that one destination of a channel is to get."""
 
     to: Destination
@@ -47,7 +47,7 @@ class Callback:
     """Of a router: the id of the destination that is to get it."""
     trace: str | None = None
     """That what it tells of is part of (model/trace.py)."""
-    since: float = field(default_factory=time.time)
+    since: float = msgspec.field(default_factory=time.time)
     """When it was first to be delivered, in seconds since 1970."""
     due: float = 0.0
     """When it is to be tried again, likewise."""

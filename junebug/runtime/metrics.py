@@ -52,6 +52,8 @@ class Metrics:
     gauges: list[Callable[[], Mapping[str, float]]] = field(default_factory=list)
     """Asked whether there is a batch to make: field -> what it is now; of what is 0 nothing need be said."""
     _of_others: dict[str, Counts] = field(default_factory=dict)
+    _totals: dict[str, int] = field(default_factory=dict)
+    """What `reached` was last given."""
     _present: dict[str, float] = field(default_factory=dict)
     """The gauges as they were when the last batch was made; `_told`: of the last that was saved."""
     _told: dict[str, float] = field(default_factory=dict)
@@ -61,13 +63,21 @@ class Metrics:
     _again_at: float = 0.0
 
     def of(self, owner: str) -> Counts:
-        """What this process counts for somebody else. To be asked for each time."""
+        """What this process counts for this owner, itself or another. To be asked for each time."""
+        if owner == self.owner:
+            return self.counts
         found = self._of_others.get(owner)
         if found is None:
             if len(self._of_others) >= MOST_OWNERS:
                 self._of_others.clear()  # Redis is away, and somebody makes channels by the thousand
             found = self._of_others[owner] = defaultdict(int)
         return found
+
+    def reached(self, name: str, total: int) -> None:
+        """Of what is counted elsewhere, since this process began."""
+        if more := total - self._totals.get(name, 0):
+            self.counts[name] += more
+            self._totals[name] = total
 
     def due(self, now: float | None = None) -> Batch | None:
         """What is to be saved; None: nothing yet, or nothing new. Until `saved` it is the same one."""

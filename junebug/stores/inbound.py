@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 
 from junebug import names
+from junebug.errors import MalformedMessage
 from junebug.model.messages import UserMessage
 from junebug.stores.client import Command, RedisClient
 
@@ -25,15 +26,21 @@ class InboundStore:
             await self._redis.make(channel, self._ttl, wires, *commands)
 
     async def get(self, channel: str, message_id: str) -> UserMessage | None:
-        """None when there is none of that id, or not any more."""
+        """None when there is none of that id, or not any more, or nobody can read it."""
         (wire,) = await self._redis.run(("HGET", names.inbound_message(channel, message_id), "message"))
-        return UserMessage.from_wire(wire.encode()) if wire else None
+        return _message(wire)
 
     async def with_time(self, channel: str, message_id: str) -> tuple[UserMessage, float, float] | None:
         """The same, with when it was stored, and until when it is: seconds since 1970."""
         key = names.inbound_message(channel, message_id)
         wire, left = await self._redis.run(("HGET", key, "message"), ("PTTL", key))
-        if not wire:
-            return None
         ends = time.time() + max(left, 0) / 1000
-        return UserMessage.from_wire(wire.encode()), ends - self._ttl, ends
+        message = _message(wire)
+        return (message, ends - self._ttl, ends) if message else None
+
+
+def _message(wire: str | None) -> UserMessage | None:
+    try:
+        return UserMessage.from_wire(wire.encode()) if wire else None
+    except MalformedMessage:
+        return None

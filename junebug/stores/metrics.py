@@ -19,6 +19,7 @@ from junebug.errors import StoreUnavailable
 from junebug.model.spec import ChannelSpec
 from junebug.runtime.metrics import SAY_AGAIN, Batch, Metrics
 from junebug.runtime.samples import SAMPLE_EVERY, Sample
+from junebug.stores import statuses
 from junebug.stores.channels import channel_spec
 from junebug.stores.client import Command, RedisClient
 
@@ -105,11 +106,12 @@ class MetricStore:
             )  # fmt: skip
         replies = iter(await self._redis.run(*commands))
         found = []
-        for id, properties, fields, statuses, queues, priorities in zip(ids, *(replies,) * 5, strict=False):
+        for id, properties, fields, told, queues, priorities in zip(ids, *(replies,) * 5, strict=False):
             if properties is not None:
                 spec = None if id in routers else channel_spec(id, properties, 0, priorities)
                 kind = spec.type if spec else str(orjson.loads(properties).get("type", ""))
-                found.append(Counted(id, kind, spec, fields, _levels(statuses), queues))
+                levels = {name: str(body.get("status")) for name, body in statuses.read(told).items()}
+                found.append(Counted(id, kind, spec, fields, levels, queues))
         return found
 
     async def is_wanted(self) -> bool:
@@ -138,12 +140,6 @@ def _flat(pairs: Mapping[str, float]) -> Iterable[Any]:
     for name, value in pairs.items():
         yield name
         yield value
-
-
-def _levels(statuses: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: str(orjson.loads(body).get("status")) for name, body in statuses.items() if not name.endswith("@")
-    }
 
 
 _ADD = """

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from junebug import names
 from junebug.errors import MalformedMessage
 from junebug.model import acceptance
@@ -15,8 +17,7 @@ from junebug.stores.client import Command, RedisClient
 ACCEPTED = "accepted"
 
 
-@dataclass(frozen=True, slots=True)
-class EventTarget:
+class EventTarget(msgspec.Struct, frozen=True):
     """Where the events of one MT go."""
 
     url: str | None
@@ -43,15 +44,10 @@ class OutboundStore:
         self._redis = redis
         self._ttl = ttl
 
-    async def put(
-        self, channel: str, message_id: str, event_url: str | None = None, event_auth_token: str | None = None,
-        accepted: bytes = b"", trace: str | None = None,
-    ) -> None:  # fmt: skip
-        """To be called before the message is published: an event may come at once. `accepted`: see model/acceptance.py, `trace`:
-        model/trace.py.
-        """
-        key = names.outbound_message(channel, message_id)
-        fields = outbound_fields(message_id, event_url, event_auth_token, accepted=accepted, trace=trace)
+    async def put(self, channel: str, message: UserMessage, origin: Origin | None = None) -> None:
+        """To be called before the message is published: an event may come at once. `origin`: who sends, where that is kept."""
+        key = names.outbound_message(channel, message.message_id)
+        fields = fields_of(message, acceptance.accepted(message, channel, origin) if origin else b"")
         await self._redis.make(channel, self._ttl, (key,), ("HSET", key, *fields), ("EXPIRE", key, self._ttl))
 
     async def put_routed(self, channel: str, messages: Sequence[UserMessage], origin: Origin | None = None) -> None:
@@ -131,9 +127,8 @@ class OutboundStore:
 
     async def events(self, channel: str, message_id: str) -> list[Event]:
         """The message's events, oldest first; empty when the message is unknown."""
-        (found,) = await self._redis.run(("HGETALL", names.outbound_message(channel, message_id)))
-        events = [Event.from_wire(wire.encode()) for name, wire in found.items() if name.startswith("event:")]
-        return sorted(events, key=lambda event: event.timestamp)
+        record = await self.record(channel, message_id)
+        return list(record.events) if record else []
 
 
 def _record(fields: dict[str, str]) -> OutboundRecord:
@@ -149,30 +144,20 @@ def _record(fields: dict[str, str]) -> OutboundRecord:
     return OutboundRecord(acceptance.read(fields.get(ACCEPTED)), target, tuple(events))
 
 
-def outbound_fields(
-    message_id: str, event_url: str | None, event_auth_token: str | None, destination: str | None = None,
-    accepted: bytes = b"", trace: str | None = None,
-) -> list[str | bytes]:  # fmt: skip
+def fields_of(message: UserMessage, accepted: bytes) -> list[str | bytes]:
     """What is kept of an MT before it is sent: names and values."""
-    fields: list[str | bytes] = ["message_id", message_id]
+    fields: list[str | bytes] = ["message_id", message.message_id]
     if accepted:
         fields += (ACCEPTED, accepted)
-    if event_url:
-        fields += ("event_url", event_url)
-    if event_auth_token:
-        fields += ("event_auth_token", event_auth_token)
-    if destination:
+    if message.event_url:
+        fields += ("event_url", message.event_url)
+    if message.event_auth_token:
+        fields += ("event_auth_token", message.event_auth_token)
+    if destination := message.routing_metadata.get("destination"):
         fields += ("destination", destination)
-    if trace:
-        fields += ("trace", trace)
+    if message.trace:
+        fields += ("trace", message.trace)
     return fields
-
-
-def fields_of(message: UserMessage, accepted: bytes) -> list[str | bytes]:
-    """The same."""
-    destination = message.routing_metadata.get("destination")
-    url, token = message.event_url, message.event_auth_token
-    return outbound_fields(message.message_id, url, token, destination, accepted, message.trace)
 
 
 def note_of(channel: str, message: UserMessage, accepted: bytes) -> list[str | bytes]:

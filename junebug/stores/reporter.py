@@ -38,7 +38,7 @@ class Reporter:
         self._look = look
         self._lag = LOOP_LAG.observer(metrics.counts, program)
         self._log_field = LOST_LINES.field(program)
-        self._lost_lines, self._lost_before = lost_lines, 0
+        self._lost_lines = lost_lines
         self._saving = asyncio.Lock()
         self._sample_at = 0.0
         metrics.quiet = frozenset(LOOP_LAG.fields(program))
@@ -63,10 +63,7 @@ class Reporter:
 
     async def save(self) -> None:
         """What is new. Raises StoreUnavailable."""
-        lost = self._lost_lines()
-        if lost != self._lost_before:
-            self._metrics.counts[self._log_field] += lost - self._lost_before
-            self._lost_before = lost
+        self._metrics.reached(self._log_field, self._lost_lines())
         async with self._saving:
             if batch := self._metrics.taken():
                 await self._store.save(self._metrics, batch)

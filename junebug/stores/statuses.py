@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -42,13 +43,17 @@ class StatusStore:
     async def components(self, channel: str) -> dict[str, dict[str, Any]]:
         """Component -> body of its last status (spec 1.7.3)."""
         (found,) = await self._redis.run(("HGETALL", names.channel_status(channel)))
-        return {name: orjson.loads(body) for name, body in sorted(found.items()) if not name.endswith("@")}
+        return read(found)
 
     async def with_times(self, channel: str) -> dict[str, tuple[dict[str, Any], str]]:
         """The same, each with the timestamp of that status: since when it is so."""
         (found,) = await self._redis.run(("HGETALL", names.channel_status(channel)))
-        told = sorted(name for name in found if not name.endswith("@"))
-        return {name: (orjson.loads(found[name]), found.get(f"{name}@", "")) for name in told}
+        return {name: (body, found.get(f"{name}@", "")) for name, body in read(found).items()}
+
+
+def read(found: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The components of a channel's hash, which others may fetch with theirs."""
+    return {name: orjson.loads(body) for name, body in sorted(found.items()) if not name.endswith("@")}
 
 
 _PUT_STATUS = """

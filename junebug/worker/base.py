@@ -102,7 +102,6 @@ class Worker:
         self._saving_rates: asyncio.Task[None] | None = None
         self._saving_metrics: asyncio.Task[None] | None = None
         self._next_tick = math.inf
-        self._lost_lines = 0
 
     async def run(self) -> int:
         """Start everything, wait for the end, stop everything in reverse. Returns the exit code."""
@@ -273,9 +272,7 @@ class Worker:
             self._saving_metrics = None
 
     def _tell_log(self, channel_log: ChannelLog) -> None:
-        if (lost := channel_log.lost_lines) != self._lost_lines:
-            self._metrics.counts[_LOST_LINES] += lost - self._lost_lines
-            self._lost_lines = lost
+        self._metrics.reached(_LOST_LINES, channel_log.lost_lines)
         if channel_log.trouble:
             self._tell("log", "degraded", "not_written", f"Log lines are lost: {channel_log.trouble}")
             log.warning("log lines were lost", lines=channel_log.lost_lines)  # written as soon as any can be

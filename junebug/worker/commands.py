@@ -18,15 +18,12 @@ from junebug.amqp.outbound_queue import cancel_all, list_queued, queues_of
 from junebug.amqp.rpc import Answer, Answers, Arguments
 from junebug.model.routing import ChannelState
 from junebug.router_types import RouterTypes
-from junebug.runtime.families import MESSAGES
 from junebug.worker.context import ChannelContext
 from junebug.worker.failover import move
 from junebug.worker.outbound.sender import BROWSING, CANCELLING, Sender
 
 CANCEL_TIMEOUT = 30.0
 """Seconds in which what is queued is cancelled; of an endless queue the rest is told."""
-
-_CANCELLED = MESSAGES.field("outbound", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +66,8 @@ class Commands:
     async def _cancel_all(self, _: Arguments) -> Answer:
         spec = self.context.spec()
         async with self.one_at_a_time, self.sender.holding(CANCELLING):
-            done = await cancel_all(self.context.broker, spec.id, queues_of(spec.id, spec.amqp_queue), CANCEL_TIMEOUT)
-        self.context.metrics.counts[_CANCELLED] += done.cancelled
+            queues, context = queues_of(spec.id, spec.amqp_queue), self.context
+            done = await cancel_all(context.broker, context.metrics, spec.id, queues, CANCEL_TIMEOUT)
         return {**asdict(done), "sending": self.sender.sending().total()}
 
     async def _move(self, asked: Arguments) -> Answer:

@@ -17,14 +17,11 @@ from junebug.model.callbacks import DeadLetter
 from junebug.model.messages import Content, Status, id_in
 from junebug.model.routing import DestinationSpec
 from junebug.model.spec import ChannelSpec
-from junebug.runtime.families import GIVEN_UP
 from junebug.runtime.metrics import Metrics
 from junebug.stores import Stores
 from junebug.worker.suspects import WHY, Suspects
 
 log = structlog.stdlib.get_logger("worker")
-
-_FAILED, _UNREADABLE = GIVEN_UP.field("failed"), GIVEN_UP.field("unreadable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +64,10 @@ class ChannelContext:
 
     async def bury(self, queue: str, octets: bytes, why: str = WHY) -> None:
         log.error("set aside with the dead letters", why=why, queue=queue, octets=len(octets), message_id=id_in(octets))
-        await dead_letters.bury(self.broker, self.channel, DeadLetter(reason="failed", error=why, queue=queue, body=octets))
-        self.metrics.counts[_FAILED] += 1
+        letter = DeadLetter(reason="failed", error=why, queue=queue, body=octets)
+        await dead_letters.bury(self.broker, self.metrics, self.channel, letter)
         self.suspects.set_aside()
 
     async def bury_unreadable(self, delivery: Delivery, error: str) -> None:
         """It is with the dead letters when this returns."""
-        await dead_letters.bury_unreadable(self.broker, self.channel, delivery, error)
-        self.metrics.counts[_UNREADABLE] += 1
+        await dead_letters.bury_unreadable(self.broker, self.metrics, self.channel, delivery, error)

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from junebug import names
 from junebug.amqp.consumer import Consumer
-from junebug.amqp.dead_letters import bury_unreadable
 from junebug.amqp.frames import Delivery
 from junebug.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable, Unroutable
 from junebug.model.acceptance import OVER_AMQP
@@ -90,7 +89,7 @@ class DestinationQueues:
             try:
                 message = UserMessage.from_wire(delivery.body)
             except MalformedMessage as error:
-                await bury_unreadable(context.broker, context.channel, delivery, str(error))
+                await context.bury_unreadable(delivery, str(error))
                 continue
             found.append((delivery, replace(routed(message, context.channel, destination), transport_name=self._channel)))
         return found

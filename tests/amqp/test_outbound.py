@@ -13,8 +13,13 @@ from junebug.amqp import frames
 from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
 from junebug.amqp.outbound_queue import Cancelled, cancel_all, list_queued, queues_of
+from junebug.errors import QueueBusy
 from junebug.model.callbacks import DeadLetter
 from junebug.model.messages import Event, UserMessage
+from junebug.runtime.families import GIVEN_UP, MESSAGES
+from junebug.runtime.metrics import Metrics
+
+_CANCELLED = MESSAGES.field("outbound", "cancelled")
 
 
 @pytest.fixture
@@ -82,9 +87,10 @@ async def test_what_is_before_a_page_is_not_kept(broker: Broker, channel: str, m
 
 
 async def test_cancelling_all_empties_every_queue_and_tells_each(broker: Broker, channel: str) -> None:
+    metrics = Metrics()
     ids = await queue(broker, channel, *map(str, range(700)))
     urgent = await queue(broker, channel, "urgent", priority=5)
-    done = await cancel_all(broker, channel, queues_of(channel, None), 30)
+    done = await cancel_all(broker, metrics, channel, queues_of(channel, None), 30)
     assert done == Cancelled(701, 0)
     assert await listed(broker, channel) == []
     events = [Event.from_wire(wire) for wire in await taken(broker, names.event_queue(channel))]
@@ -93,16 +99,36 @@ async def test_cancelling_all_empties_every_queue_and_tells_each(broker: Broker,
 
 
 async def test_what_cannot_be_cancelled_in_time_is_told(broker: Broker, channel: str) -> None:
+    metrics = Metrics()
     await queue(broker, channel, *map(str, range(1200)))
-    done = await cancel_all(broker, channel, queues_of(channel, None), 0)
+    done = await cancel_all(broker, metrics, channel, queues_of(channel, None), 0)
     assert 0 < done.cancelled < 1200
     assert done.cancelled + done.remaining == 1200
 
 
 async def test_what_cannot_be_read_becomes_a_dead_letter(broker: Broker, channel: str) -> None:
+    metrics = Metrics()
     await broker.publish(names.outbound_queue(channel), b"{")
     await queue(broker, channel, "a")
     assert await listed(broker, channel) == [(1, "a")]
-    assert await cancel_all(broker, channel, queues_of(channel, None), 30) == Cancelled(1, 0)
+    assert await cancel_all(broker, metrics, channel, queues_of(channel, None), 30) == Cancelled(1, 0)
     (letter,) = map(DeadLetter.from_wire, await taken(broker, names.dead_queue(channel)))
     assert (letter.reason, letter.queue, letter.body) == ("unreadable", names.outbound_queue(channel), b"{")
+    assert metrics.of(channel) == {_CANCELLED: 1, GIVEN_UP.field("unreadable"): 1}
+
+
+async def test_what_was_cancelled_before_a_queue_was_busy_is_counted(
+    broker: Broker, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics, browse = Metrics(channel), broker.browse
+    await queue(broker, channel, "urgent", priority=5)
+
+    async def busy(name: str, *given: Any, **more: Any) -> int:
+        if name == names.outbound_queue(channel):
+            raise QueueBusy("somebody else goes through it")
+        return await browse(name, *given, **more)
+
+    monkeypatch.setattr(broker, "browse", busy)
+    with pytest.raises(QueueBusy):
+        await cancel_all(broker, metrics, channel, queues_of(channel, None), 30)
+    assert metrics.counts == {_CANCELLED: 1}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from junebug import names
 from junebug.config.declaration import Settings
@@ -72,10 +73,10 @@ async def test_a_bulk_send_and_one_with_a_key_are_known_by_whom(api: Api) -> Non
 
 async def test_what_an_older_junebug_kept_is_told_as_far_as_it_goes(api: Api) -> None:
     channel = await api.create()
-    await api.stores.outbound.put(channel, "old", "http://127.0.0.1:1/")
+    message = UserMessage(message_id="old", to_addr=TO, from_addr=None, content="", transport_name=channel)
+    await api.stores.outbound.put(channel, replace(message, event_url="http://127.0.0.1:1/"))
     told = await life(api, channel, "old")
     assert (told["status"], kinds(told)) == ("queued", [])
-    message = UserMessage(message_id="old", to_addr=TO, from_addr=None, content="", transport_name=channel)
     event = rejected(message, channel, "no such number")
     await api.stores.outbound.add_events(channel, [(event.to_wire(), event)])
     told = await life(api, channel, "old")
@@ -172,7 +173,8 @@ async def test_below_a_router_and_its_destinations(api: Api) -> None:
 
 async def direct(api: Api, channel: str) -> str:
     """What was sent by the channel alone."""
-    await api.stores.outbound.put(channel, "direct")
+    message = UserMessage(message_id="direct", to_addr=TO, from_addr=None, content="", transport_name=channel)
+    await api.stores.outbound.put(channel, message)
     return "direct"
 
 

@@ -45,6 +45,10 @@ def spec(channel: str = "c", **properties: Any) -> ChannelSpec:
     return ChannelSpec.from_properties(channel, {"type": "telnet", "config": {"a": 1}, **properties})
 
 
+def mt(id: str, **fields: str) -> UserMessage:
+    return UserMessage(message_id=id, to_addr="1", from_addr=None, content="x", transport_name="c", **fields)
+
+
 async def test_a_channel_is_kept_as_it_was_given(store: Stores) -> None:
     await store.channels.create(spec("b", label="x", mo_url=None))
     await store.channels.create(spec("a"))
@@ -130,7 +134,7 @@ async def test_a_deleted_channels_keys_are_removed_by_their_names(own_redis: Red
         await store.channels.create(spec(channel))
         message = UserMessage(to_addr="1", from_addr="2", content="x", transport_name=channel)
         await store.inbound.put_all(channel, [(message.message_id, message.to_wire())])
-        await asyncio.gather(*(store.outbound.put(channel, str(number)) for number in range(2500)))
+        await asyncio.gather(*(store.outbound.put(channel, mt(str(number))) for number in range(2500)))
         await store.outbound.add_events(channel, wired(Event(event_type="ack", user_message_id="theirs", transport_name=channel)))
         await store.idempotency.claim(channel, "key", "body", 10, message)
         await store.statuses.put(Status(channel_id=channel, component="x", status="ok", type="", message=""))
@@ -200,7 +204,7 @@ async def test_messages_live_as_long_as_their_ttl(store: Stores, settings: Setti
     message = UserMessage(to_addr="1", from_addr="2", content="x", transport_name="c")
     await store.inbound.put_all("c", [(message.message_id, message.to_wire())])
     assert await store.inbound.get("c", message.message_id) == message
-    await store.outbound.put("c", "m", "http://e", "token")
+    await store.outbound.put("c", mt("m", event_url="http://e", event_auth_token="token"))
     await store.outbound.add_events("c", wired(Event(event_type="ack", user_message_id="m", transport_name="c")))
     await store.outbound.add_events("c", wired(Event(event_type="ack", user_message_id="unknown", transport_name="c")))
     await store.rates.add("c", {"submitted": 1})
@@ -213,7 +217,7 @@ async def test_messages_live_as_long_as_their_ttl(store: Stores, settings: Setti
 
 
 async def test_where_the_events_of_a_message_go_is_kept(store: Stores) -> None:
-    await store.outbound.put("c", "m", "http://e", "token")
+    await store.outbound.put("c", mt("m", event_url="http://e", event_auth_token="token"))
     assert await event_target(store, "c", "m") == EventTarget("http://e", "token")
     assert await event_target(store, "c", "unknown") == EventTarget(None, None)
 
@@ -225,6 +229,15 @@ async def test_a_repeated_event_is_kept_once_and_all_are_in_order(store: Stores)
     for event in (late, early, late):
         assert await store.outbound.add_events("c", wired(event)) == [EventTarget(None, None)]
     assert await store.outbound.events("c", "m") == [early, late]
+
+
+async def test_what_is_kept_and_nobody_can_read_is_passed_over(store: Stores) -> None:
+    ack = Event(event_type="ack", user_message_id="m", transport_name="c")
+    await store.outbound.add_events("c", [*wired(ack), (b"nonsense", replace(ack, event_id="other"))])
+    assert await store.outbound.events("c", "m") == [ack]
+    await store.inbound.put_all("c", [("m", b"nonsense")])
+    assert await store.inbound.get("c", "m") is None
+    assert await store.inbound.with_time("c", "m") is None
 
 
 async def test_an_older_status_never_replaces_a_newer_one(store: Stores) -> None:
@@ -270,7 +283,7 @@ async def test_a_rate_is_the_last_whole_windows_count_by_its_length(store: Store
 
 async def test_many_calls_at_once_share_pipelines_and_get_their_own_answers(store: Stores) -> None:
     async def put_and_get(number: int) -> str | None:
-        await store.outbound.put("c", str(number), f"http://{number}")
+        await store.outbound.put("c", mt(str(number), event_url=f"http://{number}"))
         return (await event_target(store, "c", str(number))).url
 
     assert await asyncio.gather(*map(put_and_get, range(2000))) == [f"http://{number}" for number in range(2000)]

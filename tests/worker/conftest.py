@@ -14,6 +14,7 @@ import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from msgspec.structs import replace
 
 from junebug import names
 from junebug.amqp.broker import Broker
@@ -139,7 +140,7 @@ class Bench:
     async def send(self, channel: str, to: str, content: str, event_url: str | None = None, **fields: Any) -> str:
         """Queue an MT as the API does; its message id."""
         message = UserMessage(to_addr=to, from_addr=None, content=content, transport_name=channel, **fields)
-        await self.stores.outbound.put(channel, message.message_id, event_url)
+        await self.stores.outbound.put(channel, replace(message, event_url=event_url))
         if message.priority > names.LOWEST_PRIORITY:
             await self.stores.channels.note_priorities(channel, (message.priority,))
         await self.broker.publish(names.outbound_queue(channel, message.priority), message.to_wire())

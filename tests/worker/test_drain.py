@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from junebug import names
 from junebug.amqp.broker import Broker
@@ -49,7 +50,7 @@ class Deleted:
         for content in contents:
             message = UserMessage(to_addr="+27", from_addr=None, content=content, transport_name=self.id)
             url = self.sink.url(EVENT_URL) if event_url else None
-            await self.stores.outbound.put(self.id, message.message_id, url)
+            await self.stores.outbound.put(self.id, replace(message, event_url=url))
             await self.broker.publish(queue or names.outbound_queue(self.id, priority), message.to_wire())
 
     async def received(self, *contents: str, sender: str = "+1") -> None:
@@ -160,7 +161,9 @@ async def test_a_destination_that_never_answers_is_left_alone_and_keeps_no_other
         await deleted.received(f"{n}", sender=f"+{n}")
     async with WebhookSink() as other:
         event = Event(event_type="ack", user_message_id="m", sent_message_id="s", transport_name=deleted.id)
-        await deleted.stores.outbound.put(deleted.id, "m", other.url("/other"))
+        url, channel = other.url("/other"), deleted.id
+        sent = UserMessage(message_id="m", to_addr="1", from_addr=None, content="", transport_name=channel, event_url=url)
+        await deleted.stores.outbound.put(channel, sent)
         await deleted.broker.publish(names.event_queue(deleted.id), event.to_wire())
         await deleted.drain()
         assert len(other.bodies("/other")) == 1

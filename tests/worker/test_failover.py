@@ -40,7 +40,7 @@ async def pause(bench: Bench, channel: str, paused: bool | None) -> None:
 
 async def gives(bench: Bench, channel: str, *messages: UserMessage) -> None:
     for each in messages:
-        await bench.stores.outbound.put(channel, each.message_id, each.event_url)
+        await bench.stores.outbound.put(channel, each)
         await bench.broker.publish(names.outbound_queue(channel), each.to_wire())
 
 

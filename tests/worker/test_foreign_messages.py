@@ -12,6 +12,7 @@ from junebug import names
 from junebug.amqp.outbound_queue import cancel_all, list_queued, queues_of
 from junebug.model.callbacks import DeadLetter
 from junebug.model.messages import event_of
+from junebug.runtime.metrics import Metrics
 from tests.polling import eventually
 from tests.worker.conftest import Bench
 from tests.worker.test_forwarder import loopback, mo
@@ -94,6 +95,6 @@ async def test_a_poisoned_queue_is_listed_and_emptied(bench: Bench) -> None:
     queues = queues_of(channel, None)
     listed = await list_queued(bench.broker, channel, queues, 0, 100)
     assert [message.content for message in listed] == ["first"]
-    done = await cancel_all(bench.broker, channel, queues, 30)
+    done = await cancel_all(bench.broker, Metrics(), channel, queues, 30)
     assert (done.cancelled, done.remaining) == (1, 0)
     assert [letter.body for letter in await letters(bench, channel)] == [POISON[0], *POISON[1:3]]

@@ -22,6 +22,7 @@ from tests.worker.scripted import ScriptedTransport
 OUTCOMES = [
     ("accepted", MESSAGES.field("outbound", "submitted")),
     (Rejected("no"), MESSAGES.field("outbound", "rejected")),
+    (Rejected("cancelled"), MESSAGES.field("outbound", "rejected")),  # the provider's word, not ours
     ("late", MESSAGES.field("outbound", "expired")),
     (Accepted("id", (Report("delivered"), Report("pending"))), MESSAGES.field("outbound", "submitted")),
 ]
@@ -60,7 +61,7 @@ async def test_each_outcome_is_counted_and_survives_the_worker(bench: Bench, scr
     await eventually(lambda: _has(bench, channel, 2))
     await bench.stop(channel)
     assert await counted(bench, channel) == {
-        MESSAGES.field("outbound", "submitted"): 4, MESSAGES.field("outbound", "rejected"): 1,
+        MESSAGES.field("outbound", "submitted"): 4, MESSAGES.field("outbound", "rejected"): 2,
         MESSAGES.field("outbound", "expired"): 1, MESSAGES.field("inbound", "delivered"): 1,
         REPORTS.field("delivered"): 1, REPORTS.field("pending"): 1,
         CALLBACKS.field("event_url", "ok"): 1, CALLBACKS.field("event_url", "no_answer"): 1, CALLBACKS.field("mo_url", "ok"): 1,
@@ -86,6 +87,27 @@ async def test_what_a_router_gives_and_drops(bench: Bench) -> None:
     assert await counted(bench, router) == {
         MESSAGES.field("inbound", "delivered"): 2, MESSAGES.field("inbound", "dropped"): 1, CALLBACKS.field("mo_url", "ok"): 2,
     }  # fmt: skip
+
+
+async def test_what_a_destination_sends_and_nobody_can_read_is_counted(bench: Bench) -> None:
+    channel = await bench.channel("loopback", {}, mo_url=None)
+    destinations = {"one": {"config": {"regular_expression": "^1"}, "amqp_queue": f"app-{channel}"}}
+    router = await bench.router("from_address", {"channel": channel}, destinations)
+    await bench.running(router)
+    await bench.broker.publish(names.outbound_queue(f"app-{channel}"), b"nonsense")
+    await eventually(lambda: _has(bench, router, 1))
+    await bench.stop(router)
+    assert await counted(bench, router) == {GIVEN_UP.field("unreadable"): 1}
+
+
+async def test_what_is_cancelled_and_what_nobody_can_read_of_it_is_counted(bench: Bench) -> None:
+    channel = await bench.channel("loopback", {}, paused=True)
+    await bench.running(channel)
+    await bench.send(channel, "1", "x")
+    await bench.broker.publish(names.outbound_queue(channel), b"nonsense")
+    assert (await bench.asking.ask(channel, "cancel_all", 10.0))["cancelled"] == 1
+    await bench.stop(channel)
+    assert await counted(bench, channel) == {MESSAGES.field("outbound", "cancelled"): 1, GIVEN_UP.field("unreadable"): 1}
 
 
 async def _is_empty(bench: Bench, channel: str) -> bool:

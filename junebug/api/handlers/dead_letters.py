@@ -7,7 +7,6 @@ api/shelves.py, which says whose they are.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from msgspec.structs import replace
 
 from junebug import names
 from junebug.amqp.broker import Broker
@@ -140,7 +140,7 @@ class DeadLetters:
                 if letter.callback is None:
                     skipped += 1
                     continue
-                callback = dataclasses.replace(letter.callback, attempts=0, since=time.time(), error="", replayed=who)
+                callback = replace(letter.callback, attempts=0, since=time.time(), error="", replayed=who)
                 chosen.append(delivery)
                 bodies.append(callback.to_wire())
             if bodies:

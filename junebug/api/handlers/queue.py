@@ -29,6 +29,7 @@ from junebug.errors import ApiUsageError, JunebugError, MessageNotQueued, NotRun
 from junebug.model import presenter
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
+from junebug.runtime.metrics import Metrics
 from junebug.stores import Stores
 from junebug.stores.cancellations import MOST
 
@@ -54,6 +55,7 @@ class QueueControl:
     specs: SpecCache
     queues: ChannelQueues
     asking: RpcClient
+    metrics: Metrics
 
     @long_work
     async def list_messages(self, request: web.Request) -> web.Response:
@@ -138,9 +140,8 @@ class QueueControl:
             try:
                 told = await self.asking.ask(spec.id, "cancel_all", ANSWER_TIMEOUT)
             except NotRunning:
-                done = await cancel_all(self.broker, spec.id, queues_of(spec.id, spec.amqp_queue), CANCEL_TIME)
-                self.queues.count_cancelled(spec.id, done.cancelled)
-                return done
+                queues = queues_of(spec.id, spec.amqp_queue)
+                return await cancel_all(self.broker, self.metrics, spec.id, queues, CANCEL_TIME)
             return Cancelled(told["cancelled"], told["remaining"])
 
         return await until_free(attempt)

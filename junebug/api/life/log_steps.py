@@ -162,7 +162,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], Told]] = {
     "given up: moved to the dead letters": _dead,
     "set aside with the dead letters": _dead,
     "unreadable message: moved to the dead letters": _dead,
-    "unreadable message on the outbound queue: moved to the dead letters": _dead,
+    "unreadable message on the outbound queue: moved to the dead letters": _dead,  # as it was logged before
 }  # fmt: skip
 
 

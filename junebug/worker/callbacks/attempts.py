@@ -7,13 +7,13 @@ destination.py says when. A callback is finished only when its destination has i
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
+from msgspec.structs import replace
 
 from junebug import names
 from junebug.amqp import dead_letters
@@ -21,7 +21,7 @@ from junebug.amqp.frames import Delivery
 from junebug.errors import MalformedMessage, Unroutable
 from junebug.model import event_batch, templates
 from junebug.model.callbacks import Callback, DeadLetter, Reason, content_of
-from junebug.model.messages import Content, Status, format_timestamp, id_in
+from junebug.model.messages import Content, Status, format_timestamp
 from junebug.model.presenter import body_of
 from junebug.runtime import families
 from junebug.runtime.metrics import Counts
@@ -102,7 +102,6 @@ class Attempts:
             outcome = await self._call(target, pending)
             took = time.perf_counter() - began
             self._measured[pending.callback.to](outcome.status, took, outcome.ok)
-            told = {"host": destination, "http_status": outcome.status, "ms": round(took * 1000, 1)}
             if outcome.is_hopeless and pending.callback.to == "event_url":  # other URLs may be corrected meanwhile
                 await self._bury(pending, "refused", outcome.reason)
                 return None
@@ -110,11 +109,12 @@ class Attempts:
             log.exception("forwarding failed: moved to the dead letters", **pending.fields())
             await self._bury(pending, "failed", "see the channel's log")
             return None
+        told = {"host": destination, "http_status": outcome.status, "ms": round(took * 1000, 1), **pending.fields()}
         if outcome.ok:
-            self._log.info("forwarded", **told, **pending.fields())
+            self._log.info("forwarded", **told)
             self.health.worked(pending.callback.to, destination)
         else:
-            log.warning("forwarding failed", reason=outcome.reason, **told, **pending.fields())
+            log.warning("forwarding failed", reason=outcome.reason, **told)
             self.health.failed(pending.callback.to, destination, outcome.reason)
         return outcome
 
@@ -143,7 +143,7 @@ class Attempts:
         before, delays = pending.callback, self._context.settings.callback_retry_delays
         attempts, age, max_age = before.attempts + 1, time.time() - before.since, self._max_ages[before.kind]
         refusals = before.refusals + retry_policy.is_clients_error(outcome.status)
-        pending.callback = dataclasses.replace(before, attempts=attempts, refusals=refusals, error=outcome.reason)
+        pending.callback = replace(before, attempts=attempts, refusals=refusals, error=outcome.reason)
         step = retry_policy.next_step(attempts, refusals, outcome.retry_after, age, max_age, delays)
         if isinstance(step, retry_policy.Delay):
             retry_at = format_timestamp(datetime.fromtimestamp(time.time() + step.seconds, UTC))
@@ -178,9 +178,6 @@ class Attempts:
                 read.append((delivery, parse(delivery.body)))
             except MalformedMessage as error:
                 if not await self._taken_apart(delivery):
-                    log.error(
-                        "unreadable message: moved to the dead letters", reason=str(error), message_id=id_in(delivery.body)
-                    )
                     await self._context.bury_unreadable(delivery, str(error))
         return read
 
@@ -195,10 +192,8 @@ class Attempts:
 
     async def _bury(self, pending: PendingCallback, reason: Reason, error: str) -> None:
         letter = DeadLetter(reason=reason, error=error, callback=pending.callback)
-        await dead_letters.bury(self._context.broker, self._context.channel, letter)
-        self._counts[families.GIVEN_UP.field(reason)] += 1
-        told = {"why": reason, "reason": error, "letter_id": letter.id}
-        log.error("given up: moved to the dead letters", **told, **pending.fields())
+        await dead_letters.bury(self._context.broker, self._context.metrics, self._context.channel, letter)
+        log.error("given up: moved to the dead letters", why=reason, reason=error, letter_id=letter.id, **pending.fields())
         pending.finish()
 
 

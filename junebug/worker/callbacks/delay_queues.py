@@ -10,13 +10,13 @@ Neighbour: attempts.py puts callbacks in.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
+from msgspec.structs import replace
 
 from junebug import names
 from junebug.amqp.frames import Delivery
@@ -49,7 +49,7 @@ class DelayQueues:
 
     async def put(self, callback: Callback, delay: Delay) -> None:
         """Have the callback come back to the callback queue after the delay; returns when RabbitMQ has confirmed it."""
-        callback = dataclasses.replace(callback, due=time.time() + delay.seconds)
+        callback = replace(callback, due=time.time() + delay.seconds)
         name = names.retry_queue(self._context.channel, delay.queue)
         async with self._opening:
             if name not in self._news:

@@ -155,7 +155,8 @@ class _Drain:
 
         async def cancel() -> bool:
             try:
-                done = await outbound_queue.cancel_all(self._broker, self._channel, queues, ends - time.monotonic())
+                metrics, left = self._context.metrics, ends - time.monotonic()
+                done = await outbound_queue.cancel_all(self._broker, metrics, self._channel, queues, left)
             except QueueBusy:
                 return False  # the dead worker's link has it yet, or an API process
             self._counts["cancelled"] += done.cancelled

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+import msgspec
+from msgspec.structs import replace
 
 from junebug import names
 from junebug.model.callbacks import Callback
@@ -14,8 +14,7 @@ from junebug.model.urls import origin
 from junebug.stores.outbound import EventTarget
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """Where a callback goes at this moment: a URL (or a template of one), or a routing key of `vumi`."""
 
     url: str = ""
@@ -74,5 +73,5 @@ def event_callbacks(
     if amqp_queue:
         if event.event_url or event.message_timestamp or event.trace:
             wire = event.without_url().to_wire()
-        callbacks.append(dataclasses.replace(callback, to="amqp_queue", wire=wire, url=None, auth_token=None, trace=None))
+        callbacks.append(replace(callback, to="amqp_queue", wire=wire, url=None, auth_token=None, trace=None))
     return callbacks

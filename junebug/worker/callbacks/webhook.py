@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 import orjson
 
 from junebug import __version__
@@ -35,8 +35,7 @@ _HEADERS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """`status` is None when no answer came; `reason` says what went wrong, without secrets."""
 
     ok: bool

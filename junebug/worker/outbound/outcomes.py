@@ -50,7 +50,8 @@ class InHand:
     on_reported: Callable[[], Awaitable[None]] | None = None
     pause: float = 0.0
     """Seconds, once it went back to its queue, before anything is fetched again."""
-    released: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event | None = None
+    """There once a report waits for that."""
 
 
 class Outcomes:
@@ -94,7 +95,8 @@ class Outcomes:
         """It is in hand no more: its ack is out, or it went back to its queue."""
         if self._in_hand.get(held.message.message_id) is held:
             del self._in_hand[held.message.message_id]
-        held.released.set()
+        if held.released:
+            held.released.set()
 
     def accepted(self, held: InHand, accepted: Accepted) -> None:
         message = held.message
@@ -109,12 +111,15 @@ class Outcomes:
         held.on_reported = accepted.on_reported
         self._finish(held, *([ack] if self._acks else ()), *reports)
 
-    def rejected(self, held: InHand, reason: str) -> None:
+    def cancelled(self, held: InHand) -> None:
+        self.rejected(held, CANCELLED, _CANCELLED)
+
+    def rejected(self, held: InHand, reason: str, counted: str = _REJECTED) -> None:
         message = held.message
         ids = {"message_id": message.message_id, "to_addr": message.to_addr, "from_addr": message.from_addr}
         log.warning("message rejected", **ids, reason=reason)
-        self._metrics[_CANCELLED if reason is CANCELLED else _REJECTED] += 1
-        self._finish(held, rejected(held.message, self._channel, reason))
+        self._metrics[counted] += 1
+        self._finish(held, rejected(message, self._channel, reason))
 
     def expired(self, held: InHand) -> None:
         message = held.message
@@ -144,6 +149,7 @@ class Outcomes:
         if held and held.task and held.task is asyncio.current_task():
             return held.events.append(event)
         if held:
+            held.released = held.released or asyncio.Event()
             await held.released.wait()
             event = replace(event, timestamp=timestamp_now())
         if event.transport_name != self._channel:  # where that one sent what this tells of

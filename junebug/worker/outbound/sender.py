@@ -24,9 +24,8 @@ import structlog
 from junebug import names
 from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
-from junebug.amqp.outbound_queue import CANCELLED
 from junebug.errors import Expired, InvalidBody, MalformedMessage, NotSent, Rejected, UnknownOutcome
-from junebug.model.messages import UserMessage, id_in
+from junebug.model.messages import UserMessage
 from junebug.runtime import families, fence
 from junebug.runtime.backoff import least_pause
 from junebug.transports.base import Accepted, Transport
@@ -279,10 +278,6 @@ class Sender:
                 try:
                     message = UserMessage.from_wire(delivery.body, priority=-urgency)
                 except MalformedMessage as error:
-                    log.error(
-                        "unreadable message on the outbound queue: moved to the dead letters", reason=str(error),
-                        message_id=id_in(delivery.body),
-                    )  # fmt: skip
                     await self._context.bury_unreadable(delivery, str(error))
                     continue
                 held = InHand(delivery, message)
@@ -382,4 +377,4 @@ class Sender:
 
     def _reject_cancelled(self, held: InHand) -> None:
         held.on_reported = functools.partial(self.cancellations.done, held.message.message_id)
-        self._outcomes.rejected(held, CANCELLED)
+        self._outcomes.cancelled(held)
