@@ -24,7 +24,7 @@ import click
 from junebug import __version__, embedded, names
 from junebug.amqp import broker
 from junebug.api import app as api_app
-from junebug.api.access import is_loopback
+from junebug.api.access import asks_for_token, is_loopback
 from junebug.api.sockets import bind, bind_door
 from junebug.config.declaration import OPTIONS, Option, Settings
 from junebug.config.load import load
@@ -273,7 +273,7 @@ def _check_servers(settings: Settings) -> None:
 
 def _check_access(settings: Settings, sockets: Sequence[socket]) -> None:
     """Whoever can reach the API from elsewhere must say who he is, or StartupError."""
-    if settings.no_auth or settings.admin_token or (is_loopback(sockets) and not settings.require_auth):
+    if settings.admin_token or not asks_for_token(settings, on_loopback=is_loopback(sockets)):
         return
     why = "require_auth: it is set" if settings.require_auth else f"interface: {settings.interface} can be reached from elsewhere"
     make = "make one with `junebug tokens create --scope admin NAME` and these settings of Redis, or "
