@@ -111,9 +111,11 @@ def result_of(response: httpx.Response) -> Any:
             return envelope["result"]
         if isinstance(envelope, dict) and "openapi" in envelope:
             return envelope
-    result = envelope.get("result") if isinstance(envelope, dict) else None
-    found = result.get("errors", []) if isinstance(result, dict) else None
-    if not isinstance(found, list):
+    if not (
+        isinstance(envelope, dict)
+        and isinstance(result := envelope.get("result"), dict)
+        and isinstance(found := result.get("errors", []), list)
+    ):
         raise UnexpectedAnswer(response.status_code, response.content.decode(errors="replace"))
     errors = [each for each in found if isinstance(each, dict)]
     code = _text_in(errors[0], "type") if errors else ""
