@@ -18,7 +18,8 @@ from yarl import URL
 from junebug import embedded, names
 from junebug.client.doctor import old_junebug
 from junebug.client.doctor.dangers import is_loopback
-from junebug.client.doctor.finding import Finding, failed, ok, plural, warning
+from junebug.client.doctor.finding import Finding, failed, ok, warning
+from junebug.client.output import plural
 from junebug.config.declaration import OPTIONS, Settings
 from junebug.config.load import load_values, read_file
 from junebug.config_schema import load_object
