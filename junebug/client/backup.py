@@ -17,11 +17,11 @@ from typing import TypeVar
 import click
 
 from junebug import embedded, names
-from junebug.cli import command
 from junebug.client.backup_file import BackupFile, new_backup
 from junebug.client.output import plural
 from junebug.config.declaration import Settings
 from junebug.errors import StartupError, StoreUnavailable
+from junebug.settings_command import command
 from junebug.stores import copies
 from junebug.stores.client import RedisClient
 from junebug.stores.copies import Part
