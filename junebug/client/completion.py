@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -66,6 +65,8 @@ def router_types(ctx: click.Context, parameter: click.Parameter, incomplete: str
 
 
 def _installed(group: str, incomplete: str) -> list[CompletionItem]:
+    from importlib.metadata import entry_points
+
     return [CompletionItem(each.name) for each in entry_points(group=group) if each.name.startswith(incomplete)]
 
 

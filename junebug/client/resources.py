@@ -18,7 +18,6 @@ from junebug.client.completion import Complete
 from junebug.client.exits import Exit, Failure
 from junebug.client.output import Cell, shown, status_cell
 from junebug.client.values import Json, assign, put, read_object, remove
-from junebug.config_schema import installed
 from junebug.runtime.title import hide_secrets
 
 if TYPE_CHECKING:
@@ -142,6 +141,8 @@ def _schema(
     api: Api, group: str, kind: Any, schema: str, secrets: str, described: str
 ) -> tuple[Mapping[str, Any], Iterable[str]]:
     """As it is installed here; of a type that is installed there only, as that Junebug describes it."""
+    from junebug.config_schema import installed
+
     known = installed(f"junebug.{group}").get(str(kind))
     if known is not None:
         return getattr(known, schema), getattr(known, secrets)
