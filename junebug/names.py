@@ -154,6 +154,11 @@ def router_queues(router: str) -> dict[str, dict[str, object]]:
     return {queue: of_channel[queue] for queue in (callback_queue(router), status_queue(router), dead_queue(router))}
 
 
+def questions_of_host(id: str) -> str:
+    """What stands in a channel's place in the name of the queue in which a host is asked."""
+    return f"junebug_host:{id}"
+
+
 # --- Redis ------------------------------------------------------------------------------------------------------------
 
 CHANNELS = "channels"  # set of the ids of all channels
@@ -198,11 +203,6 @@ transport_key = _many(":transport:")  # what the channel's transport keeps for i
 def change_topic(channel: str) -> str:
     """Pub/sub topic: the channel's id, when its spec changed. Only a hint; a poll finds what a lost one left."""
     return f"{CHANGES}{channel}"
-
-
-def questions_of_host(id: str) -> str:
-    """What stands in a channel's place in the name of the queue in which a host is asked."""
-    return f"junebug_host:{id}"
 
 
 def host(id: str) -> str:

@@ -24,6 +24,7 @@ from junebug_client import (
     ApiError,
     AsyncClient,
     Client,
+    JunebugError,
     NoAnswer,
     Retries,
     StreamEvent,
@@ -32,7 +33,7 @@ from junebug_client import (
     webhooks,
 )
 from junebug_client._events import Stream
-from junebug_client._exchange import Call, retry_after, segment
+from junebug_client._exchange import Call, result_of, retry_after, segment
 
 from tests.harness import Reply, WebhookSink
 from tests.tables import rows
@@ -120,8 +121,8 @@ def test_retry_after_is_a_number_or_a_date() -> None:
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-def client_of(response: httpx.Response) -> Client:
-    return Client(retries=0, transport=httpx.MockTransport(lambda request: response))
+def client_of(response: httpx.Response, retries: int = 0) -> Client:
+    return Client(retries=Retries(retries, 0.0, 5.0), transport=httpx.MockTransport(lambda request: response))
 
 
 @rows(
@@ -155,6 +156,50 @@ def test_errors_have_the_class_of_their_code(status: int, code: str, kind: type[
 def test_another_server_is_known_for_what_it_is(response: httpx.Response) -> None:
     with pytest.raises(UnexpectedAnswer, match=f"HTTP {response.status_code}"):
         client_of(response).list_channels()
+
+
+HTML = {"Content-Type": "text/html; charset=hex"}
+
+
+def errors(told: str) -> str:
+    return f'{{"status": 400, "result": {{"errors": {told}}}}}'
+
+
+@rows(
+    ("status", "text", "kind"),
+    [
+        (400, errors("null"), UnexpectedAnswer), (400, errors("7"), UnexpectedAnswer), (409, errors("true"), UnexpectedAnswer),
+        (400, errors('"none"'), UnexpectedAnswer), (400, errors("{}"), UnexpectedAnswer), (400, "null", UnexpectedAnswer),
+        (400, '{"result": null}', UnexpectedAnswer), (409, "7", UnexpectedAnswer), (200, '{"status": 200}', UnexpectedAnswer),
+        (200, "[" * 100_000, UnexpectedAnswer), (503, '{"result":' * 100_000, UnexpectedAnswer),
+        (200, "9" * 5000, UnexpectedAnswer), (400, "\udcff", UnexpectedAnswer), (204, "", UnexpectedAnswer),
+        (400, errors("[]"), ApiError), (400, errors("[null, 7, []]"), ApiError), (400, '{"result": {}}', ApiError),
+        (409, errors('[{"type": null, "message": 7}]'), ApiError), (409, errors('[{"type": [{}]}]'), ApiError),
+    ],
+)  # fmt: skip
+def test_whatever_is_answered_is_the_clients_own_error(status: int, text: str, kind: type[JunebugError]) -> None:
+    response = httpx.Response(status, content=text.encode(errors="surrogateescape"), headers=HTML)
+    with pytest.raises(kind, match=f"HTTP {status}" if kind is UnexpectedAnswer else None):
+        client_of(response, retries=1).list_channels()
+
+
+def test_no_depth_of_an_answer_is_a_recursion_error() -> None:
+    for depth in range(100, 1100):
+        for name in ("type", "message"):
+            deep = errors(f'[{{"{name}": {"[" * depth}{"]" * depth}}}]')
+            with pytest.raises(JunebugError):
+                result_of(httpx.Response(409, text=deep))
+
+
+@rows(
+    "text",
+    [
+        "soon", "", "²", "-1x", "9" * 400, "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 01 Jan 10000 00:00:00 GMT",
+        f"Mon, 01 Jan 2030 00:00:00 +{'9' * 30}", "99999999999999999 Jan 01 1:2 1.2.3 ,",
+    ],
+)  # fmt: skip
+def test_a_retry_after_that_makes_no_sense_is_none(text: str) -> None:
+    assert retry_after({"Retry-After": text}) is None
 
 
 @rows(("id", "path"), [("a", "a"), ("a/b", "a%2Fb"), ("ä", "%C3%A4"), ("a?b#c", "a%3Fb%23c")])
@@ -244,8 +289,15 @@ def test_pauses_grow_and_end_and_are_as_asked_for() -> None:
     assert stream.pause() == 0.5
     read(stream, "retry: 2000\nretry: x\n\n")
     assert stream.pause() == 4
-    read(stream, "retry: 99999999\ndata: {}\n\n")
-    assert stream.pause() == 30
+    for long in ("99999999", "9" * 5000):
+        read(stream, f"retry: {long}\ndata: {{}}\n\n")
+        assert stream.pause() == 30
+
+
+@rows("data", ["hello", '{"half', "[" * 100_000, "9" * 5000])
+def test_an_event_that_is_no_json_is_no_answer_of_junebugs(data: str) -> None:
+    with pytest.raises(UnexpectedAnswer):
+        read(Stream(), f"data: {data}\n\n")
 
 
 FIRST = 'retry: 0\nid: 7\nevent: status\ndata: {"n": 1}\n\n'

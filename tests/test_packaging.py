@@ -222,7 +222,7 @@ FLOORS = (
     {"model", "config"},
     {"amqp", "stores", "smpp", "config_schema", "registry", "router_types", "routers", "embedded", "plugin"},
     {"door"},
-    {"transports", "plugins"},
+    {"transports", "plugins", "settings_command"},
     {"api", "worker", "supervisor"},
     {"cli"},
     {"client"},
@@ -234,7 +234,7 @@ CLIENT_LIBRARIES = {
     "redis": {"stores"},
     "hiredis": {"stores"},
     "supervisor": {"supervisor"},
-    "click": {"cli", "client"},
+    "click": {"cli", "client", "settings_command"},
     "rich": {"client"},
     "re2": {"model", "transports", "routers"},
     "slixmpp": {"transports"},
@@ -381,11 +381,22 @@ def test_heavy_libraries_are_loaded_by_the_channels_that_need_them_alone() -> No
     assert set(loaded) & {"slixmpp", "tweepy", "requests"} == set()
 
 
-def test_the_command_line_starts_without_what_only_servers_need() -> None:
-    """structlog was loaded for one function: 34 ms of each start."""
-    program = "import sys, junebug.client.main; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    assert set(loaded) & {"structlog", "aiohttp", "redis", "aiormq"} == set()
+@pytest.mark.parametrize(("words", "needless"), [
+    ("--help", {"httpx", "rich", "aiohttp", "redis", "structlog", "aiormq"}),
+    ("channels --help", {"httpx", "jsonschema_rs", "importlib.metadata", "structlog"}),
+    ("send --help", {"httpx", "jsonschema_rs", "importlib.metadata"}),
+    ("tokens --help", {"httpx", "aiohttp", "junebug.supervisor", "junebug.worker"}),
+])  # fmt: skip
+def test_a_command_loads_what_it_needs(words: str, needless: set[str]) -> None:
+    """Somebody waits at the prompt; and completion runs with each press of Tab."""
+    program = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('loaded', *sys.modules))\n"
+        "from junebug.client.main import main\n"
+        f"main({words.split()!r})"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert set(told.rpartition("loaded ")[2].split()) & needless == set()
 
 
 def reach(start: set[str]) -> set[str]:

@@ -137,7 +137,7 @@ def test_without_the_setting_nothing_of_it_is_loaded() -> None:
         "import sys, junebug.cli, junebug.worker.process\n"
         "from junebug.logs.setup import setup_process_logging\n"
         "setup_process_logging('api', None, [])\n"
-        "junebug.cli.read_settings({}, {}, None)\n"
+        "junebug.settings_command.read_settings({}, {}, None)\n"
         "assert 'sentry_sdk' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -12,7 +12,7 @@ import ipaddress
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from socket import socket
 from typing import Any, TypeVar
@@ -109,8 +109,13 @@ def origin_of(request: web.Request) -> Origin:
 
 def is_loopback(sockets: Sequence[socket]) -> bool:
     """Whether nobody but this machine reaches them."""
-    addresses = [ipaddress.ip_address(each.getsockname()[0].partition("%")[0]) for each in sockets]
-    return all((getattr(each, "ipv4_mapped", None) or each).is_loopback for each in addresses)
+    return are_loopback(str(each.getsockname()[0]) for each in sockets)
+
+
+def are_loopback(addresses: Iterable[str]) -> bool:
+    """Whether nobody but this machine reaches what listens on them: IPv4 and IPv6, no names. Raises ValueError."""
+    parsed = map(ipaddress.ip_address, addresses)
+    return all((getattr(each, "ipv4_mapped", None) or each).is_loopback for each in parsed)
 
 
 def asks_for_token(settings: Settings, *, on_loopback: bool) -> bool:
@@ -296,6 +301,6 @@ def _is_local(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return are_loopback([host.strip("[]")])
     except ValueError:
         return False

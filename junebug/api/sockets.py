@@ -29,18 +29,19 @@ def bind_door(settings: Settings) -> list[socket.socket]:
 
 
 def _bind(interface: str, port: int, group: str) -> list[socket.socket]:
-    addresses = _addresses(interface, group)
+    found = addresses(interface, group)
     attempts = 1 if port else PORT_ATTEMPTS
     while True:
         attempts -= 1
         try:
-            return listening_sockets(port, addresses, BACKLOG)
+            return listening_sockets(port, found, BACKLOG)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or attempts <= 0:
                 raise StartupError(_bind_problem(interface, port, group, error)) from None
 
 
-def _addresses(interface: str, group: str) -> list[tuple[socket.AddressFamily, str]]:
+def addresses(interface: str, group: str = "") -> list[tuple[socket.AddressFamily, str]]:
+    """Where a listener on this interface listens. Raises StartupError, which names the setting: `group` comes before its name."""
     if interface == "localhost":
         return [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
     try:

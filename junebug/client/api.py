@@ -12,8 +12,6 @@ from junebug_client import ApiError, Client, NoAnswer, StreamEvent, UnexpectedAn
 
 from junebug.client.exits import Exit, Failure
 
-TIMEOUT = 75.0
-"""Seconds: what goes through whole queues may take Junebug a minute."""
 RETRIES = 1
 """Of what may be repeated: somebody waits."""
 AWAY = (429, 502, 503, 504)
@@ -35,14 +33,14 @@ class Refused(Failure):
 
 
 class Api(Client):
-    """The API at `url`, asked by whoever has the `token`. Every method raises Failure."""
+    """The API at `url`, asked by whoever has the `token`; `options`: more of Client's. Every method raises Failure."""
 
-    def __init__(self, url: str, token: str | None = None, timeout: float = TIMEOUT, retries: int = RETRIES) -> None:
+    def __init__(self, url: str, token: str | None = None, retries: int = RETRIES, **options: Any) -> None:
         self.url, authorization = _connection(url, token)
         headers = {"Authorization": authorization} if authorization else {}
         is_tls = self.url.startswith("https:")  # its certificates take longer to load than a request
         try:
-            super().__init__(self.url, timeout=timeout, retries=retries, headers=headers, verify=is_tls)
+            super().__init__(self.url, retries=retries, headers=headers, verify=is_tls, **options)
         except (httpx.InvalidURL, ValueError):
             raise Failure(NO_URL, Exit.USAGE) from None
 

@@ -17,10 +17,11 @@ from typing import TypeVar
 import click
 
 from junebug import embedded, names
-from junebug.cli import command
 from junebug.client.backup_file import BackupFile, new_backup
+from junebug.client.output import plural
 from junebug.config.declaration import Settings
 from junebug.errors import StartupError, StoreUnavailable
+from junebug.settings_command import command
 from junebug.stores import copies
 from junebug.stores.client import RedisClient
 from junebug.stores.copies import Part
@@ -72,7 +73,7 @@ async def _restore(backup: BackupFile, settings: Settings, redis: RedisClient, *
     where = f"Redis at {settings.redis.host}:{settings.redis.port} (database {settings.redis.db})"
     objections = []
     if channels or routers:
-        objections.append(f"it holds {_plural(channels, 'channel')} and {_plural(routers, 'router')} already")
+        objections.append(f"it holds {plural(channels, 'channel')} and {plural(routers, 'router')} already")
     if not settings.embedded and await copies.is_used(redis, settings.redis.db):  # that of `jb --embedded` is never without it
         objections.append("a Junebug runs on it: stop that first")
     if objections and not force:
@@ -103,13 +104,9 @@ def _count(counts: Counter[str], part: Part, now: float | None = None) -> None:
 
 
 def _told(counts: Counter[str]) -> str:
-    told = [_plural(counts[kind], kind) for kind in ("channel", "router", "API token", "other key")]
+    told = [plural(counts[kind], kind) for kind in ("channel", "router", "API token", "other key")]
     expired = [f"{counts['expired']} that expired"] if counts["expired"] else []
     return ", ".join([*told, *expired])
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _run(settings: Settings, work: Callable[[Settings, RedisClient], Awaitable[T]]) -> T:

@@ -2,73 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
-
-import click
-from junebug_client.models import ChannelCreate, ChannelUpdate
+from typing import Any
 
 from junebug.client.command import Junebug, api_command, group
 from junebug.client.completion import channel_types
-from junebug.client.exits import Exit, Failure
-from junebug.client.output import status_cell
 from junebug.client.resources import (
+    LISTED,
     body_of,
     channel_schema,
     confirmed,
     id_option,
+    ids_option,
+    new_body,
     property_options,
     show,
+    show_all,
     show_made,
+    type_option,
     yes_option,
 )
 from junebug.client.targets import channel_argument
 
-AT_ONCE = 4
-"""Channels that are asked for at a time."""
 PROPERTIES = ("label", "mo_url", "status_url", "amqp_queue", "character_limit", "rate_limit_count", "rate_limit_window")
-
-
-def ids_option() -> click.Option:
-    return click.Option(["--ids"], is_flag=True, help="Their ids alone: one request.")
 
 
 @api_command("list", "The channels, and how each is.", ids_option())
 def list_channels(junebug: Junebug, ids: bool) -> None:
-    known = junebug.api.list_channels()
-    if ids:
-        return junebug.out.table(["ID"], [[id] for id in known], known)
-    channels = all_of(junebug.api.get_channel, known)
-    junebug.out.table(
-        ["ID", "TYPE", "LABEL", "STATUS", "QUEUE", "CALLBACKS", "DEAD"],
-        [
-            (each["id"], each["type"], each.get("label"), status_cell(_state(each["status"])), each["status"].get("queue_length"),
-             each["status"].get("callbacks_waiting"), each["status"].get("dead_letters"))
-            for each in channels
-        ],
-        channels,
-    )  # fmt: skip
-
-
-def all_of(get: Callable[[str], Any], ids: Iterable[str]) -> list[dict[str, Any]]:
-    """Those that are there still, in their order."""
-
-    def one(id: str) -> dict[str, Any] | None:
-        try:
-            found: dict[str, Any] = get(id)
-        except Failure as failure:
-            if failure.exit_code is Exit.NOT_FOUND:
-                return None
-            raise
-        return found
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return [each for each in pool.map(one, ids) if each is not None]
-
-
-def _state(status: dict[str, Any]) -> str | None:
-    return "paused" if (status.get("queue") or {}).get("paused") else status.get("status")
+    show_all(junebug, junebug.api.list_channels(), junebug.api.get_channel, LISTED, ids)
 
 
 @api_command("show", "A channel: its properties, its config and its status.", channel_argument())
@@ -78,15 +38,10 @@ def show_channel(junebug: Junebug, channel: str) -> None:
 
 @api_command(
     "create", "Make a channel, from flags or a JSON file.",
-    click.Option(["--type", "kind"], metavar="TYPE", shell_complete=channel_types,
-                 help="As `telnet` or `smpp`: docs/channel-types.md."),
-    *property_options(*PROPERTIES), id_option(),
+    type_option(channel_types, "As `telnet` or `smpp`: docs/channel-types.md."), *property_options(*PROPERTIES), id_option(),
 )  # fmt: skip
-def create(junebug: Junebug, kind: str | None, only_id: bool, **given: Any) -> None:
-    body = body_of(given, channel_schema(junebug.api), extra={"type": kind} if kind else None)
-    if "type" not in body:
-        raise click.UsageError("--type: what kind of channel?")
-    show_made(junebug, junebug.api.create_channel(cast(ChannelCreate, body)), only_id)
+def create(junebug: Junebug, only_id: bool, **given: Any) -> None:
+    show_made(junebug, junebug.api.create_channel(new_body(given, channel_schema(junebug.api), "channel")), only_id)
 
 
 @api_command(
@@ -95,8 +50,7 @@ def create(junebug: Junebug, kind: str | None, only_id: bool, **given: Any) -> N
 )  # fmt: skip
 def edit(junebug: Junebug, channel: str, **given: Any) -> None:
     old = junebug.api.get_channel(channel)
-    body = body_of(given, channel_schema(junebug.api), old)
-    show(junebug, junebug.api.update_channel(channel, cast(ChannelUpdate, body)))
+    show(junebug, junebug.api.update_channel(channel, body_of(given, channel_schema(junebug.api), old)))
 
 
 @api_command("restart", "End a channel's process and start it anew.", channel_argument())

@@ -11,15 +11,18 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 
-from junebug.client.api import Api
 from junebug.client.exits import Exit, Failure
-from junebug.client.output import Output, shown
 from junebug.runtime.title import hide_secrets
+
+if TYPE_CHECKING:  # they are loaded by what asks the API, not by what shows its help or completes it
+    from junebug.client.api import Api
+    from junebug.client.output import Output
 
 DEFAULT_URL = "http://localhost:8080"
 SETTINGS: Mapping[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -51,6 +54,9 @@ def api_command(name: str, help: str, *parameters: click.Parameter) -> Callable[
 
     def decorate(run: Callable[..., int | None]) -> click.Command:
         def callback(url: str, token: str | None, as_json: bool, **given: Any) -> int | None:
+            from junebug.client.api import Api
+            from junebug.client.output import Output
+
             hide_secrets([token])  # one within the URL is masked as such
             with Api(url, token) as api:
                 return run(Junebug(api, Output(as_json)), **given)
@@ -86,9 +92,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._lazy:
             return None
-        from junebug.config_schema import load_object
-
-        command: click.Command = load_object(self._lazy[cmd_name][0], cmd_name)
+        module, _, name = self._lazy[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -128,4 +133,6 @@ def _told(name: str, error: click.ClickException) -> tuple[str, str]:
 
 
 def _complain(command: str, message: str) -> None:
+    from junebug.client.output import shown
+
     print(f"{command}: {' '.join(map(shown, message.splitlines()))}", file=sys.stderr)

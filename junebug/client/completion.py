@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from junebug.client.api import Api
 from junebug.client.command import DEFAULT_URL, SETTINGS
 from junebug.client.exits import Failure
 
+if TYPE_CHECKING:
+    from junebug.client.api import Api
+
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+"""What completes a parameter."""
 TIMEOUT = 1.0
 """Seconds: somebody waits at the prompt, and no completion is better than a late one."""
 MOST_LABELS = 20
@@ -37,11 +40,11 @@ def completion(shell: str) -> None:
 
 
 def channel_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    return _ids(ctx, incomplete, Api.list_channels, Api.get_channel)
+    return _ids(ctx, incomplete, lambda api: api.list_channels(), lambda api, id: api.get_channel(id))
 
 
 def router_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    return _ids(ctx, incomplete, Api.list_routers, Api.get_router)
+    return _ids(ctx, incomplete, lambda api: api.list_routers(), lambda api, id: api.get_router(id))
 
 
 def destination_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -62,6 +65,8 @@ def router_types(ctx: click.Context, parameter: click.Parameter, incomplete: str
 
 
 def _installed(group: str, incomplete: str) -> list[CompletionItem]:
+    from importlib.metadata import entry_points
+
     return [CompletionItem(each.name) for each in entry_points(group=group) if each.name.startswith(incomplete)]
 
 
@@ -69,10 +74,12 @@ def _ids(
     ctx: click.Context, incomplete: str, listed: Callable[[Api], list[str]], get: Callable[[Api, str], Any]
 ) -> list[CompletionItem]:
     """None where the API does not tell: nothing is printed into a prompt."""
+    from junebug.client.api import Api
+
     url = ctx.params.get("url") or os.environ.get("JUNEBUG_URL") or DEFAULT_URL
     token = ctx.params.get("token") or os.environ.get("JUNEBUG_TOKEN")
     try:
-        with Api(url, token, TIMEOUT, retries=0) as api:
+        with Api(url, token, 0, timeout=TIMEOUT) as api:
             found = [id for id in listed(api) if id.startswith(incomplete)]
             labels = {id: get(api, id).get("label") for id in found} if len(found) <= MOST_LABELS else {}
     except Failure:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from junebug.client.command import Junebug, api_command, group
+from junebug.client.output import plural
 from junebug.client.resources import confirmed, yes_option
 from junebug.client.targets import ID, target_of, target_parameters
 
@@ -54,7 +55,7 @@ def delete(
     junebug: Junebug, channel: str | None, router: str | None, destination: str | None, ids: Sequence[str], yes: bool
 ) -> None:
     target = target_of(junebug.api, channel, router, destination)
-    confirmed(f"Delete {f'{len(ids)} dead letters' if ids else 'all dead letters'} of {target}?", yes)
+    confirmed(f"Delete {plural(len(ids), 'dead letter') if ids else 'all dead letters'} of {target}?", yes)
     if ids:
         deleted = sum(target.delete_letter(*target.ids, each)["deleted"] for each in ids)
     else:

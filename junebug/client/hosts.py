@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from junebug.cli import command
 from junebug.client.command import group
 from junebug.client.exits import Exit, Failure
 from junebug.client.output import Output
 from junebug.client.tokens import run_on_stores
 from junebug.config.declaration import Settings
+from junebug.settings_command import command
 from junebug.stores.leases import HostEntry
 
 _JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")

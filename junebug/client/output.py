@@ -110,6 +110,10 @@ def shown(value: Any) -> str:
     return escape_controls(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
+def plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")
+
+
 def _json(value: Any, indent: int | None = None) -> str:
     """With the controls that JSON leaves as they are escaped, too: some terminals obey them."""
     return json.dumps(value, indent=indent, ensure_ascii=False).translate(_MORE_CONTROLS)

@@ -1,24 +1,30 @@
-"""Channels, routers and destinations made and changed: flags, a JSON file and the type's schema -> a body of the API.
+"""Channels, routers and destinations listed, shown, made and changed: flags, a JSON file and the type's schema -> a body of the
+API.
 
-Neighbours: channels.py, routers.py and destinations.py have the commands.
+Neighbours: channels.py and routers.py have the commands.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from junebug.client.api import Api
 from junebug.client.command import Junebug
+from junebug.client.completion import Complete
 from junebug.client.exits import Exit, Failure
 from junebug.client.output import Cell, shown, status_cell
 from junebug.client.values import Json, assign, put, read_object, remove
-from junebug.config_schema import installed
 from junebug.runtime.title import hide_secrets
 
+if TYPE_CHECKING:
+    from junebug.client.api import Api
+
+AT_ONCE = 4
+"""Of a list, that are asked for at a time."""
 URLS = ("mo_url", "status_url")
 COUNTS = ("character_limit", "rate_limit_count", "rate_limit_window")
 HELP = {
@@ -31,6 +37,14 @@ HELP = {
     "rate_limit_window": "The window, in seconds.",
 }
 
+Columns = Mapping[str, Callable[[Json], Cell]]
+"""Of a list: heading -> cell."""
+LISTED: Columns = {
+    "ID": lambda each: each["id"], "TYPE": lambda each: each["type"], "LABEL": lambda each: each.get("label"),
+    "STATUS": lambda each: status_cell(_state(each["status"])),
+    "QUEUE": lambda each: each["status"].get("queue_length"),
+    "CALLBACKS": lambda each: each["status"].get("callbacks_waiting"), "DEAD": lambda each: each["status"].get("dead_letters"),
+}  # fmt: skip
 Schema = Callable[[Json], tuple[Mapping[str, Any], Iterable[str]]]
 """Of what is to be sent: the schema of its `config`, and which of its fields are secret."""
 
@@ -56,16 +70,21 @@ def property_options(*names: str, is_edit: bool = False) -> list[click.Parameter
     return options
 
 
-def body_of(
-    given: Mapping[str, Any], schema_of: Schema, old: Mapping[str, Any] | None = None, extra: Mapping[str, Any] | None = None
-) -> Json:
-    """What is to be sent. `given`: the values of `property_options`; `old`: what is changed, as the API shows it; `extra`:
-    other properties. Secrets on the command line are masked in `ps`.
+def new_body(given: Mapping[str, Any], schema_of: Schema, what: str) -> Any:
+    """`body_of` of what has a type, a channel or a router (`what`). Raises UsageError without one."""
+    body = body_of(given, schema_of)
+    if not body.get("type"):
+        raise click.UsageError(f"--type: what kind of {what}?")
+    return body
+
+
+def body_of(given: Mapping[str, Any], schema_of: Schema, old: Mapping[str, Any] | None = None) -> Any:
+    """What is to be sent, and looked at by the API. `given`: the values of flags; `old`: what is changed, as the API shows it.
+    Secrets on the command line are masked in `ps`.
     """
     before = old or {}
-    body = read_object(given["file"]) if given["file"] else {}
+    body: Json = read_object(given["file"]) if given["file"] else {}
     body |= {name: None if value == "" else value for name, value in given.items() if _is_property(name, value)}
-    body |= extra or {}
     config = {**(before.get("config") or {}), **_object(body, "config")}
     for key in given.get("unset", ()):
         remove(config, key)
@@ -122,14 +141,47 @@ def _schema(
     api: Api, group: str, kind: Any, schema: str, secrets: str, described: str
 ) -> tuple[Mapping[str, Any], Iterable[str]]:
     """As it is installed here; of a type that is installed there only, as that Junebug describes it."""
+    from junebug.config_schema import installed
+
     known = installed(f"junebug.{group}").get(str(kind))
     if known is not None:
         return getattr(known, schema), getattr(known, secrets)
     return api.get_openapi().get("components", {}).get("schemas", {}).get(f"{described}.{kind}", {}), ()
 
 
+def type_option(complete: Complete, help: str) -> click.Option:
+    return click.Option(["--type"], metavar="TYPE", shell_complete=complete, help=help)
+
+
+def ids_option() -> click.Option:
+    return click.Option(["--ids"], is_flag=True, help="Their ids alone: one request.")
+
+
 def id_option() -> click.Option:
     return click.Option(["--id", "only_id"], is_flag=True, help="Print the id of what was made, and nothing else.")
+
+
+def show_all(junebug: Junebug, ids: Sequence[str], get: Callable[[str], Any], columns: Columns, only_ids: bool = False) -> None:
+    """Those of them that are there still, in their order."""
+    if only_ids:
+        return junebug.out.table(["ID"], [[id] for id in ids], ids)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = [each for each in pool.map(lambda id: _found(get, id), ids) if each is not None]
+    junebug.out.table([*columns], [[cell(each) for cell in columns.values()] for each in found], found)
+
+
+def _found(get: Callable[[str], Any], id: str) -> Any:
+    """None: it is gone."""
+    try:
+        return get(id)
+    except Failure as failure:
+        if failure.exit_code is Exit.NOT_FOUND:
+            return None
+        raise
+
+
+def _state(status: Json) -> str | None:
+    return "paused" if (status.get("queue") or {}).get("paused") else status.get("status")
 
 
 def show_made(junebug: Junebug, resource: Mapping[str, Any], only_id: bool) -> None:

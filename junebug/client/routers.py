@@ -3,46 +3,41 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
-import click
-from junebug_client.models import DestinationCreate, DestinationUpdate, RouterCreate, RouterUpdate
-
-from junebug.client.channels import all_of, ids_option
 from junebug.client.command import Junebug, api_command, group
 from junebug.client.completion import router_types
-from junebug.client.output import status_cell
 from junebug.client.resources import (
+    LISTED,
+    Columns,
     body_of,
     confirmed,
     destination_schema,
     id_option,
+    ids_option,
+    new_body,
     property_options,
     router_schema,
     show,
+    show_all,
     show_made,
+    type_option,
     yes_option,
 )
 from junebug.client.targets import destination_argument, router_argument
 
+ROUTERS: Columns = {name: cell for name, cell in LISTED.items() if name != "QUEUE"}
+DESTINATIONS: Columns = {
+    "ID": lambda each: each["id"], "LABEL": lambda each: each.get("label"), "MO URL": lambda each: each.get("mo_url"),
+    "AMQP QUEUE": lambda each: each.get("amqp_queue"),
+    "CONFIG": lambda each: ", ".join(f"{name}={value}" for name, value in each["config"].items()),
+}  # fmt: skip
 DESTINATION = ("label", "mo_url", "amqp_queue", "character_limit")
 
 
 @api_command("list", "The routers, and how each is.", ids_option())
 def list_routers(junebug: Junebug, ids: bool) -> None:
-    known = junebug.api.list_routers()
-    if ids:
-        return junebug.out.table(["ID"], [[id] for id in known], known)
-    routers = all_of(junebug.api.get_router, known)
-    junebug.out.table(
-        ["ID", "TYPE", "LABEL", "STATUS", "CALLBACKS", "DEAD"],
-        [
-            (each["id"], each["type"], each.get("label"), status_cell(each["status"].get("status")),
-             each["status"].get("callbacks_waiting"), each["status"].get("dead_letters"))
-            for each in routers
-        ],
-        routers,
-    )  # fmt: skip
+    show_all(junebug, junebug.api.list_routers(), junebug.api.get_router, ROUTERS, ids)
 
 
 @api_command("show", "A router: its properties, its config and its status.", router_argument())
@@ -52,15 +47,10 @@ def show_router(junebug: Junebug, router: str) -> None:
 
 @api_command(
     "create", "Make a router, from flags or a JSON file.",
-    click.Option(["--type", "kind"], metavar="TYPE", shell_complete=router_types,
-                 help="As `from_address` or `outbound`: docs/routers.md."),
-    *property_options("label"), id_option(),
+    type_option(router_types, "As `from_address` or `outbound`: docs/routers.md."), *property_options("label"), id_option(),
 )  # fmt: skip
-def create(junebug: Junebug, kind: str | None, only_id: bool, **given: Any) -> None:
-    body = body_of(given, router_schema(junebug.api), extra={"type": kind} if kind else None)
-    if "type" not in body:
-        raise click.UsageError("--type: what kind of router?")
-    show_made(junebug, junebug.api.create_router(cast(RouterCreate, body)), only_id)
+def create(junebug: Junebug, only_id: bool, **given: Any) -> None:
+    show_made(junebug, junebug.api.create_router(new_body(given, router_schema(junebug.api), "router")), only_id)
 
 
 @api_command(
@@ -69,8 +59,7 @@ def create(junebug: Junebug, kind: str | None, only_id: bool, **given: Any) -> N
 )  # fmt: skip
 def edit(junebug: Junebug, router: str, **given: Any) -> None:
     old = junebug.api.get_router(router)
-    body = body_of(given, router_schema(junebug.api), old)
-    show(junebug, junebug.api.update_router(router, cast(RouterUpdate, body)))
+    show(junebug, junebug.api.update_router(router, body_of(given, router_schema(junebug.api), old)))
 
 
 @api_command("restart", "End a router's process and start it anew.", router_argument())
@@ -91,16 +80,8 @@ def delete(junebug: Junebug, router: str, yes: bool) -> None:
 
 @api_command("list", "The destinations of a router.", router_argument())
 def list_destinations(junebug: Junebug, router: str) -> None:
-    found = all_of(partial(junebug.api.get_destination, router), junebug.api.list_destinations(router))
-    junebug.out.table(
-        ["ID", "LABEL", "MO URL", "AMQP QUEUE", "CONFIG"],
-        [(each["id"], each.get("label"), each.get("mo_url"), each.get("amqp_queue"), _brief(each["config"])) for each in found],
-        found,
-    )
-
-
-def _brief(config: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in config.items())
+    get = partial(junebug.api.get_destination, router)
+    show_all(junebug, junebug.api.list_destinations(router), get, DESTINATIONS)
 
 
 @api_command("show", "A destination: its properties, its config and its rates.", router_argument(), destination_argument())
@@ -113,7 +94,7 @@ def show_destination(junebug: Junebug, router: str, destination: str) -> None:
 )
 def create_destination(junebug: Junebug, router: str, only_id: bool, **given: Any) -> None:
     body = body_of(given, destination_schema(junebug.api, junebug.api.get_router(router)))
-    show_made(junebug, junebug.api.create_destination(router, cast(DestinationCreate, body)), only_id)
+    show_made(junebug, junebug.api.create_destination(router, body), only_id)
 
 
 @api_command(
@@ -123,7 +104,7 @@ def create_destination(junebug: Junebug, router: str, only_id: bool, **given: An
 def edit_destination(junebug: Junebug, router: str, destination: str, **given: Any) -> None:
     old = junebug.api.get_destination(router, destination)
     body = body_of(given, destination_schema(junebug.api, junebug.api.get_router(router)), old)
-    show(junebug, junebug.api.update_destination(router, destination, cast(DestinationUpdate, body)))
+    show(junebug, junebug.api.update_destination(router, destination, body))
 
 
 @api_command("delete", "Delete a destination.", router_argument(), destination_argument(), yes_option())

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from junebug.client.api import Api
 from junebug.client.completion import channel_ids, destination_ids, router_ids
+
+if TYPE_CHECKING:
+    from junebug.client.api import Api
 
 
 class _Id(click.ParamType[str]):

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from junebug_client.models import TokenCreate
 
 from junebug import embedded, names
-from junebug.cli import command
-from junebug.client.api import Api
 from junebug.client.command import connection_options, group
 from junebug.client.exits import Exit, Failure
 from junebug.client.output import Output
@@ -25,7 +22,11 @@ from junebug.errors import ApiUsageError, StoreUnavailable, TokenNotFound
 from junebug.model.access import SCOPES, new_token
 from junebug.model.messages import parse_timestamp
 from junebug.runtime.title import hide_secrets
+from junebug.settings_command import command
 from junebug.stores import Stores
+
+if TYPE_CHECKING:
+    from junebug.client.api import Api
 
 TIMEOUT = 10.0
 T = TypeVar("T")
@@ -52,8 +53,8 @@ def create(
     except (ValueError, OverflowError):
         raise Failure(f"--expires-at: expected a time as 2027-01-31 12:00, got {expires_at!r}", Exit.USAGE) from None
     if url:
-        body = {"name": name, "scopes": list(scopes), "channels": list(ids) or None, "expires_at": until}
-        made: Mapping[str, Any] = _over_api(url, token, lambda api: api.create_token(cast(TokenCreate, body)))
+        body: Any = {"name": name, "scopes": list(scopes), "channels": list(ids) or None, "expires_at": until}
+        made: Mapping[str, Any] = _over_api(url, token, lambda api: api.create_token(body))
     else:
         text, new = new_token(name, scopes, ids or None, created_by="command line", expires_at=until)
         run_on_stores(settings, lambda stores: stores.tokens.add(new))
@@ -98,6 +99,8 @@ tokens = group("tokens", "API tokens: who may use the API, and for what.", creat
 
 def _over_api(url: str, token: str | None, ask: Callable[[Api], T]) -> T:
     """Raises Failure."""
+    from junebug.client.api import Api
+
     hide_secrets([token])
     with Api(url, token) as api:
         return ask(api)

@@ -367,6 +367,8 @@ async def test_failed_attempts_are_told_slowed_and_bounded(
         ("127.0.0.1:1", [], True),
         ("127.9.9.9", [], True),
         ("[::1]:8080", [], True),
+        ("[::ffff:127.0.0.1]:8080", [], True),
+        ("[::ffff:10.0.0.1]:8080", [], False),
         ("junebug.localhost", [], True),
         ("attacker.example", [], False),
         ("attacker.example:8080", [], False),

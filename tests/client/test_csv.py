@@ -197,6 +197,20 @@ def test_what_was_begun_goes_on_as_it_began_or_not_at_all(cli: Cli, channel: str
     assert len(taken(cli, channel)) == 30
 
 
+def test_flags_in_another_order_go_on_under_the_same_keys(cli: Cli, channel: str, tmp_path: Path) -> None:
+    """Also in the batch that was cut off: what is sent again differs in its octets only, which the API looks through."""
+    file = tmp_path / "a.csv"
+    write(file, 20)
+    flags = [("--channel-data", each) for each in ("b.y=1", "a=2", "b.x=3")]
+    words = ("send", "--channel", channel, "--csv", str(file), "--batch-size", "10")
+    with pytest.MonkeyPatch.context() as patch:
+        _crash(patch, "before the state")
+        with pytest.raises(Crash):
+            cli(*words, *(word for flag in flags for word in flag))
+    assert cli(*words, *(word for flag in flags[::-1] for word in flag), "--json").good().json["accepted"] == 20
+    assert len(taken(cli, channel)) == 20
+
+
 @rows(
     ["content", "told"],
     [

@@ -11,6 +11,7 @@ import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ import pytest
 import redis
 
 from junebug.amqp.probe import probe
-from junebug.client.doctor import channels, command, dangers, machine, ports, rabbitmq
+from junebug.api.access import is_loopback
+from junebug.api.sockets import bind
+from junebug.client.doctor import channels, command, dangers, import_check, machine, ports, rabbitmq
 from junebug.client.doctor import redis as doctor_redis
 from junebug.client.doctor.command import Given, examine
 from junebug.client.doctor.finding import Finding
@@ -332,6 +335,29 @@ async def test_ports_that_others_have(there: Settings) -> None:
 )  # fmt: skip
 def test_settings_that_are_dangerous(changed: dict[str, Any], tokens: int | None, check: str, level: str, word: str) -> None:
     assert_told(dangers.check(Settings(**changed), tokens), check, level, word)
+
+
+@rows(
+    ("interface", "expected"),
+    [
+        ("localhost", True), ("127.0.0.1", True), ("127.8.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True),
+        ("::ffff:7f08:1", True), ("", False), ("0.0.0.0", False), ("::", False), ("::ffff:0.0.0.0", False),
+        ("192.0.2.1", False), ("::ffff:192.0.2.1", False), ("fe80::1", False), ("no.such.host.invalid", False),
+        ("a" * 100, False),
+    ],
+)  # fmt: skip
+def test_an_interface_that_only_this_machine_reaches(interface: str, expected: bool) -> None:
+    """The doctor, the import check and the API once it listens there say the same."""
+    assert dangers.is_loopback(interface) is expected
+    told = [each.check for each in import_check._of_config(Settings(interface=interface))]
+    assert told == ([] if expected else ["setting interface"])
+    with ExitStack() as closed:
+        try:
+            sockets = [closed.enter_context(each) for each in bind(Settings(interface=interface, port=0))]
+        except StartupError:
+            assert not expected  # it is no address of this machine
+        else:
+            assert is_loopback(sockets) is expected
 
 
 @rows(

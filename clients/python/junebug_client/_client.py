@@ -83,7 +83,7 @@ class Client(Methods):
         self, channels: Sequence[str] = (), kinds: Sequence[str] = (), *, last_event_id: str = ""
     ) -> Iterator[StreamEvent]:
         """What happens, as it happens: statuses, events, messages, log lines of these channels, or all. It goes on after a broken
-        connection where it was, and ends never by itself. Raises ApiError for what Junebug refuses.
+        connection where it was, and ends never by itself. Raises ApiError for what Junebug refuses, UnexpectedAnswer.
         """
         stream = Stream(channels, kinds, last_event_id)
         while True:

@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 
+from junebug_client.errors import UnexpectedAnswer
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 IDLE_TIMEOUT = 60.0
 """Seconds in which something must come, if only a comment: Junebug sends one more often than that."""
@@ -63,10 +65,11 @@ class Stream:
             case "id" if "\0" not in value:
                 self._id = value
             case "retry" if value.isdecimal():
-                self._asked = min(int(value) / 1000, LONGEST_PAUSE)
+                self._asked = min(float(value) / 1000, LONGEST_PAUSE)
         return None
 
     def _event(self) -> StreamEvent | None:
+        """Raises UnexpectedAnswer."""
         kind, data, id = self._kind or "message", "\n".join(self._data), self._id
         self.begin()
         if id is not None:
@@ -74,7 +77,10 @@ class Stream:
         if not data:
             return None
         self._failures = 0
-        loaded = json.loads(data)
+        try:
+            loaded = json.loads(data)
+        except (ValueError, RecursionError):
+            raise UnexpectedAnswer(200, data) from None
         return StreamEvent(kind, loaded if isinstance(loaded, dict) else {"value": loaded}, self.last_id)
 
     def pause(self) -> float:

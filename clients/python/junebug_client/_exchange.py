@@ -7,6 +7,7 @@ Idempotency-Key.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import time
 from collections.abc import Generator, Mapping
@@ -110,43 +111,48 @@ def result_of(response: httpx.Response) -> Any:
             return envelope["result"]
         if isinstance(envelope, dict) and "openapi" in envelope:
             return envelope
-    if not isinstance(envelope, dict) or not isinstance(envelope.get("result"), dict):
-        raise UnexpectedAnswer(response.status_code, response.text)
-    result = envelope["result"]
-    errors = [each for each in result.get("errors", ()) if isinstance(each, dict)]
-    code = str(errors[0].get("type", "")) if errors else ""
+    if not (
+        isinstance(envelope, dict)
+        and isinstance(result := envelope.get("result"), dict)
+        and isinstance(found := result.get("errors", []), list)
+    ):
+        raise UnexpectedAnswer(response.status_code, response.content.decode(errors="replace"))
+    errors = [each for each in found if isinstance(each, dict)]
+    code = _text_in(errors[0], "type") if errors else ""
     kind = problems.BY_CODE.get(code, ApiError)
-    raise kind(
-        response.status_code, code, str(envelope.get("description", "")), errors, result, retry_after(response.headers)
-    )
+    raise kind(response.status_code, code, _text_in(envelope, "description"), errors, result, retry_after(response.headers))
 
 
 def _loaded(response: httpx.Response) -> Any:
     try:
         return response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
-def _code(response: httpx.Response) -> str:
-    envelope = _loaded(response)
+def _code(response: httpx.Response) -> Any:
     try:
-        return str(envelope["result"]["errors"][0]["type"])
+        return _loaded(response)["result"]["errors"][0]["type"]
     except (LookupError, TypeError):
-        return ""
+        return None
+
+
+def _text_in(given: Mapping[str, Any], name: str) -> str:
+    """Empty: there is no text of that name."""
+    value = given.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """What a Retry-After says, in seconds: a number, or a date."""
+    """What a Retry-After says, in seconds: a number, or a date. None: nothing that makes sense."""
     text = headers.get("Retry-After")
     if text is None:
         return None
-    if text.strip().isdecimal():
-        return float(text)
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+        seconds = float(text) if text.strip().isdecimal() else parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, OverflowError):
         return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def segment(text: str) -> str:

@@ -33,7 +33,7 @@ class ApiError(JunebugError):
         self, status: int, code: str, description: str, errors: Sequence[Mapping[str, Any]], result: Mapping[str, Any],
         retry_after: float | None = None,
     ) -> None:  # fmt: skip
-        super().__init__("; ".join(str(each.get("message", "")) for each in errors) or description)
+        super().__init__("; ".join(each["message"] for each in errors if isinstance(each.get("message"), str)) or description)
         self.status = status
         self.code = code
         self.description = description

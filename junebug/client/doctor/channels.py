@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from junebug import names
-from junebug.client.doctor.finding import Finding, failed, ok, plural, warning
+from junebug.client.doctor.finding import Finding, failed, ok, warning
+from junebug.client.output import plural
 from junebug.config.declaration import Settings
 from junebug.errors import JunebugError, Unavailable
 from junebug.model.routing import RouterSpec

@@ -13,12 +13,12 @@ import structlog
 
 from junebug import embedded
 from junebug.amqp.probe import probe
-from junebug.cli import command, read_settings
 from junebug.client.doctor import channels, dangers, import_check, machine, ports, rabbitmq, redis
 from junebug.client.doctor.finding import Finding, failed, ok, show
 from junebug.config.declaration import Settings
 from junebug.config.load import read_file
 from junebug.errors import ConfigError, StartupError, StoreUnavailable
+from junebug.settings_command import command, read_settings
 from junebug.stores import Stores
 from junebug.stores.client import RedisClient
 from junebug.stores.inspection import RedisFacts, inspect

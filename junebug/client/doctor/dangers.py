@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from junebug.api.access import are_loopback, asks_for_token
+from junebug.api.sockets import addresses
 from junebug.client.doctor.finding import Finding, failed, ok, warning
 from junebug.config.declaration import DENIED_NETWORKS, OPTIONS, Settings
+from junebug.errors import StartupError
 
 _SECRETS = {option.name for option in OPTIONS if option.secret}
 
@@ -25,11 +27,11 @@ def check(settings: Settings, tokens: int | None) -> Iterator[Finding]:
 
 
 def _access(settings: Settings, tokens: int | None) -> Finding:
-    is_open = not _is_loopback(settings.interface)
+    is_open = not is_loopback(settings.interface)
     if settings.no_auth and is_open:
         advice = "leave no_auth out and make tokens (junebug tokens create), unless nobody but an authenticating proxy gets there"
         return warning("access", f"no_auth: whoever reaches {settings.interface}:{settings.port} may do everything", advice)
-    if settings.no_auth or (not is_open and not settings.require_auth):
+    if not asks_for_token(settings, on_loopback=not is_open):
         return ok("access", f"{settings.interface}: no token is needed, and this machine alone reaches it")
     if not settings.admin_token and tokens == 0:
         advice = "junebug tokens create --scope admin NAME, or set admin_token (JUNEBUG_ADMIN_TOKEN)"
@@ -37,14 +39,12 @@ def _access(settings: Settings, tokens: int | None) -> Finding:
     return ok("access", f"{settings.interface}: each request needs an API token")
 
 
-def _is_loopback(interface: str) -> bool:
-    if interface == "localhost":
-        return True
+def is_loopback(interface: str) -> bool:
+    """Whether nobody but this machine reaches the API there; of what is none of its addresses that cannot be said."""
     try:
-        found = socket.getaddrinfo(interface or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError):
+        return are_loopback(address for _, address in addresses(interface))
+    except StartupError:
         return False
-    return all(ipaddress.ip_address(str(each[4][0]).partition("%")[0]).is_loopback for each in found)
 
 
 def _callbacks(settings: Settings) -> Finding:

@@ -53,7 +53,3 @@ def show(findings: Sequence[Finding], as_json: bool) -> int:
     counts = [sum(each.level == level for each in findings) for level in _COLOURS]
     click.echo(f"{counts[0]} ok, {counts[1]} to look at, {counts[2]} failed")
     return int(has_failed)
-
-
-def plural(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")

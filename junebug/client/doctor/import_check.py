@@ -17,7 +17,9 @@ from yarl import URL
 
 from junebug import embedded, names
 from junebug.client.doctor import old_junebug
-from junebug.client.doctor.finding import Finding, failed, ok, plural, warning
+from junebug.client.doctor.dangers import is_loopback
+from junebug.client.doctor.finding import Finding, failed, ok, warning
+from junebug.client.output import plural
 from junebug.config.declaration import OPTIONS, Settings
 from junebug.config.load import load_values, read_file
 from junebug.config_schema import load_object
@@ -88,7 +90,7 @@ def _settings(
 
 def _of_config(settings: Settings) -> Iterator[Finding]:
     """Settings that this Junebug takes otherwise."""
-    if settings.interface not in ("localhost", "127.0.0.1", "::1") and not (settings.admin_token or settings.no_auth):
+    if not (is_loopback(settings.interface) or settings.admin_token or settings.no_auth):
         advice = "junebug tokens create --scope admin NAME, for the clients; or no_auth, where a proxy in front authenticates"
         yield warning("setting interface", f"{settings.interface} can be reached by others: requests need an API token", advice)
     for number, plugin in enumerate(settings.plugins):

@@ -12,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 
 from junebug import __version__, embedded
-from junebug.client.doctor.finding import Finding, failed, ok, plural, warning
+from junebug.client.doctor.finding import Finding, failed, ok, warning
+from junebug.client.output import plural
 from junebug.config.declaration import Settings
 
 OLDEST_PYTHON, OLDEST_SUPERVISOR = (3, 11), (4, 3)

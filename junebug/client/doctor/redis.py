@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from junebug.client.doctor.finding import Finding, failed, ok, plural, warning
+from junebug.client.doctor.finding import Finding, failed, ok, warning
+from junebug.client.output import plural
 from junebug.config.declaration import RedisSettings
 from junebug.stores.inspection import RedisFacts
 
