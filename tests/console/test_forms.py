@@ -79,6 +79,28 @@ async def test_errors_are_told_at_their_fields(console: Console) -> None:
     assert any(["required" in await console.page.locator(f"#{each}").inner_text() for each in described])
 
 
+async def test_errors_in_a_list_are_told_at_the_items_that_they_name(console: Console) -> None:
+    console.allowed = {400}
+    await console.open("routers/new")
+    await console.page.get_by_label("type").select_option("outbound")
+    for _ in range(2):
+        await console.button("Add to channels").click()
+    items = console.page.locator(".item")
+    for number, weight in enumerate(("1", "1", "many")):
+        await console.field("channel", items.nth(number)).fill(str(number))
+        await console.field("weight", items.nth(number)).fill(weight)
+    wrong, create = console.page.locator("[aria-invalid]"), console.button("Create the router")
+    await create.click()
+    await expect(console.field("weight", items.nth(2))).to_be_focused()
+    await expect(wrong).to_have_count(1)
+    await console.button("Remove channels 2").click()
+    await console.field("channel", items.first).fill("")
+    await create.click()
+    await expect(console.field("channel", items.first)).to_be_focused()
+    await expect(console.field("weight", items.nth(1))).to_have_attribute("aria-invalid", "true")
+    await expect(wrong).to_have_count(2)
+
+
 async def test_routers_and_destinations(console: Console, api: Api, channels: Channels) -> None:
     own, others = await channels.loopback(mo_url=None), [await channels.loopback() for _ in range(2)]
     await console.open("routers/new")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.async_api import expect
 
 from tests.blackbox.conftest import Channels
 from tests.console.conftest import CONFIGS, Console
-from tests.harness import WebhookSink
+from tests.harness import Api, WebhookSink
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -61,3 +63,19 @@ async def test_what_happens_is_told_as_it_happens(console: Console, channels: Ch
     await console.page.get_by_label("Which kind").select_option("message")
     await expect(console.page.locator(".log > li").first).to_contain_text("+27820001111")
     await expect(line).to_have_count(0)
+
+
+async def test_of_what_is_gone_it_is_said_that_it_is_gone(console: Console, api: Api, channels: Channels) -> None:
+    console.allowed = {400, 404}
+    channel = await channels.loopback({"delivery_reports": False}, label="Soon gone")
+    sent = await channel.send("+27", "hello")
+    await console.open(f"channels/{channel.id}/send")
+    await api.delete(channel.path)
+    gone = re.compile(rf"channel.*{channel.id}")
+    await console.field("to").fill("+27")
+    await console.field("content").fill("too late")
+    await expect(console.page.get_by_role("alert")).to_have_text(gone)
+    await console.open(f"messages?channel_id={channel.id}")
+    await expect(console.page.get_by_role("alert")).to_have_text(gone)
+    await console.open(f"messages/{channel.id}/{sent['message_id']}")
+    await expect(console.page.get_by_role("alert")).to_have_text(gone)

@@ -55,3 +55,17 @@ async def test_without_a_token_there_is_nothing(browser: Browser, jb: JunebugPro
     async with opened(browser, jb.api.url, None) as stranger:
         with pytest.raises(Error, match="ERR_INVALID_AUTH_CREDENTIALS"):  # it would ask its user now
             await stranger.page.goto(f"{jb.api.url}/console/")
+
+
+async def test_a_list_that_cannot_be_had_is_told_of(console: Console, api: Api) -> None:
+    console.allowed = {503}
+    await api.post("/tokens/", {"name": "soon gone", "scopes": ["channels:read"]})
+    await console.open("tokens")
+    await console.page.route("**/tokens/", lambda route: route.fulfill(status=503, json={}))
+    await console.button("Revoke soon gone").click()
+    await console.page.locator("dialog").get_by_role("button", name="Revoke").click()
+    await expect(console.page.locator(".banner")).to_contain_text("Trying again")
+    await console.page.unroute("**/tokens/")
+    await console.press("r")
+    await expect(console.button("Revoke soon gone")).to_have_count(0)
+    await expect(console.page.locator(".banner")).to_be_hidden()
