@@ -37,6 +37,8 @@ LONGEST = (
 OF_A_MODULE = {"jb", "module_world", "documented_junebug"}
 """Fixtures of which one serves a module."""
 TOGETHER = ("tests/blackbox/", "tests/client/", "tests/console/", "tests/test_readme.py")
+OF_ONE_BROWSER = "tests/console/"
+"""All of it stays in one process."""
 APART = ("tests/blackbox/test_cli.py", "tests/blackbox/test_disk_full.py")
 """Modules whose tests stay in one process, for the sake of such a fixture; and those among them that have none."""
 
@@ -73,6 +75,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ModulesTogether(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             module = nodeid.partition("::")[0]
+            if module.startswith(OF_ONE_BROWSER):
+                return OF_ONE_BROWSER
             return module if _stays_together(module) else nodeid
 
     return ModulesTogether(config, log)

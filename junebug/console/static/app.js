@@ -18,7 +18,7 @@ const PAGES = [
   ["Channels", "channels", channels.show],
   ["New channel", "channels/new", edit.newChannel],
   ["Channel", "channels/:channel", channel.show],
-  ["Change a channel", "channels/:channel/edit", edit.changeChannel],
+  ["Change a channel", "channels/:channel/edit", edit.change],
   ["Send a message", "channels/:channel/send", send.show],
   ["Waiting messages", "channels/:channel/queue", messages.waiting],
   ["Logs", "channels/:channel/logs", logs.show],
@@ -29,20 +29,21 @@ const PAGES = [
   ["Routers", "routers", routers.show],
   ["New router", "routers/new", edit.newRouter],
   ["Router", "routers/:router", routers.one],
-  ["Change a router", "routers/:router/edit", edit.changeRouter],
-  ["Logs", "routers/:router/logs", logs.ofRouter],
-  ["Dead letters", "routers/:router/dead-letters", letters.ofRouter],
-  ["New destination", "routers/:router/destinations/new", edit.newDestination],
-  ["Change a destination", "routers/:router/destinations/:destination", edit.changeDestination],
+  ["Change a router", "routers/:router/edit", edit.change],
+  ["Logs", "routers/:router/logs", logs.show],
+  ["Dead letters", "routers/:router/dead-letters", letters.show],
+  ["New destination", "routers/:router/destinations/new", edit.destination],
+  ["Change a destination", "routers/:router/destinations/:destination", edit.destination],
   ["API tokens", "tokens", tokens.show],
 ];
-const NAVIGATION = [["Channels", "channels"], ["Messages", "messages"], ["Routers", "routers"], ["Live", "live"], ["Tokens", "tokens"]];
+/** Name, path, and the key that leads there after a `g`. */
+const NAVIGATION = [["Channels", "channels", "c"], ["Messages", "messages", "m"], ["Routers", "routers", "r"], ["Live", "live", "l"], ["Tokens", "tokens", "t"]];
 const KEYS = [
-  ["g c", "channels"], ["g m", "messages"], ["g r", "routers"], ["g l", "live"], ["g t", "tokens"],
-  ["n", "new channel, router or token"], ["/", "the page's search field"], ["j k", "the next, or previous, row of a list"],
+  ...NAVIGATION.map(([, path, key]) => [`g ${key}`, path]),
+  ["n", "new channel, router, destination or token"], ["/", "the page's search field"], ["j k", "the next, or previous, row of a list"],
   ["r", "look again now"], ["d", "dark or light"], ["Ctrl Enter", "send the form"], ["Esc", "close a dialog"], ["?", "this list"],
 ];
-const GO = {c: "channels", m: "messages", r: "routers", l: "live", t: "tokens"};
+const GO = Object.fromEntries(NAVIGATION.map(([, path, key]) => [key, path]));
 
 const main = document.getElementById("main");
 const nav = document.getElementById("nav");

@@ -4,27 +4,17 @@ import {api, path} from "./api.js";
 import {fill, h, shower} from "./dom.js";
 import {noted} from "./channels.js";
 import {follow} from "./stream.js";
+import {head} from "./things.js";
 import {confirmed, doing, toast} from "./view.js";
-import {badge, copyButton, crumbs, empty, facts, json, named, number, rate, remembered, sparkline, table, tabs, time} from "./widgets.js";
+import {badge, copyButton, empty, facts, json, named, number, rate, remembered, sparkline, table, time} from "./widgets.js";
 
 const PAUSE = 2000;
 const MOST_CHANGES = 30;
-const RATES = [
+export const RATES = [
   ["submitted_event_rate", "Submitted"],
   ["delivery_succeeded_rate", "Delivered"], ["delivery_failed_rate", "Failed"], ["delivery_pending_rate", "Pending"],
   ["rejected_event_rate", "Rejected"],
 ];
-
-/** What stands above each page of a channel. */
-export function channelHead(channel, here, ...tools) {
-  const at = (...more) => `#/${path("channels", channel.id, ...more)}`;
-  return [
-    crumbs(["Channels", "#/channels"]),
-    h("div", {class: "head"}, h("h1", {}, named(channel)), h("span", {class: "count"}, channel.type), h("div", {class: "head-tools"}, ...tools)),
-    tabs("Of this channel", [["Overview", at()], ["Send", at("send")], ["Waiting", at("queue")], ["Logs", at("logs")],
-      ["Dead letters", at("dead-letters")], ["Change", at("edit")]], here),
-  ];
-}
 
 export async function show(view, {channel: id}) {
   const where = path("channels", id);
@@ -75,7 +65,7 @@ export async function show(view, {channel: id}) {
 
   const soon = await view.every(PAUSE, load);
   view.show(
-    ...channelHead(channel, "Overview", state, pause, restart, remove),
+    ...head("channel", channel, "Overview", state, pause, restart, remove),
     summary,
     h("section", {}, h("h2", {}, "Components"), components),
     h("section", {}, h("h2", {}, "Statuses since this page was opened"), changes),

@@ -3,10 +3,9 @@
 import {api, each, path} from "./api.js";
 import {fill, h} from "./dom.js";
 import {follow} from "./stream.js";
-import {badge, empty, named, number, rate, remember, remembered, sparkline, table} from "./widgets.js";
+import {badge, empty, named, number, PAGE, pageAt, pager, rate, remember, remembered, sparkline, table} from "./widgets.js";
 
 const PAUSE = 3000;
-const SHOWN = 25;
 const MOST_ASKED = 1000;
 const COLUMNS = ["Channel", "Status", ["In", "rate"], ["Out", "rate"], ["Queue", "rate"], ["Owed", "rate"], ["Dead", "rate"]];
 
@@ -15,7 +14,7 @@ export async function show(view) {
   const filter = h("input", {type: "search", "aria-label": "Find a channel", placeholder: "Find by label, type, id or status", "data-search": true});
   const count = h("p", {class: "count", role: "status"});
   const body = h("tbody", {});
-  const pages = h("div", {class: "pages"});
+  const pages = h("div", {});
   const rows = new Map();
   let ids = [];
   let first = 0;
@@ -28,8 +27,8 @@ export async function show(view) {
 
   const render = () => {
     const found = wanted();
-    if (first >= found.length) first = Math.max(0, Math.floor((found.length - 1) / SHOWN) * SHOWN);
-    const shown = found.slice(first, first + SHOWN).filter((id) => known.has(id));
+    first = pageAt(first, found.length);
+    const shown = found.slice(first, first + PAGE).filter((id) => known.has(id));
     for (const id of shown) {
       if (!rows.has(id)) rows.set(id, makeRow(id));
       rows.get(id).update(known.get(id));
@@ -40,13 +39,13 @@ export async function show(view) {
     if (count.textContent !== text) count.textContent = text;
     holder.hidden = ids.length === 0;
     none.hidden = ids.length > 0;
-    pager(pages, found.length, first, (next) => ((first = next), render()));
+    fill(pages, pager(found.length, first, (next) => ((first = next), soon())));
   };
 
   const load = async () => {
     ids = await api.get("channels/", {}, view.signal);
     const unknown = ids.filter((id) => !known.has(id)).slice(0, Math.max(0, MOST_ASKED - known.size));
-    const shown = wanted().slice(first, first + SHOWN);
+    const shown = wanted().slice(first, first + PAGE);
     const asked = [...new Set([...shown, ...unknown])];
     await each(asked, async (id) => {
       const found = await api.get(path("channels", id), {}, view.signal);
@@ -97,17 +96,4 @@ function makeRow(id) {
       ? h("a", {class: "value", href: `#/${path("channels", id, "dead-letters")}`}, number(channel.status.dead_letters))
       : h("span", {class: "value"}, number(channel.status.dead_letters)));
   }};
-}
-
-/** Links to the pages of a long list. */
-export function pager(element, total, first, turn) {
-  if (total <= SHOWN) {
-    fill(element);
-    return;
-  }
-  const last = Math.min(first + SHOWN, total);
-  fill(element,
-    h("button", {type: "button", "data-key": "before", disabled: first === 0, on: {click: () => turn(Math.max(0, first - SHOWN))}}, "Before"),
-    h("span", {}, `${first + 1} to ${last} of ${total}`),
-    h("button", {type: "button", "data-key": "after", disabled: last >= total, on: {click: () => turn(first + SHOWN)}}, "After"));
 }

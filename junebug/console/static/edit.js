@@ -1,18 +1,15 @@
 // New channels, routers and destinations, and changes of them: forms made from the schemas that Junebug checks with.
 
-import {api, each, path} from "./api.js";
-import {channelHead} from "./channel.js";
+import {api, path} from "./api.js";
 import {fill, h, newId} from "./dom.js";
 import {form, group} from "./forms.js";
+import {head, listed, placeOf} from "./things.js";
 import {toast} from "./view.js";
-import {routerHead} from "./routers.js";
 import {crumbs, named} from "./widgets.js";
-
-const MOST_NAMED = 200;
 
 /**
  * What the two kinds of form have in common: properties of the thing, and its config. `schema`: of the body; `type`: a
- * `{schema, secrets}` of the config, or null while none is chosen. Returns `{elements, fields, body()}`.
+ * `{schema, secrets}` of the config, or undefined where it is not known here. Returns a part of a form, with `elements`.
  */
 function thing(schema, type, current, lists) {
   const {config, type: _, ...others} = schema.properties;
@@ -26,8 +23,8 @@ function thing(schema, type, current, lists) {
       h("fieldset", {class: "part"}, h("legend", {}, "Options of its type"), options?.elements.length ? options.elements : nothing),
       h("fieldset", {class: "part"}, h("legend", {}, "Properties"), own.elements),
     ],
-    fields: [...own.fields, ...(options?.fields ?? [])],
-    body: () => {
+    at: ([name, ...rest]) => (name === "config" ? options?.at(rest) : own.at([name, ...rest])),
+    read: () => {
       const {status, id, ...said} = own.read();
       delete said.mo_url_token; // another name of mo_url_auth_token
       return {...changedOnly(said, current), config: options ? {...options.read()} : {}};
@@ -41,11 +38,11 @@ function changedOnly(said, current) {
 }
 
 /** A form whose type can be chosen. `types`: name -> {schema, secrets}. */
-function typedForm(view, {name, action, schema, types, current, lists, save, back, what}) {
+function typedForm({kind, name, action, schema, types, current, lists, save, back}) {
   const holder = h("div", {});
   const id = newId("type");
   const choice = h("select", {id, "data-search": true, on: {change: () => fillIn(choice.value)}},
-    h("option", {value: ""}, `Choose a type of ${what}`), Object.keys(types).map((each) => h("option", {value: each}, each)));
+    h("option", {value: ""}, `Choose a type of ${kind}`), Object.keys(types).map((each) => h("option", {value: each}, each)));
   const fillIn = (type) => {
     if (!type) {
       fill(holder);
@@ -53,11 +50,10 @@ function typedForm(view, {name, action, schema, types, current, lists, save, bac
     }
     const isSame = current?.type === type;
     const parts = thing(schema, types[type], isSame || !current ? current : {...current, config: {}}, lists);
-    const typeField = {path: "type", control: choice, element: h("div", {class: "type-problem"}, h("p", {class: "problem"}))};
-    fill(holder, form(name, () => [...parts.fields, typeField], [typeField.element, ...parts.elements], action, async () => {
-      const body = {type, ...parts.body()};
-      await save(body);
-    }, back));
+    const chosen = {control: choice, element: h("p", {class: "problem"})};
+    choice.removeAttribute("aria-invalid");
+    fill(holder, form(name, (place) => (place[0] === "type" ? chosen : parts.at(place)), [chosen.element, ...parts.elements], action,
+      () => save({type, ...parts.read()}), back));
   };
   if (current) choice.value = current.type;
   fillIn(choice.value);
@@ -65,84 +61,56 @@ function typedForm(view, {name, action, schema, types, current, lists, save, bac
     h("div", {class: "control"}, choice)), holder, ...Object.values(lists ?? {})];
 }
 
-const byName = (types, schema, secrets) => Object.fromEntries(types.map((each) => [each.name, {schema: each[schema], secrets: each[secrets]}]));
+// --- channels and routers ---------------------------------------------------------------------------------------------
 
-// --- channels ---------------------------------------------------------------------------------------------------------
+export const newChannel = (view) => ofKind(view, "channel", null);
+export const newRouter = (view) => ofKind(view, "router", null);
+export const change = (view, given) => ofKind(view, ...Object.entries(given)[0]);
 
-export async function newChannel(view) {
-  const {types, channel: schema} = await api.get("channel-types/", {}, view.signal);
-  view.show(crumbs(["Channels", "#/channels"]), h("div", {class: "head"}, h("h1", {}, "New channel")),
-    typedForm(view, {name: "New channel", action: "Create the channel", schema, types: byName(types, "config_schema", "secrets"),
-      what: "channel", back: "#/channels", save: async (body) => {
-        const made = await api.post("channels/", body);
-        toast(`${named(made)} was created`, "good");
-        location.hash = `#/${path("channels", made.id)}`;
-      }}));
+/** A new one, or a change of that one. */
+async function ofKind(view, kind, id) {
+  const [{types, [kind]: schema}, current, channels] = await Promise.all([
+    api.get(`${kind}-types/`, {}, view.signal), id && api.get(path(`${kind}s`, id), {}, view.signal), kind === "router" ? channelList(view) : null]);
+  const title = `New ${kind}`;
+  const above = current ? head(kind, current, "Change")
+    : [crumbs([kind === "channel" ? "Channels" : "Routers", `#/${kind}s`]), h("div", {class: "head"}, h("h1", {}, title))];
+  const note = current && kind === "channel"
+    ? h("p", {class: "note"}, "A change of the type, of its options or of public_http restarts the channel; any other does not. A secret that is left as it is stays as it is.") : null;
+  view.show(...above, note, typedForm({
+    kind, schema, current, types: Object.fromEntries(types.map((each) => [each.name, {schema: each.config_schema, secrets: each.secrets}])), lists: channels && {channel: channels},
+    name: current ? `Change the ${kind}` : title, action: current ? "Save" : `Create the ${kind}`,
+    back: current ? placeOf(kind, id) : `#/${kind}s`,
+    save: async (body) => {
+      const store = current && kind === "router" ? api.patch : api.post;
+      const saved = await store(current ? path(`${kind}s`, id) : `${kind}s/`, body);
+      toast(current ? `The ${kind} was changed` : `${named(saved)} was created`, "good");
+      location.hash = placeOf(kind, saved.id);
+    }}));
 }
-
-export async function changeChannel(view, {channel: id}) {
-  const [{types, channel: schema}, current] = await Promise.all([
-    api.get("channel-types/", {}, view.signal), api.get(path("channels", id), {}, view.signal)]);
-  view.show(...channelHead(current, "Change"), h("p", {class: "note"}, "A change of the type, of its options or of public_http restarts the channel; any other does not. A secret that is left as it is stays as it is."),
-    typedForm(view, {name: "Change the channel", action: "Save", schema, types: byName(types, "config_schema", "secrets"), current,
-      what: "channel", back: `#/${path("channels", id)}`, save: async (body) => {
-        await api.post(path("channels", id), body);
-        toast("The channel was changed", "good");
-        location.hash = `#/${path("channels", id)}`;
-      }}));
-}
-
-// --- routers and destinations -----------------------------------------------------------------------------------------
 
 /** Ids of channels to choose from, with their labels. */
 async function channelList(view) {
-  const ids = (await api.get("channels/", {}, view.signal)).slice(0, MOST_NAMED);
-  const channels = await each(ids, (id) => api.get(path("channels", id), {}, view.signal));
-  return h("datalist", {id: newId("channels")}, channels.filter(Boolean).map((one) => h("option", {value: one.id}, `${one.label ?? ""} (${one.type})`)));
+  const {things} = await listed(view, "channels");
+  return h("datalist", {id: newId("channels")}, things.map((one) => h("option", {value: one.id}, `${one.label ?? ""} (${one.type})`)));
 }
 
-export async function newRouter(view) {
-  const [{types, router: schema}, channel] = await Promise.all([api.get("router-types/", {}, view.signal), channelList(view)]);
-  view.show(crumbs(["Routers", "#/routers"]), h("div", {class: "head"}, h("h1", {}, "New router")),
-    typedForm(view, {name: "New router", action: "Create the router", schema, types: byName(types, "config_schema", "secrets"),
-      lists: {channel}, what: "router", back: "#/routers", save: async (body) => {
-        const made = await api.post("routers/", body);
-        toast(`${named(made)} was created`, "good");
-        location.hash = `#/${path("routers", made.id)}`;
-      }}));
-}
+// --- destinations -----------------------------------------------------------------------------------------------------
 
-export async function changeRouter(view, {router: id}) {
-  const [{types, router: schema}, current, channel] = await Promise.all([
-    api.get("router-types/", {}, view.signal), api.get(path("routers", id), {}, view.signal), channelList(view)]);
-  view.show(...routerHead(current, "Change"),
-    typedForm(view, {name: "Change the router", action: "Save", schema, types: byName(types, "config_schema", "secrets"), current,
-      lists: {channel}, what: "router", back: `#/${path("routers", id)}`, save: async (body) => {
-        await api.patch(path("routers", id), body);
-        toast("The router was changed", "good");
-        location.hash = `#/${path("routers", id)}`;
-      }}));
-}
-
-export async function newDestination(view, {router: id}) {
-  await destinationForm(view, id, null);
-}
-
-export async function changeDestination(view, {router: id, destination}) {
-  await destinationForm(view, id, await api.get(path("routers", id, "destinations", destination), {}, view.signal));
-}
-
-async function destinationForm(view, id, current) {
-  const [{types, destination: schema}, router] = await Promise.all([
-    api.get("router-types/", {}, view.signal), api.get(path("routers", id), {}, view.signal)]);
+/** A new one, or a change of that one. */
+export async function destination(view, {router: id, destination: of}) {
+  const where = path("routers", id, "destinations");
+  const [{types, destination: schema}, router, current] = await Promise.all([
+    api.get("router-types/", {}, view.signal), api.get(path("routers", id), {}, view.signal),
+    of && api.get(`${where}/${path(of)}`, {}, view.signal)]);
   const type = types.find((each) => each.name === router.type);
-  const parts = thing(schema, type ? {schema: type.destination_schema, secrets: type.destination_secrets} : null, current);
+  const parts = thing(schema, type && {schema: type.destination_schema, secrets: type.destination_secrets}, current);
   const title = current ? "Change a destination" : "New destination";
-  view.show(crumbs(["Routers", "#/routers"], [named(router), `#/${path("routers", id)}`]), h("div", {class: "head"}, h("h1", {}, title)),
-    form(title, () => parts.fields, parts.elements, current ? "Save" : "Create the destination", async () => {
-      if (current) await api.patch(path("routers", id, "destinations", current.id), parts.body());
-      else await api.post(`${path("routers", id, "destinations")}/`, parts.body());
+  const back = placeOf("router", id);
+  view.show(crumbs(["Routers", "#/routers"], [named(router), back]), h("div", {class: "head"}, h("h1", {}, title)),
+    form(title, parts.at, parts.elements, current ? "Save" : "Create the destination", async () => {
+      if (current) await api.patch(`${where}/${path(of)}`, parts.read());
+      else await api.post(`${where}/`, parts.read());
       toast(current ? "The destination was changed" : "The destination was created", "good");
-      location.hash = `#/${path("routers", id)}`;
-    }, `#/${path("routers", id)}`));
+      location.hash = back;
+    }, back));
 }

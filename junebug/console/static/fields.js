@@ -2,13 +2,11 @@
 
 import {h, newId} from "./dom.js";
 
-export const MASK = "********";
-
 /** What stands in a field and can be no value: told at the field. */
 export class FieldProblem extends Error {
-  constructor(path, message) {
+  constructor(field, message) {
     super(message);
-    this.path = path;
+    this.field = field;
   }
 }
 
@@ -52,10 +50,10 @@ function defaultOf(schema) {
 }
 
 /**
- * A field: `{element, control, path, read()}`. `read` gives the value; undefined: none is given. What nobody touched is given
- * back as it came, a masked secret included. `about`: `required`, `secret`, `options` (texts to choose from, with labels).
+ * A field, which is the simplest part of a form (forms.js). What nobody touched is given back as it came, a masked secret
+ * included. `about`: `required`, `secret`, `multiline`, `datalist` (texts to choose from).
  */
-export function field(name, path, schema, initial, about = {}) {
+export function field(name, schema, initial, about = {}) {
   const kind = kindOf(schema);
   const id = newId("field");
   const help = `${id}-help`;
@@ -68,7 +66,7 @@ export function field(name, path, schema, initial, about = {}) {
   } else if (kind === "lines") {
     ({control, read} = lines(schema, initial, common));
   } else {
-    ({control, read} = text(kind, path, schema, initial, common, about));
+    ({control, read} = text(kind, schema, initial, common, about));
   }
   const parts = [
     h("label", {for: id}, h("span", {class: "name"}, name), about.required ? h("span", {class: "required"}, " required") : null),
@@ -76,7 +74,14 @@ export function field(name, path, schema, initial, about = {}) {
       h("p", {class: "help", id: help}, schema.description ?? "", kind === "lines" ? " One a line." : ""),
       h("p", {class: "problem", id: problem})),
   ];
-  return {element: h("div", {class: "field"}, parts), control, path, read};
+  const made = {name, element: h("div", {class: "field"}, parts), control, at: () => made, read: () => {
+    try {
+      return read();
+    } catch (error) {
+      throw new FieldProblem(made, `this is no JSON: ${error.message}`);
+    }
+  }};
+  return made;
 }
 
 /** `[value, text]` of each; 33 and "33" are one. */
@@ -110,7 +115,7 @@ function lines(schema, initial, common) {
   }};
 }
 
-function text(kind, path, schema, initial, common, about) {
+function text(kind, schema, initial, common, about) {
   const [parse, show] = PARSERS[kind];
   const shown = initial === undefined || initial === null ? "" : show(initial);
   const usual = kind === "json" ? "" : defaultOf(schema);
@@ -120,13 +125,5 @@ function text(kind, path, schema, initial, common, about) {
     ? h("textarea", {...attributes, rows: kind === "json" ? 4 : 3, class: kind === "json" ? "code" : null})
     : h("input", {...attributes, type: about.secret ? "password" : "text", inputmode: kind === "number" ? "decimal" : null,
       autocomplete: about.secret ? "new-password" : "off"});
-  return {control, read: () => {
-    if (control.value === shown) return initial;
-    if (control.value === "") return undefined;
-    try {
-      return parse(control.value);
-    } catch (error) {
-      throw new FieldProblem(path, `this is no JSON: ${error.message}`);
-    }
-  }};
+  return {control, read: () => (control.value === shown ? initial : control.value === "" ? undefined : parse(control.value))};
 }

@@ -1,4 +1,7 @@
 // A form made from a JSON Schema: what Junebug checks with is what is shown. Its errors are told at the fields that they name.
+//
+// A part of a form is `{name, element, read(), at(path)}`. `read` gives its value; undefined: none is given. `at` gives the field
+// (`{element, control}`) that is at a path, a list of names and places in lists, or next above it; undefined: there is none.
 
 import {ApiError} from "./api.js";
 import {fill, h, newId} from "./dom.js";
@@ -9,9 +12,15 @@ const FEW = 8;
 /** Fields that are shown at once, where a type has more than twice as many. */
 const OF_VUMI = /^Taken for the sake of|^Vumi's own/;
 
+/** Parts as one. */
+export const among = (parts) => ({
+  at: ([name, ...rest]) => parts.find((each) => each.name === name)?.at(rest),
+  read: () => Object.fromEntries(parts.map((each) => [each.name, each.read()]).filter(([, value]) => value !== undefined)),
+});
+
 /**
- * The fields of an object: `{elements, fields, read()}`. `context`: `secrets` (paths with dots that are passwords), `lists`
- * (a property's name -> its datalist), `hidden` (paths not to be shown), `clears` (null says that what was there is gone).
+ * The parts of an object, as one with `elements`. `context`: `secrets` (paths with dots that are passwords), `lists` (a
+ * property's name -> its datalist), `hidden` (paths not to be shown), `clears` (null says that what was there is gone).
  */
 export function group(schema, initial, path, context) {
   const given = initial && typeof initial === "object" ? initial : {};
@@ -19,7 +28,7 @@ export function group(schema, initial, path, context) {
   const parts = Object.entries(schema.properties ?? {})
     .filter(([name, each]) => !each.readOnly && !context.hidden?.includes(join(path, name)))
     .map(([name, each]) => {
-      const is = {name, required: required.includes(name), given: given[name] !== undefined && given[name] !== null, isGroup: kindOf(each) === "group"};
+      const is = {required: required.includes(name), given: given[name] !== undefined && given[name] !== null, isGroup: kindOf(each) === "group"};
       return {...is, old: OF_VUMI.test(each.description ?? ""), ...property(name, join(path, name), each, given[name], is.required, context)};
     });
   const first = [...parts.filter((each) => each.required), ...parts.filter((each) => !each.required && !each.old)];
@@ -29,20 +38,16 @@ export function group(schema, initial, path, context) {
   shown.sort((a, b) => Number(b.required) - Number(a.required));
   const elements = shown.map((each) => each.element);
   if (rest.length) elements.push(moreOptions(rest));
-  return {
-    elements,
-    fields: parts.flatMap((each) => each.fields),
-    read: () => {
-      const value = {...given};
-      for (const each of parts) {
-        const said = each.read();
-        if (said !== undefined) value[each.name] = said;
-        else if (context.clears && each.given) value[each.name] = null;
-        else delete value[each.name];
-      }
-      return value;
-    },
-  };
+  return {elements, at: among(parts).at, read: () => {
+    const value = {...given};
+    for (const each of parts) {
+      const said = each.read();
+      if (said !== undefined) value[each.name] = said;
+      else if (context.clears && each.given) value[each.name] = null;
+      else delete value[each.name];
+    }
+    return value;
+  }};
 }
 
 const join = (path, name) => (path ? `${path}.${name}` : name);
@@ -63,11 +68,8 @@ function property(name, path, schema, initial, required, context) {
       return flagOrGroup(name, path, schema, initial, context);
     case "groups":
       return groups(name, path, schema, initial, context);
-    default: {
-      const about = {required, secret: context.secrets?.includes(path), datalist: context.lists?.[name]};
-      const made = field(name, path, schema, initial, about);
-      return {element: made.element, fields: [made], read: made.read};
-    }
+    default:
+      return field(name, schema, initial, {required, secret: context.secrets?.includes(path), datalist: context.lists?.[name]});
   }
 }
 
@@ -76,7 +78,7 @@ function fieldset(name, path, schema, initial, required, context) {
   const head = h("span", {class: "name"}, name);
   const body = [schema.description ? h("p", {class: "help"}, schema.description) : null, inner.elements];
   const element = h("details", {class: "group", open: required || initial !== undefined}, h("summary", {}, head), body);
-  return {element, fields: inner.fields, read: () => {
+  return {name, element, at: inner.at, read: () => {
     const value = inner.read();
     return !isBlank(value) || initial !== undefined || required ? value : undefined;
   }};
@@ -88,12 +90,12 @@ const isBlank = (value) => Object.values(value).every((each) => each !== null &&
 /** True, false, or an object with options, as `tls` is. */
 function flagOrGroup(name, path, schema, initial, context) {
   const isObject = initial !== null && typeof initial === "object";
-  const flag = field(name, path, {...schema, type: "string", enum: ["yes", "no", "with options"], default: schema.default ? "yes" : "no"},
+  const flag = field(name, {...schema, type: "string", enum: ["yes", "no", "with options"], default: schema.default ? "yes" : "no"},
     isObject ? "with options" : initial === undefined || initial === null ? undefined : initial ? "yes" : "no");
   const inner = group({...schema, required: []}, isObject ? initial : {}, path, {...context, clears: false});
   const options = h("div", {class: "nested", hidden: !isObject}, inner.elements);
   flag.control.addEventListener("change", () => (options.hidden = flag.read() !== "with options"));
-  return {element: h("div", {}, flag.element, options), fields: [flag, ...inner.fields], read: () => {
+  return {name, element: h("div", {}, flag.element, options), at: (rest) => inner.at(rest) ?? flag, read: () => {
     const said = flag.read();
     return said === undefined ? undefined : said === "with options" ? inner.read() : said === "yes";
   }};
@@ -103,37 +105,37 @@ function flagOrGroup(name, path, schema, initial, context) {
 function groups(name, path, schema, initial, context) {
   const id = newId("list");
   const list = h("div", {class: "items"});
-  const fields = [];
   let items = [];
-  const renumber = () => items.forEach((each, n) => (each.title.textContent = `${name} ${n + 1}`));
+  const number = () => items.forEach((each, n) => {
+    each.title.textContent = `${name} ${n + 1}`;
+    each.remove.setAttribute("aria-label", `Remove ${name} ${n + 1}`);
+  });
   const add = (value) => {
-    const at = items.length;
-    const inner = group(schema.items, value, `${path}.${at}`, {...context, clears: false});
+    const inner = group(schema.items, value, path, {...context, clears: false});
     const title = h("h4", {});
-    const remove = h("button", {type: "button", class: "small", "aria-label": `Remove ${name} ${at + 1}`, on: {click: () => {
+    const remove = h("button", {type: "button", class: "small", on: {click: () => {
       items = items.filter((each) => each !== item);
       item.element.remove();
-      renumber();
+      number();
     }}}, "Remove");
-    const item = {inner, title, element: h("div", {class: "item"}, h("div", {class: "item-head"}, title, remove), inner.elements)};
+    const item = {inner, title, remove, element: h("div", {class: "item"}, h("div", {class: "item-head"}, title, remove), inner.elements)};
     items.push(item);
-    fields.push(...inner.fields);
     list.append(item.element);
-    renumber();
+    number();
   };
   (Array.isArray(initial) ? initial : schema.minItems ? [{}] : []).forEach(add);
-  const button = h("button", {type: "button", class: "small", on: {click: () => add({})}}, `Add to ${name}`);
-  const problem = {path, element: h("p", {class: "problem"}), control: button};
-  fields.push({path, control: button, element: h("div", {}, problem.element)});
+  const control = h("button", {type: "button", class: "small", on: {click: () => add({})}}, `Add to ${name}`);
+  const whole = {control, element: h("p", {class: "problem"})};
   const element = h("fieldset", {class: "group", "aria-describedby": id}, h("legend", {class: "name"}, name),
-    h("p", {class: "help", id}, schema.description ?? ""), list, fields.at(-1).element, button);
-  return {element, fields, read: () => (items.length || initial !== undefined ? items.map((each) => each.inner.read()) : undefined)};
+    h("p", {class: "help", id}, schema.description ?? ""), list, whole.element, control);
+  return {name, element, at: ([place, ...rest]) => items[place]?.inner.at(rest) ?? whole,
+    read: () => (items.length || initial !== undefined ? items.map((each) => each.inner.read()) : undefined)};
 }
 
 // --- errors -----------------------------------------------------------------------------------------------------------
 
 /** Which field an error of the API is about, and what it says of it. */
-export function placed(error) {
+function placed(error) {
   let path = error.field ?? "";
   let message = error.message;
   const named = /^([A-Za-z_]\w*(?:\.\w+)*): (.*)$/s.exec(message);
@@ -143,47 +145,41 @@ export function placed(error) {
   return {path, message};
 }
 
-/** Says each error at its field; those of no field in `summary`. The first field gets the focus. */
-export function tellErrors(fields, summary, error) {
-  clearErrors(fields, summary);
-  const problems = error instanceof FieldProblem ? [error] : error instanceof ApiError ? error.errors.map(placed) : [{path: "", message: error.message}];
+/**
+ * Says each error at its field, found by `at`, and those of no field in `summary`. The first field gets the focus. Returns the
+ * fields.
+ */
+function tellErrors(at, summary, error) {
+  const problems = error instanceof FieldProblem ? [error] : error instanceof ApiError ? error.errors.map(placed) : [];
   const elsewhere = [];
-  let first = null;
-  for (const {path, message} of problems) {
-    const at = path && fields.filter((each) => path === each.path || path.startsWith(`${each.path}.`)).sort((a, b) => b.path.length - a.path.length)[0];
-    if (!at) {
+  const fields = [];
+  for (const {path, message, field = path && at(path.split("."))} of problems) {
+    if (!field) {
       elsewhere.push(path ? `${path}: ${message}` : message);
       continue;
     }
-    at.element.querySelector(".problem").textContent = message;
-    at.control.setAttribute("aria-invalid", "true");
-    first ??= at.control;
-    for (let around = at.element.parentElement; around; around = around.parentElement) {
+    fields.push(field);
+    problemOf(field).textContent = message;
+    field.control.setAttribute("aria-invalid", "true");
+    for (let around = field.element; around; around = around.parentElement) {
       around.hidden = false;
       if (around.tagName === "DETAILS") around.open = true;
     }
-    at.element.hidden = false;
   }
-  const told = elsewhere.length || first ? elsewhere : [error.message];
-  if (told.length) fill(summary, alertBox(told.join("; ")));
-  else if (first) fill(summary, alertBox("Something is wrong below: it is said there."));
-  first?.focus();
+  const told = problems.length ? elsewhere : [error.message];
+  fill(summary, alertBox(told.join("; ") || "Something is wrong below: it is said there."));
+  fields[0]?.control.focus();
+  return fields;
 }
 
-export function clearErrors(fields, summary) {
-  fill(summary);
-  for (const each of fields) {
-    each.control.removeAttribute("aria-invalid");
-    const problem = each.element.querySelector(".problem");
-    if (problem) problem.textContent = "";
-  }
-}
+const problemOf = ({element}) => (element.matches(".problem") ? element : element.querySelector(".problem"));
 
 /**
- * A form: `fields` as of `group`, `save()` is awaited as it is sent. Ctrl+Enter sends it, too. `back`: where Cancel leads.
+ * A form. `at`: as of a part; `save()` is awaited as it is sent. Ctrl+Enter sends it, too. `back`: where Cancel leads.
  */
-export function form(name, fields, elements, action, save, back = null) {
+export function form(name, at, elements, action, save, back = null) {
   const summary = h("div", {});
+  let told = [];
   const button = h("button", {type: "submit", class: "primary"}, action);
   const element = h("form", {"aria-label": name, novalidate: true, class: "schema"}, summary, elements,
     h("div", {class: "actions"}, button, back ? h("a", {class: "button", href: back}, "Cancel") : null));
@@ -194,11 +190,15 @@ export function form(name, fields, elements, action, save, back = null) {
     event.preventDefault();
     if (button.disabled) return;
     button.disabled = true;
-    clearErrors(fields(), summary);
+    fill(summary);
+    for (const field of told) {
+      field.control.removeAttribute("aria-invalid");
+      problemOf(field).textContent = "";
+    }
     try {
       await save();
     } catch (error) {
-      tellErrors(fields(), summary, error);
+      told = tellErrors(at, summary, error);
     } finally {
       button.disabled = false;
     }

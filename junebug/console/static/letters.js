@@ -1,29 +1,19 @@
 // Dead letters: what an application did not take, to be given to it again, or deleted.
 
 import {api, path} from "./api.js";
-import {channelHead} from "./channel.js";
 import {fill, h} from "./dom.js";
-import {routerHead} from "./routers.js";
+import {owner, sliced} from "./things.js";
 import {confirmed, doing, toast} from "./view.js";
-import {badge, empty, json, number, table, time} from "./widgets.js";
+import {empty, json, number, pager, table, time} from "./widgets.js";
 
 const PAUSE = 5000;
-const PAGE = 25;
 
-export async function show(view, {channel: id}) {
-  const channel = await api.get(path("channels", id), {}, view.signal);
-  await letters(view, channelHead(channel, "Dead letters", badge(channel.status.status)), path("channels", id, "dead-letters"));
-}
-
-export async function ofRouter(view, {router: id}) {
-  const router = await api.get(path("routers", id), {}, view.signal);
-  await letters(view, routerHead(router, "Dead letters"), path("routers", id, "dead-letters"));
-}
-
-async function letters(view, head, where) {
+export async function show(view, given) {
+  const {where: thing, above} = await owner(view, given, "Dead letters");
+  const where = `${thing}/dead-letters`;
   const holder = h("div", {});
   const chosen = new Set();
-  let offset = 0;
+  let first = 0;
   let found = {dead_letters: [], total: 0};
   let shown = "";
   const replay = (ids) => async ({target}) => {
@@ -47,20 +37,13 @@ async function letters(view, head, where) {
     replayAll.disabled = removeAll.disabled = found.total === 0;
   };
   const render = () => {
-    const key = JSON.stringify([offset, found.total, found.dead_letters.map((each) => each.id)]);
+    const key = JSON.stringify([first, found.total, found.dead_letters.map((each) => each.id)]);
     count();
     if (key === shown) return;
     shown = key;
     fill(holder, found.total === 0 ? empty("There are none.") : [
       table("Dead letters", ["Choose", "When", "Why", "To", "What", ""], h("tbody", {}, found.dead_letters.map(row))),
-      found.total > PAGE ? h("div", {class: "pages"},
-        h("button", {type: "button", "data-key": "before", disabled: offset === 0, on: {click: () => turn(-PAGE)}}, "Before"),
-        h("span", {}, `${offset + 1} to ${Math.min(offset + PAGE, found.total)} of ${number(found.total)}, the oldest first`),
-        h("button", {type: "button", "data-key": "after", disabled: offset + PAGE >= found.total, on: {click: () => turn(PAGE)}}, "After")) : null]);
-  };
-  const turn = (by) => {
-    offset = Math.max(0, offset + by);
-    soon();
+      pager(found.total, first, (next) => ((first = next), soon()), ", the oldest first")]);
   };
   const row = (letter) => {
     const choose = h("input", {type: "checkbox", "aria-label": `Choose the one of ${letter.timestamp}`, checked: chosen.has(letter.id), on: {change: () => {
@@ -69,7 +52,7 @@ async function letters(view, head, where) {
       count();
     }}});
     const remove = h("button", {type: "button", class: "small", "aria-label": `Delete the one of ${letter.timestamp}`, on: {click: async () => {
-      await doing(remove, () => api.delete(`${where}/${encodeURIComponent(letter.id)}`), "The dead letter was deleted");
+      await doing(remove, () => api.delete(`${where}/${path(letter.id)}`), "The dead letter was deleted");
       chosen.delete(letter.id);
       soon();
     }}}, "Delete");
@@ -81,9 +64,10 @@ async function letters(view, head, where) {
       h("td", {}, remove));
   };
   const load = async () => {
-    found = await api.get(`${where}/`, {limit: PAGE, offset}, view.signal);
+    found = await sliced(view, `${where}/`, first);
+    first = found.first;
     render();
   };
   const soon = await view.every(PAUSE, load);
-  view.show(...head, h("div", {class: "filters"}, replayAll, replayChosen, removeAll), holder);
+  view.show(...above, h("div", {class: "filters"}, replayAll, replayChosen, removeAll), holder);
 }

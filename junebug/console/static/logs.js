@@ -1,29 +1,20 @@
 // Logs: what a channel or a router did, its PDUs decoded, and what happens as it happens.
 
 import {api, path} from "./api.js";
-import {channelHead} from "./channel.js";
 import {fill, h} from "./dom.js";
-import {routerHead} from "./routers.js";
 import {follow} from "./stream.js";
+import {owner} from "./things.js";
 import {badge, empty, json, time} from "./widgets.js";
 
 const PAUSE = 2000;
 const MOST = 500;
+export const KINDS = ["status", "event", "message", "log"];
 const LEVELS = [[40, "error"], [30, "warning"], [20, "info"], [0, "debug"]];
 /** What each line has, beside which the rest is shown. */
 const COMMON = new Set(["logger", "level", "timestamp", "message", "channel_id", "kind"]);
 
-export async function show(view, {channel: id}, query) {
-  const channel = await api.get(path("channels", id), {}, view.signal);
-  await lines(view, channelHead(channel, "Logs", badge(channel.status.status)), path("channels", id, "logs"), id, query);
-}
-
-export async function ofRouter(view, {router: id}, query) {
-  const router = await api.get(path("routers", id), {}, view.signal);
-  await lines(view, routerHead(router, "Logs"), path("routers", id, "logs"), id, query);
-}
-
-async function lines(view, head, where, id, query) {
+export async function show(view, given, query) {
+  const {id, where, above} = await owner(view, given, "Logs");
   const list = h("ol", {class: "log", "aria-label": "Log lines, the newest first", tabindex: "0"});
   const messageId = h("input", {type: "search", "aria-label": "Message id", placeholder: "Of one message: its id", value: query.get("message_id") ?? ""});
   const words = h("input", {type: "search", "aria-label": "Find in the lines", placeholder: "Find in the lines", "data-search": true});
@@ -51,14 +42,14 @@ async function lines(view, head, where, id, query) {
     state.textContent = `${found.length} lines`;
   };
   const load = async () => {
-    entries = await api.get(where, {message_id: messageId.value.trim()}, view.signal);
+    entries = await api.get(`${where}/logs`, {message_id: messageId.value.trim()}, view.signal);
     render();
   };
   const soon = await view.every(PAUSE, load);
   words.addEventListener("input", render);
   level.addEventListener("change", render);
   messageId.addEventListener("change", () => soon());
-  view.show(...head, h("div", {class: "filters"}, words, messageId, level, stop, state), list);
+  view.show(...above, h("div", {class: "filters"}, words, messageId, level, stop, state), list);
   follow(view, {channel_id: id, kind: "log"}, () => soon());
 }
 
@@ -89,7 +80,7 @@ function pdu(more) {
 export async function live(view) {
   const list = h("ol", {class: "log", "aria-label": "What happens, the newest first", tabindex: "0"});
   const words = h("input", {type: "search", "aria-label": "Find", placeholder: "Find", "data-search": true, on: {input: () => render()}});
-  const kinds = h("select", {"aria-label": "Which kind", on: {change: () => render()}}, h("option", {value: ""}, "all kinds"), ["status", "event", "message", "log"].map((each) => h("option", {value: each}, each)));
+  const kinds = h("select", {"aria-label": "Which kind", on: {change: () => render()}}, h("option", {value: ""}, "all kinds"), KINDS.map((each) => h("option", {value: each}, each)));
   const state = h("span", {class: "count", role: "status"}, "connecting");
   const nothing = h("div", {}, empty("Nothing has happened since this page was opened."));
   const happened = [];
@@ -112,7 +103,7 @@ export async function live(view) {
     happened.unshift({kind, text: JSON.stringify(data).toLowerCase(), element: liveLine(kind, data)});
     happened.length = Math.min(happened.length, MOST);
     render();
-  }, (is) => (state.textContent = is ? "as it happens" : "not connected; this Junebug may not tell, or not now"));
+  }, (is, error) => (state.textContent = is ? "as it happens" : ["not connected", error?.message].filter(Boolean).join(": ")));
 }
 
 function liveLine(kind, data) {

@@ -1,51 +1,50 @@
 // Messages: those that wait, those that are looked for, and the life of one.
 
-import {api, ApiError, each, path} from "./api.js";
-import {channelHead} from "./channel.js";
+import {api, each, path} from "./api.js";
 import {fill, h, shower} from "./dom.js";
+import {listed, owner, placeOf, sliced} from "./things.js";
 import {alertBox, confirmed, doing} from "./view.js";
-import {badge, crumbs, empty, json, named, number, table, time} from "./widgets.js";
+import {crumbs, empty, json, named, number, pager, table, time} from "./widgets.js";
 
 const PAUSE = 5000;
-const PAGE = 50;
-const MOST_NAMED = 200;
+const FOUND = 50;
 
 // --- what waits -------------------------------------------------------------------------------------------------------
 
-export async function waiting(view, {channel: id}) {
-  const where = path("channels", id);
-  const channel = await api.get(where, {}, view.signal);
+export async function waiting(view, given) {
+  const {id, where: of, above} = await owner(view, given, "Waiting");
+  const where = `${of}/messages/`;
   const holder = h("div", {});
+  let first = 0;
   const cancelAll = h("button", {type: "button", class: "danger", on: {click: async () => {
     if (!(await confirmed("Cancel all that waits?", "Each message gets the event rejected, with the reason cancelled.", "Cancel all messages"))) return;
-    const done = await doing(cancelAll, () => api.delete(`${where}/messages/`), "Cancelled");
-    if (done) load();
+    if (await doing(cancelAll, () => api.delete(where), "Cancelled")) soon();
   }}}, "Cancel all");
   const cancelOne = (message) => async ({target}) => {
-    await doing(target, () => api.delete(`${where}/messages/${encodeURIComponent(message.message_id)}`), "Cancelled");
-    load();
+    await doing(target, () => api.delete(where + path(message.message_id)), "Cancelled");
+    soon();
   };
-  const load = async () => {
-    const found = await api.get(`${where}/messages/`, {state: "queued", limit: PAGE}, view.signal);
-    cancelAll.disabled = found.total === 0;
-    fill(holder, found.total === 0 ? empty("Nothing waits to be sent.") : [
-      table("Waiting messages", ["When", "From", "To", "Text", "Priority", ""], h("tbody", {}, found.messages.map((one) =>
-        h("tr", {}, h("td", {}, h("a", {class: "row-link", href: `#/${path("messages", id, one.message_id)}`}, time(one.timestamp))), h("td", {}, one.from ?? "–"), h("td", {}, one.to ?? "–"),
-          h("td", {class: "wide text"}, one.content ?? ""), h("td", {}, number(one.priority)),
-          h("td", {}, h("button", {type: "button", class: "small", "aria-label": `Cancel the message to ${one.to}`, on: {click: cancelOne(one)}}, "Cancel")))))),
-      h("p", {class: "sub"}, `The next ${found.messages.length} of ${number(found.total)}.`)]);
-  };
-  await load();
-  view.refreshers.add(load);
-  const again = h("button", {type: "button", on: {click: () => load()}}, "Look again");
-  view.show(...channelHead(channel, "Waiting", badge(channel.status.status, channel.status.queue?.paused)),
-    h("div", {class: "filters"}, again, cancelAll), holder);
+  const row = (one) => h("tr", {}, h("td", {}, h("a", {class: "row-link", href: `#/${path("messages", id, one.message_id)}`}, time(one.timestamp))), h("td", {}, one.from ?? "–"), h("td", {}, one.to ?? "–"),
+    h("td", {class: "wide text"}, one.content ?? ""), h("td", {}, number(one.priority)),
+    h("td", {}, h("button", {type: "button", class: "small", "aria-label": `Cancel the message to ${one.to}`, on: {click: cancelOne(one)}}, "Cancel")));
+  const soon = await view.every(Infinity, async () => {
+    const {messages, total, first: from} = await sliced(view, where, first, {state: "queued"});
+    first = from;
+    cancelAll.disabled = total === 0;
+    fill(holder, total === 0 ? empty("Nothing waits to be sent.") : [
+      table("Waiting messages", ["When", "From", "To", "Text", "Priority", ""], h("tbody", {}, messages.map(row))),
+      pager(total, first, (next) => ((first = next), soon()), ", the next to be sent first")]);
+  });
+  const again = h("button", {type: "button", on: {click: soon}}, "Look again");
+  view.show(...above, h("div", {class: "filters"}, again, cancelAll), holder);
 }
 
 // --- search -----------------------------------------------------------------------------------------------------------
 
-const STATUSES = ["queued", "submitted", "delivery_pending", "delivery_succeeded", "delivery_failed", "rejected", "expired", "cancelled",
+export const STATUSES = ["queued", "submitted", "delivery_pending", "delivery_succeeded", "delivery_failed", "rejected", "expired", "cancelled",
   "received", "waiting", "forwarded", "dropped", "dead"];
+
+export const DIRECTIONS = ["outbound", "inbound"];
 
 export async function search(view, _, query) {
   const make = (name, placeholder, type = "search") => h("input", {type, name, "aria-label": name, placeholder, value: query.get(name) ?? "", autocomplete: "off"});
@@ -56,10 +55,12 @@ export async function search(view, _, query) {
   };
   const to = make("to", "to");
   to.dataset.search = "";
-  const channels = await channelNames(view);
+  const {things: channels} = await listed(view, "channels");
+  const of = query.get("channel_id");
+  const other = of && !channels.some((one) => one.id === of) ? [[of, of]] : [];
   const fields = [to, make("from", "from"), make("since", "since 2027-01-31 08:00 (UTC)"), make("until", "until (UTC)"),
-    pick("status", "any status", STATUSES.map((one) => [one, one])), pick("direction", "both directions", [["outbound", "outbound"], ["inbound", "inbound"]]),
-    pick("channel_id", "all channels", channels.map((one) => [one.id, named(one)]))];
+    pick("status", "any status", STATUSES.map((one) => [one, one])), pick("direction", "both directions", DIRECTIONS.map((one) => [one, one])),
+    pick("channel_id", "all channels", [...channels.map((one) => [one.id, named(one)]), ...other])];
   const holder = h("div", {"aria-live": "polite"});
   const byId = Object.fromEntries(channels.map((one) => [one.id, named(one)]));
   const wanted = () => Object.fromEntries(fields.map((one) => [one.name, one.value.trim()]).filter(([, value]) => value));
@@ -69,10 +70,10 @@ export async function search(view, _, query) {
   const find = async (cursor) => {
     let found;
     try {
-      found = await api.get("messages", {...wanted(), limit: PAGE, cursor}, view.signal);
+      found = await api.get("messages", {...wanted(), limit: FOUND, cursor}, view.signal);
     } catch (error) {
       if (view.left) return;
-      fill(holder, error instanceof ApiError && error.status === 404 ? empty("This Junebug cannot look for messages.") : alertBox(error));
+      fill(holder, alertBox(error));
       return;
     }
     if (!cursor) fill(rows);
@@ -91,55 +92,47 @@ export async function search(view, _, query) {
   view.show(h("div", {class: "head"}, h("h1", {}, "Messages")), element, holder);
 }
 
-async function channelNames(view) {
-  const ids = (await api.get("channels/", {}, view.signal)).slice(0, MOST_NAMED);
-  return (await each(ids, (id) => api.get(path("channels", id), {}, view.signal))).filter(Boolean);
-}
-
 function messageRow(one, byId) {
   return h("tr", {}, h("td", {}, h("a", {class: "row-link", href: `#/${path("messages", one.channel_id, one.message_id)}`}, time(one.timestamp))),
     h("td", {}, one.direction), h("td", {}, one.from ?? "–"), h("td", {}, one.to ?? "–"),
     h("td", {}, h("a", {href: `#/${path("channels", one.channel_id)}`}, byId[one.channel_id] ?? one.channel_id)), h("td", {}, outcome(one.status)));
 }
 
-/** A message's status: good, bad, or under way. */
+/** Kind of badge -> the statuses of messages that have it; "none": those that tell nothing yet. */
+export const OUTCOMES = {
+  ok: ["delivery_succeeded", "forwarded"],
+  degraded: ["delivery_pending", "waiting"],
+  down: ["delivery_failed", "rejected", "expired", "cancelled", "dropped", "dead"],
+  none: ["queued", "sending", "submitted", "moved", "received"],
+};
+/** Likewise the kinds of steps. */
+export const STEPS = {
+  ok: ["received", "told_provider", "sent_to_provider", "provider_answered", "sent", "receipt", "event", "callback"],
+  degraded: ["not_sent", "callback_waits"],
+  down: ["no_answer", "failed", "rejected", "cancelled", "expired", "dropped", "dead"],
+  "": ["channel", "stored", "accepted", "queued", "moved", "replayed", "note"],
+};
+const kindIn = (table, word) => Object.keys(table).find((kind) => table[kind].includes(word));
+
 function outcome(status) {
-  const kind = /succeeded|forwarded/.test(status ?? "") ? "ok" : /fail|reject|dead|expired|cancel|dropped/.test(status ?? "") ? "down" : /waiting|pending/.test(status ?? "") ? "degraded" : "none";
-  return h("span", {class: `badge ${kind}`}, String(status ?? "unknown").replaceAll("_", " "));
+  return h("span", {class: `badge ${kindIn(OUTCOMES, status) ?? "none"}`}, String(status ?? "unknown").replaceAll("_", " "));
 }
 
 // --- the life of one --------------------------------------------------------------------------------------------------
 
 export async function timeline(view, {channel: id, message}) {
-  const where = path("channels", id, "messages", message);
+  const where = path("channels", id, "messages", message, "timeline");
   const holder = h("div", {});
   const render = shower(holder, (life) => lifeOf(life, id));
-  let name = id;
-  try {
-    name = named(await api.get(path("channels", id), {}, view.signal));
-  } catch {
-    // it was deleted; its messages may be known still
-  }
-  const load = async () => {
-    try {
-      render(await api.get(`${where}/timeline`, {}, view.signal));
-    } catch (error) {
-      if (!(error instanceof ApiError) || error.status !== 404 || error.type === "MessageNotFound") throw error;
-      render({only: (await api.get(where, {}, view.signal)).events});
-    }
-  };
-  await view.every(PAUSE, load);
-  view.show(crumbs(["Messages", "#/messages"], [name, `#/${path("channels", id)}`]),
+  const [channel] = await each([id], () => api.get(path("channels", id), {}, view.signal)); // null: for whom messages are all they may see
+  await view.every(PAUSE, async () => render(await api.get(where, {}, view.signal)));
+  view.show(crumbs(["Messages", "#/messages"], [named(channel ?? {id}), placeOf("channel", id)]),
     h("div", {class: "head"}, h("h1", {}, "The life of a message"), h("code", {class: "count"}, message),
       h("div", {class: "head-tools"}, h("a", {class: "button", href: `#/${path("channels", id, "logs")}?message_id=${encodeURIComponent(message)}`}, "Its log lines"))),
     holder);
 }
 
 function lifeOf(life, id) {
-  if (life.only) {
-    const steps = life.only.map((event) => ({timestamp: event.timestamp, kind: event.event_type, description: "", details: event.event_details}));
-    return [empty("This Junebug tells of its events alone."), stepsOf(steps)];
-  }
   const since = life.waiting?.since;
   return [
     h("p", {class: "summary"}, outcome(life.status), " ", life.summary),
@@ -154,7 +147,7 @@ function stepsOf(steps) {
   if (!steps.length) return empty("Nothing is known of it.");
   return h("ol", {class: "steps"}, steps.map((step) => {
     const said = Object.entries(step.details ?? {});
-    const kind = /failed|rejected|dead|expired|cancelled|dropped|no_answer/.test(step.kind) ? "down" : /waits|not_sent/.test(step.kind) ? "degraded" : /sent|receipt|event|callback|answered|received/.test(step.kind) ? "ok" : "";
+    const kind = kindIn(STEPS, step.kind);
     return h("li", {class: kind}, h("p", {}, time(step.timestamp), " ", h("strong", {}, step.kind.replaceAll("_", " ")), step.description ? [" ", step.description] : null),
       said.length ? h("details", {}, h("summary", {}, said.map(([name]) => name.replaceAll("_", " ")).slice(0, 8).join(", ")), json(step.details)) : null);
   }));

@@ -1,31 +1,25 @@
 // Routers and their destinations.
 
-import {api, each, path} from "./api.js";
+import {api, path} from "./api.js";
 import {componentsOf} from "./channel.js";
 import {fill, h, shower} from "./dom.js";
+import {head, listed} from "./things.js";
 import {confirmed, doing} from "./view.js";
-import {badge, copyButton, crumbs, empty, facts, json, named, number, rate, table, tabs} from "./widgets.js";
+import {badge, copyButton, empty, facts, json, named, number, PAGE, pager, rate, table} from "./widgets.js";
 
 const PAUSE = 4000;
 
-/** What stands above each page of a router. */
-export function routerHead(router, here, ...tools) {
-  const at = (...more) => `#/${path("routers", router.id, ...more)}`;
-  return [
-    crumbs(["Routers", "#/routers"]),
-    h("div", {class: "head"}, h("h1", {}, named(router)), h("span", {class: "count"}, router.type), h("div", {class: "head-tools"}, ...tools)),
-    tabs("Of this router", [["Overview", at()], ["Logs", at("logs")], ["Dead letters", at("dead-letters")], ["Change", at("edit")]], here),
-  ];
-}
-
 export async function show(view) {
   const holder = h("div", {});
-  const render = shower(holder, (routers) => (routers.length === 0
+  let first = 0;
+  const turn = (next) => ((first = next), soon());
+  const render = shower(holder, ({things, total}) => (total === 0
     ? empty("There is no router yet. One brings a number's messages to several applications, or sends by several channels.")
-    : table("Routers", ["Router", "Status", ["In", "rate"], ["Out", "rate"], ["Dropped", "rate"], ["Owed", "rate"], ["Dead", "rate"]], h("tbody", {}, routers.map(row)))));
-  await view.every(PAUSE, async () => {
-    const ids = await api.get("routers/", {}, view.signal);
-    render((await each(ids.slice(0, 200), (id) => api.get(path("routers", id), {}, view.signal))).filter(Boolean));
+    : [table("Routers", ["Router", "Status", ["In", "rate"], ["Out", "rate"], ["Dropped", "rate"], ["Owed", "rate"], ["Dead", "rate"]], h("tbody", {}, things.map(row))), pager(total, first, turn)]));
+  const soon = await view.every(PAUSE, async () => {
+    const found = await listed(view, "routers", first, PAGE);
+    first = found.first;
+    render(found);
   });
   view.show(h("div", {class: "head"}, h("h1", {}, "Routers"), h("div", {class: "head-tools"}, h("a", {class: "button primary", href: "#/routers/new", "data-new": true}, "New router"))), holder);
 }
@@ -46,8 +40,10 @@ export async function one(view, {router: id}) {
   const about = h("div", {});
   const showComponents = shower(components, componentsOf);
   const showAbout = shower(about, aboutOf);
-  const showDestinations = shower(destinations, (all) => (all.length === 0 ? empty("It has none.")
-    : table("Destinations", ["Destination", "Config", "To", ["In", "rate"], ["Out", "rate"], ""], h("tbody", {}, all.map((each) => destinationRow(each))))));
+  const showDestinations = shower(destinations, ({things, total}) => (total === 0 ? empty("It has none.")
+    : [table("Destinations", ["Destination", "Config", "To", ["In", "rate"], ["Out", "rate"], ""], h("tbody", {}, things.map(destinationRow))), pager(total, first, turn)]));
+  const turn = (next) => ((first = next), soon());
+  let first = 0;
   let router;
   const destinationRow = (each) => {
     const at = path("routers", id, "destinations", each.id);
@@ -70,14 +66,14 @@ export async function one(view, {router: id}) {
   }}}, "Delete");
   const soon = await view.every(PAUSE, async () => {
     router = await api.get(where, {}, view.signal);
-    const ids = await api.get(`${where}/destinations/`, {}, view.signal);
-    const found = (await each(ids.slice(0, 200), (one) => api.get(path("routers", id, "destinations", one), {}, view.signal))).filter(Boolean);
+    const found = await listed(view, `${where}/destinations`, first, PAGE);
+    first = found.first;
     fill(state, badge(router.status.status));
     showComponents(router.status.components);
     showDestinations(found);
     showAbout(router);
   });
-  view.show(...routerHead(router, "Overview", state, restart, remove),
+  view.show(...head("router", router, "Overview", state, restart, remove),
     h("section", {}, h("div", {class: "head"}, h("h2", {}, "Destinations"), h("div", {class: "head-tools"}, h("a", {class: "button", "data-new": true, href: `#/${path("routers", id, "destinations", "new")}`}, "New destination"))), destinations),
     h("section", {}, h("h2", {}, "Components"), components), h("section", {}, h("h2", {}, "Properties"), about));
 }

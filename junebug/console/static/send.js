@@ -1,50 +1,42 @@
 // Sends one message, and shows beside it what would become of it.
 
-import {api, ApiError, path} from "./api.js";
-import {channelHead} from "./channel.js";
+import {api, path} from "./api.js";
 import {fill, h} from "./dom.js";
 import {field} from "./fields.js";
-import {form} from "./forms.js";
+import {among, form} from "./forms.js";
+import {owner} from "./things.js";
 import {alertBox, toast} from "./view.js";
-import {badge, empty, facts, number, time} from "./widgets.js";
+import {empty, facts, number, time} from "./widgets.js";
 
 const WAIT = 350;
 const PAUSE = 1500;
-const FIELDS = [
+export const FIELDS = [
   ["to", {type: "string", description: "Whom it is for."}, {}],
   ["content", {type: "string", description: "The text."}, {multiline: true}],
   ["from", {type: "string", description: "Whom it is from, where the channel has a choice."}, {}],
 ];
-const MORE = [
+export const MORE = [
   ["reply_to", {type: "string", description: "The id of the inbound message that it answers, in place of to."}, {}],
   ["group", {type: "string", description: "The group or room it is for."}, {}],
   ["priority", {enum: [1, 2, 3, 4, 5], default: 1, description: "5 goes first."}, {}],
   ["validity", {type: "number", description: "Seconds after which it is not sent any more."}, {}],
+  ["expires_at", {type: "string", description: "When it is not sent any more, UTC, as 2027-12-31 00:00; in place of validity."}, {}],
   ["event_url", {type: "string", description: "Where its events are posted to."}, {}],
   ["event_auth_token", {type: "string", description: "Sent as `Authorization: Token ...` with them."}, {secret: true}],
   ["channel_data", {type: "object", description: "What the channel's type understands besides, as JSON."}, {}],
 ];
 
-export async function show(view, {channel: id}) {
-  const where = path("channels", id);
-  const channel = await api.get(where, {}, view.signal);
-  const make = ([name, schema, about]) => ({name, ...field(name, name, schema, undefined, about)});
+export async function show(view, given) {
+  const {where, thing: channel, above} = await owner(view, given, "Send");
+  const make = ([name, schema, about]) => field(name, schema, undefined, about);
   const shown = FIELDS.map(make);
   const more = MORE.map(make);
-  const fields = [...shown, ...more];
+  const whole = among([...shown, ...more]);
+  const body = () => ({content: null, ...whole.read()});
   const foresight = h("div", {"aria-live": "polite"});
   const sent = h("div", {});
 
-  const body = () => {
-    const said = {content: null};
-    for (const each of fields) {
-      const value = each.read();
-      if (value !== undefined) said[each.name] = value;
-    }
-    return said;
-  };
-
-  const element = form("Send a message", () => fields, [shown.map((each) => each.element),
+  const element = form("Send a message", whole.at, [shown.map((each) => each.element),
     h("details", {class: "more"}, h("summary", {}, "More"), more.map((each) => each.element))], "Send", async () => {
     const message = await api.post(`${where}/messages/`, body());
     toast("The message was taken", "good");
@@ -77,8 +69,7 @@ export async function show(view, {channel: id}) {
       if (mine === asked) fill(foresight, foreseen(result));
     } catch (error) {
       if (mine !== asked || view.left || error.name === "AbortError") return;
-      fill(foresight, error instanceof ApiError && [404, 405].includes(error.status)
-        ? empty("This Junebug cannot tell beforehand.") : h("div", {class: "refused"}, h("p", {}, "It would be refused:"), alertBox(error)));
+      fill(foresight, h("div", {class: "refused"}, h("p", {}, "It would be refused:"), alertBox(error)));
     }
   };
   element.addEventListener("input", () => {
@@ -99,7 +90,7 @@ export async function show(view, {channel: id}) {
   };
 
   await foresee();
-  view.show(...channelHead(channel, "Send", badge(channel.status.status, channel.status.queue?.paused)),
+  view.show(...above,
     h("div", {class: "beside"}, h("div", {}, element),
       h("div", {}, h("section", {class: "panel"}, h("h2", {}, "What would be sent"), foresight),
         h("section", {class: "panel"}, h("h2", {}, "Sent from here"), sent))));

@@ -7,7 +7,8 @@ const LONGEST_PAUSE = 15000;
 
 /**
  * Calls `onEvent(kind, data)` for each until the view is left. `query`: `channel_id`, `kind`. While the tab is hidden nothing
- * is read; what came meanwhile is asked for by the last id. `onState(true | false)`: whether it is being told, or not.
+ * is read; what came meanwhile is asked for by the last id. `onState(true)`: it is
+ * being told; `onState(false, error)`: it is not, because of that, if anything is known.
  */
 export async function follow(view, query, onEvent, onState = () => {}) {
   let last = "";
@@ -19,6 +20,7 @@ export async function follow(view, query, onEvent, onState = () => {}) {
     const hide = () => document.hidden && connection.abort();
     document.addEventListener("visibilitychange", hide);
     const signal = AbortSignal.any([view.signal, connection.signal]);
+    let problem = null;
     try {
       const headers = {Accept: "text/event-stream", ...(last ? {"Last-Event-ID": last} : {})};
       const response = await ask("GET", "events/stream", {query, signal, headers});
@@ -31,15 +33,16 @@ export async function follow(view, query, onEvent, onState = () => {}) {
     } catch (error) {
       if (view.left) return;
       if (error instanceof ApiError && [401, 403, 404].includes(error.status)) {
-        onState(false);
+        onState(false, error);
         return;
       }
+      problem = error;
     } finally {
       document.removeEventListener("visibilitychange", hide);
       connection.abort();
     }
     if (document.hidden) continue;
-    onState(false);
+    onState(false, problem);
     await view.pause(pause);
     pause = Math.min(pause * 2, LONGEST_PAUSE);
   }

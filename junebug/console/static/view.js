@@ -39,10 +39,10 @@ export class View {
     this.controller.abort();
   }
 
-  /** Ends after so many milliseconds, or as the page is left. */
+  /** Ends after so many milliseconds (Infinity: never), or as the page is left. */
   pause(milliseconds) {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, milliseconds);
+      const timer = milliseconds < Infinity ? setTimeout(resolve, milliseconds) : 0;
       this.signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), {once: true});
     });
   }
@@ -62,8 +62,8 @@ export class View {
   }
 
   /**
-   * Does the work now, and so many milliseconds after it ended, until the page is left; not while the tab is hidden. The
-   * first failure is the caller's; later ones are told in the banner. Returns a function that has it done soon.
+   * Does the work now, and so many milliseconds after it ended (Infinity: when it is asked to), until the page is left; not
+   * while the tab is hidden. The first failure is the caller's; later ones are told in the banner. Returns a function that has it done soon.
    */
   async every(milliseconds, work) {
     await work();

@@ -2,13 +2,16 @@
 
 import {h, svg} from "./dom.js";
 
-const WORDS = {ok: "ok", degraded: "degraded", down: "down"};
+/** How many of a long list are shown at once. */
+export const PAGE = 25;
+
+export const WORDS = ["ok", "degraded", "down"];
 const HISTORY = 60;
 
 /** A status: colour and word. */
 export function badge(status, paused = false) {
-  const word = WORDS[status] ?? "no status yet";
-  const state = h("span", {class: `badge ${WORDS[status] ?? "none"}`}, h("span", {class: "dot", "aria-hidden": "true"}), word);
+  const isKnown = WORDS.includes(status);
+  const state = h("span", {class: `badge ${isKnown ? status : "none"}`}, h("span", {class: "dot", "aria-hidden": "true"}), isKnown ? status : "no status yet");
   return paused ? h("span", {class: "badges"}, state, h("span", {class: "badge paused"}, "paused")) : state;
 }
 
@@ -63,6 +66,18 @@ export function table(caption, columns, body) {
   return h("div", {class: "table", role: "region", tabindex: "0", "aria-label": caption},
     h("table", {}, h("caption", {class: "hidden"}, caption), h("thead", {}, h("tr", {}, heads)), body));
 }
+
+/** Leads through a long list, `PAGE` at a time; none is needed for a short one. `turn(first)`: shows those from there on. */
+export function pager(total, first, turn, order = "") {
+  if (total <= PAGE) return null;
+  const last = Math.min(first + PAGE, total);
+  const button = (key, text, disabled, to) => h("button", {type: "button", "data-key": key, disabled, on: {click: () => turn(to)}}, text);
+  return h("div", {class: "pages"}, button("before", "Before", first === 0, Math.max(0, first - PAGE)),
+    h("span", {}, `${number(first + 1)} to ${number(last)} of ${number(total)}${order}`), button("after", "After", last >= total, first + PAGE));
+}
+
+/** Where the page begins that shows `first`, or the last page, where there are fewer by now. */
+export const pageAt = (first, total) => (first < total ? first : Math.max(0, Math.ceil(total / PAGE) - 1) * PAGE);
 
 /** Terms and what they are. */
 export function facts(pairs) {
