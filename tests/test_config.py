@@ -10,6 +10,7 @@ import pytest
 from junebug.config.declaration import OPTIONS, Settings
 from junebug.config.load import load
 from junebug.errors import ConfigError
+from junebug.runtime.tls import TlsOptions
 
 
 def test_command_line_over_environment_over_file_over_default(tmp_path: Path) -> None:
@@ -50,6 +51,13 @@ def test_every_default_of_the_spec_holds() -> None:
         ("metric_window: 0", "metric_window: expected a number, 0.1 or more"),
         ("channels: [a]", "channels: expected channel types"),
         ("plugins: [{}]", "plugins: expected a list of objects, each with a `type`"),
+        ("amqp: {hosts: rabbit}", "amqp.hosts: expected a list of servers"),
+        ("amqp: {hosts: ['a:b']}", "amqp.hosts: expected a list of servers"),
+        ("amqp: {hosts: ['a:99999']}", "amqp.hosts: expected a list of servers"),
+        ("amqp: {hosts: ['::1']}", "amqp.hosts: expected a list of servers"),
+        ("amqp: {hosts: [a], hostname: b}", "amqp.hosts, amqp.hostname: "),
+        ("amqp: {tls: {cafile: x}}", "amqp.tls: expected true, false or an object of server_name, ca_file"),
+        ("amqp: {tls: {verify: 1}}", "amqp.tls: expected true, false or an object"),
         ("- 1", "expected settings as `name: value`"),
         ("a: [", "no valid YAML"),
     ],
@@ -70,6 +78,8 @@ def test_a_wrong_file_is_told_by_name(tmp_path: Path, text: str, named: str) -> 
         ({}, {"JUNEBUG_PORT": "x"}, "JUNEBUG_PORT: "),
         ({"channels": ["nocolon"]}, {}, "--channels: expected type:python.Class"),
         ({"plugins": ["{"]}, {}, "--plugin: expected a JSON object"),
+        ({"amqp.tls": "perhaps"}, {}, "--amqp-tls: expected true, false or an object"),
+        ({"amqp.hosts": "a b"}, {}, "--amqp-hosts: expected a list of servers"),
         ({"replace_channels": "perhaps"}, {}, "--replace-channels: expected true or false"),
     ],
 )
@@ -95,6 +105,27 @@ def test_a_secret_is_neither_in_an_error_nor_in_a_repr(tmp_path: Path) -> None:
     assert "redis.password: expected a text" in str(error.value)
     assert "12345678" not in str(error.value)
     assert "sesame" not in repr(load({"redis.password": "sesame", "amqp.password": "sesame"}))
+
+
+def test_hosts_of_rabbitmq() -> None:
+    given = {"amqp.hosts": "a, b:1,[::1]:2, [fe80::1]", "amqp.port": "9", "amqp.tls": "true"}
+    amqp = load(given).amqp
+    assert amqp.addresses == [("a", 9), ("b", 1), ("::1", 2), ("fe80::1", 9)]
+    assert [str(each) for each in amqp.addresses] == ["a:9", "b:1", "[::1]:2", "[fe80::1]:9"]
+    assert [each.addresses for each in amqp.apart()] == [[each] for each in amqp.addresses]
+    assert amqp.tls == TlsOptions()
+    assert load({"amqp.hostname": "a"}).amqp.addresses == [("a", 5672)]
+
+
+def test_tls_is_said_as_channels_say_it(tmp_path: Path) -> None:
+    file = tmp_path / "junebug.yaml"
+    file.write_text("amqp: {tls: {ca_file: ca.pem, verify: true, key_passphrase: sesame}}")
+    settings = load(config_path=str(file))
+    assert settings.amqp.tls == TlsOptions(ca_file="ca.pem", key_passphrase="sesame")
+    assert "sesame" in settings.server_passwords
+    assert "sesame" not in repr(settings)
+    assert load({"amqp.tls": '{"verify": false}'}).amqp.tls == TlsOptions(verify=False)
+    assert load({"amqp.tls": "no"}).amqp.tls is None
 
 
 def test_channels_and_plugins_may_be_repeated() -> None:

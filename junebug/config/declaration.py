@@ -7,16 +7,25 @@ etc/junebug.yaml.example.
 from __future__ import annotations
 
 import dataclasses
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from junebug.config.addresses import Address, parse_address
+from junebug.runtime.tls import TlsOptions
 
 ENVIRONMENT_PREFIX = "JUNEBUG_"
 DENIED_NETWORKS = ("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "100.100.100.200/32")
 """Link-local, and the metadata services of AWS, Alibaba and whoever does as they do."""
 LONGEST_SOCKET_PATH = 100
 """Bytes: a unix socket's path is limited to 107 by the kernel, and supervisord appends its pid while binding."""
+
+
+_TLS_HELP = (
+    "true, or an object of `server_name`, `ca_file`, `certificate_file`, `key_file`, `key_passphrase` and `verify`, as channels "
+    "have it (command line: `true` or JSON)."
+)
 
 
 def _setting(default: Any, flag: str, short: str = "", *, help: str, minimum: float | None = None,
@@ -45,18 +54,28 @@ class AmqpSettings:
     """Where RabbitMQ is."""
 
     hostname: str = _setting("127.0.0.1", "--amqp-host", "-amqph", help="The hostname of the RabbitMQ server.")
+    hosts: list[str] = _setting([], "--amqp-hosts", kind="servers",
+        help="In its place the nodes of a cluster, each `host`, `host:port` or `[IPv6]:port` (command line: with commas "
+             "between): tried in random order, each name looked up at each attempt.")  # fmt: skip
     vhost: str = _setting("/", "--amqp-vhost", "-amqpvh", help="The AMQP virtual host.")
     port: int = _setting(5672, "--amqp-port", "-amqpp", help="The port of the RabbitMQ server.", minimum=1,
                          maximum=65535)  # fmt: skip
     username: str = _setting("guest", "--amqp-user", "-amqpu", help="The username for RabbitMQ.")
     password: str | None = _setting("guest", "--amqp-password", "-amqppass", help="The password for RabbitMQ.",
                                     secret=True)  # fmt: skip
+    tls: TlsOptions | None = _setting(None, "--amqp-tls", kind="tls", secret=True, help="TLS to RabbitMQ: " + _TLS_HELP)
     db: int = _setting(0, "", help="Taken for compatibility; RabbitMQ has no databases.", minimum=0)
 
     @property
-    def is_at_home(self) -> bool:
-        """Whether it is on this machine."""
-        return bool(re.fullmatch(r"localhost|127\..*|::1", self.hostname, re.IGNORECASE))
+    def addresses(self) -> list[Address]:
+        return [parse_address(each, self.port) for each in self.hosts] or [Address(self.hostname, self.port)]
+
+    def apart(self) -> Iterator[AmqpSettings]:
+        """For each of the hosts, as if there were no other."""
+        for each in self.hosts:
+            yield dataclasses.replace(self, hosts=[each])
+        if not self.hosts:
+            yield self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +207,8 @@ class Settings:
     @property
     def server_passwords(self) -> list[str]:
         """What no log may show, whatever it tells of."""
-        secrets = (self.redis.password, self.amqp.password, self.admin_token, self.sentry_dsn)
+        passphrase = self.amqp.tls.key_passphrase if self.amqp.tls else None
+        secrets = (self.redis.password, self.amqp.password, passphrase, self.admin_token, self.sentry_dsn)
         return [password for password in secrets if password]
 
     @property
@@ -214,8 +234,8 @@ class Option:
 
     path: tuple[str, ...]
     kind: str
-    """`str`, `int`, `float`, `bool`, `switch` (a flag without a value), `delays`, `words`, `networks`, `mapping`, `labels` or
-    `plugins`."""
+    """`str`, `int`, `float`, `bool`, `switch` (a flag without a value), `delays`, `words`, `networks`, `servers`, `tls`,
+    `mapping`, `labels` or `plugins`."""
     optional: bool
     default: Any
     flag: str
