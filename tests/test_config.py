@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from junebug.config.declaration import OPTIONS, Settings
+from junebug.config.declaration import OPTIONS, RedisSettings, Settings
 from junebug.config.load import load
 from junebug.errors import ConfigError
 from junebug.runtime.tls import TlsOptions
+from tests.tables import rows
 
 
 def test_command_line_over_environment_over_file_over_default(tmp_path: Path) -> None:
@@ -58,6 +60,16 @@ def test_every_default_of_the_spec_holds() -> None:
         ("amqp: {hosts: [a], hostname: b}", "amqp.hosts, amqp.hostname: "),
         ("amqp: {tls: {cafile: x}}", "amqp.tls: expected true, false or an object of server_name, ca_file"),
         ("amqp: {tls: {verify: 1}}", "amqp.tls: expected true, false or an object"),
+        ("redis: {sentinels: [a], host: b}", "redis.sentinels, redis.host: "),
+        ("redis: {sentinels: [a], url: 'redis://b'}", "redis.sentinels, redis.url: "),
+        ("redis: {sentinels: [a]}", "redis.master_name: "),
+        ("redis: {master_name: a}", "redis.master_name: it goes with redis.sentinels"),
+        ("redis: {sentinel_password: a}", "redis.sentinel_password: it goes with redis.sentinels"),
+        ("redis: {url: 'redis://b', port: 1}", "redis.url, redis.port: "),
+        ("redis: {url: 'redis://b/1', db: 1}", "redis.url, redis.db: "),
+        ("redis: {url: 'redis://:a@b', password: c}", "redis.url, redis.password: "),
+        ("redis: {url: 'redis://a:a@b', username: c}", "redis.url, redis.username: "),
+        ("redis: {url: 'redis://b', tls: true}", "redis.url, redis.tls: "),
         ("- 1", "expected settings as `name: value`"),
         ("a: [", "no valid YAML"),
     ],
@@ -105,6 +117,51 @@ def test_a_secret_is_neither_in_an_error_nor_in_a_repr(tmp_path: Path) -> None:
     assert "redis.password: expected a text" in str(error.value)
     assert "12345678" not in str(error.value)
     assert "sesame" not in repr(load({"redis.password": "sesame", "amqp.password": "sesame"}))
+
+
+@rows(
+    ["url", "said"],
+    [
+        ("redis://a", {"host": "a"}),
+        ("redis://", {}),
+        ("redis://a:1/2", {"host": "a", "port": 1, "db": 2}),
+        ("redis://a/?db=2", {"host": "a", "db": 2}),
+        ("redis://u:p%2F%40@a", {"host": "a", "username": "u", "password": "p/@"}),
+        ("redis://:p@[::1]:7", {"host": "::1", "port": 7, "password": "p"}),
+        ("rediss://a", {"host": "a", "tls": TlsOptions()}),
+        ("unix:///run/redis.sock", {"host": "/run/redis.sock"}),
+        ("unix://u:p@/run/redis.sock?db=3", {"host": "/run/redis.sock", "username": "u", "password": "p", "db": 3}),
+    ],
+)
+def test_what_a_url_of_redis_says(url: str, said: dict[str, Any]) -> None:
+    settings = load({}, {"JUNEBUG_REDIS_URL": url})
+    assert dataclasses.replace(settings.redis, url=None) == RedisSettings(**said)
+    password = said.get("password")
+    assert password in (None, *settings.server_passwords)
+    assert f":{url.partition('@')[0].rpartition(':')[2]}@" not in repr(settings.redis) + str(settings.redis.url)
+
+
+def test_what_a_url_does_not_say_is_said_beside_it() -> None:
+    given = {"redis.url": "rediss://a", "redis.password": "p", "redis.db": "4", "redis.tls": '{"ca_file": "ca.pem"}'}
+    redis = load(given).redis
+    assert (redis.host, redis.password, redis.db, redis.tls) == ("a", "p", 4, TlsOptions(ca_file="ca.pem"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://x:sesame@a", "sesame", "redis://x:sesame@a:b", "redis://x:sesame@a/b", "redis://x:sesame@a/1?db=1",
+     "redis://x:sesame@a?ssl=1", "redis://x:sesame@a#1", "unix://x:sesame@a/b", "unix://x:sesame@", "redis://[sesame"],
+)  # fmt: skip
+def test_a_url_that_is_none_is_told_and_not_shown(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"^redis\.url: (expected|it is no URL)") as error:
+        load({"redis.url": url})
+    assert "sesame" not in str(error.value)
+
+
+def test_sentinels() -> None:
+    redis = load({"redis.sentinels": "a,[::1]:5", "redis.master_name": "m"}).redis
+    assert redis.sentinel_addresses == [("a", 26379), ("::1", 5)]
+    assert redis.where == "m (sentinels a:26379, [::1]:5)"
 
 
 def test_hosts_of_rabbitmq() -> None:

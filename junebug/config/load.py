@@ -15,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 
 from junebug import names
+from junebug.config import redis_url
 from junebug.config.addresses import parse_address
 from junebug.config.declaration import (
     LONGEST_SOCKET_PATH,
@@ -26,6 +27,7 @@ from junebug.config.declaration import (
     Settings,
 )
 from junebug.errors import ConfigError
+from junebug.logs.redaction import redact_url
 from junebug.model import access
 from junebug.model.signing import check_secret
 from junebug.model.spec import is_label
@@ -61,7 +63,7 @@ def load_values(given: Mapping[str, Any], environ: Mapping[str, str], in_file: M
             continue
         values[option.name] = value
     settings = Settings(
-        redis=RedisSettings(**_group(values, "redis")),
+        redis=_redis(values),
         amqp=AmqpSettings(**_group(values, "amqp")),
         http_types=HttpTypesSettings(**_group(values, "http_types")),
         **{name: value for name, value in values.items() if "." not in name},
@@ -90,6 +92,30 @@ def _refuse_both(values: Mapping[str, Any], one: str, *others: str) -> None:
     """Raises ConfigError where the first is given, and any of the others."""
     if values.get(one) and (given := [each for each in others if values.get(each) is not None]):
         raise ConfigError(f"{one}, {', '.join(given)}: they say the same; leave out what is not to be so")
+
+
+def _redis(values: Mapping[str, Any]) -> RedisSettings:
+    """Raises ConfigError."""
+    given = _group(values, "redis")
+    if given.get("sentinels"):
+        _refuse_both(values, "redis.sentinels", "redis.url", "redis.host", "redis.port")
+        if not given.get("master_name"):
+            raise ConfigError("redis.master_name: the sentinels know the master by it; give it with redis.sentinels")
+    elif alone := [f"redis.{name}" for name in ("master_name", "sentinel_password") if given.get(name) is not None]:
+        raise ConfigError(f"{', '.join(alone)}: it goes with redis.sentinels, of which there are none")
+    if not given.get("url"):
+        return RedisSettings(**given)
+    try:
+        said = redis_url.parse(given["url"])
+    except ValueError as error:
+        raise ConfigError(f"redis.url: {error}") from None
+    scheme = said.pop("scheme")
+    _refuse_both(values, "redis.url", *(f"redis.{name}" for name in {"host": 0, "port": 0, **said}))
+    if scheme == "rediss":
+        said["tls"] = given.get("tls") or TlsOptions()
+    elif given.get("tls"):
+        raise ConfigError("redis.url, redis.tls: with TLS the URL begins with rediss://")
+    return RedisSettings(**{**given, **said, "url": redact_url(given["url"])})
 
 
 def _group(values: Mapping[str, Any], group: str) -> dict[str, Any]:

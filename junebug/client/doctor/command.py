@@ -21,7 +21,7 @@ from junebug.config.load import read_file
 from junebug.errors import ConfigError, StartupError, StoreUnavailable
 from junebug.stores import Stores
 from junebug.stores.client import RedisClient
-from junebug.stores.inspection import RedisFacts, inspect
+from junebug.stores.inspection import RedisFacts, ask_sentinels, inspect
 
 REDIS_TIMEOUT, AMQP_TIMEOUT, LONGEST = 5.0, 8.0, 20.0
 """Seconds: of one answer of Redis', of one step with RabbitMQ, of one check."""
@@ -99,6 +99,8 @@ async def _of_settings(settings: Settings) -> AsyncIterator[Finding]:
     processes = _processes(settings, facts)
     for each in _guarded("settings", lambda: dangers.check(settings, facts.counts["tokens"] if facts else None)):
         yield each
+    if settings.redis.sentinels:
+        yield redis.sentinels(await ask_sentinels(settings.redis))
     if problem:
         yield problem
     for each in _guarded("redis", lambda: redis.judge(facts, settings.redis, processes) if facts else ()):

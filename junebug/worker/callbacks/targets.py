@@ -10,7 +10,7 @@ import asyncio
 import functools
 import ipaddress
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from aiohappyeyeballs import AddrInfoType
 
@@ -32,13 +32,15 @@ class Refused(ValueError):
 class Targets:
     """Of one process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, redis_address: Callable[[], Address] | None = None) -> None:
+        """`redis_address`: where Redis is at the moment, where sentinels say so."""
         self._denied = [ipaddress.ip_network(text) for text in settings.callback_deny]
         self._allowed = [ipaddress.ip_network(text) for text in settings.callback_allow]
         self._servers = [
             *(("RabbitMQ", address) for address in settings.amqp.addresses),
-            ("Redis", Address(settings.redis.host, settings.redis.port)),
+            *(("Redis", address) for address in settings.redis.sentinel_addresses),
         ]
+        self._redis_address = redis_address or (lambda: settings.redis.address)
         self._api_port = settings.port
         self._is_denied = functools.lru_cache(MOST_KNOWN)(self._look_up)
 
@@ -60,7 +62,7 @@ class Targets:
         at_home = {address for address in addresses if _is_at_home(address)}
         if port == self._api_port and at_home:
             return "API"
-        for name, server in self._servers:
+        for name, server in (*self._servers, ("Redis", self._redis_address())):
             if port == server.port:
                 its = await _addresses(server.host)
                 if not its.isdisjoint(addresses) or (at_home and any(map(_is_at_home, its))):
