@@ -51,15 +51,16 @@ async def test_nothing_that_was_accepted_is_lost_with_the_master(
     servers: Fleet, junebug: JunebugProcess, channels: Channels, sink: WebhookSink
 ) -> None:
     channel = await channels.telnet()
-    async with listening(channel, sink) as listener, load_on(channel, listener.address, sink) as load:
-        master = await asyncio.to_thread(servers.master)
-        await asyncio.to_thread(master.kill)
-        await is_healthy(junebug.api)
-        await load.more()
-    await each_arrives(load, lambda: listener.heard)
-    await each_has_its_event(load, sink)
-    assert (await channel.get()).status == 200
+    async with listening(channel, sink) as peer:
+        async with load_on(channel, peer.client.address, sink) as load:
+            master = await asyncio.to_thread(servers.master)
+            await asyncio.to_thread(master.kill)
+            await is_healthy(junebug.api)
+            await load.more()
+        await each_arrives(load, lambda: peer.heard)
+        await each_has_its_event(load, sink)
     assert (await asyncio.to_thread(servers.master)) is not master
+    assert (await channel.get())["id"] == channel.id
 
 
 def test_the_command_line_finds_the_master(servers: Fleet, short_dir: Path) -> None:
