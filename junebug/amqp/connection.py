@@ -104,6 +104,7 @@ class Link(aiormq.Connection):
 
     def __init__(self, settings: AmqpSettings, name: str, host: Address, to: Address, timeout: float) -> None:
         """`host` is what the settings name, `to` an address of it; `timeout`: until that takes the connection."""
+        self.host, self.to = host, to
         server_name = (settings.tls and settings.tls.server_name) or host.host
         context = tls_context(settings.tls) if settings.tls else None
         self._stream = _Stream(to, server_name, context, timeout, self._on_frame)
@@ -124,18 +125,22 @@ class Link(aiormq.Connection):
         self._number = 0
 
     @classmethod
-    async def open(cls, settings: AmqpSettings, name: str) -> Link:
-        """To the first of the hosts' addresses that lets us in, in random order. `name` is shown by RabbitMQ. Raises
-        NotConnected, which is one of FAILURES.
+    async def open(cls, settings: AmqpSettings, name: str, beside: Link | None = None) -> Link:
+        """To the first of the hosts' addresses that lets us in, in random order, that of `beside` first: another node may hear
+        later of what was declared there. `name` is shown by RabbitMQ. Raises NotConnected, which is one of FAILURES.
         """
         failures: list[tuple[Address, Exception]] = []
         hosts = random.sample(settings.addresses, len(settings.addresses))
+        if beside:
+            hosts.sort(key=lambda host: host != beside.host)
         for host in hosts:
             try:
                 found = await _look_up(host)
             except FAILURES as error:
                 failures.append((host, error))
                 continue
+            if beside and beside.to in found:
+                found = [beside.to, *found]
             for to in found:
                 timeout = CONNECT_TIMEOUT if len(hosts) == len(found) == 1 else REACH_TIMEOUT
                 try:
@@ -282,7 +287,7 @@ class Connection:
 
     def another(self, name: str) -> Coroutine[Any, Any, Link]:
         """A second link to the same RabbitMQ. Raises FAILURES."""
-        return Link.open(self._settings, f"{self._name} {name}")
+        return Link.open(self._settings, f"{self._name} {name}", self._link)
 
     def unavailable(self, error: BaseException) -> BrokerUnavailable:
         """One of FAILURES, as others see it."""

@@ -44,9 +44,23 @@ async def test_connections_are_spread(amqp_settings: AmqpSettings) -> None:
         settings = at(amqp_settings, *(f"localhost:{port}" for port in ports))
         for _ in range(60):
             link = await Link.open(settings, "test")
-            tried.add(link._stream._to.port)
+            tried.add(link.to.port)
             await link.end()
         assert tried == set(ports)
+
+
+async def test_both_links_of_a_process_are_to_the_same_node(amqp_settings: AmqpSettings) -> None:
+    async with AsyncExitStack() as stack:
+        ports = [await stack.enter_async_context(between(amqp_settings.port)) for _ in range(4)]
+        for _ in range(5):
+            broker = Broker(at(amqp_settings, *(f"127.0.0.1:{port}" for port in ports)), "test")
+            broker.start()
+            await broker.wait_connected(10)
+            await broker.ping(10)
+            publishing = broker._publisher._link
+            assert publishing
+            assert publishing.to == broker._connection.link.to
+            await broker.close()
 
 
 async def test_one_that_accepts_and_says_nothing_is_passed_by(
@@ -77,7 +91,7 @@ async def test_every_address_of_a_name_is_tried_and_it_is_looked_up_each_time(
         await Link.open(settings, "test")
     stands_for.append("127.0.0.1")
     link = await Link.open(settings, "test")
-    assert link._stream._to == ("127.0.0.1", amqp_settings.port)
+    assert link.to == ("127.0.0.1", amqp_settings.port)
     await link.end()
     assert asked.count("rabbit.example") == 2
 
@@ -103,7 +117,7 @@ async def test_a_broker_goes_on_at_another_host(amqp_settings: AmqpSettings) -> 
         await stack.aclose()  # whichever it had, the other one is left
         await asyncio.wait_for(broker.publish_surely(queue, [b"2"]), 30)
         await eventually(lambda: b"2" in got)
-        assert broker._connection.link._stream._to.port == other
+        assert broker._connection.link.to.port == other
         await consumer.cancel()
         await broker.delete_queues([queue])
         await broker.close()
