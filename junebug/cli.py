@@ -165,8 +165,8 @@ def _check_servers(settings: Settings) -> None:
     """Redis and RabbitMQ answer, or StartupError."""
     _in_child(stores.check(settings.redis, CHECK_TIMEOUT))
     _in_child(broker.check(settings.amqp, CHECK_TIMEOUT))
-    if settings.amqp.is_at_home and not logging_disabled():
-        limit = embedded.descriptor_limit(settings.amqp.port)
+    for address in settings.amqp.addresses:
+        limit = embedded.descriptor_limit(address.port) if address.is_at_home and not logging_disabled() else None
         if limit is not None and limit < FEW_FILES:
             print(
                 f"warning: RabbitMQ may open {limit} files only, and lets connections hang beyond (about"

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from junebug.config.declaration import Settings
+from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
 from junebug.errors import StartupError
 
 LOOPBACK = "127.0.0.1"
@@ -72,10 +72,8 @@ def running(settings: Settings) -> Settings:
 def _of_embedded(settings: Settings, ports: Mapping[str, int], passwords: Mapping[str, str]) -> Settings:
     return dataclasses.replace(
         settings,
-        redis=dataclasses.replace(settings.redis, host=LOOPBACK, port=ports["redis"], password=passwords["redis"]),
-        amqp=dataclasses.replace(
-            settings.amqp, hostname=LOOPBACK, port=ports["amqp"], vhost="/", username=AMQP_USER, password=passwords["amqp"]
-        ),
+        redis=RedisSettings(host=LOOPBACK, port=ports["redis"], db=settings.redis.db, password=passwords["redis"]),
+        amqp=AmqpSettings(hostname=LOOPBACK, port=ports["amqp"], username=AMQP_USER, password=passwords["amqp"]),
     )
 
 

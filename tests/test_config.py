@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from junebug.config.declaration import OPTIONS, Settings
+from junebug.config.declaration import OPTIONS, RedisSettings, Settings
 from junebug.config.load import load
 from junebug.errors import ConfigError
+from junebug.runtime.tls import TlsOptions
+from tests.tables import rows
 
 
 def test_command_line_over_environment_over_file_over_default(tmp_path: Path) -> None:
@@ -50,6 +53,23 @@ def test_every_default_of_the_spec_holds() -> None:
         ("metric_window: 0", "metric_window: expected a number, 0.1 or more"),
         ("channels: [a]", "channels: expected channel types"),
         ("plugins: [{}]", "plugins: expected a list of objects, each with a `type`"),
+        ("amqp: {hosts: rabbit}", "amqp.hosts: expected a list of servers"),
+        ("amqp: {hosts: ['a:b']}", "amqp.hosts: expected a list of servers"),
+        ("amqp: {hosts: ['a:99999']}", "amqp.hosts: expected a list of servers"),
+        ("amqp: {hosts: ['::1']}", "amqp.hosts: expected a list of servers"),
+        ("amqp: {hosts: [a], hostname: b}", "amqp.hosts, amqp.hostname: "),
+        ("amqp: {tls: {cafile: x}}", "amqp.tls: expected true, false or an object of server_name, ca_file"),
+        ("amqp: {tls: {verify: 1}}", "amqp.tls: expected true, false or an object"),
+        ("redis: {sentinels: [a], host: b}", "redis.sentinels, redis.host: "),
+        ("redis: {sentinels: [a], url: 'redis://b'}", "redis.sentinels, redis.url: "),
+        ("redis: {sentinels: [a]}", "redis.master_name: "),
+        ("redis: {master_name: a}", "redis.master_name: it goes with redis.sentinels"),
+        ("redis: {sentinel_password: a}", "redis.sentinel_password: it goes with redis.sentinels"),
+        ("redis: {url: 'redis://b', port: 1}", "redis.url, redis.port: "),
+        ("redis: {url: 'redis://b/1', db: 1}", "redis.url, redis.db: "),
+        ("redis: {url: 'redis://:a@b', password: c}", "redis.url, redis.password: "),
+        ("redis: {url: 'redis://a:a@b', username: c}", "redis.url, redis.username: "),
+        ("redis: {url: 'redis://b', tls: true}", "redis.url, redis.tls: "),
         ("- 1", "expected settings as `name: value`"),
         ("a: [", "no valid YAML"),
     ],
@@ -70,6 +90,8 @@ def test_a_wrong_file_is_told_by_name(tmp_path: Path, text: str, named: str) -> 
         ({}, {"JUNEBUG_PORT": "x"}, "JUNEBUG_PORT: "),
         ({"channels": ["nocolon"]}, {}, "--channels: expected type:python.Class"),
         ({"plugins": ["{"]}, {}, "--plugin: expected a JSON object"),
+        ({"amqp.tls": "perhaps"}, {}, "--amqp-tls: expected true, false or an object"),
+        ({"amqp.hosts": "a b"}, {}, "--amqp-hosts: expected a list of servers"),
         ({"replace_channels": "perhaps"}, {}, "--replace-channels: expected true or false"),
     ],
 )
@@ -95,6 +117,72 @@ def test_a_secret_is_neither_in_an_error_nor_in_a_repr(tmp_path: Path) -> None:
     assert "redis.password: expected a text" in str(error.value)
     assert "12345678" not in str(error.value)
     assert "sesame" not in repr(load({"redis.password": "sesame", "amqp.password": "sesame"}))
+
+
+@rows(
+    ["url", "said"],
+    [
+        ("redis://a", {"host": "a"}),
+        ("redis://", {}),
+        ("redis://a:1/2", {"host": "a", "port": 1, "db": 2}),
+        ("redis://a/?db=2", {"host": "a", "db": 2}),
+        ("redis://u:p%2F%40@a", {"host": "a", "username": "u", "password": "p/@"}),
+        ("redis://:p@[::1]:7", {"host": "::1", "port": 7, "password": "p"}),
+        ("rediss://a", {"host": "a", "tls": TlsOptions()}),
+        ("unix:///run/redis.sock", {"host": "/run/redis.sock"}),
+        ("unix://u:p@/run/redis.sock?db=3", {"host": "/run/redis.sock", "username": "u", "password": "p", "db": 3}),
+    ],
+)
+def test_what_a_url_of_redis_says(url: str, said: dict[str, Any]) -> None:
+    settings = load({}, {"JUNEBUG_REDIS_URL": url})
+    assert dataclasses.replace(settings.redis, url=None) == RedisSettings(**said)
+    password = said.get("password")
+    assert password in (None, *settings.server_passwords)
+    assert f":{url.partition('@')[0].rpartition(':')[2]}@" not in repr(settings.redis) + str(settings.redis.url)
+
+
+def test_what_a_url_does_not_say_is_said_beside_it() -> None:
+    given = {"redis.url": "rediss://a", "redis.password": "p", "redis.db": "4", "redis.tls": '{"ca_file": "ca.pem"}'}
+    redis = load(given).redis
+    assert (redis.host, redis.password, redis.db, redis.tls) == ("a", "p", 4, TlsOptions(ca_file="ca.pem"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://x:sesame@a", "sesame", "redis://x:sesame@a:b", "redis://x:sesame@a/b", "redis://x:sesame@a/1?db=1",
+     "redis://x:sesame@a?ssl=1", "redis://x:sesame@a#1", "unix://x:sesame@a/b", "unix://x:sesame@", "redis://[sesame"],
+)  # fmt: skip
+def test_a_url_that_is_none_is_told_and_not_shown(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"^redis\.url: (expected|it is no URL)") as error:
+        load({"redis.url": url})
+    assert "sesame" not in str(error.value)
+
+
+def test_sentinels() -> None:
+    redis = load({"redis.sentinels": "a,[::1]:5", "redis.master_name": "m"}).redis
+    assert redis.sentinel_addresses == [("a", 26379), ("::1", 5)]
+    assert redis.where == "m (sentinels a:26379, [::1]:5)"
+
+
+def test_hosts_of_rabbitmq() -> None:
+    given = {"amqp.hosts": "a, b:1,[::1]:2, [fe80::1]", "amqp.port": "9", "amqp.tls": "true"}
+    amqp = load(given).amqp
+    assert amqp.addresses == [("a", 9), ("b", 1), ("::1", 2), ("fe80::1", 9)]
+    assert [str(each) for each in amqp.addresses] == ["a:9", "b:1", "[::1]:2", "[fe80::1]:9"]
+    assert [each.addresses for each in amqp.apart()] == [[each] for each in amqp.addresses]
+    assert amqp.tls == TlsOptions()
+    assert load({"amqp.hostname": "a"}).amqp.addresses == [("a", 5672)]
+
+
+def test_tls_is_said_as_channels_say_it(tmp_path: Path) -> None:
+    file = tmp_path / "junebug.yaml"
+    file.write_text("amqp: {tls: {ca_file: ca.pem, verify: true, key_passphrase: sesame}}")
+    settings = load(config_path=str(file))
+    assert settings.amqp.tls == TlsOptions(ca_file="ca.pem", key_passphrase="sesame")
+    assert "sesame" in settings.server_passwords
+    assert "sesame" not in repr(settings)
+    assert load({"amqp.tls": '{"verify": false}'}).amqp.tls == TlsOptions(verify=False)
+    assert load({"amqp.tls": "no"}).amqp.tls is None
 
 
 def test_channels_and_plugins_may_be_repeated() -> None:

@@ -10,24 +10,35 @@ itself (heartbeats, its end); what we write goes to the socket at once.
 from __future__ import annotations
 
 import asyncio
+import random
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from ssl import SSLContext, SSLError
 from typing import Any, cast
 
 import aiormq
 import aiormq.connection
 import aiormq.exceptions
+import structlog
 from pamqp import commands as amqp
 from yarl import URL
 
 from junebug.amqp.reader import FrameReader, OnLink
+from junebug.config.addresses import Address
 from junebug.config.declaration import AmqpSettings
 from junebug.errors import BrokerUnavailable, StartupError
 from junebug.runtime.backoff import Backoff
 from junebug.runtime.loop import end_task, is_transport_gone
 from junebug.runtime.tasks import TaskOwner
+from junebug.runtime.tls import TlsError, reason_of, tls_context
 
-CONNECT_TIMEOUT = 10.0
+log = structlog.stdlib.get_logger(__name__)
+
+CONNECT_TIMEOUT, REACH_TIMEOUT = 10.0, 3.0
+"""Seconds until an address has let us in, and, where there is another one to try, until it takes the connection."""
+MOST_ADDRESSES = 16
+"""Of one name that are tried."""
 CLOSE_TIMEOUT = 10.0
 HEARTBEAT, HEARTBEAT_AT_HOME = 8, 60
 """Seconds. RabbitMQ takes a machine for dead after two to three of them: others then have its queues (docs/scale-out.md). The
@@ -44,17 +55,32 @@ FAILURES = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutError)
 """What is raised when the link, a channel or RabbitMQ fails."""
 
 
-class _Stream(aiormq.connection.TCPTransportFactory):
+class NotConnected(ConnectionError):
+    """No address let us in. `failures`: which, and what was wrong with it."""
+
+    def __init__(self, failures: list[tuple[Address, Exception]]) -> None:
+        super().__init__("RabbitMQ cannot be reached")
+        self.failures = failures
+
+
+class _Stream(aiormq.connection.TransportFactory):
     """Connects for aiormq, and keeps hold of both ends."""
 
     reader: FrameReader
     writer: asyncio.StreamWriter
 
-    def __init__(self, on_frame: Callable[[int, int, bytes], None]) -> None:
+    def __init__(
+        self, to: Address, name: str, context: SSLContext | None, timeout: float, on_frame: Callable[[int, int, bytes], None]
+    ) -> None:
+        """`name`: that its certificate is to be of."""
+        self._to = to
+        self._tls: dict[str, Any] = {"ssl": context, "server_hostname": name} if context else {}
+        self._timeout = timeout
         self._on_frame = on_frame
 
-    async def create(self, url: URL, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, self.writer = await super().create(url, **options)
+    async def create(self, url: URL, **_: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        async with asyncio.timeout(self._timeout):
+            reader, self.writer = await asyncio.open_connection(*self._to, **self._tls)
         self.reader = FrameReader(reader, self._on_frame)
         return cast(asyncio.StreamReader, self.reader), self.writer
 
@@ -76,13 +102,17 @@ class _Telling:
 class Link(aiormq.Connection):
     """One connection, until it is lost."""
 
-    def __init__(self, settings: AmqpSettings, name: str) -> None:
-        self._stream = _Stream(self._on_frame)
+    def __init__(self, settings: AmqpSettings, name: str, host: Address, to: Address, timeout: float) -> None:
+        """`host` is what the settings name, `to` an address of it; `timeout`: until that takes the connection."""
+        self.host, self.to = host, to
+        server_name = (settings.tls and settings.tls.server_name) or host.host
+        context = tls_context(settings.tls) if settings.tls else None
+        self._stream = _Stream(to, server_name, context, timeout, self._on_frame)
         self._on_channels: dict[int, OnLink] = {}
-        heartbeat = HEARTBEAT_AT_HOME if settings.is_at_home else HEARTBEAT
+        heartbeat = HEARTBEAT_AT_HOME if host.is_at_home else HEARTBEAT
         url = URL.build(
-            scheme="amqp", user=settings.username, password=settings.password or "", host=settings.hostname,
-            port=settings.port, query={"heartbeat": str(heartbeat)},
+            scheme="amqp", user=settings.username, password=settings.password or "", host=to.host, port=to.port,
+            query={"heartbeat": str(heartbeat)},
         )  # fmt: skip
         super().__init__(url, transport_factory=self._stream, client_properties={"connection_name": name})
         self.vhost = settings.vhost
@@ -95,9 +125,39 @@ class Link(aiormq.Connection):
         self._number = 0
 
     @classmethod
-    async def open(cls, settings: AmqpSettings, name: str) -> Link:
-        """`name` is shown by RabbitMQ. Raises FAILURES."""
-        link = cls(settings, name)
+    async def open(cls, settings: AmqpSettings, name: str, beside: Link | None = None) -> Link:
+        """To the first of the hosts' addresses that lets us in, in random order, that of `beside` first: another node may hear
+        later of what was declared there. `name` is shown by RabbitMQ. Raises NotConnected, which is one of FAILURES.
+        """
+        failures: list[tuple[Address, Exception]] = []
+        hosts = random.sample(settings.addresses, len(settings.addresses))
+        if beside:
+            hosts.sort(key=lambda host: host != beside.host)
+        for host in hosts:
+            try:
+                found = await _look_up(host)
+            except FAILURES as error:
+                failures.append((host, error))
+                continue
+            if beside and beside.to in found:
+                found = [beside.to, *found]
+            for to in found:
+                timeout = CONNECT_TIMEOUT if len(hosts) == len(found) == 1 else REACH_TIMEOUT
+                try:
+                    link = await cls._open(settings, name, host, to, timeout)
+                except FAILURES as error:
+                    failures.append((host, error))
+                except TlsError as error:
+                    raise NotConnected([(host, error)]) from None
+                else:
+                    if failures:
+                        log.warning("not every amqp host lets us in", reason=_reason(NotConnected(failures), settings))
+                    return link
+        raise NotConnected(failures)
+
+    @classmethod
+    async def _open(cls, settings: AmqpSettings, name: str, host: Address, to: Address, timeout: float) -> Link:
+        link = cls(settings, name, host, to, timeout)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await link.connect()
@@ -227,7 +287,7 @@ class Connection:
 
     def another(self, name: str) -> Coroutine[Any, Any, Link]:
         """A second link to the same RabbitMQ. Raises FAILURES."""
-        return Link.open(self._settings, f"{self._name} {name}")
+        return Link.open(self._settings, f"{self._name} {name}", self._link)
 
     def unavailable(self, error: BaseException) -> BrokerUnavailable:
         """One of FAILURES, as others see it."""
@@ -279,24 +339,46 @@ async def check(settings: AmqpSettings, timeout: float) -> None:
 
 def refusal(error: Exception, settings: AmqpSettings) -> StartupError:
     """Why nobody can connect: one line that names the setting to look at."""
-    where = address(settings)
-    match error:
-        case aiormq.exceptions.AuthenticationError() | aiormq.exceptions.ProbableAuthenticationError():
-            return StartupError(f"amqp.username, amqp.password: RabbitMQ at {where} refuses them")
-        case aiormq.exceptions.ConnectionNotAllowed():
-            return StartupError(f"amqp.vhost: RabbitMQ at {where} has no such vhost for this user")
+    failures = error.failures if isinstance(error, NotConnected) else [(settings.addresses[0], error)]
+    for host, each in failures:
+        match each:
+            case aiormq.exceptions.AuthenticationError() | aiormq.exceptions.ProbableAuthenticationError():
+                return StartupError(f"amqp.username, amqp.password: RabbitMQ at {host} refuses them")
+            case aiormq.exceptions.ConnectionNotAllowed():
+                return StartupError(f"amqp.vhost: RabbitMQ at {host} has no such vhost for this user")
+            case TlsError() | SSLError():
+                return StartupError(f"amqp.tls: RabbitMQ at {host} cannot be used: {_reason(each, settings)}")
     reason = _reason(error, settings)
     # a wrong vhost is answered by closing the connection with the text NOT_ALLOWED
-    setting = "amqp.vhost" if "NOT_ALLOWED" in reason or "Connection.OpenOk" in reason else "amqp.hostname, amqp.port"
-    return StartupError(f"{setting}: RabbitMQ at {where} cannot be used: {reason}")
+    setting = "amqp.hosts" if settings.hosts else "amqp.hostname, amqp.port"
+    setting = "amqp.vhost" if "NOT_ALLOWED" in reason or "Connection.OpenOk" in reason else setting
+    return StartupError(f"{setting}: RabbitMQ at {address(settings)} cannot be used: {reason}")
 
 
 def address(settings: AmqpSettings) -> str:
-    return f"{settings.hostname}:{settings.port}"
+    return ", ".join(map(str, settings.addresses))
 
 
 def _reason(error: BaseException, settings: AmqpSettings) -> str:
+    if isinstance(error, NotConnected):
+        told = [(f"{host}: " * (len(settings.addresses) > 1)) + _reason(each, settings) for host, each in error.failures]
+        return "; ".join(dict.fromkeys(told))
     if isinstance(error, TimeoutError):
         return "it does not answer"
+    if isinstance(error, SSLError):
+        return reason_of(error)
     text = " ".join(str(error).split()) or type(error).__name__
     return text.replace(settings.password, "********") if settings.password else text
+
+
+async def _look_up(host: Address) -> list[Address]:
+    """Its addresses at this moment: of a name of several another one each time. Raises OSError."""
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            found = await asyncio.get_running_loop().getaddrinfo(host.host, host.port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise OSError("it is no host name") from None
+    families = [each[0] for each in found]
+    random.shuffle(found)
+    found.sort(key=lambda each: families.index(each[0]))  # which family is better is known to the machine
+    return [Address(*each[4][:2]) for each in found[:MOST_ADDRESSES]]

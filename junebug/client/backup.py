@@ -70,7 +70,7 @@ def restore(settings: Settings, file: str, force: bool, dry_run: bool) -> int:
 
 async def _restore(backup: BackupFile, settings: Settings, redis: RedisClient, *, force: bool, dry_run: bool) -> None:
     channels, routers = await redis.run(("SCARD", names.CHANNELS), ("SCARD", names.ROUTERS))
-    where = f"Redis at {settings.redis.host}:{settings.redis.port} (database {settings.redis.db})"
+    where = f"Redis at {settings.redis.where} (database {settings.redis.db})"
     objections = []
     if channels or routers:
         objections.append(f"it holds {plural(channels, 'channel')} and {plural(routers, 'router')} already")

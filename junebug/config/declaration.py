@@ -7,16 +7,26 @@ etc/junebug.yaml.example.
 from __future__ import annotations
 
 import dataclasses
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from junebug.config.addresses import Address, parse_address
+from junebug.runtime.tls import TlsOptions
+
 ENVIRONMENT_PREFIX = "JUNEBUG_"
 DENIED_NETWORKS = ("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "100.100.100.200/32")
 """Link-local, and the metadata services of AWS, Alibaba and whoever does as they do."""
+SENTINEL_PORT = 26379
 LONGEST_SOCKET_PATH = 100
 """Bytes: a unix socket's path is limited to 107 by the kernel, and supervisord appends its pid while binding."""
+
+
+_TLS_HELP = (
+    "true, or an object of `server_name`, `ca_file`, `certificate_file`, `key_file`, `key_passphrase` and `verify`, as channels "
+    "have it (command line: `true` or JSON)."
+)
 
 
 def _setting(default: Any, flag: str, short: str = "", *, help: str, minimum: float | None = None,
@@ -31,13 +41,47 @@ def _setting(default: Any, flag: str, short: str = "", *, help: str, minimum: fl
 
 @dataclass(frozen=True, kw_only=True)
 class RedisSettings:
-    """Where Redis is."""
+    """Where Redis is. Of a URL that was given load.py makes the other settings; `url` then shows it, without the password."""
 
-    host: str = _setting("localhost", "--redis-host", "-redish", help="The hostname of the Redis server.")
+    url: str | None = _setting(None, "--redis-url", secret=True,
+        help="Where Redis is, in one: `redis://user:password@host:port/db`, `rediss://...` (TLS) or `unix:///path?db=0`; in "
+             "place of the settings that it says.")  # fmt: skip
+    host: str = _setting("localhost", "--redis-host", "-redish",
+        help="The hostname of the Redis server, or the path of its unix socket.")  # fmt: skip
     port: int = _setting(6379, "--redis-port", "-redisp", help="The port of the Redis server.", minimum=1,
                          maximum=65535)  # fmt: skip
     db: int = _setting(0, "--redis-db", "-redisdb", help="The number of the Redis database.", minimum=0)
+    username: str | None = _setting(None, "--redis-user", help="The username for Redis (ACL); none: its user `default`.")
     password: str | None = _setting(None, "--redis-password", "-redispass", help="The password for Redis.", secret=True)
+    tls: TlsOptions | None = _setting(None, "--redis-tls", kind="tls", secret=True,
+        help="TLS to Redis, and to its sentinels: " + _TLS_HELP)  # fmt: skip
+    sentinels: list[str] = _setting([], "--redis-sentinels", kind="servers",
+        help="Sentinels to ask for the master, each `host`, `host:port` or `[IPv6]:port`, in place of `host` and `port` (command "
+             "line: with commas between); their usual port is 26379.")  # fmt: skip
+    master_name: str | None = _setting(None, "--redis-master-name", help="The name by which the sentinels know the master.")
+    sentinel_password: str | None = _setting(None, "--redis-sentinel-password", help="The password for the sentinels.",
+                                             secret=True)  # fmt: skip
+
+    @property
+    def address(self) -> Address:
+        """Where there are no sentinels."""
+        return Address(self.host, self.port)
+
+    @property
+    def sentinel_addresses(self) -> list[Address]:
+        return [parse_address(each, SENTINEL_PORT) for each in self.sentinels]
+
+    @property
+    def where(self) -> str:
+        """As messages name it."""
+        if not self.sentinels:
+            return str(self.address)
+        return f"{self.master_name} (sentinels {', '.join(map(str, self.sentinel_addresses))})"
+
+    @property
+    def secrets(self) -> list[str]:
+        passphrase = self.tls.key_passphrase if self.tls else None
+        return list(filter(None, (self.password, self.sentinel_password, passphrase)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +89,28 @@ class AmqpSettings:
     """Where RabbitMQ is."""
 
     hostname: str = _setting("127.0.0.1", "--amqp-host", "-amqph", help="The hostname of the RabbitMQ server.")
+    hosts: list[str] = _setting([], "--amqp-hosts", kind="servers",
+        help="In its place the nodes of a cluster, each `host`, `host:port` or `[IPv6]:port` (command line: with commas "
+             "between): tried in random order, each name looked up at each attempt.")  # fmt: skip
     vhost: str = _setting("/", "--amqp-vhost", "-amqpvh", help="The AMQP virtual host.")
     port: int = _setting(5672, "--amqp-port", "-amqpp", help="The port of the RabbitMQ server.", minimum=1,
                          maximum=65535)  # fmt: skip
     username: str = _setting("guest", "--amqp-user", "-amqpu", help="The username for RabbitMQ.")
     password: str | None = _setting("guest", "--amqp-password", "-amqppass", help="The password for RabbitMQ.",
                                     secret=True)  # fmt: skip
+    tls: TlsOptions | None = _setting(None, "--amqp-tls", kind="tls", secret=True, help="TLS to RabbitMQ: " + _TLS_HELP)
     db: int = _setting(0, "", help="Taken for compatibility; RabbitMQ has no databases.", minimum=0)
 
     @property
-    def is_at_home(self) -> bool:
-        """Whether it is on this machine."""
-        return bool(re.fullmatch(r"localhost|127\..*|::1", self.hostname, re.IGNORECASE))
+    def addresses(self) -> list[Address]:
+        return [parse_address(each, self.port) for each in self.hosts] or [Address(self.hostname, self.port)]
+
+    def apart(self) -> Iterator[AmqpSettings]:
+        """For each of the hosts, as if there were no other."""
+        for each in self.hosts:
+            yield dataclasses.replace(self, hosts=[each])
+        if not self.hosts:
+            yield self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +242,8 @@ class Settings:
     @property
     def server_passwords(self) -> list[str]:
         """What no log may show, whatever it tells of."""
-        secrets = (self.redis.password, self.amqp.password, self.admin_token, self.sentry_dsn)
+        passphrase = self.amqp.tls.key_passphrase if self.amqp.tls else None
+        secrets = (*self.redis.secrets, self.amqp.password, passphrase, self.admin_token, self.sentry_dsn)
         return [password for password in secrets if password]
 
     @property
@@ -214,8 +269,8 @@ class Option:
 
     path: tuple[str, ...]
     kind: str
-    """`str`, `int`, `float`, `bool`, `switch` (a flag without a value), `delays`, `words`, `networks`, `mapping`, `labels` or
-    `plugins`."""
+    """`str`, `int`, `float`, `bool`, `switch` (a flag without a value), `delays`, `words`, `networks`, `servers`, `tls`,
+    `mapping`, `labels` or `plugins`."""
     optional: bool
     default: Any
     flag: str

@@ -10,11 +10,13 @@ import ipaddress
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import yaml
 
 from junebug import names
+from junebug.config import redis_url
+from junebug.config.addresses import parse_address
 from junebug.config.declaration import (
     LONGEST_SOCKET_PATH,
     OPTIONS,
@@ -25,9 +27,11 @@ from junebug.config.declaration import (
     Settings,
 )
 from junebug.errors import ConfigError
+from junebug.logs.redaction import redact_url
 from junebug.model import access
 from junebug.model.signing import check_secret
 from junebug.model.spec import is_label
+from junebug.runtime.tls import TlsOptions
 
 MOST_DELAYS, MOST_WORDS, MOST_LABELS = 20, 1000, 32
 
@@ -59,11 +63,12 @@ def load_values(given: Mapping[str, Any], environ: Mapping[str, str], in_file: M
             continue
         values[option.name] = value
     settings = Settings(
-        redis=RedisSettings(**_group(values, "redis")),
+        redis=_redis(values),
         amqp=AmqpSettings(**_group(values, "amqp")),
         http_types=HttpTypesSettings(**_group(values, "http_types")),
         **{name: value for name, value in values.items() if "." not in name},
     )
+    _refuse_both(values, "amqp.hosts", "amqp.hostname")
     if settings.callback_secret:
         try:
             check_secret(settings.callback_secret)
@@ -81,6 +86,36 @@ def load_values(given: Mapping[str, Any], environ: Mapping[str, str], in_file: M
     if len(str(settings.supervisor_socket.absolute()).encode()) > LONGEST_SOCKET_PATH:
         raise ConfigError(f"data_dir: {settings.data_dir!r} is too long a path for the sockets in it; choose a shorter one")
     return settings
+
+
+def _refuse_both(values: Mapping[str, Any], one: str, *others: str) -> None:
+    """Raises ConfigError where the first is given, and any of the others."""
+    if values.get(one) and (given := [each for each in others if values.get(each) is not None]):
+        raise ConfigError(f"{one}, {', '.join(given)}: they say the same; leave out what is not to be so")
+
+
+def _redis(values: Mapping[str, Any]) -> RedisSettings:
+    """Raises ConfigError."""
+    given = _group(values, "redis")
+    if given.get("sentinels"):
+        _refuse_both(values, "redis.sentinels", "redis.url", "redis.host", "redis.port")
+        if not given.get("master_name"):
+            raise ConfigError("redis.master_name: the sentinels know the master by it; give it with redis.sentinels")
+    elif alone := [f"redis.{name}" for name in ("master_name", "sentinel_password") if given.get(name) is not None]:
+        raise ConfigError(f"{', '.join(alone)}: it goes with redis.sentinels, of which there are none")
+    if not given.get("url"):
+        return RedisSettings(**given)
+    try:
+        said = redis_url.parse(given["url"])
+    except ValueError as error:
+        raise ConfigError(f"redis.url: {error}") from None
+    scheme = said.pop("scheme")
+    _refuse_both(values, "redis.url", *(f"redis.{name}" for name in {"host": 0, "port": 0, **said}))
+    if scheme == "rediss":
+        said["tls"] = given.get("tls") or TlsOptions()
+    elif given.get("tls"):
+        raise ConfigError("redis.url, redis.tls: with TLS the URL begins with rediss://")
+    return RedisSettings(**{**given, **said, "url": redact_url(given["url"])})
 
 
 def _group(values: Mapping[str, Any], group: str) -> dict[str, Any]:
@@ -127,9 +162,12 @@ def _siblings(name: str, known: Mapping[str, Option]) -> list[str]:
     return list(dict.fromkeys(other.partition(".")[0] for other in known))
 
 
+_OF_TLS = get_type_hints(TlsOptions)
 _WANTED = {
     "str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "switch": "true or false",
     "delays": "numbers that do not fall", "words": "a list of texts", "networks": "a list of networks, as 10.1.0.0/16",
+    "servers": "a list of servers, each host, host:port or [IPv6]:port",
+    "tls": f"true, false or an object of {', '.join(_OF_TLS)}",
     "mapping": "channel types as `type: python.Class`", "labels": "labels as `name: value`, without blanks",
     "plugins": "a list of objects, each with a `type`",
 }  # fmt: skip
@@ -156,8 +194,15 @@ def _from_text(option: Option, text: Any, where: str) -> Any:
                 return _checked(option, [float(part) for part in text.split(",")], where)
             except ValueError:
                 raise _wrong(option, where, text) from None
-        case "words" | "networks":
+        case "words" | "networks" | "servers":
             return _checked(option, [part.strip() for part in text.split(",") if part.strip()], where)
+        case "tls":
+            lowered = str(text).strip().lower()
+            try:
+                value = lowered in _TRUE if lowered in (*_TRUE, *_FALSE) else json.loads(text)
+            except json.JSONDecodeError:
+                raise _wrong(option, where, text) from None
+            return _checked(option, value, where)
         case "mapping" | "labels":
             pairs = [part.strip() for part in (text.split(",") if isinstance(text, str) else text)]
             mapping = {name: path for name, colon, path in (pair.partition(":") for pair in pairs) if colon}
@@ -196,6 +241,8 @@ def _checked(option: Option, value: Any, where: str) -> Any:
         and value == sorted(value),
         "words": lambda: _is_words(value),
         "networks": lambda: _is_words(value) and all(map(_is_network, value)),
+        "servers": lambda: _is_words(value) and all(map(_is_address, value)),
+        "tls": lambda: _is_tls(value),
         "bool": lambda: isinstance(value, bool),
         "switch": lambda: isinstance(value, bool),
         "mapping": lambda: isinstance(value, dict) and all(isinstance(v, str) for kv in value.items() for v in kv),
@@ -215,11 +262,27 @@ def _checked(option: Option, value: Any, where: str) -> Any:
     ):
         upper = f" to {option.maximum:g}" if option.maximum is not None else " or more"
         raise ConfigError(f"{where}: expected {_WANTED[option.kind]}, {option.minimum:g}{upper}, got {value}")
-    return value
+    return TlsOptions.from_config(value) if option.kind == "tls" else value
 
 
 def _is_words(value: Any) -> bool:
     return isinstance(value, list) and len(value) <= MOST_WORDS and all(isinstance(each, str) and each for each in value)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parse_address(text, 1)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_tls(value: Any) -> bool:
+    return isinstance(value, bool) or (
+        isinstance(value, dict)
+        and value.keys() <= _OF_TLS.keys()
+        and all(isinstance(each, get_args(_OF_TLS[name]) or _OF_TLS[name]) for name, each in value.items())
+    )
 
 
 def _is_network(text: str) -> bool:

@@ -6,6 +6,7 @@ Neighbours: the API, the workers and the reconciler each hold one `Stores`. clie
 from __future__ import annotations
 
 from junebug import names
+from junebug.config.addresses import Address
 from junebug.config.declaration import Settings
 from junebug.stores.cancellations import CancellationStore
 from junebug.stores.channels import ChannelStore
@@ -51,6 +52,10 @@ class Stores:
     def transport(self, channel: str) -> TransportStore:
         """What the channel's transport keeps."""
         return TransportStore(self._redis, channel)
+
+    def redis_address(self) -> Address:
+        """As RedisClient has it."""
+        return self._redis.address
 
     async def ping(self) -> None:
         """Raises StoreUnavailable."""

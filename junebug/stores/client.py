@@ -15,19 +15,16 @@ from itertools import islice
 from typing import Any
 
 import hiredis
-import redis.asyncio as redis_asyncio
 import redis.exceptions
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.maint_notifications import MaintNotificationsConfig
 
 from junebug import names
+from junebug.config.addresses import Address
 from junebug.config.declaration import RedisSettings
 from junebug.errors import StartupError, StoreUnavailable
 from junebug.runtime.loop import end_task, is_transport_gone
+from junebug.stores.link import RedisLink
 
-CONNECT_TIMEOUT = 2.0
 KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4}
 """Two minutes until a silent break is noticed."""
 MAX_PIPELINE = 500
@@ -84,18 +81,11 @@ class RedisClient:
     """
 
     def __init__(self, settings: RedisSettings, timeout: float) -> None:
-        self._where = f"Redis at {settings.host}:{settings.port}"
-        self._password = settings.password
+        self._settings = settings
+        self._where = f"Redis {'' if settings.sentinels else 'at '}{settings.where}"
         self._timeout = timeout
-        self._options: dict[str, Any] = {
-            "host": settings.host, "port": settings.port, "db": settings.db, "password": settings.password,
-            "protocol": 3, "decode_responses": True, "encoding_errors": "replace",
-            "socket_connect_timeout": min(CONNECT_TIMEOUT, timeout), "retry": Retry(NoBackoff(), 0),
-            "driver_info": None,  # reading its own version takes redis-py longer than connecting
-            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-        }  # fmt: skip
-        # _run_calls bounds all of it, and wait_for, which a timeout of redis-py's own uses, may swallow a cancellation
-        self._connection = redis_asyncio.Connection(**self._options, socket_timeout=None)
+        self._connection = RedisLink(settings, timeout, self._hang_up_elsewhere)
+        self._hearing: set[RedisLink] = set()
         self._waiting: deque[_Call] = deque()
         self._unanswered: deque[_Call] = deque()
         """In the order of their deadlines; some are answered already."""
@@ -106,10 +96,13 @@ class RedisClient:
         """What is published there, from a `subscribe` (or `psubscribe`) on until the link is lost, which is raised. None: it is
         subscribed. On a link of its own, which waits without end, so the kernel asks whether the other side is there.
         """
-        alive: dict[str, Any] = {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE, "protocol": 2}
-        connection: Any = redis_asyncio.Connection(**{**self._options, **alive}, socket_timeout=None)
+        connection: Any = RedisLink(
+            self._settings, self._timeout, socket_keepalive=True, socket_keepalive_options=KEEPALIVE, protocol=2
+        )
+        self._hearing.add(connection)
         try:
-            await connection.connect()
+            async with asyncio.timeout(self._timeout):
+                await connection.connect()
             command: Command = (subscribe, topic)
             await connection.send_packed_command(hiredis.pack_command(command), check_health=False)
             while True:
@@ -118,7 +111,19 @@ class RedisClient:
                     raise reply
                 yield None if reply[0] == subscribe else reply[-1]
         finally:
+            self._hearing.discard(connection)
             await connection.disconnect(nowait=True)
+
+    @property
+    def address(self) -> Address:
+        """Where it is, as far as is known: sentinels may name another master the next time."""
+        return self._connection.address
+
+    def _hang_up_elsewhere(self, master: Address) -> None:
+        """What is published at another one is not what is published."""
+        for connection in self._hearing:
+            if connection.address != master:
+                connection.abort()
 
     async def run(self, *commands: Command, made: Sequence[tuple[str, int, list[str]]] = ()) -> list[Any]:
         """The replies, in order. Raises StoreUnavailable within the timeout. `made`: see `make`."""
@@ -185,10 +190,14 @@ class RedisClient:
                 _set(call.replies, error)
             return
         unclaimed = iter(replies[len(notes) :])
+        is_replica = False
         for call in calls:
             own = list(islice(unclaimed, call.commands))
             failed = next((reply for reply in own if isinstance(reply, Exception)), None)
+            is_replica = is_replica or (failed is not None and _is_read_only(failed))
             _set(call.replies, self._translate(failed) if failed else own)
+        if is_replica:  # since a failover: whoever is the master now is found by a new link
+            await self._connection.disconnect(nowait=True)
 
     async def _exchange(self, packed: bytes, commands: int) -> list[Any]:
         """Send and read. A link that was broken while it was idle is replaced; nothing that was written is written twice."""
@@ -209,7 +218,7 @@ class RedisClient:
             raise
 
     @staticmethod
-    async def _replies(connection: redis_asyncio.Connection, commands: int) -> list[Any]:
+    async def _replies(connection: RedisLink, commands: int) -> list[Any]:
         """Errors that Redis answers with are among them. Straight from redis-py's parser: its own four calls a reply cost more
         than the reply.
         """
@@ -226,21 +235,29 @@ class RedisClient:
         return replies
 
     def _translate(self, error: Exception) -> Exception:
-        is_away = isinstance(error, _AWAY_ERRORS) or str(error).startswith(_AWAY_REPLIES)
+        is_away = isinstance(error, _AWAY_ERRORS) or str(error).startswith(_AWAY_REPLIES) or _is_read_only(error)
         return self._unusable(error) if is_away else error
 
     def _unusable(self, error: Exception) -> StoreUnavailable:
         text = " ".join(str(error).split()) or type(error).__name__
-        text = text.replace(self._password, "********") if self._password else text
+        for secret in self._settings.secrets:
+            text = text.replace(secret, "********")
         return StoreUnavailable(f"{self._where} cannot be used: {text}")
 
-    @staticmethod
-    def culprit(error: StoreUnavailable) -> str:
+    def culprit(self, error: StoreUnavailable) -> str:
         """The settings to look at for an error that this link gave."""
-        text = str(error).lower()
+        text, settings = str(error).lower(), self._settings
+        if "ca_file" in text or "certificate" in text or "ssl" in text:
+            return "redis.tls"
         if "password" in text or "auth" in text or "wrongpass" in text:
-            return "redis.password"
-        return "redis.db" if "db index" in text else "redis.host, redis.port"
+            its = "redis.sentinel_password" if "sentinel " in text else "redis.password"
+        elif "db index" in text:
+            its = "redis.db"
+        elif settings.sentinels:
+            return "redis.sentinels, redis.master_name"
+        else:
+            its = "redis.host, redis.port"
+        return "redis.url" if settings.url else its
 
     async def close(self) -> None:
         if self._runner:
@@ -253,7 +270,12 @@ class RedisClient:
         await self._connection.disconnect(nowait=True)
 
 
-def _is_broken(connection: redis_asyncio.Connection) -> bool:
+def _is_read_only(error: Exception) -> bool:
+    """Whether this is a replica's answer to a write. Redis 6 puts that of a script's command inside another text."""
+    return isinstance(error, redis.exceptions.ReadOnlyError) or "-READONLY " in str(error)
+
+
+def _is_broken(connection: RedisLink) -> bool:
     """Whether the other side has ended the link."""
     reader = connection._reader
     return reader is not None and (reader.at_eof() or reader.exception() is not None)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from junebug import names
+from junebug.config.addresses import Address
+from junebug.config.declaration import RedisSettings
 from junebug.errors import StoreUnavailable
 from junebug.stores.client import RedisClient, is_failure
+from junebug.stores.link import ask_sentinel
 
 TRIPS = 20
-_OPTIONS = ("save", "appendonly", "stop-writes-on-bgsave-error", "maxmemory", "maxmemory-policy", "maxclients")
+_OPTIONS = (
+    "save", "appendonly", "stop-writes-on-bgsave-error", "maxmemory", "maxmemory-policy", "maxclients", "min-replicas-to-write",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,21 @@ class RedisFacts:
     """Why."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """channels, routers, tokens."""
+
+
+async def ask_sentinels(settings: RedisSettings) -> dict[Address, Address | str]:
+    """Of each where the master is, or why it did not say it."""
+
+    async def ask(sentinel: Address) -> Address | str:
+        try:
+            return await ask_sentinel(settings, sentinel)
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            return str(error).replace(settings.sentinel_password or "\0", "********")
+
+    sentinels = settings.sentinel_addresses
+    return dict(zip(sentinels, await asyncio.gather(*map(ask, sentinels)), strict=True))
 
 
 async def inspect(redis: RedisClient) -> RedisFacts:

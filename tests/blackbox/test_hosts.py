@@ -23,6 +23,7 @@ from tests.blackbox.test_smpp import config_for
 from tests.blackbox.world import each_arrives, load_on
 from tests.harness import Channel, JunebugProcess, WebhookSink, run_command
 from tests.polling import eventually
+from tests.proxy import Gate
 
 LEASE = 4.0
 FLAGS = {"host": "a", "lease-ttl": LEASE, "moves-per-minute": 600}
@@ -49,49 +50,6 @@ class CountingSmsc(WireSmsc):
 
     def bound(self) -> list[str]:
         return [owner for link, owner in self._owners.items() if link.is_open and not link.unbound]
-
-
-class Gate:
-    """A way to a server that can be shut: then nothing passes, and nobody is told."""
-
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self._open = asyncio.Event()
-        self._open.set()
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Gate:
-        self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
-        self.port = int(self._server.sockets[0].getsockname()[1])
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def shut(self) -> None:
-        self._open.clear()
-
-    def open(self) -> None:
-        self._open.set()
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._to)
-        for source, sink in ((reader, back), (there, writer)):
-            task = asyncio.create_task(self._pump(source, sink))
-            self._tasks.add(task)
-
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(65536):
-                await self._open.wait()
-                sink.write(data)
-        except OSError:
-            pass
-        finally:
-            sink.close()
 
 
 @pytest.fixture

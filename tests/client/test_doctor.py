@@ -220,6 +220,17 @@ async def test_a_rabbitmq_that_lets_nobody_in(own_rabbitmq: RabbitmqServer) -> N
         await probe(fine, 5)
 
 
+async def test_each_host_of_rabbitmq_is_looked_at(own_rabbitmq: RabbitmqServer, short_dir: Path) -> None:
+    there, away = f"127.0.0.1:{own_rabbitmq.port}", f"127.0.0.1:{free_port()}"
+    texts = {"redis.port": str(free_port()), "data_dir": str(short_dir), "amqp.vhost": own_rabbitmq.vhost}
+    for hosts, level in ((f"{away},{there}", "warning"), (away, "failed")):
+        findings = await examine(Given({**texts, "amqp.hosts": hosts}, {}, None))
+        assert_told([each for each in findings if each.level != "ok"], "rabbitmq", level, away)
+    findings = await examine(Given({**texts, "amqp.hosts": f"{there},localhost:{own_rabbitmq.port}"}, {}, None))
+    told = [each.found for each in findings if each.check == "rabbitmq"]
+    assert [each.split(", ")[0].split(" at ")[1] for each in told] == [there, f"localhost:{own_rabbitmq.port}"]
+
+
 # --- the machine ------------------------------------------------------------------------------------------------------
 
 

@@ -14,14 +14,14 @@ import structlog
 from junebug import embedded
 from junebug.amqp.probe import probe
 from junebug.client.doctor import channels, dangers, import_check, machine, ports, rabbitmq, redis
-from junebug.client.doctor.finding import Finding, failed, ok, show
+from junebug.client.doctor.finding import Finding, failed, ok, show, warning
 from junebug.config.declaration import Settings
 from junebug.config.load import read_file
 from junebug.errors import ConfigError, StartupError, StoreUnavailable
 from junebug.settings_command import command, read_settings
 from junebug.stores import Stores
 from junebug.stores.client import RedisClient
-from junebug.stores.inspection import RedisFacts, inspect
+from junebug.stores.inspection import RedisFacts, ask_sentinels, inspect
 
 REDIS_TIMEOUT, AMQP_TIMEOUT, LONGEST = 5.0, 8.0, 20.0
 """Seconds: of one answer of Redis', of one step with RabbitMQ, of one check."""
@@ -99,6 +99,8 @@ async def _of_settings(settings: Settings) -> AsyncIterator[Finding]:
     processes = _processes(settings, facts)
     for each in _guarded("settings", lambda: dangers.check(settings, facts.counts["tokens"] if facts else None)):
         yield each
+    if settings.redis.sentinels:
+        yield redis.sentinels(await ask_sentinels(settings.redis))
     if problem:
         yield problem
     for each in _guarded("redis", lambda: redis.judge(facts, settings.redis, processes) if facts else ()):
@@ -129,15 +131,22 @@ def _processes(settings: Settings, facts: RedisFacts | None) -> int:
 
 
 async def _rabbitmq(settings: Settings, processes: int) -> AsyncIterator[Finding]:
-    try:
-        facts = await probe(settings.amqp, AMQP_TIMEOUT)
-    except StartupError as error:
-        advice = "start RabbitMQ, or correct what is named (`rabbitmqctl list_users`, `list_permissions`, `list_vhosts`)"
-        yield failed("rabbitmq", str(error), advice)
-        return
-    files = embedded.descriptor_limit(settings.amqp.port) if settings.amqp.is_at_home else None
-    for each in _guarded("rabbitmq", lambda: rabbitmq.judge(facts, settings.amqp, processes, files)):
-        yield each
+    """Each of the hosts. One that is away is no failure while another one answers."""
+    problems, answering = [], 0
+    for amqp in settings.amqp.apart():
+        try:
+            facts = await probe(amqp, AMQP_TIMEOUT)
+        except StartupError as error:
+            problems.append(str(error))
+            continue
+        answering += 1
+        (host,) = amqp.addresses
+        files = embedded.descriptor_limit(host.port) if host.is_at_home else None
+        for each in _guarded("rabbitmq", lambda: rabbitmq.judge(facts, amqp, processes, files)):  # noqa: B023
+            yield each
+    advice = "start RabbitMQ, or correct what is named (`rabbitmqctl list_users`, `list_permissions`, `list_vhosts`)"
+    for problem in problems:
+        yield (warning if answering else failed)("rabbitmq", problem, advice)
 
 
 async def _channels(settings: Settings) -> AsyncIterator[Finding]:

@@ -82,7 +82,7 @@ def _settings(
         except ConfigError as error:
             name = str(error).partition(":")[0]
             findings.append(failed(f"setting {name}", str(error), "correct it: this Junebug does not start with it"))
-            if left.pop(name, None) is None:
+            if left.pop(name.partition(",")[0], None) is None:
                 return findings, None
         else:
             return findings or [ok("settings", "the config file is read as it is")], settings
@@ -150,7 +150,7 @@ class _Channels:
         self.ports[self.settings.port] = "the API"
         kind, routers = await self.redis.run(("TYPE", self._key(names.CHANNELS)), ("TYPE", self._key(names.ROUTERS)))
         ids = await self._members(names.CHANNELS) if kind == "set" else []
-        where = f"Redis at {self.settings.redis.host}:{self.settings.redis.port}, database {self.settings.redis.db}"
+        where = f"Redis at {self.settings.redis.where}, database {self.settings.redis.db}"
         if kind not in ("set", "none"):
             advice = "name the Redis, and the database, of the old Junebug"
             yield failed("channels", f"{where}: the key {self._key(names.CHANNELS)!r} is a {kind}, none of Junebug's", advice)

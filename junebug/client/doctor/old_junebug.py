@@ -12,7 +12,6 @@ SETTINGS: Mapping[str, tuple[str, str]] = {
     ),
     "amqp.specfile": ("the protocol is built in", "take it out"),
     "amqp.heartbeat": ("it is 15 seconds, at home 60", "take it out"),
-    "redis.sentinels": ("there is no support of Sentinel", "take it out, and name the master in redis.host"),
     "redis.FAKE_REDIS": ("it was for tests", "take it out"),
 }
 """Setting -> (why it has no effect, what to do)."""

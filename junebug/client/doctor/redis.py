@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from junebug.client.doctor.finding import Finding, failed, ok, warning
 from junebug.client.output import plural
+from junebug.config.addresses import Address
 from junebug.config.declaration import RedisSettings
 from junebug.stores.inspection import RedisFacts
 
 OLDEST = (6, 2)
 """GETDEL."""
 TOO_OLD = f"install Redis {'.'.join(map(str, OLDEST))} or newer: Junebug needs its commands"
+FEWEST_SENTINELS = 3
 SLOW, VERY_SLOW = 0.01, 0.1
 """Seconds that it may take to answer: half of the answers come sooner."""
 SKEWED, FAR_SKEWED = 1.0, 30.0
@@ -23,7 +25,7 @@ CONNECTIONS = 2
 
 def judge(facts: RedisFacts, settings: RedisSettings, processes: int) -> Iterator[Finding]:
     """`processes`: of Junebug, that there will be."""
-    where = f"{settings.host}:{settings.port}"
+    where = settings.where
     text = facts.info.get("redis_version", "")
     version = tuple(map(int, re.findall(r"\d+", text)[:2]))
     if version < OLDEST:
@@ -31,11 +33,42 @@ def judge(facts: RedisFacts, settings: RedisSettings, processes: int) -> Iterato
     else:
         yield ok("redis", f"Redis {text} answers at {where}, database {settings.db}")
     yield _writes(facts)
+    if settings.sentinels:
+        yield _failover(facts)
     yield from _persistence(facts)
     yield _memory(facts)
     yield _latency(facts)
     yield _clock(facts)
     yield from _clients(facts, processes)
+
+
+def sentinels(said: Mapping[Address, Address | str]) -> Finding:
+    """`said`: of each sentinel where the master is, or why it did not say it."""
+    check, masters = "redis sentinels", {each for each in said.values() if isinstance(each, Address)}
+    away = [why for why in said.values() if isinstance(why, str)]
+    if not masters:
+        return failed(check, "; ".join(away), "start them, or correct redis.sentinels, redis.master_name and sentinel_password")
+    if away:
+        return warning(check, "; ".join(away), "start it, or correct its line in redis.sentinels: a failover needs most of them")
+    if len(masters) > 1:
+        names = ", ".join(sorted(map(str, masters)))
+        return warning(check, f"they name different masters: {names}", "ask again: in a failover it is so for seconds")
+    shown = f"{plural(len(said), 'sentinel')}: the master is {masters.pop()}"
+    if len(said) < FEWEST_SENTINELS:
+        return warning(check, shown, f"name {FEWEST_SENTINELS} or more, on machines of their own: fewer agree on no failover")
+    return ok(check, shown)
+
+
+def _failover(facts: RedisFacts) -> Finding:
+    check, least = "redis failover", facts.options.get("min-replicas-to-write", "")
+    replicas = int(facts.info.get("connected_slaves") or 0)
+    shown = f"{plural(replicas, 'replica')}, min-replicas-to-write {least or 'unknown'}"
+    if not replicas:
+        return warning(check, shown, "start a replica: there is none that could become the master")
+    if least == "0":
+        advice = "set `min-replicas-to-write 1` and `min-replicas-max-lag`: else a failover may lose more (docs/scale-out.md)"
+        return warning(check, shown, advice)
+    return ok(check, shown)
 
 
 def _writes(facts: RedisFacts) -> Finding:

@@ -58,7 +58,8 @@ class Attempts:
         memory = 2 * max(*context.settings.callback_retry_delays, names.LONGEST_RETRY)
         self.health = CallbackHealth(memory, on_failing)
         self._context = context
-        self._webhook = Webhook(context.settings.callback_timeout, Targets(context.settings))
+        targets = Targets(context.settings, context.stores.redis_address)
+        self._webhook = Webhook(context.settings.callback_timeout, targets)
         self._is_superseded = is_superseded
         self._log = log.bind()  # once: each callback is logged
         self._counts = context.metrics.counts

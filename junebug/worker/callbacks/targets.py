@@ -10,13 +10,14 @@ import asyncio
 import functools
 import ipaddress
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from aiohappyeyeballs import AddrInfoType
 
+from junebug.config.addresses import Address
 from junebug.config.declaration import Settings
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """RFC 6052: an IPv4 address is in its last 32 bits."""
@@ -31,13 +32,15 @@ class Refused(ValueError):
 class Targets:
     """Of one process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, redis_address: Callable[[], Address] | None = None) -> None:
+        """`redis_address`: where Redis is at the moment, where sentinels say so."""
         self._denied = [ipaddress.ip_network(text) for text in settings.callback_deny]
         self._allowed = [ipaddress.ip_network(text) for text in settings.callback_allow]
-        self._servers = {
-            "RabbitMQ": (settings.amqp.hostname, settings.amqp.port),
-            "Redis": (settings.redis.host, settings.redis.port),
-        }
+        self._servers = [
+            *(("RabbitMQ", address) for address in settings.amqp.addresses),
+            *(("Redis", address) for address in settings.redis.sentinel_addresses),
+        ]
+        self._redis_address = redis_address or (lambda: settings.redis.address)
         self._api_port = settings.port
         self._is_denied = functools.lru_cache(MOST_KNOWN)(self._look_up)
 
@@ -51,23 +54,23 @@ class Targets:
             raise Refused(f"{host} is Junebug's own {name}: no call may go there")
         return left
 
-    def _look_up(self, address: Address) -> bool:
+    def _look_up(self, address: IpAddress) -> bool:
         return _is_in(address, self._denied) and not _is_in(address, self._allowed)
 
-    async def _own_server(self, addresses: Iterable[Address], port: int) -> str:
+    async def _own_server(self, addresses: Iterable[IpAddress], port: int) -> str:
         """Empty: none of them is."""
         at_home = {address for address in addresses if _is_at_home(address)}
         if port == self._api_port and at_home:
             return "API"
-        for name, (host, its_port) in self._servers.items():
-            if port == its_port:
-                its = await _addresses(host)
+        for name, server in (*self._servers, ("Redis", self._redis_address())):
+            if port == server.port:
+                its = await _addresses(server.host)
                 if not its.isdisjoint(addresses) or (at_home and any(map(_is_at_home, its))):
                     return name
         return ""
 
 
-def plain(text: str) -> Address:
+def plain(text: str) -> IpAddress:
     """Without a zone; an IPv4 address that stands in one of IPv6 is that, and "any" is loopback, where it leads."""
     address = ipaddress.ip_address(text.partition("%")[0])
     if address.version == 6:
@@ -78,11 +81,11 @@ def plain(text: str) -> Address:
     return _LOOPBACK[address.version] if address.is_unspecified else address
 
 
-def _is_in(address: Address, networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+def _is_in(address: IpAddress, networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
     return any(address in network for network in networks)
 
 
-async def _addresses(host: str) -> set[Address]:
+async def _addresses(host: str) -> set[IpAddress]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
@@ -91,7 +94,7 @@ async def _addresses(host: str) -> set[Address]:
 
 
 @functools.lru_cache(MOST_KNOWN)
-def _is_at_home(address: Address) -> bool:
+def _is_at_home(address: IpAddress) -> bool:
     """Whether it is one of this machine's: a socket can be bound to it."""
     if address.is_loopback:
         return True
