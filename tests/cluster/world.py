@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,13 +32,13 @@ class World:
     rows: list[Row] = field(default_factory=list)
 
     @asynccontextmanager
-    async def scenario(self, name: str) -> AsyncIterator[Scenario]:
+    async def scenario(self, name: str, *, is_fenced: bool = True) -> AsyncIterator[Scenario]:
         """All hosts run, each has its share of new channels, and messages flow. What it came to is held against the promises."""
         await asyncio.to_thread(self.heal)
         async with CountingSmsc(self.net.home, self._has_open) as smsc, Receiver(self.net.home) as application:
             channels = dict(await gather_limited(2, [self._create(smsc, f"esme{n}") for n in range(CHANNELS)]))
             traffic = Traffic([host.api for host in self.hosts], channels, application, unique(name.replace(" ", "-")))
-            at = Scenario(self, smsc, traffic, channels, Ledger(name, smsc, traffic, self.lease))
+            at = Scenario(self, smsc, traffic, channels, Ledger(name, smsc, traffic, self.lease if is_fenced else math.inf))
             try:
                 await at.shared()
                 async with traffic.flowing():
