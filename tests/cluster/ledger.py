@@ -169,11 +169,12 @@ class Ledger:
         self._old: list[SmscLink] = []
         self._at = 0.0
 
-    def hit(self, owners: Iterable[str]) -> None:
-        """What happens to these, happens now."""
+    def hit(self, owners: Iterable[str]) -> list[SmscLink]:
+        """What happens to these, happens now. Their links."""
         self._owners = [*owners]
         self._at = time.monotonic()
         self._old = [link for owner in self._owners for link in self._smsc.links_of(owner)]
+        return self._old
 
     @property
     def age(self) -> float:

@@ -18,6 +18,8 @@ from tests.harness import gather_limited, unique
 from tests.polling import eventually
 
 CHANNELS = 6
+TOLD = 4000
+"""Characters of each host's output that a failure shows."""
 MORE = 10
 """Messages of each channel before, while and after something happens."""
 
@@ -91,9 +93,9 @@ class Scenario:
     def victim(self) -> Host:
         return self.world.hosts[-1]
 
-    def hit(self) -> None:
-        """What happens to the victim, happens now."""
-        self.ledger.hit(self.owners(self.victim))
+    def hit(self) -> list[SmscLink]:
+        """What happens to the victim, happens now. Its links to the SMSC."""
+        return self.ledger.hit(self.owners(self.victim))
 
     async def resumed(self) -> None:
         """When all that the victim ran sends again, elsewhere or there."""
@@ -113,9 +115,13 @@ class Scenario:
 
         def is_shared() -> bool:
             shares = [self.owners(host) for host in self.world.hosts]
-            return {*map(len, shares)} == {share} and len({*self.channels}.intersection(*[self.smsc.bound()])) == CHANNELS
+            return {*map(len, shares)} == {share} and len(self.smsc.bound()) == CHANNELS
 
-        await eventually(is_shared, 120, "each has its share")
+        try:
+            await eventually(is_shared, 120, "each has its share")
+        except AssertionError as error:
+            told = [f"{host.id}: {sorted(self.owners(host))}\n{host.junebug.output()[-TOLD:]}" for host in self.world.hosts]
+            raise AssertionError("\n".join([str(error), f"bound: {self.smsc.bound()}", *told])) from None
 
 
 def flags(redis: str, amqp: str, lease: float, **more: Any) -> dict[str, Any]:
