@@ -27,7 +27,7 @@ _databases = itertools.count()
 
 
 LONGEST = (
-    "tests/blackbox/test_promises.py", "tests/blackbox/test_faults.py", "tests/blackbox/test_smpp_faults.py",
+    "tests/cluster/", "tests/blackbox/test_promises.py", "tests/blackbox/test_faults.py", "tests/blackbox/test_smpp_faults.py",
     "tests/blackbox/test_delivery.py", "tests/blackbox/test_deletion.py", "tests/test_demo.py", "tests/test_readme.py",
     "tests/console/", "tests/blackbox/test_cli.py", "tests/blackbox/test_processes.py", "tests/blackbox/test_callbacks.py",
     "tests/worker/test_forwarder_faults.py", "tests/worker/test_forwarder.py", "tests/api/test_outages.py",
@@ -36,7 +36,7 @@ LONGEST = (
 """What comes first, so that no process is left alone with something long at the end."""
 OF_A_MODULE = {"jb", "module_world", "documented_junebug"}
 """Fixtures of which one serves a module."""
-TOGETHER = ("tests/blackbox/", "tests/client/", "tests/console/", "tests/test_readme.py")
+TOGETHER = ("tests/cluster/", "tests/blackbox/", "tests/client/", "tests/console/", "tests/test_readme.py")
 OF_ONE_BROWSER = "tests/console/"
 """All of it stays in one process."""
 APART = ("tests/blackbox/test_cli.py", "tests/blackbox/test_disk_full.py")

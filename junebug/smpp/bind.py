@@ -156,7 +156,8 @@ class PersistentBind:
             self._tell(BindState.BINDING, f"Binding to {self._where} as {self._options.system_id}")
             await self._bind(session)
         except BaseException as error:
-            session.close(str(error) or "stopped")
+            is_answered = isinstance(error, _Failed) and error.state == BindState.BIND_REFUSED
+            (session.close if is_answered else session.abort)(str(error) or "stopped")
             raise
         self._session = session
         self._tell(BindState.BOUND, f"Bound to {self._where} as {self._options.bind_mode}")

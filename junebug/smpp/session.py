@@ -7,6 +7,8 @@ same class from the other side. Whoever makes requests bounds how many there are
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +39,9 @@ SLICE = 100
 """PDUs that are handled before others have their turn on the event loop: a read may bring 16,000."""
 CLOCK_RESOLUTION = 0.002
 """A timer may fire this much early (uvloop counts milliseconds)."""
+
+_DISCARD, _DELIVER = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
+"""SO_LINGER: what the kernel does with unsent octets when the socket is closed, or its process dies."""
 
 _UNANSWERABLE = frozenset((c.ALERT_NOTIFICATION, c.OUTBIND))
 _ACCEPTED: dict[Role, frozenset[int]] = {
@@ -80,6 +85,7 @@ class Session(asyncio.Protocol):
         self.closed: asyncio.Future[CloseReason] = self._loop.create_future()
         self.peer = ""
         """The other end, `host:port`, once connected."""
+        self._is_esme = role == "esme"
         self._accepted = _ACCEPTED[role]
         self._busy_status = _BUSY[role]
         self._options = options
@@ -131,20 +137,27 @@ class Session(asyncio.Protocol):
         return True
 
     async def unbind(self, *, drain_timeout: float = 5.0, timeout: float = 2.0) -> None:
-        """End in good order: no new requests, those in flight get their responses, unbind, close. Bounded by the times."""
+        """End in good order: no new requests, those in flight get their responses, unbind, close. Bounded by the times.
+
+        A peer that does not answer the unbind gets no more of what was written either.
+        """
         if self._transport is None or self._ending:
             return self.close()
         self._ending = True
         self._drained = self._loop.create_future()
         self._check_drained()
         await self._first_of(self._drained, drain_timeout)
+        is_silent = False
         if self._reason is None:
             answer: asyncio.Future[Pdu] = self._loop.create_future()
             self._write_request(Request(Unbind(), None, answer, timeout + 1))
             await self._first_of(answer, timeout)
-            if not answer.cancel() and not answer.cancelled():
+            if is_silent := answer.cancel():
+                self.abort("unbound")
+            elif not answer.cancelled():
                 answer.exception()  # seen: the connection is over, as it should be
-        self.close("unbound")
+        if not is_silent:
+            self.close("unbound")
         await asyncio.wait([self.closed], timeout=CLOSE_TIMEOUT + 1)
 
     def close(self, message: str = "closed") -> None:
@@ -161,6 +174,7 @@ class Session(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.peer = "{}:{}".format(*peer[:2]) if peer else ""
+        self._on_close(_DISCARD)
         self._liveness.heard(self._loop.time())
         self._wake_at(self._liveness.deadline())
 
@@ -367,11 +381,19 @@ class Session(asyncio.Protocol):
         elif at_once:
             transport.abort()
         else:
+            if not transport.is_closing():
+                self._on_close(_DELIVER)
             transport.close()
             if self._timer:
                 self._timer.cancel()
             # close() waits for a peer that may never read again
             self._timer = self._loop.call_later(CLOSE_TIMEOUT, transport.abort)
+
+    def _on_close(self, linger: bytes) -> None:
+        """An ESME's octets that wait behind a cut net would arrive when it is healed: by then its bind may be somebody else's."""
+        link = self._transport.get_extra_info("socket") if self._is_esme and self._transport else None
+        if link is not None:
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     def _check_drained(self) -> None:
         if self._drained and not self._drained.done() and not self._pending.awaited and not self._unanswered:

@@ -34,7 +34,8 @@ Key = tuple[str, ...]
 class Receiver:
     """`async with Receiver() as application`. What is counted are MOs with a content, and events."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.host = host
         self.port = free_port()
         self.way = ""
         """How it fails at present; empty: it works."""
@@ -66,7 +67,7 @@ class Receiver:
         await self._stop()
 
     def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"http://{self.host}:{self.port}{path}"
 
     @asynccontextmanager
     async def failing(self, way: str) -> AsyncIterator[None]:
@@ -94,7 +95,7 @@ class Receiver:
     async def _start(self) -> None:
         self._runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+        await web.TCPSite(self._runner, self.host, self.port, reuse_address=True).start()
 
     async def _stop(self) -> None:
         if self._runner:

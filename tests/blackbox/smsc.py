@@ -153,7 +153,7 @@ class SmscLink:
         self._smsc = smsc
         self._reader = reader
         self.writer = writer
-        self.peer_port = int(writer.get_extra_info("peername")[1])
+        self.peer, self.peer_port = writer.get_extra_info("peername")[:2]
         self.bound_as = 0
         self.unbound = False
         """The ESME said that it would leave."""
@@ -216,8 +216,9 @@ class SmscLink:
 class WireSmsc:
     """`async with WireSmsc() as smsc`. What it does is in its attributes, which a test may change at any time."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
         self.port = port
+        self.host = host
         self.bind_status = 0
         self.answers_enquiries = True
         self.on_submit: Callable[[Submit], None] = self.accept
@@ -241,7 +242,7 @@ class WireSmsc:
         await self.stop()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._accept, self.host, self.port)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:

@@ -1,26 +1,18 @@
-"""Two Junebugs on one Redis and RabbitMQ: they share the channels, and what happens when one of them ends, hangs or is cut off.
-
-The SMSC counts: never two binds of one channel at the same time, whatever is done to a host.
-"""
+"""Two Junebugs on one Redis and RabbitMQ: they share the channels, and what happens when one of them ends or is cut off."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import pytest
 
-from tests import processes
 from tests.blackbox.conftest import Channels, StartJunebug, own_database
-from tests.blackbox.smsc import Frame, SmscLink, WireSmsc
 from tests.blackbox.test_smpp import config_for
-from tests.blackbox.world import each_arrives, load_on
+from tests.cluster.ledger import CountingSmsc
 from tests.harness import Channel, JunebugProcess, WebhookSink, run_command
 from tests.polling import eventually
 from tests.proxy import Gate
@@ -28,28 +20,6 @@ from tests.proxy import Gate
 LEASE = 4.0
 FLAGS = {"host": "a", "lease-ttl": LEASE, "moves-per-minute": 600}
 CHANNELS = 4
-
-
-class CountingSmsc(WireSmsc):
-    """Notes who binds while a bind of his is there."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.doubles: list[str] = []
-        self._owners: dict[SmscLink, str] = {}
-
-    def _bind(self, link: SmscLink, frame: Frame) -> None:
-        super()._bind(link, frame)
-        owner = self.binds[-1].system_id
-        if any(other.is_open and not other.unbound for other in self.links_of(owner)):
-            self.doubles.append(owner)
-        self._owners[link] = owner
-
-    def links_of(self, owner: str) -> list[SmscLink]:
-        return [link for link, each in self._owners.items() if each == owner]
-
-    def bound(self) -> list[str]:
-        return [owner for link, owner in self._owners.items() if link.is_open and not link.unbound]
 
 
 @pytest.fixture
@@ -142,48 +112,6 @@ async def test_a_host_that_joins_takes_its_share_and_hands_it_over_when_it_ends(
         worker = await channel.component("worker")
         assert worker["type"] == "running"
         assert (worker["details"]["pid"] in jb.channel_pids().values()) or channel.id not in theirs
-
-
-async def test_the_channels_of_a_killed_host_go_on_elsewhere_and_nothing_is_lost(
-    jb: JunebugProcess, start_junebug: StartJunebug, made: list[Channel], smsc: CountingSmsc, sink: WebhookSink
-) -> None:
-    other = await join(start_junebug, jb)
-    theirs = await shared(jb, other, made, smsc)
-    channel = next(each for each in made if each.id in theirs)
-    async with load_on(channel, "+27", sink) as load:
-        other.kill()
-        began = time.monotonic()
-        await taken_over(jb, made, smsc)
-        print(f"\nbound again after {time.monotonic() - began:.1f} s")
-        await load.more(20)
-    assert time.monotonic() - began < 30
-    await each_arrives(load, lambda: Counter(submit.text for submit in smsc.submits))
-
-
-async def test_a_stopped_host_sends_nothing_when_it_wakes(
-    jb: JunebugProcess, start_junebug: StartJunebug, made: list[Channel], smsc: CountingSmsc, sink: WebhookSink
-) -> None:
-    other = await join(start_junebug, jb)
-    theirs = await shared(jb, other, made, smsc)
-    channel = next(each for each in made if each.id in theirs)
-    pids = [other.pid, *other.children()]
-    async with load_on(channel, "+27", sink) as load:
-        before = [link for owner in smsc.bound() for link in smsc.links_of(owner) if link.is_open]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        await taken_over(jb, made, smsc)
-        received = [len(link.received) for link in before]
-        closed = [link for link in before if not link.is_open]
-        assert len(closed) == CHANNELS // 2  # by the kernel, at the end of the lease, while they were stopped
-        for pid in pids:
-            if processes.is_alive(pid):
-                os.kill(pid, signal.SIGCONT)
-        await shared(jb, other, made, smsc)  # it is back, in good order
-        assert [len(link.received) for link in before if link in closed] == [
-            count for link, count in zip(before, received, strict=True) if link in closed
-        ]
-        await load.more(20)
-    await each_arrives(load, lambda: Counter(submit.text for submit in smsc.submits))
 
 
 async def test_a_host_that_cannot_reach_redis_stops_before_others_may_take_over(

@@ -304,7 +304,7 @@ async def test_unbinding_waits_for_what_is_in_flight(peer: Peer) -> None:
     connection.answer(await connection.expect(Unbind))
     await ending
     assert (await session.closed).kind == "closed"
-    await connection.eof()
+    assert await connection.reader.read() == b""  # in good order: no reset
 
 
 async def test_unbinding_from_a_peer_that_says_nothing_is_bounded(peer: Peer) -> None:
@@ -317,6 +317,18 @@ async def test_unbinding_from_a_peer_that_says_nothing_is_bounded(peer: Peer) ->
     with pytest.raises(ResponseLost):
         await asked
     assert session.closed.done()
+    await connection.expect(Unbind)
+    with pytest.raises(ConnectionResetError):  # whatever the kernel still had of it is thrown away
+        await connection.reader.read()
+
+
+async def test_what_a_process_leaves_unsent_is_thrown_away_by_the_kernel(peer: Peer) -> None:
+    session = await connect(peer.port)
+    connection = await peer.connection()
+    assert session._transport
+    session._transport.abort()  # as its end does
+    with pytest.raises(ConnectionResetError):
+        await connection.reader.read()
 
 
 # --- inbound ----------------------------------------------------------------------------------------------------------

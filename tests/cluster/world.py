@@ -1,0 +1,128 @@
+"""Three Junebugs of a laboratory, channels of SMPP that they share, and one scenario after another done to one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.blackbox.receiver import Receiver
+from tests.blackbox.smsc import SmscLink
+from tests.blackbox.test_smpp import config_for
+from tests.cluster.lab import Host, Net
+from tests.cluster.ledger import CountingSmsc, Ledger, Row, Traffic
+from tests.harness import gather_limited, unique
+from tests.polling import eventually
+
+CHANNELS = 6
+TOLD = 4000
+"""Characters of each host's output that a failure shows."""
+MORE = 10
+"""Messages of each channel before, while and after something happens."""
+
+
+@dataclass
+class World:
+    """`lease`: seconds."""
+
+    net: Net
+    hosts: Sequence[Host]
+    lease: float
+    rows: list[Row] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def scenario(self, name: str, *, is_fenced: bool = True) -> AsyncIterator[Scenario]:
+        """All hosts run, each has its share of new channels, and messages flow. What it came to is held against the promises."""
+        await asyncio.to_thread(self.heal)
+        async with CountingSmsc(self.net.home, self._has_open) as smsc, Receiver(self.net.home) as application:
+            channels = dict(await gather_limited(2, [self._create(smsc, f"esme{n}") for n in range(CHANNELS)]))
+            traffic = Traffic([host.api for host in self.hosts], channels, application, unique(name.replace(" ", "-")))
+            at = Scenario(self, smsc, traffic, channels, Ledger(name, smsc, traffic, self.lease if is_fenced else math.inf))
+            try:
+                await at.shared()
+                async with traffic.flowing():
+                    await traffic.more(MORE)
+                    yield at
+                    await at.shared()
+                    await traffic.more(MORE)
+                row = await at.ledger.close()
+                self.rows.append(row)
+                print(f"\n{Row.table([row])}")
+                assert (row.lost, row.untold, smsc.doubles, row.late) == (0, 0, [], 0), row
+            finally:
+                await asyncio.to_thread(self.heal)
+                for id in channels.values():
+                    await self.hosts[0].api.delete(f"/channels/{id}")
+
+    async def _create(self, smsc: CountingSmsc, owner: str) -> tuple[str, str]:
+        config = {**config_for(smsc.port), "host": smsc.host, "system_id": owner}
+        answer = await self.hosts[0].api.post("/channels/", {"type": "smpp", "mo_url": "http://192.0.2.1/", "config": config})
+        assert answer.status == 201, answer
+        return owner, str(answer.result["id"])
+
+    def _has_open(self, link: SmscLink) -> bool:
+        """As the host sees it that opened it: nobody has told the SMSC what happened behind a cut."""
+        machine = next((host for host in self.hosts if host.namespace and host.address == link.peer), None)
+        return machine.has_open(link.peer_port) if machine else link.is_open
+
+    def heal(self) -> None:
+        """Every host runs, and is reached."""
+        for host in self.hosts:
+            host.heal()
+            host.resume()
+            process = host.junebug.process
+            if process is None or process.poll() is not None:
+                host.start(wait=False)
+        for host in self.hosts:
+            host.junebug.wait_listening()
+
+
+@dataclass
+class Scenario:
+    world: World
+    smsc: CountingSmsc
+    traffic: Traffic
+    channels: dict[str, str]
+    """system_id -> channel id."""
+    ledger: Ledger
+
+    @property
+    def victim(self) -> Host:
+        return self.world.hosts[-1]
+
+    def hit(self) -> list[SmscLink]:
+        """What happens to the victim, happens now. Its links to the SMSC."""
+        return self.ledger.hit(self.owners(self.victim))
+
+    async def resumed(self) -> None:
+        """When all that the victim ran sends again, elsewhere or there."""
+        await eventually(self.ledger.resumed, 60, "the channels send again")
+
+    async def lasting(self, seconds: float) -> None:
+        """Until so long after it."""
+        await eventually(lambda: self.ledger.age > seconds, seconds + 60)
+
+    def owners(self, host: Host) -> set[str]:
+        running = host.channels()
+        return {owner for owner, id in self.channels.items() if id in running}
+
+    async def shared(self) -> None:
+        """When each host has its share, and all are bound."""
+        share = CHANNELS // len(self.world.hosts)
+
+        def is_shared() -> bool:
+            shares = [self.owners(host) for host in self.world.hosts]
+            return {*map(len, shares)} == {share} and len(self.smsc.bound()) == CHANNELS
+
+        try:
+            await eventually(is_shared, 120, "each has its share")
+        except AssertionError as error:
+            told = [f"{host.id}: {sorted(self.owners(host))}\n{host.junebug.output()[-TOLD:]}" for host in self.world.hosts]
+            raise AssertionError("\n".join([str(error), f"bound: {self.smsc.bound()}", *told])) from None
+
+
+def flags(redis: str, amqp: str, lease: float, **more: Any) -> dict[str, Any]:
+    return {"redis-host": redis, "amqp-host": amqp, "lease-ttl": lease, "moves-per-minute": 600, **more}
