@@ -55,6 +55,11 @@ FAILURES = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutError)
 """What is raised when the link, a channel or RabbitMQ fails."""
 
 
+def is_away(not_found: Exception) -> bool:
+    """Whether there is such a queue all the same, on a node of the cluster that is away."""
+    return "is down or inaccessible" in str(not_found)
+
+
 class NotConnected(ConnectionError):
     """No address let us in. `failures`: which, and what was wrong with it."""
 
