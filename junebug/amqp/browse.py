@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import aiormq.exceptions
 
-from junebug.amqp.connection import FAILURES, Connection
+from junebug.amqp.connection import FAILURES, Connection, is_away
 from junebug.amqp.frames import Delivery, DeliveryChannel
 from junebug.errors import QueueBusy
 
@@ -42,7 +42,9 @@ async def browse(
         channel = await DeliveryChannel.open(connection.link)
         try:
             return await _browse(channel, queue, visit, keeping, most, skip, exclusive)
-        except aiormq.exceptions.ChannelNotFoundEntity:
+        except aiormq.exceptions.ChannelNotFoundEntity as error:
+            if is_away(error):
+                raise
             return 0
         finally:
             channel.close_soon()

@@ -31,7 +31,7 @@ from junebug.errors import BrokerUnavailable, StartupError
 from junebug.runtime.backoff import Backoff
 from junebug.runtime.loop import end_task, is_transport_gone
 from junebug.runtime.tasks import TaskOwner
-from junebug.runtime.tls import TlsError, reason_of, tls_context
+from junebug.runtime.tls import TlsError, current_context, reason_of
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -53,6 +53,11 @@ ACCESS_REFUSED = 403
 
 FAILURES = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutError)
 """What is raised when the link, a channel or RabbitMQ fails."""
+
+
+def is_away(not_found: Exception) -> bool:
+    """Whether there is such a queue all the same, on a node of the cluster that is away."""
+    return "is down or inaccessible" in str(not_found)
 
 
 class NotConnected(ConnectionError):
@@ -106,7 +111,7 @@ class Link(aiormq.Connection):
         """`host` is what the settings name, `to` an address of it; `timeout`: until that takes the connection."""
         self.host, self.to = host, to
         server_name = (settings.tls and settings.tls.server_name) or host.host
-        context = tls_context(settings.tls) if settings.tls else None
+        context = current_context(settings.tls) if settings.tls else None
         self._stream = _Stream(to, server_name, context, timeout, self._on_frame)
         self._on_channels: dict[int, OnLink] = {}
         heartbeat = HEARTBEAT_AT_HOME if host.is_at_home else HEARTBEAT

@@ -7,18 +7,20 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from pamqp import commands as amqp
 
 from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.amqp.connection import FAILURES, Link, refusal
-from junebug.amqp.frames import Channel, Delivery
+from junebug.amqp.frames import Channel, Delivery, DeliveryChannel
 from junebug.config.declaration import AmqpSettings
 from junebug.errors import BrokerUnavailable
 
 EXPIRES = 60_000
 """Milliseconds after which the queue is gone, whatever becomes of us."""
+ARGUMENTS: dict[str, Any] = {"x-expires": EXPIRES}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class BrokerFacts:
     """Seconds; RabbitMQ takes ours."""
     blocked: str = ""
     """Why it takes no messages (an alarm)."""
+    is_fence: bool = True
+    """Whether of two who consume a queue exclusively it refuses the second."""
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -46,12 +50,14 @@ async def probe(settings: AmqpSettings, timeout: float) -> BrokerFacts:
     tune, about = link.connection_tune, link.server_properties
     queue = names.outbound_queue(str(uuid.uuid4()))
     refused = await _declare(link, queue, timeout)
+    is_fence = bool(refused) or await _refuses_a_second(link, queue, timeout)
     await link.end()
     blocked, refused = ("", refused) if refused else await _round_trip(settings, queue, timeout)
     told = {name: str(about.get(name) or "") for name in ("product", "version")}
     return BrokerFacts(
-        told["product"], told["version"], tune.channel_max or 65535, tune.frame_max or 0, tune.heartbeat or 0, blocked, refused
-    )
+        told["product"], told["version"], tune.channel_max or 65535, tune.frame_max or 0, tune.heartbeat or 0, blocked,
+        is_fence, refused,
+    )  # fmt: skip
 
 
 async def _declare(link: Link, queue: str, timeout: float) -> dict[str, str]:
@@ -59,11 +65,23 @@ async def _declare(link: Link, queue: str, timeout: float) -> dict[str, str]:
     try:
         async with asyncio.timeout(timeout):
             channel = await Channel.open(link)
-            await channel.ask(amqp.Queue.Declare(queue=queue, durable=True, arguments={"x-expires": EXPIRES}))
+            await channel.ask(amqp.Queue.Declare(queue=queue, durable=True, arguments=ARGUMENTS))
             channel.close_soon()
     except FAILURES as error:
         return {"declare": str(error) or f"it did not answer within {timeout:g} s"}
     return {}
+
+
+async def _refuses_a_second(link: Link, queue: str, timeout: float) -> bool:
+    """What it refuses altogether is told by the round trip."""
+    try:
+        async with asyncio.timeout(timeout):
+            for _ in range(2):
+                channel = await DeliveryChannel.open(link)
+                await channel.consume(queue, exclusive=True)
+    except FAILURES:
+        return True
+    return False
 
 
 async def _round_trip(settings: AmqpSettings, queue: str, timeout: float) -> tuple[str, dict[str, str]]:
@@ -85,7 +103,7 @@ async def _round_trip(settings: AmqpSettings, queue: str, timeout: float) -> tup
             broker.start()
             await broker.wait_connected(timeout)
             step = "declare"
-            await broker.declare({queue: {"x-expires": EXPIRES}}, bind=True, remember=False)
+            await broker.declare({queue: ARGUMENTS}, bind=True, remember=False)
             step = "publish"
             await broker.publish(queue, b"{}")
             step = "consume"

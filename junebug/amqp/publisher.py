@@ -305,10 +305,11 @@ class Publisher:
                     routing_key, bodies, exchange=exchange, expiration=expiration, timeout=None
                 )
             except Unroutable:
-                if exchange or not self._topology.remembers(routing_key):
+                if not exchange and self._topology.remembers(routing_key):
+                    with suppress(BrokerUnavailable):  # tried again here, and by the next connection
+                        await self._topology.declare_again((routing_key,))
+                elif exchange or await self._topology.missing(routing_key):
                     raise
-                with suppress(BrokerUnavailable):  # tried again here, and by the next connection
-                    await self._topology.declare_again((routing_key,))
             except BrokerUnavailable:
                 pass
             await backoff.pause()

@@ -16,7 +16,7 @@ import structlog
 from pamqp import commands as amqp
 
 from junebug import names
-from junebug.amqp.connection import FAILURES, Connection, Link
+from junebug.amqp.connection import FAILURES, Connection, Link, is_away
 from junebug.amqp.frames import Channel
 from junebug.errors import BrokerUnavailable
 
@@ -119,9 +119,18 @@ class Topology:
             try:
                 async with _errand(link) as channel:
                     await channel.ask(amqp.Queue.Declare(queue=queue, passive=True))
-            except aiormq.exceptions.ChannelNotFoundEntity:
+            except aiormq.exceptions.ChannelNotFoundEntity as error:
+                if is_away(error):
+                    raise
                 return False
         return True
+
+    async def missing(self, queue: str) -> bool:
+        """Whether nobody has such a queue, as far as RabbitMQ can be asked: one on a node that is away is none of them."""
+        try:
+            return not await self.exists(queue)
+        except BrokerUnavailable:
+            return False
 
     async def length(self, queue: str) -> int:
         """Messages that wait in the queue; 0 when there is none of that name."""
@@ -136,9 +145,10 @@ class Topology:
                 async with _errand(link) as channel:
                     for declared in await channel.ask_all([amqp.Queue.Declare(queue=queue, passive=True) for queue in left]):
                         lengths[left.popleft()] = declared.message_count or 0
-                if left and not isinstance(channel.refusal, aiormq.exceptions.ChannelNotFoundEntity):
-                    raise channel.refusal
                 if left:
+                    refusal = channel.refusal
+                    if not isinstance(refusal, aiormq.exceptions.ChannelNotFoundEntity) or is_away(refusal):
+                        raise refusal
                     lengths[left.popleft()] = 0
         return lengths
 

@@ -20,7 +20,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from junebug.config.addresses import Address
 from junebug.config.declaration import RedisSettings
-from junebug.runtime.tls import tls_context
+from junebug.runtime.tls import current_context
 
 CONNECT_TIMEOUT, SENTINEL_TIMEOUT = 2.0, 1.0
 """Seconds: of Redis, of the answer of one sentinel."""
@@ -68,7 +68,7 @@ class RedisLink(redis_asyncio.Connection):
     def _connection_arguments(self) -> Mapping[str, Any]:
         arguments: Mapping[str, Any] = super()._connection_arguments()
         if tls := self._settings.tls:
-            arguments = {**arguments, "ssl": tls_context(tls), "server_hostname": tls.server_name or self.host}
+            arguments = {**arguments, "ssl": current_context(tls), "server_hostname": tls.server_name or self.host}
         return arguments
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:

@@ -18,7 +18,7 @@ from junebug.amqp import connection
 from junebug.amqp.broker import Broker
 from junebug.amqp.connection import Link
 from junebug.config.declaration import AmqpSettings
-from junebug.errors import StartupError
+from junebug.errors import BrokerUnavailable, StartupError, Unroutable
 from junebug.runtime.tls import TlsOptions
 from tests import certificates
 from tests.polling import eventually
@@ -154,3 +154,44 @@ async def test_tls(amqp_settings: AmqpSettings, tmp_path: Path) -> None:
                 await broker_module.check(at(amqp_settings, f"127.0.0.1:{port}", tls=options), 10)
     with pytest.raises(StartupError, match="^amqp.tls: "):  # it talks none
         await broker_module.check(dataclasses.replace(amqp_settings, tls=TlsOptions(verify=False)), 10)
+
+
+async def test_a_queue_whose_node_is_away_is_not_taken_for_none(amqp_settings: AmqpSettings, broker: Broker) -> None:
+    """Of a cluster: RabbitMQ returns what is published to it as if there were none, and says the difference to who asks."""
+    queue = f"{uuid.uuid4()}{uuid.uuid4()}.event"
+    said = f"no queue '{queue}'".encode()
+    away, asked = True, 0
+
+    def change(piece: bytes) -> bytes:
+        nonlocal asked
+        if not away:
+            return piece
+        asked += piece.count(said)
+        return piece.replace(said, b"home node of durable queue is down or inaccessible".ljust(len(said)))
+
+    async def visit(_: Any) -> bool:
+        return True
+
+    async with between(amqp_settings.port, change) as port:
+        ours = Broker(at(amqp_settings, f"127.0.0.1:{port}"), "test")
+        ours.start()
+        await ours.wait_connected(10)
+        for ask in (
+            ours.queue_exists(queue), ours.queue_length(queue), ours.queue_lengths([queue]),
+            ours.browse(queue, visit, keeping=True),
+        ):  # fmt: skip
+            with pytest.raises(BrokerUnavailable, match="is down or inaccessible"):
+                await ask
+        before = asked
+        surely = asyncio.create_task(ours.publish_surely(queue, [b"x"]))
+        await eventually(lambda: asked >= before + 3)
+        assert not surely.done()
+        away = False
+        await broker.declare({queue: {}}, remember=False)
+        await asyncio.wait_for(surely, 30)
+        assert await broker.queue_length(queue) == 1
+        await broker.delete_queues([queue])
+        assert not await ours.queue_exists(queue)
+        with pytest.raises(Unroutable):
+            await ours.publish_surely(queue, [b"x"])
+        await ours.close()

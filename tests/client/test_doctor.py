@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import redis
 
+from junebug.amqp import probe as probe_module
 from junebug.amqp.probe import probe
 from junebug.api.access import is_loopback
 from junebug.api.sockets import bind
@@ -197,6 +198,14 @@ async def test_a_rabbitmq_that_is_not_as_it_should_be(own_rabbitmq: RabbitmqServ
             mend(own_rabbitmq)
     assert_told(await tried(own_rabbitmq.settings, 1000, 1024), "rabbitmq files", "failed", "LimitNOFILE")
     assert_told(await tried(own_rabbitmq.settings), "rabbitmq use", "ok")
+
+
+async def test_a_rabbitmq_that_lets_two_consume_exclusively(
+    own_rabbitmq: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a quorum queue, which may be a vhost's default."""
+    monkeypatch.setitem(probe_module.ARGUMENTS, "x-queue-type", "quorum")
+    assert_told(await tried(own_rabbitmq.settings), "rabbitmq fence", "failed", "no classic queue")
 
 
 async def test_a_rabbitmq_that_is_old(own_rabbitmq: RabbitmqServer) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from junebug.runtime.tls import TlsError, TlsOptions, tls_context
+from junebug.runtime.tls import TlsError, TlsOptions, current_context, tls_context
+from tests import certificates
 
 
 @pytest.mark.parametrize("option", ["ca_file", "certificate_file"])
@@ -23,3 +25,16 @@ def test_whatever_is_wrong_with_a_file_the_same_is_said(tmp_path: Path, option: 
             tls_context(TlsOptions(**{option: str(tmp_path / name)}))
         told.add(str(raised.value).replace(str(tmp_path / name), "PATH"))
     assert len(told) == 1
+
+
+def test_a_context_is_made_anew_when_a_file_has_changed(tmp_path: Path) -> None:
+    certificates.made_in(tmp_path)
+    ca = tmp_path / "ca.pem"
+    options = TlsOptions(ca_file=str(ca))
+    made = current_context(options)
+    assert current_context(TlsOptions(ca_file=str(ca))) is made
+    os.utime(ca, ns=(1, 1))
+    assert current_context(options) is not made
+    ca.write_text("none")
+    with pytest.raises(TlsError):
+        current_context(options)

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from junebug.config.addresses import Address
 from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
 from junebug.worker.callbacks.targets import Refused, Targets, plain
 from junebug.worker.callbacks.webhook import Outcome, Webhook
@@ -81,6 +82,23 @@ async def test_our_own_servers_are_never_called(address: str, port: int, name: s
             await targets.permitted("host", found(address), port)
     else:
         assert await targets.permitted("host", found(address), port)
+
+
+async def test_each_host_of_rabbitmq_each_sentinel_and_the_master_of_the_moment_is_ours() -> None:
+    redis = RedisSettings(sentinels=["192.0.2.6", "192.0.2.7:7"], master_name="m")
+    settings = Settings(redis=redis, amqp=AmqpSettings(hosts=["192.0.2.1", "[2001:db8::2]:1"]))
+    master = Address("192.0.2.8", 6379)
+    targets = Targets(settings, lambda: master)
+    for address, port, name in (
+        ("192.0.2.1", 5672, "RabbitMQ"), ("2001:db8::2", 1, "RabbitMQ"), ("192.0.2.6", 26379, "Redis"), ("192.0.2.7", 7, "Redis"),
+        ("192.0.2.8", 6379, "Redis"),
+    ):  # fmt: skip
+        with pytest.raises(Refused, match=f"own {name}"):
+            await targets.permitted("host", found(address), port)
+    master = Address("192.0.2.9", 6379)
+    assert await targets.permitted("host", found("192.0.2.8"), 6379)
+    master = Address("/run/redis.sock", 6379)
+    assert await targets.permitted("host", found("192.0.2.9"), 6379)
 
 
 async def test_they_are_known_by_every_address_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ def judge(facts: BrokerFacts, settings: AmqpSettings, processes: int, files: int
     else:
         yield ok("rabbitmq", f"{facts.product} {facts.version} answers at {address(settings)}, vhost {settings.vhost}")
     yield _use(facts, settings)
+    yield _fence(facts)
     yield _alarms(facts)
     yield _limits(facts)
     if files is not None:
@@ -49,6 +50,14 @@ def _use(facts: BrokerFacts, settings: AmqpSettings) -> Finding:
     if facts.blocked:
         return warning(check, "not tried: it takes no messages", "see the next line")
     return ok(check, "a queue was made, a message went through the exchange vumi and came back")
+
+
+def _fence(facts: BrokerFacts) -> Finding:
+    check = "rabbitmq fence"
+    if facts.is_fence:
+        return ok(check, "nobody can consume a queue beside its owner" if not facts.refused else "not tried")
+    advice = "set the vhost's default_queue_type to classic, and have Junebug's queues made anew (docs/scale-out.md#limits)"
+    return failed(check, "two may consume a queue exclusively at the same time: it is no classic queue", advice)
 
 
 def _alarms(facts: BrokerFacts) -> Finding:
