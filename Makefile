@@ -49,7 +49,7 @@ test: install ## all tests, on servers that they start themselves; what ruff and
 
 test-cluster: install ## three hosts killed, paused and cut off under traffic: ten minutes (LEASE=4: five)
 	@PYTHON=$(BIN)/python etc/install-system-packages tests
-	@JUNEBUG_TEST_CLUSTER=$(LEASE) $(BIN)/python -m pytest -q -s tests/cluster/test_scenarios.py $(ARGS)
+	@JUNEBUG_TEST_CLUSTER=$(LEASE) $(BIN)/python -m pytest -q -s tests/cluster $(ARGS)
 
 lint: $(INSTALLED) ## ruff and mypy
 	@$(BIN)/ruff check .
