@@ -89,7 +89,7 @@ def servers() -> Iterator[Servers]:
         replicated = f"slave0:ip={peers[1]},port={REDIS_PORT},state=online"
         eventually_blocking(lambda: replicated in ask(peers[0], REDIS_PORT, "INFO replication"), what="the replica")
         others, question = "num-other-sentinels\r\n$1\r\n2\r\n", f"SENTINEL master {MASTER}"
-        eventually_blocking(lambda: all(others in ask(each, SENTINEL_PORT, question) for each in peers), what="three Sentinels")
+        eventually_blocking(lambda: all(others in ask(each, SENTINEL_PORT, question) for each in peers), what="Sentinels")
         yield found
     finally:
         for each in (*found.sentinels, *found.redises, *found.rabbitmqs):
@@ -100,7 +100,7 @@ def servers() -> Iterator[Servers]:
 @pytest.fixture(scope="module")
 def world(servers: Servers) -> Iterator[World]:
     where: dict[str, Any] = {
-        "redis-sentinels": ",".join(f"{each.host}:{SENTINEL_PORT}" for each in servers.sentinels), "redis-sentinel-master": MASTER,
+        "redis-sentinels": ",".join(each.host for each in servers.sentinels), "redis-master-name": MASTER,
         "amqp-hosts": ",".join(each.host for each in servers.rabbitmqs),
     }  # fmt: skip
     own = flags(servers.redises[0].host, servers.rabbitmqs[0].host, LEASE, **where)
