@@ -5,6 +5,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+LEASE ?= 20
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
@@ -13,10 +14,10 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE :=
 
 .NOTPARALLEL:
-.PHONY: help install run demo test lint bench soak docs clean FORCE
+.PHONY: help install run demo test test-cluster lint bench soak docs clean FORCE
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
 
 install: $(INSTALLED) ## make .venv, with the system packages that are missing
 	@PYTHON=$(BIN)/python etc/install-system-packages
@@ -45,6 +46,10 @@ test: install ## all tests, on servers that they start themselves; what ruff and
 	@PYTHON=$(BIN)/python etc/install-system-packages tests
 	@$(BIN)/python -m pytest --collect-only -qq > /dev/null & $(MAKE) --no-print-directory lint && wait  # tests are compiled once
 	@$(BIN)/python -m pytest -n 5 --dist loadscope --no-loadscope-reorder $(ARGS)
+
+test-cluster: install ## three hosts killed, paused and cut off under traffic: ten minutes (LEASE=4: five)
+	@PYTHON=$(BIN)/python etc/install-system-packages tests
+	@JUNEBUG_TEST_CLUSTER=$(LEASE) $(BIN)/python -m pytest -q -s tests/cluster $(ARGS)
 
 lint: $(INSTALLED) ## ruff and mypy
 	@$(BIN)/ruff check .

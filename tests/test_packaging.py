@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from junebug import router_types
+from junebug.config.load import load
 from junebug.config_schema import load_object
 from junebug.registry import ENTRY_POINT_GROUP, ChannelType
 from junebug.router_types import RouterType
@@ -188,9 +189,21 @@ def installed_units(tmp_path: Path) -> list[Path]:
 
 
 def test_there_is_a_unit_for_each_way_to_run_it() -> None:
-    assert {unit.stem for unit in UNITS} == {"junebug", "junebug-api", "junebug-supervisor"}
+    assert {unit.stem for unit in UNITS} == {"junebug", "junebug-api", "junebug-supervisor", "junebug@"}
     for unit in UNITS:
         assert "\nExecStart=/opt/junebug/.venv/bin/" in unit.read_text()
+
+
+def test_the_unit_of_a_fleet_differs_in_what_is_each_hosts_own() -> None:
+    one, each = (set((ROOT / "etc" / f"{name}.service").read_text().splitlines()) for name in ("junebug", "junebug@"))
+    own = {line for line in each - one if not line.startswith(("#", "Conflicts="))}
+    assert all("%i" in line for line in own), own
+    assert {line.partition("=")[0] for line in own} == {
+        "Description", "Environment", "EnvironmentFile", "WorkingDirectory", "StateDirectory", "LogsDirectory",
+    }  # fmt: skip
+    given = next(line for line in own if line.startswith("Environment=")).partition("=")[2].split()
+    settings = load({}, dict(pair.replace("%i", "north-1").split("=", 1) for pair in given))
+    assert (settings.host, settings.data_dir, settings.logging_path) == ("north-1", "%S/junebug/north-1", "%L/junebug/north-1")
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze")

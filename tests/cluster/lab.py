@@ -286,6 +286,16 @@ class Rabbitmq(RabbitmqServer, _Placed):
         epmd = dataclasses.replace(epmd, command=(path, *(each or self.host for each in arguments)))
         return self._placed(epmd, ERL_EPMD_ADDRESS=self.host), self._placed(node, **here)
 
+    def erlang(self, expression: str) -> str:
+        """Its value there; empty: nobody answers."""
+        cookie, port = "LABORATORY", str(RABBITMQ_PORTS[2])
+        call = ("erl_call", "-c", cookie, "-name", f"junebug@{self.host}", "-e")
+        done = subprocess.run(
+            self.machine.command(*call), env={**os.environ, "ERL_EPMD_PORT": port}, input=f"{expression}.\n",
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        return done.stdout
+
 
 # --- what it is made of -----------------------------------------------------------------------------------------------
 
