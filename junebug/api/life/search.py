@@ -97,8 +97,6 @@ class MessageSearch:
         async with self.places:
             queued, notes = await self._queued(query, channels) if query.is_first else ([], [])
             items, cursor = await self._logged(query, channels, {each.message_id for each in queued}, notes)
-        if not os.path.isdir(self.settings.logging_path):  # noqa: ASYNC240 - one stat
-            notes.append(f"there are no logs here, in {self.settings.logging_path}")
         shown = [each.json() for each in (*queued, *items)]
         return {"messages": shown, "cursor": cursor, "logs": "; ".join(notes) or "complete"}
 
@@ -130,7 +128,10 @@ class MessageSearch:
             channels, questions.SEARCH, SECONDS, channels=channels, wanted=questions.wanted_json(wanted), most=most,
             budget=(OCTETS, SECONDS),
         )  # fmt: skip
-        notes += (each for each in told.missing if each not in notes)
+        missing = list(told.missing)
+        if not (told.answers or missing or os.path.isdir(self.settings.logging_path)):  # noqa: ASYNC240 - one stat
+            missing.append(f"there are no logs here, in {self.settings.logging_path}")
+        notes += (each for each in missing if each not in notes)
         here = await asyncio.to_thread(self.index.search, channels, wanted, most, budget)
         return questions.merged_hits([here, *map(questions.hits_of, told.answers)], most) if told.answers else here
 
