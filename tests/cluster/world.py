@@ -124,5 +124,6 @@ class Scenario:
             raise AssertionError("\n".join([str(error), f"bound: {self.smsc.bound()}", *told])) from None
 
 
-def flags(redis: str, amqp: str, lease: float, **more: Any) -> dict[str, Any]:
-    return {"redis-host": redis, "amqp-host": amqp, "lease-ttl": lease, "moves-per-minute": 600, **more}
+def flags(lease: float, where: dict[str, Any]) -> dict[str, Any]:
+    """Of each host. `where`: Redis and RabbitMQ."""
+    return {**where, "lease-ttl": lease, "moves-per-minute": 600}
