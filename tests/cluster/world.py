@@ -56,6 +56,10 @@ class World:
                 await asyncio.to_thread(self.heal)
                 for id in channels.values():
                     await self.hosts[0].api.delete(f"/channels/{id}")
+                await eventually(self._is_tidy, 120, "what was deleted is gone")  # until then it counts as a load
+
+    async def _is_tidy(self) -> bool:
+        return not await asyncio.to_thread(self.hosts[0].leases)
 
     async def _create(self, smsc: CountingSmsc, owner: str) -> tuple[str, str]:
         config = {**config_for(smsc.port), "host": smsc.host, "system_id": owner}
