@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -198,9 +199,16 @@ class Host(Machine):
         assert self.junebug.stop() == 0
 
     def drain(self, *, off: bool = False) -> None:
-        flags = [f"--{name}={value}" for name, value in self.junebug.flags.items() if name.startswith("redis-")]
-        words = ("hosts", "undrain" if off else "drain", *flags, self.id)
-        run(self.command(command_path("junebug"), *words))
+        self._hosts("undrain" if off else "drain", self.id)
+
+    def leases(self) -> int:
+        """Of all hosts: what runs, and what was deleted and is not cleaned up yet."""
+        return sum(each["runs"] for each in json.loads(self._hosts("list", "--json")))
+
+    def _hosts(self, command: str, *words: str) -> str:
+        """`junebug hosts`, run here."""
+        where = [f"--{name}={value}" for name, value in self.junebug.flags.items() if name.startswith("redis-")]
+        return run(self.command(command_path("junebug"), "hosts", command, *where, *words))
 
     def destroy(self) -> None:
         self.resume()

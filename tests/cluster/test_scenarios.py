@@ -29,7 +29,8 @@ pytestmark = [
 def world() -> Iterator[World]:
     net = Net()
     redis, rabbitmq = Redis(net.machine()), Rabbitmq(net.machine())
-    hosts = [Host(net.machine(), id, flags(redis.host, rabbitmq.host, LEASE)) for id in "abc"]
+    own = flags(LEASE, {"redis-host": redis.host, "amqp-host": rabbitmq.host})
+    hosts = [Host(net.machine(), id, own) for id in "abc"]
     found = World(net, hosts, LEASE)
     try:
         redis.start(wait=False)

@@ -18,7 +18,7 @@ LEASE = 4.0
 @pytest.fixture(scope="module")
 def world(redis_server_shared: RedisServer, rabbitmq: RabbitmqServer) -> Iterator[World]:
     net = Net(is_cuttable=False)
-    own = {**QUICK, **server_flags(redis_server_shared, rabbitmq), **flags("127.0.0.1", "127.0.0.1", LEASE)}
+    own = flags(LEASE, {**QUICK, **server_flags(redis_server_shared, rabbitmq)})
     hosts = [Host(net.machine(), id, own) for id in "ab"]
     try:
         yield World(net, hosts, LEASE)

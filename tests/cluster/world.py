@@ -56,6 +56,10 @@ class World:
                 await asyncio.to_thread(self.heal)
                 for id in channels.values():
                     await self.hosts[0].api.delete(f"/channels/{id}")
+                await eventually(self._is_tidy, 120, "what was deleted is gone")  # until then it counts as a load
+
+    async def _is_tidy(self) -> bool:
+        return not await asyncio.to_thread(self.hosts[0].leases)
 
     async def _create(self, smsc: CountingSmsc, owner: str) -> tuple[str, str]:
         config = {**config_for(smsc.port), "host": smsc.host, "system_id": owner}
@@ -124,5 +128,6 @@ class Scenario:
             raise AssertionError("\n".join([str(error), f"bound: {self.smsc.bound()}", *told])) from None
 
 
-def flags(redis: str, amqp: str, lease: float, **more: Any) -> dict[str, Any]:
-    return {"redis-host": redis, "amqp-host": amqp, "lease-ttl": lease, "moves-per-minute": 600, **more}
+def flags(lease: float, where: dict[str, Any]) -> dict[str, Any]:
+    """Of each host. `where`: Redis and RabbitMQ."""
+    return {**where, "lease-ttl": lease, "moves-per-minute": 600}
