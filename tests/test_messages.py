@@ -132,6 +132,16 @@ def test_a_message_is_read_when_it_can_be_written_again(name: str, depth: int, o
     assert UserMessage.from_wire(UserMessage.from_wire(wide).to_wire()).to_addr == "1"
 
 
+@rows("digits", (18, 19, 20, 21, 40, 300))
+def test_a_number_of_any_length_is_read_and_can_be_written_again(digits: int) -> None:
+    number = b"9" * digits
+    message = UserMessage(to_addr="1", from_addr="2", content=None, transport_name="c", helper_metadata={"n": "here"})
+    read = UserMessage.from_wire(message.to_wire().replace(b'"here"', number))
+    assert read.helper_metadata["n"] == orjson.loads(number)
+    assert UserMessage.from_wire(read.to_wire()) == read
+
+
+
 def test_channel_data_has_session_event_only_when_there_is_one() -> None:
     plain = UserMessage(to_addr="1", from_addr="2", content="x", transport_name="c", helper_metadata={"k": 1})
     assert message_body(plain, "c")["channel_data"] == {"k": 1}
