@@ -121,8 +121,7 @@ class Leases:
 
     def _to_claim(self, needs: Mapping[str, Need]) -> list[str]:
         me = self._identity.id
-        holders = {id: host for id, (host, _) in self._holders.items() if id in needs and host in self._hosts}
-        chosen = placement.choose(needs, self._placeable(), holders)
+        chosen = placement.choose(needs, self._placeable(), self._living_holders(needs))
         is_first = me == min(self._hosts, default=None)
         self.nowhere = frozenset(id for id, host in chosen.items() if host is None) if is_first else frozenset()
         may_take_over = fence.now() - self._in_touch_since > self._ttl
@@ -137,8 +136,8 @@ class Leases:
         free = self._settings.moves_per_minute - len(self._given)
         if free <= 0:
             return
-        holders = {id: host for id, (host, _) in self._holders.items() if id not in self._giving}
-        given = placement.give_up(self._identity.id, needs, self._placeable(), holders)[:free]
+        holders = self._living_holders(needs)
+        given = placement.give_up(self._identity.id, needs, self._placeable(), holders, self._giving)[:free]
         if given:
             log.info("giving up, for others to take", channels=", ".join(given[:MOST_LOGGED]), number=len(given))
             self._giving.update(given)
@@ -146,6 +145,9 @@ class Leases:
 
     @staticmethod
     def _any_labels(needs: Mapping[str, Need]) -> bool:
+    def _living_holders(self, needs: Mapping[str, Need]) -> dict[str, str]:
+        return {id: host for id, (host, _) in self._holders.items() if id in needs and host in self._hosts}
+
         return any(need.labels for need in needs.values())
 
     def _placeable(self) -> list[Host]:
