@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
@@ -37,6 +37,8 @@ log = structlog.stdlib.get_logger("leases")
 RENEWALS, STOP_AFTER, MARGIN = 6, 0.5, 0.05
 """The last two: shares of lease_ttl."""
 MOST_LOGGED = 10
+MOST_AT_ONCE = 1_000
+"""Leases claimed or released by one command: Redis does nothing else for some 10 ms."""
 
 
 class Leases:
@@ -53,10 +55,13 @@ class Leases:
         self._self = HostEntry(identity.id, settings.capacity, settings.labels, name=identity.name)
         self._on_change = on_change
         self._turning = asyncio.Lock()
-        self._version = self._newest = 0
+        self._seen, self._newest = "", 0
+        """The last change of a lease that is known; the newest fence."""
         self._hosts: dict[str, HostEntry] = {}
         """Those that live."""
         self._holders: dict[str, tuple[str, int]] = {}
+        self._held: dict[str, int] = {}
+        """Of these what this host has: id -> fence."""
         self._renewed = self._in_touch_since = -math.inf
         """When the last renewal was sent, by fence.now; and the first of those without a gap before it."""
         self._runs: frozenset[str] = frozenset()
@@ -78,16 +83,18 @@ class Leases:
         self._runs = frozenset(running)
         if self._is_over:
             await self._turn()
-        claims = dict.fromkeys(self._to_claim(needs), 0)
-        gone = [id for id in self._held() if id not in running and (id not in needs or id in self._giving)]
-        if claims or gone:
-            self._taken_over.update(id for id in claims if id in self._holders)
-            await self._turn(gone, claims)
-        self._giving &= self._held().keys()
-        self._taken_over &= self._held().keys()
+        claims = self._to_claim(needs)
+        gone = [id for id in self._held if id not in running and (id not in needs or id in self._giving)]
+        self._taken_over.update(id for id in claims if id in self._holders)
+        for some in _parts(gone):
+            await self._turn(some)
+        for some in _parts(claims):
+            await self._turn((), dict.fromkeys(some, 0))
+        self._giving &= self._held.keys()
+        self._taken_over &= self._held.keys()
         self._choose_to_give(needs)
         self._stopped = False
-        return self._held().keys() - self._giving
+        return self._held.keys() - self._giving
 
     def launch(self, id: str) -> tuple[int, bool]:
         """The fence of its lease, and whether there may be another process of it somewhere."""
@@ -102,10 +109,10 @@ class Leases:
         try:
             running = await asyncio.to_thread(self._supervisor.running)
             left = {id for id, process in running.items() if process.pid}
-            if gone := self._held().keys() - left:
-                await self._turn(gone)
+            for some in _parts([*self._held.keys() - left]):
+                await self._turn(some)
             if leave and not left:
-                await self._stores.leases.leave(self._identity.id, [*self._held()])
+                await self._stores.leases.leave(self._identity.id, [*self._held])
         except JunebugError as error:
             log.warning("others take over later what ran here", reason=str(error))
 
@@ -113,11 +120,6 @@ class Leases:
         await self._stores.close()
 
     # --- decisions ----------------------------------------------------------------------------------------------------
-
-    def _held(self) -> dict[str, int]:
-        """Id -> fence."""
-        me = self._identity.id
-        return {id: number for id, (host, number) in self._holders.items() if host == me}
 
     def _to_claim(self, needs: Mapping[str, Need]) -> list[str]:
         me = self._identity.id
@@ -143,11 +145,11 @@ class Leases:
             self._giving.update(given)
             self._given.extend([now] * len(given))
 
-    @staticmethod
-    def _any_labels(needs: Mapping[str, Need]) -> bool:
     def _living_holders(self, needs: Mapping[str, Need]) -> dict[str, str]:
         return {id: host for id, (host, _) in self._holders.items() if id in needs and host in self._hosts}
 
+    @staticmethod
+    def _any_labels(needs: Mapping[str, Need]) -> bool:
         return any(need.labels for need in needs.values())
 
     def _placeable(self) -> list[Host]:
@@ -174,7 +176,7 @@ class Leases:
         """One round trip, and supervisord told. Raises HostTaken, StoreUnavailable, Unavailable."""
         async with self._turning:
             sent = fence.now()
-            before, known = self._held(), self._hosts
+            before, known = self._held, self._hosts
             is_news = await self._ask(release, claim or {})
             lost = {id: number for id, number in before.items() if id in self._runs and id not in self._holders}
             if missing := {id: number for id, number in lost.items() if id not in release}:
@@ -190,19 +192,27 @@ class Leases:
     async def _ask(self, release: Collection[str], claim: Mapping[str, int]) -> bool:
         """Whether anything changed in who holds what."""
         turn = await self._stores.leases.turn(
-            self._self, self._identity.place, self._ttl, version=self._version, newest=self._newest, alone=self._was_alone,
+            self._self, self._identity.place, self._ttl, seen=self._seen, newest=self._newest, alone=self._was_alone,
             release=[*release], claim=claim,
         )  # fmt: skip
-        self._hosts, self._version = turn.hosts, turn.version
-        self._newest = max(self._newest, turn.version)
-        if turn.holders is None:
+        self._hosts, self._seen = turn.hosts, turn.seen
+        self._newest = max(self._newest, turn.newest)
+        if turn.holders is None and not turn.changes:
             return False
-        self._holders = turn.holders
+        if turn.holders is not None:
+            self._holders = turn.holders
+        for id, lease in turn.changes.items():
+            if lease:
+                self._holders[id] = lease
+            else:
+                self._holders.pop(id, None)
+        me = self._identity.id
+        self._held = {id: number for id, (host, number) in self._holders.items() if host == me}
         return True
 
     async def _tell(self) -> None:
-        held = self._held().keys()
-        await asyncio.to_thread(self._supervisor.lease, self._renewed + self._ttl * (1 - MARGIN), False, self._runs - held)
+        lost = self._runs - self._held.keys()
+        await asyncio.to_thread(self._supervisor.lease, self._renewed + self._ttl * (1 - MARGIN), False, lost)
 
     @property
     def _is_over(self) -> bool:
@@ -233,3 +243,7 @@ class Leases:
             await asyncio.to_thread(self._supervisor.remove, list(running))
         except Unavailable as error:
             log.warning("nothing could be stopped: it ends itself", reason=str(error))
+
+
+def _parts(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[at : at + MOST_AT_ONCE] for at in range(0, len(ids), MOST_AT_ONCE)]

@@ -66,13 +66,47 @@ async def test_what_one_holds_another_may_claim_only_when_it_is_dead_or_let_go(h
     assert last.holders["c2"][1] > first.holders["c2"][1]
 
 
-async def test_the_table_comes_only_when_it_has_changed(hosts: Hosts) -> None:
-    first = await hosts.turn("a", claim={"c1": 0})
-    assert (await hosts.turn("a", version=first.version)).holders is None
-    assert (await hosts.turn("b", version=first.version, claim={"c1": 0})).holders is None  # refused: nothing changed
-    changed = await hosts.turn("a", version=first.version, release=["c1"])
-    assert changed.version > first.version
-    assert changed.holders == {}
+async def test_who_knows_a_change_is_told_what_came_after_it(hosts: Hosts, stores: Stores) -> None:
+    first = await hosts.turn("a", claim={"c1": 0, "c2": 0})
+    assert first.holders is not None
+    same = await hosts.turn("a", seen=first.seen)
+    assert (same.holders, same.changes, same.seen) == (None, {}, first.seen)
+    refused = await hosts.turn("b", seen=first.seen, claim={"c1": 0})
+    assert (refused.holders, refused.changes) == (None, {})
+    released = await hosts.turn("a", seen=first.seen, release=["c1"])
+    assert (released.holders, released.changes) == (None, {"c1": None})
+    assert released.newest > first.newest
+    claimed = await hosts.turn("b", seen=first.seen, claim={"c1": 0})
+    assert (claimed.holders, claimed.changes) == (None, {"c1": ("b", claimed.newest)})
+    await stores.leases.leave("b", ["c1"])
+    assert (await hosts.turn("a", seen=claimed.seen)).changes == {"c1": None}
+
+
+async def test_who_knows_a_change_that_redis_does_not_know_is_told_all(hosts: Hosts, stores: Stores) -> None:
+    """As after a failover to a copy that lacks it, and came to the same fence by another change; or as it is long ago."""
+    redis, keys = stores._redis, (names.LEASES, names.LEASE_FENCE, names.LEASE_CHANGES)
+    await hosts.turn("a", claim={"c1": 0})
+    await redis.run(*(("COPY", key, f"copy:{key}") for key in keys))
+    lost = await hosts.turn("a", claim={"c2": 0})
+    await redis.run(*(("COPY", f"copy:{key}", key, "REPLACE") for key in keys))
+    other = await hosts.turn("b", claim={"c3": 0})
+    assert other.newest == lost.newest
+    found = await hosts.turn("a", seen=lost.seen)
+    assert found.holders is not None
+    assert found.holders.keys() == {"c1", "c3"}
+    for _ in range(8):
+        await hosts.turn("a", claim={f"c{number}": 0 for number in range(1_000)})
+        await hosts.turn("a", release=[f"c{number}" for number in range(1_000)])
+    (kept,) = await redis.run(("XLEN", names.LEASE_CHANGES))
+    assert kept <= leases.MOST_CHANGES + 100
+    assert (await hosts.turn("a", seen=other.seen)).holders == {"c3": ("b", other.newest)}
+
+
+async def test_a_restored_backup_has_an_older_fence_than_the_last_change(hosts: Hosts, stores: Stores) -> None:
+    before = await hosts.turn("a", claim={f"c{number}": 0 for number in range(1_000)})
+    await stores._redis.run(("SET", names.LEASE_FENCE, before.newest - 5))
+    after = await hosts.turn("b", claim={"new": 0})
+    assert after.newest > before.newest
 
 
 async def test_hosts_are_told_what_placement_must_know_of_each(hosts: Hosts, stores: Stores) -> None:
@@ -96,11 +130,11 @@ async def test_a_redis_that_lost_leases_takes_first_the_claims_of_those_who_run_
     assert before.holders is not None
     fence = before.holders["c1"][1]
     await stores._redis.run(("FLUSHDB",))
-    await hosts.turn("b", newest=before.version, alone=False, claim={"c1": 0})  # it knew of a
+    await hosts.turn("b", newest=before.newest, alone=False, claim={"c1": 0})  # it knew of a
     assert await hosts.holders() == {}
-    after = await hosts.turn("a", newest=before.version, alone=False, claim={"c1": fence})
+    after = await hosts.turn("a", newest=before.newest, alone=False, claim={"c1": fence})
     assert after.holders == {"c1": ("a", fence)}
-    assert after.version > before.version
+    assert after.newest > before.newest
     (ttl,) = await stores._redis.run(("PTTL", names.LEASES_SETTLING))
     assert 0 < ttl <= TTL * 1000
 
@@ -108,7 +142,7 @@ async def test_a_redis_that_lost_leases_takes_first_the_claims_of_those_who_run_
 async def test_a_host_that_was_alone_need_not_wait_when_redis_lost_all(hosts: Hosts, stores: Stores) -> None:
     before = await hosts.turn("a", claim={"c1": 0})
     await stores._redis.run(("FLUSHDB",))
-    after = await hosts.turn("a", newest=before.version, alone=True, claim={"new": 0})
+    after = await hosts.turn("a", newest=before.newest, alone=True, claim={"new": 0})
     assert after.holders is not None
     assert after.holders.keys() == {"new"}
 
