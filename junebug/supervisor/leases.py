@@ -65,7 +65,7 @@ class Leases:
         self._renewed = self._in_touch_since = -math.inf
         """When the last renewal was sent, by fence.now; and the first of those without a gap before it."""
         self._runs: frozenset[str] = frozenset()
-        """What supervisord had at the last look."""
+        """What supervisord had at the last look, and what it may have been told to start since."""
         self._taken_over: set[str] = set()
         self._giving: set[str] = set()
         self._given: deque[float] = deque()
@@ -94,7 +94,9 @@ class Leases:
         self._taken_over &= self._held.keys()
         self._choose_to_give(needs)
         self._stopped = False
-        return self._held.keys() - self._giving
+        mine = self._held.keys() - self._giving
+        self._runs |= mine
+        return mine
 
     def launch(self, id: str) -> tuple[int, bool]:
         """The fence of its lease, and whether there may be another process of it somewhere."""
