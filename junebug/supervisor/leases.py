@@ -5,7 +5,7 @@
     until          lease_ttl less MARGIN of it: what runs then still ends itself, or the kernel ends it (runtime/fence.py)
     lease_ttl      Redis forgets the host, others may claim what it had
 
-A host that was alone when Redis went away goes on while its processes are connected to RabbitMQ: there is nobody to claim
+A host that was alone for lease_ttl when Redis went away goes on while its processes are connected to RabbitMQ: there is nobody to claim
 anything, and one that comes meanwhile finds RabbitMQ's queues taken. Nobody takes what another had before it has itself been in
 touch with Redis for lease_ttl: whoever is there has said so by then.
 
@@ -64,6 +64,8 @@ class Leases:
         """Of these what this host has: id -> fence."""
         self._renewed = self._in_touch_since = -math.inf
         """When the last renewal was sent, by fence.now; and the first of those without a gap before it."""
+        self._accompanied, self._was_alone = -math.inf, True
+        """When there may last have been another host, and whether that is lease_ttl ago: an emptied Redis shows none for a while."""
         self._runs: frozenset[str] = frozenset()
         """What supervisord had at the last look, and what it may have been told to start since."""
         self._taken_over: set[str] = set()
@@ -101,7 +103,7 @@ class Leases:
     def launch(self, id: str) -> tuple[int, bool]:
         """The fence of its lease, and whether there may be another process of it somewhere."""
         _, number = self._holders.get(id, ("", 0))
-        return number, len(self._hosts) > 1 or id in self._taken_over
+        return number, not self._was_alone or id in self._taken_over
 
     def fence(self, id: str) -> int:
         return self.launch(id)[0]
@@ -184,8 +186,12 @@ class Leases:
             if missing := {id: number for id, number in lost.items() if id not in release}:
                 log.warning("Redis has lost leases: claimed again by who runs them", leases=len(missing))
                 await self._ask((), missing)
-            if sent - self._renewed > self._ttl * (1 - MARGIN):
+            was_away = sent - self._renewed > self._ttl * (1 - MARGIN)
+            if was_away:
                 self._in_touch_since = sent
+            if len(self._hosts) > 1 or (was_away and not self._was_alone):
+                self._accompanied = sent
+            self._was_alone = sent - self._accompanied > self._ttl
             self._renewed = sent
             await self._tell()
         if is_news or self._hosts != known:
@@ -220,10 +226,6 @@ class Leases:
     def _is_over(self) -> bool:
         """Whether this host is to stop what it runs."""
         return fence.now() - self._renewed > self._ttl * STOP_AFTER
-
-    @property
-    def _was_alone(self) -> bool:
-        return self._hosts.keys() <= {self._identity.id}
 
     async def _without_redis(self, error: JunebugError) -> None:
         if not self._is_over or math.isinf(self._renewed):

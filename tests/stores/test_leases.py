@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
 
+from bench.fleet import SimulatedRedis
 from junebug import names
 from junebug.config.declaration import Settings
 from junebug.errors import HostTaken, StartupError
 from junebug.stores import Stores, leases
-from junebug.stores.leases import HostEntry, Turn
+from junebug.stores.leases import HostEntry, Lease, Turn
+from tests.harness import THOROUGH
 from tests.polling import eventually
 
 TTL = 30.0
@@ -197,3 +200,52 @@ async def test_one_id_is_one_hosts(hosts: Hosts, settings: Settings) -> None:
     await hosts.turn("a", ttl=0.5)
     await leases.check(settings.redis, 5, "a", "elsewhere")  # it was over
     assert (await eventually(lambda: hosts.turn("a", place="elsewhere"))).hosts.keys() >= {"a"}
+
+
+@pytest.mark.parametrize("seed", range(3 * THOROUGH))
+async def test_the_simulated_redis_answers_as_the_script_does(hosts: Hosts, stores: Stores, seed: int) -> None:
+    """So what bench/fleet.py finds with it holds. Fences are compared by their order, changes by what they tell."""
+    dice, simulated = random.Random(seed), SimulatedRedis()
+    there, ids = [f"h{n}" for n in range(4)], [f"c{n}" for n in range(8)]
+    known = dict.fromkeys(there, ("", "", 0, 0))
+    for _ in range(60):
+        host = dice.choice(there)
+        real_seen, simulated_seen, real_newest, simulated_newest = known[host]
+        claim = {id: dice.choice([0, 0, 0, 1]) for id in dice.sample(ids, dice.randint(0, 3))}
+        asked: dict[str, Any] = {
+            "release": dice.sample(ids, 2), "alone": dice.random() < 0.3, "ttl": TTL, "place": f"place of {host}",
+        }  # fmt: skip
+        real = await hosts.turn(
+            host, seen=real_seen, newest=real_newest, claim={id: fence and real_newest for id, fence in claim.items()}, **asked
+        )
+        entry = HostEntry(host, capacity=7, labels={"site": "north"}, name="machine")
+        told = simulated.turn(
+            1, entry, seen=simulated_seen, newest=simulated_newest,
+            claim={id: fence and simulated_newest for id, fence in claim.items()}, **asked,
+        )  # fmt: skip
+        assert (real.hosts, _told(real)) == (told.hosts, _told(told))
+        known[host] = real.seen, told.seen, real.newest, told.newest
+        match dice.randrange(12):
+            case 0:
+                dead = dice.choice(there)
+                await hosts.die(dead)
+                simulated.hosts.pop(dead, None)
+            case 1:
+                leaving, some = dice.choice(there), dice.sample(ids, 2)
+                await stores.leases.leave(leaving, some)
+                simulated.leave(1, leaving, some)
+            case 2:
+                drained = dice.choice(there)
+                await stores._redis.run(("SADD", names.DRAINED_HOSTS, drained))
+                simulated.drained.add(drained)
+            case 3 if dice.random() < 0.3:
+                await stores._redis.run(("FLUSHDB",))
+                simulated = simulated.emptied()
+
+
+def _told(turn: Turn) -> tuple[Any, ...]:
+    def ranked(leases: Mapping[str, Lease | None]) -> dict[str, Any]:
+        fences = sorted({lease[1] for lease in leases.values() if lease})
+        return {id: lease and (lease[0], fences.index(lease[1])) for id, lease in leases.items() if id}
+
+    return turn.holders is None, ranked(turn.holders or {}), ranked(turn.changes)

@@ -34,3 +34,19 @@ def test_what_was_started_since_the_last_look_is_not_renewed_once_another_has_it
         assert host.clock() > host.supervisor.processes["c1"].until
 
     simulate(1, story)
+
+
+def test_a_redis_that_is_emptied_twice_does_not_make_a_host_believe_that_it_is_alone() -> None:
+    """After the first time the others have not said yet that they live."""
+
+    async def story(fleet: Fleet) -> None:
+        mine, loop, other = fleet.hosts[0].new_leases(), fleet.loop, HostEntry("other")
+        fleet.redis.turn(loop.time(), other, "elsewhere", TTL, claim={"c1": 0})
+        await mine._turn()
+        assert await mine.share({"c1": ANYWHERE, "c2": ANYWHERE}, {}) == {"c2"}
+        for _ in range(2):
+            fleet.redis = fleet.redis.emptied()
+            await mine._turn()
+            assert await mine.share({"c1": ANYWHERE, "c2": ANYWHERE}, {}) == {"c2"}
+
+    simulate(1, story)
