@@ -5,9 +5,9 @@
     until          lease_ttl less MARGIN of it: what runs then still ends itself, or the kernel ends it (runtime/fence.py)
     lease_ttl      Redis forgets the host, others may claim what it had
 
-A host that was alone for lease_ttl when Redis went away goes on while its processes are connected to RabbitMQ: there is nobody to claim
-anything, and one that comes meanwhile finds RabbitMQ's queues taken. Nobody takes what another had before it has itself been in
-touch with Redis for lease_ttl: whoever is there has said so by then.
+A host that has been alone for lease_ttl when Redis goes away goes on while its processes are connected to RabbitMQ: there is
+nobody to claim anything, and one that comes meanwhile finds RabbitMQ's queues taken. Nobody takes what another had before it has
+itself been in touch with Redis for lease_ttl: whoever is there has said so by then.
 
 Neighbours: placement.py decides, stores/leases.py is one round trip, reconciler.py asks `share` at each look.
 """
@@ -65,7 +65,7 @@ class Leases:
         self._renewed = self._in_touch_since = -math.inf
         """When the last renewal was sent, by fence.now; and the first of those without a gap before it."""
         self._accompanied, self._was_alone = -math.inf, True
-        """When there may last have been another host, and whether that is lease_ttl ago: an emptied Redis shows none for a while."""
+        """When there may last have been another host, and whether that is long ago: an emptied Redis shows none for a while."""
         self._runs: frozenset[str] = frozenset()
         """What supervisord had at the last look, and what it may have been told to start since."""
         self._taken_over: set[str] = set()
