@@ -86,7 +86,7 @@ class SimulatedRedis:
 
     def turn(
         self, now: float, host: HostEntry, place: str, ttl: float, *, seen: str = "", newest: int = 0, alone: bool = True,
-        release: Sequence[str] = (), claim: Mapping[str, int] | None = None,
+        hosts: Mapping[str, HostEntry] | None = None, release: Sequence[str] = (), claim: Mapping[str, int] | None = None,
     ) -> Turn:  # fmt: skip
         self.commands += 1
         until, there, _ = self.hosts.get(host.id, (0.0, "", host))
@@ -99,6 +99,9 @@ class SimulatedRedis:
             self._step(now)
             if not alone:
                 self.settling_until = now + ttl
+        if now >= until or not self.changes:
+            self._step(now)
+            self._change("", None)
         for id in release:
             self._release(now, host.id, id)
         living = {id: entry for id, (until, _, entry) in self.hosts.items() if now < until}
@@ -108,10 +111,8 @@ class SimulatedRedis:
                 continue
             self._step(now)
             self._change(id, (host.id, number if number and not by else self.fence))
-        if not self.changes:
-            self._change("", None)
         known = next((at for at in reversed(range(len(self.changes))) if self.changes[at][0] == seen), None)
-        told = {} if known is None else {id: lease for _, id, lease in self.changes[known + 1 :]}
+        told = {} if known is None else {id: lease for _, id, lease in self.changes[known + 1 :] if id}
         entries = {
             id: HostEntry(id, entry.capacity, entry.labels, id in self.drained, name=entry.name) for id, entry in living.items()
         }

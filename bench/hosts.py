@@ -96,13 +96,14 @@ async def of_redis(redis: RedisClient, hosts: list[Host], placed: dict[str, str]
     async def turn(host: str, **asked: Any) -> Any:
         return await store.turn(HostEntry(host, name="machine"), f"place of {host}", 3600, **asked)
 
-    begun = time.perf_counter()
+    begun, known = time.perf_counter(), ""
     for host in hosts:
         ids = own.get(host.id, [])
         for at in range(0, len(ids), CLAIMS_AT_ONCE):
-            await turn(host.id, claim=dict.fromkeys(ids[at : at + CLAIMS_AT_ONCE], 0), seen="0-1")
+            known = (await turn(host.id, claim=dict.fromkeys(ids[at : at + CLAIMS_AT_ONCE], 0), seen=known)).seen
     claimed = time.perf_counter() - begun
-    known = (await turn(hosts[0].id)).seen
+    found = await turn(hosts[0].id)
+    known, living = found.seen, found.hosts
 
     async def cost(times: int, **asked: Any) -> tuple[float, int]:
         """Microseconds of Redis's, and octets, of one command."""
@@ -112,10 +113,10 @@ async def of_redis(redis: RedisClient, hosts: list[Host], placed: dict[str, str]
         commands, net = await redis.run(("INFO", "commandstats"), ("INFO", "stats"))
         return _number(commands, "cmdstat_eval:", "usec_per_call="), int(_number(net, "total_net_output_bytes:") / times)
 
-    renewal_us, renewal_octets = await cost(RENEWALS, seen=known)
+    renewal_us, renewal_octets = await cost(RENEWALS, seen=known, hosts=living)
     id, holder = next(iter(placed.items()))
     await turn(holder, release=[id])
-    change_us, change_octets = await cost(RENEWALS, seen=known)
+    change_us, change_octets = await cost(RENEWALS, seen=known, hosts=living)
     whole_us, whole_octets = await cost(5)
     a_second = len(hosts) / min(INTERVAL, TTL / 6)
     return {

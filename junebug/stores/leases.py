@@ -10,6 +10,7 @@
 
 A lease lasts as long as its host lives: to renew a thousand is to renew one key. Whose host lives no more can be claimed.
 A host is told what changed since the change that it saw last; the whole table, when Redis does not know that one (any more).
+A host that comes is a change without an id. If none came, and as many live as before, it is the same ones.
 `lease_fence` has no TTL, as a fence must never be given twice; a Redis that lost it is told the newest one that a host knows, and
 no fence is less than the seconds since 1970. That Redis has lost some shows by this, too: then claims are for a while taken only
 from those who say that they run what they claim.
@@ -22,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -82,29 +83,33 @@ class LeaseStore:
 
     async def turn(
         self, host: HostEntry, place: str, ttl: float, *, seen: str = "", newest: int = 0, alone: bool = True,
-        release: Sequence[str] = (), claim: Mapping[str, int] | None = None,
+        hosts: Mapping[str, HostEntry] | None = None, release: Sequence[str] = (), claim: Mapping[str, int] | None = None,
     ) -> Turn:  # fmt: skip
         """Renew the host's membership, and with it all its leases; release and claim some.
 
         `claim`: id -> fence, where it runs here and Redis may have lost that; 0: anew. What is held by a host that lives stays
-        its. `seen`: the last change that is known; `newest`: the newest fence. Raises HostTaken: the id is another's, who lives;
-        StoreUnavailable.
+        its. `seen`: the last change that is known; `hosts`: those that lived then; `newest`: the newest fence.
+        Raises HostTaken: the id is another's, who lives; StoreUnavailable.
         """
         about = orjson.dumps({"capacity": host.capacity, "labels": dict(host.labels), "name": host.name}).decode()
         claims = [text for id, fence in (claim or {}).items() for text in (id, fence)]
         keys = (*_keys(host.id), names.DRAINED_HOSTS, names.LEASES_SETTLING)
         (found,) = await self._redis.run((
             "EVAL", _TURN, len(keys), *keys, host.id, _mark(), names.change_topic(""), milliseconds(ttl), place, about,
-            seen, newest, int(alone), names.host(""), FORGOTTEN_AFTER, len(release), *release, *claims,
+            seen, newest, int(alone), names.host(""), FORGOTTEN_AFTER, len(hosts or ()), len(release), *release, *claims,
         ))  # fmt: skip
         if found[0] == 0:
             _, _, text = str(found[1]).partition("\n")
             where = _read(text).get("name") or "some machine"
             raise HostTaken(f"another Junebug runs under the host id {host.id!r}, on {where}")
         _, fence, tip, living, drained, table, changes = found
-        hosts = {id: _host(id, text, id in drained) for id, text in _pairs(living)}
+        if living is None:
+            there = {id: replace(each, drained=id in drained) for id, each in (hosts or {}).items()}
+        else:
+            there = {id: _host(id, text, id in drained) for id, text in _pairs(living)}
         whole = None if table is None else {id: _lease(text) for id, text in _pairs(table)}
-        return Turn(int(fence), str(tip), hosts, whole, {id: _lease(text) if text else None for id, text in _pairs(changes)})
+        told = {id: _lease(text) if text else None for id, text in _pairs(changes) if id}
+        return Turn(int(fence), str(tip), there, whole, told)
 
     async def leave(self, host: str, release: Sequence[str]) -> None:
         """The host ends, and has nothing any more; what it releases can be claimed at once."""
@@ -120,7 +125,7 @@ class LeaseStore:
         ids = [str(id) for id, _ in seen]
         texts = await self._redis.run(*(("GET", names.host(id)) for id in ids)) if ids else []
         return [
-            _host(str(id), text or "", id in drained, is_living=text is not None, seen=int(at), leases=held.count(str(id)))
+            _host(str(id), text or "", id in drained, is_living=text is not None, seen=int(float(at)), leases=held.count(str(id)))
             for (id, at), text in zip(seen, texts, strict=True)
         ]
 
@@ -204,7 +209,8 @@ def _host(id: str, text: str, drained: bool, **more: Any) -> HostEntry:
 
 _CHANGE = f"""
 local host, mark, topic = ARGV[1], ARGV[2], ARGV[3]
-local now = tonumber(redis.call('TIME')[1])
+local time = redis.call('TIME')
+local now = tonumber(time[1])
 local tip = redis.call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 1)[1]
 tip = tip and tip[1]
 local fence = math.max(tonumber(redis.call('GET', KEYS[4]) or 0), tip and tonumber(string.match(tip, '%d+')) or 0)
@@ -245,7 +251,7 @@ local ttl, place, about, seen, known, prefix = ARGV[4], ARGV[5], ARGV[6], ARGV[7
 local there = redis.call('GET', KEYS[1])
 if there and string.sub(there, 1, #place + 1) ~= place .. '\\n' then return {0, there} end
 redis.call('SET', KEYS[1], place .. '\\n' .. about, 'PX', ttl)
-redis.call('ZADD', KEYS[2], now, host)
+redis.call('ZADD', KEYS[2], time[1] .. string.format('.%06d', time[2]), host)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[11])
 redis.call('EXPIRE', KEYS[2], 30 * ARGV[11])
 if fence < known then
@@ -253,22 +259,17 @@ if fence < known then
   step()
   if ARGV[9] == '0' then redis.call('SET', KEYS[7], 1, 'PX', ttl) end
 end
-local living, is_living = {}, {}
-for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
-  local about = redis.call('GET', prefix .. id)
-  if about then
-    is_living[id] = true
-    living[#living + 1] = id
-    living[#living + 1] = about
-  end
+if not there or there ~= place .. '\\n' .. about or not tip then
+  step()
+  add('', '')
 end
-local first = 13 + ARGV[12]
-release(13, first - 1)
+local first = 14 + ARGV[13]
+release(14, first - 1)
 if first <= #ARGV then
   local settling = redis.call('EXISTS', KEYS[7]) == 1
   for n = first, #ARGV, 2 do
     local by = holder(ARGV[n])
-    if by ~= host and not (by and is_living[by]) and (ARGV[n + 1] ~= '0' or not settling) then
+    if by ~= host and not (by and redis.call('EXISTS', prefix .. by) == 1) and (ARGV[n + 1] ~= '0' or not settling) then
       step()
       if by then note(ARGV[n], by) end
       local given = (not by and ARGV[n + 1] ~= '0') and ARGV[n + 1] or string.format('%d', fence)
@@ -277,20 +278,32 @@ if first <= #ARGV then
     end
   end
 end
-if not tip then add('', '') end
 redis.call('EXPIRE', KEYS[3], 30 * ARGV[11])
 redis.call('EXPIRE', KEYS[5], 30 * ARGV[11])
-local table, changes = false, {}
+local table, changes, living = false, {}, false
+local over = string.format('(%.6f', now + time[2] / 1e6 - ttl / 1000)
+local is_same = redis.call('ZCOUNT', KEYS[2], over, '+inf') == tonumber(ARGV[12])
 if tip ~= seen then
-  local since = seen ~= '' and redis.call('XRANGE', KEYS[5], seen, '+') or {}
-  if since[1] and since[1][1] == seen then
+  if seen ~= '' and redis.call('XRANGE', KEYS[5], seen, seen)[1] then
+    local since = redis.call('XRANGE', KEYS[5], seen, '+')
     for n = 2, #since do
       local change = since[n][2]
+      if change[1] == '' then is_same = false end
       changes[#changes + 1] = change[1]
       changes[#changes + 1] = change[2]
     end
   else
-    table = redis.call('HGETALL', KEYS[3])
+    table, is_same = redis.call('HGETALL', KEYS[3]), false
+  end
+end
+if not is_same then
+  living = {}
+  for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+    local about = redis.call('GET', prefix .. id)
+    if about then
+      living[#living + 1] = id
+      living[#living + 1] = about
+    end
   end
 end
 return {1, string.format('%d', fence), tip, living, redis.call('SMEMBERS', KEYS[6]), table, changes}

@@ -66,8 +66,8 @@ class Leases:
         """When the last renewal was sent, by fence.now; and the first of those without a gap before it."""
         self._accompanied, self._was_alone = -math.inf, True
         """When there may last have been another host, and whether that is long ago: an emptied Redis shows none for a while."""
-        self._runs: frozenset[str] = frozenset()
-        """What supervisord had at the last look, and what it may have been told to start since."""
+        self._runs: frozenset[str] | None = None
+        """What supervisord had at the last look, if there was one, and what it may have been told to start since."""
         self._taken_over: set[str] = set()
         self._giving: set[str] = set()
         self._given: deque[float] = deque()
@@ -97,7 +97,7 @@ class Leases:
         self._choose_to_give(needs)
         self._stopped = False
         mine = self._held.keys() - self._giving
-        self._runs |= mine
+        self._runs = frozenset(running) | mine
         return mine
 
     def launch(self, id: str) -> tuple[int, bool]:
@@ -179,14 +179,17 @@ class Leases:
     async def _turn(self, release: Collection[str] = (), claim: Mapping[str, int] | None = None) -> None:
         """One round trip, and supervisord told. Raises HostTaken, StoreUnavailable, Unavailable."""
         async with self._turning:
+            if self._runs is None:
+                self._runs = frozenset(await asyncio.to_thread(self._supervisor.running))
             sent = fence.now()
+            was_away = sent - self._renewed > self._ttl * (1 - MARGIN)
             before, known = self._held, self._hosts
             is_news = await self._ask(release, claim or {})
             lost = {id: number for id, number in before.items() if id in self._runs and id not in self._holders}
-            if missing := {id: number for id, number in lost.items() if id not in release}:
+            missing = {id: number for id, number in lost.items() if id not in release}
+            if missing and (self._was_alone or not was_away):  # else another may have taken them over before they were lost
                 log.warning("Redis has lost leases: claimed again by who runs them", leases=len(missing))
                 await self._ask((), missing)
-            was_away = sent - self._renewed > self._ttl * (1 - MARGIN)
             if was_away:
                 self._in_touch_since = sent
             if len(self._hosts) > 1 or (was_away and not self._was_alone):
@@ -201,7 +204,7 @@ class Leases:
         """Whether anything changed in who holds what."""
         turn = await self._stores.leases.turn(
             self._self, self._identity.place, self._ttl, seen=self._seen, newest=self._newest, alone=self._was_alone,
-            release=[*release], claim=claim,
+            hosts=self._hosts, release=[*release], claim=claim,
         )  # fmt: skip
         self._hosts, self._seen = turn.hosts, turn.seen
         self._newest = max(self._newest, turn.newest)
@@ -219,7 +222,7 @@ class Leases:
         return True
 
     async def _tell(self) -> None:
-        lost = self._runs - self._held.keys()
+        lost = (self._runs or frozenset()) - self._held.keys()
         await asyncio.to_thread(self._supervisor.lease, self._renewed + self._ttl * (1 - MARGIN), False, lost)
 
     @property

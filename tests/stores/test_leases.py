@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -45,7 +46,8 @@ class Hosts:
 
     async def die(self, host: str) -> None:
         """As when its TTL is over."""
-        await self._stores._redis.run(("DEL", names.host(host)))
+        seen = time.time() - TTL - 1
+        await self._stores._redis.run(("DEL", names.host(host)), ("ZADD", names.HOSTS, "XX", seen, host))
 
 
 @pytest.fixture
@@ -89,6 +91,7 @@ async def test_who_knows_a_change_that_redis_does_not_know_is_told_all(hosts: Ho
     """As after a failover to a copy that lacks it, and came to the same fence by another change; or as it is long ago."""
     redis, keys = stores._redis, (names.LEASES, names.LEASE_FENCE, names.LEASE_CHANGES)
     await hosts.turn("a", claim={"c1": 0})
+    await hosts.turn("b")
     await redis.run(*(("COPY", key, f"copy:{key}") for key in keys))
     lost = await hosts.turn("a", claim={"c2": 0})
     await redis.run(*(("COPY", f"copy:{key}", key, "REPLACE") for key in keys))
@@ -150,6 +153,23 @@ async def test_a_host_that_was_alone_need_not_wait_when_redis_lost_all(hosts: Ho
     assert after.holders.keys() == {"new"}
 
 
+async def test_hosts_are_told_again_only_when_one_comes_changes_or_ends(hosts: Hosts, stores: Stores) -> None:
+    first = await hosts.turn("a")
+    pretended = {"a": first.hosts["a"]}
+    same = await hosts.turn("a", seen=first.seen, hosts=pretended)
+    assert same.hosts == pretended
+    await stores.leases.drain("a", is_drained=True)
+    assert (await hosts.turn("a", seen=first.seen, hosts=pretended)).hosts["a"].drained
+    await hosts.turn("b")
+    both = await hosts.turn("a", seen=first.seen, hosts=pretended)
+    assert both.hosts.keys() == {"a", "b"}
+    await hosts.die("b")
+    await hosts.turn("c")  # as many as before
+    assert (await hosts.turn("a", seen=both.seen, hosts=both.hosts)).hosts.keys() == {"a", "c"}
+    await hosts.die("c")
+    assert (await hosts.turn("a", seen=both.seen, hosts=both.hosts)).hosts.keys() == {"a"}
+
+
 async def test_every_key_but_the_fence_and_the_drained_has_a_ttl(hosts: Hosts, stores: Stores) -> None:
     await hosts.turn("a", claim={"c1": 0})
     await stores.leases.drain("a", is_drained=True)
@@ -207,24 +227,25 @@ async def test_the_simulated_redis_answers_as_the_script_does(hosts: Hosts, stor
     """So what bench/fleet.py finds with it holds. Fences are compared by their order, changes by what they tell."""
     dice, simulated = random.Random(seed), SimulatedRedis()
     there, ids = [f"h{n}" for n in range(4)], [f"c{n}" for n in range(8)]
-    known = dict.fromkeys(there, ("", "", 0, 0))
+    known: dict[str, Any] = dict.fromkeys(there, ("", "", 0, 0, {}))
     for _ in range(60):
         host = dice.choice(there)
-        real_seen, simulated_seen, real_newest, simulated_newest = known[host]
+        real_seen, simulated_seen, real_newest, simulated_newest, living = known[host]
         claim = {id: dice.choice([0, 0, 0, 1]) for id in dice.sample(ids, dice.randint(0, 3))}
         asked: dict[str, Any] = {
             "release": dice.sample(ids, 2), "alone": dice.random() < 0.3, "ttl": TTL, "place": f"place of {host}",
         }  # fmt: skip
         real = await hosts.turn(
-            host, seen=real_seen, newest=real_newest, claim={id: fence and real_newest for id, fence in claim.items()}, **asked
-        )
+            host, seen=real_seen, newest=real_newest, hosts=living,
+            claim={id: fence and real_newest for id, fence in claim.items()}, **asked,
+        )  # fmt: skip
         entry = HostEntry(host, capacity=7, labels={"site": "north"}, name="machine")
         told = simulated.turn(
             1, entry, seen=simulated_seen, newest=simulated_newest,
             claim={id: fence and simulated_newest for id, fence in claim.items()}, **asked,
         )  # fmt: skip
         assert (real.hosts, _told(real)) == (told.hosts, _told(told))
-        known[host] = real.seen, told.seen, real.newest, told.newest
+        known[host] = real.seen, told.seen, real.newest, told.newest, real.hosts
         match dice.randrange(12):
             case 0:
                 dead = dice.choice(there)
