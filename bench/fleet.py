@@ -1,8 +1,7 @@
 """Hosts that share channels, simulated: the real `Leases` and placement; clock, network, Redis and supervisords are simulated.
 
-    SimulatedLoop   asyncio's loop: time goes on when everybody waits
-    SimulatedRedis  what the script in stores/leases.py does; tests/stores/test_leases.py holds it to that
-    Fleet           the hosts, what happens to them (seeded), and what must be true at every moment
+    SimulatedHost  a machine: its clock, its network to Redis, its supervisord, and the loop of its reconciler
+    Fleet          the hosts, what happens to them (seeded), and what must be true at every moment
 
 A host's clock goes faster or slower than Redis's, requests and replies are late or lost, also one way only; hosts end, die, hang,
 lose their reconciler, are drained; Redis is away, is emptied, or fails over to a copy that lacks the last seconds.
@@ -14,18 +13,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import copy
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from bench.simulated import SimulatedLoop, SimulatedRedis
 from junebug.errors import HostTaken, StoreUnavailable, Unavailable
 from junebug.runtime import fence
-from junebug.stores.leases import HostEntry, Lease, Turn
+from junebug.stores.leases import Turn
 from junebug.supervisor import leases
 from junebug.supervisor.identity import Identity
 from junebug.supervisor.placement import Need
@@ -37,115 +36,7 @@ DRIFT = 0.02
 TROUBLE, QUIET, STEP = 150.0, 240.0, 0.5
 """Seconds in which things happen, in which nothing happens any more, and between two looks at all hosts."""
 MOVES = 30
-START = 1_700_000_000
 ANYWHERE, NORTH = Need(), Need({"site": "north"})
-
-
-class SimulatedLoop(asyncio.BaseEventLoop):
-    """What is to be done at the same time is done in order; a thread's work is done at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._now = 0.0
-        self._selector = self
-
-    def time(self) -> float:
-        return self._now
-
-    def select(self, timeout: float | None) -> list[Any]:
-        if timeout is None:
-            raise RuntimeError("everybody waits for ever")
-        self._now += timeout
-        return []
-
-    def _process_events(self, events: list[Any]) -> None: ...
-
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
-        done = self.create_future()
-        try:
-            done.set_result(func(*args))
-        except Exception as error:
-            done.set_exception(error)
-        return done
-
-
-@dataclass
-class SimulatedRedis:
-    """Membership and leases; `now` is its own clock."""
-
-    hosts: dict[str, tuple[float, str, HostEntry]] = field(default_factory=dict)
-    """Id -> living until, place, what it says of itself."""
-    leases: dict[str, Lease] = field(default_factory=dict)
-    changes: list[tuple[str, str, Lease | None]] = field(default_factory=list)
-    """Its own id, a channel's, and its lease."""
-    fence: int = 0
-    settling_until: float = 0.0
-    drained: set[str] = field(default_factory=set)
-    marks: Iterator[int] = field(default_factory=lambda: iter(range(1, 1 << 62)))
-    commands: int = 0
-
-    def turn(
-        self, now: float, host: HostEntry, place: str, ttl: float, *, seen: str = "", newest: int = 0, alone: bool = True,
-        hosts: Mapping[str, HostEntry] | None = None, release: Sequence[str] = (), claim: Mapping[str, int] | None = None,
-    ) -> Turn:  # fmt: skip
-        self.commands += 1
-        until, there, _ = self.hosts.get(host.id, (0.0, "", host))
-        if now < until and there != place:
-            raise HostTaken("another's")
-        self.hosts[host.id] = (now + ttl, place, host)
-        self.fence = max(self.fence, int(self.changes[-1][0].partition("-")[0]) if self.changes else 0)
-        if self.fence < newest:
-            self.fence = newest
-            self._step(now)
-            if not alone:
-                self.settling_until = now + ttl
-        if now >= until or not self.changes:
-            self._step(now)
-            self._change("", None)
-        for id in release:
-            self._release(now, host.id, id)
-        living = {id: entry for id, (until, _, entry) in self.hosts.items() if now < until}
-        for id, number in (claim or {}).items():
-            by = self.leases.get(id)
-            if (by and (by[0] == host.id or by[0] in living)) or (not number and now < self.settling_until):
-                continue
-            self._step(now)
-            self._change(id, (host.id, number if number and not by else self.fence))
-        known = next((at for at in reversed(range(len(self.changes))) if self.changes[at][0] == seen), None)
-        told = {} if known is None else {id: lease for _, id, lease in self.changes[known + 1 :] if id}
-        entries = {
-            id: HostEntry(id, entry.capacity, entry.labels, id in self.drained, name=entry.name) for id, entry in living.items()
-        }
-        return Turn(self.fence, self.changes[-1][0], entries, dict(self.leases) if known is None else None, told)
-
-    def leave(self, now: float, host: str, release: Iterable[str]) -> None:
-        for id in release:
-            self._release(now, host, id)
-        self.hosts.pop(host, None)
-
-    def _release(self, now: float, host: str, id: str) -> None:
-        if self.leases.get(id, ("", 0))[0] == host:
-            self._step(now)
-            self._change(id, None)
-
-    def _step(self, now: float) -> None:
-        self.fence = max(self.fence + 1, START + int(now))
-
-    def _change(self, id: str, lease: Lease | None) -> None:
-        self.changes.append((f"{self.fence}-{next(self.marks)}", id, lease))
-        if lease:
-            self.leases[id] = lease
-        else:
-            self.leases.pop(id, None)
-
-    def copied(self) -> SimulatedRedis:
-        marks, self.marks = self.marks, iter(())
-        found = copy.deepcopy(self)
-        found.marks = self.marks = marks
-        return found
-
-    def emptied(self) -> SimulatedRedis:
-        return SimulatedRedis(marks=self.marks, commands=self.commands)
 
 
 @dataclass
@@ -209,12 +100,12 @@ class SimulatedStore:
     async def close(self) -> None: ...
 
     async def _call(self, ask: Callable[[SimulatedRedis, float], Any]) -> Any:
-        """What is late is done all the same: the caller only does not hear of it."""
-        host, fleet = self._host, self._host.fleet
+        """What is late is done all the same: the caller only does not hear of it. What a process sent that has died is lost."""
+        host, fleet, life = self._host, self._host.fleet, self._host.life
         reply = fleet.loop.create_future()
 
         def arrive() -> None:
-            if fleet.is_redis_away:
+            if fleet.is_redis_away or host.life != life:
                 return
             try:
                 found = ask(fleet.redis, fleet.loop.time())
@@ -251,6 +142,7 @@ class SimulatedHost:
         self.says_nothing = self.hears_nothing = self.is_ending = False
         self.supervisor = SimulatedSupervisor(self)
         self.leases: leases.Leases | None = None
+        self.life = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._woken = asyncio.Event()
 
@@ -288,6 +180,7 @@ class SimulatedHost:
         return leases.Leases(settings, Identity(self.id, f"place of {self.id}", self.id), self._woken.set)
 
     def kill_reconciler(self) -> None:
+        self.life += 1
         for task in self._tasks:
             task.cancel()
         self._tasks = []

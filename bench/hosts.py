@@ -25,10 +25,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.fleet import ANYWHERE, INTERVAL, TTL, Fleet, simulate
+from junebug import names
 from junebug.config.declaration import RedisSettings
 from junebug.embedded import free_ports, redis_program
 from junebug.stores.client import RedisClient, check
 from junebug.stores.leases import HostEntry, LeaseStore
+from junebug.stores.wanted import WantedStore
 from junebug.supervisor import placement
 from junebug.supervisor.placement import Host, choose, give_up
 from junebug.supervisor.reconcile import Running
@@ -90,8 +92,8 @@ async def of_redis(redis: RedisClient, hosts: list[Host], placed: dict[str, str]
     await redis.run(("FLUSHALL",))
     store = LeaseStore(redis)
     own: dict[str, list[str]] = {}
-    for id, host in placed.items():
-        own.setdefault(host, []).append(id)
+    for id, holder in placed.items():
+        own.setdefault(holder, []).append(id)
 
     async def turn(host: str, **asked: Any) -> Any:
         return await store.turn(HostEntry(host, name="machine"), f"place of {host}", 3600, **asked)
@@ -113,16 +115,27 @@ async def of_redis(redis: RedisClient, hosts: list[Host], placed: dict[str, str]
         commands, net = await redis.run(("INFO", "commandstats"), ("INFO", "stats"))
         return _number(commands, "cmdstat_eval:", "usec_per_call="), int(_number(net, "total_net_output_bytes:") / times)
 
+    await cost(3 * RENEWALS, seen=known, hosts=living)  # until Redis's Lua has freed what the claims took
     renewal_us, renewal_octets = await cost(RENEWALS, seen=known, hosts=living)
     id, holder = next(iter(placed.items()))
     await turn(holder, release=[id])
     change_us, change_octets = await cost(RENEWALS, seen=known, hosts=living)
     whole_us, whole_octets = await cost(5)
+    ids = [*placed]
+    for at in range(0, len(ids), CLAIMS_AT_ONCE):
+        some = ids[at : at + CLAIMS_AT_ONCE]
+        await redis.run(("SADD", names.CHANNELS, *some), ("HSET", names.GENERATIONS, *(each for id in some for each in (id, 1))))
+    await redis.run(("CONFIG", "RESETSTAT"))
+    for _ in range(5):
+        await WantedStore(redis, 60).wanted()
+    (commands,) = await redis.run(("INFO", "commandstats"))
+    wanted_us = sum(_number(commands, f"cmdstat_{each}:", "usec_per_call=") for each in ("hgetall", "smembers"))
     a_second = len(hosts) / min(INTERVAL, TTL / 6)
     return {
         "claims_s": round(claimed, 2), "commands_per_s": round(a_second, 1), "renewal_us": renewal_us,
         "redis_core_percent": round(a_second * renewal_us / 1e4, 2), "renewal_octets": renewal_octets, "change_us": change_us,
         "change_octets": change_octets - renewal_octets, "whole_ms": round(whole_us / 1000, 2), "whole_octets": whole_octets,
+        "wanted_ms": round(wanted_us / 1000, 2),
     }  # fmt: skip
 
 

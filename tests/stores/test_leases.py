@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.fleet import SimulatedRedis
+from bench.simulated import SimulatedRedis
 from junebug import names
 from junebug.config.declaration import Settings
 from junebug.errors import HostTaken, StartupError
