@@ -71,6 +71,7 @@ class SimulatedRedis:
         if self.fence < newest:
             self.fence = newest
             self._step(now)
+            self._change("", None)
             if not alone:
                 self.settling_until = now + ttl
         if now >= until or not self.changes:

@@ -213,7 +213,13 @@ local time = redis.call('TIME')
 local now = tonumber(time[1])
 local tip = redis.call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 1)[1]
 tip = tip and tip[1]
-local fence = math.max(tonumber(redis.call('GET', KEYS[4]) or 0), tip and tonumber(string.match(tip, '%d+')) or 0)
+local fence = tonumber(redis.call('GET', KEYS[4]) or 0)
+local told = tip and tonumber(string.match(tip, '%d+')) or 0
+if fence ~= told then
+  redis.call('DEL', KEYS[5])
+  tip = nil
+end
+fence = math.max(fence, told)
 local function step()
   fence = math.max(fence + 1, now)
   redis.call('SET', KEYS[4], string.format('%d', fence))
@@ -244,7 +250,9 @@ local function release(first, last)
   end
 end
 """
-"""`note`: who ran a channel that is not deleted. `fence`: not less than the last change's, as a restored backup's may be."""
+"""`note`: who ran a channel that is not deleted. A fence that is not the last change's is of a restored backup, or of a Junebug
+that kept no changes: then all are sent the whole table.
+"""
 
 _TURN = _CHANGE + """
 local ttl, place, about, seen, known, prefix = ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[10]
@@ -257,6 +265,7 @@ redis.call('EXPIRE', KEYS[2], 30 * ARGV[11])
 if fence < known then
   fence = known
   step()
+  add('', '')
   if ARGV[9] == '0' then redis.call('SET', KEYS[7], 1, 'PX', ttl) end
 end
 if not there or there ~= place .. '\\n' .. about or not tip then

@@ -108,6 +108,16 @@ async def test_who_knows_a_change_that_redis_does_not_know_is_told_all(hosts: Ho
     assert (await hosts.turn("a", seen=other.seen)).holders == {"c3": ("b", other.newest)}
 
 
+async def test_what_an_older_version_changes_without_saying_so_is_seen_by_the_fence(hosts: Hosts, stores: Stores) -> None:
+    before = await hosts.turn("a", claim={"c1": 0})
+    fence = before.newest + 1
+    await stores._redis.run(("HSET", names.LEASES, "c2", f"old {fence}"), ("SET", names.LEASE_FENCE, fence))
+    found = await hosts.turn("a", seen=before.seen)
+    assert found.holders is not None
+    assert found.holders["c2"] == ("old", fence)
+    assert (await hosts.turn("a", seen=found.seen)).holders is None
+
+
 async def test_a_restored_backup_has_an_older_fence_than_the_last_change(hosts: Hosts, stores: Stores) -> None:
     before = await hosts.turn("a", claim={f"c{number}": 0 for number in range(1_000)})
     await stores._redis.run(("SET", names.LEASE_FENCE, before.newest - 5))
