@@ -322,28 +322,28 @@ class Fleet:
 
     # --- what must be true --------------------------------------------------------------------------------------------
 
-    def _owners(self, id: str) -> list[tuple[SimulatedHost, Process]]:
-        """Whose process of it lives: it was not stopped, and its lease is not over."""
-        found = []
+    def _owners(self) -> dict[str, list[tuple[SimulatedHost, Process]]]:
+        """Whose processes live: they were not stopped, and their lease is not over."""
+        found: dict[str, list[tuple[SimulatedHost, Process]]] = {}
+        now = self.loop.time()
         for host in self.hosts:
-            process = host.supervisor.processes.get(id)
-            if process and host.clock() <= process.until and (process.gone_at is None or self.loop.time() < process.gone_at):
-                found.append((host, process))
-            elif process:
-                process.is_bound = False
+            clock = host.clock()
+            for id, process in host.supervisor.processes.items():
+                if clock <= process.until and (process.gone_at is None or now < process.gone_at):
+                    found.setdefault(id, []).append((host, process))
+                else:
+                    process.is_bound = False
         return found
 
     def _check(self) -> None:
-        for id in self.needs:
-            owners = self._owners(id)
+        is_lossy = self.loop.time() < self.lossy_until
+        for id, owners in self._owners().items():
             fenced = [process for _, process in owners if not process.alone]
-            is_lossy = self.loop.time() < self.lossy_until
             assert len(fenced) <= 1 or is_lossy, self._told(f"two own {id}: {[host.id for host, _ in owners]}")
-            bound = [process for _, process in owners if process.is_bound]
-            for host, process in owners:
-                if not bound and host.asleep_until <= self.loop.time() and process.gone_at is None:
+            if not any(process.is_bound for _, process in owners):
+                awake = [each for host, each in owners if host.asleep_until <= self.loop.time() and each.gone_at is None]
+                for process in awake[:1]:
                     process.is_bound = True
-                    bound.append(process)
 
     def check_moves(self, host: SimulatedHost, mine: leases.Leases) -> None:
         """Never more given up in a minute than is set; called at each look."""
@@ -354,9 +354,9 @@ class Fleet:
         self._given[host.id] = set(mine._giving)
 
     def _check_end(self) -> None:
-        loads: Counter[str] = Counter()
+        loads, running = Counter[str](), self._owners()
         for id, need in self.needs.items():
-            owners = self._owners(id)
+            owners = running.get(id, [])
             assert len(owners) == 1, self._told(f"in the end {id} is run by {[host.id for host, _ in owners]}")
             assert owners[0][1].is_bound, self._told(f"in the end {id} waits")
             assert need.labels.items() <= owners[0][0].labels.items(), self._told(f"{id} is where its labels are not")

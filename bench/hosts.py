@@ -38,6 +38,7 @@ from junebug.supervisor.reconcile import Running
 T = TypeVar("T")
 SIZES = ((1, 300), (10, 1_000), (100, 10_000), (1_000, 100_000))
 RENEWALS, CLAIMS_AT_ONCE, TIMEOUT = 300, 1_000, 30.0
+PROGRESS = 500
 
 
 def timed(work: Callable[[], T]) -> tuple[float, T]:
@@ -188,12 +189,14 @@ def schedules(first: int, count: int) -> int:
     """How many failed."""
     begun, failed, moves = time.perf_counter(), 0, 0
     with ProcessPoolExecutor() as pool:
-        for found in pool.map(schedule, range(first, first + count), chunksize=5):
+        for number, found in enumerate(pool.map(schedule, range(first, first + count), chunksize=5), 1):
             if isinstance(found, str):
                 failed += 1
                 print(found, flush=True)
             else:
                 moves += found
+            if number % PROGRESS == 0:
+                print(f"{number} of {count}, {failed} failed", file=sys.stderr, flush=True)
     row = {"schedules": count, "failed": failed, "moves": moves, "seconds": round(time.perf_counter() - begun)}
     print(json.dumps(row))
     return failed
