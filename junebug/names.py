@@ -175,6 +175,7 @@ ALL_CHANGES = f"{CHANGES}*"  # pattern of all pub/sub topics that `change_topic`
 HOSTS = "junebug_hosts"  # sorted set: ids of hosts -> when each was last here, Unix time
 DRAINED_HOSTS = "drained_hosts"  # set: ids of hosts that are to run nothing
 LEASES = "channel_leases"  # hash: id of a channel or router -> the host that runs it, and its fence
+LEASE_CHANGES = "lease_changes"  # stream, with a TTL: the last changes of channel_leases
 LEASE_FENCE = "lease_fence"  # string: the newest fence; without a TTL, as none may be given twice
 LEASES_SETTLING = "leases_settling"  # string, with a TTL: Redis has lost leases, and who runs what is saying so
 PLUGINS = "junebug_plugins"  # string: how the plugins do, as JSON; with a TTL

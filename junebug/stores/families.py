@@ -58,6 +58,7 @@ FAMILIES = (
     Family("HOSTS", names.HOSTS, False, "Which hosts there are: each says so."),
     Family("host", "junebug_host:...", False, "Which hosts live at the moment."),
     Family("LEASES", names.LEASES, False, "Which host runs what: who runs it says so."),
+    Family("LEASE_CHANGES", names.LEASE_CHANGES, False, "What changed of that lately."),
     Family("LEASES_SETTLING", names.LEASES_SETTLING, False, "That it is being said."),
     Family("EPOCH", names.EPOCH, False, "By which a running Junebug sees that Redis was emptied."),
     Family("PLUGINS", names.PLUGINS, False, "How the plugins do at the moment."),

@@ -3,11 +3,14 @@
     junebug_host:<id>   string with a TTL: the host lives. Its value: its place, and what placement must know of it
     junebug_hosts       sorted set: ids of hosts -> when each was last here (Redis's clock)
     channel_leases      hash: id of a channel or router -> `<host> <fence>`
-    lease_fence         string: the newest fence, which is the version of channel_leases, too
+    lease_changes       stream: the last changes of channel_leases, each with an id that no other history has: `<fence>-<random>`
+    lease_fence         string: the newest fence
     drained_hosts       set: hosts that are to run nothing
     <id>:hosts          sorted set with a TTL: hosts that ran it before, and so have a part of its log
 
 A lease lasts as long as its host lives: to renew a thousand is to renew one key. Whose host lives no more can be claimed.
+A host is told what changed since the change that it saw last; the whole table, when Redis does not know that one (any more).
+A host that comes is a change without an id. If none came, and as many live as before, it is the same ones.
 `lease_fence` has no TTL, as a fence must never be given twice; a Redis that lost it is told the newest one that a host knows, and
 no fence is less than the seconds since 1970. That Redis has lost some shows by this, too: then claims are for a while taken only
 from those who say that they run what they claim.
@@ -18,8 +21,9 @@ Neighbours: supervisor/leases.py runs the script, supervisor/placement.py decide
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -36,7 +40,11 @@ ran a channel is forgotten.
 LOOK_AGAIN = 0.5
 MOST_HOSTS = 16
 """That are remembered to have run a channel."""
+MOST_CHANGES = 10_000
+"""That are remembered: 1 MB. Who has missed more reads the whole table."""
 Labels = Mapping[str, str]
+Lease = tuple[str, int]
+"""Host and fence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +65,16 @@ class HostEntry:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What the script found. `holders`: id -> (host, fence); None: as at the version that was told."""
+    """What the script found. `newest`: the newest fence; `seen`: the last change.
 
-    version: int
+    `holders`: id -> (host, fence), the whole table; None: as before but for the `changes`, where None is a lease that is no more.
+    """
+
+    newest: int
+    seen: str
     hosts: dict[str, HostEntry]
-    holders: dict[str, tuple[str, int]] | None
+    holders: dict[str, Lease] | None
+    changes: dict[str, Lease | None] = field(default_factory=dict)
 
 
 class LeaseStore:
@@ -69,33 +82,39 @@ class LeaseStore:
         self._redis = redis
 
     async def turn(
-        self, host: HostEntry, place: str, ttl: float, *, version: int = 0, newest: int = 0, alone: bool = True,
-        release: Sequence[str] = (), claim: Mapping[str, int] | None = None,
+        self, host: HostEntry, place: str, ttl: float, *, seen: str = "", newest: int = 0, alone: bool = True,
+        hosts: Mapping[str, HostEntry] | None = None, release: Sequence[str] = (), claim: Mapping[str, int] | None = None,
     ) -> Turn:  # fmt: skip
         """Renew the host's membership, and with it all its leases; release and claim some.
 
         `claim`: id -> fence, where it runs here and Redis may have lost that; 0: anew. What is held by a host that lives stays
-        its. `newest`: the newest fence that is known. Raises HostTaken: the id is another's, who lives; StoreUnavailable.
+        its. `seen`: the last change that is known; `hosts`: those that lived then; `newest`: the newest fence.
+        Raises HostTaken: the id is another's, who lives; StoreUnavailable.
         """
         about = orjson.dumps({"capacity": host.capacity, "labels": dict(host.labels), "name": host.name}).decode()
         claims = [text for id, fence in (claim or {}).items() for text in (id, fence)]
-        keys = (names.host(host.id), names.HOSTS, names.LEASES, names.LEASE_FENCE, names.DRAINED_HOSTS, names.LEASES_SETTLING)
+        keys = (*_keys(host.id), names.DRAINED_HOSTS, names.LEASES_SETTLING)
         (found,) = await self._redis.run((
-            "EVAL", _TURN, len(keys), *keys, host.id, milliseconds(ttl), place, about, version, newest, int(alone),
-            names.host(""), names.change_topic(""), FORGOTTEN_AFTER, len(release), *release, *claims,
+            "EVAL", _TURN, len(keys), *keys, host.id, _mark(), names.change_topic(""), milliseconds(ttl), place, about,
+            seen, newest, int(alone), names.host(""), FORGOTTEN_AFTER, len(hosts or ()), len(release), *release, *claims,
         ))  # fmt: skip
         if found[0] == 0:
             _, _, text = str(found[1]).partition("\n")
             where = _read(text).get("name") or "some machine"
             raise HostTaken(f"another Junebug runs under the host id {host.id!r}, on {where}")
-        _, newer, living, drained, table = found
-        hosts = {id: _host(id, text, id in drained) for id, text in _pairs(living)}
-        return Turn(int(newer), hosts, None if table is None else {id: _lease(text) for id, text in _pairs(table)})
+        _, fence, tip, living, drained, table, changes = found
+        if living is None:
+            there = {id: replace(each, drained=id in drained) for id, each in (hosts or {}).items()}
+        else:
+            there = {id: _host(id, text, id in drained) for id, text in _pairs(living)}
+        whole = None if table is None else {id: _lease(text) for id, text in _pairs(table)}
+        told = {id: _lease(text) if text else None for id, text in _pairs(changes) if id}
+        return Turn(int(fence), str(tip), there, whole, told)
 
     async def leave(self, host: str, release: Sequence[str]) -> None:
         """The host ends, and has nothing any more; what it releases can be claimed at once."""
-        keys = (names.host(host), names.HOSTS, names.LEASES, names.LEASE_FENCE)
-        await self._redis.run(("EVAL", _LEAVE, len(keys), *keys, host, names.change_topic(""), *release))
+        keys = _keys(host)
+        await self._redis.run(("EVAL", _LEAVE, len(keys), *keys, host, _mark(), names.change_topic(""), *release))
 
     async def hosts(self) -> list[HostEntry]:
         """All that lived within a day."""
@@ -106,7 +125,7 @@ class LeaseStore:
         ids = [str(id) for id, _ in seen]
         texts = await self._redis.run(*(("GET", names.host(id)) for id in ids)) if ids else []
         return [
-            _host(str(id), text or "", id in drained, is_living=text is not None, seen=int(at), leases=held.count(str(id)))
+            _host(str(id), text or "", id in drained, is_living=text is not None, seen=int(float(at)), leases=held.count(str(id)))
             for (id, at), text in zip(seen, texts, strict=True)
         ]
 
@@ -153,6 +172,15 @@ async def check(settings: RedisSettings, timeout: float, host: str, place: str) 
         await redis.close()
 
 
+def _keys(host: str) -> tuple[str, ...]:
+    return names.host(host), names.HOSTS, names.LEASES, names.LEASE_FENCE, names.LEASE_CHANGES
+
+
+def _mark() -> int:
+    """Of a turn's changes."""
+    return random.getrandbits(48) + 1
+
+
 def _pairs(flat: Sequence[Any]) -> list[tuple[str, str]]:
     return [(str(key), str(value)) for key, value in zip(flat[::2], flat[1::2], strict=True)]
 
@@ -179,87 +207,119 @@ def _host(id: str, text: str, drained: bool, **more: Any) -> HostEntry:
     )  # fmt: skip
 
 
-_NOTE = f"""
-local function note(id, host, now)
+_CHANGE = f"""
+local host, mark, topic = ARGV[1], ARGV[2], ARGV[3]
+local time = redis.call('TIME')
+local now = tonumber(time[1])
+local tip = redis.call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 1)[1]
+tip = tip and tip[1]
+local fence = tonumber(redis.call('GET', KEYS[4]) or 0)
+local told = tip and tonumber(string.match(tip, '%d+')) or 0
+if fence ~= told then
+  redis.call('DEL', KEYS[5])
+  tip = nil
+end
+fence = math.max(fence, told)
+local function step()
+  fence = math.max(fence + 1, now)
+  redis.call('SET', KEYS[4], string.format('%d', fence))
+end
+local function add(id, lease)
+  tip = redis.call('XADD', KEYS[5], 'MAXLEN', '~', {MOST_CHANGES}, string.format('%d-%s', fence, mark), id, lease)
+end
+local function holder(id)
+  local lease = redis.call('HGET', KEYS[3], id)
+  return lease and string.match(lease, '^%S+')
+end
+local function note(id, host)
   if redis.call('EXISTS', id .. '{names.channel_properties("")}') == 0 then return end
   local key = id .. '{names.hosts_of("")}'
   redis.call('ZADD', key, now, host)
   redis.call('ZREMRANGEBYRANK', key, 0, -1 - {MOST_HOSTS})
   redis.call('EXPIRE', key, {30 * FORGOTTEN_AFTER})
 end
-"""
-"""Of a channel that is not deleted."""
-
-_TURN = _NOTE + """
-local host, place, prefix, topic = ARGV[1], ARGV[3], ARGV[8], ARGV[9]
-local there = redis.call('GET', KEYS[1])
-if there and string.sub(there, 1, #place + 1) ~= place .. '\\n' then return {0, there} end
-redis.call('SET', KEYS[1], place .. '\\n' .. ARGV[4], 'PX', ARGV[2])
-local now = tonumber(redis.call('TIME')[1])
-redis.call('ZADD', KEYS[2], now, host)
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[10])
-redis.call('EXPIRE', KEYS[2], 30 * ARGV[10])
-local fence = tonumber(redis.call('GET', KEYS[4]) or 0)
-local known = tonumber(ARGV[6])
-local function step()
-  fence = math.max(fence + 1, now)
-  redis.call('SET', KEYS[4], string.format('%d', fence))
-end
-if fence < known then
-  fence = known
-  step()
-  if ARGV[7] == '0' then redis.call('SET', KEYS[6], 1, 'PX', ARGV[2]) end
-end
-local living, is_living = {}, {}
-for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
-  local about = redis.call('GET', prefix .. id)
-  if about then
-    is_living[id] = true
-    living[#living + 1] = id
-    living[#living + 1] = about
-  end
-end
-local function holder(id)
-  local lease = redis.call('HGET', KEYS[3], id)
-  return lease and string.match(lease, '^%S+')
-end
-local first = 12 + ARGV[11]
-for n = 12, first - 1 do
-  if holder(ARGV[n]) == host then
-    redis.call('HDEL', KEYS[3], ARGV[n])
-    note(ARGV[n], host, now)
-    step()
-    redis.call('PUBLISH', topic .. ARGV[n], ARGV[n])
-  end
-end
-if first <= #ARGV then
-  local settling = redis.call('EXISTS', KEYS[6]) == 1
-  for n = first, #ARGV, 2 do
-    local by = holder(ARGV[n])
-    if by ~= host and not (by and is_living[by]) and (ARGV[n + 1] ~= '0' or not settling) then
+local function release(first, last)
+  for n = first, last do
+    if holder(ARGV[n]) == host then
+      redis.call('HDEL', KEYS[3], ARGV[n])
+      note(ARGV[n], host)
       step()
-      if by then note(ARGV[n], by, now) end
-      local given = (not by and ARGV[n + 1] ~= '0') and ARGV[n + 1] or string.format('%d', fence)
-      redis.call('HSET', KEYS[3], ARGV[n], host .. ' ' .. given)
+      add(ARGV[n], '')
+      redis.call('PUBLISH', topic .. ARGV[n], ARGV[n])
     end
   end
 end
-redis.call('EXPIRE', KEYS[3], 30 * ARGV[10])
-local table = false
-if fence ~= tonumber(ARGV[5]) then table = redis.call('HGETALL', KEYS[3]) end
-return {1, string.format('%d', fence), living, redis.call('SMEMBERS', KEYS[5]), table}
+"""
+"""`note`: who ran a channel that is not deleted. A fence that is not the last change's is of a restored backup, or of a Junebug
+that kept no changes: then all are sent the whole table.
 """
 
-_LEAVE = _NOTE + """
-for n = 3, #ARGV do
-  local lease = redis.call('HGET', KEYS[3], ARGV[n])
-  if lease and string.match(lease, '^%S+') == ARGV[1] then
-    redis.call('HDEL', KEYS[3], ARGV[n])
-    redis.call('INCR', KEYS[4])
-    note(ARGV[n], ARGV[1], redis.call('TIME')[1])
+_TURN = _CHANGE + """
+local ttl, place, about, seen, known, prefix = ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[10]
+local there = redis.call('GET', KEYS[1])
+if there and string.sub(there, 1, #place + 1) ~= place .. '\\n' then return {0, there} end
+redis.call('SET', KEYS[1], place .. '\\n' .. about, 'PX', ttl)
+redis.call('ZADD', KEYS[2], time[1] .. string.format('.%06d', time[2]), host)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[11])
+redis.call('EXPIRE', KEYS[2], 30 * ARGV[11])
+if fence < known then
+  fence = known
+  step()
+  add('', '')
+  if ARGV[9] == '0' then redis.call('SET', KEYS[7], 1, 'PX', ttl) end
+end
+if not there or there ~= place .. '\\n' .. about or not tip then
+  step()
+  add('', '')
+end
+local first = 14 + ARGV[13]
+release(14, first - 1)
+if first <= #ARGV then
+  local settling = redis.call('EXISTS', KEYS[7]) == 1
+  for n = first, #ARGV, 2 do
+    local by = holder(ARGV[n])
+    if by ~= host and not (by and redis.call('EXISTS', prefix .. by) == 1) and (ARGV[n + 1] ~= '0' or not settling) then
+      step()
+      if by then note(ARGV[n], by) end
+      local given = (not by and ARGV[n + 1] ~= '0') and ARGV[n + 1] or string.format('%d', fence)
+      redis.call('HSET', KEYS[3], ARGV[n], host .. ' ' .. given)
+      add(ARGV[n], host .. ' ' .. given)
+    end
   end
 end
+redis.call('EXPIRE', KEYS[3], 30 * ARGV[11])
+redis.call('EXPIRE', KEYS[5], 30 * ARGV[11])
+local table, changes, living = false, {}, false
+local over = string.format('(%.6f', now + time[2] / 1e6 - ttl / 1000)
+local is_same = redis.call('ZCOUNT', KEYS[2], over, '+inf') == tonumber(ARGV[12])
+if tip ~= seen then
+  if seen ~= '' and redis.call('XRANGE', KEYS[5], seen, seen)[1] then
+    local since = redis.call('XRANGE', KEYS[5], seen, '+')
+    for n = 2, #since do
+      local change = since[n][2]
+      if change[1] == '' then is_same = false end
+      changes[#changes + 1] = change[1]
+      changes[#changes + 1] = change[2]
+    end
+  else
+    table, is_same = redis.call('HGETALL', KEYS[3]), false
+  end
+end
+if not is_same then
+  living = {}
+  for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+    local about = redis.call('GET', prefix .. id)
+    if about then
+      living[#living + 1] = id
+      living[#living + 1] = about
+    end
+  end
+end
+return {1, string.format('%d', fence), tip, living, redis.call('SMEMBERS', KEYS[6]), table, changes}
+"""
+
+_LEAVE = _CHANGE + """
+release(4, #ARGV)
 redis.call('DEL', KEYS[1])
-redis.call('ZREM', KEYS[2], ARGV[1])
-for n = 3, #ARGV do redis.call('PUBLISH', ARGV[2] .. ARGV[n], ARGV[n]) end
+redis.call('ZREM', KEYS[2], host)
 """

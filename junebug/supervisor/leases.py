@@ -5,9 +5,9 @@
     until          lease_ttl less MARGIN of it: what runs then still ends itself, or the kernel ends it (runtime/fence.py)
     lease_ttl      Redis forgets the host, others may claim what it had
 
-A host that was alone when Redis went away goes on while its processes are connected to RabbitMQ: there is nobody to claim
-anything, and one that comes meanwhile finds RabbitMQ's queues taken. Nobody takes what another had before it has itself been in
-touch with Redis for lease_ttl: whoever is there has said so by then.
+A host that has been alone for lease_ttl when Redis goes away goes on while its processes are connected to RabbitMQ: there is
+nobody to claim anything, and one that comes meanwhile finds RabbitMQ's queues taken. Nobody takes what another had before it has
+itself been in touch with Redis for lease_ttl: whoever is there has said so by then.
 
 Neighbours: placement.py decides, stores/leases.py is one round trip, reconciler.py asks `share` at each look.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
@@ -37,6 +37,8 @@ log = structlog.stdlib.get_logger("leases")
 RENEWALS, STOP_AFTER, MARGIN = 6, 0.5, 0.05
 """The last two: shares of lease_ttl."""
 MOST_LOGGED = 10
+MOST_AT_ONCE = 1_000
+"""Leases claimed or released by one command: Redis does nothing else for some 10 ms."""
 
 
 class Leases:
@@ -53,14 +55,19 @@ class Leases:
         self._self = HostEntry(identity.id, settings.capacity, settings.labels, name=identity.name)
         self._on_change = on_change
         self._turning = asyncio.Lock()
-        self._version = self._newest = 0
+        self._seen, self._newest = "", 0
+        """The last change of a lease that is known; the newest fence."""
         self._hosts: dict[str, HostEntry] = {}
         """Those that live."""
         self._holders: dict[str, tuple[str, int]] = {}
+        self._held: dict[str, int] = {}
+        """Of these what this host has: id -> fence."""
         self._renewed = self._in_touch_since = -math.inf
         """When the last renewal was sent, by fence.now; and the first of those without a gap before it."""
-        self._runs: frozenset[str] = frozenset()
-        """What supervisord had at the last look."""
+        self._accompanied, self._was_alone = -math.inf, True
+        """When there may last have been another host, and whether that is long ago: an emptied Redis shows none for a while."""
+        self._runs: frozenset[str] | None = None
+        """What supervisord had at the last look, if there was one, and what it may have been told to start since."""
         self._taken_over: set[str] = set()
         self._giving: set[str] = set()
         self._given: deque[float] = deque()
@@ -78,21 +85,25 @@ class Leases:
         self._runs = frozenset(running)
         if self._is_over:
             await self._turn()
-        claims = dict.fromkeys(self._to_claim(needs), 0)
-        gone = [id for id in self._held() if id not in running and (id not in needs or id in self._giving)]
-        if claims or gone:
-            self._taken_over.update(id for id in claims if id in self._holders)
-            await self._turn(gone, claims)
-        self._giving &= self._held().keys()
-        self._taken_over &= self._held().keys()
+        claims = self._to_claim(needs)
+        gone = [id for id in self._held if id not in running and (id not in needs or id in self._giving)]
+        self._taken_over.update(id for id in claims if id in self._holders)
+        for some in _parts(gone):
+            await self._turn(some)
+        for some in _parts(claims):
+            await self._turn((), dict.fromkeys(some, 0))
+        self._giving &= self._held.keys()
+        self._taken_over &= self._held.keys()
         self._choose_to_give(needs)
         self._stopped = False
-        return self._held().keys() - self._giving
+        mine = self._held.keys() - self._giving
+        self._runs = frozenset(running) | mine
+        return mine
 
     def launch(self, id: str) -> tuple[int, bool]:
         """The fence of its lease, and whether there may be another process of it somewhere."""
         _, number = self._holders.get(id, ("", 0))
-        return number, len(self._hosts) > 1 or id in self._taken_over
+        return number, not self._was_alone or id in self._taken_over
 
     def fence(self, id: str) -> int:
         return self.launch(id)[0]
@@ -102,10 +113,10 @@ class Leases:
         try:
             running = await asyncio.to_thread(self._supervisor.running)
             left = {id for id, process in running.items() if process.pid}
-            if gone := self._held().keys() - left:
-                await self._turn(gone)
+            for some in _parts([*self._held.keys() - left]):
+                await self._turn(some)
             if leave and not left:
-                await self._stores.leases.leave(self._identity.id, [*self._held()])
+                await self._stores.leases.leave(self._identity.id, [*self._held])
         except JunebugError as error:
             log.warning("others take over later what ran here", reason=str(error))
 
@@ -114,15 +125,9 @@ class Leases:
 
     # --- decisions ----------------------------------------------------------------------------------------------------
 
-    def _held(self) -> dict[str, int]:
-        """Id -> fence."""
-        me = self._identity.id
-        return {id: number for id, (host, number) in self._holders.items() if host == me}
-
     def _to_claim(self, needs: Mapping[str, Need]) -> list[str]:
         me = self._identity.id
-        holders = {id: host for id, (host, _) in self._holders.items() if id in needs and host in self._hosts}
-        chosen = placement.choose(needs, self._placeable(), holders)
+        chosen = placement.choose(needs, self._placeable(), self._living_holders(needs))
         is_first = me == min(self._hosts, default=None)
         self.nowhere = frozenset(id for id, host in chosen.items() if host is None) if is_first else frozenset()
         may_take_over = fence.now() - self._in_touch_since > self._ttl
@@ -137,12 +142,15 @@ class Leases:
         free = self._settings.moves_per_minute - len(self._given)
         if free <= 0:
             return
-        holders = {id: host for id, (host, _) in self._holders.items() if id not in self._giving}
-        given = placement.give_up(self._identity.id, needs, self._placeable(), holders)[:free]
+        holders = self._living_holders(needs)
+        given = placement.give_up(self._identity.id, needs, self._placeable(), holders, self._giving)[:free]
         if given:
             log.info("giving up, for others to take", channels=", ".join(given[:MOST_LOGGED]), number=len(given))
             self._giving.update(given)
             self._given.extend([now] * len(given))
+
+    def _living_holders(self, needs: Mapping[str, Need]) -> dict[str, str]:
+        return {id: host for id, (host, _) in self._holders.items() if id in needs and host in self._hosts}
 
     @staticmethod
     def _any_labels(needs: Mapping[str, Need]) -> bool:
@@ -171,15 +179,22 @@ class Leases:
     async def _turn(self, release: Collection[str] = (), claim: Mapping[str, int] | None = None) -> None:
         """One round trip, and supervisord told. Raises HostTaken, StoreUnavailable, Unavailable."""
         async with self._turning:
+            if self._runs is None:
+                self._runs = frozenset(await asyncio.to_thread(self._supervisor.running))
             sent = fence.now()
-            before, known = self._held(), self._hosts
+            was_away = sent - self._renewed > self._ttl * (1 - MARGIN)
+            before, known = self._held, self._hosts
             is_news = await self._ask(release, claim or {})
             lost = {id: number for id, number in before.items() if id in self._runs and id not in self._holders}
-            if missing := {id: number for id, number in lost.items() if id not in release}:
+            missing = {id: number for id, number in lost.items() if id not in release}
+            if missing and (self._was_alone or not was_away):  # else another may have taken them over before they were lost
                 log.warning("Redis has lost leases: claimed again by who runs them", leases=len(missing))
                 await self._ask((), missing)
-            if sent - self._renewed > self._ttl * (1 - MARGIN):
+            if was_away:
                 self._in_touch_since = sent
+            if len(self._hosts) > 1 or (was_away and not self._was_alone):
+                self._accompanied = sent
+            self._was_alone = sent - self._accompanied > self._ttl
             self._renewed = sent
             await self._tell()
         if is_news or self._hosts != known:
@@ -188,28 +203,32 @@ class Leases:
     async def _ask(self, release: Collection[str], claim: Mapping[str, int]) -> bool:
         """Whether anything changed in who holds what."""
         turn = await self._stores.leases.turn(
-            self._self, self._identity.place, self._ttl, version=self._version, newest=self._newest, alone=self._was_alone,
-            release=[*release], claim=claim,
+            self._self, self._identity.place, self._ttl, seen=self._seen, newest=self._newest, alone=self._was_alone,
+            hosts=self._hosts, release=[*release], claim=claim,
         )  # fmt: skip
-        self._hosts, self._version = turn.hosts, turn.version
-        self._newest = max(self._newest, turn.version)
-        if turn.holders is None:
+        self._hosts, self._seen = turn.hosts, turn.seen
+        self._newest = max(self._newest, turn.newest)
+        if turn.holders is None and not turn.changes:
             return False
-        self._holders = turn.holders
+        if turn.holders is not None:
+            self._holders = turn.holders
+        for id, lease in turn.changes.items():
+            if lease:
+                self._holders[id] = lease
+            else:
+                self._holders.pop(id, None)
+        me = self._identity.id
+        self._held = {id: number for id, (host, number) in self._holders.items() if host == me}
         return True
 
     async def _tell(self) -> None:
-        held = self._held().keys()
-        await asyncio.to_thread(self._supervisor.lease, self._renewed + self._ttl * (1 - MARGIN), False, self._runs - held)
+        lost = (self._runs or frozenset()) - self._held.keys()
+        await asyncio.to_thread(self._supervisor.lease, self._renewed + self._ttl * (1 - MARGIN), False, lost)
 
     @property
     def _is_over(self) -> bool:
         """Whether this host is to stop what it runs."""
         return fence.now() - self._renewed > self._ttl * STOP_AFTER
-
-    @property
-    def _was_alone(self) -> bool:
-        return self._hosts.keys() <= {self._identity.id}
 
     async def _without_redis(self, error: JunebugError) -> None:
         if not self._is_over or math.isinf(self._renewed):
@@ -231,3 +250,7 @@ class Leases:
             await asyncio.to_thread(self._supervisor.remove, list(running))
         except Unavailable as error:
             log.warning("nothing could be stopped: it ends itself", reason=str(error))
+
+
+def _parts(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[at : at + MOST_AT_ONCE] for at in range(0, len(ids), MOST_AT_ONCE)]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import random
+import time
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
 
+from bench.simulated import SimulatedRedis
 from junebug import names
 from junebug.config.declaration import Settings
 from junebug.errors import HostTaken, StartupError
 from junebug.stores import Stores, leases
-from junebug.stores.leases import HostEntry, Turn
+from junebug.stores.leases import HostEntry, Lease, Turn
+from tests.harness import THOROUGH
 from tests.polling import eventually
 
 TTL = 30.0
@@ -42,7 +46,8 @@ class Hosts:
 
     async def die(self, host: str) -> None:
         """As when its TTL is over."""
-        await self._stores._redis.run(("DEL", names.host(host)))
+        seen = time.time() - TTL - 1
+        await self._stores._redis.run(("DEL", names.host(host)), ("ZADD", names.HOSTS, "XX", seen, host))
 
 
 @pytest.fixture
@@ -66,13 +71,58 @@ async def test_what_one_holds_another_may_claim_only_when_it_is_dead_or_let_go(h
     assert last.holders["c2"][1] > first.holders["c2"][1]
 
 
-async def test_the_table_comes_only_when_it_has_changed(hosts: Hosts) -> None:
-    first = await hosts.turn("a", claim={"c1": 0})
-    assert (await hosts.turn("a", version=first.version)).holders is None
-    assert (await hosts.turn("b", version=first.version, claim={"c1": 0})).holders is None  # refused: nothing changed
-    changed = await hosts.turn("a", version=first.version, release=["c1"])
-    assert changed.version > first.version
-    assert changed.holders == {}
+async def test_who_knows_a_change_is_told_what_came_after_it(hosts: Hosts, stores: Stores) -> None:
+    first = await hosts.turn("a", claim={"c1": 0, "c2": 0})
+    assert first.holders is not None
+    same = await hosts.turn("a", seen=first.seen)
+    assert (same.holders, same.changes, same.seen) == (None, {}, first.seen)
+    refused = await hosts.turn("b", seen=first.seen, claim={"c1": 0})
+    assert (refused.holders, refused.changes) == (None, {})
+    released = await hosts.turn("a", seen=first.seen, release=["c1"])
+    assert (released.holders, released.changes) == (None, {"c1": None})
+    assert released.newest > first.newest
+    claimed = await hosts.turn("b", seen=first.seen, claim={"c1": 0})
+    assert (claimed.holders, claimed.changes) == (None, {"c1": ("b", claimed.newest)})
+    await stores.leases.leave("b", ["c1"])
+    assert (await hosts.turn("a", seen=claimed.seen)).changes == {"c1": None}
+
+
+async def test_who_knows_a_change_that_redis_does_not_know_is_told_all(hosts: Hosts, stores: Stores) -> None:
+    """As after a failover to a copy that lacks it, and came to the same fence by another change; or as it is long ago."""
+    redis, keys = stores._redis, (names.LEASES, names.LEASE_FENCE, names.LEASE_CHANGES)
+    await hosts.turn("a", claim={"c1": 0})
+    await hosts.turn("b")
+    await redis.run(*(("COPY", key, f"copy:{key}") for key in keys))
+    lost = await hosts.turn("a", claim={"c2": 0})
+    await redis.run(*(("COPY", f"copy:{key}", key, "REPLACE") for key in keys))
+    other = await hosts.turn("b", claim={"c3": 0})
+    assert other.newest == lost.newest
+    found = await hosts.turn("a", seen=lost.seen)
+    assert found.holders is not None
+    assert found.holders.keys() == {"c1", "c3"}
+    for _ in range(8):
+        await hosts.turn("a", claim={f"c{number}": 0 for number in range(1_000)})
+        await hosts.turn("a", release=[f"c{number}" for number in range(1_000)])
+    (kept,) = await redis.run(("XLEN", names.LEASE_CHANGES))
+    assert kept <= leases.MOST_CHANGES + 100
+    assert (await hosts.turn("a", seen=other.seen)).holders == {"c3": ("b", other.newest)}
+
+
+async def test_what_an_older_version_changes_without_saying_so_is_seen_by_the_fence(hosts: Hosts, stores: Stores) -> None:
+    before = await hosts.turn("a", claim={"c1": 0})
+    fence = before.newest + 1
+    await stores._redis.run(("HSET", names.LEASES, "c2", f"old {fence}"), ("SET", names.LEASE_FENCE, fence))
+    found = await hosts.turn("a", seen=before.seen)
+    assert found.holders is not None
+    assert found.holders["c2"] == ("old", fence)
+    assert (await hosts.turn("a", seen=found.seen)).holders is None
+
+
+async def test_a_restored_backup_has_an_older_fence_than_the_last_change(hosts: Hosts, stores: Stores) -> None:
+    before = await hosts.turn("a", claim={f"c{number}": 0 for number in range(1_000)})
+    await stores._redis.run(("SET", names.LEASE_FENCE, before.newest - 5))
+    after = await hosts.turn("b", claim={"new": 0})
+    assert after.newest > before.newest
 
 
 async def test_hosts_are_told_what_placement_must_know_of_each(hosts: Hosts, stores: Stores) -> None:
@@ -96,11 +146,11 @@ async def test_a_redis_that_lost_leases_takes_first_the_claims_of_those_who_run_
     assert before.holders is not None
     fence = before.holders["c1"][1]
     await stores._redis.run(("FLUSHDB",))
-    await hosts.turn("b", newest=before.version, alone=False, claim={"c1": 0})  # it knew of a
+    await hosts.turn("b", newest=before.newest, alone=False, claim={"c1": 0})  # it knew of a
     assert await hosts.holders() == {}
-    after = await hosts.turn("a", newest=before.version, alone=False, claim={"c1": fence})
+    after = await hosts.turn("a", newest=before.newest, alone=False, claim={"c1": fence})
     assert after.holders == {"c1": ("a", fence)}
-    assert after.version > before.version
+    assert after.newest > before.newest
     (ttl,) = await stores._redis.run(("PTTL", names.LEASES_SETTLING))
     assert 0 < ttl <= TTL * 1000
 
@@ -108,9 +158,26 @@ async def test_a_redis_that_lost_leases_takes_first_the_claims_of_those_who_run_
 async def test_a_host_that_was_alone_need_not_wait_when_redis_lost_all(hosts: Hosts, stores: Stores) -> None:
     before = await hosts.turn("a", claim={"c1": 0})
     await stores._redis.run(("FLUSHDB",))
-    after = await hosts.turn("a", newest=before.version, alone=True, claim={"new": 0})
+    after = await hosts.turn("a", newest=before.newest, alone=True, claim={"new": 0})
     assert after.holders is not None
     assert after.holders.keys() == {"new"}
+
+
+async def test_hosts_are_told_again_only_when_one_comes_changes_or_ends(hosts: Hosts, stores: Stores) -> None:
+    first = await hosts.turn("a")
+    pretended = {"a": first.hosts["a"]}
+    same = await hosts.turn("a", seen=first.seen, hosts=pretended)
+    assert same.hosts == pretended
+    await stores.leases.drain("a", is_drained=True)
+    assert (await hosts.turn("a", seen=first.seen, hosts=pretended)).hosts["a"].drained
+    await hosts.turn("b")
+    both = await hosts.turn("a", seen=first.seen, hosts=pretended)
+    assert both.hosts.keys() == {"a", "b"}
+    await hosts.die("b")
+    await hosts.turn("c")  # as many as before
+    assert (await hosts.turn("a", seen=both.seen, hosts=both.hosts)).hosts.keys() == {"a", "c"}
+    await hosts.die("c")
+    assert (await hosts.turn("a", seen=both.seen, hosts=both.hosts)).hosts.keys() == {"a"}
 
 
 async def test_every_key_but_the_fence_and_the_drained_has_a_ttl(hosts: Hosts, stores: Stores) -> None:
@@ -163,3 +230,53 @@ async def test_one_id_is_one_hosts(hosts: Hosts, settings: Settings) -> None:
     await hosts.turn("a", ttl=0.5)
     await leases.check(settings.redis, 5, "a", "elsewhere")  # it was over
     assert (await eventually(lambda: hosts.turn("a", place="elsewhere"))).hosts.keys() >= {"a"}
+
+
+@pytest.mark.parametrize("seed", range(3 * THOROUGH))
+async def test_the_simulated_redis_answers_as_the_script_does(hosts: Hosts, stores: Stores, seed: int) -> None:
+    """So what bench/fleet.py finds with it holds. Fences are compared by their order, changes by what they tell."""
+    dice, simulated = random.Random(seed), SimulatedRedis()
+    there, ids = [f"h{n}" for n in range(4)], [f"c{n}" for n in range(8)]
+    known: dict[str, Any] = dict.fromkeys(there, ("", "", 0, 0, {}))
+    for _ in range(60):
+        host = dice.choice(there)
+        real_seen, simulated_seen, real_newest, simulated_newest, living = known[host]
+        claim = {id: dice.choice([0, 0, 0, 1]) for id in dice.sample(ids, dice.randint(0, 3))}
+        asked: dict[str, Any] = {
+            "release": dice.sample(ids, 2), "alone": dice.random() < 0.3, "ttl": TTL, "place": f"place of {host}",
+        }  # fmt: skip
+        real = await hosts.turn(
+            host, seen=real_seen, newest=real_newest, hosts=living,
+            claim={id: fence and real_newest for id, fence in claim.items()}, **asked,
+        )  # fmt: skip
+        entry = HostEntry(host, capacity=7, labels={"site": "north"}, name="machine")
+        told = simulated.turn(
+            1, entry, seen=simulated_seen, newest=simulated_newest,
+            claim={id: fence and simulated_newest for id, fence in claim.items()}, **asked,
+        )  # fmt: skip
+        assert (real.hosts, _told(real)) == (told.hosts, _told(told))
+        known[host] = real.seen, told.seen, real.newest, told.newest, real.hosts
+        match dice.randrange(12):
+            case 0:
+                dead = dice.choice(there)
+                await hosts.die(dead)
+                simulated.hosts.pop(dead, None)
+            case 1:
+                leaving, some = dice.choice(there), dice.sample(ids, 2)
+                await stores.leases.leave(leaving, some)
+                simulated.leave(1, leaving, some)
+            case 2:
+                drained = dice.choice(there)
+                await stores._redis.run(("SADD", names.DRAINED_HOSTS, drained))
+                simulated.drained.add(drained)
+            case 3 if dice.random() < 0.3:
+                await stores._redis.run(("FLUSHDB",))
+                simulated = simulated.emptied()
+
+
+def _told(turn: Turn) -> tuple[Any, ...]:
+    def ranked(leases: Mapping[str, Lease | None]) -> dict[str, Any]:
+        fences = sorted({lease[1] for lease in leases.values() if lease})
+        return {id: lease and (lease[0], fences.index(lease[1])) for id, lease in leases.items() if id}
+
+    return turn.holders is None, ranked(turn.holders or {}), ranked(turn.changes)

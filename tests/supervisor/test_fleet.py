@@ -1,0 +1,84 @@
+"""Hosts that come, end, hang and are cut off, with the real `Leases` and placement on a simulated clock and network."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bench.fleet import ANYWHERE, TTL, Fleet, simulate
+from junebug.stores.leases import HostEntry
+from tests.harness import THOROUGH
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_there_are_never_two_owners_whatever_happens_to_hosts(part: int) -> None:
+    """And in the end all runs, in balance, after a bounded number of moves. More: `python -m bench.hosts schedules`."""
+    for seed in range(part, 16 * THOROUGH, 4):
+        simulate(seed)
+
+
+def test_what_was_started_since_the_last_look_is_not_renewed_once_another_has_it() -> None:
+    """The host hangs between its claim and its start for longer than its lease lasts."""
+
+    async def story(fleet: Fleet) -> None:
+        host, loop = fleet.hosts[0], fleet.loop
+        mine = host.new_leases()
+        await mine._turn()
+        assert await mine.share({"c1": ANYWHERE}, {}) == {"c1"}
+        await asyncio.sleep(2 * TTL)
+        fleet.redis.turn(loop.time(), HostEntry("other"), "elsewhere", TTL, claim={"c1": 0})
+        host.supervisor.start(["c1"], mine.launch)
+        await mine._turn()
+        assert fleet.redis.leases["c1"][0] == "other"
+        assert host.clock() > host.supervisor.processes["c1"].until
+
+    simulate(1, story)
+
+
+def test_a_redis_that_is_emptied_twice_does_not_make_a_host_believe_that_it_is_alone() -> None:
+    """After the first time the others have not said yet that they live."""
+
+    async def story(fleet: Fleet) -> None:
+        mine, loop, other = fleet.hosts[0].new_leases(), fleet.loop, HostEntry("other")
+        fleet.redis.turn(loop.time(), other, "elsewhere", TTL, claim={"c1": 0})
+        await mine._turn()
+        assert await mine.share({"c1": ANYWHERE, "c2": ANYWHERE}, {}) == {"c2"}
+        for _ in range(2):
+            fleet.redis = fleet.redis.emptied()
+            await mine._turn()
+            assert await mine.share({"c1": ANYWHERE, "c2": ANYWHERE}, {}) == {"c2"}
+
+    simulate(1, story)
+
+
+def test_a_new_reconciler_renews_nothing_that_another_host_has_taken_before_its_first_look() -> None:
+    async def story(fleet: Fleet) -> None:
+        host = fleet.hosts[0]
+        first = host.new_leases()
+        await first._turn()
+        assert await first.share({"c1": ANYWHERE}, {}) == {"c1"}
+        host.supervisor.start(["c1"], first.launch)
+        await asyncio.sleep(2 * TTL)
+        fleet.redis.turn(fleet.loop.time(), HostEntry("other"), "elsewhere", TTL, claim={"c1": 0})
+        await host.new_leases()._turn()
+        assert host.clock() > host.supervisor.processes["c1"].until
+
+    simulate(1, story)
+
+
+def test_who_was_away_for_longer_than_its_leases_does_not_claim_again_what_it_had() -> None:
+    """Redis was emptied meanwhile, and who has taken it over has not said so yet."""
+
+    async def story(fleet: Fleet) -> None:
+        mine, loop, other = fleet.hosts[0].new_leases(), fleet.loop, HostEntry("other")
+        fleet.redis.turn(loop.time(), other, "elsewhere", TTL)
+        await mine._turn()
+        assert await mine.share({"c1": ANYWHERE}, {}) == {"c1"}
+        await asyncio.sleep(2 * TTL)
+        fleet.redis.turn(loop.time(), other, "elsewhere", TTL, claim={"c1": 0})
+        fleet.redis = fleet.redis.emptied()
+        await mine._turn()
+        assert await mine.share({"c1": ANYWHERE}, {}) == set()
+
+    simulate(1, story)
