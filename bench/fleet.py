@@ -15,7 +15,7 @@ import contextlib
 import contextvars
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -94,7 +94,7 @@ class SimulatedStore:
         found: Turn = await self._call(lambda redis, now: redis.turn(now, *asked, **more))
         return found
 
-    async def leave(self, host: str, release: Sequence[str]) -> None:
+    async def leave(self, host: str, release: Mapping[str, int]) -> None:
         await self._call(lambda redis, now: redis.leave(now, host, release))
 
     async def close(self) -> None: ...

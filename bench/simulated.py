@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,7 +60,8 @@ class SimulatedRedis:
 
     def turn(
         self, now: float, host: HostEntry, place: str, ttl: float, *, seen: str = "", newest: int = 0, alone: bool = True,
-        hosts: Mapping[str, HostEntry] | None = None, release: Sequence[str] = (), claim: Mapping[str, int] | None = None,
+        hosts: Mapping[str, HostEntry] | None = None, release: Mapping[str, int] | None = None,
+        claim: Mapping[str, int] | None = None,
     ) -> Turn:  # fmt: skip
         self.commands += 1
         until, there, _ = self.hosts.get(host.id, (0.0, "", host))
@@ -77,8 +78,8 @@ class SimulatedRedis:
         if now >= until or not self.changes:
             self._step(now)
             self._change("", None)
-        for id in release:
-            self._release(now, host.id, id)
+        for lease in (release or {}).items():
+            self._release(now, host.id, *lease)
         living = {id: entry for id, (until, _, entry) in self.hosts.items() if now < until}
         for id, number in (claim or {}).items():
             by = self.leases.get(id)
@@ -93,13 +94,13 @@ class SimulatedRedis:
         }
         return Turn(self.fence, self.changes[-1][0], entries, dict(self.leases) if known is None else None, told)
 
-    def leave(self, now: float, host: str, release: Iterable[str]) -> None:
-        for id in release:
-            self._release(now, host, id)
+    def leave(self, now: float, host: str, release: Mapping[str, int]) -> None:
+        for lease in release.items():
+            self._release(now, host, *lease)
         self.hosts.pop(host, None)
 
-    def _release(self, now: float, host: str, id: str) -> None:
-        if self.leases.get(id, ("", 0))[0] == host:
+    def _release(self, now: float, host: str, id: str, fence: int) -> None:
+        if self.leases.get(id) == (host, fence):
             self._step(now)
             self._change(id, None)
 

@@ -83,20 +83,22 @@ class LeaseStore:
 
     async def turn(
         self, host: HostEntry, place: str, ttl: float, *, seen: str = "", newest: int = 0, alone: bool = True,
-        hosts: Mapping[str, HostEntry] | None = None, release: Sequence[str] = (), claim: Mapping[str, int] | None = None,
+        hosts: Mapping[str, HostEntry] | None = None, release: Mapping[str, int] | None = None,
+        claim: Mapping[str, int] | None = None,
     ) -> Turn:  # fmt: skip
         """Renew the host's membership, and with it all its leases; release and claim some.
 
-        `claim`: id -> fence, where it runs here and Redis may have lost that; 0: anew. What is held by a host that lives stays
-        its. `seen`: the last change that is known; `hosts`: those that lived then; `newest`: the newest fence.
+        `release`: id -> the fence of the lease: a command that comes late leaves a later lease alone. `claim`: id -> fence, where
+        it runs here and Redis may have lost that; 0: anew. What is held by a host that lives stays its. `seen`: the last change
+        that is known; `hosts`: those that lived then; `newest`: the newest fence.
         Raises HostTaken: the id is another's, who lives; StoreUnavailable.
         """
         about = orjson.dumps({"capacity": host.capacity, "labels": dict(host.labels), "name": host.name}).decode()
-        claims = [text for id, fence in (claim or {}).items() for text in (id, fence)]
+        released, claimed = _flat(release or {}), _flat(claim or {})
         keys = (*_keys(host.id), names.DRAINED_HOSTS, names.LEASES_SETTLING)
         (found,) = await self._redis.run((
             "EVAL", _TURN, len(keys), *keys, host.id, _mark(), names.change_topic(""), milliseconds(ttl), place, about,
-            seen, newest, int(alone), names.host(""), FORGOTTEN_AFTER, len(hosts or ()), len(release), *release, *claims,
+            seen, newest, int(alone), names.host(""), FORGOTTEN_AFTER, len(hosts or ()), len(released), *released, *claimed,
         ))  # fmt: skip
         if found[0] == 0:
             _, _, text = str(found[1]).partition("\n")
@@ -111,10 +113,10 @@ class LeaseStore:
         told = {id: _lease(text) if text else None for id, text in _pairs(changes) if id}
         return Turn(int(fence), str(tip), there, whole, told)
 
-    async def leave(self, host: str, release: Sequence[str]) -> None:
-        """The host ends, and has nothing any more; what it releases can be claimed at once."""
+    async def leave(self, host: str, release: Mapping[str, int]) -> None:
+        """The host ends, and has nothing any more; what it releases (as in `turn`) can be claimed at once."""
         keys = _keys(host)
-        await self._redis.run(("EVAL", _LEAVE, len(keys), *keys, host, _mark(), names.change_topic(""), *release))
+        await self._redis.run(("EVAL", _LEAVE, len(keys), *keys, host, _mark(), names.change_topic(""), *_flat(release)))
 
     async def hosts(self) -> list[HostEntry]:
         """All that lived within a day."""
@@ -181,6 +183,10 @@ def _mark() -> int:
     return random.getrandbits(48) + 1
 
 
+def _flat(leases: Mapping[str, int]) -> list[str | int]:
+    return [each for pair in leases.items() for each in pair]
+
+
 def _pairs(flat: Sequence[Any]) -> list[tuple[str, str]]:
     return [(str(key), str(value)) for key, value in zip(flat[::2], flat[1::2], strict=True)]
 
@@ -239,8 +245,8 @@ local function note(id, host)
   redis.call('EXPIRE', key, {30 * FORGOTTEN_AFTER})
 end
 local function release(first, last)
-  for n = first, last do
-    if holder(ARGV[n]) == host then
+  for n = first, last, 2 do
+    if redis.call('HGET', KEYS[3], ARGV[n]) == host .. ' ' .. ARGV[n + 1] then
       redis.call('HDEL', KEYS[3], ARGV[n])
       note(ARGV[n], host)
       step()

@@ -17,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 
 import structlog
 
@@ -39,6 +40,7 @@ RENEWALS, STOP_AFTER, MARGIN = 6, 0.5, 0.05
 MOST_LOGGED = 10
 MOST_AT_ONCE = 1_000
 """Leases claimed or released by one command: Redis does nothing else for some 10 ms."""
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class Leases:
@@ -86,12 +88,14 @@ class Leases:
         if self._is_over:
             await self._turn()
         claims = self._to_claim(needs)
-        gone = [id for id in self._held if id not in running and (id not in needs or id in self._giving)]
+        gone = {
+            id: number for id, number in self._held.items() if id not in running and (id not in needs or id in self._giving)
+        }
         self._taken_over.update(id for id in claims if id in self._holders)
         for some in _parts(gone):
             await self._turn(some)
-        for some in _parts(claims):
-            await self._turn((), dict.fromkeys(some, 0))
+        for some in _parts(dict.fromkeys(claims, 0)):
+            await self._turn({}, some)
         self._giving &= self._held.keys()
         self._taken_over &= self._held.keys()
         self._choose_to_give(needs)
@@ -113,10 +117,10 @@ class Leases:
         try:
             running = await asyncio.to_thread(self._supervisor.running)
             left = {id for id, process in running.items() if process.pid}
-            for some in _parts([*self._held.keys() - left]):
+            for some in _parts({id: number for id, number in self._held.items() if id not in left}):
                 await self._turn(some)
             if leave and not left:
-                await self._stores.leases.leave(self._identity.id, [*self._held])
+                await self._stores.leases.leave(self._identity.id, self._held)
         except JunebugError as error:
             log.warning("others take over later what ran here", reason=str(error))
 
@@ -176,7 +180,7 @@ class Leases:
             except Unavailable as error:  # supervisord: who is not told, ends
                 log.warning("leases could not be told", reason=str(error))
 
-    async def _turn(self, release: Collection[str] = (), claim: Mapping[str, int] | None = None) -> None:
+    async def _turn(self, release: Mapping[str, int] = NOTHING, claim: Mapping[str, int] = NOTHING) -> None:
         """One round trip, and supervisord told. Raises HostTaken, StoreUnavailable, Unavailable."""
         async with self._turning:
             if self._runs is None:
@@ -184,12 +188,12 @@ class Leases:
             sent = fence.now()
             was_away = sent - self._renewed > self._ttl * (1 - MARGIN)
             before, known = self._held, self._hosts
-            is_news = await self._ask(release, claim or {})
+            is_news = await self._ask(release, claim)
             lost = {id: number for id, number in before.items() if id in self._runs and id not in self._holders}
             missing = {id: number for id, number in lost.items() if id not in release}
             if missing and (self._was_alone or not was_away):  # else another may have taken them over before they were lost
                 log.warning("Redis has lost leases: claimed again by who runs them", leases=len(missing))
-                await self._ask((), missing)
+                await self._ask({}, missing)
             if was_away:
                 self._in_touch_since = sent
             if len(self._hosts) > 1 or (was_away and not self._was_alone):
@@ -200,11 +204,11 @@ class Leases:
         if is_news or self._hosts != known:
             self._on_change()
 
-    async def _ask(self, release: Collection[str], claim: Mapping[str, int]) -> bool:
+    async def _ask(self, release: Mapping[str, int], claim: Mapping[str, int]) -> bool:
         """Whether anything changed in who holds what."""
         turn = await self._stores.leases.turn(
             self._self, self._identity.place, self._ttl, seen=self._seen, newest=self._newest, alone=self._was_alone,
-            hosts=self._hosts, release=[*release], claim=claim,
+            hosts=self._hosts, release=release, claim=claim,
         )  # fmt: skip
         self._hosts, self._seen = turn.hosts, turn.seen
         self._newest = max(self._newest, turn.newest)
@@ -252,5 +256,6 @@ class Leases:
             log.warning("nothing could be stopped: it ends itself", reason=str(error))
 
 
-def _parts(ids: Sequence[str]) -> list[Sequence[str]]:
-    return [ids[at : at + MOST_AT_ONCE] for at in range(0, len(ids), MOST_AT_ONCE)]
+def _parts(leases: Mapping[str, int]) -> list[dict[str, int]]:
+    pairs = [*leases.items()]
+    return [dict(pairs[at : at + MOST_AT_ONCE]) for at in range(0, len(pairs), MOST_AT_ONCE)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -35,9 +35,19 @@ class Hosts:
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
 
-    async def turn(self, host: str, *, ttl: float = TTL, place: str = "", **asked: Any) -> Turn:
+    async def fences(self, ids: Iterable[str], late: bool = False) -> dict[str, int]:
+        """Of their present leases, or `late` others; 0: there is none."""
+        table = await self._stores._redis.run(*(("HGET", names.LEASES, id) for id in ids))
+        return {id: int(lease.split()[1]) - late if lease else 0 for id, lease in zip(ids, table, strict=True)}
+
+    async def turn(
+        self, host: str, *, ttl: float = TTL, place: str = "", release: Sequence[str] | Mapping[str, int] = (), **asked: Any
+    ) -> Turn:
+        """`release`: without a fence, whatever lease there is."""
+        if not isinstance(release, Mapping):
+            release = await self.fences(release) if release else {}
         entry = HostEntry(host, capacity=7, labels={"site": "north"}, name="machine")
-        return await self._stores.leases.turn(entry, place or f"place of {host}", ttl, **asked)
+        return await self._stores.leases.turn(entry, place or f"place of {host}", ttl, release=release, **asked)
 
     async def holders(self, host: str = "looker") -> dict[str, str]:
         found = await self.turn(host)
@@ -71,6 +81,20 @@ async def test_what_one_holds_another_may_claim_only_when_it_is_dead_or_let_go(h
     assert last.holders["c2"][1] > first.holders["c2"][1]
 
 
+async def test_a_release_that_comes_late_leaves_a_later_lease_alone(hosts: Hosts, stores: Stores) -> None:
+    """It was sent, not answered in time, and sent again; the host has claimed the channel anew since."""
+    await hosts.turn("a", claim={"c1": 0})
+    first = await hosts.fences(["c1"])
+    await hosts.turn("a", release=first)
+    await hosts.turn("a", claim={"c1": 0})
+    again = await hosts.fences(["c1"])
+    assert again["c1"] > first["c1"]
+    await hosts.turn("a", release=first)
+    assert await hosts.holders() == {"c1": "a"}
+    await stores.leases.leave("a", first)
+    assert await hosts.fences(["c1"]) == again
+
+
 async def test_who_knows_a_change_is_told_what_came_after_it(hosts: Hosts, stores: Stores) -> None:
     first = await hosts.turn("a", claim={"c1": 0, "c2": 0})
     assert first.holders is not None
@@ -83,7 +107,7 @@ async def test_who_knows_a_change_is_told_what_came_after_it(hosts: Hosts, store
     assert released.newest > first.newest
     claimed = await hosts.turn("b", seen=first.seen, claim={"c1": 0})
     assert (claimed.holders, claimed.changes) == (None, {"c1": ("b", claimed.newest)})
-    await stores.leases.leave("b", ["c1"])
+    await stores.leases.leave("b", await hosts.fences(["c1"]))
     assert (await hosts.turn("a", seen=claimed.seen)).changes == {"c1": None}
 
 
@@ -135,7 +159,7 @@ async def test_hosts_are_told_what_placement_must_know_of_each(hosts: Hosts, sto
     await hosts.die("b")
     listed = {each.id: (each.is_living, each.leases) for each in await stores.leases.hosts()}
     assert listed == {"a": (True, 1), "b": (False, 0)}
-    await stores.leases.leave("a", ["c1"])
+    await stores.leases.leave("a", await hosts.fences(["c1"]))
     assert await hosts.holders() == {}
 
 
@@ -201,7 +225,7 @@ async def test_who_ran_a_channel_is_remembered_as_its_log_lies_there(hosts: Host
     await hosts.die("a")
     await hosts.turn("b", claim={"c2": 0})  # taken over
     assert await stores.leases.hosts_of(["c2", "c1"]) == {"b": True, "a": False}
-    await stores.leases.leave("b", ["c2"])
+    await stores.leases.leave("b", await hosts.fences(["c2"]))
     assert await stores.leases.hosts_of(["c2"]) == {"b": False, "a": False}
     kept = await redis.run(*(("TTL", names.hosts_of(id)) for id in ("c1", "c2", "deleted")))
     assert (kept[0] > 0, kept[1] > 0, kept[2]) == (True, True, -2)
@@ -242,16 +266,17 @@ async def test_the_simulated_redis_answers_as_the_script_does(hosts: Hosts, stor
         host = dice.choice(there)
         real_seen, simulated_seen, real_newest, simulated_newest, living = known[host]
         claim = {id: dice.choice([0, 0, 0, 1]) for id in dice.sample(ids, dice.randint(0, 3))}
+        released, late = dice.sample(ids, 2), dice.random() < 0.3
         asked: dict[str, Any] = {
-            "release": dice.sample(ids, 2), "alone": dice.random() < 0.3, "ttl": TTL, "place": f"place of {host}",
+            "alone": dice.random() < 0.3, "ttl": TTL, "place": f"place of {host}",
         }  # fmt: skip
         real = await hosts.turn(
-            host, seen=real_seen, newest=real_newest, hosts=living,
+            host, release=await hosts.fences(released, late), seen=real_seen, newest=real_newest, hosts=living,
             claim={id: fence and real_newest for id, fence in claim.items()}, **asked,
         )  # fmt: skip
         entry = HostEntry(host, capacity=7, labels={"site": "north"}, name="machine")
         told = simulated.turn(
-            1, entry, seen=simulated_seen, newest=simulated_newest,
+            1, entry, release=fences_of(simulated, released, late), seen=simulated_seen, newest=simulated_newest,
             claim={id: fence and simulated_newest for id, fence in claim.items()}, **asked,
         )  # fmt: skip
         assert (real.hosts, _told(real)) == (told.hosts, _told(told))
@@ -263,8 +288,8 @@ async def test_the_simulated_redis_answers_as_the_script_does(hosts: Hosts, stor
                 simulated.hosts.pop(dead, None)
             case 1:
                 leaving, some = dice.choice(there), dice.sample(ids, 2)
-                await stores.leases.leave(leaving, some)
-                simulated.leave(1, leaving, some)
+                await stores.leases.leave(leaving, await hosts.fences(some))
+                simulated.leave(1, leaving, fences_of(simulated, some))
             case 2:
                 drained = dice.choice(there)
                 await stores._redis.run(("SADD", names.DRAINED_HOSTS, drained))
@@ -272,6 +297,10 @@ async def test_the_simulated_redis_answers_as_the_script_does(hosts: Hosts, stor
             case 3 if dice.random() < 0.3:
                 await stores._redis.run(("FLUSHDB",))
                 simulated = simulated.emptied()
+
+
+def fences_of(redis: SimulatedRedis, ids: Iterable[str], late: bool = False) -> dict[str, int]:
+    return {id: redis.leases[id][1] - late if id in redis.leases else 0 for id in ids}
 
 
 def _told(turn: Turn) -> tuple[Any, ...]:
