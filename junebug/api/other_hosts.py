@@ -28,9 +28,6 @@ class Told(NamedTuple):
     missing: list[str]
 
 
-NOTHING = Told([], [])
-
-
 @dataclass(frozen=True)
 class OtherHosts:
     leases: LeaseStore
@@ -46,8 +43,6 @@ class OtherHosts:
         """Those that ran one of these channels or routers. Raises StoreUnavailable."""
         hosts = await self.leases.hosts_of(owners)
         hosts.pop(self.host, None)
-        if not hosts:
-            return NOTHING
         gone = [f"host {host} is away: its part of the log is not shown" for host, lives in hosts.items() if not lives]
         living = [host for host, lives in hosts.items() if lives]
         told = await asyncio.gather(*(self._ask(host, question, seconds + PATIENCE, about) for host in living))

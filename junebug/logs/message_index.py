@@ -181,11 +181,11 @@ class MessageIndex:
             if timeless > MOST_TIMELESS or (first is not None and first < wanted.since - CLOCKS):
                 return
 
-    def last_words(self, logs: Sequence[str], hit: Hit, budget: Budget) -> list[dict[str, Any]]:
+    def last_words(self, logs: Sequence[str], message_id: str, since: float, budget: Budget) -> list[dict[str, Any]]:
         """What these logs say of a message from then on, newest first."""
         entries: list[dict[str, Any]] = []
         for log in logs:
-            entries += lines_about(self._directory / log, "message_id", hit.message_id, hit.timestamp, budget, 50).entries
+            entries += lines_about(self._directory / log, "message_id", message_id, since, budget, 50).entries
         return entries
 
 

@@ -25,7 +25,6 @@ TAIL, ABOUT, SEARCH, LAST_WORDS = "log_tail", "log_about", "log_search", "log_la
 LARGEST_ANSWER = 4_000_000
 """Bytes of lines in one answer."""
 MOST_ENTRIES = 10_000
-LAST_WORDS_OF_ONE = 50
 Question = Mapping[str, Any]
 Entries = list[dict[str, Any]]
 
@@ -68,10 +67,7 @@ class LogAnswers:
         """Of several messages: what these logs say of each from then on, newest first."""
         budget, told = _budget(asked), list[Entries]()
         for logs, message_id, since in asked["messages"]:
-            entries = Entries()
-            for log in map(_log, logs):
-                found = lines_about(self._path / log, "message_id", str(message_id), float(since), budget, LAST_WORDS_OF_ONE)
-                entries += found.entries
+            entries = self._index.last_words([*map(_log, logs)], str(message_id), float(since), budget)
             told.append(_bounded(entries))
         return {"entries": told}
 

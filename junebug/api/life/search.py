@@ -152,7 +152,7 @@ class MessageSearch:
             [*{id: None for each in logs for id in each}], questions.LAST_WORDS, SECONDS, messages=about,
             budget=(WORDS_OCTETS, SECONDS),
         )  # fmt: skip
-        here = [await asyncio.to_thread(self.index.last_words, *each, words) for each in zip(logs, hits, strict=True)]
+        here = [await asyncio.to_thread(self.index.last_words, *each, words) for each in about]
         parts = zip(here, *(answer["entries"] for answer in told.answers), strict=True)
         return [questions.merged_entries(part) for part in parts]
 
