@@ -37,6 +37,11 @@ class Budget:
     def __post_init__(self) -> None:
         self.ends = time.monotonic() + self.seconds
 
+    @property
+    def is_over(self) -> bool:
+        """Also when nothing had to be read meanwhile: others were asked."""
+        return self.is_spent or time.monotonic() > self.ends
+
     def take(self, octets: int) -> bool:
         """Whether so many more may be read."""
         if self.read + octets > self.octets or time.monotonic() > self.ends:

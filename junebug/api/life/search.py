@@ -116,7 +116,7 @@ class MessageSearch:
             if hits.is_over:
                 return items, None
             before, wanted = wanted, _after(wanted, hits)
-            if budget.is_spent:
+            if budget.is_over:
                 is_stuck = not hits.found and wanted.until == before.until < math.inf
                 wanted = replace(wanted, until=wanted.until - STEP, at_end=frozenset()) if is_stuck else wanted
                 break
@@ -124,15 +124,15 @@ class MessageSearch:
 
     async def _search(self, channels: Sequence[str], wanted: Wanted, most: int, budget: Budget, notes: list[str]) -> Hits:
         """On this host and on the others. `notes`: is told why something may be missing."""
-        told = await self.others.ask(
+        asking = self.others.ask(
             channels, questions.SEARCH, SECONDS, channels=channels, wanted=questions.wanted_json(wanted), most=most,
             budget=(OCTETS, SECONDS),
         )  # fmt: skip
+        told, here = await asyncio.gather(asking, asyncio.to_thread(self.index.search, channels, wanted, most, budget))
         missing = list(told.missing)
         if not (told.answers or missing or os.path.isdir(self.settings.logging_path)):  # noqa: ASYNC240 - one stat
             missing.append(f"there are no logs here, in {self.settings.logging_path}")
         notes += (each for each in missing if each not in notes)
-        here = await asyncio.to_thread(self.index.search, channels, wanted, most, budget)
         return questions.merged_hits([here, *map(questions.hits_of, told.answers)], most) if told.answers else here
 
     async def _statuses(self, hits: Sequence[Hit], words: Budget) -> list[Status]:
