@@ -71,7 +71,11 @@ class Sender:
         self._waiting: list[tuple[int, int, Delivery]] = []
         """A heap: the most urgent first, those of one priority in the order of their coming."""
         self._numbers = itertools.count()
-        self._choosing = asyncio.Lock()
+        self._vacant: list[asyncio.Future[InHand]] = []
+        """Of tasks that have nothing to send."""
+        self._vacated = asyncio.Event()
+        self._unbegun = 0
+        """Messages that are given to such a task, which has not run since."""
         self._permitted = False
         self._arrived = asyncio.Event()
         self._outcomes = Outcomes(context, transport.acks, counts, self._on_published)
@@ -115,6 +119,7 @@ class Sender:
         """Send and publish until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._outcomes.publish_forever())
+            tasks.create_task(self._choose_forever())
             for _ in range(self._transport.window):
                 tasks.create_task(self._send_forever())
 
@@ -229,18 +234,33 @@ class Sender:
         self._waiting = [entry for entry in self._waiting if entry[2].alive]
         heapq.heapify(self._waiting)
 
-    async def _send_forever(self) -> None:
+    async def _choose_forever(self) -> None:
+        """One task chooses for all: what comes together leaves together, in one write to the provider."""
         while True:
+            if self._unbegun >= self._transport.burst:
+                await asyncio.sleep(0)  # all of them have begun then
+            if not self._vacant:
+                self._vacated.clear()
+                await self._vacated.wait()
             held = await self._next()
+            self._sending[held.message.priority] += 1
+            self._unbegun += 1
+            self._vacant.pop().set_result(held)
+
+    async def _send_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._vacant.append(given := loop.create_future())
+            self._vacated.set()
+            held = await given
+            self._unbegun -= 1
             if not self._transport.is_fenced:
                 fence.check()
-            priority = held.message.priority
             self._outcomes.begin(held)
-            self._sending[priority] += 1
             try:
                 await self._send(held)
             finally:
-                self._sending[priority] -= 1
+                self._sending[held.message.priority] -= 1
                 if held.task:
                     self._outcomes.release(held)
                 self._check_idle()
@@ -250,51 +270,50 @@ class Sender:
 
     async def _next(self) -> InHand:
         """The most urgent message that is to be sent, once it may leave."""
-        async with self._choosing:
-            while True:
-                if not self._waiting or self._gives_back:
-                    self._arrived.clear()
-                    self._check_idle()
-                    await self._arrived.wait()
-                    continue
-                if not self._permitted:
-                    await self._transport.ready()
-                    try:
-                        await self._transport.context.permit(names.HIGHEST_PRIORITY)
-                    except NotSent:  # the channel stops
-                        self._waiting.clear()
-                        continue
-                    self._permitted = True  # for whichever is the most urgent now
-                    continue
-                if self.cancellations.is_stale:
-                    await self.cancellations.load()
-                    continue
-                urgency, _, delivery = heapq.heappop(self._waiting)
-                if not delivery.alive:
-                    continue
-                if not self._context.may_begin(delivery):
-                    await self._context.set_aside(delivery)
-                    continue
+        while True:
+            if not self._waiting or self._gives_back:
+                self._arrived.clear()
+                self._check_idle()
+                await self._arrived.wait()
+                continue
+            if not self._permitted:
+                await self._transport.ready()
                 try:
-                    message = UserMessage.from_wire(delivery.body, priority=-urgency)
-                except MalformedMessage as error:
-                    await self._context.bury_unreadable(delivery, str(error))
+                    await self._transport.context.permit(names.HIGHEST_PRIORITY)
+                except NotSent:  # the channel stops
+                    self._waiting.clear()
                     continue
-                held = InHand(delivery, message)
-                if message.has_expired(datetime.now(UTC)):
-                    self._outcomes.expired(held)
-                    continue
-                if message.message_id in self.cancellations:
-                    self._reject_cancelled(held)
-                    continue
-                try:
-                    self._check_channel_data(message.helper_metadata)
-                except InvalidBody as error:
-                    self._outcomes.rejected(held, str(error))
-                    continue
-                self._permitted = False
-                self.cancellations.begin(message.message_id)
-                return held
+                self._permitted = True  # for whichever is the most urgent now
+                continue
+            if self.cancellations.is_stale:
+                await self.cancellations.load()
+                continue
+            urgency, _, delivery = heapq.heappop(self._waiting)
+            if not delivery.alive:
+                continue
+            if not self._context.may_begin(delivery):
+                await self._context.set_aside(delivery)
+                continue
+            try:
+                message = UserMessage.from_wire(delivery.body, priority=-urgency)
+            except MalformedMessage as error:
+                await self._context.bury_unreadable(delivery, str(error))
+                continue
+            held = InHand(delivery, message)
+            if message.has_expired(datetime.now(UTC)):
+                self._outcomes.expired(held)
+                continue
+            if message.message_id in self.cancellations:
+                self._reject_cancelled(held)
+                continue
+            try:
+                self._check_channel_data(message.helper_metadata)
+            except InvalidBody as error:
+                self._outcomes.rejected(held, str(error))
+                continue
+            self._permitted = False
+            self.cancellations.begin(message.message_id)
+            return held
 
     def _check_idle(self) -> None:
         if not (self._waiting or self._sending.total() or self._outcomes.unpublished):
