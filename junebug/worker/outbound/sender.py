@@ -254,6 +254,7 @@ class Sender:
             self._vacated.set()
             held = await given
             self._unbegun -= 1
+            self._context.may_begin(held.delivery)  # it may, or it would not be here
             if not self._transport.is_fenced:
                 fence.check()
             self._outcomes.begin(held)
@@ -291,7 +292,7 @@ class Sender:
             urgency, _, delivery = heapq.heappop(self._waiting)
             if not delivery.alive:
                 continue
-            if not self._context.may_begin(delivery):
+            if not self._context.may_begin(delivery, is_half=True):
                 await self._context.set_aside(delivery)
                 continue
             try:
