@@ -112,6 +112,11 @@ class Leases:
     def fence(self, id: str) -> int:
         return self.launch(id)[0]
 
+    @property
+    def hosts(self) -> int:
+        """That live, as far as is known."""
+        return max(1, len(self._hosts))
+
     async def hand_over(self, leave: bool = False) -> None:
         """This Junebug is ending: what is gone of it can be claimed at once. `leave`: it is the last that is asked of us."""
         try:
