@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from junebug import names
-from junebug.amqp.rpc import RpcClient
+from junebug.amqp.rpc import Answer, RpcClient
 from junebug.errors import JunebugError, NotRunning
 from junebug.logs.follow import Complete, Show, Step
 from junebug.logs.followed import FOLLOW, WAIT, Places, places_json, steps_from
@@ -137,10 +137,19 @@ class HostFollower:
             return
         if self._since is None:
             self._since = float(answer["opened_at"])
-        items = await asyncio.to_thread(steps_from, answer, self.host, self._show)
+        items = await asyncio.to_thread(self._read, answer)
         self._places |= {item.log: item.place for item in items if isinstance(item, Step)}
         self.items += items
         self.is_begun = True
+
+
+    def _read(self, answer: Answer) -> list[Step | Complete]:
+        """Blocking: all that a line is shown as is made here, not in the event loop."""
+        items = steps_from(answer, self.host, self._show)
+        for item in items:
+            if isinstance(item, Step) and item.line:
+                item.line.make()
+        return items
 
 
 def _why(host: str, error: Exception) -> str:

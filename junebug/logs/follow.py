@@ -53,9 +53,12 @@ class Line:
 
     @property
     def data(self) -> bytes:
+        self.make()
+        return self._data
+
+    def make(self) -> None:
         if self._make is not None:
             self._data, self._make = self._make(), None
-        return self._data
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ class Reconciler:
         self._wake = asyncio.Event()
         self._memory = SpecMemory(self._stores.wanted, self._router_types)
         self._leases = Leases(settings, who, self._wake.set)
-        self._host_logs = HostLogs(self._broker, who.id, settings.logging_path)
+        self._host_logs = HostLogs(self._broker, who.id, settings)
         self._specs: Mapping[str, Spec] = {}
         """Of the last look."""
         self._plan = Plan()
