@@ -56,6 +56,8 @@ class HostEntry:
     capacity: int = 0
     labels: Labels = field(default_factory=dict)
     drained: bool = False
+    has_broker: bool | None = None
+    """It has had RabbitMQ for a while; false: for as long it has had none."""
     is_living: bool = True
     name: str = ""
     """Of its machine."""
@@ -94,7 +96,9 @@ class LeaseStore:
         that is known; `hosts`: those that lived then; `newest`: the newest fence.
         Raises HostTaken: the id is another's, who lives; StoreUnavailable.
         """
-        about = orjson.dumps({"capacity": host.capacity, "labels": dict(host.labels), "name": host.name}).decode()
+        about = orjson.dumps({
+            "capacity": host.capacity, "labels": dict(host.labels), "name": host.name, "has_broker": host.has_broker
+        }).decode()  # fmt: skip
         released, claimed = _flat(release or {}), _flat(claim or {})
         keys = (*_keys(host.id), names.DRAINED_HOSTS, names.LEASES_SETTLING)
         (found,) = await self._redis.run((
@@ -224,9 +228,10 @@ def _read(text: str) -> dict[str, Any]:
 def _host(id: str, text: str, drained: bool, **more: Any) -> HostEntry:
     about = _read(text.partition("\n")[2])
     labels = about.get("labels")
+    broker = about.get("has_broker")
     return HostEntry(
         id, int(about.get("capacity") or 0), labels if isinstance(labels, dict) else {}, drained,
-        name=str(about.get("name", "")), **more,
+        broker if isinstance(broker, bool) else None, name=str(about.get("name", "")), **more,
     )  # fmt: skip
 
 

@@ -339,6 +339,7 @@ class Reconciler:
             log.info("works again", what=what)
 
     def _on_broker_state(self, connected: bool, why: str) -> None:
+        self._leases.broker(self._broker.connected)
         self._trouble("rabbitmq", None if connected else BrokerUnavailable(why))
 
     # --- side tasks ---------------------------------------------------------------------------------------------------
