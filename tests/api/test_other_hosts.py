@@ -222,6 +222,8 @@ async def test_an_answer_that_was_lost_is_told_again(two: Two, monkeypatch: pyte
     is_begun = False
     monkeypatch.setattr(RpcClient, "ask", losing)
     async with following(two.api) as client:
+        two.b.log(channel, *numbered(0))
+        assert await numbers(client, 1) == [0]
         is_begun = True
         for n in range(1, 6):
             two.b.log(channel, *numbered(n))
