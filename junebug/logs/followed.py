@@ -29,7 +29,7 @@ def places_json(places: Places) -> dict[str, list[int]]:
 
 
 def places_from(given: Mapping[str, Sequence[int]]) -> dict[str, Place]:
-    return {log: Place(int(mark), int(offset)) for log, (mark, offset) in given.items()}
+    return {log: Place(int(mark), int(offset)) for log, (mark, offset) in dict(given).items()}
 
 
 def steps_json(steps: Sequence[Step | Complete]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -172,3 +173,11 @@ async def test_a_spec_that_could_not_be_read_is_read_the_next_time(
 
 async def _away(*_: Any) -> Any:
     raise StoreUnavailable("away")
+
+
+def test_the_more_hosts_there_are_the_more_rarely_each_reads_all(store: Stores, settings: Settings) -> None:
+    memory = SpecMemory(store.wanted, RouterTypes.from_settings(settings.routers, settings.replace_routers))
+    assert memory.may_read_all(1000)
+    memory._took, memory._read_all_at = 0.5, time.monotonic() - 60
+    assert memory.may_read_all(20)
+    assert not memory.may_read_all(40)
