@@ -106,6 +106,7 @@ class StreamSources:
         if source := self._hosts.pop(host, None):
             self._left[host] = source
             await source.end()
+            source.items.clear()  # of logs that are not to be seen any more
 
     async def end(self) -> None:
         if self._timer:
