@@ -84,6 +84,7 @@ async def test_a_host_cannot_reach_rabbitmq(world: World) -> None:
     async with world.scenario("cut from RabbitMQ", is_fenced=False) as at:
         at.hit()
         at.victim.cut(peers=[str(at.victim.junebug.flags["amqp-host"])])
+        await at.resumed()
         await at.lasting(CUT)
         at.victim.heal()
 
