@@ -30,6 +30,38 @@ def is_amqp_queue(text: str) -> bool:
     return len(text) <= LONGEST_AMQP_QUEUE and _QUEUE.fullmatch(text) is not None
 
 
+# --- shards -----------------------------------------------------------------------------------------------------------
+
+MOST_SHARDS = 32
+_SHARD_MARK = "~"
+_UNIT = re.compile(rf"{CHANNEL_ID}(?:{_SHARD_MARK}(?:[1-9]|[12][0-9]|3[01]))?")
+
+
+def unit(channel: str, shard: int) -> str:
+    """What a lease, a process and a log file are of. The first shard's is the channel's id, that of others none of any channel."""
+    return f"{channel}{_SHARD_MARK}{shard}" if shard else channel
+
+
+def units(channel: str, shards: int) -> list[str]:
+    """Those of a channel with so many shards."""
+    return [unit(channel, shard) for shard in range(shards)]
+
+
+def channel_of(unit: str) -> str:
+    """The channel (or router) whose unit this is."""
+    return unit.partition(_SHARD_MARK)[0]
+
+
+def shard_of(unit: str) -> int:
+    """Which shard of its channel it is, from 0 on."""
+    return int(unit.partition(_SHARD_MARK)[2] or 0)
+
+
+def is_unit(text: str) -> bool:
+    """Whether it can be a unit: a channel's id, and what may be behind it."""
+    return _UNIT.fullmatch(text) is not None
+
+
 def _one(suffix: str) -> Callable[[str], str]:
     """channel -> name of what it has one of."""
     return lambda channel: channel + suffix

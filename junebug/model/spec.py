@@ -43,6 +43,15 @@ PLACEMENT: dict[str, Any] = {
 }
 """JSON Schema of `placement` in the config of every type."""
 
+SHARDS: dict[str, Any] = {
+    "type": ["integer", "null"],
+    "minimum": 1,
+    "maximum": names.MOST_SHARDS,
+    "default": 1,
+    "description": "So many processes run the channel, on any hosts: each sends to its part of the addresses.",
+}
+"""Likewise of `shards`, in the config of the types that can be divided."""
+
 
 def is_label(text: str) -> bool:
     """Whether it can be the name or the value of a label."""
@@ -116,6 +125,12 @@ class ChannelSpec:
         placement = self.config.get("placement")
         labels = placement.get("labels") if isinstance(placement, dict) else None
         return labels if isinstance(labels, dict) else {}
+
+    @property
+    def shards(self) -> int:
+        """How many processes run it."""
+        shards = self.config.get("shards")
+        return int(shards) if isinstance(shards, int | float) and 1 <= shards <= names.MOST_SHARDS else 1
 
     @property
     def has_destination(self) -> bool:
