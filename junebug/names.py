@@ -38,7 +38,7 @@ _UNIT = re.compile(rf"{CHANNEL_ID}(?:{_SHARD_MARK}(?:[1-9]|[12][0-9]|3[01]))?")
 
 
 def unit(channel: str, shard: int) -> str:
-    """What a lease, a process and a log file are of. The first shard's is the channel's id, that of others none of any channel."""
+    """What a lease, a process and a log file are of. The first shard's is the channel's id, the others' are of no channel."""
     return f"{channel}{_SHARD_MARK}{shard}" if shard else channel
 
 

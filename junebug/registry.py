@@ -198,8 +198,8 @@ def _type_of_class(name: str, path: str) -> ChannelType:
 
 
 def _with_common_options(channel_type: ChannelType) -> ChannelType:
-    """Every channel may say where it is to run, some by how many processes; what listens on a `web_port` says in `public_http` how
-    the nginx plugin is to expose it (spec 1.9.4).
+    """Every channel may say where it is to run, some by how many processes; what listens on a `web_port` says in `public_http`
+    how the nginx plugin is to expose it (spec 1.9.4).
     """
     properties = channel_type.config_schema.get("properties", {})
     common: dict[str, Any] = {"placement": PLACEMENT} | ({"public_http": PUBLIC_HTTP} if "web_port" in properties else {})
