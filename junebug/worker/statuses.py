@@ -2,8 +2,8 @@
 
 What the worker says of its own links (`worker`, `amqp`, `redis`) is given to `receive` directly: a broken link to
 RabbitMQ could not be told through RabbitMQ. The store gets the last status of each component as soon as Redis can take
-it; the status_url gets each status, in the order of its component. What a further shard of a channel says it keeps itself, and gives to
-the channel's status queue: the first shard posts it.
+it; the status_url gets each status, in the order of its component. What a further shard of a channel says it keeps itself,
+and gives to the channel's status queue: the first shard posts it.
 """
 
 from __future__ import annotations
