@@ -70,6 +70,8 @@ class TransportContext:
         """Run a side task; one that dies of a bug ends the channel's process, which is started afresh. `stop` ends it."""
         self.set_aside: Callable[[bytes], Awaitable[None]]
         """With the dead letters, when this returns."""
+        self.shard, self.shards = 0, 1
+        """Which part of the channel this process is, from 0 on, of how many: what is limited for the channel is divided."""
         self.door: Path | None = None
         """Where the shared HTTP listener looks for its channels (junebug/door); None: there is none."""
         self.metrics = Metrics()

@@ -25,6 +25,7 @@ from junebug.api.http import bounded, long_work
 from junebug.api.metrics import Page, content_type, owned_by, zeros
 from junebug.errors import BrokerUnavailable, StoreUnavailable, Unavailable
 from junebug.model.access import READ
+from junebug.model.messages import of_shard
 from junebug.model.spec import ChannelSpec
 from junebug.runtime import families
 from junebug.runtime.loop import end_task
@@ -177,7 +178,8 @@ class _Scrape:
         owner = owned_by(counted.id, is_router=spec is None)
         page.add(families.CHANNEL_INFO, 1, counted.type, owner=owner)
         page.add_components(counted.components, owner)
-        is_alive = counted.components.get("worker") != "down"
+        workers = (of_shard("worker", shard) for shard in range(spec.shards if spec else 1))
+        is_alive = any(counted.components.get(worker) != "down" for worker in workers)
         page.add_fields({**zeros(spec is None), **counted.fields}, owner, is_alive=is_alive)
         if spec:
             page.add(families.PAUSED, int(bool(spec.paused)), owner=owner)

@@ -103,7 +103,7 @@ class SmppTransport(Transport):
 
     def __init__(self, context: TransportContext) -> None:
         super().__init__(context)
-        self._config = config = SmppConfig.from_config(context.config)
+        self._config = config = SmppConfig.from_config(context.config).part(context.shard, context.shards)
         self.acks = not config.disable_ack
         self.window = config.window_size
         window = Window(config.window_size, config.mt_tps, config.throttle_delay)

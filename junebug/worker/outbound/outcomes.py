@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,11 +151,12 @@ class Outcomes:
         held = self._in_hand.get(event.user_message_id)
         if held and held.task and held.task is asyncio.current_task():
             return held.events.append(event)
-        if held:
+        if held and not _is_confirmed.get():
             held.released = held.released or asyncio.Event()
             await held.released.wait()
             event = replace(event, timestamp=timestamp_now())
-        if event.transport_name != self._channel:  # where that one sent what this tells of
+        # where that channel sent what this tells of, or we are being waited for
+        if event.transport_name != self._channel or _is_confirmed.get():
             return await self._broker.publish_surely(names.event_queue(event.transport_name), (event.to_wire(),))
         published = asyncio.get_running_loop().create_future()
         self._reports.append((event, published))
@@ -213,7 +215,13 @@ class Outcomes:
         return [event for event in events if event.event_id not in ids]
 
 
+_is_confirmed = ContextVar("_is_confirmed", default=False)
+"""Of what `on_reported` tells: RabbitMQ holds the message's ack."""
+
+
 async def _call(on_reported: Callable[[], Awaitable[None]]) -> None:
+    """In a task, and so in a context, of its own."""
+    _is_confirmed.set(True)
     try:
         await on_reported()
     except Exception:
