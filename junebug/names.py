@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import zlib
 from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass
 
 CHANNEL_ID = r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}"
 _CHANNEL_ID = re.compile(CHANNEL_ID)
@@ -118,9 +120,56 @@ def outbound_queues(channel: str, priorities: Container[int] = PRIORITIES) -> di
     return {priority: outbound_queue(channel, priority) for priority in reversed(PRIORITIES) if priority in priorities}
 
 
+SLOTS = MOST_SHARDS
+"""Outbound queues a priority, where several shards have a part of them each."""
+FIRST_LAYOUT = 10
+_QUORUM = {"x-queue-type": "quorum", "x-single-active-consumer": True, "x-delivery-limit": 2**31 - 1}
+"""A delivery limit below would drop what is given back; none at all is 20 from RabbitMQ 4 on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which outbound queues a channel has: classic or quorum ones; plain (one a priority) or slotted (SLOTS a priority, each
+    for the messages to some addresses). No two layouts have a name in common.
+    """
+
+    is_quorum: bool = False
+    is_slotted: bool = False
+
+    @property
+    def number(self) -> int:
+        """By which it is noted, among priorities."""
+        return FIRST_LAYOUT + self.is_quorum + 2 * self.is_slotted
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """AMQP's, of each of its queues."""
+        return _QUORUM if self.is_quorum else {}
+
+    def queue(self, channel: str, priority: int = LOWEST_PRIORITY, to_addr: str | None = None) -> str:
+        """Where messages of this priority to this address wait."""
+        slot = zlib.crc32((to_addr or "").encode(errors="surrogatepass")) % SLOTS if self.is_slotted else 0
+        return self._name(channel, priority, slot)
+
+    def queues(self, channel: str, priorities: Container[int] = PRIORITIES, shard: int = 0, shards: int = 1) -> list[str]:
+        """Those of these priorities that this shard consumes, the most urgent first."""
+        slots = range(shard, SLOTS, shards) if self.is_slotted else range(shard == 0)
+        wanted = [priority for priority in reversed(PRIORITIES) if priority in priorities]
+        return [self._name(channel, priority, slot) for priority in wanted for slot in slots]
+
+    def _name(self, channel: str, priority: int, slot: int) -> str:
+        part = ("q" if self.is_quorum else "") + (f"s{slot:02}" if self.is_slotted else "")
+        of_layout = f"{channel}.outbound.{part}" if part else f"{channel}.outbound"
+        return of_layout if priority == LOWEST_PRIORITY else f"{of_layout}.{priority}"
+
+
+PLAIN = Layout()
+LAYOUTS = {each.number: each for each in (PLAIN, Layout(is_quorum=True), Layout(False, True), Layout(True, True))}
+
+
 def priority_of(outbound: str, given: int) -> int:
     """The priority of a message on this outbound queue; `given`: what AMQP says of it, where the queue says nothing."""
-    _, _, last = outbound.rpartition(".outbound.")
+    _, _, last = outbound.rpartition(".")
     priority = int(last) if last.isdigit() else given
     return min(max(priority, LOWEST_PRIORITY), HIGHEST_PRIORITY)
 
@@ -140,13 +189,15 @@ def backlog_queue(channel: str, kind: str, destination: str) -> str:
     return f"{channel}.backlog.{hashlib.blake2s(f'{kind} {destination}'.encode(), digest_size=6).hexdigest()}"
 
 
-def channel_queues(channel: str, priorities: Container[int] = PRIORITIES) -> dict[str, dict[str, object]]:
-    """The queues that a channel with outbound queues of these priorities has, each with its AMQP arguments; deleted with the
-    channel. Those of higher priorities than the lowest are made when the first such message is sent.
+def channel_queues(
+    channel: str, priorities: Container[int] = PRIORITIES, layout: Layout = PLAIN, shard: int = 0, shards: int = 1
+) -> dict[str, dict[str, object]]:
+    """The queues that a channel with outbound queues of these priorities has (or those of a shard of it), each with its AMQP
+    arguments; deleted with the channel. Those of higher priorities than the lowest are made when the first such message is sent.
     """
     newest = {"x-overflow": "drop-head"}
     return {
-        **{queue: {} for queue in outbound_queues(channel, priorities).values()},
+        **dict.fromkeys(layout.queues(channel, priorities, shard, shards), layout.arguments),
         inbound_queue(channel): {},
         event_queue(channel): {},
         callback_queue(channel): {},

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import structlog
 
+from junebug import names
 from junebug.amqp.browse import browse
 from junebug.amqp.connection import Connection, address, check
 from junebug.amqp.consumer import Consumer
@@ -37,6 +38,8 @@ class Broker:
         """`name` is shown by RabbitMQ; `on_state(usable, why)` is called at each change."""
         self._settings = settings
         self._on_state = on_state
+        number = names.Layout(settings.queue_type == "quorum").number
+        self._layouts = names.LAYOUTS[number], names.LAYOUTS[number + 2]
         self.tasks = TaskOwner()
         """Whoever owns this Broker ends with them."""
         topology = Topology()
@@ -52,10 +55,15 @@ class Broker:
         self.surely = topology.surely
         self.delete_queues, self.delete_idle_queue = topology.delete, topology.delete_idle
         self.queue_exists, self.queue_length, self.queue_lengths = topology.exists, topology.length, topology.lengths
+        self.look_at_queues = topology.look
         self.publish, self.publish_many = publisher.publish, publisher.publish_many
         self.publish_surely, self.ping = publisher.publish_surely, publisher.ping
         self.consume = functools.partial(Consumer, self._connection, topology, self.tasks, self._consumers)
         self.browse = functools.partial(browse, self._connection)
+
+    def layout(self, shards: int) -> names.Layout:
+        """Which outbound queues a channel of so many shards has now."""
+        return self._layouts[shards > 1]
 
     @property
     def connected(self) -> bool:

@@ -30,6 +30,9 @@ class Consumer:
 
     Of several queues each has its own `prefetch`. They must be among those declared, unless they are `temporary`: made by
     this consumer, for it alone, gone with its connection. `exclusive`: RabbitMQ lets nobody else consume them meanwhile.
+    `in_turn`: they are quorum queues with a single active consumer. RabbitMQ then serves another as soon as this one is
+    cancelled, whatever it has in hand, and puts what is given back behind what was given back before: so all goes back
+    together, or nothing.
     `halted`: it begins with `go_on`. `on_begun` is called when it consumes (again), `on_lost` when the link breaks: what
     was not acknowledged will be delivered again.
     """
@@ -44,6 +47,7 @@ class Consumer:
     _: KW_ONLY
     prefetch: int
     exclusive: bool = False
+    in_turn: bool = False
     temporary: bool = False
     halted: InitVar[bool] = False
     on_lost: Callable[[], None] | None = None
@@ -65,7 +69,7 @@ class Consumer:
     async def halt(self, waiting: Callable[[], Iterable[Delivery]] = tuple) -> None:
         """Take no more until `go_on`, and put back in its place what `waiting` then says has not been begun.
 
-        What else is in hand can still be acknowledged.
+        What else is in hand can still be acknowledged. (With `in_turn` that goes back, too.)
         """
         self._wanted.clear()
         self._not_begun = waiting
@@ -83,10 +87,16 @@ class Consumer:
                     self.consuming.clear()
                     for queue in self.queues:
                         await channel.stop_consuming(queue)
-                for delivery in (*self._not_begun(), *late):
-                    delivery.requeue()
+                not_begun = (*self._not_begun(), *late)
+                if self.in_turn:
+                    channel.requeue_all()
+                else:
+                    for delivery in not_begun:
+                        delivery.requeue()
                 for queue in self.queues:
                     await channel.length(queue)  # its answer says that what was put back is back
+                if self.in_turn:
+                    await self._close_channel()  # one that consumes a quorum queue again costs the whole connection
 
     async def go_on(self) -> None:
         """After `halt`: consume again."""
@@ -106,7 +116,7 @@ class Consumer:
             self.queues = tuple(queues)
             if more and self._channel and self._channel.usable and self.consuming.is_set():
                 try:
-                    await self._channel.consume(*more, exclusive=self.exclusive)
+                    await self._channel.consume(*more, exclusive=self.exclusive and not self.in_turn)
                 except FAILURES:
                     await self._close_channel()  # so that the keeper begins again
 
@@ -115,6 +125,8 @@ class Consumer:
         channel = self._channel
         if channel and channel.usable:
             channel.on_delivery = None
+            if self.in_turn:
+                return  # else another is served before what is in hand is done with
             with suppress(*FAILURES):  # the link is gone, and with it the deliveries
                 for queue in self.queues:
                     await channel.stop_consuming(queue)
@@ -136,6 +148,16 @@ class Consumer:
         except FAILURES as error:
             raise self.connection.unavailable(error) from None
         return waiting
+
+    async def left(self) -> int:
+        """Messages that wait in its queues or are in hand. Raises BrokerUnavailable."""
+        try:
+            if self._channel is None:
+                raise ConnectionError("there is no connection to RabbitMQ")
+            waiting = [(await self._channel.length(queue))[0] for queue in self.queues]
+        except FAILURES as error:
+            raise self.connection.unavailable(error) from None
+        return sum(waiting) + self.in_hand
 
     async def cancel(self) -> None:
         """End for good. What is acknowledged leaves first, the rest goes back to the queue."""
@@ -190,7 +212,7 @@ class Consumer:
 
     async def _consume_on(self, channel: DeliveryChannel) -> None:
         channel.on_delivery = self.on_delivery
-        await channel.consume(*self.queues, exclusive=self.exclusive)
+        await channel.consume(*self.queues, exclusive=self.exclusive and not self.in_turn)
         self.consuming.set()
         if self.on_begun:
             self.on_begun()

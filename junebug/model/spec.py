@@ -91,7 +91,8 @@ class ChannelSpec:
     router: str | None = None
     """The router that its messages and events are for; None: its own mo_url and amqp_queue."""
     noted_priorities: frozenset[int] = frozenset()
-    """Those that are known to have an outbound queue; where the lowest is missing, others may have one, too."""
+    """Those that are known to have an outbound queue; where the lowest is missing, others may have one, too. Among them the
+    numbers of layouts (names.Layout) that have queues; where there are none, that is the plain one."""
 
     @classmethod
     def from_properties(
@@ -118,6 +119,11 @@ class ChannelSpec:
     def priorities(self) -> Collection[int]:
         """Those that may have an outbound queue."""
         return self.noted_priorities if names.LOWEST_PRIORITY in self.noted_priorities else names.PRIORITIES
+
+    def former_layouts(self, present: names.Layout) -> list[names.Layout]:
+        """Those besides this one that are known to have queues."""
+        noted = [names.LAYOUTS[number] for number in sorted(self.noted_priorities) if number in names.LAYOUTS]
+        return [each for each in noted or [names.PLAIN] if each != present]
 
     @property
     def placement_labels(self) -> dict[str, str]:

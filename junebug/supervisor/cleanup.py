@@ -98,12 +98,21 @@ class Cleanup:
         if self.drain and spec:
             await self._bounded(self.drain, spec, sorted(delayed))
         named = await wanted.named_queues()  # another channel's amqp_queue may be this one's id (an older Junebug took that)
-        queues = names.router_queues(channel) if isinstance(spec, RouterSpec) else names.channel_queues(channel)
-        await self.broker.delete_queues([queue for queue in (*queues, *delayed) if queue not in named])
+        await self.broker.delete_queues([queue for queue in (*self._queues(channel, spec), *delayed) if queue not in named])
         self._remove_files(channel)
         await wanted.keep_logs(channel, self.settings.deleted_log_ttl)
         await wanted.forget(channel)
         log.info("deleted", channel_id=channel)
+
+    def _queues(self, channel: str, spec: Spec | None) -> Iterable[str]:
+        if isinstance(spec, RouterSpec):
+            return names.router_queues(channel)
+        layouts = set(names.LAYOUTS.values())
+        if spec:  # of the others there is none
+            present = self.broker.layout(spec.shards)
+            layouts = {names.PLAIN, present, *spec.former_layouts(present)}
+        outbound = [queue for layout in layouts for queue in layout.queues(channel)]
+        return (*names.channel_queues(channel, ()), *outbound)
 
     async def _bounded(self, drain: Drain, spec: Spec, delayed: Sequence[str]) -> None:
         try:

@@ -86,9 +86,10 @@ class ChannelWorker(Worker):
             return EXIT_FAILED
         self._begun_with = spec
         self._use(spec)
-        priorities = await self._priorities.find()
+        priorities, layout = await self._priorities.find()
+        queues = names.channel_queues(self._channel, priorities, layout, self._context.shard, self._context.shards)
         # before the transport: it tells whether a process may hold the port or bind
-        self._answers = await self._open(names.channel_queues(self._channel, priorities), spec.generation)
+        self._answers = await self._open(queues, spec.generation)
         try:
             transport_class = self._registry.load_transport(spec.type)
             config = self._registry.without_unknown(spec.type, spec.config)

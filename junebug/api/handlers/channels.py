@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
-from junebug import names
 from junebug.amqp.rpc import RpcClient
 from junebug.api import audit, schemas, views
 from junebug.api.access import CALLER, access
@@ -48,11 +47,11 @@ class Channels:
         body = schemas.channel_create.check(read_json(request))
         spec = views.new_channel(str(uuid.uuid4()), body, self.registry)
         await check_amqp_queue(self.stores, body)  # Redis answers, too: no queues for a channel that cannot be stored
-        await self.queues.declare(spec.id)
+        spec = await self.queues.create(spec)
         try:
             await self.stores.channels.create(spec)
         except StoreUnavailable:
-            self.queues.remove_later(spec.id, names.channel_queues(spec.id, (names.LOWEST_PRIORITY,)))
+            self.queues.remove_new(spec)
             raise
         self.specs.drop(spec.id)
         log.info("channel created", channel_id=spec.id, type=spec.type)

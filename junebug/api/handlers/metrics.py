@@ -137,7 +137,7 @@ class _Scrape:
 
     async def _lengths(self, counted: Sequence[Counted]) -> Mapping[str, int]:
         """Of their queues; nothing of RabbitMQ when it does not tell (in time)."""
-        wanted = [queue for each in counted for queue in _queues(each)]
+        wanted = [queue for each in counted for queue in self._queues(each)]
         left = self._began + LONGEST_COUNT - time.monotonic()
         if not self._rabbitmq_up or left <= 0:
             return {}
@@ -146,6 +146,13 @@ class _Scrape:
         except BrokerUnavailable:
             self._rabbitmq_up = False
             return {}
+
+    def _queues(self, counted: Counted) -> list[str]:
+        outbound = self._outbound(counted.spec) if counted.spec else ()
+        return [*outbound, *_callbacks(counted), *counted.delay_queues, names.dead_queue(counted.id)]
+
+    def _outbound(self, spec: ChannelSpec) -> list[str]:
+        return queues_of(spec, self._broker.layout(spec.shards), spec.priorities)
 
     # --- into the page ------------------------------------------------------------------------------------------------
 
@@ -181,7 +188,7 @@ class _Scrape:
         if spec:
             held = counted.fields if is_alive else {}
             waiting = {each: int(float(held.get(families.HELD.field(str(each)), 0))) for each in names.PRIORITIES}
-            for queue in _outbound(spec):
+            for queue in self._outbound(spec):
                 waiting[names.priority_of(queue, names.LOWEST_PRIORITY)] += lengths[queue]
             for priority, count in waiting.items():
                 page.add(families.QUEUE_LENGTH, count, str(priority), owner=owner)
@@ -195,15 +202,6 @@ _REFUSED = {families.AUTH_FAILURES.field(*values): "0" for values in families.AU
 
 def _silent() -> BrokerUnavailable:
     return BrokerUnavailable("RabbitMQ does not answer")
-
-
-def _queues(counted: Counted) -> list[str]:
-    outbound = _outbound(counted.spec) if counted.spec else ()
-    return [*outbound, *_callbacks(counted), *counted.delay_queues, names.dead_queue(counted.id)]
-
-
-def _outbound(spec: ChannelSpec) -> list[str]:
-    return queues_of(spec.id, spec.amqp_queue, spec.priorities)
 
 
 def _callbacks(counted: Counted) -> list[str]:

@@ -107,7 +107,7 @@ class QueueControl:
         try:
             told = await self.asking.ask(spec.id, "list", ANSWER_TIMEOUT, offset=page.offset, limit=page.limit)
         except NotRunning:
-            queues = queues_of(spec.id, spec.amqp_queue)
+            queues = queues_of(spec, self.broker.layout(spec.shards))
             cancelled = await self.stores.cancellations.ids(spec.id)
             return await list_queued(self.broker, spec.id, queues, page.offset, page.limit, cancelled=cancelled)
         return [UserMessage.from_wire(orjson.dumps(each["message"]), each["priority"]) for each in told["messages"]]
@@ -140,7 +140,7 @@ class QueueControl:
             try:
                 told = await self.asking.ask(spec.id, "cancel_all", ANSWER_TIMEOUT)
             except NotRunning:
-                queues = queues_of(spec.id, spec.amqp_queue)
+                queues = queues_of(spec, self.broker.layout(spec.shards))
                 return await cancel_all(self.broker, self.metrics, spec.id, queues, CANCEL_TIME)
             return Cancelled(told["cancelled"], told["remaining"])
 

@@ -45,6 +45,8 @@ class InHand:
 
     delivery: Delivery
     message: UserMessage
+    place: int
+    """Its number among what came."""
     task: asyncio.Task[Any] | None = None
     """In which `send` runs, as long as it does: what is reported from within cannot wait for its end."""
     events: list[Event] = field(default_factory=list)
