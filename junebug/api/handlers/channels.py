@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
+from junebug import names
 from junebug.amqp.rpc import RpcClient
 from junebug.api import audit, schemas, views
 from junebug.api.access import CALLER, access
