@@ -17,6 +17,7 @@ from junebug.stores.transport import TransportStore
 from junebug.transports.smpp import correlation
 from junebug.transports.smpp.config import SmppConfig
 from junebug.transports.smpp.correlation import NotItsMessages, ReceiptCorrelation
+from junebug.transports.smpp.matches import parked_field
 from junebug.transports.smpp.receipts import Receipt
 from junebug.transports.smpp.recently_sent import SentPart
 from tests.polling import eventually
@@ -174,11 +175,11 @@ async def test_a_receipt_that_comes_with_its_response_is_reported_once(store: Tr
     tracked = Tracked(store)
     find, parked, go_on = tracked.correlation._find, asyncio.Event(), asyncio.Event()
 
-    async def find_later(receipt: Receipt, *, learn: bool = True) -> Any:
+    async def find_later(receipt: Receipt, *, learn: bool = True, plainly: bool = False) -> Any:
         if not learn:
             parked.set()
             await go_on.wait()
-        return await find(receipt, learn=learn)
+        return await find(receipt, learn=learn, plainly=plainly)
 
     tracked.correlation._find = find_later  # type: ignore[method-assign]
     receiving = asyncio.create_task(tracked.received(receipt("1")))
@@ -205,7 +206,8 @@ async def test_a_parked_receipt_whose_report_fails_is_reported_later(
     stores = Stores(dataclasses.replace(settings, redis=redis), timeout=0.5)
     tracked = Tracked(stores.transport("channel"))
     tracked.correlation._unsaved["1"] = sent("m1")
-    await tracked.correlation._store.put_fields("parked:1", {"DELIVRD": orjson.dumps(receipt("1")).decode()}, 60)
+    parked = {parked_field(receipt("1")): orjson.dumps(receipt("1")).decode()}
+    await tracked.correlation._store.put_fields("parked:1", parked, 60)
     tracked.fail = 2
     own_redis.kill()
     await tracked.sent("2", sent("m2"))

@@ -49,8 +49,10 @@ SAVE_PAUSE = 1.0
 LOCKS = 64
 EARLY_PATIENCE = 5.0
 """Seconds that what only looks like a receipt waits for the response that may name its id: else it is a message."""
+DOUBT = 1.0
+"""Seconds that a shard waits for what a receipt is plainly about, where it may be about something else."""
 LATER_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5)
-"""The same, of a channel with shards: seconds before each further look for what another one sent."""
+"""EARLY_PATIENCE of a channel with shards: seconds before each further look for what another one sent."""
 REMEMBERED = 10
 """How many receipts the form counts for that was the usual one before a restart."""
 PARK_TTL = 3600.0
@@ -203,7 +205,7 @@ class ReceiptCorrelation:
         told = [Receipt(**orjson.loads(each)) for each in parked.values()]
         for receipt in sorted(told, key=lambda receipt: receipt.status != "pending"):
             for provider_id in receipt.ids:
-                if match := await self._match(provider_id, receipt, {key: sent}, learn=True):
+                if match := await self._match(provider_id, receipt, {key: sent}, learn=True, plainly=self._is_shared):
                     log.info("early receipt matched", message_id=sent.message_id, sent_message_id=provider_id)
                     matches.append(match)
                     break
@@ -227,9 +229,9 @@ class ReceiptCorrelation:
 
     async def received(self, receipt: Receipt) -> str | None:
         """Report it, or park it. Returns the message's id, None when it is not known (yet). Raises NotItsMessages."""
-        match = await self._find(receipt)
+        match = await self._find(receipt, plainly=self._is_shared)
         if match is None and receipt.by_text and self._is_shared:
-            match = await self._find_later(receipt)
+            match = await self._find_later(receipt, LATER_PAUSES)
         elif match is None and receipt.by_text and await self._submits_end(receipt.addresses):
             match = await self._find(receipt)
         parked = match is None and receipt.certain
@@ -237,7 +239,10 @@ class ReceiptCorrelation:
             ttl = min(self._config.parked_receipt_ttl, PARK_TTL)
             told = {parked_field(receipt): orjson.dumps(receipt).decode()}
             await asyncio.gather(*(self._store.put_fields(name, told, ttl) for name in parked_under(receipt)))
-            match = await self._find(receipt, learn=False)  # it may have been saved between our look and our parking
+            # it may have been saved between our look and our parking
+            match = await self._find(receipt, learn=False, plainly=self._is_shared)
+            if match is None and self._is_shared and await self._find(receipt, learn=False):
+                match = await self._find_later(receipt, (DOUBT,))
             if match is None:
                 log.info("receipt of an unknown message kept", sent_message_id=receipt.provider_id)
         if match is None:
@@ -256,11 +261,11 @@ class ReceiptCorrelation:
                     await self._answered.wait()
         return bool(found)
 
-    async def _find_later(self, receipt: Receipt) -> Match | None:
-        """What another shard sent a moment ago."""
-        for pause in LATER_PAUSES:
+    async def _find_later(self, receipt: Receipt, pauses: Sequence[float]) -> Match | None:
+        """What another shard sent a moment ago; in the end also what fits in another form than the usual."""
+        for number, pause in enumerate(pauses, 1):
             await asyncio.sleep(pause)
-            if match := await self._find(receipt):
+            if match := await self._find(receipt, plainly=number < len(pauses)):
                 return match
         return None
 
@@ -269,8 +274,10 @@ class ReceiptCorrelation:
         for name in parked_under(match.receipt):
             await self._store.remove_fields(name, parked_field(match.receipt))
 
-    async def _find(self, receipt: Receipt, *, learn: bool = True) -> Match | None:
-        """The sent part that one of its ids stands for. Raises NotItsMessages."""
+    async def _find(self, receipt: Receipt, *, learn: bool = True, plainly: bool = False) -> Match | None:
+        """The sent part that one of its ids stands for. `plainly`: in its usual form; any other may be a coincidence, as the part
+        that it is about may not be known yet. Raises NotItsMessages.
+        """
         for provider_id in receipt.ids:
             candidates = receipt_ids.candidate_keys(provider_id)
             known = {key: sent for key in candidates if (sent := self._unsaved.get(key))}
@@ -282,7 +289,7 @@ class ReceiptCorrelation:
                     for key, fields in zip(candidates, found, strict=True)
                     if "message" in fields
                 }
-            if match := await self._match(provider_id, receipt, known, learn=learn):
+            if match := await self._match(provider_id, receipt, known, learn=learn, plainly=plainly):
                 return match
             if receipt.by_text and any(self._forms.allow(candidates[key], same_number=False) for key in known):
                 raise NotItsMessages
@@ -295,11 +302,12 @@ class ReceiptCorrelation:
         return dict([found]) if found and fits_number(receipt, found[1]) else {}
 
     async def _match(
-        self, provider_id: str, receipt: Receipt, known: dict[str, SentPart], *, learn: bool
+        self, provider_id: str, receipt: Receipt, known: dict[str, SentPart], *, learn: bool, plainly: bool = False
     ) -> Match | None:
         """The part of these, by the keys of their ids, that this id of the receipt's stands for."""
         candidates = receipt_ids.candidate_keys(provider_id)
-        known = {key: sent for key, sent in known.items() if key in candidates}
+        form = (await self._usual_form() or "same") if plainly else ""
+        known = {key: sent for key, sent in known.items() if key in candidates and (not form or form in candidates[key])}
         if learn and (not receipt.by_text or any(fits_number(receipt, sent) for sent in known.values())):
             await self._learn(candidates, receipt, known)
         # an id that stands in the text only, beside another, may be of another numbering
@@ -315,11 +323,7 @@ class ReceiptCorrelation:
         return None
 
     async def _learn(self, candidates: Mapping[str, Collection[str]], receipt: Receipt, known: dict[str, SentPart]) -> None:
-        if self._forms.usual is None:
-            (form,) = await self._store.get("receipt_form")
-            if form:
-                self._forms.count(form, REMEMBERED)
-        before = self._forms.usual
+        before = await self._usual_form()
         self._forms.seen(next(iter(candidates)), "received")
         fitting = [candidates[key] for key, sent in known.items() if fits_number(receipt, sent)]
         certain = [form for forms in fitting if len(forms) == 1 for form in forms]
@@ -328,6 +332,13 @@ class ReceiptCorrelation:
         usual = self._forms.usual
         if certain and usual is not None and usual != before:  # a hint alone is not worth remembering
             await self._store.put("receipt_form", usual, self._config.sent_ttl)
+
+    async def _usual_form(self) -> str | None:
+        if self._forms.usual is None:
+            (form,) = await self._store.get("receipt_form")
+            if form:
+                self._forms.count(form, REMEMBERED)
+        return self._forms.usual
 
     # --- how far each got ---------------------------------------------------------------------------------------------
 
