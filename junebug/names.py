@@ -174,6 +174,14 @@ def priority_of(outbound: str, given: int) -> int:
     return min(max(priority, LOWEST_PRIORITY), HIGHEST_PRIORITY)
 
 
+_QUORUM_QUEUE = re.compile(r"\.outbound\.q(s[0-9]{2})?(\.[0-9])?\Z")
+
+
+def is_quorum(outbound: str) -> bool:
+    """Whether an outbound queue of this name is a quorum queue, with a single active consumer."""
+    return _QUORUM_QUEUE.search(outbound) is not None
+
+
 def retry_queue(channel: str, seconds: float) -> str:
     """Callbacks that wait up to so long before they go back to the callback queue; there only while needed."""
     return f"{channel}.retry.{round(seconds * 1000)}"

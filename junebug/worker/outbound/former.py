@@ -92,7 +92,7 @@ class FormerQueues:
         for layout, found in of_layout.items():
             own = layout.queues(context.channel, shard=context.shard, shards=context.shards)
             if busy := [queue for queue in own if queue in found and found[queue].messages]:
-                await self._empty(sender, busy, in_turn=layout.is_quorum)
+                await self._empty(sender, busy)
                 return True
         if any(found.messages or found.consumers for found in seen.values()):
             return False  # another shard, or the process before this one, is at it
@@ -112,9 +112,9 @@ class FormerQueues:
         self._there[layout] = list(found)
         return found
 
-    async def _empty(self, sender: Sender, queues: Collection[str], *, in_turn: bool) -> None:
+    async def _empty(self, sender: Sender, queues: Collection[str]) -> None:
         """Send all that is in these."""
-        consumer = sender.consume(queues, exclusive=True, in_turn=in_turn)
+        consumer = sender.consume(queues, exclusive=True)
         try:
             while True:
                 await asyncio.sleep(LOOK_EVERY)

@@ -62,7 +62,7 @@ class PriorityQueues:
         assert self._sender
         queues = self._queues(self._known)
         self._first = queues[-1]
-        self._sender.consume(queues, exclusive=True, in_turn=self._layout.is_quorum)
+        self._sender.consume(queues, exclusive=True)
 
     async def follow(self) -> None:
         """The channel's spec was read again."""
