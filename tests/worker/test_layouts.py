@@ -1,0 +1,153 @@
+"""From one layout of outbound queues to another: nothing lost, nothing twice, and what is for one address in its order."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from junebug import names
+from junebug.api.channel_queues import ChannelQueues
+from junebug.api.spec_cache import SpecCache
+from junebug.model.messages import UserMessage
+from junebug.model.spec import ChannelSpec
+from junebug.runtime.metrics import Metrics
+from junebug.transports.base import Accepted, Transport
+from junebug.worker.outbound import former
+from tests.polling import eventually
+from tests.worker.conftest import Bench
+
+ADDRESSES = 20
+BACKLOG = 200
+
+
+class Recorder(Transport):
+    """Sends a few at a time, and forgets which shard it is of: all are in one list."""
+
+    window = 4
+    sent: list[tuple[str | None, int]] = []
+    enough = 10**9
+    reached = asyncio.Event()
+
+    async def start(self) -> None:
+        pass
+
+    async def send(self, message: UserMessage) -> Accepted | str | None:
+        await asyncio.sleep(0)
+        self.sent.append((message.to_addr, int(message.content or 0)))
+        if len(self.sent) >= type(self).enough:
+            self.reached.set()
+        return None
+
+    async def stop(self) -> None:
+        pass
+
+
+@pytest.fixture
+async def moving(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Moving]:
+    monkeypatch.setattr(former, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(former, "LOOK_LATER", 0.05)
+    monkeypatch.setattr(former, "QUIET", 0.3)
+    Recorder.sent, Recorder.enough, Recorder.reached = [], 10**9, asyncio.Event()
+    bench.settings = dataclasses.replace(bench.settings, channels={"recorder": "tests.worker.test_layouts:Recorder"})
+    moving = Moving(bench, str(uuid.uuid4()))
+    await moving.store(1)
+    yield moving
+    for unit in [*bench.workers]:
+        if not bench.workers[unit].done():
+            await bench.stop(unit)
+
+
+class Moving:
+    """One channel, whose layout changes."""
+
+    def __init__(self, bench: Bench, channel: str) -> None:
+        self.bench, self.channel = bench, channel
+        self.count = 0
+
+    async def store(self, shards: int, queue_type: str = "classic") -> None:
+        """That is what it is to be from now on."""
+        bench = self.bench
+        amqp = dataclasses.replace(bench.settings.amqp, queue_type=queue_type)
+        bench.settings = dataclasses.replace(bench.settings, amqp=amqp)
+        channels, new = bench.stores.channels, {"type": "recorder", "config": {"shards": shards}}
+        if self.channel in await channels.ids():
+            old = await channels.get(self.channel)
+            spec = ChannelSpec.from_properties(self.channel, new, old.generation, old.stored, old.noted_priorities)
+            await channels.update(old, spec, restart=True)
+        else:
+            await channels.create(ChannelSpec.from_properties(self.channel, new))
+
+    @property
+    def queues(self) -> ChannelQueues:
+        """As an API process has them."""
+        bench = self.bench
+        bench.broker._layouts = bench.layout(1), bench.layout(2)
+        return ChannelQueues(
+            bench.settings, bench.stores, bench.broker, SpecCache(bench.stores.channels), bench.asking, Metrics()
+        )
+
+    async def put(self, count: int, queues: ChannelQueues | None = None) -> None:
+        """So many more, as the API does."""
+        queues = queues or self.queues
+        for _ in range(count):
+            self.count += 1
+            to = f"+2782{self.count % ADDRESSES}"
+            message = UserMessage(to_addr=to, from_addr=None, content=str(self.count), transport_name=self.channel)
+            await queues.send(self.channel, (message,))
+
+    async def run(self, until: int, *, stop: bool = True) -> None:
+        """With as many processes as it is to have, until so many are sent."""
+        shards = (await self.bench.stores.channels.get(self.channel)).shards
+        units = names.units(self.channel, shards)
+        for unit in units:
+            self.bench.start(unit)
+        await eventually(lambda: len(Recorder.sent) >= until)
+        if stop:
+            await asyncio.gather(*(self.bench.stop(unit) for unit in units))
+
+    def check(self) -> None:
+        """All was sent once, and in its order to each address."""
+        assert sorted(number for _, number in Recorder.sent) == list(range(1, self.count + 1))
+        for address in range(ADDRESSES):
+            sent = [number for to, number in Recorder.sent if to == f"+2782{address}"]
+            assert sent == sorted(sent), address
+
+    async def there(self) -> list[str]:
+        """Its outbound queues, by their endings."""
+        wanted = [queue for layout in names.LAYOUTS.values() for queue in layout.queues(self.channel)]
+        found = await self.bench.broker.look_at_queues(wanted)
+        return [queue.partition(".outbound")[2] for queue in found]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [(1, "classic"), (1, "quorum"), (1, "classic")],
+        [(1, "classic"), (2, "classic"), (8, "classic"), (1, "classic")],
+        [(2, "classic"), (2, "quorum"), (1, "quorum"), (1, "classic")],
+    ],
+    ids=["kinds", "shards", "both"],
+)
+async def test_what_waits_is_sent_once_and_in_order_whatever_the_queues_become(
+    moving: Moving, steps: list[tuple[int, Any]]
+) -> None:
+    for shards, queue_type in steps:
+        await moving.store(shards, queue_type)
+        before = len(Recorder.sent)
+        await moving.put(BACKLOG)
+        await moving.run(until=before + BACKLOG // 2)  # stopped in the middle: the rest is for the next step
+    await moving.put(20)
+    await moving.run(until=moving.count, stop=False)
+    moving.check()
+    left = [each.queue("") .removeprefix(".outbound") for each in (names.PLAIN,)]
+    await eventually(lambda: _is(moving, left))
+    assert moving.bench.broker.connected
+
+
+async def _is(moving: Moving, left: list[str]) -> bool:
+    return await moving.there() == left
