@@ -193,20 +193,21 @@ class ChannelQueues:
         callbacks = [names.inbound_queue(channel), names.event_queue(channel), names.callback_queue(channel)]
         dead = names.dead_queue(channel)
         lengths = await self._broker.queue_lengths((*outbound, *callbacks, dead))
-        seen = await self._look(channel)
-        delayed = await self._broker.queue_lengths(seen["delay_queues"]) if seen["delay_queues"] else {}
-        queued = _by_priority(seen["held"])
+        seen = await asyncio.gather(*(self._look(unit) for unit in names.units(channel, spec.shards)))
+        delay_queues = seen[0]["delay_queues"]
+        delayed = await self._broker.queue_lengths(delay_queues) if delay_queues else {}
+        queued, sending = (sum((_by_priority(each[where]) for each in seen), Counter[int]()) for where in ("held", "sending"))
         for queue in outbound:
             queued[names.priority_of(queue, names.LOWEST_PRIORITY)] += lengths[queue]
         waiting = sum(lengths[queue] for queue in callbacks) + sum(delayed.values())
-        return QueueCounts(queued, _by_priority(seen["sending"]), waiting, lengths[dead])
+        return QueueCounts(queued, sending, waiting, lengths[dead])
 
-    async def _look(self, channel: str) -> Answer:
+    async def _look(self, unit: str) -> Answer:
         """What the worker has; nothing when there is none, or it hangs. Raises StoreUnavailable."""
         try:
-            return await self._asking.ask(channel, "look", self.timeout * LOOK_SHARE)
+            return await self._asking.ask(unit, "look", self.timeout * LOOK_SHARE)
         except JunebugError:
-            return {"held": {}, "sending": {}, "delay_queues": list(await self._delay_queues.noted(channel))}
+            return {"held": {}, "sending": {}, "delay_queues": list(await self._delay_queues.noted(unit))}
 
     async def _remove(self, id: str, queues: list[str]) -> None:
         try:

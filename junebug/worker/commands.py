@@ -59,7 +59,11 @@ class Commands:
             found = await list_queued(
                 self.context.broker, spec.id, queues, offset, limit, in_hand=in_hand, cancelled=cancelled
             )
-        return {"messages": [{"priority": each.priority, "message": orjson.Fragment(each.to_wire())} for each in found]}
+            is_one_of_many = self.context.shards > 1
+            lengths = await self.context.broker.queue_lengths(queues) if is_one_of_many else {}
+            waiting = len(in_hand) + sum(lengths.values())
+        messages = [{"priority": each.priority, "message": orjson.Fragment(each.to_wire())} for each in found]
+        return {"messages": messages, "waiting": waiting}
 
     def _queues(self, spec: ChannelSpec) -> list[str]:
         """Those that this process consumes."""

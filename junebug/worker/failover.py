@@ -141,11 +141,15 @@ class FailOver:
         queues = _own(channel, queues_of(of_channel, context.broker.layout(of_channel.shards)))
         if not any((await context.broker.queue_lengths(queues)).values()):
             return  # what its worker has in hand goes back before it is down for long
-        try:
-            told = {id: asdict(state) for id, state in states.items()}
-            moved = int((await self._asking.ask(channel, "move", MOVING * 1.5, router=spec.id, states=told))["moved"])
-        except NotRunning:
-            moved = await move(context.broker, context.stores, self._types, spec, channel, queues, states)
+        told = {id: asdict(state) for id, state in states.items()}
+        shards, moved = of_channel.shards, 0
+        for shard in range(shards):
+            unit = names.unit(channel, shard)
+            try:
+                moved += int((await self._asking.ask(unit, "move", MOVING * 1.5, router=spec.id, states=told))["moved"])
+            except NotRunning:
+                queues = _own(channel, queues_of(of_channel, context.broker.layout(shards), shard=shard, shards=shards))
+                moved += await move(context.broker, context.stores, self._types, spec, channel, queues, states)
         if moved:
             log.warning(
                 "messages moved to other channels", channel_id=channel, moved=moved, reason=states[channel].reason

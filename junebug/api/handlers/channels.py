@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
+from junebug import names
 from junebug.amqp.rpc import RpcClient
 from junebug.api import audit, schemas, views
 from junebug.api.access import CALLER, access
 from junebug.api.channel_queues import ChannelQueues, check_amqp_queue
 from junebug.api.http import channel_id, long_work, read_json, reply
-from junebug.api.restarts import ended
+from junebug.api.restarts import all_ended
 from junebug.api.spec_cache import SpecCache
 from junebug.errors import StoreUnavailable
 from junebug.model.access import READ
@@ -74,7 +75,7 @@ class Channels:
             shown = [views.channel_json(each, self.registry, {}) for each in (old, spec)]
             audit.tell(request, changes=audit.changes(old.to_properties(), spec.to_properties(), *shown))
             if restart:
-                await ended(self.asking, channel, spec.generation)
+                await all_ended(self.asking, names.units(channel, max(old.shards, spec.shards)), spec.generation)
         return await self._show(spec, "channel updated")
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -90,10 +91,11 @@ class Channels:
     @long_work
     async def restart(self, request: web.Request) -> web.Response:
         channel = channel_id(request)
+        shards = (await self.stores.channels.get(channel)).shards
         generation = await self.stores.channels.request_restart(channel)
         self.specs.drop(channel)
         log.info("channel restart requested", channel_id=channel)
-        await ended(self.asking, channel, generation)
+        await all_ended(self.asking, names.units(channel, shards), generation)
         return reply(200, "channel restarted", {})
 
     async def _show(self, spec: ChannelSpec, description: str) -> web.Response:

@@ -164,7 +164,7 @@ class _Scrape:
         there = {*map(names.channel_program, overview.channels), *map(names.router_program, overview.routers)}
         groups = (names.channel_program(""), names.router_program(""))
         for each in overview.samples:
-            if each.process.startswith(groups) and each.process not in there:
+            if each.process.startswith(groups) and names.channel_of(each.process) not in there:
                 continue  # it is deleted
             where = each.host, each.process
             page.add(families.CPU, each.cpu, *where)

@@ -209,7 +209,7 @@ class _Stream:
                 self._progress.complete(step.at)
                 continue
             if step.is_lost:
-                told.append(_lost(DELETED, channel_id=step.log, left_out=None))
+                told.append(_lost(DELETED, channel_id=names.channel_of(step.log), left_out=None))
             self._progress.read(step.log, step.place, step.at)
             if step.line:
                 told.append(b"id: %b\nevent: %b\ndata: %b\n\n" % (

@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from junebug.api import audit
@@ -26,7 +27,7 @@ from junebug.errors import NoSuchMessage, StoreUnavailable
 from junebug.logs import questions
 from junebug.logs.lines import Budget
 from junebug.logs.redaction import UNMASKED, Redactor
-from junebug.logs.scan import Found, lines_about
+from junebug.logs.scan import Found
 from junebug.logs.writer import GATHER
 from junebug.model.acceptance import Acceptance
 from junebug.model.spec import ChannelSpec
@@ -128,7 +129,7 @@ class LifeReader:
         await asyncio.sleep(2 * GATHER)  # what a process has logged until now is in its file then
         about = {"logs": place.owners, "message_id": message_id, "since": since, "most": MOST_LINES}
         told = await self.others.ask(
-            place.owners, questions.ABOUT, MOST_SECONDS * len(place.owners), budget=(MOST_OCTETS, MOST_SECONDS), **about
+            place.units, questions.ABOUT, MOST_SECONDS * len(place.owners), budget=(MOST_OCTETS, MOST_SECONDS), **about
         )
         found = await asyncio.to_thread(self._read_logs, place.owners, message_id, since)
         if told.answers:
@@ -144,11 +145,9 @@ class LifeReader:
 
     def _read_logs(self, owners: Sequence[str], message_id: str, since: float) -> list[Found]:
         """Blocking."""
+        directory = Path(self.settings.logging_path)
         return [
-            lines_about(
-                self.settings.channel_log_path(id), "message_id", message_id, since, Budget(MOST_OCTETS, MOST_SECONDS), MOST_LINES
-            )
-            for id in owners
+            questions.about(directory, id, message_id, since, Budget(MOST_OCTETS, MOST_SECONDS), MOST_LINES) for id in owners
         ]
 
     async def _with_canceller(self, steps: Iterable[Step], channel: str, message_id: str) -> list[Step]:
