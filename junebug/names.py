@@ -92,7 +92,6 @@ event_queue = _one(".event")  # ack, nack and delivery reports on their way to t
 status_queue = _one(".status")  # statuses of the channel's components on their way to the store and the status_url
 callback_queue = _one(".callbacks")  # callbacks that failed and whose time to be tried again has come
 dead_queue = _one(".dead")  # dead letters: what could not be read or given to anybody, newest 10,000 kept
-control_queue = _one(".control")  # what an API process asks the channel's worker; its own, gone with it
 
 
 LONGEST_AMQP_QUEUE = LONGEST_AMQP_NAME - len(".outbound")
@@ -101,6 +100,12 @@ LONGEST_AMQP_QUEUE = LONGEST_AMQP_NAME - len(".outbound")
 def application_queues(amqp_queue: str) -> tuple[str, str, str]:
     """Those that a channel's `amqp_queue` names."""
     return inbound_queue(amqp_queue), outbound_queue(amqp_queue), event_queue(amqp_queue)
+
+
+def control_queue(unit: str) -> str:
+    """What an API process asks a worker; that one's own, gone with it."""
+    shard = shard_of(unit)
+    return f"{channel_of(unit)}.control.{shard}" if shard else f"{unit}.control"
 
 
 def reply_queue(process: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -15,6 +15,7 @@ from junebug.api.channel_queues import ChannelQueues
 from junebug.api.spec_cache import SpecCache
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
+from junebug.registry import ChannelType
 from junebug.runtime.metrics import Metrics
 from junebug.transports.base import Accepted, Transport
 from junebug.worker.outbound import former
@@ -29,9 +30,7 @@ class Recorder(Transport):
     """Sends a few at a time, and forgets which shard it is of: all are in one list."""
 
     window = 4
-    sent: list[tuple[str | None, int]] = []
-    enough = 10**9
-    reached = asyncio.Event()
+    sent: ClassVar[list[tuple[str | None, int]]] = []
 
     async def start(self) -> None:
         pass
@@ -39,12 +38,13 @@ class Recorder(Transport):
     async def send(self, message: UserMessage) -> Accepted | str | None:
         await asyncio.sleep(0)
         self.sent.append((message.to_addr, int(message.content or 0)))
-        if len(self.sent) >= type(self).enough:
-            self.reached.set()
         return None
 
     async def stop(self) -> None:
         pass
+
+
+RECORDER = ChannelType("recorder", "tests.worker.test_layouts:Recorder", {"type": "object"}, shardable=True)
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ async def moving(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setattr(former, "LOOK_EVERY", 0.02)
     monkeypatch.setattr(former, "LOOK_LATER", 0.05)
     monkeypatch.setattr(former, "QUIET", 0.3)
-    Recorder.sent, Recorder.enough, Recorder.reached = [], 10**9, asyncio.Event()
-    bench.settings = dataclasses.replace(bench.settings, channels={"recorder": "tests.worker.test_layouts:Recorder"})
+    Recorder.sent.clear()
+    bench.settings = dataclasses.replace(bench.settings, channels={"recorder": "tests.worker.test_layouts:RECORDER"})
     moving = Moving(bench, str(uuid.uuid4()))
     await moving.store(1)
     yield moving
