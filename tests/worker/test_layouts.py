@@ -13,12 +13,14 @@ import pytest
 from junebug import names
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.spec_cache import SpecCache
+from junebug.logs.redaction import Redactor
 from junebug.model.messages import UserMessage
-from junebug.model.spec import ChannelSpec
+from junebug.model.spec import ChannelSpec, Launch
 from junebug.registry import ChannelType
 from junebug.runtime.metrics import Metrics
 from junebug.transports.base import Accepted, Transport
 from junebug.worker.outbound import former
+from junebug.worker.process import ChannelWorker
 from tests.polling import eventually
 from tests.worker.conftest import Bench
 
@@ -117,6 +119,12 @@ class Moving:
             sent = [number for to, number in Recorder.sent if to == f"+2782{address}"]
             assert sent == sorted(sent), address
 
+    async def has_only(self, *endings: str) -> bool:
+        return await self.there() == list(endings)
+
+    async def is_noted(self, *numbers: int) -> bool:
+        return (await self.bench.stores.channels.get(self.channel)).noted_priorities == set(numbers)
+
     async def there(self) -> list[str]:
         """Its outbound queues, by their endings."""
         wanted = [queue for layout in names.LAYOUTS.values() for queue in layout.queues(self.channel)]
@@ -144,10 +152,64 @@ async def test_what_waits_is_sent_once_and_in_order_whatever_the_queues_become(
     await moving.put(20)
     await moving.run(until=moving.count, stop=False)
     moving.check()
-    left = [each.queue("") .removeprefix(".outbound") for each in (names.PLAIN,)]
-    await eventually(lambda: _is(moving, left))
-    assert moving.bench.broker.connected
+    await eventually(lambda: moving.has_only(""))
 
 
-async def _is(moving: Moving, left: list[str]) -> bool:
-    return await moving.there() == left
+async def test_what_was_lost_with_redis_is_found_again(moving: Moving) -> None:
+    await moving.put(50)
+    await moving.bench.stores.channels._redis.run(("DEL", names.channel_priorities(moving.channel)))
+    await moving.store(1, "quorum")
+    await moving.put(50)
+    await moving.run(until=100, stop=False)
+    moving.check()
+    await eventually(lambda: moving.has_only(".q"))
+    assert (await moving.bench.stores.channels.get(moving.channel)).noted_priorities == {1, 11}
+
+
+async def test_who_knows_no_better_yet_publishes_to_the_right_queue(moving: Moving) -> None:
+    queues = moving.queues
+    await moving.put(10, queues)
+    await moving.store(3)
+    await moving.run(until=10, stop=False)
+    await eventually(lambda: moving.is_noted(1, 12))
+    known = queues._specs.at_hand(moving.channel)
+    assert known
+    assert known.shards == 1
+    await moving.put(ADDRESSES, queues)
+    await eventually(lambda: len(Recorder.sent) == moving.count)
+    moving.check()
+    assert "" not in await moving.there()
+
+
+async def test_a_queue_that_somebody_makes_again_is_emptied_and_goes_again(moving: Moving) -> None:
+    """A process with another setting: what it publishes comes through."""
+    old = moving.queues
+    await moving.put(10, old)
+    await moving.store(1, "quorum")
+    await moving.run(until=10, stop=False)
+    await eventually(lambda: moving.has_only(".q"))
+    await moving.put(10, old)
+    await eventually(lambda: len(Recorder.sent) == 20)
+    await eventually(lambda: moving.has_only(".q"))
+    moving.check()
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_a_second_process_binds_to_nothing_while_the_first_lives(moving: Moving, queue_type: str) -> None:
+    await moving.store(1, queue_type)
+    await moving.run(until=0, stop=False)
+    await moving.bench.running(moving.channel)
+    second = ChannelWorker(moving.bench.settings, moving.channel, Launch(is_shared=queue_type == "classic"), Redactor())
+    running = asyncio.create_task(second.run())
+    try:
+        await eventually(lambda: second._priorities._known)
+        await moving.put(100)
+        await eventually(lambda: len(Recorder.sent) == 100)
+        assert (second._transport, second._sender) == (None, None)
+        await moving.bench.stop(moving.channel)
+        await moving.put(100)
+        await eventually(lambda: len(Recorder.sent) == 200)
+        moving.check()
+    finally:
+        second.stop()
+        await running
