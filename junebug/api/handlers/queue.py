@@ -124,8 +124,8 @@ class QueueControl:
             cancelled = await self.stores.cancellations.ids(spec.id)
             found = await list_queued(self.broker, spec.id, queues, offset, limit, cancelled=cancelled)
             return found, sum((await self.broker.queue_lengths(queues)).values()) if spec.shards > 1 else 0
-        messages = told["messages"]
-        return [UserMessage.from_wire(orjson.dumps(each["message"]), each["priority"]) for each in messages], told.get("waiting", 0)
+        found = [UserMessage.from_wire(orjson.dumps(each["message"]), each["priority"]) for each in told["messages"]]
+        return found, told.get("waiting", 0)
 
     def _queues_of(self, spec: ChannelSpec, shard: int) -> list[str]:
         return queues_of(spec, self.broker.layout(spec.shards), shard=shard, shards=spec.shards)

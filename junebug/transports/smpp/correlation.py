@@ -34,7 +34,7 @@ from junebug.stores.transport import TransportStore
 from junebug.transports.base import Accepted, Report
 from junebug.transports.smpp import receipts
 from junebug.transports.smpp.config import SmppConfig
-from junebug.transports.smpp.matches import Match, fits_number, message_status, parked_under
+from junebug.transports.smpp.matches import Match, fits_number, message_status, parked_field, parked_under
 from junebug.transports.smpp.receipts import Receipt
 from junebug.transports.smpp.recently_sent import RecentlySent, SentPart
 
@@ -235,7 +235,7 @@ class ReceiptCorrelation:
         parked = match is None and receipt.certain
         if parked:
             ttl = min(self._config.parked_receipt_ttl, PARK_TTL)
-            told = {receipt.state: orjson.dumps(receipt).decode()}
+            told = {parked_field(receipt): orjson.dumps(receipt).decode()}
             await asyncio.gather(*(self._store.put_fields(name, told, ttl) for name in parked_under(receipt)))
             match = await self._find(receipt, learn=False)  # it may have been saved between our look and our parking
             if match is None:
@@ -267,7 +267,7 @@ class ReceiptCorrelation:
     async def _unpark(self, match: Match) -> None:
         """It is reported: what is kept of it for that is needed no more."""
         for name in parked_under(match.receipt):
-            await self._store.remove_fields(name, match.receipt.state)
+            await self._store.remove_fields(name, parked_field(match.receipt))
 
     async def _find(self, receipt: Receipt, *, learn: bool = True) -> Match | None:
         """The sent part that one of its ids stands for. Raises NotItsMessages."""

@@ -41,3 +41,8 @@ def fits_number(receipt: Receipt, sent: SentPart) -> bool:
 def parked_under(receipt: Receipt) -> list[str]:
     """The names under which it waits for its message."""
     return [f"parked:{key}" for provider_id in receipt.ids for key in receipt_ids.candidate_keys(provider_id)]
+
+
+def parked_field(receipt: Receipt) -> str:
+    """Under which of that name: others may wait there, whose ids may stand for the same one."""
+    return " ".join((receipt.state, *sorted(receipt.ids)))
