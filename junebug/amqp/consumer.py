@@ -151,10 +151,11 @@ class Consumer:
 
     async def left(self) -> int:
         """Messages that wait in its queues or are in hand. Raises BrokerUnavailable."""
+        channel = self._channel
         try:
-            if self._channel is None:
+            if channel is None:
                 raise ConnectionError("there is no connection to RabbitMQ")
-            waiting = [(await self._channel.length(queue))[0] for queue in self.queues]
+            waiting = [(await channel.length(queue))[0] for queue in self.queues]
         except FAILURES as error:
             raise self.connection.unavailable(error) from None
         return sum(waiting) + self.in_hand

@@ -159,7 +159,7 @@ class Worker:
         """
         await self._broker.declare_surely(queues)
         answers = RpcServer(self._broker, self._unit, self._launch.generation or generation)
-        is_patient = self._launch.is_shared or self._broker.layout(1).is_quorum
+        is_patient = self._launch.is_shared or self._broker.is_quorum
         await answers.start(None if is_patient else PRESENCE_TIMEOUT)
         self._is_open = True
         if self._shard:

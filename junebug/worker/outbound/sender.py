@@ -127,7 +127,7 @@ class Sender:
     async def stop(self, timeout: float) -> None:
         """Take no more, finish within `timeout` seconds what is being sent; the rest goes back to the queue."""
         self._stopping.set()
-        for consumer in self._consumers.values():
+        for consumer in list(self._consumers.values()):
             await consumer.stop_deliveries()
         self._waiting.clear()
         self._transport.stop_sending()
