@@ -9,7 +9,7 @@ import hashlib
 import math
 import re
 import zlib
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 CHANNEL_ID = r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}"
@@ -141,10 +141,9 @@ class Layout:
     is_quorum: bool = False
     is_slotted: bool = False
 
-    @property
-    def number(self) -> int:
-        """By which it is noted, among priorities."""
-        return FIRST_LAYOUT + self.is_quorum + 2 * self.is_slotted
+    def number(self, time: int) -> int:
+        """By which it is noted, among priorities, when it is the one that a channel gets for the n-th time, from 1 on."""
+        return time * FIRST_LAYOUT + self.is_quorum + 2 * self.is_slotted
 
     @property
     def arguments(self) -> dict[str, object]:
@@ -169,7 +168,17 @@ class Layout:
 
 
 PLAIN = Layout()
-LAYOUTS = {each.number: each for each in (PLAIN, Layout(is_quorum=True), Layout(False, True), Layout(True, True))}
+LAYOUTS = PLAIN, Layout(is_quorum=True), Layout(is_slotted=True), Layout(True, True)
+
+
+def layout_of(number: int) -> Layout:
+    """Which layout has been noted by this number."""
+    return LAYOUTS[number % FIRST_LAYOUT % len(LAYOUTS)]
+
+
+def next_layout(noted: Sequence[int], layout: Layout) -> int:
+    """The number of a layout that comes after these."""
+    return layout.number(noted[-1] // FIRST_LAYOUT + 1 if noted else 1)
 
 
 def priority_of(outbound: str, given: int) -> int:
@@ -177,6 +186,14 @@ def priority_of(outbound: str, given: int) -> int:
     _, _, last = outbound.rpartition(".")
     priority = int(last) if last.isdigit() else given
     return min(max(priority, LOWEST_PRIORITY), HIGHEST_PRIORITY)
+
+
+_QUORUM_QUEUE = re.compile(r"\.outbound\.q(s[0-9]{2})?(\.[0-9])?\Z")
+
+
+def is_quorum(outbound: str) -> bool:
+    """Whether an outbound queue of this name is a quorum queue, with a single active consumer."""
+    return _QUORUM_QUEUE.search(outbound) is not None
 
 
 def retry_queue(channel: str, seconds: float) -> str:

@@ -24,6 +24,7 @@ from junebug.amqp.frames import Delivery
 from junebug.amqp.publisher import Publisher
 from junebug.amqp.topology import Topology
 from junebug.config.declaration import AmqpSettings
+from junebug.model.spec import ChannelSpec
 from junebug.runtime.tasks import TaskOwner
 
 __all__ = ["Broker", "Consumer", "Delivery", "check"]
@@ -38,8 +39,7 @@ class Broker:
         """`name` is shown by RabbitMQ; `on_state(usable, why)` is called at each change."""
         self._settings = settings
         self._on_state = on_state
-        number = names.Layout(settings.queue_type == "quorum").number
-        self._layouts = names.LAYOUTS[number], names.LAYOUTS[number + 2]
+        self.is_quorum = settings.queue_type == "quorum"
         self.tasks = TaskOwner()
         """Whoever owns this Broker ends with them."""
         topology = Topology()
@@ -61,9 +61,13 @@ class Broker:
         self.consume = functools.partial(Consumer, self._connection, topology, self.tasks, self._consumers)
         self.browse = functools.partial(browse, self._connection)
 
-    def layout(self, shards: int) -> names.Layout:
-        """Which outbound queues a channel of so many shards has now."""
-        return self._layouts[shards > 1]
+    def wanted_layout(self, shards: int) -> names.Layout:
+        """Which outbound queues a channel of so many shards is to have."""
+        return names.LAYOUTS[self.is_quorum + 2 * (shards > 1)]
+
+    def layout(self, spec: ChannelSpec) -> names.Layout:
+        """Of the queues to which this channel's messages are to be published."""
+        return spec.layout(self.wanted_layout(spec.shards))
 
     @property
     def connected(self) -> bool:

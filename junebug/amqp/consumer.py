@@ -13,6 +13,7 @@ from dataclasses import KW_ONLY, InitVar, dataclass
 import structlog
 from pamqp import commands as amqp
 
+from junebug.amqp.browse import give_back
 from junebug.amqp.connection import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, Connection
 from junebug.amqp.frames import Delivery, DeliveryChannel
 from junebug.amqp.topology import Topology
@@ -62,6 +63,8 @@ class Consumer:
         self._not_begun: Callable[[], Iterable[Delivery]] = tuple
         if not halted:
             self._wanted.set()
+        self._returned: dict[str, bool] = {}
+        """Quorum queue -> whether what came last had been given back before."""
         self.consuming = asyncio.Event()
         self._keeper = self.tasks.own("amqp consumer", self._keep_consuming())
         self.all_consumers.add(self)
@@ -80,6 +83,9 @@ class Consumer:
             channel = self._channel
             if self._wanted.is_set() or not (channel and channel.usable):
                 return
+            if self.in_turn:
+                self._not_begun()
+                return await self._give_all_back(channel)
             late: list[Delivery] = []
             channel.on_delivery = late.append
             with suppress(*FAILURES):  # the link is gone, and with it the deliveries
@@ -87,16 +93,10 @@ class Consumer:
                     self.consuming.clear()
                     for queue in self.queues:
                         await channel.stop_consuming(queue)
-                not_begun = (*self._not_begun(), *late)
-                if self.in_turn:
-                    channel.requeue_all()
-                else:
-                    for delivery in not_begun:
-                        delivery.requeue()
+                for delivery in (*self._not_begun(), *late):
+                    delivery.requeue()
                 for queue in self.queues:
                     await channel.length(queue)  # its answer says that what was put back is back
-                if self.in_turn:
-                    await self._close_channel()  # one that consumes a quorum queue again costs the whole connection
 
     async def go_on(self) -> None:
         """After `halt`: consume again."""
@@ -124,7 +124,7 @@ class Consumer:
         """Take no more, but keep what is in hand: it can still be acknowledged."""
         channel = self._channel
         if channel and channel.usable:
-            channel.on_delivery = None
+            channel.on_delivery = self._note if self.in_turn else None
             if self.in_turn:
                 return  # else another is served before what is in hand is done with
             with suppress(*FAILURES):  # the link is gone, and with it the deliveries
@@ -151,10 +151,11 @@ class Consumer:
 
     async def left(self) -> int:
         """Messages that wait in its queues or are in hand. Raises BrokerUnavailable."""
+        channel = self._channel
         try:
-            if self._channel is None:
+            if channel is None:
                 raise ConnectionError("there is no connection to RabbitMQ")
-            waiting = [(await self._channel.length(queue))[0] for queue in self.queues]
+            waiting = [(await channel.length(queue))[0] for queue in self.queues]
         except FAILURES as error:
             raise self.connection.unavailable(error) from None
         return sum(waiting) + self.in_hand
@@ -162,8 +163,18 @@ class Consumer:
     async def cancel(self) -> None:
         """End for good. What is acknowledged leaves first, the rest goes back to the queue."""
         await end_task(self._keeper)
+        if self.in_turn and self._channel and self._channel.usable:
+            await self._give_all_back(self._channel)
         await self._close_channel()
         self.all_consumers.discard(self)
+
+    async def _give_all_back(self, channel: DeliveryChannel) -> None:
+        """To quorum queues. The channel is done with then: consuming there again could cost the whole connection."""
+        self.consuming.clear()
+        channel.on_delivery = self._note
+        with suppress(*FAILURES):
+            await give_back(channel, self.queues, [queue for queue, was_returned in self._returned.items() if was_returned])
+        await self._close_channel()
 
     async def _close_channel(self) -> None:
         channel, self._channel = self._channel, None
@@ -211,8 +222,16 @@ class Consumer:
         return channel, ended
 
     async def _consume_on(self, channel: DeliveryChannel) -> None:
-        channel.on_delivery = self.on_delivery
+        self._returned.clear()
+        channel.on_delivery = self._on_quorum_delivery if self.in_turn else self.on_delivery
         await channel.consume(*self.queues, exclusive=self.exclusive and not self.in_turn)
         self.consuming.set()
         if self.on_begun:
             self.on_begun()
+
+    def _on_quorum_delivery(self, delivery: Delivery) -> None:
+        self._note(delivery)
+        self.on_delivery(delivery)
+
+    def _note(self, delivery: Delivery) -> None:
+        self._returned[delivery.queue] = delivery.redelivered

@@ -41,14 +41,14 @@ class Cancelled:
 
 
 def queues_of(
-    spec: ChannelSpec, present: names.Layout, priorities: Container[int] = names.PRIORITIES, shard: int = 0, shards: int = 1
+    spec: ChannelSpec, layout: names.Layout, priorities: Container[int] = names.PRIORITIES, shard: int = 0, shards: int = 1
 ) -> list[str]:
-    """Where messages of a channel (or for this shard of it) wait to be sent, the most urgent first, and those of former
-    layouts before those of the present one; some may not be there (yet).
+    """Where messages of a channel (or for this shard of it) wait to be sent: in queues of this layout, and of all that are
+    noted, before. The most urgent first, of each priority the oldest layout. Some may not be there (yet).
     """
-    layouts = [*spec.former_layouts(present), present]
+    layouts = list(dict.fromkeys((*map(names.layout_of, spec.layouts), layout)))
     wanted = [priority for priority in reversed(names.PRIORITIES) if priority in priorities]
-    queues = [queue for each in wanted for layout in layouts for queue in layout.queues(spec.id, (each,), shard, shards)]
+    queues = [queue for each in wanted for one in layouts for queue in one.queues(spec.id, (each,), shard, shards)]
     if spec.amqp_queue and names.is_amqp_queue(spec.amqp_queue) and not shard:
         queues.append(names.outbound_queue(spec.amqp_queue))
     return queues

@@ -65,9 +65,9 @@ class ChannelQueues:
 
     async def create(self, spec: ChannelSpec) -> ChannelSpec:
         """The queues of a channel that is about to be stored exist when this returns: the spec that says which."""
-        layout = self._broker.layout(spec.shards)
+        layout = self._broker.layout(spec)
         await self._declare(spec.id, (), layout)
-        return spec if layout is names.PLAIN else replace(spec, noted_priorities=frozenset((layout.number,)))
+        return spec if layout is names.PLAIN else replace(spec, noted_priorities=frozenset((layout.number(1),)))
 
     async def _declare(self, channel: str, priorities: Iterable[int], layout: names.Layout) -> None:
         """Outbound ones of these priorities, besides the lowest."""
@@ -80,9 +80,9 @@ class ChannelQueues:
     async def send(self, channel: str, messages: Sequence[UserMessage]) -> None:
         """RabbitMQ has these messages, all of one priority, to be sent when this returns. Raises ChannelNotFound, too."""
         spec = self._specs.at_hand(channel) or await self._specs.fetch(channel)
-        layout, priority = self._broker.layout(spec.shards), messages[0].priority
-        if priority > names.LOWEST_PRIORITY or layout is not names.PLAIN:
-            await self._have(channel, priority, layout)
+        layout, priority = self._broker.layout(spec), messages[0].priority
+        if priority > names.LOWEST_PRIORITY:
+            await self._have(channel, priority)
         if layout.is_slotted:
             queues = outbound_queue.by_queue(layout, channel, enumerate(messages))
             sent = (self._send(channel, queue, [message for _, message in some]) for queue, some in queues.items())
@@ -99,9 +99,7 @@ class ChannelQueues:
         except Unroutable as error:
             messages = [messages[index] for index in error.returned]
         spec = await self._specs.fetch(channel)  # is it deleted, has it other queues now, or has RabbitMQ lost them?
-        layout, priority = self._broker.layout(spec.shards), messages[0].priority
-        if spec.former_layouts(layout):
-            await self._channels.note_priorities(channel, _to_note(spec, priority, layout))
+        layout, priority = self._broker.layout(spec), messages[0].priority
         await self._declare(channel, (*spec.noted_priorities, priority), layout)
         for another, some in outbound_queue.by_queue(layout, channel, enumerate(messages)).items():
             try:
@@ -114,7 +112,7 @@ class ChannelQueues:
 
         async def declare() -> None:
             spec = await self._specs.fetch(channel)  # is it deleted, or has RabbitMQ lost its queues?
-            await self._declare(channel, spec.noted_priorities, self._broker.layout(spec.shards))
+            await self._declare(channel, spec.noted_priorities, self._broker.layout(spec))
 
         await self._publish(queue, bodies, declare)
 
@@ -137,18 +135,17 @@ class ChannelQueues:
         except Unroutable as error:
             raise _not_kept(error) from None
 
-    async def _have(self, channel: str, priority: int, layout: names.Layout) -> None:
+    async def _have(self, channel: str, priority: int) -> None:
         """The channel's worker knows that there is such a queue, or will. Raises ChannelNotFound, StoreUnavailable, too."""
         spec = await self._specs.get(channel)
-        noted = spec.noted_priorities
-        if priority not in noted or (layout.number not in noted and layout is not names.PLAIN):
-            await self._channels.note_priorities(channel, _to_note(spec, priority, layout))  # before it can hold anything
+        if priority not in spec.noted_priorities:
+            await self._channels.note_priorities(channel, (priority,))  # before it can hold anything
             self._specs.drop(channel)
-            await self._declare(channel, (*noted, priority), layout)
+            await self._declare(channel, (priority,), self._broker.layout(spec))
 
     def remove_new(self, spec: ChannelSpec) -> None:
         """What `create` made."""
-        self.remove_later(spec.id, names.channel_queues(spec.id, (names.LOWEST_PRIORITY,), self._broker.layout(spec.shards)))
+        self.remove_later(spec.id, names.channel_queues(spec.id, (names.LOWEST_PRIORITY,), self._broker.layout(spec)))
 
     def remove_later(self, id: str, queues: Iterable[str]) -> None:
         """Those of a channel or router that could not be stored. (If it was after all, its process declares them again.)"""
@@ -189,7 +186,7 @@ class ChannelQueues:
 
     async def _count(self, spec: ChannelSpec) -> QueueCounts:
         channel = spec.id
-        outbound = outbound_queue.queues_of(spec, self._broker.layout(spec.shards), spec.priorities)
+        outbound = outbound_queue.queues_of(spec, self._broker.layout(spec), spec.priorities)
         callbacks = [names.inbound_queue(channel), names.event_queue(channel), names.callback_queue(channel)]
         dead = names.dead_queue(channel)
         lengths = await self._broker.queue_lengths((*outbound, *callbacks, dead))
@@ -223,12 +220,6 @@ async def check_amqp_queue(stores: Stores, body: Mapping[str, Any]) -> None:
     for id in await stores.wanted.get_many(filter(names.is_channel_id, begins)):
         message = f"amqp_queue: {id} is a channel or a router, and queues of that name are its own; choose another name"
         raise InvalidBody([(message, ["properties", "amqp_queue"])])
-
-
-def _to_note(spec: ChannelSpec, priority: int, layout: names.Layout) -> set[int]:
-    """A layout only where it is not the plain one alone."""
-    former = spec.former_layouts(layout)
-    return {priority, *(each.number for each in (*former, layout) if former or layout is not names.PLAIN)}
 
 
 def _not_kept(error: Unroutable) -> BrokerUnavailable:

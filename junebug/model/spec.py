@@ -92,7 +92,7 @@ class ChannelSpec:
     """The router that its messages and events are for; None: its own mo_url and amqp_queue."""
     noted_priorities: frozenset[int] = frozenset()
     """Those that are known to have an outbound queue; where the lowest is missing, others may have one, too. Among them the
-    numbers of layouts (names.Layout) that have queues; where there are none, that is the plain one."""
+    numbers of layouts (names.layout_of) that have queues; where there are none, that is the plain one."""
 
     @classmethod
     def from_properties(
@@ -120,10 +120,18 @@ class ChannelSpec:
         """Those that may have an outbound queue."""
         return self.noted_priorities if names.LOWEST_PRIORITY in self.noted_priorities else names.PRIORITIES
 
-    def former_layouts(self, present: names.Layout) -> list[names.Layout]:
-        """Those besides this one that are known to have queues."""
-        noted = [names.LAYOUTS[number] for number in sorted(self.noted_priorities) if number in names.LAYOUTS]
-        return [each for each in noted or [names.PLAIN] if each != present]
+    @property
+    def layouts(self) -> list[int]:
+        """Numbers of the layouts that may have outbound queues, one after the other; none: it is not known."""
+        noted = sorted(number for number in self.noted_priorities if number >= names.FIRST_LAYOUT)
+        return noted or ([names.FIRST_LAYOUT] if names.LOWEST_PRIORITY in self.noted_priorities else [])
+
+    def layout(self, otherwise: names.Layout) -> names.Layout:
+        """That of the queues to which messages are published: the one that its processes took up last, where that is known."""
+        newest = max(self.noted_priorities, default=0)
+        if newest >= names.FIRST_LAYOUT:
+            return names.layout_of(newest)
+        return names.PLAIN if names.LOWEST_PRIORITY in self.noted_priorities else otherwise
 
     @property
     def placement_labels(self) -> dict[str, str]:

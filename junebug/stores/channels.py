@@ -66,9 +66,9 @@ class ChannelStore(SpecStore[ChannelSpec]):
             raise self.not_found(channel)
         await self.notify_changed(channel)
 
-    async def forget_layout(self, channel: str, layout: names.Layout) -> None:
+    async def forget_layout(self, channel: str, number: int) -> None:
         """It has no queues any more."""
-        await self._redis.run(("SREM", names.channel_priorities(channel), layout.number))
+        await self._redis.run(("SREM", names.channel_priorities(channel), number))
         await self.notify_changed(channel)
 
     async def existing(self, channels: Iterable[str]) -> list[str]:

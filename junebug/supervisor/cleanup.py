@@ -107,10 +107,9 @@ class Cleanup:
     def _queues(self, channel: str, spec: Spec | None) -> Iterable[str]:
         if isinstance(spec, RouterSpec):
             return names.router_queues(channel)
-        layouts = set(names.LAYOUTS.values())
+        layouts = {*names.LAYOUTS}
         if spec:  # of the others there is none
-            present = self.broker.layout(spec.shards)
-            layouts = {names.PLAIN, present, *spec.former_layouts(present)}
+            layouts = {names.PLAIN, self.broker.wanted_layout(spec.shards), *map(names.layout_of, spec.layouts)}
         outbound = [queue for layout in layouts for queue in layout.queues(channel)]
         return (*names.channel_queues(channel, ()), *outbound)
 

@@ -155,10 +155,12 @@ class Worker:
         other, which answers when it is told to begin.
 
         Where there are other hosts this waits until RabbitMQ knows of no other process of the channel: that is the second fence.
+        So it does with quorum queues, as RabbitMQ lets several consume them (and serves one).
         """
         await self._broker.declare_surely(queues)
         answers = RpcServer(self._broker, self._unit, self._launch.generation or generation)
-        await answers.start(None if self._launch.is_shared else PRESENCE_TIMEOUT)
+        is_patient = self._launch.is_shared or self._broker.is_quorum
+        await answers.start(None if is_patient else PRESENCE_TIMEOUT)
         self._is_open = True
         if self._shard:
             self._life.tasks.own("relayed statuses", self._statuses.relay())

@@ -68,7 +68,7 @@ class Commands:
     def _queues(self, spec: ChannelSpec) -> list[str]:
         """Those that this process consumes."""
         shard, shards = self.context.shard, self.context.shards
-        return queues_of(spec, self.context.broker.layout(shards), shard=shard, shards=shards)
+        return queues_of(spec, self.context.broker.wanted_layout(shards), shard=shard, shards=shards)
 
     async def _cancel(self, asked: Arguments) -> Answer:
         return {"cancelled": await self.sender.cancel(str(asked["message_id"]))}

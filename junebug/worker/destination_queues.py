@@ -100,7 +100,7 @@ class DestinationQueues:
         messages = [message for _, message in readable]
         await self._context.stores.outbound.put_routed(self._channel, messages, OVER_AMQP)
         broker = self._context.broker
-        layout = broker.layout((await self._context.stores.channels.get(self._channel)).shards)
+        layout = broker.layout(await self._context.stores.channels.get(self._channel))
         for queue, some in by_queue(layout, self._channel, readable).items():
             await broker.publish_many(queue, [message.to_wire() for _, message in some])
             for each in some:

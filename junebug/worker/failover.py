@@ -77,7 +77,7 @@ async def move(
             found = [(delivery, replace(message, transport_name=chosen, priority=priority)) for delivery, message in found]
             await stores.outbound.put_routed(chosen, [message for _, message in found])
             try:
-                layout = broker.layout((await stores.channels.get(chosen)).shards)
+                layout = broker.layout(await stores.channels.get(chosen))
                 if priority > names.LOWEST_PRIORITY:  # its worker knows that there is such a queue, or will
                     await stores.channels.note_priorities(chosen, (priority,))
                     priorities = priority, names.LOWEST_PRIORITY
@@ -138,7 +138,7 @@ class FailOver:
             of_channel = await context.stores.channels.get(channel)
         except ChannelNotFound:
             return
-        queues = _own(channel, queues_of(of_channel, context.broker.layout(of_channel.shards)))
+        queues = _own(channel, queues_of(of_channel, context.broker.layout(of_channel)))
         if not any((await context.broker.queue_lengths(queues)).values()):
             return  # what its worker has in hand goes back before it is down for long
         told = {id: asdict(state) for id, state in states.items()}
@@ -148,7 +148,7 @@ class FailOver:
             try:
                 moved += int((await self._asking.ask(unit, "move", MOVING * 1.5, router=spec.id, states=told))["moved"])
             except NotRunning:
-                queues = _own(channel, queues_of(of_channel, context.broker.layout(shards), shard=shard, shards=shards))
+                queues = _own(channel, queues_of(of_channel, context.broker.layout(of_channel), shard=shard, shards=shards))
                 moved += await move(context.broker, context.stores, self._types, spec, channel, queues, states)
         if moved:
             log.warning(

@@ -152,7 +152,7 @@ class _Scrape:
         return [*outbound, *_callbacks(counted), *counted.delay_queues, names.dead_queue(counted.id)]
 
     def _outbound(self, spec: ChannelSpec) -> list[str]:
-        return queues_of(spec, self._broker.layout(spec.shards), spec.priorities)
+        return queues_of(spec, self._broker.layout(spec), spec.priorities)
 
     # --- into the page ------------------------------------------------------------------------------------------------
 

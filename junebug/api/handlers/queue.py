@@ -128,7 +128,7 @@ class QueueControl:
         return found, told.get("waiting", 0)
 
     def _queues_of(self, spec: ChannelSpec, shard: int) -> list[str]:
-        return queues_of(spec, self.broker.layout(spec.shards), shard=shard, shards=spec.shards)
+        return queues_of(spec, self.broker.layout(spec), shard=shard, shards=spec.shards)
 
     async def _cancel_one(self, spec: ChannelSpec, message_id: str) -> bool:
         """False when it does not wait. Raises BrokerUnavailable, StoreUnavailable: then it is not cancelled."""

@@ -67,7 +67,7 @@ async def drain(settings: Settings, broker: Broker, stores: Stores, spec: Spec, 
 
 async def anything_waits(broker: Broker, spec: Spec, delayed: Sequence[str]) -> bool:
     """In any queue that the drain may look at. Raises BrokerUnavailable."""
-    outbound = [] if isinstance(spec, RouterSpec) else outbound_queue.queues_of(spec, broker.layout(spec.shards), spec.priorities)
+    outbound = [] if isinstance(spec, RouterSpec) else outbound_queue.queues_of(spec, broker.layout(spec), spec.priorities)
     return any((await broker.queue_lengths([*outbound, *_callback_queues(spec, delayed)])).values())
 
 
@@ -143,7 +143,7 @@ class _Drain:
     def _outbound(self, named: Container[str]) -> list[str]:
         """Its own outbound queues; some may not be there."""
         spec = self._context.spec()
-        found = outbound_queue.queues_of(spec, self._broker.layout(spec.shards), spec.priorities)
+        found = outbound_queue.queues_of(spec, self._broker.layout(spec), spec.priorities)
         return [queue for queue in found if outbound_queue.is_own(self._channel, queue) and queue not in named]
 
     async def _shared_queue(self, named: Container[str]) -> list[str]:

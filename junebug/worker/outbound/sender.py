@@ -90,11 +90,12 @@ class Sender:
         self._faults: Counter[str] = Counter()
         """Message id -> how often `send` failed on it, also before it went back to its queue."""
 
-    def consume(self, queues: Iterable[str], *, exclusive: bool, in_turn: bool = False) -> Consumer:
-        """Take messages from these queues too. `exclusive`: nobody else may (a second owner of the channel); `in_turn`: they are
-        quorum queues. What came of those stays here, in its order, whatever holds, until it is sent or all of it goes back.
+    def consume(self, queues: Iterable[str], *, exclusive: bool) -> Consumer:
+        """Take messages from these queues too. `exclusive`: nobody else may (a second owner of the channel). What came from
+        quorum queues stays here, in its order, whatever holds, until it is sent or all of it goes back.
         """
         queues = tuple(queues)
+        in_turn = names.is_quorum(queues[0])
         consumer = self._consumers[queues[0]] = self._context.broker.consume(
             queues, self._on_delivery, prefetch=max(PREFETCH, 2 * self._transport.window), exclusive=exclusive, in_turn=in_turn,
             halted=self._halted, on_lost=self._on_lost, on_begun=self.cancellations.may_have_missed_some,
@@ -126,7 +127,7 @@ class Sender:
     async def stop(self, timeout: float) -> None:
         """Take no more, finish within `timeout` seconds what is being sent; the rest goes back to the queue."""
         self._stopping.set()
-        for consumer in self._consumers.values():
+        for consumer in list(self._consumers.values()):
             await consumer.stop_deliveries()
         self._waiting.clear()
         self._transport.stop_sending()
@@ -394,7 +395,7 @@ class Sender:
         is_first = NOT_SENT not in self._holds
         if not self._stopping.is_set():
             await self.hold(NOT_SENT)
-        if any(consumer.in_turn and held.delivery.queue in consumer.queues for consumer in self._consumers.values()):
+        if names.is_quorum(held.delivery.queue):
             if held.delivery.alive and not self._stopping.is_set():
                 heapq.heappush(self._waiting, (-held.message.priority, held.place, held.delivery))
         else:
