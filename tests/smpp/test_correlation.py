@@ -227,8 +227,8 @@ async def test_a_receipt_stays_parked_when_its_report_fails(store: TransportStor
     tracked = Tracked(store)
     find = tracked.correlation._find
 
-    async def find_too_early(receipt: Receipt, *, learn: bool = True) -> Any:
-        found = await find(receipt, learn=learn)
+    async def find_too_early(receipt: Receipt, *, learn: bool = True, plainly: bool = False) -> Any:
+        found = await find(receipt, learn=learn, plainly=plainly)
         if learn:
             assert await tracked.sent_whole("1", sent("m1")) == []
         return found
@@ -542,3 +542,86 @@ async def test_while_redis_is_away_ids_are_kept_in_memory(settings: Settings, ow
     (fields,) = await stores.transport("channel").fields("sent:1")
     assert fields["status"] == "delivered"
     await stores.close()
+
+
+# --- of shards --------------------------------------------------------------------------------------------------------
+
+
+class Shards:
+    """Two processes of one channel."""
+
+    def __init__(self, store: TransportStore) -> None:
+        config = CONFIG.part(0, 2)
+        self.one, self.other = Tracked(store, config), Tracked(store, config)
+
+    async def submitted(self, *parts: tuple[str, SentPart]) -> None:
+        """The one's; RabbitMQ has the event when this returns."""
+        for provider_id, part in parts:
+            await self.one.sent(provider_id, part)
+        accepted = self.one.accepted(parts[0][1].message_id, "all")
+        assert accepted.reports == ()
+        assert accepted.on_reported
+        await accepted.on_reported()
+
+    @property
+    def reports(self) -> list[tuple[str, str]]:
+        return self.one.reports + self.other.reports
+
+
+@pytest.mark.parametrize("when", ["before the response", "before the event", "behind it"])
+async def test_a_receipt_that_comes_to_another_shard_is_reported_behind_submitted(store: TransportStore, when: str) -> None:
+    shards = Shards(store)
+    if when == "before the response":
+        assert await shards.other.received(receipt("7")) is None
+    await shards.one.sent("7", sent("m1"))
+    if when == "before the event":
+        assert await shards.other.received(receipt("7")) is None
+    assert shards.reports == []
+    accepted = shards.one.accepted("m1", "7")
+    assert accepted.on_reported
+    await accepted.on_reported()
+    if when == "behind it":
+        assert await shards.other.received(receipt("7")) == "m1"
+    assert shards.reports == [("m1", "delivered")]
+    assert await shards.one.received(receipt("7")) == "m1"  # the SMSC repeats it
+    assert len(shards.reports) == 1
+    assert await store.fields("parked:7") == [{}]
+
+
+async def test_receipts_of_parts_that_come_to_two_shards_at_once_are_reported_once(store: TransportStore) -> None:
+    shards = Shards(store)
+    for number in range(10):
+        ids = f"{number}a", f"{number}b"
+        await shards.submitted(*((id, sent(f"m{number}", part, 2)) for part, id in enumerate(ids, 1)))
+        await asyncio.gather(*(each.received(receipt(id)) for each, id in zip((shards.one, shards.other), ids, strict=True)))
+    assert sorted(shards.reports) == [(f"m{number}", "delivered") for number in range(10)]
+
+
+async def test_what_is_a_receipt_by_its_text_only_waits_for_another_shard(store: TransportStore) -> None:
+    shards = Shards(store)
+    text = dataclasses.replace(receipt("7", certain=False), by_text=True)
+    receiving = asyncio.create_task(shards.other.received(text))
+    await asyncio.sleep(0)
+    await shards.submitted(("7", sent("m1")))
+    assert await receiving == "m1"
+    assert shards.reports == [("m1", "delivered")]
+
+
+async def test_receipts_whose_ids_are_the_same_in_another_base_wait_beside_each_other(store: TransportStore) -> None:
+    """To one number: nothing but the id tells them apart. 21 is hexadecimal 15."""
+    shards = Shards(store)
+    for id in ("15", "21"):
+        assert await shards.other.received(receipt(id)) is None
+    for id in ("21", "15"):
+        await shards.submitted((id, sent(f"m{id}")))
+    assert sorted(shards.reports) == [("m15", "delivered"), ("m21", "delivered")]
+
+
+async def test_in_another_base_a_receipt_fits_once_nothing_plainer_came(
+    store: TransportStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correlation, "DOUBT", 0.01)
+    shards = Shards(store)
+    await shards.submitted(("f", sent("m1")))
+    assert await shards.other.received(receipt("15")) == "m1"
+    assert shards.reports == [("m1", "delivered")]
