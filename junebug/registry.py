@@ -108,7 +108,7 @@ class Registry:
 
     def validate_config(self, name: str, config: dict[str, Any]) -> None:
         """Raises InvalidChannelType or InvalidChannelConfig; the latter names each field that is wrong, not its value."""
-        if "shards" in config and not self.get(name).shardable:
+        if config.get("shards") is not None and not self.get(name).shardable:
             others = ", ".join(each for each in self.names() if self._types[each].shardable)
             problem = f"a channel of type {name} has one process; what can be divided: {others}"
             raise InvalidChannelConfig([("config.shards", problem)])

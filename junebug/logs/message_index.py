@@ -103,7 +103,9 @@ class _LogsOf(Container[str]):
         self._channels = channels
 
     def __contains__(self, log: object) -> bool:
-        return isinstance(log, str) and names.channel_of(log) in self._channels
+        if log in self._channels:
+            return True
+        return isinstance(log, str) and names.channel_of(log) in self._channels and names.is_unit(log)
 
 
 class Begins:

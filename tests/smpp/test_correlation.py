@@ -568,6 +568,16 @@ class Shards:
         return self.one.reports + self.other.reports
 
 
+async def test_an_early_receipt_in_another_base_is_reported_too(
+    store: TransportStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correlation, "DOUBT", 0.01)
+    shards = Shards(store)
+    assert await shards.other.received(receipt("15")) is None
+    await shards.submitted(("f", sent("m1")))
+    await eventually(lambda: shards.reports == [("m1", "delivered")])
+
+
 @pytest.mark.parametrize("when", ["before the response", "before the event", "behind it"])
 async def test_a_receipt_that_comes_to_another_shard_is_reported_behind_submitted(store: TransportStore, when: str) -> None:
     shards = Shards(store)

@@ -11,8 +11,8 @@ from junebug.model.routing import RouterSpec
 from junebug.model.spec import ChannelSpec
 from junebug.supervisor.cleanup import _remove
 from junebug.supervisor.liveness import CONFIRM, LONGEST_GAP, STARTING_GRACE, Pulse, SilenceWatch
-from junebug.supervisor.processes.respawn import exit_text
 from junebug.supervisor.placement import Need
+from junebug.supervisor.processes.respawn import exit_text
 from junebug.supervisor.reconcile import LONGEST_PAUSE, Notice, Plan, Running, needs, notice, plan, respawn_pause, units
 
 

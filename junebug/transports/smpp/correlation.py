@@ -209,7 +209,17 @@ class ReceiptCorrelation:
                     log.info("early receipt matched", message_id=sent.message_id, sent_message_id=provider_id)
                     matches.append(match)
                     break
+            else:
+                if self._is_shared and fits_number(receipt, sent):
+                    self._own("receipt in doubt", self._report_later(receipt))
         return matches
+
+    async def _report_later(self, receipt: Receipt) -> None:
+        """One that is parked, when what it is plainly about had time to be known."""
+        with contextlib.suppress(StoreUnavailable, NotItsMessages):
+            if match := await self._find_later(receipt, (DOUBT,)):
+                await self._advance(match)
+                await self._unpark(match)
 
     async def _keep_saving(self) -> None:
         while self._unsaved:
@@ -297,15 +307,16 @@ class ReceiptCorrelation:
 
     def _recalled(self, candidates: Mapping[str, Collection[str]], receipt: Receipt) -> dict[str, SentPart]:
         """What would be found whatever else Redis holds: the id fits in its usual form, and so does the number."""
-        usual = self._forms.usual
-        found = self._recent.find([key for key, forms in candidates.items() if usual in forms])
+        found = self._recent.find([key for key, forms in candidates.items() if self._forms.usual in forms])
         return dict([found]) if found and fits_number(receipt, found[1]) else {}
 
     async def _match(
-        self, provider_id: str, receipt: Receipt, known: dict[str, SentPart], *, learn: bool, plainly: bool = False
+        self, provider_id: str, receipt: Receipt, known: dict[str, SentPart], *, learn: bool, plainly: bool
     ) -> Match | None:
         """The part of these, by the keys of their ids, that this id of the receipt's stands for."""
         candidates = receipt_ids.candidate_keys(provider_id)
+        if plainly and not receipt.by_text:
+            self._forms.seen(next(iter(candidates)), "received")
         form = (await self._usual_form() or "same") if plainly else ""
         known = {key: sent for key, sent in known.items() if key in candidates and (not form or form in candidates[key])}
         if learn and (not receipt.by_text or any(fits_number(receipt, sent) for sent in known.values())):
