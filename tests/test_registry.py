@@ -58,8 +58,9 @@ def test_a_wrong_config_is_told_by_field(config: dict[str, Any], field: str) -> 
 @pytest.mark.parametrize(
     ("type", "shards", "is_taken"),
     [
-        ("smpp", 1, True), ("smpp", 32, True), ("smpp", 33, False), ("smpp", 0, False), ("smpp", "2", False), ("smpp", 1.5, False),
-        ("loopback", 2, True), ("loopback", None, True), ("telnet", 2, False), ("telnet", 1, False), ("telnet", None, True),
+        ("smpp", 1, True), ("smpp", 32, True), ("smpp", 33, False), ("smpp", 0, False), ("smpp", "2", False),
+        ("smpp", 1.5, False), ("loopback", 2, True), ("loopback", None, True), ("telnet", 2, False), ("telnet", 1, False),
+        ("telnet", None, True),
     ],
 )  # fmt: skip
 def test_what_can_be_divided_may_have_shards(type: str, shards: Any, is_taken: bool) -> None:
