@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import structlog
 
-from junebug.model.messages import Event, Status, StatusLevel, UserMessage
+from junebug.model.messages import Event, Status, StatusLevel, UserMessage, of_shard
 from junebug.runtime.metrics import Metrics
 from junebug.runtime.tasks import Own, TaskOwner
 from junebug.stores.transport import TransportStore
@@ -128,11 +128,13 @@ class TransportContext:
         if self._last_statuses.get(component) == present:
             return
         self._last_statuses[component] = present
+        component = of_shard(component, self.shard)
         level = {"ok": self.log.info, "degraded": self.log.warning, "down": self.log.error}[status]
         level("status", component=component, status=status, type=type, reason=message)
         told = Status(
-            channel_id=self.channel_id, component=component, status=status, type=type, message=message, details=details or {}
-        )
+            channel_id=self.channel_id, component=component, status=status, type=type, message=message, details=details or {},
+            shard=self.shard,
+        )  # fmt: skip
         await self._publish_status(told)
 
     def has_reported(self, component: str) -> bool:

@@ -221,13 +221,13 @@ class Worker:
         if self._levels.get(component) == (status, type):
             return
         self._levels[component] = (status, type)
+        component = of_shard(component, self._shard)
         tell = log.info if status == "ok" else log.warning
         tell("status", component=component, status=status, type=type, reason=message)
-        details, shard = details or {}, self._shard
         self._statuses.receive(
             Status(
-                channel_id=self._id, component=of_shard(component, shard), status=status, type=type, message=message,
-                details=details, fence=self._launch.fence, shard=shard,
+                channel_id=self._id, component=component, status=status, type=type, message=message, details=details or {},
+                fence=self._launch.fence, shard=self._shard,
             )
         )  # fmt: skip
 

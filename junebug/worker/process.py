@@ -233,8 +233,7 @@ class ChannelWorker(Worker):
         await self._broker.publish_surely(names.event_queue(event.transport_name), (event.to_wire(),))
 
     async def _publish_status(self, status: Status) -> None:
-        component = of_shard(status.component, self._shard)
-        status = msgspec.structs.replace(status, component=component, fence=self._launch.fence, shard=self._shard)
+        status = msgspec.structs.replace(status, fence=self._launch.fence)
         if self._sender is None or self._shard:  # it starts, and would say so again: no reason to open the link that publishes
             return self._statuses.receive(status)
         try:
