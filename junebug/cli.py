@@ -84,12 +84,12 @@ def supervisor(settings: Settings) -> int:
 
 @command(
     "junebug-worker",
-    "One channel (or router:ID) in the foreground, without a supervisor: to debug it, or on a container platform.",
+    "One channel (or shard ID~K, or router:ID) in the foreground, without a supervisor: to debug it, or on a container platform.",
     click.Argument(["channel_id"]),
 )
 def worker(settings: Settings, channel_id: str) -> int:
     kind, _, id = channel_id.rpartition(":")
-    if kind not in ("", names.CHANNEL_GROUP, names.ROUTER_GROUP) or not names.is_channel_id(id):
+    if kind not in ("", names.CHANNEL_GROUP, names.ROUTER_GROUP) or not names.is_unit(id):
         raise StartupError(f"CHANNEL_ID: {channel_id[:100]!r} cannot be a channel's id")
     _check_servers(settings)
     _prepare(settings)

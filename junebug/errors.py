@@ -163,6 +163,9 @@ class QueueBusy(JunebugError, status=409, description="queue busy"):
 class Unroutable(JunebugError, description="unroutable message"):
     """RabbitMQ returned a mandatory message: no queue is bound for its routing key."""
 
+    returned: Sequence[int] = ()
+    """Of what was published together, the indices of those that came back."""
+
 
 class MalformedMessage(JunebugError, description="malformed message"):
     """Bytes on a queue that are no Vumi message: dead-lettered, never retried."""

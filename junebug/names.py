@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Container, Iterable
+import zlib
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass
 
 CHANNEL_ID = r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}"
 _CHANNEL_ID = re.compile(CHANNEL_ID)
@@ -28,6 +30,38 @@ LONGEST_AMQP_NAME = 255
 def is_amqp_queue(text: str) -> bool:
     """Whether it can be an `amqp_queue`: the beginning of queues' names (pamqp's characters; `amq.` is RabbitMQ's)."""
     return len(text) <= LONGEST_AMQP_QUEUE and _QUEUE.fullmatch(text) is not None
+
+
+# --- shards -----------------------------------------------------------------------------------------------------------
+
+MOST_SHARDS = 32
+_SHARD_MARK = "~"
+_UNIT = re.compile(rf"{CHANNEL_ID}(?:{_SHARD_MARK}(?:[1-9]|[12][0-9]|3[01]))?")
+
+
+def unit(channel: str, shard: int) -> str:
+    """What a lease, a process and a log file are of. The first shard's is the channel's id, the others' are of no channel."""
+    return f"{channel}{_SHARD_MARK}{shard}" if shard else channel
+
+
+def units(channel: str, shards: int) -> list[str]:
+    """Those of a channel with so many shards."""
+    return [unit(channel, shard) for shard in range(shards)]
+
+
+def channel_of(unit: str) -> str:
+    """The channel (or router) whose unit this is."""
+    return unit.partition(_SHARD_MARK)[0]
+
+
+def shard_of(unit: str) -> int:
+    """Which shard of its channel it is, from 0 on."""
+    return int(unit.partition(_SHARD_MARK)[2] or 0)
+
+
+def is_unit(text: str) -> bool:
+    """Whether it can be a unit: a channel's id, and what may be behind it."""
+    return _UNIT.fullmatch(text) is not None
 
 
 def _one(suffix: str) -> Callable[[str], str]:
@@ -58,7 +92,6 @@ event_queue = _one(".event")  # ack, nack and delivery reports on their way to t
 status_queue = _one(".status")  # statuses of the channel's components on their way to the store and the status_url
 callback_queue = _one(".callbacks")  # callbacks that failed and whose time to be tried again has come
 dead_queue = _one(".dead")  # dead letters: what could not be read or given to anybody, newest 10,000 kept
-control_queue = _one(".control")  # what an API process asks the channel's worker; its own, gone with it
 
 
 LONGEST_AMQP_QUEUE = LONGEST_AMQP_NAME - len(".outbound")
@@ -67,6 +100,12 @@ LONGEST_AMQP_QUEUE = LONGEST_AMQP_NAME - len(".outbound")
 def application_queues(amqp_queue: str) -> tuple[str, str, str]:
     """Those that a channel's `amqp_queue` names."""
     return inbound_queue(amqp_queue), outbound_queue(amqp_queue), event_queue(amqp_queue)
+
+
+def control_queue(unit: str) -> str:
+    """What an API process asks a worker; that one's own, gone with it."""
+    shard = shard_of(unit)
+    return f"{channel_of(unit)}.control.{shard}" if shard else f"{unit}.control"
 
 
 def reply_queue(process: str) -> str:
@@ -86,11 +125,83 @@ def outbound_queues(channel: str, priorities: Container[int] = PRIORITIES) -> di
     return {priority: outbound_queue(channel, priority) for priority in reversed(PRIORITIES) if priority in priorities}
 
 
+SLOTS = MOST_SHARDS
+"""Outbound queues a priority, where several shards have a part of them each."""
+FIRST_LAYOUT = 10
+_QUORUM = {"x-queue-type": "quorum", "x-single-active-consumer": True, "x-delivery-limit": 2**31 - 1}
+"""A delivery limit below would drop what is given back; none at all is 20 from RabbitMQ 4 on."""
+
+
+def _slot(to_addr: str | None) -> int:
+    return zlib.crc32((to_addr or "").encode(errors="surrogatepass")) % SLOTS
+
+
+def shard_for(to_addr: str | None, shards: int) -> int:
+    """Which of so many shards sends to this address."""
+    return _slot(to_addr) % shards
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which outbound queues a channel has: classic or quorum ones; plain (one a priority) or slotted (SLOTS a priority, each
+    for the messages to some addresses). No two layouts have a name in common.
+    """
+
+    is_quorum: bool = False
+    is_slotted: bool = False
+
+    def number(self, time: int) -> int:
+        """By which it is noted, among priorities, when it is the one that a channel gets for the n-th time, from 1 on."""
+        return time * FIRST_LAYOUT + self.is_quorum + 2 * self.is_slotted
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """AMQP's, of each of its queues."""
+        return _QUORUM if self.is_quorum else {}
+
+    def queue(self, channel: str, priority: int = LOWEST_PRIORITY, to_addr: str | None = None) -> str:
+        """Where messages of this priority to this address wait."""
+        return self._name(channel, priority, _slot(to_addr) if self.is_slotted else 0)
+
+    def queues(self, channel: str, priorities: Container[int] = PRIORITIES, shard: int = 0, shards: int = 1) -> list[str]:
+        """Those of these priorities that this shard consumes, the most urgent first."""
+        slots = range(shard, SLOTS, shards) if self.is_slotted else range(shard == 0)
+        wanted = [priority for priority in reversed(PRIORITIES) if priority in priorities]
+        return [self._name(channel, priority, slot) for priority in wanted for slot in slots]
+
+    def _name(self, channel: str, priority: int, slot: int) -> str:
+        part = ("q" if self.is_quorum else "") + (f"s{slot:02}" if self.is_slotted else "")
+        of_layout = f"{channel}.outbound.{part}" if part else f"{channel}.outbound"
+        return of_layout if priority == LOWEST_PRIORITY else f"{of_layout}.{priority}"
+
+
+PLAIN = Layout()
+LAYOUTS = PLAIN, Layout(is_quorum=True), Layout(is_slotted=True), Layout(True, True)
+
+
+def layout_of(number: int) -> Layout:
+    """Which layout has been noted by this number."""
+    return LAYOUTS[number % FIRST_LAYOUT % len(LAYOUTS)]
+
+
+def next_layout(noted: Sequence[int], layout: Layout) -> int:
+    """The number of a layout that comes after these."""
+    return layout.number(noted[-1] // FIRST_LAYOUT + 1 if noted else 1)
+
+
 def priority_of(outbound: str, given: int) -> int:
     """The priority of a message on this outbound queue; `given`: what AMQP says of it, where the queue says nothing."""
-    _, _, last = outbound.rpartition(".outbound.")
+    _, _, last = outbound.rpartition(".")
     priority = int(last) if last.isdigit() else given
     return min(max(priority, LOWEST_PRIORITY), HIGHEST_PRIORITY)
+
+
+_QUORUM_QUEUE = re.compile(r"\.outbound\.q(s[0-9]{2})?(\.[0-9])?\Z")
+
+
+def is_quorum(outbound: str) -> bool:
+    """Whether an outbound queue of this name is a quorum queue, with a single active consumer."""
+    return _QUORUM_QUEUE.search(outbound) is not None
 
 
 def retry_queue(channel: str, seconds: float) -> str:
@@ -108,13 +219,15 @@ def backlog_queue(channel: str, kind: str, destination: str) -> str:
     return f"{channel}.backlog.{hashlib.blake2s(f'{kind} {destination}'.encode(), digest_size=6).hexdigest()}"
 
 
-def channel_queues(channel: str, priorities: Container[int] = PRIORITIES) -> dict[str, dict[str, object]]:
-    """The queues that a channel with outbound queues of these priorities has, each with its AMQP arguments; deleted with the
-    channel. Those of higher priorities than the lowest are made when the first such message is sent.
+def channel_queues(
+    channel: str, priorities: Container[int] = PRIORITIES, layout: Layout = PLAIN, shard: int = 0, shards: int = 1
+) -> dict[str, dict[str, object]]:
+    """The queues that a channel with outbound queues of these priorities has (or those of a shard of it), each with its AMQP
+    arguments; deleted with the channel. Those of higher priorities than the lowest are made when the first such message is sent.
     """
     newest = {"x-overflow": "drop-head"}
     return {
-        **{queue: {} for queue in outbound_queues(channel, priorities).values()},
+        **dict.fromkeys(layout.queues(channel, priorities, shard, shards), layout.arguments),
         inbound_queue(channel): {},
         event_queue(channel): {},
         callback_queue(channel): {},

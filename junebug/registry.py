@@ -20,7 +20,7 @@ from junebug.errors import ConfigError, InvalidBody, InvalidChannelConfig, Inval
 from junebug.logs.redaction import REDACTED
 from junebug.model.messages import UserMessage
 from junebug.model.plan import Plan, plain
-from junebug.model.spec import PLACEMENT, PUBLIC_HTTP, ChannelSpec
+from junebug.model.spec import PLACEMENT, PUBLIC_HTTP, SHARDS, ChannelSpec
 
 ENTRY_POINT_GROUP = "junebug.channel_types"
 LONGEST_FIELD, LONGEST_PROBLEM, MOST_PROBLEMS = 100, 300, 20
@@ -60,6 +60,8 @@ class ChannelType:
     process bears its page tables. False: for one with heavy imports, which the processes of its own channels alone make."""
     host_bound: bool = False
     """Whether others reach its channels by their host's address: they leave a host only when it is drained, or ends."""
+    shardable: bool = False
+    """Whether several processes, which know nothing of each other, may run one of its channels: `config.shards`."""
 
 
 class Registry:
@@ -106,6 +108,10 @@ class Registry:
 
     def validate_config(self, name: str, config: dict[str, Any]) -> None:
         """Raises InvalidChannelType or InvalidChannelConfig; the latter names each field that is wrong, not its value."""
+        if config.get("shards") is not None and not self.get(name).shardable:
+            others = ", ".join(each for each in self.names() if self._types[each].shardable)
+            problem = f"a channel of type {name} has one process; what can be divided: {others}"
+            raise InvalidChannelConfig([("config.shards", problem)])
         self.get(name)
         self._configs[name].validate(config)
 
@@ -192,10 +198,12 @@ def _type_of_class(name: str, path: str) -> ChannelType:
 
 
 def _with_common_options(channel_type: ChannelType) -> ChannelType:
-    """Every channel may say where it is to run; what listens on a `web_port` says in `public_http` how the nginx plugin is to
-    expose it (spec 1.9.4).
+    """Every channel may say where it is to run, some by how many processes; what listens on a `web_port` says in `public_http`
+    how the nginx plugin is to expose it (spec 1.9.4).
     """
     properties = channel_type.config_schema.get("properties", {})
     common: dict[str, Any] = {"placement": PLACEMENT} | ({"public_http": PUBLIC_HTTP} if "web_port" in properties else {})
+    if channel_type.shardable:
+        common["shards"] = SHARDS
     schema = {**channel_type.config_schema, "properties": {**properties, **(common | properties)}}
     return replace(channel_type, config_schema=schema)

@@ -100,3 +100,21 @@ def test_what_several_have_found_goes_as_far_as_all_of_them(
     merged = merged_hits(parts, most)
     assert [hit.timestamp for hit in merged.found] == found
     assert (merged.reached, merged.is_over) == (reached, is_over)
+
+
+def test_what_shards_have_logged_is_one_log(tmp_path: Path, ask: Callable[..., dict[str, Any]]) -> None:
+    logs = {
+        "c~1": [sent(1, message_id="m2"), sent(6)], "c~1.1": [sent(0, to_addr="+8")], "c~31": [sent(5)],
+        "c.1": [], "c1": [sent(7)], "c~1.log": [sent(8)], "d~1": [sent(9)],
+    }  # fmt: skip
+    for log, lines in logs.items():
+        (tmp_path / log).write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    assert ask(questions.TAIL, log="c", count=3)["entries"] == [sent(6), sent(5), sent(4)]
+    assert len(ask(questions.TAIL, log="c", count=99)["entries"]) == 9
+    (found,) = found_of(ask(questions.ABOUT, logs=["c"], message_id="m2", since=0.0, most=5, budget=BUDGET))
+    assert found.entries == [sent(2), sent(1, message_id="m2")]
+    assert ask(questions.LAST_WORDS, messages=[[["c"], "m2", 0.0]], budget=BUDGET)["entries"] == [found.entries]
+    hits = hits_of(ask(questions.SEARCH, channels=["c"], wanted=wanted_json(Wanted()), most=99, budget=BUDGET))
+    assert [hit.message_id for hit in hits.found] == ["m6", "m5", "m4", "m3", "m2", "m1", "m0"]
+    assert {hit.channel for hit in hits.found} == {"c"}
+    assert hits.is_over

@@ -55,6 +55,34 @@ def test_a_wrong_config_is_told_by_field(config: dict[str, Any], field: str) -> 
     assert [entry["field"] for entry in error.value.errors()] == [field]
 
 
+@pytest.mark.parametrize(
+    ("type", "shards", "is_taken"),
+    [
+        ("smpp", 1, True), ("smpp", 32, True), ("smpp", 33, False), ("smpp", 0, False), ("smpp", "2", False),
+        ("smpp", 1.5, False), ("loopback", 2, True), ("loopback", None, True), ("telnet", 2, False), ("telnet", 1, False),
+        ("telnet", None, True),
+    ],
+)  # fmt: skip
+def test_what_can_be_divided_may_have_shards(type: str, shards: Any, is_taken: bool) -> None:
+    configs = {
+        "smpp": {"host": "h", "port": 1, "system_id": "me", "password": ""}, "loopback": {},
+        "telnet": {"twisted_endpoint": "tcp:9001"},
+    }  # fmt: skip
+    registry, config = Registry.from_settings({}), {**configs[type], "shards": shards}
+    if is_taken:
+        return registry.validate_config(type, config)
+    with pytest.raises(InvalidChannelConfig) as error:
+        registry.validate_config(type, config)
+    assert [entry["field"] for entry in error.value.errors()] == ["config.shards"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "shards"), [(None, 1), (4, 4), (4.0, 4), (32, 32), (0, 1), (33, 1), (-1, 1), ("4", 1), (True, 1), ([], 1)]
+)
+def test_how_many_shards_a_stored_config_means(stored: Any, shards: int) -> None:
+    assert ChannelSpec(id="c", type="smpp", config={"shards": stored}).shards == shards
+
+
 def test_an_error_never_quotes_a_secret() -> None:
     config = {"host": "h", "password": "much too long", "web": {"token": ["sesame"]}}
     with pytest.raises(InvalidChannelConfig) as error:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import structlog
 
+from junebug import names
 from junebug.amqp.browse import browse
 from junebug.amqp.connection import Connection, address, check
 from junebug.amqp.consumer import Consumer
@@ -23,6 +24,7 @@ from junebug.amqp.frames import Delivery
 from junebug.amqp.publisher import Publisher
 from junebug.amqp.topology import Topology
 from junebug.config.declaration import AmqpSettings
+from junebug.model.spec import ChannelSpec
 from junebug.runtime.tasks import TaskOwner
 
 __all__ = ["Broker", "Consumer", "Delivery", "check"]
@@ -37,6 +39,7 @@ class Broker:
         """`name` is shown by RabbitMQ; `on_state(usable, why)` is called at each change."""
         self._settings = settings
         self._on_state = on_state
+        self.is_quorum = settings.queue_type == "quorum"
         self.tasks = TaskOwner()
         """Whoever owns this Broker ends with them."""
         topology = Topology()
@@ -52,10 +55,19 @@ class Broker:
         self.surely = topology.surely
         self.delete_queues, self.delete_idle_queue = topology.delete, topology.delete_idle
         self.queue_exists, self.queue_length, self.queue_lengths = topology.exists, topology.length, topology.lengths
+        self.look_at_queues = topology.look
         self.publish, self.publish_many = publisher.publish, publisher.publish_many
         self.publish_surely, self.ping = publisher.publish_surely, publisher.ping
         self.consume = functools.partial(Consumer, self._connection, topology, self.tasks, self._consumers)
         self.browse = functools.partial(browse, self._connection)
+
+    def wanted_layout(self, shards: int) -> names.Layout:
+        """Which outbound queues a channel of so many shards is to have."""
+        return names.LAYOUTS[self.is_quorum + 2 * (shards > 1)]
+
+    def layout(self, spec: ChannelSpec) -> names.Layout:
+        """Of the queues to which this channel's messages are to be published."""
+        return spec.layout(self.wanted_layout(spec.shards))
 
     @property
     def connected(self) -> bool:

@@ -3,16 +3,20 @@
 RabbitMQ gives a browser the messages themselves, not copies. While it has them, a running consumer of the same queue
 would get later ones: whoever minds the order lets nobody consume meanwhile (`exclusive`), and goes on with what it has
 in hand. So a browse is short: bounded in number, and what is only skipped is dropped where it arrives.
+
+A quorum queue has no place for what is given back: it goes before all that was never delivered, but behind what was given back
+before. So whoever has seen some of that takes the rest of it, too, and gives back all of it, in its order.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 
 import aiormq.exceptions
 
+from junebug import names
 from junebug.amqp.connection import FAILURES, Connection, is_away
 from junebug.amqp.frames import Delivery, DeliveryChannel
 from junebug.errors import QueueBusy
@@ -55,6 +59,7 @@ async def browse(
 async def _browse(
     channel: DeliveryChannel, queue: str, visit: Visit, keeping: bool, most: int | None, skip: int, exclusive: bool
 ) -> int:
+    in_turn = names.is_quorum(queue)
     waiting, consumers = await channel.length(queue)
     expected = waiting if most is None else min(waiting, most)
     if consumers and exclusive:
@@ -63,10 +68,11 @@ async def _browse(
         return 0
     arrived: list[Delivery] = []
     news = asyncio.Event()
-    to_skip = skip
+    to_skip, is_returned = skip, None
 
     def arrive(delivery: Delivery) -> None:
-        nonlocal to_skip
+        nonlocal to_skip, is_returned
+        is_returned = delivery.redelivered
         if to_skip:
             to_skip -= 1
         else:
@@ -77,7 +83,7 @@ async def _browse(
     channel.on_cancelled = news.set
     await channel.set_prefetch(min(expected, MOST_KEPT) if keeping else PREFETCH)
     try:
-        await channel.consume(queue, exclusive=exclusive)
+        await channel.consume(queue, exclusive=exclusive and not in_turn)
     except aiormq.exceptions.ChannelAccessRefused:
         raise _busy(queue) from None
     try:
@@ -97,20 +103,61 @@ async def _browse(
             batch = arrived[:enough]
             del arrived[:enough]
             seen += len(batch)
+            if in_turn and is_returned is None:
+                raise _busy(queue)  # who came before is served
             if not batch or not await visit(batch):
                 break
         return seen
     finally:
         channel.on_delivery = None
-        await _give_back(channel, queue)
+        with suppress(*FAILURES):
+            await give_back(channel, (queue,), (queue,) if in_turn and is_returned else ())
 
 
-async def _give_back(channel: DeliveryChannel, queue: str) -> None:
-    """All is in its place again when this returns, unless the link is lost (then RabbitMQ does it in its own time)."""
-    with suppress(*FAILURES):
-        await channel.stop_consuming(queue)
-        channel.requeue_all()
+async def give_back(channel: DeliveryChannel, queues: Sequence[str], returned: Collection[str]) -> None:
+    """All that came from these is in its place again when this returns, and nothing comes any more. `returned`: the quorum
+    queues of which what came last had been given back before. Raises FAILURES: the link is lost, then RabbitMQ does it in its
+    own time.
+    """
+    others: list[tuple[DeliveryChannel, str]] = []
+    for queue in returned:
+        before, is_returned = channel, True
+        while is_returned:
+            others.append((await DeliveryChannel.open(channel.link), queue))
+            is_returned = await _takes_returned(before, others[-1][0], queue)
+            before = others[-1][0]
+    for each, queue in (*((channel, queue) for queue in queues), *others):
+        await each.stop_consuming(queue)
+    channel.requeue_all()
+    for queue in queues:
         await channel.length(queue)
+    for each, queue in others:
+        each.requeue_all()
+        await each.length(queue)
+        each.close_soon()
+
+
+async def _takes_returned(before: DeliveryChannel, channel: DeliveryChannel, queue: str) -> bool:
+    """Whether all that comes on this channel, once the one before takes no more, had been given back, and there is more."""
+    arrived: list[bool] = []
+    news = asyncio.Event()
+
+    def arrive(delivery: Delivery) -> None:
+        arrived.append(delivery.redelivered)
+        news.set()
+
+    channel.on_delivery, channel.on_cancelled = arrive, news.set
+    await channel.set_prefetch(PREFETCH)
+    await channel.consume(queue, exclusive=False)  # before the other one ends: else somebody might come between
+    await before.stop_consuming(queue)
+    with suppress(TimeoutError):
+        while channel.usable and all(arrived) and len(arrived) < PREFETCH:
+            news.clear()
+            if not (await channel.length(queue))[0]:
+                break
+            async with asyncio.timeout(PATIENCE):
+                await news.wait()
+    return len(arrived) >= PREFETCH and all(arrived)
 
 
 def _busy(queue: str) -> QueueBusy:

@@ -13,6 +13,7 @@ from dataclasses import KW_ONLY, InitVar, dataclass
 import structlog
 from pamqp import commands as amqp
 
+from junebug.amqp.browse import give_back
 from junebug.amqp.connection import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, Connection
 from junebug.amqp.frames import Delivery, DeliveryChannel
 from junebug.amqp.topology import Topology
@@ -30,6 +31,9 @@ class Consumer:
 
     Of several queues each has its own `prefetch`. They must be among those declared, unless they are `temporary`: made by
     this consumer, for it alone, gone with its connection. `exclusive`: RabbitMQ lets nobody else consume them meanwhile.
+    `in_turn`: they are quorum queues with a single active consumer. RabbitMQ then serves another as soon as this one is
+    cancelled, whatever it has in hand, and puts what is given back behind what was given back before: so all goes back
+    together, or nothing.
     `halted`: it begins with `go_on`. `on_begun` is called when it consumes (again), `on_lost` when the link breaks: what
     was not acknowledged will be delivered again.
     """
@@ -44,6 +48,7 @@ class Consumer:
     _: KW_ONLY
     prefetch: int
     exclusive: bool = False
+    in_turn: bool = False
     temporary: bool = False
     halted: InitVar[bool] = False
     on_lost: Callable[[], None] | None = None
@@ -58,6 +63,8 @@ class Consumer:
         self._not_begun: Callable[[], Iterable[Delivery]] = tuple
         if not halted:
             self._wanted.set()
+        self._returned: dict[str, bool] = {}
+        """Quorum queue -> whether what came last had been given back before."""
         self.consuming = asyncio.Event()
         self._keeper = self.tasks.own("amqp consumer", self._keep_consuming())
         self.all_consumers.add(self)
@@ -65,7 +72,7 @@ class Consumer:
     async def halt(self, waiting: Callable[[], Iterable[Delivery]] = tuple) -> None:
         """Take no more until `go_on`, and put back in its place what `waiting` then says has not been begun.
 
-        What else is in hand can still be acknowledged.
+        What else is in hand can still be acknowledged. (With `in_turn` that goes back, too.)
         """
         self._wanted.clear()
         self._not_begun = waiting
@@ -76,6 +83,9 @@ class Consumer:
             channel = self._channel
             if self._wanted.is_set() or not (channel and channel.usable):
                 return
+            if self.in_turn:
+                self._not_begun()
+                return await self._give_all_back(channel)
             late: list[Delivery] = []
             channel.on_delivery = late.append
             with suppress(*FAILURES):  # the link is gone, and with it the deliveries
@@ -106,7 +116,7 @@ class Consumer:
             self.queues = tuple(queues)
             if more and self._channel and self._channel.usable and self.consuming.is_set():
                 try:
-                    await self._channel.consume(*more, exclusive=self.exclusive)
+                    await self._channel.consume(*more, exclusive=self.exclusive and not self.in_turn)
                 except FAILURES:
                     await self._close_channel()  # so that the keeper begins again
 
@@ -114,7 +124,9 @@ class Consumer:
         """Take no more, but keep what is in hand: it can still be acknowledged."""
         channel = self._channel
         if channel and channel.usable:
-            channel.on_delivery = None
+            channel.on_delivery = self._note if self.in_turn else None
+            if self.in_turn:
+                return  # else another is served before what is in hand is done with
             with suppress(*FAILURES):  # the link is gone, and with it the deliveries
                 for queue in self.queues:
                     await channel.stop_consuming(queue)
@@ -137,11 +149,32 @@ class Consumer:
             raise self.connection.unavailable(error) from None
         return waiting
 
+    async def left(self) -> int:
+        """Messages that wait in its queues or are in hand. Raises BrokerUnavailable."""
+        channel = self._channel
+        try:
+            if channel is None:
+                raise ConnectionError("there is no connection to RabbitMQ")
+            waiting = [(await channel.length(queue))[0] for queue in self.queues]
+        except FAILURES as error:
+            raise self.connection.unavailable(error) from None
+        return sum(waiting) + self.in_hand
+
     async def cancel(self) -> None:
         """End for good. What is acknowledged leaves first, the rest goes back to the queue."""
         await end_task(self._keeper)
+        if self.in_turn and self._channel and self._channel.usable:
+            await self._give_all_back(self._channel)
         await self._close_channel()
         self.all_consumers.discard(self)
+
+    async def _give_all_back(self, channel: DeliveryChannel) -> None:
+        """To quorum queues. The channel is done with then: consuming there again could cost the whole connection."""
+        self.consuming.clear()
+        channel.on_delivery = self._note
+        with suppress(*FAILURES):
+            await give_back(channel, self.queues, [queue for queue, was_returned in self._returned.items() if was_returned])
+        await self._close_channel()
 
     async def _close_channel(self) -> None:
         channel, self._channel = self._channel, None
@@ -189,8 +222,16 @@ class Consumer:
         return channel, ended
 
     async def _consume_on(self, channel: DeliveryChannel) -> None:
-        channel.on_delivery = self.on_delivery
-        await channel.consume(*self.queues, exclusive=self.exclusive)
+        self._returned.clear()
+        channel.on_delivery = self._on_quorum_delivery if self.in_turn else self.on_delivery
+        await channel.consume(*self.queues, exclusive=self.exclusive and not self.in_turn)
         self.consuming.set()
         if self.on_begun:
             self.on_begun()
+
+    def _on_quorum_delivery(self, delivery: Delivery) -> None:
+        self._note(delivery)
+        self.on_delivery(delivery)
+
+    def _note(self, delivery: Delivery) -> None:
+        self._returned[delivery.queue] = delivery.redelivered

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
@@ -18,8 +19,11 @@ from junebug.amqp.dead_letters import bury_unreadable
 from junebug.amqp.frames import Delivery
 from junebug.errors import MalformedMessage
 from junebug.model.messages import UserMessage, rejected
+from junebug.model.spec import ChannelSpec
 from junebug.runtime.families import MESSAGES
 from junebug.runtime.metrics import Metrics
+
+T = TypeVar("T")
 
 log = structlog.stdlib.get_logger("outbound")
 
@@ -36,10 +40,28 @@ class Cancelled:
     remaining: int
 
 
-def queues_of(channel: str, amqp_queue: str | None, priorities: Container[int] = names.PRIORITIES) -> list[str]:
-    """Where messages of a channel wait to be sent, the most urgent first; some may not be there (yet)."""
-    queues = list(names.outbound_queues(channel, priorities).values())
-    return [*queues, names.outbound_queue(amqp_queue)] if amqp_queue and names.is_amqp_queue(amqp_queue) else queues
+def queues_of(
+    spec: ChannelSpec, layout: names.Layout, priorities: Container[int] = names.PRIORITIES, shard: int = 0, shards: int = 1
+) -> list[str]:
+    """Where messages of a channel (or for this shard of it) wait to be sent: in queues of this layout, and of all that are
+    noted, before. The most urgent first, of each priority the oldest layout. Some may not be there (yet).
+    """
+    layouts = list(dict.fromkeys((*map(names.layout_of, spec.layouts), layout)))
+    wanted = [priority for priority in reversed(names.PRIORITIES) if priority in priorities]
+    queues = [queue for each in wanted for one in layouts for queue in one.queues(spec.id, (each,), shard, shards)]
+    if spec.amqp_queue and names.is_amqp_queue(spec.amqp_queue) and not shard:
+        queues.append(names.outbound_queue(spec.amqp_queue))
+    return queues
+
+
+def by_queue(
+    layout: names.Layout, channel: str, messages: Iterable[tuple[T, UserMessage]]
+) -> dict[str, list[tuple[T, UserMessage]]]:
+    """Where each of these messages (and what is given with it) is to wait; those of one queue in their order."""
+    found: dict[str, list[tuple[T, UserMessage]]] = {}
+    for each in messages:
+        found.setdefault(layout.queue(channel, each[1].priority, each[1].to_addr), []).append(each)
+    return found
 
 
 async def list_queued(

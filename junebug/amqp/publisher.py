@@ -218,9 +218,12 @@ class ConfirmChannel(Channel):
             failed = [each for each in self._failed if each <= batch.last_tag] if self._failed else []
             errors = [(each, self._failed.pop(each)) for each in failed]
             # those before its first belong to one that was given up half written
-            own = next((error for each, error in errors if each >= batch.first_tag), None)
+            own = [(each - batch.first_tag, error) for each, error in errors if each >= batch.first_tag]
             if own:
-                _fail(batch.done, own)
+                error = next((error for _, error in own if not isinstance(error, Unroutable)), own[0][1])
+                if isinstance(error, Unroutable):
+                    error.returned = [index for index, _ in own]
+                _fail(batch.done, error)
             elif not batch.done.done():
                 batch.done.set_result(None)
 

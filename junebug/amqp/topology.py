@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import aiormq.exceptions
 import structlog
@@ -25,6 +25,14 @@ log = structlog.stdlib.get_logger(__name__)
 PAUSE = 0.1
 
 T = TypeVar("T")
+
+
+class Seen(NamedTuple):
+    """What RabbitMQ says of a queue: messages that wait in it, and how many consume it."""
+
+    messages: int
+    consumers: int
+
 
 QueueArguments = Mapping[str, Mapping[str, Any]]
 """Queue name -> its AMQP arguments."""
@@ -101,13 +109,15 @@ class Topology:
             self._bindings.discard(name)
         self._restored = self._restored.difference(queues)
 
-    async def delete(self, queues: Sequence[str]) -> None:
-        """Delete the queues with what is in them; one that is not there is fine."""
+    async def delete(self, queues: Sequence[str]) -> int:
+        """Delete the queues with what is in them, which is so many messages; one that is not there is fine."""
         self.forget(queues)
+        messages = 0
         async with self._link() as link:
             for name in queues:
                 async with _errand(link) as channel:  # for each, because some take RabbitMQ seconds (quorum queues)
-                    await channel.ask(amqp.Queue.Delete(queue=name))
+                    messages += (await channel.ask(amqp.Queue.Delete(queue=name))).message_count or 0
+        return messages
 
     async def delete_idle(self, queue: str) -> bool:
         """Delete a queue that is empty and that nobody consumes; False when it is not."""
@@ -138,19 +148,25 @@ class Topology:
 
     async def lengths(self, queues: Iterable[str]) -> dict[str, int]:
         """Messages that wait in each; 0 where there is none of that name."""
-        lengths: dict[str, int] = {}
+        asked = list(queues)
+        found = await self.look(asked)
+        return {queue: found[queue].messages if queue in found else 0 for queue in asked}
+
+    async def look(self, queues: Iterable[str]) -> dict[str, Seen]:
+        """Those of them that are there."""
+        found: dict[str, Seen] = {}
         left = deque(queues)
         async with self._link() as link:
             while left:
                 async with _errand(link) as channel:
                     for declared in await channel.ask_all([amqp.Queue.Declare(queue=queue, passive=True) for queue in left]):
-                        lengths[left.popleft()] = declared.message_count or 0
+                        found[left.popleft()] = Seen(declared.message_count or 0, declared.consumer_count or 0)
                 if left:
                     refusal = channel.refusal
                     if not isinstance(refusal, aiormq.exceptions.ChannelNotFoundEntity) or is_away(refusal):
                         raise refusal
-                    lengths[left.popleft()] = 0
-        return lengths
+                    left.popleft()
+        return found
 
     @asynccontextmanager
     async def _link(self) -> AsyncIterator[Link]:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Container, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
 from aiohttp import web
 
 from junebug import names
+from junebug.amqp import outbound_queue
 from junebug.amqp.broker import Broker
-from junebug.amqp.outbound_queue import queues_of
 from junebug.amqp.rpc import Answer, RpcClient
 from junebug.api.http import PATIENCE, bounded
 from junebug.api.routing_views import RouterCounts
@@ -23,6 +24,7 @@ from junebug.api.spec_cache import SpecCache
 from junebug.api.views import QueueCounts
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, InvalidBody, JunebugError, Unroutable
+from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
 from junebug.runtime.families import MESSAGES
 from junebug.runtime.metrics import Metrics
@@ -61,28 +63,56 @@ class ChannelQueues:
         yield
         await self._asking.stop()
 
-    async def declare(self, channel: str, priorities: Container[int] = (names.LOWEST_PRIORITY,)) -> None:
-        """The channel's queues exist when this returns, outbound ones of these priorities."""
-        await self._bounded(self._broker.declare(names.channel_queues(channel, priorities), remember=False), self._patience)
+    async def create(self, spec: ChannelSpec) -> ChannelSpec:
+        """The queues of a channel that is about to be stored exist when this returns: the spec that says which."""
+        layout = self._broker.layout(spec)
+        await self._declare(spec.id, (), layout)
+        return spec if layout is names.PLAIN else replace(spec, noted_priorities=frozenset((layout.number(1),)))
+
+    async def _declare(self, channel: str, priorities: Iterable[int], layout: names.Layout) -> None:
+        """Outbound ones of these priorities, besides the lowest."""
+        queues = names.channel_queues(channel, {names.LOWEST_PRIORITY, *priorities}, layout)
+        await self._bounded(self._broker.declare(queues, remember=False), self._patience)
 
     async def declare_router(self, router: str) -> None:
         await self._bounded(self._broker.declare(names.router_queues(router), remember=False), self._patience)
 
-    async def send(self, channel: str, priority: int, bodies: Sequence[bytes]) -> None:
-        """RabbitMQ has these messages to be sent when this returns. Raises ChannelNotFound, too."""
-        await self.publish(channel, names.outbound_queue(channel, priority), bodies, priority)
-        self._metrics.of(channel)[_ACCEPTED] += len(bodies)
-
-    async def publish(self, channel: str, queue: str, bodies: Sequence[bytes], priority: int = names.LOWEST_PRIORITY) -> None:
-        """RabbitMQ has them in this queue of the channel's when this returns. `priority`: an outbound queue's. Raises
-        ChannelNotFound, too.
-        """
+    async def send(self, channel: str, messages: Sequence[UserMessage]) -> None:
+        """RabbitMQ has these messages, all of one priority, to be sent when this returns. Raises ChannelNotFound, too."""
+        spec = self._specs.at_hand(channel) or await self._specs.fetch(channel)
+        layout, priority = self._broker.layout(spec), messages[0].priority
         if priority > names.LOWEST_PRIORITY:
             await self._have(channel, priority)
+        if layout.is_slotted:
+            queues = outbound_queue.by_queue(layout, channel, enumerate(messages))
+            sent = (self._send(channel, queue, [message for _, message in some]) for queue, some in queues.items())
+            for outcome in await asyncio.gather(*sent, return_exceptions=True):
+                if outcome:
+                    raise outcome
+        else:
+            await self._send(channel, layout.queue(channel, priority), messages)
+        self._metrics.of(channel)[_ACCEPTED] += len(messages)
+
+    async def _send(self, channel: str, queue: str, messages: Sequence[UserMessage]) -> None:
+        try:
+            return await self._broker.publish_many(queue, [each.to_wire() for each in messages], timeout=self._patience)
+        except Unroutable as error:
+            messages = [messages[index] for index in error.returned]
+        spec = await self._specs.fetch(channel)  # is it deleted, has it other queues now, or has RabbitMQ lost them?
+        layout, priority = self._broker.layout(spec), messages[0].priority
+        await self._declare(channel, (*spec.noted_priorities, priority), layout)
+        for another, some in outbound_queue.by_queue(layout, channel, enumerate(messages)).items():
+            try:
+                await self._broker.publish_many(another, [message.to_wire() for _, message in some], timeout=self._patience)
+            except Unroutable as error:
+                raise _not_kept(error) from None
+
+    async def publish(self, channel: str, queue: str, bodies: Sequence[bytes]) -> None:
+        """RabbitMQ has them in this queue of the channel's, no outbound one, when this returns. Raises ChannelNotFound, too."""
 
         async def declare() -> None:
             spec = await self._specs.fetch(channel)  # is it deleted, or has RabbitMQ lost its queues?
-            await self.declare(channel, {*spec.noted_priorities, names.LOWEST_PRIORITY, priority})
+            await self._declare(channel, spec.noted_priorities, self._broker.layout(spec))
 
         await self._publish(queue, bodies, declare)
 
@@ -103,7 +133,7 @@ class ChannelQueues:
         try:
             await self._broker.publish_many(queue, bodies, timeout=self._patience)
         except Unroutable as error:
-            raise BrokerUnavailable(f"RabbitMQ does not keep the queue: {error}") from None
+            raise _not_kept(error) from None
 
     async def _have(self, channel: str, priority: int) -> None:
         """The channel's worker knows that there is such a queue, or will. Raises ChannelNotFound, StoreUnavailable, too."""
@@ -111,7 +141,11 @@ class ChannelQueues:
         if priority not in spec.noted_priorities:
             await self._channels.note_priorities(channel, (priority,))  # before it can hold anything
             self._specs.drop(channel)
-            await self.declare(channel, (priority, names.LOWEST_PRIORITY))
+            await self._declare(channel, (priority,), self._broker.layout(spec))
+
+    def remove_new(self, spec: ChannelSpec) -> None:
+        """What `create` made."""
+        self.remove_later(spec.id, names.channel_queues(spec.id, (names.LOWEST_PRIORITY,), self._broker.layout(spec)))
 
     def remove_later(self, id: str, queues: Iterable[str]) -> None:
         """Those of a channel or router that could not be stored. (If it was after all, its process declares them again.)"""
@@ -152,24 +186,25 @@ class ChannelQueues:
 
     async def _count(self, spec: ChannelSpec) -> QueueCounts:
         channel = spec.id
-        outbound = queues_of(channel, spec.amqp_queue, spec.priorities)
+        outbound = outbound_queue.queues_of(spec, self._broker.layout(spec), spec.priorities)
         callbacks = [names.inbound_queue(channel), names.event_queue(channel), names.callback_queue(channel)]
         dead = names.dead_queue(channel)
         lengths = await self._broker.queue_lengths((*outbound, *callbacks, dead))
-        seen = await self._look(channel)
-        delayed = await self._broker.queue_lengths(seen["delay_queues"]) if seen["delay_queues"] else {}
-        queued = _by_priority(seen["held"])
+        seen = await asyncio.gather(*(self._look(unit) for unit in names.units(channel, spec.shards)))
+        delay_queues = seen[0]["delay_queues"]
+        delayed = await self._broker.queue_lengths(delay_queues) if delay_queues else {}
+        queued, sending = (sum((_by_priority(each[where]) for each in seen), Counter[int]()) for where in ("held", "sending"))
         for queue in outbound:
             queued[names.priority_of(queue, names.LOWEST_PRIORITY)] += lengths[queue]
         waiting = sum(lengths[queue] for queue in callbacks) + sum(delayed.values())
-        return QueueCounts(queued, _by_priority(seen["sending"]), waiting, lengths[dead])
+        return QueueCounts(queued, sending, waiting, lengths[dead])
 
-    async def _look(self, channel: str) -> Answer:
+    async def _look(self, unit: str) -> Answer:
         """What the worker has; nothing when there is none, or it hangs. Raises StoreUnavailable."""
         try:
-            return await self._asking.ask(channel, "look", self.timeout * LOOK_SHARE)
+            return await self._asking.ask(unit, "look", self.timeout * LOOK_SHARE)
         except JunebugError:
-            return {"held": {}, "sending": {}, "delay_queues": list(await self._delay_queues.noted(channel))}
+            return {"held": {}, "sending": {}, "delay_queues": list(await self._delay_queues.noted(unit))}
 
     async def _remove(self, id: str, queues: list[str]) -> None:
         try:
@@ -185,6 +220,10 @@ async def check_amqp_queue(stores: Stores, body: Mapping[str, Any]) -> None:
     for id in await stores.wanted.get_many(filter(names.is_channel_id, begins)):
         message = f"amqp_queue: {id} is a channel or a router, and queues of that name are its own; choose another name"
         raise InvalidBody([(message, ["properties", "amqp_queue"])])
+
+
+def _not_kept(error: Unroutable) -> BrokerUnavailable:
+    return BrokerUnavailable(f"RabbitMQ does not keep the queue: {error}")
 
 
 def _by_priority(told: dict[str, int]) -> Counter[int]:

@@ -9,12 +9,13 @@ import asyncio
 import functools
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from junebug import names
 from junebug.config.declaration import Settings
 from junebug.errors import ChannelNotFound, RouterNotFound
 from junebug.logs.follow import Line
@@ -35,6 +36,8 @@ Shown = Callable[[dict[str, Any]], dict[str, Any]]
 class _View:
     shown: Shown
     made_at: float
+    logs: Sequence[str]
+    """Several of a channel with shards."""
 
 
 class LogViews:
@@ -55,16 +58,18 @@ class LogViews:
         old = [(id, make) for id, make in wanted if id not in self._views or now - self._views[id].made_at > VIEW_AGE]
         for start in range(0, len(old), AT_ONCE):
             some = old[start : start + AT_ONCE]
-            for (id, _), shown in zip(some, await asyncio.gather(*(make(id) for id, make in some)), strict=True):
+            for (id, _), made in zip(some, await asyncio.gather(*(make(id) for id, make in some)), strict=True):
                 self._views.pop(id, None)
-                if shown is not None:
-                    self._views[id] = _View(shown, now)
+                if made is not None:
+                    shown, shards = made
+                    self._views[id] = _View(shown, now, names.units(id, shards))
         while len(self._views) > MOST_VIEWS:  # those that nobody has asked for since: they are of deleted channels
             del self._views[next(iter(self._views))]
-        return frozenset(id for id, _ in wanted if id in self._views)
+        return frozenset(log for id, _ in wanted if id in self._views for log in self._views[id].logs)
 
     def show(self, log: str, line: bytes) -> Line | None:
-        view = self._views.get(log)
+        id = names.channel_of(log)
+        view = self._views.get(id)
         try:
             entry = orjson.loads(line)
         except orjson.JSONDecodeError:
@@ -74,23 +79,24 @@ class LogViews:
         kind, more = kind_of(entry)
         timestamp = entry.get("timestamp")
         at = float(timestamp) if isinstance(timestamp, int | float) else 0.0
-        return Line(kind, at, functools.partial(_data, view.shown, {"kind": kind, "channel_id": log, **more}, entry))
+        return Line(kind, at, functools.partial(_data, view.shown, {"kind": kind, "channel_id": id, **more}, entry))
 
-    async def _of_channel(self, id: str) -> Shown | None:
+    async def _of_channel(self, id: str) -> tuple[Shown, int] | None:
+        """And how many shards it has."""
         try:
             spec = await self._stores.channels.get(id)
         except ChannelNotFound:
             return None
         redact = _redactor(self._registry.secret_values(spec, self._settings))
-        return lambda entry: redact(self._registry.show_log(spec.type, spec.config, [entry])[0])
+        return lambda entry: redact(self._registry.show_log(spec.type, spec.config, [entry])[0]), spec.shards
 
-    async def _of_router(self, id: str) -> Shown | None:
+    async def _of_router(self, id: str) -> tuple[Shown, int] | None:
         try:
             spec = await self._stores.routers.get(id)
         except RouterNotFound:
             return None
         destinations = await self._stores.routers.destinations(id)
-        return _redactor(self._types.secret_values(spec, destinations.values(), self._settings))
+        return _redactor(self._types.secret_values(spec, destinations.values(), self._settings)), 1
 
 
 def _redactor(secrets: list[str]) -> Shown:

@@ -41,7 +41,7 @@ class OtherHosts:
         return cls(leases, rpc, host or kept_host(data_dir))
 
     async def ask(self, owners: Sequence[str], question: str, seconds: float, **about: Any) -> Told:
-        """Those that ran one of these channels or routers. Raises StoreUnavailable."""
+        """Those that ran one of these channels (or shards) or routers. Raises StoreUnavailable."""
         hosts = await self.leases.hosts_of(owners)
         hosts.pop(self.host, None)
         gone = [f"host {host} is away: its part of the log is not shown" for host, lives in hosts.items() if not lives]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Iterable
 
 from junebug.amqp.rpc import RpcClient
 from junebug.errors import BrokerUnavailable, NotRunning
@@ -12,6 +13,11 @@ PATIENCE = 5.0
 """Seconds that a restart is waited for."""
 ANSWER, PAUSE = 0.5, 0.05
 """Seconds for an answer, and until the next question."""
+
+
+async def all_ended(asking: RpcClient, units: Iterable[str], generation: float = math.inf) -> None:
+    """`ended`, of all of these."""
+    await asyncio.gather(*(ended(asking, unit, generation) for unit in units))
 
 
 async def ended(asking: RpcClient, id: str, generation: float = math.inf) -> None:

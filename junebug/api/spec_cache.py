@@ -56,6 +56,10 @@ class SpecCache:
         spec, ends = self._known.get(channel, (None, 0.0))
         return spec if spec and self._clock() < ends else await self.fetch(channel)
 
+    def at_hand(self, channel: str) -> ChannelSpec | None:
+        """The spec, where it is, or was lately: for who learns otherwise that it has changed."""
+        return self._known[channel][0] if channel in self._known else None
+
     async def fetch(self, channel: str) -> ChannelSpec:
         """The spec as Redis has it now. Raises ChannelNotFound, StoreUnavailable."""
         before, changes = self._clock(), self._changes

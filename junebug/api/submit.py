@@ -77,7 +77,7 @@ class Submission:
 
     async def _publish(self, channel: str, message: UserMessage) -> None:
         """RabbitMQ has it when this returns. Raises BrokerUnavailable, ChannelNotFound."""
-        await self.queues.send(channel, message.priority, (message.to_wire(),))
+        await self.queues.send(channel, (message,))
 
 
 def _submitted(channel: str, message: UserMessage, headers: Mapping[str, str] | None = None) -> web.Response:

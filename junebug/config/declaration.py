@@ -99,6 +99,9 @@ class AmqpSettings:
     password: str | None = _setting("guest", "--amqp-password", "-amqppass", help="The password for RabbitMQ.",
                                     secret=True)  # fmt: skip
     tls: TlsOptions | None = _setting(None, "--amqp-tls", kind="tls", secret=True, help="TLS to RabbitMQ: " + _TLS_HELP)
+    queue_type: str = _setting("classic", "--amqp-queue-type", kind="queue type",
+        help="`classic`, or `quorum` for queues that a cluster of RabbitMQ keeps on several nodes: those of messages to be sent. "
+             "The same for all of Junebug; what waits in the former queues is sent first.")  # fmt: skip
     db: int = _setting(0, "", help="Taken for compatibility; RabbitMQ has no databases.", minimum=0)
 
     @property
@@ -270,7 +273,7 @@ class Option:
     path: tuple[str, ...]
     kind: str
     """`str`, `int`, `float`, `bool`, `switch` (a flag without a value), `delays`, `words`, `networks`, `servers`, `tls`,
-    `mapping`, `labels` or `plugins`."""
+    `queue type`, `mapping`, `labels` or `plugins`."""
     optional: bool
     default: Any
     flag: str

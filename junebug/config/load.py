@@ -167,6 +167,7 @@ _WANTED = {
     "str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "switch": "true or false",
     "delays": "numbers that do not fall", "words": "a list of texts", "networks": "a list of networks, as 10.1.0.0/16",
     "servers": "a list of servers, each host, host:port or [IPv6]:port",
+    "queue type": "classic or quorum",
     "tls": f"true, false or an object of {', '.join(_OF_TLS)}",
     "mapping": "channel types as `type: python.Class`", "labels": "labels as `name: value`, without blanks",
     "plugins": "a list of objects, each with a `type`",
@@ -179,6 +180,8 @@ def _from_text(option: Option, text: Any, where: str) -> Any:
     match option.kind:
         case "str":
             return None if option.optional and text == "None" else text
+        case "queue type":
+            return _checked(option, text, where)
         case "int" | "float":
             try:
                 return _checked(option, int(text) if option.kind == "int" else float(text), where)
@@ -243,6 +246,7 @@ def _checked(option: Option, value: Any, where: str) -> Any:
         "networks": lambda: _is_words(value) and all(map(_is_network, value)),
         "servers": lambda: _is_words(value) and all(map(_is_address, value)),
         "tls": lambda: _is_tls(value),
+        "queue type": lambda: value in ("classic", "quorum"),
         "bool": lambda: isinstance(value, bool),
         "switch": lambda: isinstance(value, bool),
         "mapping": lambda: isinstance(value, dict) and all(isinstance(v, str) for kv in value.items() for v in kv),

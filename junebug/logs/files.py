@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Container, Iterator
 from pathlib import Path
 
+from junebug import names
+
 LOOK_INTERVAL = 0.1
 """Seconds: a log that was moved away still gets the lines of as long."""
 
@@ -153,6 +155,11 @@ def numbers_from(log: Path, first: int = 0) -> Iterator[int]:
 def rotated_files(log: Path) -> list[tuple[int, Path]]:
     """The log's older files as (number, path), newest (lowest number) first. Raises OSError."""
     return [(number, file_of(log, number)) for number in numbers_in(log.parent, {log.name}).get(log.name, ()) if number]
+
+
+def logs_of(directory: Path, id: str) -> list[str]:
+    """A channel's or router's log, and those of the channel's further shards that are there."""
+    return [id, *(unit for unit in names.units(id, names.MOST_SHARDS)[1:] if os.path.exists(directory / unit))]
 
 
 def trouble_in(directory: Path) -> str:

@@ -11,7 +11,7 @@ import heapq
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,8 @@ from typing import Any
 
 import orjson
 
-from junebug.logs.files import numbers_in
+from junebug import names
+from junebug.logs.files import logs_of, numbers_in
 from junebug.logs.lines import BLOCK, Budget, Part, blocks_backwards, parts_of
 from junebug.logs.scan import CLOCKS, entry_of, lines_about, timestamp_in
 
@@ -95,6 +96,18 @@ def bare(address: str) -> str:
     return address.strip().removeprefix("+")
 
 
+class _LogsOf(Container[str]):
+    """Names of the logs of these channels, and of their shards."""
+
+    def __init__(self, channels: frozenset[str]) -> None:
+        self._channels = channels
+
+    def __contains__(self, log: object) -> bool:
+        if log in self._channels:
+            return True
+        return isinstance(log, str) and names.channel_of(log) in self._channels and names.is_unit(log)
+
+
 class Begins:
     """When files of logs begin, as far as it is known; shared by threads."""
 
@@ -129,8 +142,8 @@ class MessageIndex:
         seen: set[tuple[str, str]] = set()
         numbers: dict[str, list[int]] = {}
         with suppress(OSError):
-            numbers = numbers_in(self._directory, frozenset(channels))  # in one look at the directory
-        walks = [self._walk(channel, numbers[channel], wanted, budget) for channel in channels if channel in numbers]
+            numbers = numbers_in(self._directory, _LogsOf(frozenset(channels)))  # in one look at the directory
+        walks = [self._walk(log, there, wanted, budget) for log, there in numbers.items()]
         for timestamp, _, hit in heapq.merge(*walks, key=lambda step: (-step[0], step[1])):
             if budget.is_spent or timestamp < wanted.since:
                 hits.is_over = timestamp < wanted.since
@@ -145,25 +158,25 @@ class MessageIndex:
         return hits
 
     def _walk(
-        self, channel: str, numbers: Sequence[int], wanted: Wanted, budget: Budget
+        self, log: str, numbers: Sequence[int], wanted: Wanted, budget: Budget
     ) -> Iterator[tuple[float, str, Hit | None]]:
-        """(time, channel, what was found there), newest first; without a find: that all up to then was looked at. Nothing is
+        """(time, log, what was found there), newest first; without a find: that all up to then was looked at. Nothing is
         read of a file before it is known that nothing newer is elsewhere. Of thousands of logs not all can be open: each is
         closed while others are read.
         """
         with suppress(OSError):
-            for part in parts_of(self._directory / channel, numbers):
+            for part in parts_of(self._directory / log, numbers):
                 if part.modified < wanted.since - CLOCKS:
                     continue
-                for step in self._walk_part(channel, part, wanted, budget):
+                for step in self._walk_part(log, part, wanted, budget):
                     part.close()
                     yield step
                 if budget.is_spent:
-                    yield 0.0, channel, None
+                    yield 0.0, log, None
                     return
 
-    def _walk_part(self, channel: str, part: Part, wanted: Wanted, budget: Budget) -> Iterator[tuple[float, str, Hit | None]]:
-        yield min(part.modified, wanted.until), channel, None
+    def _walk_part(self, log: str, part: Part, wanted: Wanted, budget: Budget) -> Iterator[tuple[float, str, Hit | None]]:
+        yield min(part.modified, wanted.until), log, None
         is_newer = wanted.until < part.modified
         begins = self._begins.of(part) if is_newer else None
         if begins is not None and begins > wanted.until + CLOCKS:
@@ -172,21 +185,21 @@ class MessageIndex:
         timeless = 0
         for block in blocks_backwards(part.read, _end_of(part, wanted.until) if is_newer else part.size, budget):
             if all(needle in block for needle in needles):
-                for hit in _hits(block, channel, wanted):
-                    yield hit.timestamp, channel, hit
+                for hit in _hits(block, names.channel_of(log), wanted):
+                    yield hit.timestamp, log, hit
             first = timestamp_in(block)
             timeless = timeless + 1 if first is None else 0
             if first is not None:
-                yield min(first, wanted.until), channel, None
+                yield min(first, wanted.until), log, None
             if timeless > MOST_TIMELESS or (first is not None and first < wanted.since - CLOCKS):
                 return
 
     def last_words(self, logs: Sequence[str], message_id: str, since: float, budget: Budget) -> list[dict[str, Any]]:
         """What these logs say of a message from then on, newest first."""
         entries: list[dict[str, Any]] = []
-        for log in logs:
+        for log in (each for id in logs for each in logs_of(self._directory, id)):
             entries += lines_about(self._directory / log, "message_id", message_id, since, budget, 50).entries
-        return entries
+        return sorted(entries, key=lambda entry: -float(entry["timestamp"]))
 
 
 def _end_of(part: Part, until: float) -> int:

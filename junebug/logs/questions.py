@@ -17,6 +17,7 @@ import orjson
 from junebug import names
 from junebug.errors import MalformedMessage
 from junebug.logs import audit
+from junebug.logs.files import logs_of
 from junebug.logs.lines import Budget
 from junebug.logs.message_index import Hit, Hits, MessageIndex, Wanted
 from junebug.logs.scan import Found, lines_about
@@ -46,7 +47,7 @@ class LogAnswers:
 
     def _tail(self, asked: Question) -> dict[str, Any]:
         count = min(int(asked["count"]), MOST_ENTRIES)
-        entries = tail(str(self._path), _log(asked["log"]), count, asked.get("message_id"), asked.get("destination_id"))
+        entries = newest(self._path, _log(asked["log"]), count, asked.get("message_id"), asked.get("destination_id"))
         return {"entries": _bounded(entries)}
 
     def _about(self, asked: Question) -> dict[str, Any]:
@@ -54,7 +55,7 @@ class LogAnswers:
 
     def _about_one(self, log: str, asked: Question) -> dict[str, Any]:
         most, since = min(int(asked["most"]), MOST_ENTRIES), float(asked["since"])
-        found = asdict(lines_about(self._path / log, "message_id", str(asked["message_id"]), since, _budget(asked), most))
+        found = asdict(about(self._path, log, str(asked["message_id"]), since, _budget(asked), most))
         kept = _bounded(found["entries"])
         if len(kept) < len(found["entries"]):
             found |= {"entries": kept, "is_whole": False, "trouble": f"of its lines only the newest {len(kept)} are shown"}
@@ -78,6 +79,23 @@ class LogAnswers:
 
     def _audit(self, asked: Question) -> dict[str, Any]:
         return {"found": audit.find(self._audit_log, _log(asked["log"]), str(asked["message_id"]))}
+
+
+# --- of all logs of a channel -------------------------------------------------------------------------------------------
+
+
+def newest(
+    directory: Path, id: str, count: int, message_id: str | None = None, destination_id: str | None = None
+) -> Entries:
+    """The last entries of a channel (with its shards) or router, newest first; about a message, or a destination."""
+    logs = logs_of(directory, id)
+    return merged_entries([tail(str(directory), log, count, message_id, destination_id) for log in logs], count)
+
+
+def about(directory: Path, id: str, message_id: str, since: float, budget: Budget, most: int) -> Found:
+    """What a channel (with its shards) or router has logged of a message."""
+    parts = [lines_about(directory / log, "message_id", message_id, since, budget, most) for log in logs_of(directory, id)]
+    return parts[0] if len(parts) == 1 else merged_found(parts)
 
 
 # --- of answers ---------------------------------------------------------------------------------------------------------
@@ -110,7 +128,7 @@ def merged_entries(parts: Sequence[Entries], most: int | None = None) -> Entries
 
 
 def merged_found(parts: Sequence[Found]) -> Found:
-    """Of the parts of one log on several hosts."""
+    """Of the parts of one log on several hosts, or of several shards."""
     troubles = dict.fromkeys(part.trouble for part in parts if part.trouble)
     times = [part.oldest for part in parts if part.oldest is not None]
     return Found(

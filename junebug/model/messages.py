@@ -18,6 +18,7 @@ import orjson
 from msgspec import Meta, field
 from msgspec.structs import replace
 
+from junebug import names
 from junebug.errors import MalformedMessage
 from junebug.model.reading import DEEPEST, dict_of, load, optional, reader, shown, text_of
 
@@ -337,6 +338,8 @@ class Status(_Wire, frozen=True, kw_only=True, tag="status_event"):
     timestamp: str = field(default_factory=timestamp_now)
     fence: int = 0
     """Of the lease of the process that says so: what a later one says goes first, whatever the clocks say. 0: it has none."""
+    shard: int = 0
+    """Of its channel, which that process is; its components are named so (`of_shard`)."""
 
     @classmethod
     @reader
@@ -348,16 +351,22 @@ class Status(_Wire, frozen=True, kw_only=True, tag="status_event"):
             raise MalformedMessage(f"status: expected one of {', '.join(STATUS_LEVELS)}, got {shown(status)}")
         texts: dict[str, Any] = {name: text_of(wire, name, required=True) for name in _STATUS_TEXTS}
         timestamp = text_of(wire, "timestamp") or timestamp_now()
-        fence = wire.get("fence", 0)
+        fence, shard = wire.get("fence", 0), wire.get("shard", 0)
         return cls(
             **texts, status=status, details=dict_of(wire, "details"), timestamp=timestamp,
             fence=fence if type(fence) is int and 0 <= fence < 1 << 53 else 0,
+            shard=shard if type(shard) is int and 0 <= shard < names.MOST_SHARDS else 0,
         )  # fmt: skip
 
     @property
     def age(self) -> tuple[int, str]:
         """Of two of one component the greater is the newer."""
         return self.fence, self.timestamp
+
+
+def of_shard(component: str, shard: int) -> str:
+    """A component's name among those of all shards of its channel: `smpp`, `smpp/1`, `smpp/2` ..."""
+    return f"{component}/{shard}" if shard else component
 
 
 _STATUS_TEXTS = ("channel_id", "component", "type", "message")

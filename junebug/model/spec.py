@@ -43,6 +43,15 @@ PLACEMENT: dict[str, Any] = {
 }
 """JSON Schema of `placement` in the config of every type."""
 
+SHARDS: dict[str, Any] = {
+    "type": ["integer", "null"],
+    "minimum": 1,
+    "maximum": names.MOST_SHARDS,
+    "default": 1,
+    "description": "So many processes run the channel, on any hosts: each sends to its part of the addresses.",
+}
+"""Likewise of `shards`, in the config of the types that can be divided."""
+
 
 def is_label(text: str) -> bool:
     """Whether it can be the name or the value of a label."""
@@ -82,7 +91,8 @@ class ChannelSpec:
     router: str | None = None
     """The router that its messages and events are for; None: its own mo_url and amqp_queue."""
     noted_priorities: frozenset[int] = frozenset()
-    """Those that are known to have an outbound queue; where the lowest is missing, others may have one, too."""
+    """Those that are known to have an outbound queue; where the lowest is missing, others may have one, too. Among them the
+    numbers of layouts (names.layout_of) that have queues; where there are none, that is the plain one."""
 
     @classmethod
     def from_properties(
@@ -111,11 +121,30 @@ class ChannelSpec:
         return self.noted_priorities if names.LOWEST_PRIORITY in self.noted_priorities else names.PRIORITIES
 
     @property
+    def layouts(self) -> list[int]:
+        """Numbers of the layouts that may have outbound queues, one after the other; none: it is not known."""
+        noted = sorted(number for number in self.noted_priorities if number >= names.FIRST_LAYOUT)
+        return noted or ([names.FIRST_LAYOUT] if names.LOWEST_PRIORITY in self.noted_priorities else [])
+
+    def layout(self, otherwise: names.Layout) -> names.Layout:
+        """That of the queues to which messages are published: the one that its processes took up last, where that is known."""
+        newest = max(self.noted_priorities, default=0)
+        if newest >= names.FIRST_LAYOUT:
+            return names.layout_of(newest)
+        return names.PLAIN if names.LOWEST_PRIORITY in self.noted_priorities else otherwise
+
+    @property
     def placement_labels(self) -> dict[str, str]:
         """Those that a host must have to run it."""
         placement = self.config.get("placement")
         labels = placement.get("labels") if isinstance(placement, dict) else None
         return labels if isinstance(labels, dict) else {}
+
+    @property
+    def shards(self) -> int:
+        """How many processes run it."""
+        shards = self.config.get("shards")
+        return int(shards) if isinstance(shards, int | float) and 1 <= shards <= names.MOST_SHARDS else 1
 
     @property
     def has_destination(self) -> bool:

@@ -23,6 +23,8 @@ SAY_AGAIN = 86_400.0
 PRECISION = 1_000_000
 """A sum of seconds is kept in whole microseconds: whole numbers add up."""
 MOST_OWNERS = 10_000
+OF_SHARD = "@"
+"""Behind a gauge's field, before the number of the shard that has it, from 1 on."""
 
 Counts = defaultdict[str, int]
 """Field (families.Family.field) -> how often since the last batch."""
@@ -48,6 +50,8 @@ class Metrics:
     owner: str = ""
     quiet: frozenset[str] = frozenset()
     """Fields that are no reason for a batch: they go with the next one."""
+    shard: int = 0
+    """Of its owner: each has gauges of its own."""
     counts: Counts = field(default_factory=lambda: defaultdict(int))
     gauges: list[Callable[[], Mapping[str, float]]] = field(default_factory=list)
     """Asked whether there is a batch to make: field -> what it is now; of what is 0 nothing need be said."""
@@ -92,6 +96,8 @@ class Metrics:
             for ask in self.gauges:
                 if found := ask():
                     present |= found
+            if self.shard:
+                present = {f"{name}{OF_SHARD}{self.shard}": value for name, value in present.items()}
             is_news = present != self._told or self._of_others or not self.quiet.issuperset(self.counts)
             if not is_news and now < self._again_at:
                 return None

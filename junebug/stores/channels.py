@@ -34,7 +34,7 @@ class ChannelStore(SpecStore[ChannelSpec]):
             ("SET", names.channel_properties(spec.id), dumps(spec.to_properties())),
             ("SADD", names.CHANNELS, spec.id),
             ("HSET", names.GENERATIONS, spec.id, 1),
-            ("SADD", names.channel_priorities(spec.id), names.LOWEST_PRIORITY),
+            ("SADD", names.channel_priorities(spec.id), names.LOWEST_PRIORITY, *spec.noted_priorities),
             ("EXPIRE", names.channel_priorities(spec.id), PRIORITIES_TTL),
             ("SREM", names.DELETED_CHANNELS, spec.id),
             ("DEL", names.deleted_properties(spec.id)),
@@ -53,7 +53,8 @@ class ChannelStore(SpecStore[ChannelSpec]):
         return channel_spec(new.id, properties, generation, new.noted_priorities, new.router)
 
     async def note_priorities(self, channel: str, priorities: Iterable[int]) -> None:
-        """That there are, or are about to be, outbound queues of these priorities; the channel's worker is told.
+        """That there are, or are about to be, outbound queues of these priorities (or layouts, by their numbers); the channel's
+        worker is told.
 
         Raises ChannelNotFound.
         """
@@ -61,6 +62,11 @@ class ChannelStore(SpecStore[ChannelSpec]):
         (is_there,) = await self._redis.run(("EVAL", _NOTE_PRIORITIES, 2, *keys, PRIORITIES_TTL, *priorities))
         if not is_there:
             raise self.not_found(channel)
+        await self.notify_changed(channel)
+
+    async def forget_layout(self, channel: str, number: int) -> None:
+        """It has no queues any more."""
+        await self._redis.run(("SREM", names.channel_priorities(channel), number))
         await self.notify_changed(channel)
 
     async def existing(self, channels: Iterable[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
     junebug_host:<id>   string with a TTL: the host lives. Its value: its place, and what placement must know of it
     junebug_hosts       sorted set: ids of hosts -> when each was last here (Redis's clock)
-    channel_leases      hash: id of a channel or router -> `<host> <fence>`
+    channel_leases      hash: id of a channel, one of its shards, or a router -> `<host> <fence>`
     lease_changes       stream: the last changes of channel_leases, each with an id that no other history has: `<fence>-<random>`
     lease_fence         string: the newest fence
     drained_hosts       set: hosts that are to run nothing
@@ -39,7 +39,7 @@ ran a channel is forgotten.
 """
 LOOK_AGAIN = 0.5
 HOLDERS_AT_ONCE = 1_000
-MOST_HOSTS = 16
+MOST_HOSTS = 32
 """That are remembered to have run a channel."""
 MOST_CHANGES = 10_000
 """That are remembered: 1 MB. Who has missed more reads the whole table."""
@@ -136,12 +136,13 @@ class LeaseStore:
             for (id, at), text in zip(seen, texts, strict=True)
         ]
 
-    async def hosts_of(self, ids: Sequence[str]) -> dict[str, bool]:
-        """Which hosts have parts of the logs of these channels or routers, the last ones first -> whether they live."""
-        if not ids:
+    async def hosts_of(self, units: Sequence[str]) -> dict[str, bool]:
+        """Which hosts have parts of the logs of these channels, shards or routers, the last ones first -> whether they live."""
+        if not units:
             return {}
+        owners = dict.fromkeys(map(names.channel_of, units))
         holders, *before = await self._redis.run(
-            ("HMGET", names.LEASES, *ids), *(("ZREVRANGE", names.hosts_of(id), 0, MOST_HOSTS - 1) for id in ids)
+            ("HMGET", names.LEASES, *units), *(("ZREVRANGE", names.hosts_of(id), 0, MOST_HOSTS - 1) for id in owners)
         )
         hosts = dict.fromkeys([*(_lease(text)[0] for text in holders if text), *(str(each) for some in before for each in some)])
         alive = await self._redis.run(*(("EXISTS", names.host(each)) for each in hosts)) if hosts else []
@@ -260,8 +261,9 @@ local function holder(id)
   return lease and string.match(lease, '^%S+')
 end
 local function note(id, host)
-  if redis.call('EXISTS', id .. '{names.channel_properties("")}') == 0 then return end
-  local key = id .. '{names.hosts_of("")}'
+  local owner = string.match(id, '^[^~]+')
+  if redis.call('EXISTS', owner .. '{names.channel_properties("")}') == 0 then return end
+  local key = owner .. '{names.hosts_of("")}'
   redis.call('ZADD', key, now, host)
   redis.call('ZREMRANGEBYRANK', key, 0, -1 - {MOST_HOSTS})
   redis.call('EXPIRE', key, {30 * FORGOTTEN_AFTER})
@@ -278,8 +280,8 @@ local function release(first, last)
   end
 end
 """
-"""`note`: who ran a channel that is not deleted. A fence that is not the last change's is of a restored backup, or of a Junebug
-that kept no changes: then all are sent the whole table.
+"""`note`: who ran a channel that is not deleted, or runs a shard of it: not every reader knows how many there are. A fence that
+is not the last change's is of a restored backup, or of a Junebug that kept no changes: then all are sent the whole table.
 """
 
 _TURN = _CHANGE + """
@@ -311,6 +313,7 @@ if first <= #ARGV then
       if by then note(ARGV[n], by) end
       local given = (not by and ARGV[n + 1] ~= '0') and ARGV[n + 1] or string.format('%d', fence)
       redis.call('HSET', KEYS[3], ARGV[n], host .. ' ' .. given)
+      if string.find(ARGV[n], '~', 1, true) then note(ARGV[n], host) end
       add(ARGV[n], host .. ' ' .. given)
     end
   end

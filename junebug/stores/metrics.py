@@ -16,8 +16,10 @@ import structlog
 
 from junebug import names
 from junebug.errors import StoreUnavailable
+from junebug.model.messages import of_shard
 from junebug.model.spec import ChannelSpec
-from junebug.runtime.metrics import SAY_AGAIN, Batch, Metrics
+from junebug.runtime import families
+from junebug.runtime.metrics import OF_SHARD, SAY_AGAIN, Batch, Metrics
 from junebug.runtime.samples import SAMPLE_EVERY, Sample
 from junebug.stores import statuses
 from junebug.stores.channels import channel_spec
@@ -111,6 +113,7 @@ class MetricStore:
                 spec = None if id in routers else channel_spec(id, properties, 0, priorities)
                 kind = spec.type if spec else str(orjson.loads(properties).get("type", ""))
                 levels = {name: str(body.get("status")) for name, body in statuses.read(told).items()}
+                fields = _of_shards(fields, spec.shards, levels) if spec and spec.shards > 1 else fields
                 found.append(Counted(id, kind, spec, fields, levels, queues))
         return found
 
@@ -130,6 +133,22 @@ class MetricStore:
         await self._redis.run(
             *drop, ("HSET", names.PROCESS_SAMPLES, field, told), ("EXPIRE", names.PROCESS_SAMPLES, int(STALE * 2))
         )
+
+
+def _of_shards(fields: Mapping[str, str], shards: int, levels: Mapping[str, str]) -> dict[str, str]:
+    """With the gauges of all shards that live together: each is there under the first one's name."""
+    alive = {shard for shard in range(shards) if levels.get(of_shard("worker", shard)) != "down"}
+    found: dict[str, float] = {}
+    for name, value in fields.items():
+        name, _, shard = name.partition(OF_SHARD)
+        family = families.BY_FIELD.get(name.partition(families.SEPARATOR)[0])
+        if family is None or family.kind != "gauge":
+            continue
+        if int(shard or 0) in alive:
+            sum_or_max = max if family is families.THROTTLED else sum
+            found[name] = sum_or_max((found.get(name, 0.0), float(value)))
+    counts = {name: value for name, value in fields.items() if OF_SHARD not in name}
+    return counts | {name: f"{value:g}" for name, value in found.items()}
 
 
 def _hash_of(owner: str) -> str:

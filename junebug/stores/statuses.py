@@ -21,7 +21,8 @@ class StatusStore:
         self._redis = redis
 
     async def put(self, status: Status) -> bool:
-        """Keep it, unless a newer one of the same component is there, or one of a later lease of the channel: then False.
+        """Keep it, unless a newer one of the same component is there, or one of a later lease of the channel (or shard), or the
+        channel has no such shard any more: then False.
 
         A status whose channel has no spec lives for an hour only.
         """
@@ -29,10 +30,14 @@ class StatusStore:
             (
                 "EVAL", _PUT_STATUS, 2, names.channel_status(status.channel_id),
                 names.channel_properties(status.channel_id), status.component, orjson.dumps(status_body(status)),
-                normalise_timestamp(status.timestamp), ORPHAN_TTL, status.fence,
+                normalise_timestamp(status.timestamp), ORPHAN_TTL, status.fence, status.shard, _fence_field(status.shard),
             )
         )
         return bool(kept)
+
+    async def forget_shards(self, channel: str, shards: int) -> None:
+        """It has only so many: what others said goes."""
+        await self._redis.run(("EVAL", _FORGET_SHARDS, 1, names.channel_status(channel), shards, names.MOST_SHARDS))
 
     async def trouble(self, channel: str, component: str) -> dict[str, Any]:
         """The details of its last status; nothing where that was `ok`, or there is none."""
@@ -51,15 +56,27 @@ class StatusStore:
         return {name: (body, found.get(f"{name}@", "")) for name, body in read(found).items()}
 
 
+def _fence_field(shard: int) -> str:
+    return f"/{shard}@" if shard else "@"
+
+
 def read(found: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """The components of a channel's hash, which others may fetch with theirs."""
     return {name: orjson.loads(body) for name, body in sorted(found.items()) if not name.endswith("@")}
 
 
 _PUT_STATUS = """
-local fence, known = tonumber(ARGV[5]), tonumber(redis.call('HGET', KEYS[1], '@') or 0)
+local fence, known = tonumber(ARGV[5]), tonumber(redis.call('HGET', KEYS[1], ARGV[7]) or 0)
 if fence > 0 and fence < known then return 0 end
-if fence > known then redis.call('HSET', KEYS[1], '@', ARGV[5])
+if ARGV[6] ~= '0' then
+  local is_read, spec = pcall(cjson.decode, redis.call('GET', KEYS[2]) or '')
+  if is_read and type(spec) == 'table' then
+    local shards = type(spec.config) == 'table' and spec.config.shards
+    if (type(shards) == 'number' and shards or 1) <= tonumber(ARGV[6]) then return 0 end
+  end
+  redis.call('HSETNX', KEYS[1], ARGV[7], 0)
+end
+if fence > known then redis.call('HSET', KEYS[1], ARGV[7], ARGV[5])
 else
   local newest = redis.call('HGET', KEYS[1], ARGV[1] .. '@')
   if newest and newest > ARGV[3] then return 0 end
@@ -69,3 +86,14 @@ if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('PERSIST', KEYS[1])
 else redis.call('EXPIRE', KEYS[1], ARGV[4]) end
 return 1
 """
+
+_FORGET_SHARDS = """
+for shard = ARGV[1], ARGV[2] - 1 do
+  if redis.call('HDEL', KEYS[1], '/' .. shard .. '@') == 1 then
+    for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+      if string.match(field, '/(%d+)@?$') == tostring(shard) then redis.call('HDEL', KEYS[1], field) end
+    end
+  end
+end
+"""
+"""A shard that has said anything has a fence there."""

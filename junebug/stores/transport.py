@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from junebug import names
+from junebug.errors import StoreUnavailable
+from junebug.model.messages import new_id
 from junebug.stores.client import RedisClient, milliseconds
+
+ALONE_TTL, ALONE_PAUSE = 5.0, (0.005, 0.03)
+"""Seconds; the second: between two attempts, at random."""
 
 
 class TransportStore:
@@ -61,9 +69,30 @@ class TransportStore:
     async def remove_fields(self, key: str, *fields: str) -> None:
         await self._redis.run(("HDEL", self._key(key), *fields))
 
+    @contextlib.asynccontextmanager
+    async def alone(self, key: str, ttl: float = ALONE_TTL) -> AsyncIterator[None]:
+        """No other process that asks for the same is within; of one that died, or takes longer, for so many seconds."""
+        name, mark = self._key(f"alone:{key}"), new_id()
+        ends = asyncio.get_running_loop().time() + 2 * ttl  # a second one that dies is not waited for
+        while True:
+            (taken,) = await self._redis.run(("SET", name, mark, "PX", milliseconds(ttl), "NX"))
+            if taken is not None or asyncio.get_running_loop().time() > ends:
+                break
+            await asyncio.sleep(random.uniform(*ALONE_PAUSE))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(StoreUnavailable):
+                await self._redis.run(("EVAL", _LET_GO, 1, name, mark))
+
     async def expire(self, key: str, ttl: float) -> None:
         """From now on it lives for `ttl`."""
         await self._redis.run(("PEXPIRE", self._key(key), milliseconds(ttl)))
 
     async def remove(self, *keys: str) -> None:
         await self._redis.run(("DEL", *map(self._key, keys)))
+
+
+_LET_GO = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""

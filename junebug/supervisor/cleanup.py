@@ -20,7 +20,7 @@ from junebug.amqp.broker import Broker
 from junebug.config.declaration import Settings
 from junebug.door.routes import files_of
 from junebug.errors import BrokerUnavailable, StoreUnavailable
-from junebug.logs.files import rotated_files
+from junebug.logs.files import file_of, numbers_in
 from junebug.model.routing import RouterSpec
 from junebug.stores import Stores
 from junebug.stores.wanted import Spec
@@ -98,12 +98,20 @@ class Cleanup:
         if self.drain and spec:
             await self._bounded(self.drain, spec, sorted(delayed))
         named = await wanted.named_queues()  # another channel's amqp_queue may be this one's id (an older Junebug took that)
-        queues = names.router_queues(channel) if isinstance(spec, RouterSpec) else names.channel_queues(channel)
-        await self.broker.delete_queues([queue for queue in (*queues, *delayed) if queue not in named])
+        await self.broker.delete_queues([queue for queue in (*self._queues(channel, spec), *delayed) if queue not in named])
         self._remove_files(channel)
         await wanted.keep_logs(channel, self.settings.deleted_log_ttl)
         await wanted.forget(channel)
         log.info("deleted", channel_id=channel)
+
+    def _queues(self, channel: str, spec: Spec | None) -> Iterable[str]:
+        if isinstance(spec, RouterSpec):
+            return names.router_queues(channel)
+        layouts = {*names.LAYOUTS}
+        if spec:  # of the others there is none
+            layouts = {names.PLAIN, self.broker.wanted_layout(spec.shards), *map(names.layout_of, spec.layouts)}
+        outbound = [queue for layout in layouts for queue in layout.queues(channel)]
+        return (*names.channel_queues(channel, ()), *outbound)
 
     async def _bounded(self, drain: Drain, spec: Spec, delayed: Sequence[str]) -> None:
         try:
@@ -117,10 +125,12 @@ class Cleanup:
             log.exception("the drain failed", channel_id=spec.id)  # and will again: it must not keep the channel
 
     def _remove_files(self, channel: str) -> None:
-        crashes = crash_log(self.settings, channel)
-        suspects = self.settings.suspects_path(channel)
+        files: list[Path] = []
+        for unit in names.units(channel, names.MOST_SHARDS):
+            crashes = crash_log(self.settings, unit)
+            files += crashes, crashes.with_name(f"{crashes.name}.1"), self.settings.suspects_path(unit)
         routes = files_of(self.settings.door, channel) if self.settings.door else ()
-        _remove(channel, [crashes, crashes.with_name(f"{crashes.name}.1"), suspects, *routes])
+        _remove(channel, [*files, *routes])
 
     async def _remove_logs_forever(self) -> None:
         ttl = self.settings.deleted_log_ttl
@@ -137,16 +147,18 @@ class Cleanup:
         while expired := await wanted.expired_logs():
             anew = (await wanted.get_many(expired)).keys()  # somebody has made it anew under the same id
             for channel in [each for each in expired if each not in anew]:
-                await asyncio.to_thread(_remove_log, channel, self.settings.channel_log_path(channel))
+                await asyncio.to_thread(_remove_logs, channel, Path(self.settings.logging_path))
             await wanted.forget_logs(expired)
             log.info("logs of deleted channels removed", channels=len(expired))
 
 
-def _remove_log(channel: str, path: Path) -> None:
+def _remove_logs(channel: str, directory: Path) -> None:
     try:
-        _remove(channel, [path, *(rotated for _, rotated in rotated_files(path))])
+        found = numbers_in(directory, frozenset(names.units(channel, names.MOST_SHARDS)))
     except OSError as error:
-        log.warning("a deleted channel's logs are left", channel_id=channel, path=str(path), reason=error.strerror)
+        log.warning("a deleted channel's logs are left", channel_id=channel, path=str(directory), reason=error.strerror)
+        return
+    _remove(channel, [file_of(directory / unit, number) for unit, numbers in found.items() for number in numbers])
 
 
 def _remove(channel: str, files: Sequence[Path]) -> None:

@@ -26,6 +26,7 @@ from types import MappingProxyType
 
 import structlog
 
+from junebug import names
 from junebug.config.declaration import Settings
 from junebug.errors import HostTaken, JunebugError, StoreUnavailable, Unavailable
 from junebug.runtime import fence
@@ -92,6 +93,7 @@ class Leases:
         self._runs = frozenset(running)
         if self._is_over:
             await self._turn()
+        needs = {**needs, **dict.fromkeys(self._abandoned(needs), placement.Need())}
         claims = self._to_claim(needs)
         gone = {
             id: number for id, number in self._held.items() if id not in running and (id not in needs or id in self._giving)
@@ -127,6 +129,11 @@ class Leases:
         """That live, as far as is known."""
         return max(1, len(self._hosts))
 
+    def has_shards(self, channel: str) -> bool:
+        """Whether a host that lives runs shards of it besides the first, as far as leases say."""
+        units = names.units(channel, names.MOST_SHARDS)[1:]
+        return any(self._holders[unit][0] in self._hosts for unit in units if unit in self._holders)
+
     async def hand_over(self, leave: bool = False) -> None:
         """This Junebug is ending: what is gone of it can be claimed at once. `leave`: it is the last that is asked of us."""
         try:
@@ -141,6 +148,12 @@ class Leases:
 
     async def close(self) -> None:
         await self._stores.close()
+
+    def _abandoned(self, needs: Mapping[str, Need]) -> list[str]:
+        """Shards that are wanted no more, of hosts that are gone: their leases are claimed to be given up."""
+        return [
+            id for id, (host, _) in self._holders.items() if host not in self._hosts and id not in needs and names.shard_of(id)
+        ]
 
     # --- decisions ----------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Mapping
 
+from junebug import names
 from junebug.runtime.families import RESTARTS
 from junebug.runtime.metrics import Metrics
 from junebug.runtime.samples import Sample, children, sample
@@ -32,7 +33,7 @@ class Restarts:
         before, self._deaths = self._deaths, {id: each.deaths for id, each in running.items()}
         for id, deaths in self._deaths.items() if before is not None else ():
             if (more := deaths - (before or {}).get(id, 0)) > 0:
-                self._metrics.of(id)[RESTARTED] += more
+                self._metrics.of(names.channel_of(id))[RESTARTED] += more
 
 
 class Processes:

@@ -1,6 +1,7 @@
 """What is to be done: wanted channels and routers (here all called channels) against running ones. Pure: no I/O, time is an
 argument.
 
+    units         what is wanted -> the same by unit: a channel with shards has several (names.unit)
     plan          wanted, deleted, running -> what to start, restart, remove, and what cannot be started
     needs         wanted, deleted -> what each asks of a host
     respawn_pause failures in a row -> seconds until the next try
@@ -22,6 +23,8 @@ from junebug.model.routing import RouterSpec
 from junebug.model.spec import ChannelSpec
 from junebug.supervisor.liveness import Pulse
 from junebug.supervisor.placement import Need
+
+Spec = ChannelSpec | RouterSpec
 
 RAN_WELL = 10.0
 """Seconds after which a process that dies counts as dying for the first time."""
@@ -68,8 +71,17 @@ class Plan:
         return {*self.remove, *(channel for channel, _ in self.restart)}
 
 
+def units(wanted: Mapping[str, Spec]) -> dict[str, Spec]:
+    """What is to run: unit -> its channel's or router's spec."""
+    found = dict(wanted)
+    for id, spec in wanted.items():
+        if "shards" in spec.config and isinstance(spec, ChannelSpec):
+            found |= dict.fromkeys(names.units(id, spec.shards), spec)
+    return found
+
+
 def plan(
-    wanted: Mapping[str, ChannelSpec | RouterSpec],
+    wanted: Mapping[str, Spec],
     deleted: Collection[str],
     running: Mapping[str, Running],
     known_types: Collection[str],
@@ -77,7 +89,8 @@ def plan(
     router_types: Collection[str] = (),
     elsewhere: Collection[str] = (),
 ) -> Plan:
-    """Compare. `seen`: channels that were wanted at an earlier look. `elsewhere`: those that are wanted, and not of this host.
+    """Compare, by units. `seen`: those that were wanted at an earlier look. `elsewhere`: those that are wanted, and not of this
+    host. A shard of a channel that is wanted with fewer is stopped.
 
     A channel that vanished is stopped when it was deleted, or when we saw its spec before; one whose spec we never saw
     runs on: rather Redis was emptied while nobody looked. A process that an operator stopped is left stopped until its
@@ -97,7 +110,9 @@ def plan(
         if channel in wanted:
             if channel in refused:
                 remove.append(channel)
-        elif channel in deleted or channel in seen or channel in elsewhere:
+            continue
+        owner = names.channel_of(channel)
+        if channel in seen or any(owner in known for known in (deleted, seen, elsewhere, wanted)):
             remove.append(channel)
         else:
             orphans.append(channel)
@@ -105,9 +120,9 @@ def plan(
 
 
 def needs(
-    wanted: Mapping[str, ChannelSpec | RouterSpec], deleted: Iterable[str], host_bound: Collection[str]
+    wanted: Mapping[str, Spec], deleted: Iterable[str], host_bound: Collection[str]
 ) -> dict[str, Need]:
-    """What each asks of a host; also what is deleted, as one host is to remove what it leaves. `host_bound`: channel types."""
+    """What each unit asks of a host; also what is deleted, as one host is to remove what it leaves. `host_bound`: types."""
     found = dict.fromkeys(deleted, ANYWHERE)
     for id, spec in wanted.items():
         is_bound = not isinstance(spec, RouterSpec) and spec.type in host_bound
@@ -116,7 +131,7 @@ def needs(
     return found
 
 
-def _refusal(spec: ChannelSpec | RouterSpec, known_types: Collection[str]) -> tuple[str, str] | None:
+def _refusal(spec: Spec, known_types: Collection[str]) -> tuple[str, str] | None:
     if not names.is_channel_id(spec.id):
         return "invalid_id", "Its id holds characters that no process or file may be named by"
     if spec.type not in known_types:

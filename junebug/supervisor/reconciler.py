@@ -31,9 +31,8 @@ from junebug.errors import BrokerUnavailable, HostTaken, JunebugError, StoreUnav
 from junebug.logs.channel_log import append_line
 from junebug.logs.files import trouble_in
 from junebug.logs.setup import setup_process_logging
-from junebug.model.messages import Status, format_timestamp
+from junebug.model.messages import Status, format_timestamp, of_shard
 from junebug.model.routing import RouterSpec
-from junebug.model.spec import ChannelSpec
 from junebug.registry import Registry
 from junebug.router_types import RouterTypes
 from junebug.runtime.heartbeat import keep_beating
@@ -122,10 +121,8 @@ class Reconciler:
         """Of the last look. What it removes is leaving until supervisord has it no more."""
         self._before: dict[str, Running] = {}
         self._killed: dict[str, int] = {}
-        """Channel -> pid that was killed for its silence."""
+        """Unit -> pid that was killed for its silence."""
         self._unsaved: dict[str, Status] = {}
-        self._announced: dict[str, ChannelSpec] = {}
-        """Channels that the plugins were told to be started."""
         self._troubles: dict[str, str] = {}
 
     async def run(self, news: int) -> int:
@@ -197,22 +194,23 @@ class Reconciler:
             wanted, deleted, was_emptied = await self._memory.read(thorough)
             if was_emptied:
                 self._plan = dataclasses.replace(self._plan, refused={})  # those statuses are lost with it
-            mine = await self._leases.share(reconcile.needs(wanted, deleted, self._host_bound), running)
+            units = reconcile.units(wanted)
+            mine = await self._leases.share(reconcile.needs(units, deleted, self._host_bound), running)
             self._trouble("redis", None)
         except (StoreUnavailable, HostTaken) as error:
             return self._trouble("redis", error)  # nothing is started or stopped; what happens is told later
         except Unavailable as error:
             return self._trouble("supervisord", error)
         seen = self._specs.keys() | {*self._plan.remove}
-        here = {id: spec for id, spec in wanted.items() if id in mine}
-        elsewhere = wanted.keys() - here.keys()
+        here = {unit: spec for unit, spec in units.items() if unit in mine}
+        elsewhere = units.keys() - here.keys()
         plan = reconcile.plan(here, deleted, running, self._types, seen, self._router_types.names(), elsewhere)
         if self._leases.nowhere:
-            refused = dict.fromkeys(self._leases.nowhere & wanted.keys(), NO_HOST)
+            refused = dict.fromkeys(self._leases.nowhere & units.keys(), NO_HOST)
             plan = dataclasses.replace(plan, refused={**plan.refused, **refused})
         self._specs = wanted
         await self._tell(running, plan)
-        self._tell_plugins(running, plan)
+        self._plugins.look(running, plan.leaving, wanted)
         self._restarts.look(running)
         self._plan, self._before = plan, running
         try:
@@ -221,7 +219,9 @@ class Reconciler:
             self._trouble("supervisord", error)
         if any(running[channel].state == "STOPPED" for channel in plan.remove):
             self._wake.set()  # it is gone now: the next look cleans up
-        self._let_go([id for id in deleted if id in mine and id not in wanted and id not in running])
+        self._let_go([
+            id for id in deleted if id in mine and id not in wanted and id not in running and not self._leases.has_shards(id)
+        ])  # fmt: skip
 
     # --- acting -------------------------------------------------------------------------------------------------------
 
@@ -252,23 +252,26 @@ class Reconciler:
         if plan.start:
             log.info("starting", channels=_some([channel for channel, _ in plan.start]))
             for group, is_router in ((names.CHANNEL_GROUP, False), (names.ROUTER_GROUP, True)):
-                which = [each for each in plan.start if isinstance(self._specs.get(each[0]), RouterSpec) == is_router]
+                which = [each for each in plan.start if isinstance(self._spec_of(each[0]), RouterSpec) == is_router]
                 leases = {channel: self._leases.launch(channel) for channel, _ in which}
                 self._supervisor.start(which, group, leases)
 
     def _let_go(self, deleted: Sequence[str]) -> None:
-        """Of a deleted channel whose process is gone."""
-        for channel in deleted:
-            self._killed.pop(channel, None)
-            self._unsaved.pop(channel, None)
+        """Of a deleted channel whose processes are gone."""
+        for known in (self._killed, self._unsaved):
+            for unit in [unit for unit in known if names.channel_of(unit) in deleted]:
+                del known[unit]
         self._cleanup.put(deleted)
+
+    def _spec_of(self, unit: str) -> Spec | None:
+        return self._specs.get(names.channel_of(unit))
 
     # --- telling ------------------------------------------------------------------------------------------------------
 
     async def _tell(self, running: dict[str, Running], plan: Plan) -> None:
-        """Component `worker` of each channel, on change only."""
-        for channel, status in list(self._unsaved.items()):
-            await self._save(channel, status)
+        """Component `worker` of each channel and shard, on change only."""
+        for unit, status in list(self._unsaved.items()):
+            await self._save(unit, status)
         for channel, (type, message) in plan.refused.items():
             if self._plan.refused.get(channel) != (type, message):
                 await self._say(channel, Notice("down", type, message))
@@ -280,28 +283,30 @@ class Reconciler:
         if orphans := {*plan.orphans} - {*self._plan.orphans}:
             log.warning("channels run that have no spec, and that nobody deleted: left alone", channels=_some(sorted(orphans)))
 
-    async def _say(self, channel: str, found: Notice) -> None:
+    async def _say(self, unit: str, found: Notice) -> None:
+        channel, shard = names.channel_of(unit), names.shard_of(unit)
         at = datetime.now(UTC) if found.at is None else datetime.fromtimestamp(found.at, UTC)
         status = Status(
-            channel_id=channel, component=COMPONENT, status=found.status, type=found.type, message=found.message,
-            details=found.details, timestamp=format_timestamp(at), fence=self._leases.fence(channel),
+            channel_id=channel, component=of_shard(COMPONENT, shard), status=found.status, type=found.type,
+            message=found.message, details=found.details, timestamp=format_timestamp(at), fence=self._leases.fence(unit),
+            shard=shard,
         )  # fmt: skip
-        log.warning("status", channel_id=channel, type=found.type, reason=found.message)
-        await self._save(channel, status)
+        log.warning("status", channel_id=channel, component=status.component, type=found.type, reason=found.message)
+        await self._save(unit, status)
 
-    async def _save(self, channel: str, status: Status) -> None:
+    async def _save(self, unit: str, status: Status) -> None:
         """Keep it, and have it posted, unless the worker has said something newer meanwhile (that it runs again)."""
         try:
             newest = await self._stores.statuses.put(status)
         except StoreUnavailable:
-            self._unsaved[channel] = status
+            self._unsaved[unit] = status
             return
-        self._unsaved.pop(channel, None)
+        self._unsaved.pop(unit, None)
         if newest:
-            told = {"component": COMPONENT, "status": status.status, "type": status.type, "reason": status.message}
-            path = self._settings.channel_log_path(channel)
-            self._life.tasks.own("log", asyncio.to_thread(append_line, path, channel, logging.WARNING, "status", told))
-        spec = self._specs.get(channel)
+            told = {"component": status.component, "status": status.status, "type": status.type, "reason": status.message}
+            path = self._settings.channel_log_path(unit)
+            self._life.tasks.own("log", asyncio.to_thread(append_line, path, unit, logging.WARNING, "status", told))
+        spec = self._spec_of(unit)
         if newest and spec and spec.status_url:
             self._life.tasks.own("status", self._publish(status))
 
@@ -311,22 +316,6 @@ class Reconciler:
             await self._broker.publish(names.status_queue(status.channel_id), status.to_wire(), timeout=PUBLISH_TIMEOUT)
         except (BrokerUnavailable, Unroutable) as error:  # the store has it, as the API's readers see
             log.warning("a status could not be passed on", channel_id=status.channel_id, reason=str(error))
-
-    def _tell_plugins(self, running: dict[str, Running], plan: Plan) -> None:
-        leaving = plan.leaving
-        for channel, spec in list(self._announced.items()):
-            now = running.get(channel)
-            is_same = now and now.state not in ("STOPPED", "STOPPING") and now.generation == spec.generation
-            if not is_same or channel in leaving:
-                del self._announced[channel]
-                self._plugins.tell("channel_stopped", spec)
-        for channel, process in running.items():
-            is_up = process.state == "RUNNING" and channel not in leaving
-            wanted = self._specs.get(channel)
-            if is_up and isinstance(wanted, ChannelSpec) and channel not in self._announced:
-                self._announced[channel] = wanted
-                self._plugins.tell("channel_started", wanted)
-        self._plugins.looked()
 
     def _trouble(self, what: str, error: JunebugError | None) -> None:
         """Log that something is away, or is there again: on change only."""

@@ -141,7 +141,7 @@ def _with_generations(text: str) -> list[tuple[str, int]]:
     found = []
     for entry in _parsed(text):
         match entry:
-            case [str(channel), int(generation)] if names.is_channel_id(channel):
+            case [str(channel), int(generation)] if names.is_unit(channel):
                 found.append((channel, generation))
             case _:
                 raise RPCError(Faults.BAD_ARGUMENTS, "expected [id, generation], the id fit to name a process")
@@ -154,7 +154,7 @@ def _parsed_starts(text: str, groups: Container[str]) -> list[tuple[str, int, st
     for entry in _parsed(text):
         match entry:
             case [str(channel), int(generation), str(group), int(fence), bool(shared)] if (
-                names.is_channel_id(channel) and group in groups
+                names.is_unit(channel) and group in groups
             ):
                 found.append((channel, generation, group, fence, shared))
             case _:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import structlog
 
-from junebug.model.messages import Event, Status, StatusLevel, UserMessage
+from junebug.model.messages import Event, Status, StatusLevel, UserMessage, of_shard
 from junebug.runtime.metrics import Metrics
 from junebug.runtime.tasks import Own, TaskOwner
 from junebug.stores.transport import TransportStore
@@ -70,6 +70,8 @@ class TransportContext:
         """Run a side task; one that dies of a bug ends the channel's process, which is started afresh. `stop` ends it."""
         self.set_aside: Callable[[bytes], Awaitable[None]]
         """With the dead letters, when this returns."""
+        self.shard, self.shards = 0, 1
+        """Which part of the channel this process is, from 0 on, of how many: what is limited for the channel is divided."""
         self.door: Path | None = None
         """Where the shared HTTP listener looks for its channels (junebug/door); None: there is none."""
         self.metrics = Metrics()
@@ -126,11 +128,13 @@ class TransportContext:
         if self._last_statuses.get(component) == present:
             return
         self._last_statuses[component] = present
+        component = of_shard(component, self.shard)
         level = {"ok": self.log.info, "degraded": self.log.warning, "down": self.log.error}[status]
         level("status", component=component, status=status, type=type, reason=message)
         told = Status(
-            channel_id=self.channel_id, component=component, status=status, type=type, message=message, details=details or {}
-        )
+            channel_id=self.channel_id, component=component, status=status, type=type, message=message, details=details or {},
+            shard=self.shard,
+        )  # fmt: skip
         await self._publish_status(told)
 
     def has_reported(self, component: str) -> bool:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.amqp.rpc import RpcServer
 from junebug.config.declaration import Settings
@@ -27,7 +28,7 @@ from junebug.errors import StoreUnavailable
 from junebug.logs.channel_log import ChannelLog
 from junebug.logs.redaction import Redactor
 from junebug.logs.setup import setup_channel_logging
-from junebug.model.messages import Status, StatusLevel
+from junebug.model.messages import Status, StatusLevel, of_shard
 from junebug.model.routing import DestinationSpec
 from junebug.model.spec import Launch
 from junebug.runtime import fence
@@ -73,8 +74,10 @@ class Worker:
     def __init__(
         self, settings: Settings, id: str, program: str, launch: Launch, redactor: Redactor, log_file: ChannelLog | None
     ) -> None:
+        """`id`: of the channel, of one of its shards (names.unit), or of the router."""
         self._settings = settings
-        self._id = id
+        self._unit = id
+        self._id, self._shard = names.channel_of(id), names.shard_of(id)
         self._launch = launch
         self._redactor = redactor
         self._log = log_file
@@ -84,10 +87,10 @@ class Worker:
         self._stores = Stores(settings)
         self._broker = Broker(settings.amqp, program, self._on_broker_state)
         own, suspects = self._life.tasks.own, Suspects(self._on_set_aside)
-        self._metrics = Metrics(id, _QUIET)
+        self._metrics = Metrics(self._id, _QUIET, shard=self._shard)
         self._context = ChannelContext(
-            id, settings, self._broker, self._stores, self._present_spec, own, suspects, self._present_destinations,
-            self._metrics,
+            self._id, settings, self._broker, self._stores, self._present_spec, own, suspects, self._present_destinations,
+            self._metrics, self._shard, self._shards,
         )  # fmt: skip
         self._statuses = StatusReceiver(self._context)
         self._attempts = Attempts(self._context, self._statuses.is_superseded, self._on_callbacks)
@@ -105,7 +108,7 @@ class Worker:
 
     async def run(self) -> int:
         """Start everything, wait for the end, stop everything in reverse. Returns the exit code."""
-        self._context.suspects.open(self._settings.suspects_path(self._id))
+        self._context.suspects.open(self._settings.suspects_path(self._unit))
         self._life.tasks.own("clock", call_again(self._go_by_the_clock))
         self._life.tasks.own("amqp", self._broker.tasks.failure())
         self._life.tasks.own("statuses", self._statuses.run())
@@ -114,6 +117,10 @@ class Worker:
 
     def _present_spec(self) -> Any:
         raise NotImplementedError
+
+    def _shards(self) -> int:
+        """Of the channel, when this process began."""
+        return 1
 
     def _present_destinations(self) -> Mapping[str, DestinationSpec]:
         return {}
@@ -148,13 +155,18 @@ class Worker:
         other, which answers when it is told to begin.
 
         Where there are other hosts this waits until RabbitMQ knows of no other process of the channel: that is the second fence.
+        So it does with quorum queues, as RabbitMQ lets several consume them (and serves one).
         """
         await self._broker.declare_surely(queues)
-        answers = RpcServer(self._broker, self._id, self._launch.generation or generation)
-        await answers.start(None if self._launch.is_shared else PRESENCE_TIMEOUT)
+        answers = RpcServer(self._broker, self._unit, self._launch.generation or generation)
+        is_patient = self._launch.is_shared or self._broker.is_quorum
+        await answers.start(None if is_patient else PRESENCE_TIMEOUT)
         self._is_open = True
-        self._dispatcher.start()
-        self._statuses.start(self._dispatcher)
+        if self._shard:
+            self._life.tasks.own("relayed statuses", self._statuses.relay())
+        else:
+            self._dispatcher.start()
+            self._statuses.start(self._dispatcher)
         return answers
 
     async def _until_read(self, read: Callable[[], Awaitable[R]]) -> R:
@@ -209,13 +221,13 @@ class Worker:
         if self._levels.get(component) == (status, type):
             return
         self._levels[component] = (status, type)
+        component = of_shard(component, self._shard)
         tell = log.info if status == "ok" else log.warning
         tell("status", component=component, status=status, type=type, reason=message)
-        details, channel = details or {}, self._id
         self._statuses.receive(
             Status(
-                channel_id=channel, component=component, status=status, type=type, message=message, details=details,
-                fence=self._launch.fence,
+                channel_id=self._id, component=component, status=status, type=type, message=message, details=details or {},
+                fence=self._launch.fence, shard=self._shard,
             )
         )  # fmt: skip
 

@@ -17,6 +17,7 @@ from junebug import names
 from junebug.amqp.outbound_queue import cancel_all, list_queued, queues_of
 from junebug.amqp.rpc import Answer, Answers, Arguments
 from junebug.model.routing import ChannelState
+from junebug.model.spec import ChannelSpec
 from junebug.router_types import RouterTypes
 from junebug.worker.context import ChannelContext
 from junebug.worker.failover import move
@@ -53,12 +54,21 @@ class Commands:
     async def _list(self, asked: Arguments) -> Answer:
         spec = self.context.spec()
         async with self.one_at_a_time, self.sender.holding(BROWSING):
-            queues, offset, limit = queues_of(spec.id, spec.amqp_queue), int(asked["offset"]), int(asked["limit"])
+            queues, offset, limit = self._queues(spec), int(asked["offset"]), int(asked["limit"])
             in_hand, cancelled = self.sender.in_hand(), self.sender.cancellations
             found = await list_queued(
                 self.context.broker, spec.id, queues, offset, limit, in_hand=in_hand, cancelled=cancelled
             )
-        return {"messages": [{"priority": each.priority, "message": orjson.Fragment(each.to_wire())} for each in found]}
+            is_one_of_many = self.context.shards > 1
+            lengths = await self.context.broker.queue_lengths(queues) if is_one_of_many else {}
+            waiting = len(in_hand) + sum(lengths.values())
+        messages = [{"priority": each.priority, "message": orjson.Fragment(each.to_wire())} for each in found]
+        return {"messages": messages, "waiting": waiting}
+
+    def _queues(self, spec: ChannelSpec) -> list[str]:
+        """Those that this process consumes."""
+        shard, shards = self.context.shard, self.context.shards
+        return queues_of(spec, self.context.broker.wanted_layout(shards), shard=shard, shards=shards)
 
     async def _cancel(self, asked: Arguments) -> Answer:
         return {"cancelled": await self.sender.cancel(str(asked["message_id"]))}
@@ -66,7 +76,7 @@ class Commands:
     async def _cancel_all(self, _: Arguments) -> Answer:
         spec = self.context.spec()
         async with self.one_at_a_time, self.sender.holding(CANCELLING):
-            queues, context = queues_of(spec.id, spec.amqp_queue), self.context
+            queues, context = self._queues(spec), self.context
             done = await cancel_all(context.broker, context.metrics, spec.id, queues, CANCEL_TIMEOUT)
         return {**asdict(done), "sending": self.sender.sending().total()}
 
@@ -77,8 +87,9 @@ class Commands:
         states = {id: ChannelState(**state) for id, state in asked["states"].items()}
         async with self.one_at_a_time, self.sender.holding(CANCELLING):
             spec = await stores.routers.get(str(asked["router"]))
-            return {"moved": await move(self.context.broker, stores, types, spec, self.context.channel, states)}
+            queues = self._queues(self.context.spec())
+            return {"moved": await move(self.context.broker, stores, types, spec, self.context.channel, queues, states)}
 
 
 def _by_priority(counted: Counter[int]) -> dict[str, int]:
-    return {str(priority): counted[priority] for priority in names.outbound_queues("")}
+    return {str(priority): counted[priority] for priority in reversed(names.PRIORITIES)}

@@ -39,6 +39,14 @@ class ChannelContext:
     destinations: Callable[[], Mapping[str, DestinationSpec]] = dict
     """Of a router: its destinations as they are now, by their ids."""
     metrics: Metrics = field(default_factory=Metrics)
+    shard: int = 0
+    """Which of the channel's shards this process is, from 0 on: `shards` of them share what is to be sent."""
+    begun_with: Callable[[], int] = lambda: 1
+
+    @property
+    def shards(self) -> int:
+        """How many the channel had when this process began: when that changes, it is started afresh."""
+        return self.begun_with()
 
     def recipient(self, destination: str) -> ChannelSpec | DestinationSpec | None:
         """Whose mo_url, amqp_queue and so on these are: the channel's own, or a router's destination's, if there is such."""

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from junebug import names
 from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
-from junebug.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable, Unroutable
+from junebug.amqp.outbound_queue import by_queue
+from junebug.errors import BrokerUnavailable, ChannelNotFound, MalformedMessage, StoreUnavailable, Unroutable
 from junebug.model.acceptance import OVER_AMQP
 from junebug.model.messages import UserMessage
 from junebug.model.routing import DestinationSpec, routed
@@ -75,7 +76,7 @@ class DestinationQueues:
                 try:
                     await self._send(readable)
                     break
-                except (StoreUnavailable, BrokerUnavailable, Unroutable) as error:
+                except (StoreUnavailable, BrokerUnavailable, Unroutable, ChannelNotFound) as error:
                     log.warning("cannot pass on what a destination sends", queue=queue, reason=str(error))
                     await asyncio.sleep(PAUSE)
 
@@ -94,13 +95,17 @@ class DestinationQueues:
             found.append((delivery, replace(routed(message, context.channel, destination), transport_name=self._channel)))
         return found
 
-    async def _send(self, readable: Sequence[tuple[Delivery, UserMessage]]) -> None:
+    async def _send(self, readable: list[tuple[Delivery, UserMessage]]) -> None:
+        """What is in its queue is among them no more."""
         messages = [message for _, message in readable]
         await self._context.stores.outbound.put_routed(self._channel, messages, OVER_AMQP)
-        wires = [message.to_wire() for message in messages]
-        await self._context.broker.publish_many(names.outbound_queue(self._channel), wires)
-        for delivery, _ in readable:
-            delivery.ack()
+        broker = self._context.broker
+        layout = broker.layout(await self._context.stores.channels.get(self._channel))
+        for queue, some in by_queue(layout, self._channel, readable).items():
+            await broker.publish_many(queue, [message.to_wire() for _, message in some])
+            for each in some:
+                each[0].ack()
+                readable.remove(each)
 
 
 def _empty(pending: asyncio.Queue[Delivery]) -> None:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
-from junebug.amqp.outbound_queue import is_own
+from junebug.amqp.outbound_queue import by_queue, is_own, queues_of
 from junebug.amqp.rpc import RpcClient
 from junebug.errors import ChannelNotFound, JunebugError, NotRunning, Unroutable
 from junebug.model.messages import UserMessage
@@ -51,16 +51,17 @@ async def _state(stores: Stores, channel: str) -> ChannelState:
 
 
 async def move(
-    broker: Broker, stores: Stores, types: RouterTypes, spec: RouterSpec, channel: str, states: Mapping[str, ChannelState]
-) -> int:
-    """Move what this router gave the channel, and what another one would get now; how many. The channel's sender is held, or
-    there is none. Raises QueueBusy, BrokerUnavailable, StoreUnavailable.
+    broker: Broker, stores: Stores, types: RouterTypes, spec: RouterSpec, channel: str, queues: Sequence[str],
+    states: Mapping[str, ChannelState],
+) -> int:  # fmt: skip
+    """Move what this router gave the channel, and what another one would get now; how many. The sender that consumes these
+    queues of the channel's is held, or there is none. Raises QueueBusy, BrokerUnavailable, StoreUnavailable.
     """
     ends, moved = time.monotonic() + MOVING, 0
 
     async def visit(batch: Sequence[Delivery]) -> bool:
         nonlocal moved
-        by_queue: dict[tuple[str, int], list[tuple[Delivery, UserMessage]]] = {}
+        leaving: dict[tuple[str, int], list[tuple[Delivery, UserMessage]]] = {}
         for delivery in batch:
             try:
                 message = UserMessage.from_wire(delivery.body)
@@ -71,25 +72,33 @@ async def move(
                 continue  # its own sender says what is wrong with it
             if chosen != channel:
                 priority = names.priority_of(delivery.queue, delivery.priority)
-                by_queue.setdefault((chosen, priority), []).append((delivery, message))
-        for (chosen, priority), found in by_queue.items():
-            messages = [replace(message, transport_name=chosen) for _, message in found]
-            await stores.outbound.put_routed(chosen, messages)
+                leaving.setdefault((chosen, priority), []).append((delivery, message))
+        for (chosen, priority), found in leaving.items():
+            found = [(delivery, replace(message, transport_name=chosen, priority=priority)) for delivery, message in found]
+            await stores.outbound.put_routed(chosen, [message for _, message in found])
             try:
+                layout = broker.layout(await stores.channels.get(chosen))
                 if priority > names.LOWEST_PRIORITY:  # its worker knows that there is such a queue, or will
                     await stores.channels.note_priorities(chosen, (priority,))
-                    await broker.declare(names.channel_queues(chosen, (priority, names.LOWEST_PRIORITY)), remember=False)
-                await broker.publish_many(names.outbound_queue(chosen, priority), [each.to_wire() for each in messages])
+                    priorities = priority, names.LOWEST_PRIORITY
+                    await broker.declare(names.channel_queues(chosen, priorities, layout), remember=False)
+                for queue, some in by_queue(layout, chosen, found).items():
+                    await broker.publish_many(queue, [message.to_wire() for _, message in some])
+                    for delivery, _ in some:
+                        delivery.ack()
+                    moved += len(some)
             except (Unroutable, ChannelNotFound):
                 continue  # that channel is being deleted
-            for delivery, _ in found:
-                delivery.ack()
-            moved += len(found)
         return time.monotonic() < ends
 
-    for queue in names.outbound_queues(channel).values():
-        await broker.browse(queue, visit, keeping=True, exclusive=is_own(channel, queue))
+    for queue in _own(channel, queues):
+        await broker.browse(queue, visit, keeping=True)
     return moved
+
+
+def _own(channel: str, queues: Sequence[str]) -> list[str]:
+    """Those that a router gives messages to."""
+    return [queue for queue in queues if is_own(channel, queue)]
 
 
 class FailOver:
@@ -125,13 +134,22 @@ class FailOver:
 
     async def _move_from(self, channel: str, spec: RouterSpec, states: Mapping[str, ChannelState]) -> None:
         context = self._context
-        if not any((await context.broker.queue_lengths(list(names.outbound_queues(channel).values()))).values()):
-            return  # what its worker has in hand goes back before it is down for long
         try:
-            told = {id: asdict(state) for id, state in states.items()}
-            moved = int((await self._asking.ask(channel, "move", MOVING * 1.5, router=spec.id, states=told))["moved"])
-        except NotRunning:
-            moved = await move(context.broker, context.stores, self._types, spec, channel, states)
+            of_channel = await context.stores.channels.get(channel)
+        except ChannelNotFound:
+            return
+        queues = _own(channel, queues_of(of_channel, context.broker.layout(of_channel)))
+        if not any((await context.broker.queue_lengths(queues)).values()):
+            return  # what its worker has in hand goes back before it is down for long
+        told = {id: asdict(state) for id, state in states.items()}
+        shards, moved = of_channel.shards, 0
+        for shard in range(shards):
+            unit = names.unit(channel, shard)
+            try:
+                moved += int((await self._asking.ask(unit, "move", MOVING * 1.5, router=spec.id, states=told))["moved"])
+            except NotRunning:
+                queues = _own(channel, queues_of(of_channel, context.broker.layout(of_channel), shard=shard, shards=shards))
+                moved += await move(context.broker, context.stores, self._types, spec, channel, queues, states)
         if moved:
             log.warning(
                 "messages moved to other channels", channel_id=channel, moved=moved, reason=states[channel].reason

@@ -5,6 +5,7 @@
                         -> <id>.status  -> StatusReceiver -> Redis, status_url
               Transport <- Sender <- <id>.outbound, {amqp_queue}.outbound
 
+A channel with shards has several such processes: each has a transport and a sender, and the first one all the rest.
 The supervisor forks into `run` (or `junebug-worker` calls it). Redis or RabbitMQ away: it waits, and says so. A side task
 that dies ends the process: the supervisor starts it afresh, which is better than half a channel.
 """
@@ -24,7 +25,7 @@ from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, ChannelNotFound, JunebugError, StoreUnavailable
 from junebug.logs.channel_log import ChannelLog
 from junebug.logs.redaction import Redactor
-from junebug.model.messages import Event, Status, UserMessage
+from junebug.model.messages import Event, Status, StatusLevel, UserMessage, of_shard
 from junebug.model.spec import ChannelSpec, Launch
 from junebug.registry import Registry
 from junebug.runtime.families import MESSAGES
@@ -34,7 +35,7 @@ from junebug.worker.base import Left, Worker, run_worker
 from junebug.worker.callbacks.forwarder import Forwarder
 from junebug.worker.commands import Commands
 from junebug.worker.outbound.priorities import PriorityQueues
-from junebug.worker.outbound.rate_limit import RateLimit
+from junebug.worker.outbound.rate_limit import RateLimit, shared
 from junebug.worker.outbound.sender import PAUSED, Sender
 
 log = structlog.stdlib.get_logger("worker")
@@ -43,21 +44,21 @@ TRANSPORT_START_TIMEOUT = 30.0
 _RECEIVED = MESSAGES.field("inbound", "received")
 
 
-def run(settings: Settings, channel: str, launch: Launch) -> int:
+def run(settings: Settings, unit: str, launch: Launch) -> int:
     """Run the channel in this process until SIGTERM or SIGINT; blocking. Returns the exit code: 0 = asked to stop."""
-    return run_worker(settings, channel, lambda redactor, log: ChannelWorker(settings, channel, launch, redactor, log))
+    return run_worker(settings, unit, lambda redactor, log: ChannelWorker(settings, unit, launch, redactor, log))
 
 
 class ChannelWorker(Worker):
     """Composes one channel."""
 
     def __init__(
-        self, settings: Settings, channel: str, launch: Launch, redactor: Redactor, channel_log: ChannelLog | None = None
+        self, settings: Settings, unit: str, launch: Launch, redactor: Redactor, channel_log: ChannelLog | None = None
     ) -> None:
-        self._channel = channel
+        self._channel = names.channel_of(unit)
         self._registry = Registry.from_settings(settings.channels, settings.replace_channels)
-        self._spec = ChannelSpec(id=channel, type="", config={})
-        super().__init__(settings, channel, names.channel_program(channel), launch, redactor, channel_log)
+        self._spec = self._begun_with = ChannelSpec(id=self._channel, type="", config={})
+        super().__init__(settings, unit, names.channel_program(unit), launch, redactor, channel_log)
         self._forwarder = Forwarder(self._context, self._attempts, self._dispatcher, self._counts)
         self._priorities = PriorityQueues(self._context)
         self._rate_limit = RateLimit()
@@ -68,6 +69,9 @@ class ChannelWorker(Worker):
     def _present_spec(self) -> ChannelSpec:
         return self._spec
 
+    def _shards(self) -> int:
+        return self._begun_with.shards
+
     # --- starting -----------------------------------------------------------------------------------------------------
 
     async def _start(self) -> int | None:
@@ -77,10 +81,15 @@ class ChannelWorker(Worker):
         except ChannelNotFound:
             log.error("there is no such channel")
             return EXIT_FAILED
+        if self._shard >= spec.shards:
+            log.error("the channel has no such shard", shards=spec.shards)
+            return EXIT_FAILED
+        self._begun_with = spec
         self._use(spec)
-        priorities = await self._priorities.find()
+        priorities, layout = await self._priorities.find()
+        queues = names.channel_queues(self._channel, priorities, layout, self._context.shard, self._context.shards)
         # before the transport: it tells whether a process may hold the port or bind
-        self._answers = await self._open(names.channel_queues(self._channel, priorities), spec.generation)
+        self._answers = await self._open(queues, spec.generation)
         try:
             transport_class = self._registry.load_transport(spec.type)
             config = self._registry.without_unknown(spec.type, spec.config)
@@ -90,6 +99,7 @@ class ChannelWorker(Worker):
             publish = (self._publish_inbound, self._publish_event, self._publish_status)
             store = self._stores.transport(self._channel)
             context = TransportContext(self._channel, spec.type, config, *publish, store, self._rate_limit.permit)
+            context.shard, context.shards = self._shard, spec.shards
             context.own = self._life.tasks.own
             context.may_begin = functools.partial(self._context.suspects.begin, "provider")
             context.door = self._settings.door
@@ -105,8 +115,9 @@ class ChannelWorker(Worker):
             return EXIT_FAILED
         if not context.has_reported(spec.type):
             await context.status(spec.type, "ok", "started", "The channel's transport is running")
-        self._attempts.health.inherit(failing)
-        self._forwarder.start(failing)
+        if self._shard == 0:
+            self._attempts.health.inherit(failing)
+            self._forwarder.start(failing)
         check = functools.partial(self._registry.validate_channel_data, spec.type)
         self._sender = Sender(self._context, self._transport, self._counts, check)
         self._metrics.gauges.append(self._sender.gauges)
@@ -123,6 +134,8 @@ class ChannelWorker(Worker):
     async def _stored_spec(self) -> tuple[ChannelSpec, dict[str, str]]:
         """And which callbacks failed last."""
         spec = await self._stores.channels.get(self._channel)
+        if self._shard == 0:
+            await self._stores.statuses.forget_shards(self._channel, spec.shards)
         return spec, await self._stores.statuses.trouble(self._channel, "callbacks")
 
     # --- stopping -----------------------------------------------------------------------------------------------------
@@ -154,7 +167,7 @@ class ChannelWorker(Worker):
             self._poll_soon(1)
             return self._tell("redis", "down", "connection_lost", str(error))
         self._tell("redis", "ok", "connected", "Connected to Redis")
-        if "worker" not in known:
+        if of_shard("worker", self._shard) not in known:
             self._statuses.say_again()
         if spec != self._spec:
             before = self._spec
@@ -163,19 +176,20 @@ class ChannelWorker(Worker):
             if dataclasses.replace(before, noted_priorities=spec.noted_priorities) == spec:
                 return
             log.info("changed settings applied")
-            self._dispatcher.on_changed_spec()
-            await self._forwarder.follow()
+            if self._shard == 0:
+                self._dispatcher.on_changed_spec()
+                await self._forwarder.follow()
             await self._consume_app_queue(before.amqp_queue, spec.amqp_queue)
             await self._apply_pause(was_paused=bool(before.paused))
 
     def _use(self, spec: ChannelSpec) -> None:
         self._spec = spec
-        self._rate_limit.set(spec.rate_limit_count, spec.rate_limit_window)
+        self._rate_limit.set(*shared(spec.rate_limit_count, spec.rate_limit_window, self._shard, self._shards()))
         self._redactor.replace(self._registry.secret_values(spec, self._settings))
 
     async def _consume_app_queue(self, before: str | None, now: str | None) -> None:
-        """Take outbound messages from `{amqp_queue}.outbound` too (COMPAT §3)."""
-        if before == now or self._sender is None:
+        """Take outbound messages from `{amqp_queue}.outbound` too (COMPAT §3): the first shard alone, which keeps their order."""
+        if before == now or self._sender is None or self._shard:
             return
         if now and not names.is_amqp_queue(now):  # stored by a Junebug that took any
             self._tell("amqp_queue", "down", "invalid", f"No queue can have this name: {now}. Change the channel's amqp_queue.")
@@ -198,10 +212,14 @@ class ChannelWorker(Worker):
         assert self._sender is not None
         if self._spec.paused:
             await self._sender.hold(PAUSED)
-            self._tell("outbound", "degraded", "paused", "Paused: messages wait until somebody resumes the channel")
+            told: tuple[StatusLevel, str, str] = "degraded", "paused", "Paused: messages wait until somebody resumes the channel"
         elif was_paused:
             await self._sender.let_go(PAUSED)
-            self._tell("outbound", "ok", "resumed", "Messages are sent again")
+            told = "ok", "resumed", "Messages are sent again"
+        else:
+            return
+        if self._shard == 0:
+            self._tell("outbound", *told)
 
     # --- what the transport says --------------------------------------------------------------------------------------
 
@@ -216,7 +234,7 @@ class ChannelWorker(Worker):
 
     async def _publish_status(self, status: Status) -> None:
         status = msgspec.structs.replace(status, fence=self._launch.fence)
-        if self._sender is None:  # it starts, and would say so again: no reason to open the link that publishes
+        if self._sender is None or self._shard:  # it starts, and would say so again: no reason to open the link that publishes
             return self._statuses.receive(status)
         try:
             await self._broker.publish(names.status_queue(self._channel), status.to_wire())

@@ -2,12 +2,14 @@
 
 What the worker says of its own links (`worker`, `amqp`, `redis`) is given to `receive` directly: a broken link to
 RabbitMQ could not be told through RabbitMQ. The store gets the last status of each component as soon as Redis can take
-it; the status_url gets each status, in the order of its component.
+it; the status_url gets each status, in the order of its component. What a further shard of a channel says it keeps itself,
+and gives to the channel's status queue: the first shard posts it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections import deque
 from collections.abc import Callable
@@ -16,7 +18,7 @@ import structlog
 
 from junebug import names
 from junebug.amqp.frames import Delivery
-from junebug.errors import MalformedMessage, StoreUnavailable
+from junebug.errors import MalformedMessage, StoreUnavailable, Unroutable
 from junebug.model.callbacks import Callback
 from junebug.model.messages import Status
 from junebug.runtime.backoff import Backoff
@@ -44,6 +46,8 @@ class StatusReceiver:
         """What to call when all that has come so far is saved."""
         self._save_now = asyncio.Event()
         self._posts: deque[PendingCallback] = deque()
+        self._relayed: deque[bytes] = deque(maxlen=MAX_POSTS)
+        self._relay_now = asyncio.Event()
 
     def start(self, dispatcher: Dispatcher) -> None:
         """What comes is posted from now on, as is what came before."""
@@ -56,6 +60,10 @@ class StatusReceiver:
     def receive(self, status: Status) -> None:
         """Take a status of the worker's own; it is saved and posted soon."""
         self._keep(status)
+        if status.shard:
+            self._relayed.append(status.to_wire())
+            self._relay_now.set()
+            return
         pending = self._pending(status, None, lambda: None)
         self._posts.append(pending)
         while self._posts and (self._posts[0].is_finished or len(self._posts) > MAX_POSTS):
@@ -74,10 +82,11 @@ class StatusReceiver:
         self._save_now.set()
 
     async def drain(self, timeout: float) -> None:
-        """Save, within `timeout` seconds, what has come so far."""
+        """Save (and relay), within `timeout` seconds, what has come so far."""
         try:
             async with asyncio.timeout(timeout):
                 await self._save()
+                await self._relay()
         except TimeoutError:
             log.warning("statuses were left unsaved at the stop", unsaved=len(self._unsaved))
 
@@ -121,6 +130,20 @@ class StatusReceiver:
             else:
                 self._save_now.set()
                 await backoff.pause()
+
+    async def relay(self) -> None:
+        """Of a further shard, instead of `start`: give what it says to the first one, until cancelled."""
+        while True:
+            await self._relay_now.wait()
+            self._relay_now.clear()
+            await self._relay()
+
+    async def _relay(self) -> None:
+        queue = names.status_queue(self._context.channel)
+        while self._relayed:
+            with contextlib.suppress(Unroutable):  # the channel is deleted
+                await self._context.broker.publish_surely(queue, (self._relayed[0],))
+            self._relayed.popleft()
 
     async def _save(self) -> bool:
         on_saved = list(self._on_saved)

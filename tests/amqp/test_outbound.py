@@ -9,31 +9,44 @@ from typing import Any
 import pytest
 
 from junebug import names
-from junebug.amqp import frames
+from junebug.amqp import browse, frames
 from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
 from junebug.amqp.outbound_queue import Cancelled, cancel_all, list_queued, queues_of
 from junebug.errors import QueueBusy
 from junebug.model.callbacks import DeadLetter
 from junebug.model.messages import Event, UserMessage
+from junebug.model.spec import ChannelSpec
 from junebug.runtime.families import GIVEN_UP, MESSAGES
 from junebug.runtime.metrics import Metrics
+from tests.polling import eventually
 
 _CANCELLED = MESSAGES.field("outbound", "cancelled")
 
 
-@pytest.fixture
-async def channel(broker: Broker) -> AsyncIterator[str]:
+QUORUM = names.Layout(is_quorum=True)
+LAYOUTS: dict[str, names.Layout] = {}
+"""Channel -> how its queues are."""
+
+
+@pytest.fixture(params=[names.PLAIN, QUORUM], ids=["classic", "quorum"])
+async def channel(broker: Broker, request: pytest.FixtureRequest) -> AsyncIterator[str]:
     made = str(uuid.uuid4())
-    await broker.declare(names.channel_queues(made), remember=False)
+    LAYOUTS[made] = request.param
+    declared = names.channel_queues(made, (1, 5), request.param)
+    await broker.declare(declared, remember=False)
     yield made
-    await broker.delete_queues(list(names.channel_queues(made)))
+    await broker.delete_queues(list(declared))
+
+
+def queues(channel: str) -> list[str]:
+    return queues_of(ChannelSpec(id=channel, type="", config={}, noted_priorities=frozenset((11,))), LAYOUTS[channel])
 
 
 async def queue(broker: Broker, channel: str, *texts: str, priority: int = 1) -> list[str]:
     """Their ids."""
     messages = [UserMessage(to_addr="1", from_addr=None, content=text, transport_name=channel) for text in texts]
-    await broker.publish_many(names.outbound_queue(channel, priority), [message.to_wire() for message in messages])
+    await broker.publish_many(LAYOUTS[channel].queue(channel, priority), [message.to_wire() for message in messages])
     return [message.message_id for message in messages]
 
 
@@ -52,7 +65,7 @@ async def taken(broker: Broker, queue: str) -> list[bytes]:
 
 
 async def listed(broker: Broker, channel: str, offset: int = 0, limit: int = 100) -> list[tuple[int, str | None]]:
-    found = await list_queued(broker, channel, queues_of(channel, None), offset, limit)
+    found = await list_queued(broker, channel, queues(channel), offset, limit)
     return [(message.priority, message.content) for message in found]
 
 
@@ -90,7 +103,7 @@ async def test_cancelling_all_empties_every_queue_and_tells_each(broker: Broker,
     metrics = Metrics()
     ids = await queue(broker, channel, *map(str, range(700)))
     urgent = await queue(broker, channel, "urgent", priority=5)
-    done = await cancel_all(broker, metrics, channel, queues_of(channel, None), 30)
+    done = await cancel_all(broker, metrics, channel, queues(channel), 30)
     assert done == Cancelled(701, 0)
     assert await listed(broker, channel) == []
     events = [Event.from_wire(wire) for wire in await taken(broker, names.event_queue(channel))]
@@ -101,19 +114,19 @@ async def test_cancelling_all_empties_every_queue_and_tells_each(broker: Broker,
 async def test_what_cannot_be_cancelled_in_time_is_told(broker: Broker, channel: str) -> None:
     metrics = Metrics()
     await queue(broker, channel, *map(str, range(1200)))
-    done = await cancel_all(broker, metrics, channel, queues_of(channel, None), 0)
+    done = await cancel_all(broker, metrics, channel, queues(channel), 0)
     assert 0 < done.cancelled < 1200
     assert done.cancelled + done.remaining == 1200
 
 
 async def test_what_cannot_be_read_becomes_a_dead_letter(broker: Broker, channel: str) -> None:
     metrics = Metrics()
-    await broker.publish(names.outbound_queue(channel), b"{")
+    await broker.publish(LAYOUTS[channel].queue(channel), b"{")
     await queue(broker, channel, "a")
     assert await listed(broker, channel) == [(1, "a")]
-    assert await cancel_all(broker, metrics, channel, queues_of(channel, None), 30) == Cancelled(1, 0)
+    assert await cancel_all(broker, metrics, channel, queues(channel), 30) == Cancelled(1, 0)
     (letter,) = map(DeadLetter.from_wire, await taken(broker, names.dead_queue(channel)))
-    assert (letter.reason, letter.queue, letter.body) == ("unreadable", names.outbound_queue(channel), b"{")
+    assert (letter.reason, letter.queue, letter.body) == ("unreadable", LAYOUTS[channel].queue(channel), b"{")
     assert metrics.of(channel) == {_CANCELLED: 1, GIVEN_UP.field("unreadable"): 1}
 
 
@@ -124,11 +137,36 @@ async def test_what_was_cancelled_before_a_queue_was_busy_is_counted(
     await queue(broker, channel, "urgent", priority=5)
 
     async def busy(name: str, *given: Any, **more: Any) -> int:
-        if name == names.outbound_queue(channel):
+        if name == LAYOUTS[channel].queue(channel):
             raise QueueBusy("somebody else goes through it")
         return await browse(name, *given, **more)
 
     monkeypatch.setattr(broker, "browse", busy)
     with pytest.raises(QueueBusy):
-        await cancel_all(broker, metrics, channel, queues_of(channel, None), 30)
+        await cancel_all(broker, metrics, channel, queues(channel), 30)
     assert metrics.counts == {_CANCELLED: 1}
+
+
+async def test_what_was_given_back_keeps_its_place(broker: Broker, channel: str) -> None:
+    """A quorum queue has none for it: a page is given back before and behind what another page was."""
+    await queue(broker, channel, *map(str, range(1, 31)))
+    everything = [(1, str(number)) for number in range(1, 31)]
+    for offset, limit in ((0, 10), (0, 3), (5, 2), (2, 15), (0, 1), (29, 5), (0, 4)):
+        assert await listed(broker, channel, offset, limit) == everything[offset : offset + limit]
+    taken_by_another: list[Delivery] = []
+    name = LAYOUTS[channel].queue(channel)
+    consumer = broker.consume(name, taken_by_another.append, prefetch=7, in_turn=names.is_quorum(name))
+    await eventually(lambda: len(taken_by_another) == 7)
+    await consumer.cancel()
+    assert await listed(broker, channel, 0, 2) == everything[:2]
+    assert await listed(broker, channel) == everything
+
+
+async def test_more_was_given_back_than_is_taken_at_once(
+    broker: Broker, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browse, "PREFETCH", 4)
+    await queue(broker, channel, *map(str, range(1, 31)))
+    assert len(await listed(broker, channel, 0, 21)) == 21
+    assert await listed(broker, channel, 0, 2) == [(1, "1"), (1, "2")]
+    assert await listed(broker, channel) == [(1, str(number)) for number in range(1, 31)]

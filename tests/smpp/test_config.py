@@ -327,3 +327,14 @@ def test_an_option_that_is_null_counts_as_not_given() -> None:
     assert parse(service_type=None, tls=None, delivery_report_processor_config=None) == parse()
     with pytest.raises(InvalidChannelConfig):
         parse(password=None)
+
+
+@pytest.mark.parametrize(("window", "tps", "shards", "windows"), [
+    (50, 0, 1, [50]), (50, 30, 4, [13, 13, 12, 12]), (2, 1, 3, [1, 1, 1]),
+])  # fmt: skip
+def test_shards_have_the_window_and_the_pace_together(window: int, tps: float, shards: int, windows: list[int]) -> None:
+    whole = SmppConfig.from_config({**MINIMAL, "window_size": window, "mt_tps": tps, "binds": 3})
+    parts = [whole.part(shard, shards) for shard in range(shards)]
+    assert [part.window_size for part in parts] == windows
+    assert sum(part.mt_tps for part in parts) == pytest.approx(tps)
+    assert {part.binds for part in parts} == {3}

@@ -17,6 +17,7 @@ from junebug.stores.transport import TransportStore
 from junebug.transports.smpp import correlation
 from junebug.transports.smpp.config import SmppConfig
 from junebug.transports.smpp.correlation import NotItsMessages, ReceiptCorrelation
+from junebug.transports.smpp.matches import parked_field
 from junebug.transports.smpp.receipts import Receipt
 from junebug.transports.smpp.recently_sent import SentPart
 from tests.polling import eventually
@@ -174,11 +175,11 @@ async def test_a_receipt_that_comes_with_its_response_is_reported_once(store: Tr
     tracked = Tracked(store)
     find, parked, go_on = tracked.correlation._find, asyncio.Event(), asyncio.Event()
 
-    async def find_later(receipt: Receipt, *, learn: bool = True) -> Any:
+    async def find_later(receipt: Receipt, *, learn: bool = True, plainly: bool = False) -> Any:
         if not learn:
             parked.set()
             await go_on.wait()
-        return await find(receipt, learn=learn)
+        return await find(receipt, learn=learn, plainly=plainly)
 
     tracked.correlation._find = find_later  # type: ignore[method-assign]
     receiving = asyncio.create_task(tracked.received(receipt("1")))
@@ -205,7 +206,8 @@ async def test_a_parked_receipt_whose_report_fails_is_reported_later(
     stores = Stores(dataclasses.replace(settings, redis=redis), timeout=0.5)
     tracked = Tracked(stores.transport("channel"))
     tracked.correlation._unsaved["1"] = sent("m1")
-    await tracked.correlation._store.put_fields("parked:1", {"DELIVRD": orjson.dumps(receipt("1")).decode()}, 60)
+    parked = {parked_field(receipt("1")): orjson.dumps(receipt("1")).decode()}
+    await tracked.correlation._store.put_fields("parked:1", parked, 60)
     tracked.fail = 2
     own_redis.kill()
     await tracked.sent("2", sent("m2"))
@@ -225,8 +227,8 @@ async def test_a_receipt_stays_parked_when_its_report_fails(store: TransportStor
     tracked = Tracked(store)
     find = tracked.correlation._find
 
-    async def find_too_early(receipt: Receipt, *, learn: bool = True) -> Any:
-        found = await find(receipt, learn=learn)
+    async def find_too_early(receipt: Receipt, *, learn: bool = True, plainly: bool = False) -> Any:
+        found = await find(receipt, learn=learn, plainly=plainly)
         if learn:
             assert await tracked.sent_whole("1", sent("m1")) == []
         return found
@@ -540,3 +542,96 @@ async def test_while_redis_is_away_ids_are_kept_in_memory(settings: Settings, ow
     (fields,) = await stores.transport("channel").fields("sent:1")
     assert fields["status"] == "delivered"
     await stores.close()
+
+
+# --- of shards --------------------------------------------------------------------------------------------------------
+
+
+class Shards:
+    """Two processes of one channel."""
+
+    def __init__(self, store: TransportStore) -> None:
+        config = CONFIG.part(0, 2)
+        self.one, self.other = Tracked(store, config), Tracked(store, config)
+
+    async def submitted(self, *parts: tuple[str, SentPart]) -> None:
+        """The one's; RabbitMQ has the event when this returns."""
+        for provider_id, part in parts:
+            await self.one.sent(provider_id, part)
+        accepted = self.one.accepted(parts[0][1].message_id, "all")
+        assert accepted.reports == ()
+        assert accepted.on_reported
+        await accepted.on_reported()
+
+    @property
+    def reports(self) -> list[tuple[str, str]]:
+        return self.one.reports + self.other.reports
+
+
+async def test_an_early_receipt_in_another_base_is_reported_too(
+    store: TransportStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correlation, "DOUBT", 0.01)
+    shards = Shards(store)
+    assert await shards.other.received(receipt("15")) is None
+    await shards.submitted(("f", sent("m1")))
+    await eventually(lambda: shards.reports == [("m1", "delivered")])
+
+
+@pytest.mark.parametrize("when", ["before the response", "before the event", "behind it"])
+async def test_a_receipt_that_comes_to_another_shard_is_reported_behind_submitted(store: TransportStore, when: str) -> None:
+    shards = Shards(store)
+    if when == "before the response":
+        assert await shards.other.received(receipt("7")) is None
+    await shards.one.sent("7", sent("m1"))
+    if when == "before the event":
+        assert await shards.other.received(receipt("7")) is None
+    assert shards.reports == []
+    accepted = shards.one.accepted("m1", "7")
+    assert accepted.on_reported
+    await accepted.on_reported()
+    if when == "behind it":
+        assert await shards.other.received(receipt("7")) == "m1"
+    assert shards.reports == [("m1", "delivered")]
+    assert await shards.one.received(receipt("7")) == "m1"  # the SMSC repeats it
+    assert len(shards.reports) == 1
+    assert await store.fields("parked:7") == [{}]
+
+
+async def test_receipts_of_parts_that_come_to_two_shards_at_once_are_reported_once(store: TransportStore) -> None:
+    shards = Shards(store)
+    for number in range(10):
+        ids = f"{number}a", f"{number}b"
+        await shards.submitted(*((id, sent(f"m{number}", part, 2)) for part, id in enumerate(ids, 1)))
+        await asyncio.gather(*(each.received(receipt(id)) for each, id in zip((shards.one, shards.other), ids, strict=True)))
+    assert sorted(shards.reports) == [(f"m{number}", "delivered") for number in range(10)]
+
+
+async def test_what_is_a_receipt_by_its_text_only_waits_for_another_shard(store: TransportStore) -> None:
+    shards = Shards(store)
+    text = dataclasses.replace(receipt("7", certain=False), by_text=True)
+    receiving = asyncio.create_task(shards.other.received(text))
+    await asyncio.sleep(0)
+    await shards.submitted(("7", sent("m1")))
+    assert await receiving == "m1"
+    assert shards.reports == [("m1", "delivered")]
+
+
+async def test_receipts_whose_ids_are_the_same_in_another_base_wait_beside_each_other(store: TransportStore) -> None:
+    """To one number: nothing but the id tells them apart. 21 is hexadecimal 15."""
+    shards = Shards(store)
+    for id in ("15", "21"):
+        assert await shards.other.received(receipt(id)) is None
+    for id in ("21", "15"):
+        await shards.submitted((id, sent(f"m{id}")))
+    assert sorted(shards.reports) == [("m15", "delivered"), ("m21", "delivered")]
+
+
+async def test_in_another_base_a_receipt_fits_once_nothing_plainer_came(
+    store: TransportStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correlation, "DOUBT", 0.01)
+    shards = Shards(store)
+    await shards.submitted(("f", sent("m1")))
+    assert await shards.other.received(receipt("15")) == "m1"
+    assert shards.reports == [("m1", "delivered")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import itertools
 
@@ -194,10 +195,10 @@ def test_parts_in_several_alphabets() -> None:
 
 
 class Collector:
-    def __init__(self, store: TransportStore, timeout: float = 60) -> None:
+    def __init__(self, store: TransportStore, timeout: float = 60, is_shared: bool = False) -> None:
         self.wholes: list[Whole] = []
         self.now = 1000.0
-        self.reassembly = Reassembly(store, timeout, self._deliver, lambda: self.now)
+        self.reassembly = Reassembly(store, timeout, self._deliver, lambda: self.now, is_shared)
 
     async def _deliver(self, whole: Whole) -> None:
         self.wholes.append(whole)
@@ -373,3 +374,12 @@ async def test_a_whole_message_is_swept_no_more(store: TransportStore) -> None:
     collector.now += 1000
     await collector.reassembly.sweep()
     assert collector.texts == [LONG]
+
+
+async def test_parts_that_come_to_two_shards_at_once_become_one_message(store: TransportStore) -> None:
+    shards = [Collector(store, is_shared=True) for _ in range(2)]
+    for reference in range(10):
+        parts = multipart.parts("x" * 161, "gsm0338", reference)
+        ids = await asyncio.gather(*(shard.add(part) for shard, part in zip(shards, parts, strict=True)))
+        assert len({*ids}) == 1
+    assert len(shards[0].texts + shards[1].texts) == 10

@@ -310,3 +310,13 @@ def _told(turn: Turn) -> tuple[Any, ...]:
         return {id: lease and (lease[0], fences.index(lease[1])) for id, lease in leases.items() if id}
 
     return turn.holders is None, ranked(turn.holders or {}), ranked(turn.changes)
+
+
+async def test_a_host_that_runs_a_shard_is_known_to_have_a_part_of_the_channels_log(hosts: Hosts, stores: Stores) -> None:
+    await stores._redis.run(("SET", names.channel_properties("c"), "{}"))
+    await hosts.turn("a", claim={"c": 0})
+    await hosts.turn("b", claim={"c~1": 0})
+    assert (await stores.leases.hosts_of(["c"])).keys() == {"a", "b"}
+    assert (await stores.leases.hosts_of(["c", "c~1"])).keys() == {"a", "b"}
+    (keys,) = await stores._redis.run(("KEYS", "*~*"))
+    assert keys == []

@@ -18,9 +18,11 @@ from msgspec.structs import replace
 from junebug import names
 from junebug.config.declaration import RedisSettings, Settings
 from junebug.errors import ChannelChanged, ChannelNotFound, StartupError, StoreUnavailable
-from junebug.model.messages import Event, Status, UserMessage
+from junebug.model.messages import Event, Status, UserMessage, of_shard
 from junebug.model.spec import ChannelSpec
+from junebug.runtime.families import HELD, MESSAGES, THROTTLED
 from junebug.runtime.loop import run_async
+from junebug.runtime.metrics import Metrics
 from junebug.stores import Stores, channels, client, specs
 from junebug.stores.outbound import EventTarget
 from junebug.stores.rates import RATES, RateStore
@@ -262,6 +264,44 @@ async def test_what_a_process_of_an_older_lease_says_is_not_kept_whatever_its_cl
     assert await store.statuses.put(replace(first, component="x", fence=0))  # of who has no lease
     found = await store.statuses.components("c")
     assert {name: body["type"] for name, body in found.items()} == {"smpp": "later", "x": "bound"}
+
+
+async def test_shards_say_how_they_do_beside_each_other_and_those_that_are_no_more_are_forgotten(store: Stores) -> None:
+    def of(shard: int, component: str = "smpp", fence: int = 5, **more: Any) -> Status:
+        name = of_shard(component, shard)
+        return Status(channel_id="c", component=name, status="ok", type="bound", message="", fence=fence, shard=shard, **more)
+
+    await store.channels.create(dataclasses.replace(spec(), config={"shards": 3}))
+    for shard in range(4):
+        assert await store.statuses.put(of(shard)) is (shard < 3)
+    assert await store.statuses.put(of(0, "a/2"))  # a component of the type's own, with such a name
+    assert await store.statuses.put(of(1, fence=9))
+    assert not await store.statuses.put(of(1, "worker", fence=8, timestamp="2099-01-01 00:00:00.000000"))
+    assert await store.statuses.put(of(2, fence=6))  # its lease is another
+    assert [*await store.statuses.components("c")] == ["a/2", "smpp", "smpp/1", "smpp/2"]
+    await store.statuses.forget_shards("c", 2)
+    assert [*await store.statuses.components("c")] == ["smpp", "smpp/1"]
+    old = await store.channels.get("c")
+    await store.channels.update(old, dataclasses.replace(old, config={}), restart=True)
+    assert not await store.statuses.put(of(1, fence=99))
+    await store.statuses.forget_shards("c", 1)
+    await store.statuses.forget_shards("c", 1)
+    assert [*await store.statuses.components("c")] == ["smpp"]
+    assert await store._redis.run(("HLEN", names.channel_status("c"))) == [3]  # with its time, and the fence
+
+
+async def test_gauges_of_shards_are_added_up(store: Stores) -> None:
+    await store.channels.create(dataclasses.replace(spec(), config={"shards": 4}))
+    for shard, (held, throttled) in enumerate([(1, 0), (2, 1), (4, 1), (8, 0), (16, 0)]):
+        metrics = Metrics("c", shard=shard)
+        metrics.counts[MESSAGES.field("outbound", "submitted")] += 10
+        metrics.gauges.append(lambda held=held, throttled=throttled: {HELD.field("1"): held, THROTTLED.field(): throttled})
+        batch = metrics.taken()
+        assert batch
+        await store.metrics.save(metrics, dataclasses.replace(batch, process=f"p{shard}"))
+    await store.statuses.put(Status(channel_id="c", component="worker/2", status="down", type="died", message="", shard=2))
+    (counted,) = await store.metrics.counted(["c"], frozenset())
+    assert counted.fields == {MESSAGES.field("outbound", "submitted"): "50", HELD.field("1"): "11", THROTTLED.field(): "1"}
 
 
 async def test_the_status_of_a_channel_without_spec_is_forgotten(store: Stores) -> None:

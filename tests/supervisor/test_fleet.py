@@ -132,3 +132,27 @@ def test_a_rabbitmq_that_is_away_for_all_moves_nothing_nor_does_its_coming_back_
         assert all(before)
 
     simulate(1, story)
+
+
+def test_shards_that_are_wanted_no_more_are_waited_for_and_their_leases_do_not_stay() -> None:
+    """One runs on a host that lives, one was a dead host's."""
+
+    async def story(fleet: Fleet) -> None:
+        mine, other, dead = fleet.hosts[0].new_leases(), HostEntry("other"), HostEntry("dead")
+        fleet.redis.turn(fleet.loop.time(), dead, "elsewhere", TTL, claim={"c~2": 0})
+        await asyncio.sleep(2 * TTL)
+        fleet.redis.turn(fleet.loop.time(), other, "elsewhere", TTL, claim={"c~1": 0})
+        await mine._turn()
+        await mine.share({"c": ANYWHERE}, {})
+        assert mine.has_shards("c")
+        fence = fleet.redis.leases["c~1"][1]
+        fleet.redis.turn(fleet.loop.time(), other, "elsewhere", TTL, release={"c~1": fence})
+        await mine._turn()
+        assert not mine.has_shards("c")
+        for _ in range(8):  # what a dead host had may be running for a while
+            await asyncio.sleep(TTL / 4)
+            await mine._turn()
+            await mine.share({"c": ANYWHERE}, {})
+        assert fleet.redis.leases.keys() <= {"c"}
+
+    simulate(1, story)

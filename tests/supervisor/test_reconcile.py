@@ -11,12 +11,13 @@ from junebug.model.routing import RouterSpec
 from junebug.model.spec import ChannelSpec
 from junebug.supervisor.cleanup import _remove
 from junebug.supervisor.liveness import CONFIRM, LONGEST_GAP, STARTING_GRACE, Pulse, SilenceWatch
+from junebug.supervisor.placement import Need
 from junebug.supervisor.processes.respawn import exit_text
-from junebug.supervisor.reconcile import LONGEST_PAUSE, Notice, Plan, Running, notice, plan, respawn_pause
+from junebug.supervisor.reconcile import LONGEST_PAUSE, Notice, Plan, Running, needs, notice, plan, respawn_pause, units
 
 
-def spec(channel: str, generation: int = 1, type: str = "telnet") -> ChannelSpec:
-    return ChannelSpec(id=channel, type=type, config={}, generation=generation)
+def spec(channel: str, generation: int = 1, type: str = "telnet", shards: int = 1) -> ChannelSpec:
+    return ChannelSpec(id=channel, type=type, config={"shards": shards} if shards > 1 else {}, generation=generation)
 
 
 def up(generation: int = 1, state: str = "RUNNING") -> Running:
@@ -42,6 +43,34 @@ PLANS = {
 @pytest.mark.parametrize(("wanted", "deleted", "running", "seen", "expected"), PLANS.values(), ids=PLANS.keys())
 def test_plan(wanted: dict, deleted: tuple, running: dict, seen: tuple, expected: Plan) -> None:
     assert plan(wanted, deleted, running, {"telnet"}, seen) == expected
+
+
+A3, A2 = (units({"a": spec("a", 2, shards=shards)}) for shards in (3, 2))
+SHARDED = {
+    "each shard is started": (A3, (), {}, (), (), Plan(start=(("a", 2), ("a~1", 2), ("a~2", 2)))),
+    "one that is too many goes": (A2, (), {"a": up(2), "a~1": up(1), "a~2": up(1)}, (), (),
+                                  Plan(restart=(("a~1", 2),), remove=("a~2",))),
+    "also where the first one is elsewhere": ({"a~1": A2["a~1"]}, (), {"a~1": up(2), "a~2": up(2)}, (), ("a",),
+                                              Plan(remove=("a~2",))),
+    "what is another host's goes": ({"a": A2["a"]}, (), {"a": up(2), "a~1": up(2)}, (), ("a~1",), Plan(remove=("a~1",))),
+    "with the channel all go": ({}, ("a",), {"a": up(2), "a~1": up(2)}, (), (), Plan(remove=("a", "a~1"))),
+    "and with one that we saw": ({}, (), {"a~1": up(2)}, ("a",), (), Plan(remove=("a~1",))),
+    "but not of one that nobody saw": ({}, (), {"a~1": up(2)}, (), (), Plan(orphans=("a~1",))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wanted", "deleted", "running", "seen", "elsewhere", "expected"), SHARDED.values(), ids=SHARDED.keys()
+)
+def test_plan_of_shards(wanted: dict, deleted: tuple, running: dict, seen: tuple, elsewhere: tuple, expected: Plan) -> None:
+    assert plan(wanted, deleted, running, {"telnet"}, seen, (), elsewhere) == expected
+
+
+def test_each_shard_needs_what_the_channel_needs() -> None:
+    labels = {"site": "north"}
+    sharded = ChannelSpec(id="a", type="smpp", config={"shards": 2, "placement": {"labels": labels}})
+    found = needs(units({"a": sharded, "b": spec("b")}), ["gone"], ["telnet"])
+    assert found == {"gone": Need(), "a": Need(labels), "a~1": Need(labels), "b": Need(host_bound=True)}
 
 
 def test_a_type_that_is_not_here_is_refused_and_the_others_start() -> None:

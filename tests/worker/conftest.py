@@ -101,7 +101,8 @@ class Bench:
         properties.setdefault("mo_url", self.app.url("/mo"))
         channel = str(uuid.uuid4())
         spec = ChannelSpec.from_properties(channel, {"type": type, "config": config, **properties})
-        await self.broker.declare(names.channel_queues(channel), remember=False)
+        queues = names.channel_queues(channel, layout=self.layout(spec.shards))
+        await self.broker.declare(queues, remember=False)
         await self.stores.channels.create(spec)
         self.start(channel)
         return channel
@@ -137,13 +138,18 @@ class Bench:
         self._workers[channel].stop()
         return await asyncio.wait_for(self.workers[channel], DEADLINE + 5)
 
+    def layout(self, shards: int = 1) -> names.Layout:
+        """As the settings are now."""
+        return names.Layout(self.settings.amqp.queue_type == "quorum", shards > 1)
+
     async def send(self, channel: str, to: str, content: str, event_url: str | None = None, **fields: Any) -> str:
         """Queue an MT as the API does; its message id."""
         message = UserMessage(to_addr=to, from_addr=None, content=content, transport_name=channel, **fields)
         await self.stores.outbound.put(channel, replace(message, event_url=event_url))
         if message.priority > names.LOWEST_PRIORITY:
             await self.stores.channels.note_priorities(channel, (message.priority,))
-        await self.broker.publish(names.outbound_queue(channel, message.priority), message.to_wire())
+        shards = (await self.stores.channels.get(channel)).shards
+        await self.broker.publish(self.layout(shards).queue(channel, message.priority, to), message.to_wire())
         return message.message_id
 
     async def component(self, channel: str, component: str) -> dict[str, Any]:

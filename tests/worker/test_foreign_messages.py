@@ -12,6 +12,7 @@ from junebug import names
 from junebug.amqp.outbound_queue import cancel_all, list_queued, queues_of
 from junebug.model.callbacks import DeadLetter
 from junebug.model.messages import event_of
+from junebug.model.spec import ChannelSpec
 from junebug.runtime.metrics import Metrics
 from tests.polling import eventually
 from tests.worker.conftest import Bench
@@ -92,7 +93,7 @@ async def test_a_poisoned_queue_is_listed_and_emptied(bench: Bench) -> None:
     await bench.running(channel)
     await bench.broker.publish_many(names.outbound_queue(channel), [POISON[0], b'{"content": "first"}', *POISON[1:3]])
     await bench.stop(channel)
-    queues = queues_of(channel, None)
+    queues = queues_of(ChannelSpec(id=channel, type="", config={}), names.PLAIN)
     listed = await list_queued(bench.broker, channel, queues, 0, 100)
     assert [message.content for message in listed] == ["first"]
     done = await cancel_all(bench.broker, Metrics(), channel, queues, 30)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from junebug.errors import NotSent
-from junebug.worker.outbound.rate_limit import MOST_REMEMBERED, RateLimit, Window
+from junebug.worker.outbound.rate_limit import MOST_REMEMBERED, RateLimit, Window, shared
 
 
 def leaving(window: Window, start: float, seconds: float) -> list[float]:
@@ -71,3 +71,20 @@ async def test_closing_ends_the_wait() -> None:
     for permit in (waiting, limit.permit(1)):
         with pytest.raises(NotSent):
             await asyncio.wait_for(permit, 10)
+
+
+@pytest.mark.parametrize(("count", "seconds", "shards", "parts"), [
+    (10, 1, 1, [(10, 1)]),
+    (10, 1, 3, [(4, 1), (3, 1), (3, 1)]),
+    (3, 60, 3, [(1, 60)] * 3),
+    (1, 1, 4, [(1, 4.0)] * 4),
+    (3, 2, 4, [(1, 8 / 3)] * 4),
+    (None, None, 2, [(None, None)] * 2),
+    (0, 5, 2, [(0, 5)] * 2),
+])  # fmt: skip
+def test_what_the_shards_may_is_together_what_the_channel_may(
+    count: int | None, seconds: float | None, shards: int, parts: list[tuple[int | None, float | None]]
+) -> None:
+    assert [shared(count, seconds, shard, shards) for shard in range(shards)] == parts
+    if count and seconds:
+        assert sum((some or 0) / (each or 1) for some, each in parts) == pytest.approx(count / seconds)

@@ -258,7 +258,7 @@ class _Sending:
 
     async def _publish(self, priority: int, messages: Ready) -> None:
         try:
-            await self._bulk.queues.send(self._spec.id, priority, [message.to_wire() for _, message in messages])
+            await self._bulk.queues.send(self._spec.id, [message for _, message in messages])
         except Exception as error:
             self._fail(messages, error)
             return

@@ -19,7 +19,7 @@ from junebug.api import audit, schemas, views
 from junebug.api.access import CALLER, access
 from junebug.api.channel_queues import ChannelQueues, check_amqp_queue
 from junebug.api.http import channel_id, long_work, read_json, reply
-from junebug.api.restarts import ended
+from junebug.api.restarts import all_ended
 from junebug.api.spec_cache import SpecCache
 from junebug.errors import StoreUnavailable
 from junebug.model.access import READ
@@ -48,11 +48,11 @@ class Channels:
         body = schemas.channel_create.check(read_json(request))
         spec = views.new_channel(str(uuid.uuid4()), body, self.registry)
         await check_amqp_queue(self.stores, body)  # Redis answers, too: no queues for a channel that cannot be stored
-        await self.queues.declare(spec.id)
+        spec = await self.queues.create(spec)
         try:
             await self.stores.channels.create(spec)
         except StoreUnavailable:
-            self.queues.remove_later(spec.id, names.channel_queues(spec.id, (names.LOWEST_PRIORITY,)))
+            self.queues.remove_new(spec)
             raise
         self.specs.drop(spec.id)
         log.info("channel created", channel_id=spec.id, type=spec.type)
@@ -75,7 +75,7 @@ class Channels:
             shown = [views.channel_json(each, self.registry, {}) for each in (old, spec)]
             audit.tell(request, changes=audit.changes(old.to_properties(), spec.to_properties(), *shown))
             if restart:
-                await ended(self.asking, channel, spec.generation)
+                await all_ended(self.asking, names.units(channel, max(old.shards, spec.shards)), spec.generation)
         return await self._show(spec, "channel updated")
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -91,10 +91,11 @@ class Channels:
     @long_work
     async def restart(self, request: web.Request) -> web.Response:
         channel = channel_id(request)
+        shards = (await self.stores.channels.get(channel)).shards
         generation = await self.stores.channels.request_restart(channel)
         self.specs.drop(channel)
         log.info("channel restart requested", channel_id=channel)
-        await ended(self.asking, channel, generation)
+        await all_ended(self.asking, names.units(channel, shards), generation)
         return reply(200, "channel restarted", {})
 
     async def _show(self, spec: ChannelSpec, description: str) -> web.Response:

@@ -5,17 +5,19 @@ process writes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from junebug import names
 from junebug.api.http import channel_id, destination_id, reply, router_id
 from junebug.api.other_hosts import OtherHosts
 from junebug.config.declaration import Settings
 from junebug.errors import ApiUsageError
-from junebug.logs import questions, tail
+from junebug.logs import questions
 from junebug.logs.redaction import UNMASKED, Redactor
 from junebug.logs.writer import GATHER
 from junebug.model.routing import RouterSpec
@@ -44,7 +46,7 @@ class Logs:
         def show(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
             return self.registry.show_log(spec.type, spec.config, entries)
 
-        return await self._reply(request, channel, count, secrets, show)
+        return await self._reply(request, channel, count, secrets, show, units=names.units(channel, spec.shards))
 
     async def of_router(self, request: web.Request) -> web.Response:
         router, count = router_id(request), self._count(request)
@@ -65,17 +67,18 @@ class Logs:
         return self.types.secret_values(spec, destinations.values(), self.settings)
 
     async def _reply(
-        self, request: web.Request, id: str, count: int, secrets: list[str], show: Show = list, destination: str | None = None
-    ) -> web.Response:
+        self, request: web.Request, id: str, count: int, secrets: list[str], show: Show = list, destination: str | None = None,
+        units: Sequence[str] = (),
+    ) -> web.Response:  # fmt: skip
         message_id = request.query.get("message_id")
         await asyncio.sleep(2 * GATHER)  # what the process has logged until now is in its file then
         about = {"count": count, "message_id": message_id, "destination_id": destination}
-        told = await self.others.ask((id,), questions.TAIL, 0.0, log=id, **about)
-        path = self.settings.logging_path
+        told = await self.others.ask(units or (id,), questions.TAIL, 0.0, log=id, **about)
+        path = Path(self.settings.logging_path)
 
         def read() -> list[dict[str, Any]]:
             redactor = Redactor(secrets)
-            here = tail.tail(path, id, count, message_id, destination)
+            here = questions.newest(path, id, count, message_id, destination)
             entries = questions.merged_entries([here, *(answer["entries"] for answer in told.answers)], count)
             return [
                 {name: value if name in UNMASKED else redactor.value(value) for name, value in entry.items()}

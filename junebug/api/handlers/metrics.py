@@ -25,6 +25,7 @@ from junebug.api.http import bounded, long_work
 from junebug.api.metrics import Page, content_type, owned_by, zeros
 from junebug.errors import BrokerUnavailable, StoreUnavailable, Unavailable
 from junebug.model.access import READ
+from junebug.model.messages import of_shard
 from junebug.model.spec import ChannelSpec
 from junebug.runtime import families
 from junebug.runtime.loop import end_task
@@ -136,7 +137,7 @@ class _Scrape:
 
     async def _lengths(self, counted: Sequence[Counted]) -> Mapping[str, int]:
         """Of their queues; nothing of RabbitMQ when it does not tell (in time)."""
-        wanted = [queue for each in counted for queue in _queues(each)]
+        wanted = [queue for each in counted for queue in self._queues(each)]
         left = self._began + LONGEST_COUNT - time.monotonic()
         if not self._rabbitmq_up or left <= 0:
             return {}
@@ -145,6 +146,13 @@ class _Scrape:
         except BrokerUnavailable:
             self._rabbitmq_up = False
             return {}
+
+    def _queues(self, counted: Counted) -> list[str]:
+        outbound = self._outbound(counted.spec) if counted.spec else ()
+        return [*outbound, *_callbacks(counted), *counted.delay_queues, names.dead_queue(counted.id)]
+
+    def _outbound(self, spec: ChannelSpec) -> list[str]:
+        return queues_of(spec, self._broker.layout(spec), spec.priorities)
 
     # --- into the page ------------------------------------------------------------------------------------------------
 
@@ -156,7 +164,7 @@ class _Scrape:
         there = {*map(names.channel_program, overview.channels), *map(names.router_program, overview.routers)}
         groups = (names.channel_program(""), names.router_program(""))
         for each in overview.samples:
-            if each.process.startswith(groups) and each.process not in there:
+            if each.process.startswith(groups) and names.channel_of(each.process) not in there:
                 continue  # it is deleted
             where = each.host, each.process
             page.add(families.CPU, each.cpu, *where)
@@ -170,7 +178,8 @@ class _Scrape:
         owner = owned_by(counted.id, is_router=spec is None)
         page.add(families.CHANNEL_INFO, 1, counted.type, owner=owner)
         page.add_components(counted.components, owner)
-        is_alive = counted.components.get("worker") != "down"
+        workers = (of_shard("worker", shard) for shard in range(spec.shards if spec else 1))
+        is_alive = any(counted.components.get(worker) != "down" for worker in workers)
         page.add_fields({**zeros(spec is None), **counted.fields}, owner, is_alive=is_alive)
         if spec:
             page.add(families.PAUSED, int(bool(spec.paused)), owner=owner)
@@ -179,7 +188,7 @@ class _Scrape:
         if spec:
             held = counted.fields if is_alive else {}
             waiting = {each: int(float(held.get(families.HELD.field(str(each)), 0))) for each in names.PRIORITIES}
-            for queue in _outbound(spec):
+            for queue in self._outbound(spec):
                 waiting[names.priority_of(queue, names.LOWEST_PRIORITY)] += lengths[queue]
             for priority, count in waiting.items():
                 page.add(families.QUEUE_LENGTH, count, str(priority), owner=owner)
@@ -193,15 +202,6 @@ _REFUSED = {families.AUTH_FAILURES.field(*values): "0" for values in families.AU
 
 def _silent() -> BrokerUnavailable:
     return BrokerUnavailable("RabbitMQ does not answer")
-
-
-def _queues(counted: Counted) -> list[str]:
-    outbound = _outbound(counted.spec) if counted.spec else ()
-    return [*outbound, *_callbacks(counted), *counted.delay_queues, names.dead_queue(counted.id)]
-
-
-def _outbound(spec: ChannelSpec) -> list[str]:
-    return queues_of(spec.id, spec.amqp_queue, spec.priorities)
 
 
 def _callbacks(counted: Counted) -> list[str]:

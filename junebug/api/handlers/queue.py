@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -76,7 +77,7 @@ class QueueControl:
     async def cancel_one(self, request: web.Request) -> web.Response:
         spec = await self.specs.fetch(channel_id(request))
         message_id = request.match_info["message_id"]
-        if not await self._cancel_one(spec.id, message_id):
+        if not await self._cancel_one(spec, message_id):
             raise MessageNotQueued(
                 f"No message with id {message_id[:100]!r} waits to be sent: it is unknown, being sent, or sent already"
             )
@@ -104,16 +105,34 @@ class QueueControl:
         return await self._list(spec, Page(most, 0))
 
     async def _list(self, spec: ChannelSpec, page: Page) -> list[UserMessage]:
-        try:
-            told = await self.asking.ask(spec.id, "list", ANSWER_TIMEOUT, offset=page.offset, limit=page.limit)
-        except NotRunning:
-            queues = queues_of(spec.id, spec.amqp_queue)
-            cancelled = await self.stores.cancellations.ids(spec.id)
-            return await list_queued(self.broker, spec.id, queues, page.offset, page.limit, cancelled=cancelled)
-        return [UserMessage.from_wire(orjson.dumps(each["message"]), each["priority"]) for each in told["messages"]]
+        """What waits for one shard after what waits for the one before it."""
+        found, skip = list[UserMessage](), page.offset
+        for shard in range(spec.shards):
+            some, waiting = await self._list_shard(spec, shard, skip, page.limit - len(found))
+            found += some
+            skip = max(0, skip - waiting)
+            if len(found) >= page.limit:
+                break
+        return found
 
-    async def _cancel_one(self, channel: str, message_id: str) -> bool:
+    async def _list_shard(self, spec: ChannelSpec, shard: int, offset: int, limit: int) -> tuple[list[UserMessage], int]:
+        """And how many wait in all."""
+        try:
+            told = await self.asking.ask(names.unit(spec.id, shard), "list", ANSWER_TIMEOUT, offset=offset, limit=limit)
+        except NotRunning:
+            queues = self._queues_of(spec, shard)
+            cancelled = await self.stores.cancellations.ids(spec.id)
+            found = await list_queued(self.broker, spec.id, queues, offset, limit, cancelled=cancelled)
+            return found, sum((await self.broker.queue_lengths(queues)).values()) if spec.shards > 1 else 0
+        found = [UserMessage.from_wire(orjson.dumps(each["message"]), each["priority"]) for each in told["messages"]]
+        return found, told.get("waiting", 0)
+
+    def _queues_of(self, spec: ChannelSpec, shard: int) -> list[str]:
+        return queues_of(spec, self.broker.layout(spec), shard=shard, shards=spec.shards)
+
+    async def _cancel_one(self, spec: ChannelSpec, message_id: str) -> bool:
         """False when it does not wait. Raises BrokerUnavailable, StoreUnavailable: then it is not cancelled."""
+        channel = spec.id
         await self.queues.length(names.outbound_queue(channel))  # tells in time when RabbitMQ is away
         if not await self.stores.outbound.may_wait(channel, message_id):
             return False
@@ -121,30 +140,37 @@ class QueueControl:
             raise TooManyCancelled(f"{MOST} cancelled messages of channel {channel!r} wait already: cancel all, or let it send")
         if not await self.stores.cancellations.note(channel, message_id):
             return False
+        units = names.units(channel, spec.shards)  # any may have it
+        told = await asyncio.gather(*(self._cancel_at(unit, message_id) for unit in units), return_exceptions=True)
+        errors = [each for each in told if isinstance(each, BaseException)]
+        if errors or not all(told):
+            await self.stores.cancellations.withdraw(channel, message_id)
+        if errors:
+            raise errors[0]
+        return all(told)
+
+    async def _cancel_at(self, unit: str, message_id: str) -> bool:
+        """False when it has been begun there."""
         try:
-            told = await self.asking.ask(channel, "cancel", self.queues.timeout, message_id=message_id)
+            told = await self.asking.ask(unit, "cancel", self.queues.timeout, message_id=message_id)
         except NotRunning:
             return True  # the next worker finds it noted
-        except JunebugError:
-            await self.stores.cancellations.withdraw(channel, message_id)
-            raise
-        if not told["cancelled"]:
-            await self.stores.cancellations.withdraw(channel, message_id)
         return bool(told["cancelled"])
 
     async def _cancel_all(self, spec: ChannelSpec) -> Cancelled:
         """Raises QueueBusy, BrokerUnavailable."""
         await self.queues.count(spec)  # tells in time when RabbitMQ is away
 
-        async def attempt() -> Cancelled:
+        async def attempt(shard: int) -> Cancelled:
             try:
-                told = await self.asking.ask(spec.id, "cancel_all", ANSWER_TIMEOUT)
+                told = await self.asking.ask(names.unit(spec.id, shard), "cancel_all", ANSWER_TIMEOUT)
             except NotRunning:
-                queues = queues_of(spec.id, spec.amqp_queue)
-                return await cancel_all(self.broker, self.metrics, spec.id, queues, CANCEL_TIME)
+                return await cancel_all(self.broker, self.metrics, spec.id, self._queues_of(spec, shard), CANCEL_TIME)
             return Cancelled(told["cancelled"], told["remaining"])
 
-        return await until_free(attempt)
+        shards = (until_free(functools.partial(attempt, shard)) for shard in range(spec.shards))
+        done = await asyncio.gather(*shards)
+        return Cancelled(sum(each.cancelled for each in done), sum(each.remaining for each in done))
 
 
 def _cancelled(found: Cancelled) -> web.Response:

@@ -222,7 +222,7 @@ class _Stream:
                 told.append(_lost(step.reason, channel_id=None, left_out=None))
                 continue
             if step.is_lost:
-                told.append(_lost(DELETED, channel_id=step.log, left_out=None))
+                told.append(_lost(DELETED, channel_id=names.channel_of(step.log), left_out=None))
             self._progress.read(step.log, step.place, step.at, step.host or self._host)
             if step.line:
                 told.append(b"id: %b\nevent: %b\ndata: %b\n\n" % (

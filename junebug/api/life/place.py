@@ -31,6 +31,11 @@ class Place:
     def owners(self) -> list[str]:
         return [self.channel.id, *([self.router.id] if self.router else [])]
 
+    @property
+    def units(self) -> list[str]:
+        """Whose leases tell which hosts have parts of these logs."""
+        return [*names.units(self.channel.id, self.channel.shards), *([self.router.id] if self.router else [])]
+
 
 def is_of(
     destination: str, record: OutboundRecord | None, entries: Iterable[Mapping[str, Any]], letters: Iterable[Mapping[str, Any]]

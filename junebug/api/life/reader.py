@@ -11,8 +11,10 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from junebug import names
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.life import kept_steps, log_steps, summary
 from junebug.api.life.facts import Components, Facts, Recipient
@@ -25,7 +27,7 @@ from junebug.errors import NoSuchMessage, StoreUnavailable
 from junebug.logs import audit, questions
 from junebug.logs.lines import Budget
 from junebug.logs.redaction import UNMASKED, Redactor
-from junebug.logs.scan import Found, lines_about
+from junebug.logs.scan import Found
 from junebug.logs.writer import GATHER
 from junebug.model.acceptance import Acceptance
 from junebug.model.spec import ChannelSpec
@@ -127,7 +129,7 @@ class LifeReader:
         await asyncio.sleep(2 * GATHER)  # what a process has logged until now is in its file then
         about = {"logs": place.owners, "message_id": message_id, "since": since, "most": MOST_LINES}
         told = await self.others.ask(
-            place.owners, questions.ABOUT, MOST_SECONDS * len(place.owners), budget=(MOST_OCTETS, MOST_SECONDS), **about
+            place.units, questions.ABOUT, MOST_SECONDS * len(place.owners), budget=(MOST_OCTETS, MOST_SECONDS), **about
         )
         found = await asyncio.to_thread(self._read_logs, place.owners, message_id, since)
         if told.answers:
@@ -143,11 +145,9 @@ class LifeReader:
 
     def _read_logs(self, owners: Sequence[str], message_id: str, since: float) -> list[Found]:
         """Blocking."""
+        directory = Path(self.settings.logging_path)
         return [
-            lines_about(
-                self.settings.channel_log_path(id), "message_id", message_id, since, Budget(MOST_OCTETS, MOST_SECONDS), MOST_LINES
-            )
-            for id in owners
+            questions.about(directory, id, message_id, since, Budget(MOST_OCTETS, MOST_SECONDS), MOST_LINES) for id in owners
         ]
 
     async def _with_canceller(self, steps: Iterable[Step], channel: str, message_id: str) -> list[Step]:
@@ -185,7 +185,7 @@ class LifeReader:
             moved_to = taker if taker and taker != channel.id else ""
         is_cancelled = is_outbound and record is not None and await stores.cancellations.has(channel.id, message_id)
         return {
-            "components": _timed(components), "router": _timed(of_router) if of_router is not None else None,
+            **_components(channel, _timed(components), record), "router": _timed(of_router) if of_router is not None else None,
             "circuits": circuits, "queue_length": length, "moved_to": moved_to, "is_cancelled": is_cancelled,
         }  # fmt: skip
 
@@ -239,6 +239,20 @@ def _masked(value: Any, redactor: Redactor) -> Any:
 
 def _timed(components: Mapping[str, tuple[dict[str, Any], str]]) -> Components:
     return {name: (body, at(when)) for name, (body, when) in components.items()}
+
+
+def _components(channel: ChannelSpec, components: Components, record: OutboundRecord | None) -> dict[str, Components]:
+    """Of Facts."""
+    if channel.shards == 1:
+        return {"components": components}
+    ends = [f"/{shard}" for shard in range(1, channel.shards)]
+    first = {name: each for name, each in components.items() if not name.endswith(tuple(ends))}
+    shard = names.shard_for(record.accepted.to_addr, channel.shards) if record and record.accepted else 0
+    if not shard:
+        return {"components": first}
+    own = {name.removesuffix(ends[shard - 1]): each for name, each in components.items() if name.endswith(ends[shard - 1])}
+    shared = {"outbound": first["outbound"]} if "outbound" in first else {}
+    return {"components": first, "of_shard": own | shared}
 
 
 def _missing(owner: str, found: Found, since: float, most_files: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,8 @@ def _running(settings: Settings) -> dict[str, Running] | str:
 def _process(settings: Settings, running: dict[str, Running] | str, channels: int) -> Iterator[Finding]:
     where = f"data_dir {settings.data_dir!r}"
     if not isinstance(running, str):
-        yield ok("supervisor", f"it runs in {where}, and has {plural(len(running), 'channel')}")
+        there = {*map(names.channel_of, running)}
+        yield ok("supervisor", f"it runs in {where}, and has {plural(len(there), 'channel')}")
     elif channels:
         yield warning("supervisor", f"{where}: {running}", "start jb or junebug-supervisor, or give the doctor the same data_dir")
     else:
@@ -78,8 +79,8 @@ def _channels(
             found = _unrunnable_router(spec, router_types, specs)
         else:
             found = _unrunnable(spec, channel_types)
-        process = None if isinstance(running, str) else running.get(id)
-        found = found or _stopped(running, process) or _status(settings, spec, components[id])
+        units = [id] if isinstance(spec, RouterSpec) else names.units(id, spec.shards)
+        found = found or _stopped(running, units) or _status(settings, spec, components[id])
         if found:
             bad += 1
             if bad <= MOST_SHOWN:
@@ -123,23 +124,30 @@ def _unrunnable_router(spec: RouterSpec, types: RouterTypes, specs: Mapping[str,
     return None
 
 
-def _stopped(running: dict[str, Running] | str, process: Running | None) -> Trouble:
+def _stopped(running: dict[str, Running] | str, units: Sequence[str]) -> Trouble:
+    """Of further shards those that are on this host."""
     if isinstance(running, str):
         return None
-    if process is None:
+    if units[0] not in running:
         return "failed", "the supervisor has no process for it", "look at its output, and at data_dir/log/supervisor.log"
-    if process.state not in _BAD_STATES:
-        return None
-    how = f", {process.last_exit}" if process.last_exit else ""
-    return "failed", f"its process is {process.state}{how}", "look at its log; start it with supervisorctl, or POST .../restart"
+    for unit in units:
+        process = running.get(unit)
+        if process and process.state in _BAD_STATES:
+            which = "its process" if unit == units[0] else f"the process of its shard {names.shard_of(unit)}"
+            how = f", {process.last_exit}" if process.last_exit else ""
+            advice = "look at its log; start it with supervisorctl, or POST .../restart"
+            return "failed", f"{which} is {process.state}{how}", advice
+    return None
 
 
 def _status(settings: Settings, spec: Spec, components: Components) -> Trouble:
     for wanted, level in (("down", "failed"), ("degraded", "warning")):
         for name, body in components.items():
             if body.get("status") == wanted:
-                log = settings.channel_log_path(spec.id)
-                advice = _ADVICE.get(name, "do what its message says; its log ({log}) has more")
-                told = advice.format(id=spec.id, log=log, output=f"data_dir/log/{names.channel_program(spec.id)}")
+                component, _, shard = name.partition("/")
+                unit = names.unit(spec.id, int(shard)) if shard.isdecimal() else spec.id
+                log = settings.channel_log_path(unit)
+                advice = _ADVICE.get(component, "do what its message says; its log ({log}) has more")
+                told = advice.format(id=spec.id, log=log, output=f"data_dir/log/{names.channel_program(unit)}")
                 return level, f"{name} is {wanted} ({body.get('type')}): {body.get('message')}", told
     return None

@@ -19,4 +19,5 @@ CHANNEL_TYPE = ChannelType(
         },
         "additionalProperties": False,
     },
+    shardable=True,
 )

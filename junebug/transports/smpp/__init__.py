@@ -300,4 +300,5 @@ CHANNEL_TYPE = ChannelType(
     check_message="junebug.transports.smpp.mt:check",
     show_log="junebug.transports.smpp.pdu_line:show",
     plan="junebug.transports.smpp.plan:plan",
+    shardable=True,
 )

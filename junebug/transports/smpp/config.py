@@ -8,7 +8,7 @@ in a string that is too large) raises TransportStartError naming the option; `ch
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from junebug.errors import InvalidChannelConfig, TransportStartError
@@ -98,6 +98,8 @@ class SmppConfig:
     # the rest
     transport_type: str
     redact_content: bool
+    shards: int = 1
+    """Of the channel. window_size and mt_tps are this one's part."""
 
     @property
     def can_send(self) -> bool:
@@ -130,6 +132,11 @@ class SmppConfig:
             final_ttl=option("final_dr_third_party_id_expiry"),
             completed_multipart_ttl=option("completed_multipart_info_expiry"),
         )
+
+    def part(self, shard: int, shards: int) -> SmppConfig:
+        """Of one shard: each has its binds, and together they have the window and the pace."""
+        size = self.window_size // shards + (shard < self.window_size % shards)
+        return replace(self, window_size=max(1, size), mt_tps=self.mt_tps / shards, shards=shards)
 
 
 def check(config: dict[str, Any]) -> None:

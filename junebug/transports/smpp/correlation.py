@@ -5,8 +5,11 @@ What it keeps (names.transport_key, or names.shared_transport_key where two chan
   parts:<message id>                hash: status of each part of a message of several, and what was reported of it
   parked:<key of the provider's id> hash: receipts that came before the submit_sm_resp that names their id
 
-Neighbours: receipts.py (pure: reading, order of states), smpp/receipt_ids.py (pure), transport.py, inbound.py (who call). Every
-call may raise StoreUnavailable: nothing was reported then, and the same may be asked again.
+A channel with shards keeps the first only once RabbitMQ holds `submitted`, as any shard may get the receipt, and report it: what
+comes before waits as parked. And of one message only one shard at a time reports.
+
+Neighbours: receipts.py (reading, order of states), matches.py, smpp/receipt_ids.py (all pure), transport.py, inbound.py (who
+call). Every call may raise StoreUnavailable: nothing was reported then, and the same may be asked again.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import dataclasses
 import functools
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import orjson
@@ -31,6 +34,7 @@ from junebug.stores.transport import TransportStore
 from junebug.transports.base import Accepted, Report
 from junebug.transports.smpp import receipts
 from junebug.transports.smpp.config import SmppConfig
+from junebug.transports.smpp.matches import Match, fits_number, message_status, parked_field, parked_under
 from junebug.transports.smpp.receipts import Receipt
 from junebug.transports.smpp.recently_sent import RecentlySent, SentPart
 
@@ -45,6 +49,10 @@ SAVE_PAUSE = 1.0
 LOCKS = 64
 EARLY_PATIENCE = 5.0
 """Seconds that what only looks like a receipt waits for the response that may name its id: else it is a message."""
+DOUBT = 1.0
+"""Seconds that a shard waits for what a receipt is plainly about, where it may be about something else."""
+LATER_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5)
+"""EARLY_PATIENCE of a channel with shards: seconds before each further look for what another one sent."""
 REMEMBERED = 10
 """How many receipts the form counts for that was the usual one before a restart."""
 PARK_TTL = 3600.0
@@ -55,19 +63,6 @@ MAX_RECENT = 5_000
 
 class NotItsMessages(Exception):
     """Told by its text only, and from somebody else than whom the message went to that it names: it is no receipt."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Match:
-    """A receipt, the part that it is about, and the key of that part's id."""
-
-    key: str
-    sent: SentPart
-    receipt: Receipt
-
-    def details(self) -> dict[str, Any]:
-        parts = {"part": self.sent.part, "parts": self.sent.parts} if self.sent.parts > 1 else {}
-        return {**self.receipt.details(), **parts}
 
 
 class ReceiptCorrelation:
@@ -81,7 +76,7 @@ class ReceiptCorrelation:
         self._forms = IdForms()
         self._partial: set[str] = set()
         """Messages of which some parts were accepted and not all, or whose id is being saved: nothing is reported yet."""
-        self._early: dict[str, list[_Match]] = {}
+        self._early: dict[str, list[Match]] = {}
         """What receipts said of messages that `accepted` has not been told of."""
         self._returned: dict[str, str] = {}
         """Message -> the last status that `accepted` returned, until it is reported."""
@@ -89,8 +84,11 @@ class ReceiptCorrelation:
         """Message that waits for its responses -> where it goes."""
         self._answered = asyncio.Event()
         self._unsaved: OrderedDict[str, SentPart] = OrderedDict()
-        # of two channels that share their ids, the other's process may be the one that reports
-        most = 0 if config.split_bind_prefix else MAX_RECENT
+        self._unconfirmed: dict[str, list[tuple[str, SentPart]]] = {}
+        """Of a channel with shards: accepted parts by their messages, which are not in Redis yet."""
+        self._is_shared = config.shards > 1
+        # of two channels that share their ids, or of shards, the other process may be the one that reports
+        most = 0 if config.split_bind_prefix or self._is_shared else MAX_RECENT
         self._recent = RecentlySent(most, config.sent_ttl, asyncio.get_running_loop().time)
         self._saver: asyncio.Task[None] | None = None
         self._locks = [asyncio.Lock() for _ in range(LOCKS)]
@@ -122,6 +120,9 @@ class ReceiptCorrelation:
         """The SMSC accepted this under that id. Never raises: while Redis is away it is kept here."""
         key = receipt_ids.key(provider_id)
         self._forms.seen(key, "sent")
+        if self._is_shared:
+            self._unconfirmed.setdefault(sent.message_id, []).append((key, sent))
+            return
         self._partial.add(sent.message_id)
         try:
             for match in await self._save(key, sent):
@@ -130,11 +131,7 @@ class ReceiptCorrelation:
                 else:
                     self._early.setdefault(sent.message_id, []).append(match)
         except StoreUnavailable:
-            self._unsaved[key] = sent
-            if len(self._unsaved) > MAX_UNSAVED:
-                self._unsaved.popitem(last=False)
-            if self._saver is None or self._saver.done():
-                self._saver = self._own("smpp ids", self._keep_saving())
+            self._save_later(key, sent)
         finally:
             if sent.parts == 1:
                 self._partial.discard(sent.message_id)
@@ -145,6 +142,8 @@ class ReceiptCorrelation:
         These are kept as parked until they are reported; what comes from now on is reported by `received`.
         """
         self._partial.discard(message_id)
+        if parts := self._unconfirmed.pop(message_id, None):
+            return Accepted(provider_id, (), functools.partial(self._on_confirmed, parts))
         matches = self._early.pop(message_id, None)
         if not matches:
             return Accepted(provider_id)
@@ -164,7 +163,17 @@ class ReceiptCorrelation:
         reported = () if self._config.disable_delivery_report else tuple(reports)
         return Accepted(provider_id, reported, functools.partial(self._on_reported, last, told, matches))
 
-    async def _on_reported(self, last: _Match, status: str, matches: list[_Match]) -> None:
+    async def _on_confirmed(self, parts: Sequence[tuple[str, SentPart]]) -> None:
+        """RabbitMQ holds `submitted`: any shard may report of it now. What came before is reported here."""
+        for key, sent in parts:
+            try:
+                for match in await self._save(key, sent):
+                    await self._advance(match)
+                    await self._unpark(match)
+            except StoreUnavailable:
+                self._save_later(key, sent)
+
+    async def _on_reported(self, last: Match, status: str, matches: list[Match]) -> None:
         try:
             await self._note(last, status)
             for match in matches:
@@ -176,8 +185,16 @@ class ReceiptCorrelation:
         """It will not be accepted as a whole."""
         self._partial.discard(message_id)
         self._early.pop(message_id, None)
+        self._unconfirmed.pop(message_id, None)
 
-    async def _save(self, key: str, sent: SentPart) -> list[_Match]:
+    def _save_later(self, key: str, sent: SentPart) -> None:
+        self._unsaved[key] = sent
+        if len(self._unsaved) > MAX_UNSAVED:
+            self._unsaved.popitem(last=False)
+        if self._saver is None or self._saver.done():
+            self._saver = self._own("smpp ids", self._keep_saving())
+
+    async def _save(self, key: str, sent: SentPart) -> list[Match]:
         """Returns the receipts that are parked under this id."""
         fields = {"message": orjson.dumps(sent).decode()}
         self._recent.forget(key)
@@ -188,11 +205,21 @@ class ReceiptCorrelation:
         told = [Receipt(**orjson.loads(each)) for each in parked.values()]
         for receipt in sorted(told, key=lambda receipt: receipt.status != "pending"):
             for provider_id in receipt.ids:
-                if match := await self._match(provider_id, receipt, {key: sent}, learn=True):
+                if match := await self._match(provider_id, receipt, {key: sent}, learn=True, plainly=self._is_shared):
                     log.info("early receipt matched", message_id=sent.message_id, sent_message_id=provider_id)
                     matches.append(match)
                     break
+            else:
+                if self._is_shared and fits_number(receipt, sent):
+                    self._own("receipt in doubt", self._report_later(receipt))
         return matches
+
+    async def _report_later(self, receipt: Receipt) -> None:
+        """One that is parked, when what it is plainly about had time to be known."""
+        with contextlib.suppress(StoreUnavailable, NotItsMessages):
+            if match := await self._find_later(receipt, (DOUBT,)):
+                await self._advance(match)
+                await self._unpark(match)
 
     async def _keep_saving(self) -> None:
         while self._unsaved:
@@ -212,15 +239,20 @@ class ReceiptCorrelation:
 
     async def received(self, receipt: Receipt) -> str | None:
         """Report it, or park it. Returns the message's id, None when it is not known (yet). Raises NotItsMessages."""
-        match = await self._find(receipt)
-        if match is None and receipt.by_text and await self._submits_end(receipt.addresses):
+        match = await self._find(receipt, plainly=self._is_shared)
+        if match is None and receipt.by_text and self._is_shared:
+            match = await self._find_later(receipt, LATER_PAUSES)
+        elif match is None and receipt.by_text and await self._submits_end(receipt.addresses):
             match = await self._find(receipt)
         parked = match is None and receipt.certain
         if parked:
             ttl = min(self._config.parked_receipt_ttl, PARK_TTL)
-            told = {receipt.state: orjson.dumps(receipt).decode()}
-            await asyncio.gather(*(self._store.put_fields(name, told, ttl) for name in _parked(receipt)))
-            match = await self._find(receipt, learn=False)  # it may have been saved between our look and our parking
+            told = {parked_field(receipt): orjson.dumps(receipt).decode()}
+            await asyncio.gather(*(self._store.put_fields(name, told, ttl) for name in parked_under(receipt)))
+            # it may have been saved between our look and our parking
+            match = await self._find(receipt, learn=False, plainly=self._is_shared)
+            if match is None and self._is_shared and await self._find(receipt, learn=False):
+                match = await self._find_later(receipt, (DOUBT,))
             if match is None:
                 log.info("receipt of an unknown message kept", sent_message_id=receipt.provider_id)
         if match is None:
@@ -239,13 +271,23 @@ class ReceiptCorrelation:
                     await self._answered.wait()
         return bool(found)
 
-    async def _unpark(self, match: _Match) -> None:
-        """It is reported: what is kept of it for that is needed no more."""
-        for name in _parked(match.receipt):
-            await self._store.remove_fields(name, match.receipt.state)
+    async def _find_later(self, receipt: Receipt, pauses: Sequence[float]) -> Match | None:
+        """What another shard sent a moment ago; in the end also what fits in another form than the usual."""
+        for number, pause in enumerate(pauses, 1):
+            await asyncio.sleep(pause)
+            if match := await self._find(receipt, plainly=number < len(pauses)):
+                return match
+        return None
 
-    async def _find(self, receipt: Receipt, *, learn: bool = True) -> _Match | None:
-        """The sent part that one of its ids stands for. Raises NotItsMessages."""
+    async def _unpark(self, match: Match) -> None:
+        """It is reported: what is kept of it for that is needed no more."""
+        for name in parked_under(match.receipt):
+            await self._store.remove_fields(name, parked_field(match.receipt))
+
+    async def _find(self, receipt: Receipt, *, learn: bool = True, plainly: bool = False) -> Match | None:
+        """The sent part that one of its ids stands for. `plainly`: in its usual form; any other may be a coincidence, as the part
+        that it is about may not be known yet. Raises NotItsMessages.
+        """
         for provider_id in receipt.ids:
             candidates = receipt_ids.candidate_keys(provider_id)
             known = {key: sent for key in candidates if (sent := self._unsaved.get(key))}
@@ -257,7 +299,7 @@ class ReceiptCorrelation:
                     for key, fields in zip(candidates, found, strict=True)
                     if "message" in fields
                 }
-            if match := await self._match(provider_id, receipt, known, learn=learn):
+            if match := await self._match(provider_id, receipt, known, learn=learn, plainly=plainly):
                 return match
             if receipt.by_text and any(self._forms.allow(candidates[key], same_number=False) for key in known):
                 raise NotItsMessages
@@ -265,38 +307,36 @@ class ReceiptCorrelation:
 
     def _recalled(self, candidates: Mapping[str, Collection[str]], receipt: Receipt) -> dict[str, SentPart]:
         """What would be found whatever else Redis holds: the id fits in its usual form, and so does the number."""
-        usual = self._forms.usual
-        found = self._recent.find([key for key, forms in candidates.items() if usual in forms])
-        return dict([found]) if found and _same_number(receipt, found[1]) else {}
+        found = self._recent.find([key for key, forms in candidates.items() if self._forms.usual in forms])
+        return dict([found]) if found and fits_number(receipt, found[1]) else {}
 
     async def _match(
-        self, provider_id: str, receipt: Receipt, known: dict[str, SentPart], *, learn: bool
-    ) -> _Match | None:
+        self, provider_id: str, receipt: Receipt, known: dict[str, SentPart], *, learn: bool, plainly: bool
+    ) -> Match | None:
         """The part of these, by the keys of their ids, that this id of the receipt's stands for."""
         candidates = receipt_ids.candidate_keys(provider_id)
-        known = {key: sent for key, sent in known.items() if key in candidates}
-        if learn and (not receipt.by_text or any(_same_number(receipt, sent) for sent in known.values())):
+        if plainly and not receipt.by_text:
+            self._forms.seen(next(iter(candidates)), "received")
+        form = (await self._usual_form() or "same") if plainly else ""
+        known = {key: sent for key, sent in known.items() if key in candidates and (not form or form in candidates[key])}
+        if learn and (not receipt.by_text or any(fits_number(receipt, sent) for sent in known.values())):
             await self._learn(candidates, receipt, known)
         # an id that stands in the text only, beside another, may be of another numbering
         needs_number = receipt.by_text or provider_id != receipt.provider_id
         usual = self._forms.usual
         for key, sent in sorted(known.items(), key=lambda item: usual not in candidates[item[0]]):
-            same = _same_number(receipt, sent)
+            same = fits_number(receipt, sent)
             if (same or not needs_number) and self._forms.allow(candidates[key], same_number=same):
                 if provider_id != receipt.provider_id:
                     others = tuple(each for each in receipt.ids if each != provider_id)
                     receipt = dataclasses.replace(receipt, provider_id=provider_id, other_ids=others)
-                return _Match(key, sent, receipt)
+                return Match(key, sent, receipt)
         return None
 
     async def _learn(self, candidates: Mapping[str, Collection[str]], receipt: Receipt, known: dict[str, SentPart]) -> None:
-        if self._forms.usual is None:
-            (form,) = await self._store.get("receipt_form")
-            if form:
-                self._forms.count(form, REMEMBERED)
-        before = self._forms.usual
+        before = await self._usual_form()
         self._forms.seen(next(iter(candidates)), "received")
-        fitting = [candidates[key] for key, sent in known.items() if _same_number(receipt, sent)]
+        fitting = [candidates[key] for key, sent in known.items() if fits_number(receipt, sent)]
         certain = [form for forms in fitting if len(forms) == 1 for form in forms]
         for form in certain:
             self._forms.count(form)
@@ -304,12 +344,19 @@ class ReceiptCorrelation:
         if certain and usual is not None and usual != before:  # a hint alone is not worth remembering
             await self._store.put("receipt_form", usual, self._config.sent_ttl)
 
+    async def _usual_form(self) -> str | None:
+        if self._forms.usual is None:
+            (form,) = await self._store.get("receipt_form")
+            if form:
+                self._forms.count(form, REMEMBERED)
+        return self._forms.usual
+
     # --- how far each got ---------------------------------------------------------------------------------------------
 
-    async def _advance(self, match: _Match) -> None:
+    async def _advance(self, match: Match) -> None:
         """Report what is new in it. Reported first and kept then: a crash repeats an event, and loses none."""
         sent, receipt = match.sent, match.receipt
-        async with self._locks[hash(sent.message_id) % LOCKS]:
+        async with self._one_at_a_time(sent.message_id):
             status: str | None = receipt.status
             recent = self._recent.of(match.key, sent)
             if sent.parts > 1:
@@ -333,7 +380,10 @@ class ReceiptCorrelation:
                 recent.status, recent.is_noted = status, False
             await self._note(match, status)
 
-    async def _advance_part(self, match: _Match) -> tuple[str | None, str | None]:
+    def _one_at_a_time(self, message_id: str) -> AbstractAsyncContextManager[None]:
+        return self._store.alone(f"report:{message_id}") if self._is_shared else self._locks[hash(message_id) % LOCKS]
+
+    async def _advance_part(self, match: Match) -> tuple[str | None, str | None]:
         """(status of the whole message, the one reported of it). All parts delivered: it is. One failed: it has."""
         sent, status = match.sent, match.receipt.status
         name, part = f"parts:{sent.message_id}", f"part:{sent.part}"
@@ -343,7 +393,7 @@ class ReceiptCorrelation:
         parts = [fields.get(f"part:{number}") for number in range(1, sent.parts + 1)]
         return message_status(parts), fields.get("reported")
 
-    async def _note(self, match: _Match, status: str) -> None:
+    async def _note(self, match: Match, status: str) -> None:
         """That this is reported of the message; after its last status ids are kept for less long."""
         config, sent, is_final = self._config, match.sent, status != "pending"
         if sent.parts == 1:
@@ -355,23 +405,3 @@ class ReceiptCorrelation:
         await self._store.put_fields(f"parts:{sent.message_id}", {"reported": status}, ttl)
         if is_final:
             await self._store.expire(f"sent:{match.key}", config.final_ttl)
-
-
-def message_status(parts: list[str | None]) -> str | None:
-    """Of a message in parts, by the statuses of all of its parts (None: nothing heard)."""
-    if "failed" in parts:
-        return "failed"
-    if all(status == "delivered" for status in parts):
-        return "delivered"
-    return "pending" if "pending" in parts else None
-
-
-def _same_number(receipt: Receipt, sent: SentPart) -> bool:
-    """Some SMSCs swap the addresses; a stranger may well write to whom a message went to."""
-    addresses = receipt.addresses[:1] if receipt.by_text else receipt.addresses
-    return any(receipt_ids.same_number(address, sent.to_addr) for address in addresses)
-
-
-def _parked(receipt: Receipt) -> list[str]:
-    """The names under which it waits for its message."""
-    return [f"parked:{key}" for provider_id in receipt.ids for key in receipt_ids.candidate_keys(provider_id)]

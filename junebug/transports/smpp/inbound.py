@@ -45,7 +45,8 @@ class Inbound:
         self._receipts = ReceiptReader(
             config.receipt_expression, config.receipt_statuses, config.receipt_use_esm_class, config.receipt_without_flag
         )
-        self._reassembly = Reassembly(context.store, config.mo_multipart_timeout, self._deliver_whole)
+        is_shared, timeout = config.shards > 1, config.mo_multipart_timeout
+        self._reassembly = Reassembly(context.store, timeout, self._deliver_whole, is_shared=is_shared)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def on_pdu(self, session: Session, pdu: DeliverSm | DataSm) -> None:

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 import orjson
@@ -56,9 +57,10 @@ class Reassembly:
 
     def __init__(
         self, store: TransportStore, timeout: float, deliver: Callable[[Whole], Awaitable[None]],
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = time.time, is_shared: bool = False,
     ) -> None:  # fmt: skip
-        """`deliver` returns when the message is safe."""
+        """`deliver` returns when the message is safe. `is_shared`: parts of a message may come to other processes, too."""
+        self._is_shared = is_shared
         self._store = store
         self._timeout = timeout
         self._deliver = deliver
@@ -72,8 +74,8 @@ class Reassembly:
         async with self._lock(name):
             return await self._add(name, inbound, part)
 
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks[hash(name) % LOCKS]
+    def _lock(self, name: str) -> AbstractAsyncContextManager[None]:
+        return self._store.alone(name) if self._is_shared else self._locks[hash(name) % LOCKS]
 
     async def _add(self, name: str, inbound: Inbound, part: Concatenation) -> str:
         number, octets = str(part.number), inbound.octets

@@ -104,7 +104,7 @@ class SmppTransport(Transport):
 
     def __init__(self, context: TransportContext) -> None:
         super().__init__(context)
-        self._config = config = SmppConfig.from_config(context.config)
+        self._config = config = SmppConfig.from_config(context.config).part(context.shard, context.shards)
         self.acks = not config.disable_ack
         self.window = config.window_size
         self.burst = max(1, config.window_size // 4)

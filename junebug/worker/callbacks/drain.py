@@ -67,7 +67,7 @@ async def drain(settings: Settings, broker: Broker, stores: Stores, spec: Spec, 
 
 async def anything_waits(broker: Broker, spec: Spec, delayed: Sequence[str]) -> bool:
     """In any queue that the drain may look at. Raises BrokerUnavailable."""
-    outbound = [] if isinstance(spec, RouterSpec) else outbound_queue.queues_of(spec.id, spec.amqp_queue, spec.priorities)
+    outbound = [] if isinstance(spec, RouterSpec) else outbound_queue.queues_of(spec, broker.layout(spec), spec.priorities)
     return any((await broker.queue_lengths([*outbound, *_callback_queues(spec, delayed)])).values())
 
 
@@ -123,9 +123,8 @@ class _Drain:
     async def run(self) -> None:
         channel, broker, spec = self._channel, self._broker, self._context.spec()
         named = await self._context.stores.wanted.named_queues()
-        queues = names.router_queues(channel) if self._is_router else names.channel_queues(channel, spec.priorities)
-        outbound = {} if self._is_router else names.outbound_queues(channel, spec.priorities)
-        own = [queue for queue in outbound.values() if queue not in named]
+        queues = names.router_queues(channel) if self._is_router else names.channel_queues(channel, ())
+        own = [] if self._is_router else self._outbound(named)
         callbacks = [queue for queue in _callback_queues(spec, self._delayed) if queue not in named]
         shared = await self._shared_queue(named)
         if any((await broker.queue_lengths([*own, *callbacks, *shared])).values()):
@@ -140,6 +139,12 @@ class _Drain:
         tell = log.warning if any(lost.values()) or dead else log.info
         done = {"cancelled": self._counts["cancelled"], "forwarded": self._counts["forwarded"]}
         tell("deleted channel drained", channel_id=channel, **done, **lost, dead_letters=dead)
+
+    def _outbound(self, named: Container[str]) -> list[str]:
+        """Its own outbound queues; some may not be there."""
+        spec = self._context.spec()
+        found = outbound_queue.queues_of(spec, self._broker.layout(spec), spec.priorities)
+        return [queue for queue in found if outbound_queue.is_own(self._channel, queue) and queue not in named]
 
     async def _shared_queue(self, named: Container[str]) -> list[str]:
         """`{amqp_queue}.outbound`, if it was this channel's alone and nobody takes from it."""

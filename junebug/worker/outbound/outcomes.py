@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,8 @@ class InHand:
 
     delivery: Delivery
     message: UserMessage
+    place: int
+    """Its number among what came."""
     task: asyncio.Task[Any] | None = None
     """In which `send` runs, as long as it does: what is reported from within cannot wait for its end."""
     events: list[Event] = field(default_factory=list)
@@ -52,6 +55,8 @@ class InHand:
     """Seconds, once it went back to its queue, before anything is fetched again."""
     released: asyncio.Event | None = None
     """There once a report waits for that."""
+    is_told: bool = False
+    """RabbitMQ holds its ack."""
 
 
 class Outcomes:
@@ -64,6 +69,7 @@ class Outcomes:
         self._broker = context.broker
         self._channel = context.channel
         self._spec = context.spec
+        self._is_shared = context.shards > 1
         self._store = context.stores.outbound
         self._counts = counts
         self._metrics = context.metrics.counts
@@ -148,11 +154,12 @@ class Outcomes:
         held = self._in_hand.get(event.user_message_id)
         if held and held.task and held.task is asyncio.current_task():
             return held.events.append(event)
-        if held:
+        if held and not (held.is_told or _is_confirmed.get()):
             held.released = held.released or asyncio.Event()
             await held.released.wait()
             event = replace(event, timestamp=timestamp_now())
-        if event.transport_name != self._channel:  # where that one sent what this tells of
+        # where that channel sent what this tells of; or of one with shards, whose publishing waits for other shards' reports
+        if event.transport_name != self._channel or self._is_shared:
             return await self._broker.publish_surely(names.event_queue(event.transport_name), (event.to_wire(),))
         published = asyncio.get_running_loop().create_future()
         self._reports.append((event, published))
@@ -184,6 +191,8 @@ class Outcomes:
         for _, published in reports:
             if not published.done():
                 published.set_result(None)
+        for held in batch:
+            held.is_told = True
         if calls := [_call(held.on_reported) for held in batch if held.on_reported]:
             await asyncio.gather(*calls)
         for held in batch:
@@ -211,7 +220,13 @@ class Outcomes:
         return [event for event in events if event.event_id not in ids]
 
 
+_is_confirmed = ContextVar("_is_confirmed", default=False)
+"""Of what `on_reported` tells: RabbitMQ holds the message's ack, whatever else of this id is in hand."""
+
+
 async def _call(on_reported: Callable[[], Awaitable[None]]) -> None:
+    """In a task, and so in a context, of its own."""
+    _is_confirmed.set(True)
     try:
         await on_reported()
     except Exception:

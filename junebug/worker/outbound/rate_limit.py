@@ -17,6 +17,15 @@ MOST_REMEMBERED = 1000
 """Times kept of what left; of a larger count a share is allowed in the same share of the window."""
 
 
+def shared(count: int | None, seconds: float | None, shard: int, shards: int) -> tuple[int | None, float | None]:
+    """A shard's part of the channel's limit: the parts together are it. Less than one in `seconds` is one in longer ones."""
+    if not count or not seconds or shards == 1:
+        return count, seconds
+    if count < shards:
+        return 1, seconds * shards / count
+    return count // shards + (shard < count % shards), seconds
+
+
 class Window:
     """Which of the last `count` left when. Pure: `now` is an argument, in seconds."""
 

@@ -24,7 +24,7 @@ import structlog
 from junebug import names
 from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
-from junebug.errors import Expired, InvalidBody, MalformedMessage, NotSent, Rejected, UnknownOutcome
+from junebug.errors import Expired, InvalidBody, MalformedMessage, NotSent, QueueBusy, Rejected, UnknownOutcome
 from junebug.model.messages import UserMessage
 from junebug.runtime import families, fence
 from junebug.runtime.backoff import least_pause
@@ -41,6 +41,8 @@ PAUSE_IN_PLACE = 1.0
 """Up to so many seconds a message that was not sent waits here; for longer all goes back to the queue."""
 PAUSED, CANCELLING, BROWSING, NOT_SENT = "paused", "cancelling", "browsing", "not sent"
 """Why nothing is taken."""
+FINISHING, FINISHING_PAUSE = 5.0, 0.02
+"""Seconds in which what is being sent must be finished before others may go through a quorum queue; between two looks."""
 FAULTY_ATTEMPTS = 3
 """A message on which `send` fails with an unforeseen error so often is rejected: it must not block the channel."""
 FAULTY_PAUSE = 0.5
@@ -92,13 +94,17 @@ class Sender:
         self._faults: Counter[str] = Counter()
         """Message id -> how often `send` failed on it, also before it went back to its queue."""
 
-    def consume(self, queues: Iterable[str], *, exclusive: bool) -> None:
-        """Take messages from these queues too. `exclusive`: nobody else may (a second owner of the channel)."""
+    def consume(self, queues: Iterable[str], *, exclusive: bool) -> Consumer:
+        """Take messages from these queues too. `exclusive`: nobody else may (a second owner of the channel). What came from
+        quorum queues stays here, in its order, whatever holds, until it is sent or all of it goes back.
+        """
         queues = tuple(queues)
-        self._consumers[queues[0]] = self._context.broker.consume(
-            queues, self._on_delivery, prefetch=max(PREFETCH, 2 * self._transport.window), exclusive=exclusive,
+        in_turn = names.is_quorum(queues[0])
+        consumer = self._consumers[queues[0]] = self._context.broker.consume(
+            queues, self._on_delivery, prefetch=max(PREFETCH, 2 * self._transport.window), exclusive=exclusive, in_turn=in_turn,
             halted=self._halted, on_lost=self._on_lost, on_begun=self.cancellations.may_have_missed_some,
         )  # fmt: skip
+        return consumer
 
     async def consume_also(self, queues: Sequence[str], beside: str) -> None:
         """Take messages from these queues, too: the whole of those that are taken from together with `beside`, the most urgent
@@ -126,7 +132,7 @@ class Sender:
     async def stop(self, timeout: float) -> None:
         """Take no more, finish within `timeout` seconds what is being sent; the rest goes back to the queue."""
         self._stopping.set()
-        for consumer in self._consumers.values():
+        for consumer in list(self._consumers.values()):
             await consumer.stop_deliveries()
         self._waiting.clear()
         self._transport.stop_sending()
@@ -143,9 +149,9 @@ class Sender:
 
     @contextlib.asynccontextmanager
     async def holding(self, reason: str) -> AsyncIterator[None]:
-        """Hold meanwhile."""
-        await self.hold(reason)
+        """Hold meanwhile. Raises QueueBusy."""
         try:
+            await self.hold(reason)
             yield
         finally:
             await self.let_go(reason)
@@ -153,13 +159,25 @@ class Sender:
     async def hold(self, reason: str) -> None:
         """Send no more until each reason is let go; what waits goes back to its queue, what is being sent is finished.
 
-        While BROWSING what is in hand already is sent: others may go through the rest without harm to its order.
+        While BROWSING what is in hand already is sent: others may go through the rest without harm to its order. Of quorum
+        queues all goes back while BROWSING or CANCELLING, and nothing otherwise. Raises QueueBusy then, when what is being sent
+        takes too long.
         """
         self._holds.add(reason)
+        if self._in_turn and reason in (BROWSING, CANCELLING):
+            await self._finish_sending()
         async with self._halting:
             self._halted = True
             for consumer in list(self._consumers.values()):
-                await consumer.halt(functools.partial(self._take_back, consumer.queues) if self._gives_back else tuple)
+                if not consumer.in_turn or self._holds & {BROWSING, CANCELLING}:
+                    await consumer.halt(functools.partial(self._take_back, consumer.queues) if self._gives_back else tuple)
+
+    async def _finish_sending(self) -> None:
+        ends = asyncio.get_running_loop().time() + FINISHING
+        while self._sending.total() or self._outcomes.unpublished:
+            if asyncio.get_running_loop().time() > ends:
+                raise QueueBusy(f"Messages are still being sent after {FINISHING:g} s: try again")
+            await asyncio.sleep(FINISHING_PAUSE)
 
     async def let_go(self, reason: str) -> None:
         self._holds.discard(reason)
@@ -173,7 +191,12 @@ class Sender:
     @property
     def _gives_back(self) -> bool:
         """What waits goes back to its queue, or is about to: nothing of it begins, lest it pass what has gone back before."""
-        return bool(self._holds - {BROWSING})
+        return bool(self._holds if self._in_turn else self._holds - {BROWSING})
+
+    @property
+    def _in_turn(self) -> bool:
+        """Whether there are quorum queues."""
+        return any(consumer.in_turn for consumer in self._consumers.values())
 
     def _take_back(self, queues: Iterable[str]) -> list[Delivery]:
         """What came from these queues and is not begun: it waits here no more."""
@@ -198,7 +221,7 @@ class Sender:
                 continue
             if message.message_id == message_id:
                 self._waiting.remove(entry)
-                self._reject_cancelled(InHand(entry[2], message))
+                self._reject_cancelled(InHand(entry[2], message, entry[1]))
         heapq.heapify(self._waiting)
         return True
 
@@ -289,7 +312,7 @@ class Sender:
             if self.cancellations.is_stale:
                 await self.cancellations.load()
                 continue
-            urgency, _, delivery = heapq.heappop(self._waiting)
+            urgency, place, delivery = heapq.heappop(self._waiting)
             if not delivery.alive:
                 continue
             if not self._context.may_begin(delivery, is_half=True):
@@ -300,7 +323,7 @@ class Sender:
             except MalformedMessage as error:
                 await self._context.bury_unreadable(delivery, str(error))
                 continue
-            held = InHand(delivery, message)
+            held = InHand(delivery, message, place)
             if message.has_expired(datetime.now(UTC)):
                 self._outcomes.expired(held)
                 continue
@@ -386,11 +409,17 @@ class Sender:
             raise UnknownOutcome(f"the channel did nothing with it for {limit:g} seconds") from None
 
     async def _send_back(self, held: InHand, pause: float) -> None:
-        """To its queue. The first of those that go back at the same time says how long nothing is fetched."""
+        """To its queue, or, of a quorum queue, to its place here. The first of those that go back at the same time says how long
+        nothing is fetched.
+        """
         is_first = NOT_SENT not in self._holds
         if not self._stopping.is_set():
             await self.hold(NOT_SENT)
-        held.delivery.requeue()
+        if names.is_quorum(held.delivery.queue):
+            if held.delivery.alive and not self._stopping.is_set():
+                heapq.heappush(self._waiting, (-held.message.priority, held.place, held.delivery))
+        else:
+            held.delivery.requeue()
         self.cancellations.not_begun(held.message.message_id)
         if is_first:
             held.pause = pause
