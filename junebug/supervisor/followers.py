@@ -73,7 +73,7 @@ class Followers:
 
     def _begin(self, id: str, asked: Asked) -> None:
         logs = frozenset(map(str, asked["logs"]))
-        if not all(map(names.is_channel_id, logs)):
+        if not all(map(names.is_unit, logs)):
             raise ValueError("logs")
         since = None if asked["since"] is None else float(asked["since"])
         known, kinds = places_from(asked["known"]), frozenset(asked["kinds"]) & {*KINDS}

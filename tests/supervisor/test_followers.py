@@ -27,8 +27,8 @@ async def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     made.end()
 
 
-def log(directory: Path, *numbers: int) -> None:
-    with (directory / "c").open("ab") as file:
+def log(directory: Path, *numbers: int, unit: str = "c") -> None:
+    with (directory / unit).open("ab") as file:
         for n in numbers:
             file.write(orjson.dumps({"message": f"line {n}", "timestamp": time.time()}) + b"\n")
 
@@ -42,6 +42,12 @@ async def ask(made: Followers, number: int, *, follower: str = "f", **opened: An
 
 def said(answer: Answer) -> list[Any]:
     return [orjson.loads(line)["message"] for _, _, _, _, line, _ in answer["steps"] if line]
+
+
+async def test_a_shard_has_a_log_of_its_own(made: Followers, tmp_path: Path) -> None:
+    assert said(await ask(made, 0, logs=["c", "c~1"])) == []
+    log(tmp_path, 1, unit="c~1")
+    assert said(await ask(made, 1)) == ["line 1"]
 
 
 async def test_a_question_is_answered_with_what_came_since_and_asked_again_with_the_same(made: Followers, tmp_path: Path) -> None:
