@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.blackbox.receiver import Receiver
-from tests.harness import Api, AppQueues, Channel, JunebugProcess, WebhookSink, free_port, unique
+from tests.harness import AT_ONCE, Api, AppQueues, Channel, JunebugProcess, WebhookSink, free_port, unique
 from tests.servers import RabbitmqServer, RedisServer
 
 QUICK = {"metric-window": 1, "reconcile-interval": 1, "callback-timeout": 3}
@@ -65,7 +65,7 @@ def jb(
     """The module's own; at the end it must stop as promised, having shown no traceback."""
     flags = {**server_flags(redis_server_shared, rabbitmq), **QUICK, **getattr(request.module, "FLAGS", {})}
     environment = getattr(request.module, "ENVIRONMENT", {})
-    junebug = JunebugProcess(module_dir, flags, environment=environment).start()
+    junebug = JunebugProcess(module_dir, flags, environment=environment, constants=AT_ONCE).start()
     try:
         yield junebug
         assert junebug.stop() == 0

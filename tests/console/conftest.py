@@ -19,7 +19,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
 
 from tests.blackbox.conftest import QUICK, Channels, server_flags
-from tests.harness import Api, Channel, JunebugProcess, WebhookSink
+from tests.harness import AT_ONCE, Api, Channel, JunebugProcess, WebhookSink
 from tests.polling import DEADLINE
 from tests.servers import RabbitmqServer, RedisServer
 
@@ -62,7 +62,7 @@ expect.set_options(timeout=DEADLINE * 1000)
 def jb(redis_server_shared: RedisServer, rabbitmq: RabbitmqServer) -> Iterator[JunebugProcess]:
     directory = Path(tempfile.mkdtemp(prefix="jb-"))
     flags = {**server_flags(redis_server_shared, rabbitmq), **QUICK, "require-auth": True, "callback-retry-delays": 0.1}
-    junebug = JunebugProcess(directory, flags, environment={"JUNEBUG_ADMIN_TOKEN": TOKEN}).start()
+    junebug = JunebugProcess(directory, flags, environment={"JUNEBUG_ADMIN_TOKEN": TOKEN}, constants=AT_ONCE).start()
     try:
         yield junebug
         assert junebug.stop() == 0
