@@ -229,7 +229,8 @@ async def test_a_restart_writes_anew_what_belongs_to_it(
     nginx = NginxServer()
     nginx.start()
     try:
-        flags = {"redis-db": own_database(), "channels": CHANNELS, "plugin": json.dumps(documented_plugin(nginx))}
+        plugin = json.dumps(documented_plugin(nginx))
+        flags = {"redis-db": own_database(), "channels": CHANNELS, "plugin": plugin, "lease-ttl": 4}  # the second waits for it
         first = start_junebug(flags)
         channels = Channels(first.api, sink)
         kept = await web(channels, "/kept")
