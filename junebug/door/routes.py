@@ -19,7 +19,6 @@ from pathlib import Path
 
 import orjson
 
-
 SETTLED = 50_000_000
 """Nanoseconds after which a directory's time of change says that it has not changed again: some kernels count in 4 or 10 ms."""
 
