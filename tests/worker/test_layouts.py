@@ -13,7 +13,7 @@ import pytest
 from junebug import names
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.spec_cache import SpecCache
-from junebug.errors import NotSent
+from junebug.errors import NotRunning, NotSent
 from junebug.logs.redaction import Redactor
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec, Launch
@@ -236,7 +236,10 @@ async def test_what_a_quorum_queue_gives_is_kept_in_its_order_whatever_happens(m
     asking, channel = moving.bench.asking, moving.channel
 
     async def is_held() -> bool:
-        found = await asking.ask(channel, "look", 5)
+        try:
+            found = await asking.ask(channel, "look", 5)
+        except NotRunning:
+            return False
         return found["held"]["1"] == 50 and not any(found["sending"].values())
 
     for offset, limit in ((0, 0), (0, 100), (30, 20), (0, 5), (0, 0)):
