@@ -152,6 +152,8 @@ class Layout:
 
     def queue(self, channel: str, priority: int = LOWEST_PRIORITY, to_addr: str | None = None) -> str:
         """Where messages of this priority to this address wait."""
+        if self is PLAIN:
+            return outbound_queue(channel, priority)
         slot = zlib.crc32((to_addr or "").encode(errors="surrogatepass")) % SLOTS if self.is_slotted else 0
         return self._name(channel, priority, slot)
 
