@@ -14,6 +14,7 @@ import contextlib
 import functools
 import heapq
 import itertools
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -89,31 +90,29 @@ class Sender:
         self._halting = asyncio.Lock()
         self._faults: Counter[str] = Counter()
         """Message id -> how often `send` failed on it, also before it went back to its queue."""
+        self._in_turn = context.broker.is_quorum
+        """Whether there are (or were) quorum queues."""
 
     def consume(self, queues: Iterable[str], *, exclusive: bool) -> Consumer:
-        """Take messages from these queues too. `exclusive`: nobody else may (a second owner of the channel). What came from
-        quorum queues stays here, in its order, whatever holds, until it is sent or all of it goes back.
-        """
+        """Take messages from these queues too. `exclusive`: nobody else may (a second owner of the channel)."""
         queues = tuple(queues)
-        in_turn = names.is_quorum(queues[0])
         consumer = self._consumers[queues[0]] = self._context.broker.consume(
-            queues, self._on_delivery, prefetch=max(PREFETCH, 2 * self._transport.window), exclusive=exclusive, in_turn=in_turn,
-            halted=self._halted, on_lost=self._on_lost, on_begun=self.cancellations.may_have_missed_some,
+            queues, self._on_delivery, prefetch=max(PREFETCH, 2 * self._transport.window), exclusive=exclusive,
+            in_turn=names.is_quorum(queues[0]), halted=self._halted, on_lost=self._on_lost,
+            on_begun=self.cancellations.may_have_missed_some,
         )  # fmt: skip
+        self._in_turn |= consumer.in_turn
         return consumer
 
     async def consume_also(self, queues: Sequence[str], beside: str) -> None:
-        """Take messages from these queues, too: the whole of those that are taken from together with `beside`, the most urgent
-        first. On one channel that is the order in which they come when all begin at once.
-        """
+        """Take messages from these, too: all that are taken from together with `beside`, in the order of their coming."""
         for consumer in self._consumers.values():
             if beside in consumer.queues:
                 await consumer.extend(queues)
 
     async def release(self, queue: str) -> None:
         """Take no more from this queue (and those named with it)."""
-        consumer = self._consumers.pop(queue, None)
-        if consumer:
+        if consumer := self._consumers.pop(queue, None):
             self._take_back(consumer.queues)
             await consumer.cancel()
 
@@ -155,8 +154,7 @@ class Sender:
         """Send no more until each reason is let go; what waits goes back to its queue, what is being sent is finished.
 
         While BROWSING what is in hand already is sent: others may go through the rest without harm to its order. Of quorum
-        queues all goes back while BROWSING or CANCELLING, and nothing otherwise. Raises QueueBusy then, when what is being sent
-        takes too long.
+        queues all goes back while BROWSING or CANCELLING (QueueBusy: what is being sent takes too long), and nothing otherwise.
         """
         self._holds.add(reason)
         if self._in_turn and reason in (BROWSING, CANCELLING):
@@ -168,9 +166,9 @@ class Sender:
                     await consumer.halt(functools.partial(self._take_back, consumer.queues) if self._gives_back else tuple)
 
     async def _finish_sending(self) -> None:
-        ends = asyncio.get_running_loop().time() + FINISHING
+        ends = time.monotonic() + FINISHING
         while self._sending.total() or self._outcomes.unpublished:
-            if asyncio.get_running_loop().time() > ends:
+            if time.monotonic() > ends:
                 raise QueueBusy(f"Messages are still being sent after {FINISHING:g} s: try again")
             await asyncio.sleep(FINISHING_PAUSE)
 
@@ -187,11 +185,6 @@ class Sender:
     def _gives_back(self) -> bool:
         """What waits goes back to its queue, or is about to: nothing of it begins, lest it pass what has gone back before."""
         return bool(self._holds if self._in_turn else self._holds - {BROWSING})
-
-    @property
-    def _in_turn(self) -> bool:
-        """Whether there are quorum queues."""
-        return any(consumer.in_turn for consumer in self._consumers.values())
 
     def _take_back(self, queues: Iterable[str]) -> list[Delivery]:
         """What came from these queues and is not begun: it waits here no more."""
@@ -389,9 +382,7 @@ class Sender:
             raise UnknownOutcome(f"the channel did nothing with it for {limit:g} seconds") from None
 
     async def _send_back(self, held: InHand, pause: float) -> None:
-        """To its queue, or, of a quorum queue, to its place here. The first of those that go back at the same time says how long
-        nothing is fetched.
-        """
+        """To its queue (of a quorum queue: to its place here). The first of several says how long nothing is fetched."""
         is_first = NOT_SENT not in self._holds
         if not self._stopping.is_set():
             await self.hold(NOT_SENT)
