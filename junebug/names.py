@@ -132,6 +132,15 @@ _QUORUM = {"x-queue-type": "quorum", "x-single-active-consumer": True, "x-delive
 """A delivery limit below would drop what is given back; none at all is 20 from RabbitMQ 4 on."""
 
 
+def _slot(to_addr: str | None) -> int:
+    return zlib.crc32((to_addr or "").encode(errors="surrogatepass")) % SLOTS
+
+
+def shard_for(to_addr: str | None, shards: int) -> int:
+    """Which of so many shards sends to this address."""
+    return _slot(to_addr) % shards
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Which outbound queues a channel has: classic or quorum ones; plain (one a priority) or slotted (SLOTS a priority, each
@@ -154,8 +163,7 @@ class Layout:
         """Where messages of this priority to this address wait."""
         if self is PLAIN:
             return outbound_queue(channel, priority)
-        slot = zlib.crc32((to_addr or "").encode(errors="surrogatepass")) % SLOTS if self.is_slotted else 0
-        return self._name(channel, priority, slot)
+        return self._name(channel, priority, _slot(to_addr) if self.is_slotted else 0)
 
     def queues(self, channel: str, priorities: Container[int] = PRIORITIES, shard: int = 0, shards: int = 1) -> list[str]:
         """Those of these priorities that this shard consumes, the most urgent first."""

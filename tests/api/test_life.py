@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from junebug.api.life import log_steps, summary
+from junebug import names
+from junebug.api.life import log_steps, reader, summary
 from junebug.api.life.facts import Facts, Recipient
 from junebug.api.life.step import Step, in_order
+from junebug.model.acceptance import Acceptance
+from junebug.model.spec import ChannelSpec
 from junebug.smpp import constants as c
 from junebug.smpp import status_texts
 from junebug.stores.circuits import Watch
+from junebug.stores.outbound import EventTarget, OutboundRecord
 from tests.tables import rows
 
 NOW = 1_000_000.0
@@ -59,6 +63,8 @@ SUBMITTED, ANSWERED = pdu(20, "submit_sm", "out"), pdu(19, "submit_sm_resp", "in
         ([], {"components": down("callbacks", "failing", "degraded")}, "queued", "its turn", "its turn"),
         ([], {"components": down("smpp", "throttled", "degraded")}, "queued", "throttled", "too much is sent"),
         ([], {"rate_limit": (2, 10), "queue_length": 4}, "queued", "rate limit", "lets 2 in 10 s leave"),
+        ([], {"of_shard": down("smpp")}, "queued", "bind down", "connection_lost"),
+        ([], {"of_shard": WELL, "components": down("smpp")}, "queued", "its turn", "its turn"),
         ([], {"is_cancelled": True}, "queued", "its turn", "it is cancelled and will not be sent"),
         ([], {"expires_at": NOW - 1}, "queued", "its turn", "so it will not be sent, but told as failed"),
         ([], {"moved_to": "other"}, "moved", None, "moved it to channel other"),
@@ -167,3 +173,21 @@ def test_each_status_that_is_explained_is_one() -> None:
     assert status_texts._TEXTS.keys() <= known
     assert status_texts.with_text("ESME_RINVDSTADR") == "ESME_RINVDSTADR (invalid destination address)"
     assert status_texts.with_text("0x00000499") == "0x00000499"
+
+
+@rows(("shards", "to_addr", "components", "of_shard"), [
+    (1, "+27", {"worker": 1, "smpp/1": 2}, None),
+    (2, None, {"worker": 1, "outbound": 3}, None),
+    (2, "even", {"worker": 1, "outbound": 3}, None),
+    (2, "odd", {"worker": 1, "outbound": 3}, {"worker": 4, "smpp": 2, "outbound": 3}),
+])  # fmt: skip
+def test_what_a_message_waits_for_is_its_shard(
+    shards: int, to_addr: str | None, components: dict[str, int], of_shard: dict[str, int] | None
+) -> None:
+    numbers = {names.shard_for(f"+27{number}", 2): f"+27{number}" for number in range(20)}
+    to_addr = {"even": numbers[0], "odd": numbers[1]}.get(to_addr or "", to_addr)
+    stored = {"worker": 1, "outbound": 3, "smpp/1": 2, "worker/1": 4} if shards > 1 else components
+    record = OutboundRecord(Acceptance("", "", "", "", to_addr), EventTarget(None, None), ()) if to_addr else None
+    channel = ChannelSpec(id="c", type="smpp", config={"shards": shards})
+    found = reader._components(channel, cast(Any, stored), record)
+    assert found == {"components": components} | ({"of_shard": of_shard} if of_shard else {})

@@ -107,7 +107,7 @@ async def they_tell_as_one(channel: Channel, sent: dict[str, str]) -> None:
     assert {entry["logger"] for entry in lines} == {channel.id, f"{channel.id}~1", f"{channel.id}~2"}
     for message in [*sent][:4]:
         life = (await channel.api.get(f"{channel.path}/messages/{message}/timeline")).result
-        assert {"sent", "receipt"} <= {step["kind"] for step in life["steps"]}
+        assert {"sent", "event"} <= {step["kind"] for step in life["steps"]}
         assert (life["status"], life["logs"]) == ("delivery_succeeded", "complete")
     found = (await channel.api.get(f"/messages?channel_id={channel.id}&limit=500")).result
     assert {each["message_id"] for each in found["messages"]} == sent.keys()

@@ -33,6 +33,9 @@ class Facts:
     rate_limit: tuple[int, int] | None = None
     """Messages, in so many seconds."""
     components: Components = field(default_factory=dict)
+    """Of a channel with shards: the first one's."""
+    of_shard: Components | None = None
+    """Of the shard that is to send it, under their plain names; None: the channel has none."""
     router: Components | None = None
     """Of the router whose the channel is."""
     queue_length: int | None = None
@@ -50,6 +53,11 @@ class Facts:
     """The channel that a router has moved it to."""
     logs: str = ""
     """Why something may be missing here; empty: nothing is."""
+
+    @property
+    def senders(self) -> Components:
+        """Of the process that is to send it."""
+        return self.components if self.of_shard is None else self.of_shard
 
     def last(self, *kinds: str) -> Step | None:
         return next((step for step in reversed(self.steps) if step.kind in kinds), None)

@@ -51,7 +51,7 @@ def status_steps(entries: Iterable[Mapping[str, Any]], begin: float, end: float)
     steps, before = list[Step](), dict[str, Step]()
     for entry in sorted(entries, key=lambda each: float(each["timestamp"])):
         component = entry.get("component")
-        if not isinstance(component, str) or component in ABOUT_OTHERS or entry["timestamp"] > end:
+        if not isinstance(component, str) or component.partition("/")[0] in ABOUT_OTHERS or entry["timestamp"] > end:
             continue
         details = {name: entry.get(name) for name in ("component", "status", "type", "reason")}
         told = f"The channel's {component} is {entry.get('status')}: {entry.get('type')}: {entry.get('reason')}"

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from junebug import names
 from junebug.api import audit
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.life import kept_steps, log_steps, summary
@@ -181,7 +182,7 @@ class LifeReader:
             moved_to = taker if taker and taker != channel.id else ""
         is_cancelled = is_outbound and record is not None and await stores.cancellations.has(channel.id, message_id)
         return {
-            "components": _timed(components), "router": _timed(of_router) if of_router is not None else None,
+            **_components(channel, _timed(components), record), "router": _timed(of_router) if of_router is not None else None,
             "circuits": circuits, "queue_length": length, "moved_to": moved_to, "is_cancelled": is_cancelled,
         }  # fmt: skip
 
@@ -235,6 +236,20 @@ def _masked(value: Any, redactor: Redactor) -> Any:
 
 def _timed(components: Mapping[str, tuple[dict[str, Any], str]]) -> Components:
     return {name: (body, at(when)) for name, (body, when) in components.items()}
+
+
+def _components(channel: ChannelSpec, components: Components, record: OutboundRecord | None) -> dict[str, Components]:
+    """Of Facts."""
+    if channel.shards == 1:
+        return {"components": components}
+    ends = [f"/{shard}" for shard in range(1, channel.shards)]
+    first = {name: each for name, each in components.items() if not name.endswith(tuple(ends))}
+    shard = names.shard_for(record.accepted.to_addr, channel.shards) if record and record.accepted else 0
+    if not shard:
+        return {"components": first}
+    own = {name.removesuffix(ends[shard - 1]): each for name, each in components.items() if name.endswith(ends[shard - 1])}
+    shared = {"outbound": first["outbound"]} if "outbound" in first else {}
+    return {"components": first, "of_shard": own | shared}
 
 
 def _missing(owner: str, found: Found, since: float, most_files: int) -> str:

@@ -36,7 +36,7 @@ def to_be_sent(facts: Facts) -> Waiting:
     """Of an MT that nothing has become of yet."""
     accepted, last = facts.last("accepted"), facts.last(*TRIED)
     since = accepted.timestamp if accepted else facts.steps[0].timestamp if facts.steps else facts.now
-    down = _provider_down(facts.components)
+    down = _provider_down(facts.senders)
     if last and last.kind == "sent_to_provider" and not down:
         return Waiting("answer", last.timestamp, "the provider has not answered yet")
     held = _held(facts, since, down) or _asked_to_wait(facts, last)
@@ -53,10 +53,10 @@ def to_be_sent(facts: Facts) -> Waiting:
 def _held(facts: Facts, since: float, down: tuple[str, str, float] | None) -> Waiting | None:
     """What keeps all of the channel's messages."""
     if facts.paused:
-        _, when = facts.components.get("outbound", ({}, 0.0))
+        _, when = facts.senders.get("outbound", ({}, 0.0))
         more = f"; besides, {down[1]}" if down else ""
         return Waiting("paused", when or since, f"the channel is paused until somebody resumes it{more}")
-    worker, when = facts.components.get("worker", ({}, 0.0))
+    worker, when = facts.senders.get("worker", ({}, 0.0))
     if not worker:
         return Waiting("process", since, "the channel's process has not started yet: is Junebug's supervisor running?")
     if worker.get("status") == "down":
@@ -66,7 +66,7 @@ def _held(facts: Facts, since: float, down: tuple[str, str, float] | None) -> Wa
         name, reason, when = down
         return Waiting("bind down" if name == "smpp" else "provider down", when, reason)
     for name in ("amqp", "redis"):
-        body, when = facts.components.get(name, ({}, 0.0))
+        body, when = facts.senders.get(name, ({}, 0.0))
         if body.get("status") in ("down", "degraded"):
             return Waiting(name, when, f"the channel has trouble with {name}: {body.get('message')}")
     return None
@@ -90,7 +90,7 @@ def _asked_to_wait(facts: Facts, last: Step | None) -> Waiting | None:
         until = last.timestamp + (seconds if isinstance(seconds, int | float) else 0)
         if until > facts.now:
             return Waiting("retry", last.timestamp, f"it could not be sent: {last.get('reason')}", until)
-    for name, (body, when) in facts.components.items():
+    for name, (body, when) in facts.senders.items():
         if name not in OWN and body.get("type") == "throttled":
             return Waiting("throttled", when, f"the provider says that too much is sent: {body.get('message')}")
     return None
