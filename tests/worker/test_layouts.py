@@ -26,7 +26,7 @@ from tests.polling import eventually
 from tests.worker.conftest import Bench
 
 ADDRESSES = 20
-BACKLOG = 200
+BACKLOG = 160
 
 
 class Recorder(Transport):
