@@ -89,7 +89,8 @@ def supervisor(settings: Settings) -> int:
 )
 def worker(settings: Settings, channel_id: str) -> int:
     kind, _, id = channel_id.rpartition(":")
-    if kind not in ("", names.CHANNEL_GROUP, names.ROUTER_GROUP) or not names.is_unit(id):
+    is_id = names.is_channel_id if kind == names.ROUTER_GROUP else names.is_unit
+    if kind not in ("", names.CHANNEL_GROUP, names.ROUTER_GROUP) or not is_id(id):
         raise StartupError(f"CHANNEL_ID: {channel_id[:100]!r} cannot be a channel's id")
     _check_servers(settings)
     _prepare(settings)

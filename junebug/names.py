@@ -161,6 +161,8 @@ class Layout:
 
     def queue(self, channel: str, priority: int = LOWEST_PRIORITY, to_addr: str | None = None) -> str:
         """Where messages of this priority to this address wait."""
+        if self is PLAIN:
+            return outbound_queue(channel, priority)
         return self._name(channel, priority, _slot(to_addr) if self.is_slotted else 0)
 
     def queues(self, channel: str, priorities: Container[int] = PRIORITIES, shard: int = 0, shards: int = 1) -> list[str]:

@@ -57,6 +57,7 @@ def test_every_default_of_the_spec_holds() -> None:
         ("amqp: {hosts: ['a:b']}", "amqp.hosts: expected a list of servers"),
         ("amqp: {hosts: ['a:99999']}", "amqp.hosts: expected a list of servers"),
         ("amqp: {hosts: ['::1']}", "amqp.hosts: expected a list of servers"),
+        ("amqp: {queue_type: stream}", "amqp.queue_type: expected classic or quorum, got 'stream'"),
         ("amqp: {hosts: [a], hostname: b}", "amqp.hosts, amqp.hostname: "),
         ("amqp: {tls: {cafile: x}}", "amqp.tls: expected true, false or an object of server_name, ca_file"),
         ("amqp: {tls: {verify: 1}}", "amqp.tls: expected true, false or an object"),

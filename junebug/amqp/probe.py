@@ -36,7 +36,7 @@ class BrokerFacts:
     blocked: str = ""
     """Why it takes no messages (an alarm)."""
     is_fence: bool = True
-    """Whether of two who consume a queue exclusively it refuses the second."""
+    """Whether of two who consume a queue exclusively it refuses the second; of a quorum queue it serves one (not tried)."""
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -48,11 +48,12 @@ async def probe(settings: AmqpSettings, timeout: float) -> BrokerFacts:
     except FAILURES as error:
         raise refusal(error, settings) from None
     tune, about = link.connection_tune, link.server_properties
-    queue = names.outbound_queue(str(uuid.uuid4()))
-    refused = await _declare(link, queue, timeout)
-    is_fence = bool(refused) or await _refuses_a_second(link, queue, timeout)
+    layout = names.LAYOUTS[settings.queue_type == "quorum"]
+    queue, arguments = layout.queue(str(uuid.uuid4())), {**layout.arguments, **ARGUMENTS}
+    refused = await _declare(link, queue, arguments, timeout)
+    is_fence = bool(refused) or layout.is_quorum or await _refuses_a_second(link, queue, timeout)
     await link.end()
-    blocked, refused = ("", refused) if refused else await _round_trip(settings, queue, timeout)
+    blocked, refused = ("", refused) if refused else await _round_trip(settings, queue, arguments, timeout)
     told = {name: str(about.get(name) or "") for name in ("product", "version")}
     return BrokerFacts(
         told["product"], told["version"], tune.channel_max or 65535, tune.frame_max or 0, tune.heartbeat or 0, blocked,
@@ -60,12 +61,12 @@ async def probe(settings: AmqpSettings, timeout: float) -> BrokerFacts:
     )  # fmt: skip
 
 
-async def _declare(link: Link, queue: str, timeout: float) -> dict[str, str]:
+async def _declare(link: Link, queue: str, arguments: dict[str, Any], timeout: float) -> dict[str, str]:
     """RabbitMQ's own reason; a Broker would try other ways first."""
     try:
         async with asyncio.timeout(timeout):
             channel = await Channel.open(link)
-            await channel.ask(amqp.Queue.Declare(queue=queue, durable=True, arguments=ARGUMENTS))
+            await channel.ask(amqp.Queue.Declare(queue=queue, durable=True, arguments=arguments))
             channel.close_soon()
     except FAILURES as error:
         return {"declare": str(error) or f"it did not answer within {timeout:g} s"}
@@ -84,7 +85,9 @@ async def _refuses_a_second(link: Link, queue: str, timeout: float) -> bool:
     return False
 
 
-async def _round_trip(settings: AmqpSettings, queue: str, timeout: float) -> tuple[str, dict[str, str]]:
+async def _round_trip(
+    settings: AmqpSettings, queue: str, arguments: dict[str, Any], timeout: float
+) -> tuple[str, dict[str, str]]:
     """Why it takes no messages, and what else it refuses."""
     states = [""]
     """Why it cannot be used, as it is told."""
@@ -103,7 +106,7 @@ async def _round_trip(settings: AmqpSettings, queue: str, timeout: float) -> tup
             broker.start()
             await broker.wait_connected(timeout)
             step = "declare"
-            await broker.declare({queue: ARGUMENTS}, bind=True, remember=False)
+            await broker.declare({queue: arguments}, bind=True, remember=False)
             step = "publish"
             await broker.publish(queue, b"{}")
             step = "consume"

@@ -94,6 +94,9 @@ class ChannelSpec:
     """Those that are known to have an outbound queue; where the lowest is missing, others may have one, too. Among them the
     numbers of layouts (names.layout_of) that have queues; where there are none, that is the plain one."""
 
+    newest_layout: names.Layout | None = field(default=None, compare=False)
+    """Of the queues to which messages are published: that which its processes took up last; None: it is not known."""
+
     @classmethod
     def from_properties(
         cls, channel_id: str, properties: dict[str, Any], generation: int = 0, stored: str = "",
@@ -106,7 +109,7 @@ class ChannelSpec:
         known["config"] = config if isinstance(config, dict) else {}
         return cls(
             id=channel_id, generation=generation, given=frozenset(known), stored=stored, noted_priorities=noted_priorities,
-            router=router, **known,
+            router=router, newest_layout=_newest(noted_priorities), **known,
         )  # fmt: skip
 
     def to_properties(self) -> dict[str, Any]:
@@ -125,13 +128,6 @@ class ChannelSpec:
         """Numbers of the layouts that may have outbound queues, one after the other; none: it is not known."""
         noted = sorted(number for number in self.noted_priorities if number >= names.FIRST_LAYOUT)
         return noted or ([names.FIRST_LAYOUT] if names.LOWEST_PRIORITY in self.noted_priorities else [])
-
-    def layout(self, otherwise: names.Layout) -> names.Layout:
-        """That of the queues to which messages are published: the one that its processes took up last, where that is known."""
-        newest = max(self.noted_priorities, default=0)
-        if newest >= names.FIRST_LAYOUT:
-            return names.layout_of(newest)
-        return names.PLAIN if names.LOWEST_PRIORITY in self.noted_priorities else otherwise
 
     @property
     def placement_labels(self) -> dict[str, str]:
@@ -152,7 +148,14 @@ class ChannelSpec:
         return bool(self.mo_url or self.amqp_queue)
 
 
-_NO_PROPERTIES = ("id", "given", "stored", "generation", "noted_priorities", "router")
+def _newest(noted: frozenset[int]) -> names.Layout | None:
+    newest = max(noted, default=0)
+    if newest >= names.FIRST_LAYOUT:
+        return names.layout_of(newest)
+    return names.PLAIN if names.LOWEST_PRIORITY in noted else None
+
+
+_NO_PROPERTIES = ("id", "given", "stored", "generation", "noted_priorities", "router", "newest_layout")
 PROPERTIES = tuple(
     entry.name for entry in fields(ChannelSpec) if entry.name not in _NO_PROPERTIES
 )

@@ -18,6 +18,7 @@ from junebug.model.presenter import message_body
 from tests.api.conftest import Api
 from tests.tables import rows
 
+SMPP = {"host": "127.0.0.1", "port": 1, "system_id": "me", "password": "secret"}
 NEVER = "2999-01-01 00:00:00.000000"
 IDLE = {"paused": False, "held": {}, "sending": {}, "delay_queues": []}
 
@@ -66,6 +67,35 @@ async def test_what_is_nested_too_deep_to_be_written_is_not_listed_and_harms_no_
     await send(api, channel, "3")
     answer = await api("GET", f"/channels/{channel}/messages/?state=queued")
     assert (answer.status, [message["to"] for message in answer.result["messages"]]) == (200, ["1", "3"])
+
+
+@pytest.mark.parametrize(("shards", "queue_type"), [(1, "quorum"), (3, "classic")])
+async def test_a_channel_has_the_queues_that_it_is_to_have(api: Api, shards: int, queue_type: str) -> None:
+    """Published to one by one and in bulk, counted, listed, cancelled; and made again when RabbitMQ has lost them."""
+    api.broker.is_quorum = queue_type == "quorum"
+    try:
+        channel = await api.create(type="smpp", config={**SMPP, "shards": shards})
+        layout = names.Layout(queue_type == "quorum", shards > 1)
+        queues = layout.queues(channel)
+        assert not await api.broker.queue_exists(names.outbound_queue(channel))
+        sent = [(await send(api, channel, str(to)))["message_id"] for to in range(10)]
+        await api.broker.delete_queues(queues[-3:])
+        numbers = [str(number) for number in range(10, 60)]
+        body = b"\n".join(orjson.dumps({"to": to, "content": "x", "priority": 1 + int(to) % 2}) for to in numbers)
+        answer = await api("POST", f"/channels/{channel}/messages/bulk", data=body)
+        assert (answer.status, answer.result["accepted"]) == (201, 50)
+        lengths = await api.broker.queue_lengths(queues)
+        shown = (await api("GET", f"/channels/{channel}")).result["status"]["queue"]["queued"]
+        assert (shown["2"], sum(lengths.values())) == (25, shown["1"] + 25)
+        assert all(lengths[layout.queue(channel, 1 + int(to) % 2, to)] for to in numbers)
+        listed = (await api("GET", f"/channels/{channel}/messages/?state=queued&limit=100")).result
+        assert listed["total"] == len(listed["messages"]) == sum(lengths.values())
+        accepted = {*sent, *(each["message_id"] for each in answer.result["messages"])}
+        assert {each["message_id"] for each in listed["messages"]} <= accepted
+        answer = await api("DELETE", f"/channels/{channel}/messages/")
+        assert answer.result == {"cancelled": sum(lengths.values()), "remaining": 0}
+    finally:
+        api.broker.is_quorum = False
 
 
 # --- status -----------------------------------------------------------------------------------------------------------

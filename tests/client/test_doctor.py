@@ -154,8 +154,9 @@ async def tried(settings: AmqpSettings, processes: int = CHANNELS, files: int | 
     return list(rabbitmq.judge(await probe(settings, 5), settings, processes, files))
 
 
-async def test_a_rabbitmq_as_it_should_be(own_rabbitmq: RabbitmqServer) -> None:
-    findings = await tried(own_rabbitmq.settings, files=1024)
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_a_rabbitmq_as_it_should_be(own_rabbitmq: RabbitmqServer, queue_type: str) -> None:
+    findings = await tried(dataclasses.replace(own_rabbitmq.settings, queue_type=queue_type), files=1024)
     assert [each for each in findings if each.level != "ok"] == []
     assert own_rabbitmq.queues() == set()  # nothing is left
 

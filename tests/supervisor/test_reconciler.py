@@ -296,8 +296,8 @@ async def test_logs_of_deleted_channels_are_removed_in_time(settings: Settings, 
     house = House(changed)
     logs = Path(settings.logging_path)
     logs.mkdir()
-    own = [logs / name for name in ("a", "a.1", "a.12")]
-    others = [logs / name for name in ("b", "b.1", "a.old", "ab", "junebug.log")]
+    own = [logs / name for name in ("a", "a.1", "a.12", "a~1", "a~31.2")]
+    others = [logs / name for name in ("b", "b.1", "a.old", "ab", "junebug.log", "a~1.old", "a~32", "b~1")]
     for path in [*own, *others]:
         path.write_text("{}\n")
     await asyncio.to_thread(house.fake.start)

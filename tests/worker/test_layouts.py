@@ -13,6 +13,7 @@ import pytest
 from junebug import names
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.spec_cache import SpecCache
+from junebug.errors import NotRunning, NotSent
 from junebug.logs.redaction import Redactor
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec, Launch
@@ -25,20 +26,23 @@ from tests.polling import eventually
 from tests.worker.conftest import Bench
 
 ADDRESSES = 20
-BACKLOG = 200
+BACKLOG = 160
 
 
 class Recorder(Transport):
-    """Sends a few at a time, and forgets which shard it is of: all are in one list."""
+    """Sends a few at a time, and forgets which shard it is of: all are in one list. `is_down`: nothing can be sent."""
 
     window = 4
     sent: ClassVar[list[tuple[str | None, int]]] = []
+    is_down: ClassVar[bool] = False
 
     async def start(self) -> None:
         pass
 
     async def send(self, message: UserMessage) -> Accepted | str | None:
         await asyncio.sleep(0)
+        if self.is_down:
+            raise NotSent("no bind", 3600)
         self.sent.append((message.to_addr, int(message.content or 0)))
         return None
 
@@ -60,6 +64,7 @@ async def moving(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     moving = Moving(bench, str(uuid.uuid4()))
     await moving.store(1)
     yield moving
+    Recorder.is_down = False
     for unit in [*bench.workers]:
         if not bench.workers[unit].done():
             await bench.stop(unit)
@@ -219,3 +224,38 @@ async def test_a_second_process_binds_to_nothing_while_the_first_lives(moving: M
     finally:
         second.stop()
         await running
+
+
+async def test_what_a_quorum_queue_gives_is_kept_in_its_order_whatever_happens(moving: Moving) -> None:
+    """Nothing can be sent: it is held, listed, given back at a stop, cancelled in part, and sent in the end."""
+    await moving.store(1, "quorum")
+    await moving.run(until=0, stop=False)
+    await eventually(lambda: moving.has_only(".q"))
+    Recorder.is_down = True
+    await moving.put(120)
+    asking, channel = moving.bench.asking, moving.channel
+
+    async def is_held() -> bool:
+        try:
+            found = await asking.ask(channel, "look", 5)
+        except NotRunning:
+            return False
+        return found["held"]["1"] == 50 and not any(found["sending"].values())
+
+    for offset, limit in ((0, 0), (0, 100), (30, 20), (0, 5), (0, 0)):
+        await eventually(is_held)
+        if limit:
+            page = await asking.ask(channel, "list", 20, offset=offset, limit=limit)
+            numbers = [int(entry["message"]["content"]) for entry in page["messages"]]
+            assert numbers == list(range(1, 121))[offset : offset + limit]
+        await moving.bench.stop(channel)
+        await moving.run(until=0, stop=False)
+    await eventually(is_held)
+    await moving.bench.stop(channel)
+    Recorder.is_down = False
+    await moving.run(until=120, stop=False)
+    moving.check()
+    Recorder.is_down = True
+    await moving.put(60)
+    await eventually(is_held)
+    assert await asking.ask(channel, "cancel_all", 20) == {"cancelled": 60, "remaining": 0, "sending": 0}

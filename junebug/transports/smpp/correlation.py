@@ -8,8 +8,8 @@ What it keeps (names.transport_key, or names.shared_transport_key where two chan
 A channel with shards keeps the first only once RabbitMQ holds `submitted`, as any shard may get the receipt, and report it: what
 comes before waits as parked. And of one message only one shard at a time reports.
 
-Neighbours: receipts.py (reading, order of states), matches.py, smpp/receipt_ids.py (all pure), transport.py, inbound.py (who
-call). Every call may raise StoreUnavailable: nothing was reported then, and the same may be asked again.
+Neighbours: receipts.py (reading, order of states), matches.py, smpp/receipt_ids.py (all pure), learned_forms.py, transport.py,
+inbound.py (who call). Every call may raise StoreUnavailable: nothing was reported then, and the same may be asked again.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ import structlog
 from junebug.errors import StoreUnavailable
 from junebug.runtime.tasks import Own, TaskOwner
 from junebug.smpp import receipt_ids
-from junebug.smpp.receipt_ids import IdForms
 from junebug.stores.transport import TransportStore
 from junebug.transports.base import Accepted, Report
 from junebug.transports.smpp import receipts
 from junebug.transports.smpp.config import SmppConfig
+from junebug.transports.smpp.learned_forms import LearnedForms
 from junebug.transports.smpp.matches import Match, fits_number, message_status, parked_field, parked_under
 from junebug.transports.smpp.receipts import Receipt
 from junebug.transports.smpp.recently_sent import RecentlySent, SentPart
@@ -53,8 +53,6 @@ DOUBT = 1.0
 """Seconds that a shard waits for what a receipt is plainly about, where it may be about something else."""
 LATER_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5)
 """EARLY_PATIENCE of a channel with shards: seconds before each further look for what another one sent."""
-REMEMBERED = 10
-"""How many receipts the form counts for that was the usual one before a restart."""
 PARK_TTL = 3600.0
 """Longest that a receipt without a message waits for it: more is not a race but a stranger's receipt."""
 MAX_RECENT = 5_000
@@ -73,7 +71,7 @@ class ReceiptCorrelation:
         self._store = store.shared(config.split_bind_prefix) if config.split_bind_prefix else store
         self._report = report
         self._own = own or TaskOwner().own
-        self._forms = IdForms()
+        self._forms = LearnedForms(self._store, config.sent_ttl)
         self._partial: set[str] = set()
         """Messages of which some parts were accepted and not all, or whose id is being saved: nothing is reported yet."""
         self._early: dict[str, list[Match]] = {}
@@ -317,10 +315,10 @@ class ReceiptCorrelation:
         candidates = receipt_ids.candidate_keys(provider_id)
         if plainly and not receipt.by_text:
             self._forms.seen(next(iter(candidates)), "received")
-        form = (await self._usual_form() or "same") if plainly else ""
+        form = (await self._forms.recalled() or "same") if plainly else ""
         known = {key: sent for key, sent in known.items() if key in candidates and (not form or form in candidates[key])}
         if learn and (not receipt.by_text or any(fits_number(receipt, sent) for sent in known.values())):
-            await self._learn(candidates, receipt, known)
+            await self._forms.learn(candidates, receipt, known)
         # an id that stands in the text only, beside another, may be of another numbering
         needs_number = receipt.by_text or provider_id != receipt.provider_id
         usual = self._forms.usual
@@ -332,24 +330,6 @@ class ReceiptCorrelation:
                     receipt = dataclasses.replace(receipt, provider_id=provider_id, other_ids=others)
                 return Match(key, sent, receipt)
         return None
-
-    async def _learn(self, candidates: Mapping[str, Collection[str]], receipt: Receipt, known: dict[str, SentPart]) -> None:
-        before = await self._usual_form()
-        self._forms.seen(next(iter(candidates)), "received")
-        fitting = [candidates[key] for key, sent in known.items() if fits_number(receipt, sent)]
-        certain = [form for forms in fitting if len(forms) == 1 for form in forms]
-        for form in certain:
-            self._forms.count(form)
-        usual = self._forms.usual
-        if certain and usual is not None and usual != before:  # a hint alone is not worth remembering
-            await self._store.put("receipt_form", usual, self._config.sent_ttl)
-
-    async def _usual_form(self) -> str | None:
-        if self._forms.usual is None:
-            (form,) = await self._store.get("receipt_form")
-            if form:
-                self._forms.count(form, REMEMBERED)
-        return self._forms.usual
 
     # --- how far each got ---------------------------------------------------------------------------------------------
 

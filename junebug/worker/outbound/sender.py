@@ -12,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import heapq
-import itertools
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from junebug.transports.base import Accepted, Transport
 from junebug.worker.context import ChannelContext
 from junebug.worker.outbound.cancellations import Cancellations
 from junebug.worker.outbound.outcomes import InHand, Outcomes
+from junebug.worker.outbound.waiting import Waiting
 
 log = structlog.stdlib.get_logger("sender")
 
@@ -70,9 +70,9 @@ class Sender:
         self._counts = counts
         self._check_channel_data = check_channel_data
         self._resend_unknown = spec.config.get("on_unknown", "resend") != "fail"
-        self._waiting: list[tuple[int, int, Delivery]] = []
-        """A heap: the most urgent first, those of one priority in the order of their coming."""
-        self._numbers = itertools.count()
+        self._waiting = Waiting()
+        self.in_hand, self.held = self._waiting.in_order, self._waiting.by_priority
+        """What is here and not begun: in the order in which it is going to be sent; and priority -> messages."""
         self._vacant: list[asyncio.Future[InHand]] = []
         """Of tasks that have nothing to send."""
         self._vacated = asyncio.Event()
@@ -93,31 +93,29 @@ class Sender:
         self._halting = asyncio.Lock()
         self._faults: Counter[str] = Counter()
         """Message id -> how often `send` failed on it, also before it went back to its queue."""
+        self._in_turn = context.broker.is_quorum
+        """Whether there are (or were) quorum queues."""
 
     def consume(self, queues: Iterable[str], *, exclusive: bool) -> Consumer:
-        """Take messages from these queues too. `exclusive`: nobody else may (a second owner of the channel). What came from
-        quorum queues stays here, in its order, whatever holds, until it is sent or all of it goes back.
-        """
+        """Take messages from these queues too. `exclusive`: nobody else may (a second owner of the channel)."""
         queues = tuple(queues)
-        in_turn = names.is_quorum(queues[0])
         consumer = self._consumers[queues[0]] = self._context.broker.consume(
-            queues, self._on_delivery, prefetch=max(PREFETCH, 2 * self._transport.window), exclusive=exclusive, in_turn=in_turn,
-            halted=self._halted, on_lost=self._on_lost, on_begun=self.cancellations.may_have_missed_some,
+            queues, self._on_delivery, prefetch=max(PREFETCH, 2 * self._transport.window), exclusive=exclusive,
+            in_turn=names.is_quorum(queues[0]), halted=self._halted, on_lost=self._waiting.drop_lost,
+            on_begun=self.cancellations.may_have_missed_some,
         )  # fmt: skip
+        self._in_turn |= consumer.in_turn
         return consumer
 
     async def consume_also(self, queues: Sequence[str], beside: str) -> None:
-        """Take messages from these queues, too: the whole of those that are taken from together with `beside`, the most urgent
-        first. On one channel that is the order in which they come when all begin at once.
-        """
+        """Take messages from these, too: all that are taken from together with `beside`, in the order of their coming."""
         for consumer in self._consumers.values():
             if beside in consumer.queues:
                 await consumer.extend(queues)
 
     async def release(self, queue: str) -> None:
         """Take no more from this queue (and those named with it)."""
-        consumer = self._consumers.pop(queue, None)
-        if consumer:
+        if consumer := self._consumers.pop(queue, None):
             self._take_back(consumer.queues)
             await consumer.cancel()
 
@@ -160,8 +158,7 @@ class Sender:
         """Send no more until each reason is let go; what waits goes back to its queue, what is being sent is finished.
 
         While BROWSING what is in hand already is sent: others may go through the rest without harm to its order. Of quorum
-        queues all goes back while BROWSING or CANCELLING, and nothing otherwise. Raises QueueBusy then, when what is being sent
-        takes too long.
+        queues all goes back while BROWSING or CANCELLING (QueueBusy: what is being sent takes too long), and nothing otherwise.
         """
         self._holds.add(reason)
         if self._in_turn and reason in (BROWSING, CANCELLING):
@@ -173,9 +170,9 @@ class Sender:
                     await consumer.halt(functools.partial(self._take_back, consumer.queues) if self._gives_back else tuple)
 
     async def _finish_sending(self) -> None:
-        ends = asyncio.get_running_loop().time() + FINISHING
+        ends = time.monotonic() + FINISHING
         while self._sending.total() or self._outcomes.unpublished:
-            if asyncio.get_running_loop().time() > ends:
+            if time.monotonic() > ends:
                 raise QueueBusy(f"Messages are still being sent after {FINISHING:g} s: try again")
             await asyncio.sleep(FINISHING_PAUSE)
 
@@ -193,41 +190,19 @@ class Sender:
         """What waits goes back to its queue, or is about to: nothing of it begins, lest it pass what has gone back before."""
         return bool(self._holds if self._in_turn else self._holds - {BROWSING})
 
-    @property
-    def _in_turn(self) -> bool:
-        """Whether there are quorum queues."""
-        return any(consumer.in_turn for consumer in self._consumers.values())
-
-    def _take_back(self, queues: Iterable[str]) -> list[Delivery]:
+    def _take_back(self, queues: Sequence[str]) -> list[Delivery]:
         """What came from these queues and is not begun: it waits here no more."""
-        taken = [delivery for _, _, delivery in self._waiting if delivery.queue in queues]
-        self._waiting = [entry for entry in self._waiting if entry[2].queue not in queues]
-        heapq.heapify(self._waiting)
+        taken = self._waiting.take(queues)
         self._check_idle()
         return taken
-
-    def in_hand(self) -> list[Delivery]:
-        """What is here and not begun, in the order in which it is going to be sent."""
-        return [delivery for _, _, delivery in sorted(self._waiting, key=lambda entry: entry[:2])]
 
     async def cancel(self, message_id: str) -> bool:
         """Do not send it when its turn comes; at once, if it is here already. False when it has been begun."""
         if not self.cancellations.add(message_id):
             return False
-        for entry in [entry for entry in self._waiting if message_id.encode() in entry[2].body]:
-            try:
-                message = UserMessage.from_wire(entry[2].body, priority=-entry[0])
-            except MalformedMessage:
-                continue
-            if message.message_id == message_id:
-                self._waiting.remove(entry)
-                self._reject_cancelled(InHand(entry[2], message, entry[1]))
-        heapq.heapify(self._waiting)
+        for held in self._waiting.take_by_id(message_id):
+            self._reject_cancelled(held)
         return True
-
-    def held(self) -> Counter[int]:
-        """Priority -> messages that are here and not begun."""
-        return Counter(-urgency for urgency, _, _ in self._waiting)
 
     def sending(self) -> Counter[int]:
         """Priority -> messages that the transport has now."""
@@ -247,15 +222,9 @@ class Sender:
 
     def _on_delivery(self, delivery: Delivery) -> None:
         if not self._stopping.is_set():
-            urgency = -names.priority_of(delivery.queue, delivery.priority)
-            heapq.heappush(self._waiting, (urgency, next(self._numbers), delivery))
+            self._waiting.add(delivery)
             self._idle.clear()
             self._arrived.set()
-
-    def _on_lost(self) -> None:
-        """The link broke: what waits here will be delivered again."""
-        self._waiting = [entry for entry in self._waiting if entry[2].alive]
-        heapq.heapify(self._waiting)
 
     async def _choose_forever(self) -> None:
         """One task chooses for all: what comes together leaves together, in one write to the provider."""
@@ -312,14 +281,14 @@ class Sender:
             if self.cancellations.is_stale:
                 await self.cancellations.load()
                 continue
-            urgency, place, delivery = heapq.heappop(self._waiting)
+            priority, place, delivery = self._waiting.pop()
             if not delivery.alive:
                 continue
             if not self._context.may_begin(delivery, is_half=True):
                 await self._context.set_aside(delivery)
                 continue
             try:
-                message = UserMessage.from_wire(delivery.body, priority=-urgency)
+                message = UserMessage.from_wire(delivery.body, priority)
             except MalformedMessage as error:
                 await self._context.bury_unreadable(delivery, str(error))
                 continue
@@ -409,15 +378,13 @@ class Sender:
             raise UnknownOutcome(f"the channel did nothing with it for {limit:g} seconds") from None
 
     async def _send_back(self, held: InHand, pause: float) -> None:
-        """To its queue, or, of a quorum queue, to its place here. The first of those that go back at the same time says how long
-        nothing is fetched.
-        """
+        """To its queue (of a quorum queue: to its place here). The first of several says how long nothing is fetched."""
         is_first = NOT_SENT not in self._holds
         if not self._stopping.is_set():
             await self.hold(NOT_SENT)
         if names.is_quorum(held.delivery.queue):
             if held.delivery.alive and not self._stopping.is_set():
-                heapq.heappush(self._waiting, (-held.message.priority, held.place, held.delivery))
+                self._waiting.put_back(held)
         else:
             held.delivery.requeue()
         self.cancellations.not_begun(held.message.message_id)
