@@ -101,9 +101,13 @@ class IdForms:
             self._counts = Counter({each: count // 2 for each, count in self._counts.items()})
         self.usual = self._most_often()
 
+    @property
+    def is_sure(self) -> bool:
+        return self._counts.total() >= SURE
+
     def allow(self, forms: Collection[str], *, same_number: bool) -> bool:
         """Whether an id that is equal in one of these forms is the same id."""
         usual = self.usual
         if usual is None:
             return "same" in forms or same_number
-        return usual in forms or (same_number and self._counts.total() < SURE)
+        return usual in forms or (same_number and not self.is_sure)

@@ -215,7 +215,12 @@ class ReceiptCorrelation:
     async def _report_later(self, receipt: Receipt) -> None:
         """One that is parked, when what it is plainly about had time to be known."""
         with contextlib.suppress(StoreUnavailable, NotItsMessages):
-            if match := await self._find_later(receipt, (DOUBT,)):
+            if self._is_shared:
+                match = await self._find_later(receipt, (DOUBT,))
+            else:
+                await self._submits_end(receipt.addresses)
+                match = await self._find(receipt)
+            if match:
                 await self._advance(match)
                 await self._unpark(match)
 
@@ -237,7 +242,8 @@ class ReceiptCorrelation:
 
     async def received(self, receipt: Receipt) -> str | None:
         """Report it, or park it. Returns the message's id, None when it is not known (yet). Raises NotItsMessages."""
-        match = await self._find(receipt, plainly=self._is_shared)
+        plainly = self._is_shared or (not self._forms.is_sure and bool(self._submits_to(receipt.addresses)))
+        match = await self._find(receipt, plainly=plainly)
         if match is None and receipt.by_text and self._is_shared:
             match = await self._find_later(receipt, LATER_PAUSES)
         elif match is None and receipt.by_text and await self._submits_end(receipt.addresses):
@@ -248,9 +254,11 @@ class ReceiptCorrelation:
             told = {parked_field(receipt): orjson.dumps(receipt).decode()}
             await asyncio.gather(*(self._store.put_fields(name, told, ttl) for name in parked_under(receipt)))
             # it may have been saved between our look and our parking
-            match = await self._find(receipt, learn=False, plainly=self._is_shared)
+            match = await self._find(receipt, learn=False, plainly=plainly)
             if match is None and self._is_shared and await self._find(receipt, learn=False):
                 match = await self._find_later(receipt, (DOUBT,))
+            elif match is None and plainly and not self._is_shared:
+                self._own("receipt in doubt", self._report_later(receipt))
             if match is None:
                 log.info("receipt of an unknown message kept", sent_message_id=receipt.provider_id)
         if match is None:
@@ -262,12 +270,16 @@ class ReceiptCorrelation:
 
     async def _submits_end(self, addresses: Sequence[str]) -> bool:
         """When the ids of all that is being sent to who wrote a receipt are known, or late; False: nothing is."""
-        found = {each for each, to in self._submitting.items() if any(receipt_ids.same_number(a, to) for a in addresses[:1])}
+        found = self._submits_to(addresses)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EARLY_PATIENCE):
                 while found & self._submitting.keys():
                     await self._answered.wait()
         return bool(found)
+
+    def _submits_to(self, addresses: Sequence[str]) -> set[str]:
+        """Messages that are being sent to who wrote a receipt."""
+        return {each for each, to in self._submitting.items() if any(receipt_ids.same_number(a, to) for a in addresses[:1])}
 
     async def _find_later(self, receipt: Receipt, pauses: Sequence[float]) -> Match | None:
         """What another shard sent a moment ago; in the end also what fits in another form than the usual."""
