@@ -45,7 +45,7 @@ demo: install ## a message to a phone and back, through a simulated SMSC
 test: install ## all tests, on servers that they start themselves; what ruff and mypy say comes first
 	@PYTHON=$(BIN)/python etc/install-system-packages tests
 	@$(BIN)/python -m pytest --collect-only -qq > /dev/null & $(MAKE) --no-print-directory lint && wait  # tests are compiled once
-	@$(BIN)/python -m pytest -n 5 --dist loadscope --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 7 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-cluster: install ## three hosts killed, paused and cut off under traffic: ten minutes (LEASE=4: five)
 	@PYTHON=$(BIN)/python etc/install-system-packages tests

@@ -4,7 +4,8 @@
     Fleet          the hosts, what happens to them (seeded), and what must be true at every moment
 
 A host's clock goes faster or slower than Redis's, requests and replies are late or lost, also one way only; hosts end, die, hang,
-lose their reconciler, are drained; Redis is away, is emptied, or fails over to a copy that lacks the last seconds.
+lose their reconciler, are drained, have no RabbitMQ; Redis is away, is emptied, or fails over to a copy that lacks the last
+seconds.
 Used by tests/supervisor/test_fleet.py and `python -m bench.hosts`.
 """
 
@@ -15,71 +16,26 @@ import contextlib
 import contextvars
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from bench.simulated import SimulatedLoop, SimulatedRedis
+from bench.simulated import Process, SimulatedLoop, SimulatedRedis, SimulatedSupervisor
 from junebug.errors import HostTaken, StoreUnavailable, Unavailable
 from junebug.runtime import fence
 from junebug.stores.leases import Turn
 from junebug.supervisor import leases
 from junebug.supervisor.identity import Identity
 from junebug.supervisor.placement import Need
-from junebug.supervisor.reconcile import Running
 
-TTL, INTERVAL, REQUEST_TIMEOUT, STOP_TIMEOUT = 20.0, 3.0, 5.0, 5.0
+TTL, INTERVAL, REQUEST_TIMEOUT = 20.0, 3.0, 5.0
 DRIFT = 0.02
 """How much faster or slower a host's clock may be than Redis's."""
 TROUBLE, QUIET, STEP = 150.0, 240.0, 0.5
 """Seconds in which things happen, in which nothing happens any more, and between two looks at all hosts."""
 MOVES = 30
 ANYWHERE, NORTH = Need(), Need({"site": "north"})
-
-
-@dataclass
-class Process:
-    fence: int
-    until: float
-    """Seconds of its host's clock: then the kernel kills it. Where that is renewed supervisord has started it again."""
-    alone: bool
-    gone_at: float | None = None
-    """When it was asked to stop, and will be gone."""
-    is_bound: bool = False
-
-
-class SimulatedSupervisor:
-    """supervisord of one host, as `SupervisorClient` has it."""
-
-    def __init__(self, host: SimulatedHost) -> None:
-        self._host = host
-        self.processes: dict[str, Process] = {}
-        self._granted = (0.0, False)
-
-    def running(self) -> dict[str, Running]:
-        now = self._host.fleet.loop.time()
-        for id in [id for id, process in self.processes.items() if process.gone_at is not None and process.gone_at <= now]:
-            del self.processes[id]
-        return {id: Running("STOPPING" if each.gone_at else "RUNNING", pid=1) for id, each in self.processes.items()}
-
-    def lease(self, until: float, alone: bool = False, lost: Iterable[str] = ()) -> None:
-        kept = {*lost}
-        for id, process in self.processes.items():
-            if id not in kept:
-                process.until, process.alone = until, alone
-        self._granted = until, alone
-
-    def start(self, ids: Iterable[str], launches: Callable[[str], tuple[int, bool]]) -> None:
-        for id in ids:
-            self.processes[id] = Process(launches(id)[0], *self._granted)
-
-    def remove(self, ids: Iterable[str]) -> None:
-        fleet = self._host.fleet
-        for id in sorted(ids):
-            if (process := self.processes.get(id)) and process.gone_at is None:
-                process.gone_at = fleet.loop.time() + fleet.dice.choice([0.1, 0.3, STOP_TIMEOUT])
 
 
 class SimulatedStore:
@@ -140,6 +96,7 @@ class SimulatedHost:
         self.offset = fleet.dice.uniform(0, 1e6)
         self.asleep_until = 0.0
         self.says_nothing = self.hears_nothing = self.is_ending = False
+        self.has_broker = True
         self.supervisor = SimulatedSupervisor(self)
         self.leases: leases.Leases | None = None
         self.life = 0
@@ -167,6 +124,7 @@ class SimulatedHost:
         self.is_ending = False
         self.fleet.came()
         mine = self.leases = self.new_leases()
+        mine.broker(self.has_broker)
         context = contextvars.copy_context()
         self._tasks = [self.fleet.loop.create_task(work, context=context) for work in (mine.run(), self._look_forever(mine))]
 
@@ -178,6 +136,12 @@ class SimulatedHost:
             labels=self.labels, moves_per_minute=MOVES,
         )  # fmt: skip
         return leases.Leases(settings, Identity(self.id, f"place of {self.id}", self.id), self._woken.set)
+
+    def reach_broker(self, reaches: bool) -> None:
+        self.has_broker = reaches
+        if self.leases and self.is_up:
+            _here.set(self)
+            self.leases.broker(reaches)
 
     def kill_reconciler(self) -> None:
         self.life += 1
@@ -263,7 +227,7 @@ class Fleet:
 
     def _happen(self) -> None:
         host, dice = self.dice.choice(self.hosts), self.dice
-        match dice.randrange(11):
+        match dice.randrange(12):
             case 0:
                 host.die()
             case 1 | 2:
@@ -288,6 +252,9 @@ class Fleet:
                     self.loop.call_later(dice.uniform(0.1, 10), self._fail_over, self.redis.copied())
             case 10:
                 self.needs[f"c{len(self.needs)}"] = ANYWHERE
+            case 11:
+                for each in self.hosts if dice.random() < 0.3 else [host]:
+                    each.reach_broker(not host.has_broker)
         for each in self.hosts:
             if not each.is_up and dice.random() < 0.3:
                 each.start()
@@ -315,6 +282,7 @@ class Fleet:
         self.redis.drained.clear()
         for host in self.hosts:
             host.says_nothing = host.hears_nothing = False
+            host.reach_broker(True)
             host.asleep_until = 0.0
             if host.is_ending or not host.is_up:
                 host.die()
@@ -329,10 +297,9 @@ class Fleet:
         for host in self.hosts:
             clock = host.clock()
             for id, process in host.supervisor.processes.items():
-                if clock <= process.until and (process.gone_at is None or now < process.gone_at):
+                if lives := clock <= process.until and (process.gone_at is None or now < process.gone_at):
                     found.setdefault(id, []).append((host, process))
-                else:
-                    process.is_bound = False
+                process.is_bound = process.is_bound and lives and host.has_broker
         return found
 
     def _check(self) -> None:
@@ -341,8 +308,11 @@ class Fleet:
             fenced = [process for _, process in owners if not process.alone]
             assert len(fenced) <= 1 or is_lossy, self._told(f"two own {id}: {[host.id for host, _ in owners]}")
             if not any(process.is_bound for _, process in owners):
-                awake = [each for host, each in owners if host.asleep_until <= self.loop.time() and each.gone_at is None]
-                for process in awake[:1]:
+                able = [
+                    each for host, each in owners
+                    if host.asleep_until <= self.loop.time() and each.gone_at is None and host.has_broker
+                ]  # fmt: skip
+                for process in able[:1]:
                     process.is_bound = True
 
     def check_moves(self, host: SimulatedHost, mine: leases.Leases) -> None:

@@ -19,7 +19,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,8 +28,9 @@ from bench.fleet import ANYWHERE, INTERVAL, TTL, Fleet, simulate
 from junebug import names
 from junebug.config.declaration import RedisSettings
 from junebug.embedded import free_ports, redis_program
-from junebug.stores.client import RedisClient, check
+from junebug.stores.client import Command, RedisClient, check
 from junebug.stores.leases import HostEntry, LeaseStore
+from junebug.stores.specs import note_of_change
 from junebug.stores.wanted import WantedStore
 from junebug.supervisor import placement
 from junebug.supervisor.placement import Host, choose, give_up
@@ -119,16 +120,34 @@ async def of_redis(redis: RedisClient, hosts: list[Host], placed: dict[str, str]
     await cost(3 * RENEWALS, seen=known, hosts=living)  # until Redis's Lua has freed what the claims took
     renewal_us, renewal_octets = await cost(RENEWALS, seen=known, hosts=living)
     id, holder = next(iter(placed.items()))
-    await turn(holder, release=[id])
+    await turn(holder, release={id: (found.holders or {})[id][1]})
     change_us, change_octets = await cost(RENEWALS, seen=known, hosts=living)
     whole_us, whole_octets = await cost(5)
     ids = [*placed]
     for at in range(0, len(ids), CLAIMS_AT_ONCE):
         some = ids[at : at + CLAIMS_AT_ONCE]
         await redis.run(("SADD", names.CHANNELS, *some), ("HSET", names.GENERATIONS, *(each for id in some for each in (id, 1))))
+    looking = WantedStore(redis, 60)
+    await looking.look()
+
+    async def look_cost(told: Sequence[Command]) -> tuple[float, int]:
+        """Microseconds of Redis's, and octets, of one look."""
+        took = octets = 0.0
+        for _ in range(RENEWALS):
+            if told:
+                await redis.run(*told)
+            await redis.run(("CONFIG", "RESETSTAT"))
+            await looking.look()
+            commands, net = await redis.run(("INFO", "commandstats"), ("INFO", "stats"))
+            took += _number(commands, "cmdstat_eval:", "usec_per_call=")
+            octets += _number(net, "total_net_output_bytes:")
+        return round(took / RENEWALS, 1), int(octets / RENEWALS)
+
+    wanted_look_us, wanted_look_octets = await look_cost(())
+    wanted_change_us, wanted_change_octets = await look_cost(note_of_change(ids[0]))
     await redis.run(("CONFIG", "RESETSTAT"))
     for _ in range(5):
-        await WantedStore(redis, 60).wanted()
+        await looking.wanted()
     (commands,) = await redis.run(("INFO", "commandstats"))
     wanted_us = sum(_number(commands, f"cmdstat_{each}:", "usec_per_call=") for each in ("hgetall", "smembers"))
     a_second = len(hosts) / min(INTERVAL, TTL / 6)
@@ -136,7 +155,9 @@ async def of_redis(redis: RedisClient, hosts: list[Host], placed: dict[str, str]
         "claims_s": round(claimed, 2), "commands_per_s": round(a_second, 1), "renewal_us": renewal_us,
         "redis_core_percent": round(a_second * renewal_us / 1e4, 2), "renewal_octets": renewal_octets, "change_us": change_us,
         "change_octets": change_octets - renewal_octets, "whole_ms": round(whole_us / 1000, 2), "whole_octets": whole_octets,
-        "wanted_ms": round(wanted_us / 1000, 2),
+        "wanted_look_us": wanted_look_us, "wanted_look_octets": wanted_look_octets,
+        "wanted_change_us": round(wanted_change_us - wanted_look_us, 1),
+        "wanted_change_octets": wanted_change_octets - wanted_look_octets, "wanted_ms": round(wanted_us / 1000, 2),
     }  # fmt: skip
 
 

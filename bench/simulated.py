@@ -1,18 +1,22 @@
-"""What a fleet is simulated on (fleet.py): an event loop whose time goes on when everybody waits; Redis, as far as leases go."""
+"""What a fleet is simulated on (fleet.py): an event loop whose time goes on when everybody waits; Redis, as far as leases go; a
+supervisord.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from junebug.errors import HostTaken
 from junebug.stores.leases import HostEntry, Lease, Turn
+from junebug.supervisor.reconcile import Running
 
 START = 1_700_000_000
 """Seconds since 1970."""
+STOP_TIMEOUT = 5.0
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
@@ -64,7 +68,7 @@ class SimulatedRedis:
         claim: Mapping[str, int] | None = None,
     ) -> Turn:  # fmt: skip
         self.commands += 1
-        until, there, _ = self.hosts.get(host.id, (0.0, "", host))
+        until, there, before = self.hosts.get(host.id, (0.0, "", host))
         if now < until and there != place:
             raise HostTaken("another's")
         self.hosts[host.id] = (now + ttl, place, host)
@@ -75,7 +79,7 @@ class SimulatedRedis:
             self._change("", None)
             if not alone:
                 self.settling_until = now + ttl
-        if now >= until or not self.changes:
+        if now >= until or before != host or not self.changes:
             self._step(now)
             self._change("", None)
         for lease in (release or {}).items():
@@ -90,7 +94,7 @@ class SimulatedRedis:
         known = next((at for at in reversed(range(len(self.changes))) if self.changes[at][0] == seen), None)
         told = {} if known is None else {id: lease for _, id, lease in self.changes[known + 1 :] if id}
         entries = {
-            id: HostEntry(id, entry.capacity, entry.labels, id in self.drained, name=entry.name) for id, entry in living.items()
+            id: replace(entry, drained=id in self.drained) for id, entry in living.items()
         }
         return Turn(self.fence, self.changes[-1][0], entries, dict(self.leases) if known is None else None, told)
 
@@ -122,3 +126,46 @@ class SimulatedRedis:
 
     def emptied(self) -> SimulatedRedis:
         return SimulatedRedis(marks=self.marks, commands=self.commands)
+
+
+@dataclass
+class Process:
+    fence: int
+    until: float
+    """Seconds of its host's clock: then the kernel kills it. Where that is renewed supervisord has started it again."""
+    alone: bool
+    gone_at: float | None = None
+    """When it was asked to stop, and will be gone."""
+    is_bound: bool = False
+
+
+class SimulatedSupervisor:
+    """supervisord of one host, as `SupervisorClient` has it."""
+
+    def __init__(self, host: Any) -> None:
+        self._host = host
+        self.processes: dict[str, Process] = {}
+        self._granted = (0.0, False)
+
+    def running(self) -> dict[str, Running]:
+        now = self._host.fleet.loop.time()
+        for id in [id for id, process in self.processes.items() if process.gone_at is not None and process.gone_at <= now]:
+            del self.processes[id]
+        return {id: Running("STOPPING" if each.gone_at else "RUNNING", pid=1) for id, each in self.processes.items()}
+
+    def lease(self, until: float, alone: bool = False, lost: Iterable[str] = ()) -> None:
+        kept = {*lost}
+        for id, process in self.processes.items():
+            if id not in kept:
+                process.until, process.alone = until, alone
+        self._granted = until, alone
+
+    def start(self, ids: Iterable[str], launches: Callable[[str], tuple[int, bool]]) -> None:
+        for id in ids:
+            self.processes[id] = Process(launches(id)[0], *self._granted)
+
+    def remove(self, ids: Iterable[str]) -> None:
+        fleet = self._host.fleet
+        for id in sorted(ids):
+            if (process := self.processes.get(id)) and process.gone_at is None:
+                process.gone_at = fleet.loop.time() + fleet.dice.choice([0.1, 0.3, STOP_TIMEOUT])

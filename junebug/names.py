@@ -284,6 +284,7 @@ DELETED_CHANNELS = "deleted_channels"  # set of the ids of deleted channels whos
 DELETED_ROUTERS = "deleted_routers"  # set: those of them that are routers
 DELETED_LOGS = "deleted_logs"  # sorted set: id of a deleted channel whose log files are still there -> until when, Unix time
 API_TOKENS = "api_tokens"  # hash id -> JSON: who may use the API; their texts are not there
+WANTED_CHANGES = "wanted_changes"  # stream, with a TTL: ids of the channels and routers that changed last
 EPOCH = "channel_epoch"  # written by the reconciler when it starts: gone means that Redis was emptied under us
 CHANGES = "channel_changes:"
 ALL_CHANGES = f"{CHANGES}*"  # pattern of all pub/sub topics that `change_topic` makes

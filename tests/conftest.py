@@ -30,17 +30,23 @@ LONGEST = (
     "tests/cluster/", "tests/blackbox/test_promises.py", "tests/blackbox/test_faults.py", "tests/blackbox/test_smpp_faults.py",
     "tests/blackbox/test_delivery.py", "tests/blackbox/test_deletion.py", "tests/test_demo.py", "tests/test_readme.py",
     "tests/console/", "tests/blackbox/test_cli.py", "tests/blackbox/test_processes.py", "tests/blackbox/test_callbacks.py",
-    "tests/worker/test_forwarder_faults.py", "tests/worker/test_forwarder.py", "tests/api/test_outages.py",
+    "tests/test_containers.py", "tests/worker/test_forwarder_faults.py", "tests/worker/test_forwarder.py",
+    "tests/api/test_outages.py",
     "tests/blackbox/", "tests/supervisor/", "tests/worker/", "tests/amqp/", "tests/stores/", "tests/api/",
 )  # fmt: skip
 """What comes first, so that no process is left alone with something long at the end."""
 OF_A_MODULE = {"jb", "module_world", "documented_junebug"}
 """Fixtures of which one serves a module."""
-TOGETHER = ("tests/cluster/", "tests/blackbox/", "tests/client/", "tests/console/", "tests/test_readme.py")
+TOGETHER = (
+    "tests/cluster/", "tests/blackbox/", "tests/client/", "tests/console/", "tests/transports/test_irc.py",
+    "tests/test_containers.py", "tests/test_packaging.py", "tests/test_readme.py",
+)  # fmt: skip
 OF_ONE_BROWSER = "tests/console/"
 """All of it stays in one process."""
 APART = ("tests/blackbox/test_cli.py", "tests/blackbox/test_disk_full.py")
-"""Modules whose tests stay in one process, for the sake of such a fixture; and those among them that have none."""
+"""Modules whose tests stay in one process, for the sake of such a fixture or of another thing that is made once, like a wheel;
+and those among them that have none.
+"""
 
 
 def _stays_together(path: str) -> bool:

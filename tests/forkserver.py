@@ -105,12 +105,15 @@ class ForkServer:
         env: Mapping[str, str],
         stdout: Path,
         stderr: Path,
+        constants: Mapping[str, Any] | None = None,
     ) -> Forked:
         """`command`: one of ours, `module:function`, or the path of any other. What it writes is appended to the files.
+        `constants`: what `module:NAME` is to be in one of ours, and in what that forks.
 
         It is killed when this test process ends, in whatever way.
         """
         given = {"arguments": list(arguments), "cwd": str(cwd), "env": dict(env)}
+        given["constants"] = dict(constants or {})
         streams = {"stdout": str(stdout), "stderr": str(stderr)}
         return Forked(self, self.ask({"command": command, **given, **streams}), [command, *arguments])
 
@@ -160,7 +163,7 @@ def _read_line() -> bytes:
 
 
 def _become(
-    command: str, arguments: list[str], cwd: str, env: dict[str, str], stdout: str, stderr: str
+    command: str, arguments: list[str], cwd: str, env: dict[str, str], constants: dict[str, Any], stdout: str, stderr: str
 ) -> Callable[[], Any]:
     os.setsid()
     os.chdir(cwd)
@@ -176,6 +179,9 @@ def _become(
     sys.argv = [str(Path(sys.executable).parent / command), *arguments]
     if command.startswith("/"):
         os.execve(command, [command, *arguments], env)
+    for constant, value in constants.items():
+        module, _, name = constant.partition(":")
+        setattr(importlib.import_module(module), name, value)
     if ":" in command:
         module, _, name = command.partition(":")
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]

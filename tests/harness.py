@@ -52,6 +52,8 @@ THOROUGH = int(os.environ.get("JUNEBUG_TEST_THOROUGH", "1"))
 ROOT = Path(__file__).parent.parent
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}")
 MESSAGE_ID = re.compile(r"[0-9a-f]{32}")
+AT_ONCE = {"junebug.worker.callbacks.delay_queues:SETTLING": 0.0}
+"""Constants of a Junebug on a RabbitMQ that nobody kills: a new queue for what waits is used at once, not after two seconds."""
 LISTENING = re.compile(r"Junebug is listening on (http://\S+)")
 
 
@@ -297,6 +299,7 @@ class JunebugProcess:
         arguments: Iterable[str] = (),
         config: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
+        constants: Mapping[str, Any] | None = None,
     ) -> None:
         self.directory = directory
         self.command = command
@@ -304,6 +307,7 @@ class JunebugProcess:
         self.arguments = list(arguments)
         self.config = config
         self.environment = dict(environment or {})
+        self.constants = constants
         self.process: Forked | None = None
         self.api = Api(f"http://127.0.0.1:{self.flags['port']}")
 
@@ -340,6 +344,7 @@ class JunebugProcess:
             env=clean_environment(**self.environment),
             stdout=self.directory / "stdout",
             stderr=self.directory / "stderr",
+            constants=self.constants,
         )
         if wait:
             self.wait_listening()

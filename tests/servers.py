@@ -119,7 +119,8 @@ class RedisServer(Server):
     def programs(self) -> tuple[ServerProgram, ...]:
         program = redis_program(self.directory / "redis", self.port)
         # everysec may hold back a write while it syncs: a kill at that moment would lose what was acknowledged
-        own = ("--databases", "10000", "--appendfsync", "always")
+        # and a replica is given the data at once, not five seconds later, when others might want it, too
+        own = ("--databases", "10000", "--appendfsync", "always", "--repl-diskless-sync-delay", "0")
         return (ServerProgram("redis", (*program.command, *own), program.environment, priority=0),)
 
     def answers(self) -> bool:

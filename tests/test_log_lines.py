@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 import pytest
 
-from junebug.api import audit
 from junebug.config.declaration import Settings
+from junebug.logs import audit
 from junebug.logs.files import LogFile, rotated_files
 from junebug.logs.lines import BLOCK, LONGEST_LINE, Budget, blocks_backwards, lines_with, log_blocks
 from junebug.logs.message_index import MessageIndex, Wanted
@@ -107,7 +107,7 @@ def test_a_change_is_found_in_an_audit_log_that_is_rotated_meanwhile(
     log = written(settings.log_dir, audit.NAME)
     rotated_after(log, 4)
     for message_id in ("m0", f"m{LINES}", f"m{3 * LINES - 1}"):
-        assert (audit.find(settings, "c", message_id) or {}).get("message_id") == message_id
+        assert (audit.find(settings.log_dir / audit.NAME, "c", message_id) or {}).get("message_id") == message_id
 
 
 def test_while_a_writer_rotates_all_the_time_each_line_comes_once_and_in_order(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ REPLY_LIFETIME = 60.0
 """Seconds after which an answer that nobody fetched is dropped."""
 
 LOOK_INTERVAL = 0.5
-"""Seconds after which it is asked whether there is still somebody at a question."""
+"""Seconds after which it is asked whether there is still somebody at a question that is not one to be waited over."""
 LOOK_TIMEOUT = 1.0
 PRESENCE = "presence"
 """The question who is there, and whether it is at another question."""
@@ -142,8 +142,10 @@ class RpcClient:
         if self._consumer:
             await self._consumer.cancel()
 
-    async def ask(self, channel: str, question: str, timeout: float, **arguments: Any) -> Answer:
-        """The worker's answer; of the next one's when it died over it.
+    async def ask(
+        self, channel: str, question: str, timeout: float, *, look_interval: float = LOOK_INTERVAL, **arguments: Any
+    ) -> Answer:
+        """The worker's answer; of the next one's when it died over it, which is looked for every `look_interval`.
 
         Raises NotRunning when the channel has no worker that listens, BrokerUnavailable, and what the worker raised.
         """
@@ -152,7 +154,7 @@ class RpcClient:
             async with asyncio.timeout(timeout):
                 answer = await self._put(channel, number, about, timeout)
                 while not answer.done():
-                    await asyncio.wait([answer], timeout=LOOK_INTERVAL)
+                    await asyncio.wait([answer], timeout=look_interval)
                     if not answer.done() and not await self._is_answering(channel, number) and not answer.done():
                         answer = await self._put(channel, number, about, timeout)
                 return answer.result()

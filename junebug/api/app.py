@@ -111,7 +111,7 @@ def make_app(
         dead_letters_of_destination=DeadLetters(broker, queues, shelves.of_destination),
         timeline=Timeline(stores, types, specs, lives, search),
         logs=Logs(settings, stores, registry, types, others),
-        stream=EventStream(stores, guard, views, settings.channel_log_path, settings.max_connections),
+        stream=EventStream(stores, guard, views, others, settings.channel_log_path, settings.max_connections),
         tokens=Tokens(stores),
         kinds=Types(registry, types),
         description=Description(registry, types, asks_for_token(settings, on_loopback=on_loopback)),

@@ -1,6 +1,7 @@
 """The audit log: each change that was made through the API, by whom, from where and when, as JSON lines in `audit.log`.
 
 middleware.py writes a line for each request that changes something; its handler says what by `tell`. Secrets come here masked.
+logs/audit.py reads them.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,15 @@ from aiohttp import web
 
 from junebug.api.access import CALLER
 from junebug.config.declaration import Settings
+from junebug.logs.audit import NAME
 from junebug.logs.files import LogFile
-from junebug.logs.lines import Budget, lines_with, log_blocks
 from junebug.model.messages import timestamp_now
 
 log = structlog.stdlib.get_logger("api")
 
-NAME = "audit.log"
 ROTATE_SIZE, MOST_FILES = 10_000_000, 20
 """Bytes; and how many files of it there are."""
 MODE = 0o600
-MOST_SEARCHED = 40_000_000
-"""Bytes of it that are looked through for one message."""
 LONGEST_CHANGES = 100_000
 """Bytes of what was changed; of more only the names are told."""
 
@@ -72,25 +69,6 @@ class AuditLog:
             written = orjson.dumps(line, default=str)
         if trouble := _append(self._path, written + b"\n"):
             log.error("the audit log takes nothing", reason=trouble, **line)
-
-
-def find(settings: Settings, channel: str, message_id: str) -> dict[str, Any] | None:
-    """The last change of this one message of a channel, as far as the newest lines go; blocking."""
-    needle, budget = orjson.dumps(message_id), Budget(MOST_SEARCHED, 1.0)
-    with suppress(OSError):
-        for line in (line for block in log_blocks(settings.log_dir / NAME, budget) for line in lines_with(block, needle)):
-            if found := _line_about(line, channel, message_id):
-                return found
-    return None
-
-
-def _line_about(line: bytes, channel: str, message_id: str) -> dict[str, Any] | None:
-    try:
-        found = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    is_it = isinstance(found, dict) and (found.get("channel_id"), found.get("message_id")) == (channel, message_id)
-    return found if is_it else None
 
 
 def _append(path: Path, line: bytes) -> str:

@@ -19,6 +19,7 @@ from junebug.stores.leases import LeaseStore
 
 PATIENCE = 3.0
 """Seconds beyond what the question itself may take."""
+MOST_ASKED = 100
 
 
 class Told(NamedTuple):
@@ -44,10 +45,18 @@ class OtherHosts:
         hosts = await self.leases.hosts_of(owners)
         hosts.pop(self.host, None)
         gone = [f"host {host} is away: its part of the log is not shown" for host, lives in hosts.items() if not lives]
-        living = [host for host, lives in hosts.items() if lives]
-        told = await asyncio.gather(*(self._ask(host, question, seconds + PATIENCE, about) for host in living))
+        told = await self._ask_each([host for host, lives in hosts.items() if lives], question, seconds, about)
+        return Told(told.answers, gone + told.missing)
+
+    async def ask_all(self, question: str, seconds: float, **about: Any) -> Told:
+        """All that live, MOST_ASKED at the most. Raises StoreUnavailable."""
+        living = await self.leases.living(MOST_ASKED)
+        return await self._ask_each([host for host in living if host != self.host], question, seconds, about)
+
+    async def _ask_each(self, hosts: Sequence[str], question: str, seconds: float, about: dict[str, Any]) -> Told:
+        told = await asyncio.gather(*(self._ask(host, question, seconds + PATIENCE, about) for host in hosts))
         answers = [answer for answer in told if not isinstance(answer, str)]
-        return Told(answers, gone + [answer for answer in told if isinstance(answer, str)])
+        return Told(answers, [answer for answer in told if isinstance(answer, str)])
 
     async def _ask(self, host: str, question: str, timeout: float, about: dict[str, Any]) -> Answer | str:
         try:

@@ -1,8 +1,8 @@
 """The `id` of a live event: where its reader stands in each log that it follows. Pure.
 
-It names the logs that were read in the last seconds, each with its place, and a time: in all others what is newer than that comes
-next. So it is short however many logs there are, holds after a rotation and a restart, and for every API process. Neighbours:
-logs/follow.py says what was read when, handlers/stream.py writes the ids.
+It names the logs that were read in the last seconds, each with its host and place, and a time: in all others what is newer than
+that comes next. So it is short however many logs there are, holds after a rotation and a restart, and for every API process.
+Neighbours: logs/follow.py says what was read when, handlers/stream.py writes the ids.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Progress:
         }
         """The short name of a log -> its part of the id, and when it was read; the latest comes last."""
 
-    def read(self, log: str, place: Place, at: float) -> None:
-        """It was given the log up to there, which was read at that time."""
-        short = short_of(log)
+    def read(self, log: str, place: Place, at: float, host: str = "") -> None:
+        """It was given the part of the log that lies on this host up to there, which was read at that time."""
+        short = short_of(log, host)
         self._moved.pop(short, None)
         self._moved[short] = (_packed(short, place), at)
 
@@ -74,13 +74,20 @@ def read_id(text: str) -> tuple[float, dict[bytes, Place]]:
     return milliseconds / 1000, {short: Place(mark, offset) for short, mark, offset in parts}
 
 
-def places_of(known: Mapping[bytes, Place], logs: Iterable[str]) -> dict[str, Place]:
-    """Log -> place, of those that an id names."""
-    return {log: place for log in logs if (place := known.get(short_of(log))) is not None}
+def places_of(known: Mapping[bytes, Place], logs: Iterable[str], host: str = "", *, is_own: bool = True) -> dict[str, Place]:
+    """Log -> place in what lies of it on this host, of those that an id names. `is_own`: what an older Junebug's id names lies
+    here, too.
+    """
+    found = {}
+    for log in logs:
+        place = known.get(short_of(log, host)) or (known.get(short_of(log)) if is_own else None)
+        if place is not None:
+            found[log] = place
+    return found
 
 
-def short_of(log: str) -> bytes:
-    return hashlib.blake2s(log.encode(), digest_size=5).digest()
+def short_of(log: str, host: str = "") -> bytes:
+    return hashlib.blake2s(f"{log} {host}".strip().encode(), digest_size=5).digest()
 
 
 def _packed(short: bytes, place: Place) -> bytes:

@@ -44,7 +44,9 @@ hosts = group("hosts", "Hosts that share the channels.", show, drain, undrain)
 
 
 def _state(host: HostEntry) -> str:
-    return "away" if not host.is_living else "drained" if host.drained else "living"
+    if not host.is_living:
+        return "away"
+    return "drained" if host.drained else "no_rabbitmq" if host.has_broker is False else "living"
 
 
 def _labels(host: HostEntry) -> str:

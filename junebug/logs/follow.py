@@ -53,15 +53,18 @@ class Line:
 
     @property
     def data(self) -> bytes:
+        self.make()
+        return self._data
+
+    def make(self) -> None:
         if self._make is not None:
             self._data, self._make = self._make(), None
-        return self._data
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """A log was read up to that place, at that time. `line`: what stands before it, None where nobody wants it; `is_lost`: lines
-    before it are gone.
+    before it are gone; `host`: where that is, empty: here.
     """
 
     log: str
@@ -69,6 +72,7 @@ class Step:
     at: float
     line: Line | None = None
     is_lost: bool = False
+    host: str = ""
 
     @property
     def size(self) -> int:
@@ -103,7 +107,7 @@ class Reader:
         self._wake = wake
         self._known = dict(known or {})
         self._since = since
-        self._made_at = time.time()
+        self.made_at = time.time()
         self._is_new = True
         self._places: dict[str, Place] = {}
         self._behind: dict[str, None] = {}
@@ -191,7 +195,7 @@ class Reader:
             self._places[each] = known
             return []
         if self._since is not None or not self._is_new:
-            self._places[each] = places.behind(path, self._made_at if self._since is None else self._since)
+            self._places[each] = places.behind(path, self.made_at if self._since is None else self._since)
             return []
         self._places[each] = place = places.end_of(path)
         now = time.time()

@@ -23,7 +23,8 @@ from junebug.smpp import constants as c
 from junebug.smpp.fields import EncodeError
 from junebug.smpp.options import BindMode, BindOptions
 from junebug.smpp.pdu import Bind, BindResp, Pdu
-from junebug.smpp.session import NotWritten, ResponseLost, Session, Watcher
+from junebug.smpp.pending import NotWritten, ResponseLost
+from junebug.smpp.session import Session, Watcher
 
 log = structlog.stdlib.get_logger("smpp")
 

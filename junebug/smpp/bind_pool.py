@@ -14,7 +14,8 @@ from junebug.runtime.tasks import Own
 from junebug.smpp.bind import BindEvent, PersistentBind
 from junebug.smpp.options import BindOptions
 from junebug.smpp.pdu import Pdu
-from junebug.smpp.session import NotWritten, Session, Watcher
+from junebug.smpp.pending import NotWritten
+from junebug.smpp.session import Session, Watcher
 
 
 class BindPool:

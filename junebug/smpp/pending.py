@@ -1,4 +1,4 @@
-"""What a session waits for: answers to its requests, and any sign that its peer lives. Pure: `now` is an argument."""
+"""What a session waits for: answers to its requests, its owner's answers, any sign that its peer lives. Pure: `now` is given."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from junebug.smpp.constants import MAX_SEQUENCE_NUMBER
 from junebug.smpp.pdu import BINDS, Pdu, may_answer
 
 
+class NotWritten(Exception):
+    """The request never left the house: there is no link, or its peer does not read."""
+
+
+class ResponseLost(Exception):
+    """The request was written, then the link died or the response did not come in time: the outcome is unknown."""
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """One that was written. `answer` is None where nobody waits for it (enquire_link)."""
@@ -19,6 +27,10 @@ class Request:
     answer: asyncio.Future[Pdu] | None
     timeout: float
     deadline: float = 0.0
+
+    def fail(self, error: Exception) -> None:
+        if self.answer and not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class PendingRequests(dict[int, Request]):
@@ -55,6 +67,39 @@ class PendingRequests(dict[int, Request]):
 
     def earliest_deadline(self) -> float | None:
         return min((request.deadline for request in self.values()), default=None)
+
+
+class Unanswered:
+    """Inbound requests that their owner keeps unanswered: up to `most`. Half of them are many: it is time to read no more until
+    there are fewer, so that a peer which sends all at once waits and is not refused. For PATIENCE seconds, as what these wait
+    for may be behind.
+    """
+
+    PATIENCE = 1.0
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._many = max(1, most // 2)
+        self._patient_until: float | None = None
+        self.count = 0
+
+    @property
+    def is_full(self) -> bool:
+        """No more may come."""
+        return self.count >= self._most
+
+    @property
+    def are_many(self) -> bool:
+        return self.count >= self._many
+
+    def pause(self, now: float) -> float:
+        """Seconds for which the next is not to be read, unless they become fewer."""
+        if not self.are_many:
+            self._patient_until = None
+            return 0.0
+        if self._patient_until is None:
+            self._patient_until = now + self.PATIENCE
+        return max(0.0, self._patient_until - now)
 
 
 class Liveness:

@@ -28,10 +28,12 @@ def key(provider_id: str) -> str:
     """What ids that differ only in case, leading zeros, a 0x, or a UUID's dashes have in common."""
     text = provider_id.strip("\0 \t\r\n").lower().removeprefix("0x")
     if _UUID.fullmatch(text):
-        text = re.sub("[^0-9a-f]", "", text)
+        text = _NO_HEX.sub("", text)
     return text.lstrip("0") or "0"
 
 
+_NO_HEX, _HEX = re.compile("[^0-9a-f]"), re.compile("[0-9a-f]+")
+_NO_NUMBER = re.compile("[^0-9a-z]")
 _UUID = re.compile(r"\{?[0-9a-f]{0,8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?")
 """Its first group may have lost its leading zeros."""
 
@@ -43,7 +45,7 @@ def candidate_keys(provider_id: str) -> Mapping[str, Collection[str]]:
     found: dict[str, set[str]] = {same: {"same"}}
     if same.isascii() and same.isdigit() and len(same) <= 39:  # 128 bits
         found.setdefault(f"{int(same):x}", set()).add("hex")
-    if len(same) <= 32 and re.fullmatch("[0-9a-f]+", same):
+    if len(same) <= 32 and _HEX.fullmatch(same):
         found.setdefault(str(int(same, 16)), set()).add("decimal")
     return found
 
@@ -59,8 +61,11 @@ def same_number(a: str, b: str) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _plain_number(number: str) -> str:
     """Without a scheme (tel:), parameters, punctuation, and zeros of a prefix, as in +27 (0)82."""
+    bare = number.lstrip("+0")
+    if bare.isascii() and bare.isdigit():
+        return bare
     number = number.lower().rpartition(":")[2].partition(";")[0].replace("(0)", "")
-    return re.sub(r"[^0-9a-z]", "", number).lstrip("0")
+    return _NO_NUMBER.sub("", number).lstrip("0")
 
 
 class IdForms:

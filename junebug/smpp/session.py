@@ -22,7 +22,7 @@ from junebug.smpp.codec import DecodeError, decode, encode
 from junebug.smpp.framing import BadLength, PduReader
 from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import BINDS, EnquireLink, Pdu, Unbind, response_to
-from junebug.smpp.pending import Liveness, PendingRequests, Request
+from junebug.smpp.pending import Liveness, NotWritten, PendingRequests, Request, ResponseLost, Unanswered
 
 log = structlog.stdlib.get_logger("smpp")
 
@@ -50,14 +50,6 @@ _ACCEPTED: dict[Role, frozenset[int]] = {
 }
 _BUSY: dict[Role, int] = {"esme": c.ESME_RX_T_APPN, "smsc": c.ESME_RMSGQFUL}
 """What more inbound requests than the owner can keep are answered with: both make the peer try again later."""
-
-
-class NotWritten(Exception):
-    """The request never left the house: there is no link, or its peer does not read."""
-
-
-class ResponseLost(Exception):
-    """The request was written, then the link died or the response did not come in time: the outcome is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +86,7 @@ class Session(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader = PduReader()
         self._pending = PendingRequests()
-        self._unanswered = 0
+        self._unanswered = Unanswered(options.max_unanswered)
         interval, timeout = options.enquire_link_interval, options.response_timeout
         self._liveness = Liveness(interval, min(interval or timeout, timeout), self._loop.time())
         self._timer: asyncio.TimerHandle | None = None
@@ -104,6 +96,8 @@ class Session(asyncio.Protocol):
         self._frames: deque[bytes | BadLength] = deque()
         """Received, and not handled yet."""
         self._reading_paused = False
+        self._next_slice: asyncio.TimerHandle | None = None
+        """There while inbound requests are to be answered first."""
         self._ending = False
         self._reason: CloseReason | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -192,7 +186,7 @@ class Session(asyncio.Protocol):
         self._unflushed.clear()
         self._unflushed_requests.clear()
         for request in self._pending.values():
-            _fail(request, NotWritten(message) if id(request) in unflushed else ResponseLost(message))
+            request.fail(NotWritten(message) if id(request) in unflushed else ResponseLost(message))
         self._pending.clear()
         if not self.closed.done():
             self.closed.set_result(self._reason)
@@ -220,9 +214,12 @@ class Session(asyncio.Protocol):
 
     def _read_slice(self) -> None:
         """The next ones of what has come; with more of them left, nothing is read from the socket meanwhile."""
-        self._read_frames(SLICE)
-        transport = self._transport
-        if self._frames:
+        transport, self._next_slice = self._transport, None
+        if not (pause := self._unanswered.pause(self._loop.time())):
+            self._read_frames(SLICE)
+        if self._frames and pause:
+            self._next_slice = self._loop.call_later(pause, self._read_slice)
+        elif self._frames:
             self._loop.call_soon(self._read_slice)
         if transport is not None and bool(self._frames) != self._reading_paused and not transport.is_closing():
             self._reading_paused = bool(self._frames)
@@ -274,10 +271,10 @@ class Session(asyncio.Protocol):
             self._answer(command_id, sequence, c.ESME_RINVCMDID)
         elif command_id in _UNANSWERABLE:
             self._on_request(self, pdu)
-        elif self._unanswered >= self._options.max_unanswered:
+        elif self._unanswered.is_full:
             self._answer(command_id, sequence, self._busy_status)
         else:
-            self._unanswered += 1
+            self._unanswered.count += 1
             try:
                 self._on_request(self, pdu)
             except Exception:
@@ -287,7 +284,11 @@ class Session(asyncio.Protocol):
 
     def _count_answered(self) -> None:
         """One inbound request less to answer; an owner that answers one twice must not make the count a debt."""
-        self._unanswered = max(0, self._unanswered - 1)
+        self._unanswered.count = max(0, self._unanswered.count - 1)
+        if self._next_slice and not self._unanswered.are_many:
+            self._next_slice.cancel()
+            self._next_slice = None
+            self._loop.call_soon(self._read_slice)
         self._check_drained()
 
     def _on_undecodable(self, frame: bytes, error: DecodeError) -> None:
@@ -316,8 +317,7 @@ class Session(asyncio.Protocol):
 
     def _write_pdu(self, pdu: Pdu, raw: bytes, tag: Any) -> None:
         if not self._unflushed:
-            # one write for all that this iteration of the loop brings: a third of the cost of a write each
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush)  # one write for all that this iteration of the loop brings: a third of the cost
         self._unflushed.append(raw)
         self._tell("out", raw, pdu, tag)
 
@@ -352,7 +352,7 @@ class Session(asyncio.Protocol):
         self._timer = None
         now = self._loop.time() + CLOCK_RESOLUTION
         for request in self._pending.pop_expired(now):
-            _fail(request, ResponseLost(f"no response within {request.timeout:g} seconds"))
+            request.fail(ResponseLost(f"no response within {request.timeout:g} seconds"))
         self._check_drained()
         due = self._liveness.check(now)
         if due == "dead":
@@ -396,10 +396,5 @@ class Session(asyncio.Protocol):
             link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     def _check_drained(self) -> None:
-        if self._drained and not self._drained.done() and not self._pending.awaited and not self._unanswered:
+        if self._drained and not self._drained.done() and not self._pending.awaited and not self._unanswered.count:
             self._drained.set_result(None)
-
-
-def _fail(request: Request, error: Exception) -> None:
-    if request.answer and not request.answer.done():
-        request.answer.set_exception(error)

@@ -8,7 +8,7 @@ from typing import Any
 from junebug import names
 from junebug.errors import ChannelChanged, ChannelNotFound
 from junebug.model.spec import ChannelSpec
-from junebug.stores.specs import SpecStore, dumps, loads, spec_keys
+from junebug.stores.specs import SpecStore, change_of, dumps, loads, spec_keys
 
 PRIORITIES_TTL = 86_400
 """Seconds; a worker that finds the note gone says it again (worker/outbound/priorities.py)."""
@@ -38,7 +38,7 @@ class ChannelStore(SpecStore[ChannelSpec]):
             ("EXPIRE", names.channel_priorities(spec.id), PRIORITIES_TTL),
             ("SREM", names.DELETED_CHANNELS, spec.id),
             ("DEL", names.deleted_properties(spec.id)),
-            ("PUBLISH", names.change_topic(spec.id), spec.id),
+            *change_of(spec.id),
         )
 
     async def update(self, old: ChannelSpec, new: ChannelSpec, *, restart: bool) -> ChannelSpec:
@@ -49,9 +49,7 @@ class ChannelStore(SpecStore[ChannelSpec]):
         properties = dumps(new.to_properties())
         arguments = (old.stored, properties, new.id, int(restart), old.router or "")
         keys = (*spec_keys(new.id), names.ROUTED_CHANNELS)
-        (outcome,) = await self._redis.run(("EVAL", _UPDATE, len(keys), *keys, *arguments))
-        generation = self._checked(new.id, outcome)
-        await self.notify_changed(new.id)
+        generation = self._checked(new.id, await self._change(new.id, ("EVAL", _UPDATE, len(keys), *keys, *arguments)))
         return channel_spec(new.id, properties, generation, new.noted_priorities, new.router)
 
     async def note_priorities(self, channel: str, priorities: Iterable[int]) -> None:

@@ -60,6 +60,7 @@ FAMILIES = (
     Family("LEASES", names.LEASES, False, "Which host runs what: who runs it says so."),
     Family("LEASE_CHANGES", names.LEASE_CHANGES, False, "What changed of that lately."),
     Family("LEASES_SETTLING", names.LEASES_SETTLING, False, "That it is being said."),
+    Family("WANTED_CHANGES", names.WANTED_CHANGES, False, "Which channels and routers changed lately."),
     Family("EPOCH", names.EPOCH, False, "By which a running Junebug sees that Redis was emptied."),
     Family("PLUGINS", names.PLUGINS, False, "How the plugins do at the moment."),
     Family("HEALTH", names.HEALTH, False, "Written to see whether Redis takes it."),

@@ -38,6 +38,7 @@ FORGOTTEN_AFTER = 86_400
 ran a channel is forgotten.
 """
 LOOK_AGAIN = 0.5
+HOLDERS_AT_ONCE = 1_000
 MOST_HOSTS = 32
 """That are remembered to have run a channel."""
 MOST_CHANGES = 10_000
@@ -55,6 +56,8 @@ class HostEntry:
     capacity: int = 0
     labels: Labels = field(default_factory=dict)
     drained: bool = False
+    has_broker: bool | None = None
+    """It has had RabbitMQ for a while; false: for as long it has had none."""
     is_living: bool = True
     name: str = ""
     """Of its machine."""
@@ -93,7 +96,9 @@ class LeaseStore:
         that is known; `hosts`: those that lived then; `newest`: the newest fence.
         Raises HostTaken: the id is another's, who lives; StoreUnavailable.
         """
-        about = orjson.dumps({"capacity": host.capacity, "labels": dict(host.labels), "name": host.name}).decode()
+        about = orjson.dumps({
+            "capacity": host.capacity, "labels": dict(host.labels), "name": host.name, "has_broker": host.has_broker
+        }).decode()  # fmt: skip
         released, claimed = _flat(release or {}), _flat(claim or {})
         keys = (*_keys(host.id), names.DRAINED_HOSTS, names.LEASES_SETTLING)
         (found,) = await self._redis.run((
@@ -142,6 +147,22 @@ class LeaseStore:
         hosts = dict.fromkeys([*(_lease(text)[0] for text in holders if text), *(str(each) for some in before for each in some)])
         alive = await self._redis.run(*(("EXISTS", names.host(each)) for each in hosts)) if hosts else []
         return {host: bool(is_there) for host, is_there in zip(hosts, alive, strict=True)}
+
+    async def holders(self, ids: Sequence[str], but: str) -> dict[str, str] | None:
+        """Id -> who has its lease, without those that this host has. None: there is no other host, as two commands told."""
+        hosts, own = await self._redis.run(("ZCARD", names.HOSTS), ("ZSCORE", names.HOSTS, but))
+        if hosts <= (own is not None):
+            return None
+        parts = [ids[at : at + HOLDERS_AT_ONCE] for at in range(0, len(ids), HOLDERS_AT_ONCE)]
+        found = await self._redis.run(*(("HMGET", names.LEASES, *part) for part in parts)) if parts else []
+        held = zip(ids, (lease for part in found for lease in part), strict=True)
+        return {id: host for id, lease in held if lease and (host := _lease(lease)[0]) != but}
+
+    async def living(self, most: int) -> list[str]:
+        """Hosts that live, of the `most` that were here last."""
+        ids = [str(id) for id in (await self._redis.run(("ZREVRANGE", names.HOSTS, 0, most - 1)))[0]]
+        alive = await self._redis.run(*(("EXISTS", names.host(id)) for id in ids)) if ids else []
+        return [id for id, is_there in zip(ids, alive, strict=True) if is_there]
 
     async def drain(self, host: str, *, is_drained: bool) -> bool:
         """False: there is no such host."""
@@ -208,9 +229,10 @@ def _read(text: str) -> dict[str, Any]:
 def _host(id: str, text: str, drained: bool, **more: Any) -> HostEntry:
     about = _read(text.partition("\n")[2])
     labels = about.get("labels")
+    broker = about.get("has_broker")
     return HostEntry(
         id, int(about.get("capacity") or 0), labels if isinstance(labels, dict) else {}, drained,
-        name=str(about.get("name", "")), **more,
+        broker if isinstance(broker, bool) else None, name=str(about.get("name", "")), **more,
     )  # fmt: skip
 
 

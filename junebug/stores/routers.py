@@ -16,7 +16,7 @@ from junebug.errors import (
     RouterNotFound,
 )
 from junebug.model.routing import DestinationSpec, RouterSpec
-from junebug.stores.specs import SpecStore, dumps, loads, spec_keys
+from junebug.stores.specs import SpecStore, change_of, dumps, loads, spec_keys
 
 
 class RouterStore(SpecStore[RouterSpec]):
@@ -40,12 +40,11 @@ class RouterStore(SpecStore[RouterSpec]):
         Raises InvalidRouterConfig when the channel is another router's, RouterChanged when it is not as it was seen.
         """
         keys = (*spec_keys(spec.id), names.ROUTERS, names.ROUTED_CHANNELS, names.channel_properties(channel or ""))
-        (outcome,) = await self._redis.run(
-            ("EVAL", _CREATE, len(keys), *keys, spec.id, dumps(spec.to_properties()), channel or "", seen)
-        )
+        arguments = (spec.id, dumps(spec.to_properties()), channel or "", seen)
+        outcome = await self._change(spec.id, ("EVAL", _CREATE, len(keys), *keys, *arguments))
         _refuse_held(outcome, channel)
         self._checked(spec.id, outcome)
-        await self._notify(spec.id, channel)
+        await self._notify(channel)
 
     async def update(
         self, old: RouterSpec, new: RouterSpec, *, restart: bool, before: str | None, channel: str | None, seen: str = ""
@@ -58,21 +57,21 @@ class RouterStore(SpecStore[RouterSpec]):
         properties = dumps(new.to_properties())
         keys = (*spec_keys(new.id), names.ROUTED_CHANNELS, names.channel_properties(channel or ""))
         arguments = (new.id, old.stored, properties, int(restart), before or "", channel or "", seen)
-        (outcome,) = await self._redis.run(("EVAL", _UPDATE, len(keys), *keys, *arguments))
+        outcome = await self._change(new.id, ("EVAL", _UPDATE, len(keys), *keys, *arguments))
         _refuse_held(outcome, channel)
         stored, released = outcome if isinstance(outcome, list) else (outcome, ())
         generation = self._checked(new.id, stored)
-        await self._notify(new.id, channel, *released)
+        await self._notify(channel, *released)
         return router_spec(new.id, properties, generation)
 
     async def delete(self, id: str, channel: str | None = None) -> None:
         """As of a channel; `channel` is its own again, None: whichever it has. Raises RouterNotFound."""
-        existed, released = await self._redis.run(
-            self._deletion(id), ("EVAL", _RELEASE, 1, names.ROUTED_CHANNELS, channel or "", id)
+        existed, released, *_ = await self._redis.run(
+            self._deletion(id), ("EVAL", _RELEASE, 1, names.ROUTED_CHANNELS, channel or "", id), *change_of(id)
         )
         if not existed:
             raise self.not_found(id)
-        await self._notify(id, channel, *released)
+        await self._notify(channel, *released)
 
     async def claim_again(self, router: str, channel: str | None, destinations: Mapping[str, DestinationSpec]) -> None:
         """Redis was emptied: what the router's process knows is written back; what was written since stays as it is."""

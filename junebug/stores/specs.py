@@ -6,6 +6,7 @@ Neighbours: channels.py and routers.py; wanted.py has what the reconciler needs 
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from typing import Any, Generic, TypeVar
 
@@ -22,6 +23,8 @@ SUBSCRIBE_PAUSES = (0.5, 5.0)
 """Seconds before a lost subscription is tried for again: the first and the longest."""
 DELETED_TTL = 86_400
 """Seconds that the properties of what is deleted are kept for its last callbacks, when nobody cleans up."""
+MOST_CHANGES, CHANGES_TTL = 10_000, 30 * 86_400
+"""That are remembered, and for how many seconds. A host that has missed more reads all there is."""
 
 S = TypeVar("S", ChannelSpec, RouterSpec)
 
@@ -47,18 +50,22 @@ class SpecStore(Generic[S]):
 
     async def request_restart(self, id: str) -> int:
         """Have the reconciler start it afresh, in the generation that is returned. Raises `missing`."""
-        (outcome,) = await self._redis.run(("EVAL", _RESTART, 2, *spec_keys(id), id))
+        outcome = await self._change(id, ("EVAL", _RESTART, 2, *spec_keys(id), id))
         if outcome == -1:
             raise self.not_found(id)
-        await self.notify_changed(id)
         return int(outcome)
 
     async def delete(self, id: str) -> None:
         """It is gone at once; its process, queues and other keys are left to the reconciler. Raises `missing`."""
-        (existed,) = await self._redis.run(self._deletion(id))
-        if not existed:
+        if not await self._change(id, self._deletion(id)):
             raise self.not_found(id)
-        await self.notify_changed(id)
+
+    async def _change(self, id: str, command: Command) -> Any:
+        """What the command replies. In the same trip it is told, so that no change is there and untold; that it may have been
+        refused costs little.
+        """
+        reply, *_ = await self._redis.run(command, *change_of(id))
+        return reply
 
     def _deletion(self, id: str) -> Command:
         """0: there was none."""
@@ -68,7 +75,7 @@ class SpecStore(Generic[S]):
         )  # fmt: skip
 
     async def notify_changed(self, id: str) -> None:
-        """Tell its worker, and those who listen to all, that its spec changed."""
+        """Tell its worker, and those who listen to all, that something of it changed beside its spec."""
         await self._redis.run(("PUBLISH", names.change_topic(id), id))
 
     def changes(self, id: str) -> AsyncIterator[str]:
@@ -107,6 +114,26 @@ class SpecStore(Generic[S]):
 
 def spec_keys(id: str) -> tuple[str, str]:
     return names.channel_properties(id), names.GENERATIONS
+
+
+def change_of(id: str) -> tuple[Command, ...]:
+    """What stands behind each change of a spec, in the same pipeline: it is noted for the hosts' next looks, and told to its
+    worker and those who listen to all.
+    """
+    return (*note_of_change(id), ("PUBLISH", names.change_topic(id), id))
+
+
+def note_of_change(id: str = "") -> tuple[Command, ...]:
+    """Without an id: everything may have changed."""
+    return (
+        ("XADD", names.WANTED_CHANGES, "MAXLEN", "~", MOST_CHANGES, "*", id, new_number()),
+        ("EXPIRE", names.WANTED_CHANGES, CHANGES_TTL),
+    )
+
+
+def new_number() -> int:
+    """Of a change: by it this history of Redis is told from another one."""
+    return random.getrandbits(48)
 
 
 def loads(stored: str) -> dict[str, Any]:

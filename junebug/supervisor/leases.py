@@ -5,6 +5,9 @@
     until          lease_ttl less MARGIN of it: what runs then still ends itself, or the kernel ends it (runtime/fence.py)
     lease_ttl      Redis forgets the host, others may claim what it had
 
+A host that has had no RabbitMQ for lease_ttl, where another has had it for as long, is as good as drained: what it runs can do
+nothing there. A RabbitMQ that is away for all, or comes back to one a moment before the others, moves nothing.
+
 A host that has been alone for lease_ttl when Redis goes away goes on while its processes are connected to RabbitMQ: there is
 nobody to claim anything, and one that comes meanwhile finds RabbitMQ's queues taken. Nobody takes what another had before it has
 itself been in touch with Redis for lease_ttl: whoever is there has said so by then.
@@ -15,6 +18,7 @@ Neighbours: placement.py decides, stores/leases.py is one round trip, reconciler
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
@@ -73,6 +77,7 @@ class Leases:
         """What supervisord had at the last look, if there was one, and what it may have been told to start since."""
         self._taken_over: set[str] = set()
         self._giving: set[str] = set()
+        self._has_broker, self._broker_since = False, fence.now()
         self._given: deque[float] = deque()
         self._stopped = False
         self.nowhere: frozenset[str] = frozenset()
@@ -113,6 +118,16 @@ class Leases:
 
     def fence(self, id: str) -> int:
         return self.launch(id)[0]
+
+    def broker(self, connected: bool) -> None:
+        """Whether this host has RabbitMQ; said whenever that may have changed."""
+        if connected != self._has_broker:
+            self._has_broker, self._broker_since = connected, fence.now()
+
+    @property
+    def hosts(self) -> int:
+        """That live, as far as is known."""
+        return max(1, len(self._hosts))
 
     def has_shards(self, channel: str) -> bool:
         """Whether a host that lives runs shards of it besides the first, as far as leases say."""
@@ -156,15 +171,18 @@ class Leases:
         now = fence.now()
         while self._given and self._given[0] < now - 60:
             self._given.popleft()
-        free = self._settings.moves_per_minute - len(self._given)
-        if free <= 0:
+        is_cut_off = self._is_cut_off(self._hosts[self._identity.id])
+        free = None if is_cut_off else self._settings.moves_per_minute - len(self._given)
+        if free is not None and free <= 0:
             return
         holders = self._living_holders(needs)
         given = placement.give_up(self._identity.id, needs, self._placeable(), holders, self._giving)[:free]
         if given:
-            log.info("giving up, for others to take", channels=", ".join(given[:MOST_LOGGED]), number=len(given))
+            why = "RabbitMQ is away, and not for others" if is_cut_off else "for others to take"
+            log.info("giving up", reason=why, channels=", ".join(given[:MOST_LOGGED]), number=len(given))
             self._giving.update(given)
-            self._given.extend([now] * len(given))
+            if not is_cut_off:
+                self._given.extend([now] * len(given))
 
     def _living_holders(self, needs: Mapping[str, Need]) -> dict[str, str]:
         return {id: host for id, (host, _) in self._holders.items() if id in needs and host in self._hosts}
@@ -174,7 +192,12 @@ class Leases:
         return any(need.labels for need in needs.values())
 
     def _placeable(self) -> list[Host]:
-        return [Host(each.id, each.capacity, each.labels, each.drained) for each in self._hosts.values()]
+        return [
+            Host(each.id, each.capacity, each.labels, each.drained or self._is_cut_off(each)) for each in self._hosts.values()
+        ]
+
+    def _is_cut_off(self, host: HostEntry) -> bool:
+        return host.has_broker is False and any(each.has_broker for each in self._hosts.values())
 
     # --- renewal ------------------------------------------------------------------------------------------------------
 
@@ -219,8 +242,10 @@ class Leases:
 
     async def _ask(self, release: Mapping[str, int], claim: Mapping[str, int]) -> bool:
         """Whether anything changed in who holds what."""
+        has_broker = self._has_broker if fence.now() - self._broker_since > self._ttl else None
+        about = dataclasses.replace(self._self, has_broker=has_broker)
         turn = await self._stores.leases.turn(
-            self._self, self._identity.place, self._ttl, seen=self._seen, newest=self._newest, alone=self._was_alone,
+            about, self._identity.place, self._ttl, seen=self._seen, newest=self._newest, alone=self._was_alone,
             hosts=self._hosts, release=release, claim=claim,
         )  # fmt: skip
         self._hosts, self._seen = turn.hosts, turn.seen

@@ -52,6 +52,7 @@ from junebug.supervisor.liveness import Pulse, SilenceWatch
 from junebug.supervisor.metrics import Processes, Restarts
 from junebug.supervisor.plugins import Plugins
 from junebug.supervisor.reconcile import Notice, Plan, Running
+from junebug.supervisor.spec_memory import SpecMemory
 
 log = structlog.stdlib.get_logger("reconciler")
 
@@ -61,7 +62,7 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 look starts many of them, and supervisord is not asked about all of them for each.
 """
 THOROUGH_EVERY = 20
-"""Looks by the clock of which one reads every spec again: for what changed without a restart, and nobody told."""
+"""Looks by the clock of which one reads all again: for what changed, and nobody told."""
 SUSPICIOUS_INTERVAL = 1.0
 LOG_INTERVAL = 10.0
 PUBLISH_TIMEOUT = 10.0
@@ -111,11 +112,11 @@ class Reconciler:
         )
         self._plugins = Plugins(settings, self._stores.plugins)
         self._wake = asyncio.Event()
+        self._memory = SpecMemory(self._stores.wanted, self._router_types)
         self._leases = Leases(settings, who, self._wake.set)
-        self._host_logs = HostLogs(self._broker, who.id, settings.logging_path)
-        self._changed: set[str] = set()
-        self._specs: dict[str, Spec] = {}
-        """Remembered specs: written back when Redis is emptied. A channel in it was wanted at an earlier look."""
+        self._host_logs = HostLogs(self._broker, who.id, settings)
+        self._specs: Mapping[str, Spec] = {}
+        """Of the last look."""
         self._plan = Plan()
         """Of the last look. What it removes is leaving until supervisord has it no more."""
         self._before: dict[str, Running] = {}
@@ -165,7 +166,7 @@ class Reconciler:
             if now >= poll_at:
                 poll_at = now + self._settings.reconcile_interval
                 polls += 1
-            thorough = polls >= THOROUGH_EVERY
+            thorough = polls >= THOROUGH_EVERY and self._memory.may_read_all(self._leases.hosts)
             if thorough:
                 polls = 0
             await self.look(thorough)
@@ -180,7 +181,7 @@ class Reconciler:
             self._wake.clear()
 
     async def look(self, thorough: bool = True) -> None:
-        """Look once, and do what is to be done. `thorough`: read every spec again, not only what seems to be new."""
+        """Look once, and do what is to be done. `thorough`: read all again, not only what is said to be new."""
         try:
             running = await asyncio.to_thread(self._supervisor.running)
             self._trouble("supervisord", None)
@@ -190,7 +191,9 @@ class Reconciler:
             return await self._leases.hand_over()
         await self._kill_the_hung(running)
         try:
-            wanted, deleted = await self._read_wanted(thorough)
+            wanted, deleted, was_emptied = await self._memory.read(thorough)
+            if was_emptied:
+                self._plan = dataclasses.replace(self._plan, refused={})  # those statuses are lost with it
             units = reconcile.units(wanted)
             mine = await self._leases.share(reconcile.needs(units, deleted, self._host_bound), running)
             self._trouble("redis", None)
@@ -219,41 +222,6 @@ class Reconciler:
         self._let_go([
             id for id in deleted if id in mine and id not in wanted and id not in running and not self._leases.has_shards(id)
         ])  # fmt: skip
-
-    # --- looking ------------------------------------------------------------------------------------------------------
-
-    async def _read_wanted(self, thorough: bool) -> tuple[dict[str, Spec], list[str]]:
-        """All specs, and which channels are deleted; Redis emptied: what we remember is written back first."""
-        store = self._stores.wanted
-        found = await store.wanted()
-        if not found.lost and self._specs.keys() - found.generations.keys():
-            found = await store.wanted()  # some vanished: deleted, or is Redis being emptied this very moment?
-        if found.lost:
-            log.warning("Redis was emptied: writing the channels back", channels=len(self._specs))
-            await store.restore(self._specs.values(), self._claims())
-            self._plan = dataclasses.replace(self._plan, refused={})  # those statuses are lost with it
-            found = await store.wanted()
-        told, self._changed = self._changed, set()
-        thorough = thorough or "" in told
-        known = self._specs
-        changed = [
-            channel
-            for channel, generation in found.generations.items()
-            if thorough or channel in told or channel not in known or known[channel].generation != generation
-        ]
-        try:
-            read = await store.get_many(changed, found.routers) if changed else {}
-            deleted = await store.deleted()
-        except StoreUnavailable:
-            self._changed |= told
-            raise
-        kept = {channel: known[channel] for channel in found.generations.keys() - changed}
-        return kept | read, deleted
-
-    def _claims(self) -> dict[str, str]:
-        """Routed channel -> its router."""
-        routers = [spec for spec in self._specs.values() if isinstance(spec, RouterSpec)]
-        return {channel: spec.id for spec in routers if (channel := self._router_types.own_channel(spec))}
 
     # --- acting -------------------------------------------------------------------------------------------------------
 
@@ -360,6 +328,7 @@ class Reconciler:
             log.info("works again", what=what)
 
     def _on_broker_state(self, connected: bool, why: str) -> None:
+        self._leases.broker(self._broker.connected)
         self._trouble("rabbitmq", None if connected else BrokerUnavailable(why))
 
     # --- side tasks ---------------------------------------------------------------------------------------------------
@@ -373,7 +342,8 @@ class Reconciler:
 
     async def _hear_changes(self) -> None:
         async for channel in self._stores.channels.all_changes():
-            self._changed.add(channel)
+            if channel:  # what was not heard is noted in Redis, too
+                self._memory.changed(channel)
             self._wake.set()
 
     async def _hear_news(self, news: int) -> None:

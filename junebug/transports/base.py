@@ -153,6 +153,8 @@ class Transport:
     """JSON Schema of a message's `channel_data` (its helper_metadata), likewise; None: anything."""
     window: int = 1
     """Messages that may be in `send` at the same time. 1 keeps them in order."""
+    burst: int = 1
+    """Messages that may come to `send` before `ready` sees the first of them."""
     is_fenced: ClassVar[bool] = False
     """Whether it looks at the fence (runtime/fence.py) itself before it writes; else that is done before each `send`."""
     acks: bool = True

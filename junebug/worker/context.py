@@ -61,9 +61,9 @@ class ChannelContext:
         """The channel by which it came or left, for the application."""
         return self.channel if isinstance(content, Status) or isinstance(self.spec(), ChannelSpec) else content.transport_name
 
-    def may_begin(self, delivery: Delivery) -> bool:
-        """False: our processes die of it, it is to be set aside."""
-        return self.suspects.begin("delivery", delivery.body)
+    def may_begin(self, delivery: Delivery, *, is_half: bool = False) -> bool:
+        """False: our processes die of it, it is to be set aside. `is_half`: this is asked again before the rest of it."""
+        return self.suspects.begin("delivery", delivery.body, is_half=is_half)
 
     async def set_aside(self, delivery: Delivery, why: str = WHY) -> None:
         """It is with the dead letters when this returns."""

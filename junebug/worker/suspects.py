@@ -42,6 +42,7 @@ class Suspects:
         self._file: mmap.mmap | None = None
         self._deaths: Counter[bytes] = Counter()
         self._going: asyncio.Handle | None = None
+        self._is_half = False
 
     def open(self, path: Path) -> None:
         """`path`: where the channel's last process left its note."""
@@ -72,8 +73,10 @@ class Suspects:
             self._file.close()
             self._file = None
 
-    def begin(self, kind: str, octets: bytes) -> bool:
-        """Before what is done with them at one go. False: they are to be set aside."""
+    def begin(self, kind: str, octets: bytes, *, is_half: bool = False) -> bool:
+        """Before what is done with them at one go. False: they are to be set aside. `is_half`: they are begun once more, and
+        have not been survived before.
+        """
         if self._file is None:
             return True
         # no cryptography: each message pays for it, and who could find two that are alike sends both himself
@@ -81,6 +84,7 @@ class Suspects:
         if self._deaths and self._deaths[digest] >= DEATHS:
             return False
         self._file[:_DIGEST] = digest
+        self._is_half = is_half
         if self._going is None:
             self._going = asyncio.get_running_loop().call_soon(self._survived)
         return True
@@ -89,7 +93,7 @@ class Suspects:
         self._going = None
         if self._file is None:
             return
-        if self._deaths and self._deaths.pop(self._file[:_DIGEST], 0):
+        if self._deaths and not self._is_half and self._deaths.pop(self._file[:_DIGEST], 0):
             self._write()
         self._file[:_DIGEST] = _NOTHING
 

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import pytest
@@ -36,6 +36,11 @@ async def unavailable(api: Api, method: str, path: str, **options: Any) -> dict[
     assert time.monotonic() - began < REQUEST_TIMEOUT + SLACK
     assert (answer.status, answer.description) == (503, "service unavailable"), answer.body
     return answer.errors[0]
+
+
+async def all_unavailable(api: Api, requests: Iterable[tuple[str, str, Any]]) -> list[dict[str, Any]]:
+    """The errors of what is asked at once: method, path, body."""
+    return await asyncio.gather(*(unavailable(api, method, path, json=body) for method, path, body in requests))
 
 
 async def take_away(server: RedisServer | RabbitmqServer, way: str) -> None:
@@ -119,7 +124,7 @@ async def test_without_redis_requests_are_503_in_time_and_go_on_when_it_is_back(
         ("POST", f"{behind}/messages/", MESSAGE),
         ("GET", f"{behind}/messages/m", None),
     ]
-    for error in await asyncio.gather(*(unavailable(api, method, path, json=body) for method, path, body in requests)):
+    for error in await all_unavailable(api, requests):
         assert error["type"] == "StoreUnavailable"
         assert "Redis" in error["message"]
     assert (await unavailable(api, "POST", f"{one}/messages/", json=MESSAGE, headers=KEY))["type"] == "StoreUnavailable"
@@ -143,19 +148,21 @@ async def test_without_rabbitmq_sending_and_creating_are_503_in_time_and_reading
     channel = await api.create(label="x")
     one = f"/channels/{channel}"
     await take_away(own_rabbitmq, way)
-    for path, body in ((f"{one}/messages/", MESSAGE), ("/channels/", {"type": "plain", "config": {}})):
-        error = await unavailable(api, "POST", path, json=body)
+    for error in await all_unavailable(api, [
+        ("POST", f"{one}/messages/", MESSAGE),
+        ("POST", "/channels/", {"type": "plain", "config": {}}),
+    ]):  # fmt: skip
         assert error["type"] == "BrokerUnavailable"
         assert "RabbitMQ" in error["message"]
-    for method, path in (
-        ("GET", f"{one}/messages/"),
-        ("DELETE", f"{one}/messages/"),
-        ("DELETE", f"{one}/messages/m"),
-        ("GET", f"{one}/dead-letters/"),
-        ("DELETE", f"{one}/dead-letters/"),
-        ("POST", f"{one}/dead-letters/replay"),
-    ):
-        assert (await unavailable(api, method, path))["type"] == "BrokerUnavailable"
+    for error in await all_unavailable(api, [
+        ("GET", f"{one}/messages/", None),
+        ("DELETE", f"{one}/messages/", None),
+        ("DELETE", f"{one}/messages/m", None),
+        ("GET", f"{one}/dead-letters/", None),
+        ("DELETE", f"{one}/dead-letters/", None),
+        ("POST", f"{one}/dead-letters/replay", None),
+    ]):  # fmt: skip
+        assert error["type"] == "BrokerUnavailable"
     assert (await unavailable(api, "POST", f"{one}/messages/", json=MESSAGE, headers=KEY))["type"] == "BrokerUnavailable"
     paused = await api("POST", f"{one}/pause")
     assert (paused.status, paused.result) == (200, {"paused": True, "queued": None, "sending": None})
@@ -185,14 +192,13 @@ async def test_without_rabbitmq_what_is_behind_a_router_can_be_read_and_changed(
     one, gone = await api.destination(router), await api.destination(router)
     path = f"/routers/{router}"
     await take_away(own_rabbitmq, way)
-    for where, body in (
-        ("/routers/", {"type": "from_address", "config": {"channel": channel}}),
-        (f"{path}/destinations/{one}/messages/", MESSAGE),
-    ):
-        assert (await unavailable(api, "POST", where, json=body))["type"] == "BrokerUnavailable"
-    for where in (f"{path}/dead-letters/", f"{path}/dead-letters/replay"):
-        method = "POST" if where.endswith("replay") else "GET"
-        assert (await unavailable(api, method, where))["type"] == "BrokerUnavailable"
+    for error in await all_unavailable(api, [
+        ("POST", "/routers/", {"type": "from_address", "config": {"channel": channel}}),
+        ("POST", f"{path}/destinations/{one}/messages/", MESSAGE),
+        ("GET", f"{path}/dead-letters/", None),
+        ("POST", f"{path}/dead-letters/replay", None),
+    ]):  # fmt: skip
+        assert error["type"] == "BrokerUnavailable"
     assert (await api("GET", "/routers/")).result == [router]  # nothing half-created
     assert "router" not in (await api("GET", f"/channels/{channel}")).result["status"]
     found = await api("GET", path)
@@ -222,6 +228,7 @@ async def test_health_names_both_when_both_are_away(
         health = await api("GET", path)
         assert (health.status, health.result["redis"], health.result["amqp"]) == (503, "down", "down")
         assert {error["type"] for error in health.errors} == {"StoreUnavailable", "BrokerUnavailable"}
+    await bring_back(own_rabbitmq, "freeze")  # or closing the connection would wait for it
 
 
 FULL_REDIS = {
@@ -286,6 +293,7 @@ async def test_liveness_needs_neither(api: Api, own_redis: RedisServer, own_rabb
     await take_away(own_rabbitmq, "freeze")
     for path in ("/health/live", "/health/live/", "/jb/health/live"):
         assert (await api("GET", path)).description == "alive"
+    await bring_back(own_rabbitmq, "freeze")
 
 
 async def test_a_channel_that_cannot_be_stored_leaves_no_queues(

@@ -77,7 +77,8 @@ async def test_what_was_read_can_be_sent_back(api: Api) -> None:
     shown = (await api("GET", f"/routers/{router}")).result
     for method, path in (("PATCH", f"/routers/{router}"), ("PUT", f"/routers/{router}")):
         answer = await api(method, path, json=shown)
-        assert (answer.status, answer.description, answer.result) == (200, "router updated", shown)
+        assert (answer.status, answer.description) == (200, "router updated")
+        assert {**answer.result, "status": {}} == {**shown, "status": {}}  # counts that take long are not told
     assert (await api.stores.routers.get(router)).generation == 1
 
 

@@ -8,17 +8,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.blackbox.receiver import Receiver
-from tests.harness import Api, AppQueues, Channel, JunebugProcess, WebhookSink, free_port, unique
+from tests.harness import AT_ONCE, Api, AppQueues, Channel, JunebugProcess, WebhookSink, free_port, unique
 from tests.servers import RabbitmqServer, RedisServer
 
 QUICK = {"metric-window": 1, "reconcile-interval": 1, "callback-timeout": 3}
@@ -48,30 +47,27 @@ def server_flags(redis: RedisServer, rabbitmq: RabbitmqServer, db: int | None = 
 StartJunebug = Callable[..., JunebugProcess]
 
 
-@pytest.fixture(scope="module")
-def module_dir() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="jb-"))
-    yield directory
-    shutil.rmtree(directory, ignore_errors=True)
+@contextmanager
+def running_jb(flags: Mapping[str, Any], **options: Any) -> Iterator[JunebugProcess]:
+    """A `jb` in a directory of its own; at the end it must stop as promised, having shown no traceback."""
+    with tempfile.TemporaryDirectory(prefix="jb-", ignore_cleanup_errors=True) as directory:
+        junebug = JunebugProcess(Path(directory), {**QUICK, **flags}, **options)
+        try:
+            yield junebug.start()
+            assert junebug.stop() == 0
+            assert "Traceback" not in junebug.output()
+        finally:
+            junebug.destroy()
 
 
 @pytest.fixture(scope="module")
 def jb(
-    request: pytest.FixtureRequest,
-    module_dir: Path,
-    redis_server_shared: RedisServer,
-    rabbitmq: RabbitmqServer,
+    request: pytest.FixtureRequest, redis_server_shared: RedisServer, rabbitmq: RabbitmqServer
 ) -> Iterator[JunebugProcess]:
-    """The module's own; at the end it must stop as promised, having shown no traceback."""
-    flags = {**server_flags(redis_server_shared, rabbitmq), **QUICK, **getattr(request.module, "FLAGS", {})}
-    environment = getattr(request.module, "ENVIRONMENT", {})
-    junebug = JunebugProcess(module_dir, flags, environment=environment).start()
-    try:
+    """The module's own."""
+    flags = {**server_flags(redis_server_shared, rabbitmq), **getattr(request.module, "FLAGS", {})}
+    with running_jb(flags, environment=getattr(request.module, "ENVIRONMENT", {}), constants=AT_ONCE) as junebug:
         yield junebug
-        assert junebug.stop() == 0
-        assert "Traceback" not in junebug.output()
-    finally:
-        junebug.destroy()
 
 
 @pytest.fixture

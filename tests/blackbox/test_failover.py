@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.blackbox.conftest import QUICK, Channels
+from tests.blackbox.conftest import Channels, running_jb
 from tests.blackbox.world import each_arrives, each_has_its_event, is_healthy, listening, load_on
 from tests.harness import JunebugProcess, WebhookSink, run_command
 from tests.sentinels import MASTER, Fleet, fleet
@@ -25,19 +23,11 @@ def servers() -> Iterator[Fleet]:
 
 @pytest.fixture(scope="module")
 def junebug(servers: Fleet, rabbitmq: RabbitmqServer) -> Iterator[JunebugProcess]:
-    directory = Path(tempfile.mkdtemp(prefix="jb-"))
     sentinels = {"redis-sentinels": ",".join(servers.settings.sentinels), "redis-master-name": MASTER}
     with rabbitmq.own_vhost():
         amqp = {"amqp-hosts": f"127.0.0.1:{rabbitmq.port},127.0.0.1:1", "amqp-vhost": rabbitmq.vhost}
-        junebug = JunebugProcess(directory, {**sentinels, **amqp, **QUICK, "request-timeout": 3})
-        try:
-            junebug.start()
+        with running_jb({**sentinels, **amqp, "request-timeout": 3}) as junebug:
             yield junebug
-            assert junebug.stop() == 0
-            assert "Traceback" not in junebug.output()
-        finally:
-            junebug.destroy()
-            shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

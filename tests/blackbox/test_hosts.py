@@ -12,6 +12,7 @@ import pytest
 
 from tests.blackbox.conftest import Channels, StartJunebug, own_database
 from tests.blackbox.test_smpp import config_for
+from tests.blackbox.test_stream import following
 from tests.cluster.ledger import CountingSmsc
 from tests.harness import Channel, JunebugProcess, WebhookSink, run_command
 from tests.polling import eventually
@@ -93,8 +94,12 @@ async def test_a_host_that_joins_takes_its_share_and_hands_it_over_when_it_ends(
     other = await join(start_junebug, jb)
     theirs = await shared(jb, other, made, smsc)
     moved = next(each for each in made if each.id in theirs)
-    message = (await moved.send("+27821", "by the other"))["message_id"]
-    await eventually(lambda: [submit.text for submit in smsc.submits] == ["by the other"])
+    async with following(jb.api, f"?channel_id={moved.id}&kind=event") as client:
+        message = (await moved.send("+27821", "by the other"))["message_id"]
+        event = await client.next()
+        assert event
+        assert (event.data["event_type"], event.data["message_id"]) == ("submitted", message)
+    assert [submit.text for submit in smsc.submits] == ["by the other"]
     await its_life_is_told(moved, message)
     await hosts_command(jb, "drain", "b")
     await taken_over(jb, made, smsc)

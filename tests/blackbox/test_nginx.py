@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 import yaml
 
-from tests.blackbox.conftest import QUICK, Channels, StartJunebug, own_database, server_flags
+from tests.blackbox.conftest import Channels, StartJunebug, own_database, running_jb, server_flags
 from tests.harness import Api, Channel, JunebugProcess, WebhookSink, free_port, unique
 from tests.nginx_server import SERVER_NAME, NginxServer
 from tests.polling import eventually
@@ -55,19 +55,14 @@ def documented_plugin(nginx: NginxServer, **options: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def jb(
-    module_dir: Path, redis_server_shared: RedisServer, rabbitmq: RabbitmqServer, nginx: NginxServer
+    redis_server_shared: RedisServer, rabbitmq: RabbitmqServer, nginx: NginxServer
 ) -> Iterator[JunebugProcess]:
     plugin = json.dumps(documented_plugin(nginx))
-    flags = {**server_flags(redis_server_shared, rabbitmq), **QUICK, "channels": CHANNELS, "plugin": plugin}
-    junebug = JunebugProcess(module_dir, flags).start()
-    try:
+    flags = {**server_flags(redis_server_shared, rabbitmq), "channels": CHANNELS, "plugin": plugin}
+    with running_jb(flags) as junebug:
         yield junebug
-        assert junebug.stop() == 0
-        assert not nginx.vhost_file.exists()
-        assert nginx.location_files() == set()
-        assert "Traceback" not in junebug.output()
-    finally:
-        junebug.destroy()
+    assert not nginx.vhost_file.exists()
+    assert nginx.location_files() == set()
 
 
 async def get(port: int, path: str, host: str) -> tuple[int, str]:
@@ -234,7 +229,8 @@ async def test_a_restart_writes_anew_what_belongs_to_it(
     nginx = NginxServer()
     nginx.start()
     try:
-        flags = {"redis-db": own_database(), "channels": CHANNELS, "plugin": json.dumps(documented_plugin(nginx))}
+        plugin = json.dumps(documented_plugin(nginx))
+        flags = {"redis-db": own_database(), "channels": CHANNELS, "plugin": plugin, "lease-ttl": 4}  # the second waits for it
         first = start_junebug(flags)
         channels = Channels(first.api, sink)
         kept = await web(channels, "/kept")

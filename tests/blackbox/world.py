@@ -8,19 +8,16 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import shutil
 import signal
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.blackbox.conftest import QUICK, Channels, server_flags
+from tests.blackbox.conftest import Channels, running_jb, server_flags
 from tests.blackbox.receiver import Receiver
 from tests.blackbox.traffic import Listener, Load
 from tests.harness import START_DEADLINE, Api, Channel, JunebugProcess, WebhookSink
@@ -41,23 +38,15 @@ class World:
 
 @pytest.fixture(scope="module")
 def module_world(request: pytest.FixtureRequest, rabbitmq: RabbitmqServer) -> Iterator[World]:
-    directory = Path(tempfile.mkdtemp(prefix="jb-"))
     redis = redis_server()
-    junebug = None
     with rabbitmq.own_vhost():
         try:
             redis.start()
             own = getattr(request.module, "FLAGS", {})
-            flags = {**server_flags(redis, rabbitmq, db=0), **QUICK, "request-timeout": REQUEST_TIMEOUT, **own}
-            junebug = JunebugProcess(directory, flags).start()
-            yield World(redis, rabbitmq, junebug)
-            assert junebug.stop() == 0
-            assert "Traceback" not in junebug.output()
+            with running_jb({**server_flags(redis, rabbitmq, db=0), "request-timeout": REQUEST_TIMEOUT, **own}) as junebug:
+                yield World(redis, rabbitmq, junebug)
         finally:
-            if junebug:
-                junebug.destroy()
             redis.destroy()
-            shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

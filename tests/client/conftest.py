@@ -8,7 +8,7 @@ from tests.blackbox import conftest as blackbox
 from tests.client.running import TOKEN, Cli
 from tests.harness import JunebugProcess
 
-jb, module_dir, sink = blackbox.jb, blackbox.module_dir, blackbox.sink
+jb, sink = blackbox.jb, blackbox.sink
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import pytest
 
 from junebug.config.declaration import OPTIONS
-from tests.cluster.lab import REDIS_PORT, SENTINEL_PORT, Host, Machine, Net, Rabbitmq, Redis, Sentinel, why_not
-from tests.cluster.ledger import Row
-from tests.cluster.world import MORE, World, flags
+from tests.cluster.lab import REDIS_PORT, SENTINEL_PORT, Machine, Net, Rabbitmq, Redis, Sentinel, why_not
+from tests.cluster.world import MORE, World, hosts_on
 from tests.polling import eventually, eventually_blocking
 
 LEASE = float(os.environ.get("JUNEBUG_TEST_CLUSTER", "0"))
@@ -102,14 +101,8 @@ def world(servers: Servers) -> Iterator[World]:
         "redis-sentinels": ",".join(each.host for each in servers.sentinels), "redis-master-name": MASTER,
         "amqp-hosts": ",".join(each.host for each in servers.rabbitmqs),
     }  # fmt: skip
-    hosts = [Host(servers.net.machine(), id, flags(LEASE, where)) for id in "abc"]
-    found = World(servers.net, hosts, LEASE)
-    try:
-        yield found
-        print(f"\nlease_ttl {LEASE:g} s\n{Row.table(found.rows)}")
-    finally:
-        for host in hosts:
-            host.destroy()
+    with hosts_on(servers.net, "abc", LEASE, where) as world:
+        yield world
 
 
 async def test_sentinels_make_the_replica_the_primary(servers: Servers) -> None:

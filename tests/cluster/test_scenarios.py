@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
-from tests.cluster.lab import Host, Net, Rabbitmq, Redis, why_not
-from tests.cluster.ledger import Row
-from tests.cluster.world import MORE, World, flags
+from tests.cluster.lab import Net, Rabbitmq, Redis, why_not
+from tests.cluster.world import MORE, World, hosts_on
 
 LEASE = float(os.environ.get("JUNEBUG_TEST_CLUSTER", "0"))
 CUT, PAUSE = 3 * LEASE, 2 * LEASE
@@ -27,21 +27,17 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    net = Net()
-    redis, rabbitmq = Redis(net.machine()), Rabbitmq(net.machine())
-    own = flags(LEASE, {"redis-host": redis.host, "amqp-host": rabbitmq.host})
-    hosts = [Host(net.machine(), id, own) for id in "abc"]
-    found = World(net, hosts, LEASE)
-    try:
-        redis.start(wait=False)
-        rabbitmq.start()
-        redis.wait_ready()
-        yield found
-        print(f"\nlease_ttl {LEASE:g} s\n{Row.table(found.rows)}")
-    finally:
-        for each in (*hosts, rabbitmq, redis):
-            each.destroy()
-        net.close()
+    with closing(Net()) as net:
+        redis, rabbitmq = Redis(net.machine()), Rabbitmq(net.machine())
+        try:
+            redis.start(wait=False)
+            rabbitmq.start()
+            redis.wait_ready()
+            with hosts_on(net, "abc", LEASE, {"redis-host": redis.host, "amqp-host": rabbitmq.host}) as world:
+                yield world
+        finally:
+            for each in (rabbitmq, redis):
+                each.destroy()
 
 
 async def test_a_host_is_killed(world: World) -> None:
@@ -84,6 +80,7 @@ async def test_a_host_cannot_reach_rabbitmq(world: World) -> None:
     async with world.scenario("cut from RabbitMQ", is_fenced=False) as at:
         at.hit()
         at.victim.cut(peers=[str(at.victim.junebug.flags["amqp-host"])])
+        await at.resumed()
         await at.lasting(CUT)
         at.victim.heal()
 

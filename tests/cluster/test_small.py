@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 from tests.blackbox.conftest import QUICK, server_flags
-from tests.cluster.lab import Host, Net
-from tests.cluster.world import World, flags
+from tests.cluster.lab import Net
+from tests.cluster.world import World, hosts_on
 from tests.servers import RabbitmqServer, RedisServer
 
 LEASE = 4.0
@@ -17,18 +18,12 @@ LEASE = 4.0
 
 @pytest.fixture(scope="module")
 def world(redis_server_shared: RedisServer, rabbitmq: RabbitmqServer) -> Iterator[World]:
-    net = Net(is_cuttable=False)
-    own = flags(LEASE, {**QUICK, **server_flags(redis_server_shared, rabbitmq)})
-    hosts = [Host(net.machine(), id, own) for id in "ab"]
-    try:
-        yield World(net, hosts, LEASE)
-        for host in hosts:
+    where = {**QUICK, **server_flags(redis_server_shared, rabbitmq)}
+    with closing(Net(is_cuttable=False)) as net, hosts_on(net, "ab", LEASE, where) as world:
+        yield world
+        for host in world.hosts:
             host.stop()
             assert "Traceback" not in host.junebug.output()
-    finally:
-        for host in hosts:
-            host.destroy()
-        net.close()
 
 
 async def test_the_channels_of_a_killed_host_go_on_elsewhere_and_nothing_is_lost(world: World) -> None:

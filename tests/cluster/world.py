@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,6 +128,14 @@ class Scenario:
             raise AssertionError("\n".join([str(error), f"bound: {self.smsc.bound()}", *told])) from None
 
 
-def flags(lease: float, where: dict[str, Any]) -> dict[str, Any]:
-    """Of each host. `where`: Redis and RabbitMQ."""
-    return {**where, "lease-ttl": lease, "moves-per-minute": 600}
+@contextmanager
+def hosts_on(net: Net, ids: str, lease: float, where: dict[str, Any]) -> Iterator[World]:
+    """Hosts that their first scenario starts, and what all scenarios came to. `where`: flags that name Redis and RabbitMQ."""
+    flags = {**where, "lease-ttl": lease, "moves-per-minute": 600}
+    world = World(net, [Host(net.machine(), id, flags) for id in ids], lease)
+    try:
+        yield world
+        print(f"\nlease_ttl {lease:g} s\n{Row.table(world.rows)}")
+    finally:
+        for host in world.hosts:
+            host.destroy()

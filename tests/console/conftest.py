@@ -5,12 +5,9 @@ What a page's console says, or what its Content-Security-Policy had to stop, fai
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +15,8 @@ import pytest_asyncio
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
 
-from tests.blackbox.conftest import QUICK, Channels, server_flags
-from tests.harness import Api, Channel, JunebugProcess, WebhookSink
+from tests.blackbox.conftest import Channels, running_jb, server_flags
+from tests.harness import AT_ONCE, Api, Channel, JunebugProcess, WebhookSink
 from tests.polling import DEADLINE
 from tests.servers import RabbitmqServer, RedisServer
 
@@ -60,16 +57,9 @@ expect.set_options(timeout=DEADLINE * 1000)
 
 @pytest.fixture(scope="package")
 def jb(redis_server_shared: RedisServer, rabbitmq: RabbitmqServer) -> Iterator[JunebugProcess]:
-    directory = Path(tempfile.mkdtemp(prefix="jb-"))
-    flags = {**server_flags(redis_server_shared, rabbitmq), **QUICK, "require-auth": True, "callback-retry-delays": 0.1}
-    junebug = JunebugProcess(directory, flags, environment={"JUNEBUG_ADMIN_TOKEN": TOKEN}).start()
-    try:
+    flags = {**server_flags(redis_server_shared, rabbitmq), "require-auth": True, "callback-retry-delays": 0.1}
+    with running_jb(flags, environment={"JUNEBUG_ADMIN_TOKEN": TOKEN}, constants=AT_ONCE) as junebug:
         yield junebug
-        assert junebug.stop() == 0
-        assert "Traceback" not in junebug.output()
-    finally:
-        junebug.destroy()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

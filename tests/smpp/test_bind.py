@@ -18,7 +18,7 @@ from junebug.smpp import constants as c
 from junebug.smpp.bind import BindEvent, BindState, PersistentBind
 from junebug.smpp.options import BindOptions, SessionOptions
 from junebug.smpp.pdu import Bind, DeliverSm, SubmitSm, SubmitSmResp, Unbind
-from junebug.smpp.session import NotWritten, ResponseLost
+from junebug.smpp.pending import NotWritten, ResponseLost
 from tests.polling import eventually
 from tests.servers import free_port
 from tests.smpp.peer import Connection, Log, Peer, frame

@@ -16,7 +16,7 @@ from junebug.smpp import constants as c
 from junebug.smpp.bind import PersistentBind
 from junebug.smpp.options import BindOptions
 from junebug.smpp.pdu import SubmitSm
-from junebug.smpp.session import NotWritten, ResponseLost
+from junebug.smpp.pending import NotWritten, ResponseLost
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
 from tests.polling import eventually
 from tests.smpp.peer import Log

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 import time
 
 import pytest
@@ -10,6 +12,7 @@ from junebug.smpp import constants as c
 from junebug.smpp import receipt_ids, receipt_text
 from junebug.transports.smpp import receipts
 from junebug.transports.smpp.receipts import ReceiptReader, UnreadableReceipt
+from tests.harness import THOROUGH
 from tests.tables import rows
 
 RECEIPT = c.ESM_CLASS_DELIVERY_RECEIPT
@@ -95,6 +98,20 @@ def test_odd_spellings(text: str) -> None:
     receipt = ReceiptReader().read(RECEIPT, {}, text)
     assert receipt is not None
     assert (receipt.provider_id, receipt.status) == ("7", "delivered")
+
+
+def test_the_usual_text_says_at_one_go_what_it_says_field_by_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance, usual = random.Random(5), APPENDIX_B.format("4d0b-7.A_z", "DELIVRD", "000")
+    texts = [usual, usual.lower(), usual + "id:9 stat:EXPIRED", usual.replace("Text:", "text:"), "\0" + usual, "x" * 66 + usual]
+    pieces = (" ", ":", "=", ",", "-", "\0", "\n", "id:", "stat:", " text:", "é", "٣", "x" * 70, '"', "1", " 12")
+    for _ in range(300 * THOROUGH):
+        at = chance.randrange(len(usual))
+        texts.append(usual[:at] + chance.choice(pieces) + usual[at + chance.randrange(3) :])
+    at_once = [receipt_text.scan(text) for text in texts]
+    assert sum(receipt_text._USUAL.match(text) is not None for text in texts) > 20
+    monkeypatch.setattr(receipt_text, "_USUAL", re.compile("(?!)"))
+    for text, said in zip(texts, at_once, strict=True):
+        assert receipt_text.scan(text) == said, text
 
 
 def test_an_ordinary_message_is_none() -> None:

@@ -28,8 +28,8 @@ from junebug.smpp.pdu import (
     Unbind,
     UnbindResp,
 )
-from junebug.smpp.pending import Liveness, PendingRequests, Request
-from junebug.smpp.session import MAX_UNREAD, SLICE, NotWritten, ResponseLost, Session
+from junebug.smpp.pending import Liveness, NotWritten, PendingRequests, Request, ResponseLost, Unanswered
+from junebug.smpp.session import MAX_UNREAD, SLICE, Session
 from tests.harness import THOROUGH
 from tests.polling import eventually
 from tests.smpp.peer import Log, Peer, connect, frame, response
@@ -367,7 +367,8 @@ async def test_an_alert_needs_no_answer(peer: Peer) -> None:
     await eventually(lambda: len(log.requests) == 3)
 
 
-async def test_more_than_the_owner_can_keep_is_to_come_again(peer: Peer) -> None:
+async def test_more_than_the_owner_can_keep_is_to_come_again(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Unanswered, "PATIENCE", 0.02)
     log = Log()
     session = await connect(peer.port, SessionOptions(max_unanswered=2), log)
     connection = await peer.connection()
@@ -536,6 +537,46 @@ async def test_what_one_read_brings_is_handled_in_slices_and_in_order(data: byte
     session.abort()
 
 
+async def test_who_sends_all_at_once_waits_and_is_not_refused() -> None:
+    transport, waiting, most = Memory(), list[Pdu](), 0
+    session = Session("esme", SessionOptions(max_unanswered=1000), on_request=lambda _, pdu: waiting.append(pdu))
+    session.connection_made(transport)  # type: ignore[arg-type]
+    session.data_received(b"".join(encode(DeliverSm(sequence_number=number)) for number in range(1, 3001)))
+    answered = list[int]()
+    while len(answered) < 3000:
+        async with asyncio.timeout(10):
+            while not waiting:
+                await asyncio.sleep(0)
+        most = max(most, len(waiting))
+        for pdu in [waiting.pop(0) for _ in waiting[:30]]:
+            assert session.respond(DeliverSmResp(sequence_number=pdu.sequence_number))
+            answered.append(pdu.sequence_number)
+        await asyncio.sleep(0)
+    assert answered == [*range(1, 3001)]
+    assert 500 <= most < 500 + SLICE
+    assert b"".join(transport.written) == b"".join(encode(DeliverSmResp(sequence_number=each)) for each in answered)
+    assert transport.reading
+    session.abort()
+
+
+async def test_responses_behind_what_nobody_answers_are_read_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Unanswered, "PATIENCE", 0.05)
+    transport, log = Memory(), Log()
+    session = Session("esme", SessionOptions(max_unanswered=200), on_request=log.on_request)
+    session.connection_made(transport)  # type: ignore[arg-type]
+    asked = asyncio.create_task(session.request(submit()))
+    await asyncio.sleep(0)
+    session.data_received(read_of(DeliverSm(sequence_number=9), size=16_000) + encode(SubmitSmResp(sequence_number=1)))
+    assert not transport.reading
+    assert not asked.done()
+    async with asyncio.timeout(5):
+        assert (await asked).command_status == 0
+    assert len(log.requests) == 200
+    refused = encode(DeliverSmResp(sequence_number=9, command_status=c.ESME_RX_T_APPN))
+    assert b"".join(transport.written).count(refused) == 16_000 // len(encode(DeliverSm(sequence_number=9))) - 200
+    session.abort()
+
+
 async def test_what_was_received_before_the_end_counts(peer: Peer) -> None:
     session = await connect(peer.port)
     connection = await peer.connection()
@@ -616,7 +657,7 @@ async def test_mutated_pdus_never_hurt_a_session(monkeypatch: pytest.MonkeyPatch
         transport.written.clear()
     assert failures == []
     assert not transport.closed
-    assert (len(session._pending), session._unanswered) == (len(asked), 0)
+    assert (len(session._pending), session._unanswered.count) == (len(asked), 0)
     session.connection_lost(None)
     results = await asyncio.gather(*asked, return_exceptions=True)
     assert {type(each) for each in results} <= {ResponseLost}

@@ -21,7 +21,8 @@ from junebug.smpp import constants as c
 from junebug.smpp.fields import DestAddress
 from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import Bind, CancelSm, DataSm, DeliverSm, Pdu, QuerySm, SubmitMulti, SubmitSm
-from junebug.smpp.session import NotWritten, ResponseLost, Session
+from junebug.smpp.pending import NotWritten, ResponseLost
+from junebug.smpp.session import Session
 from junebug.smpp.simulator.command import http_app
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
 from tests import harness

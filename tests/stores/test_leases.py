@@ -41,12 +41,13 @@ class Hosts:
         return {id: int(lease.split()[1]) - late if lease else 0 for id, lease in zip(ids, table, strict=True)}
 
     async def turn(
-        self, host: str, *, ttl: float = TTL, place: str = "", release: Sequence[str] | Mapping[str, int] = (), **asked: Any
-    ) -> Turn:
+        self, host: str, *, ttl: float = TTL, place: str = "", release: Sequence[str] | Mapping[str, int] = (),
+        has_broker: bool | None = None, **asked: Any,
+    ) -> Turn:  # fmt: skip
         """`release`: without a fence, whatever lease there is."""
         if not isinstance(release, Mapping):
             release = await self.fences(release) if release else {}
-        entry = HostEntry(host, capacity=7, labels={"site": "north"}, name="machine")
+        entry = HostEntry(host, capacity=7, labels={"site": "north"}, has_broker=has_broker, name="machine")
         return await self._stores.leases.turn(entry, place or f"place of {host}", ttl, release=release, **asked)
 
     async def holders(self, host: str = "looker") -> dict[str, str]:
@@ -266,15 +267,15 @@ async def test_the_simulated_redis_answers_as_the_script_does(hosts: Hosts, stor
         host = dice.choice(there)
         real_seen, simulated_seen, real_newest, simulated_newest, living = known[host]
         claim = {id: dice.choice([0, 0, 0, 1]) for id in dice.sample(ids, dice.randint(0, 3))}
-        released, late = dice.sample(ids, 2), dice.random() < 0.3
+        released, late, has_broker = dice.sample(ids, 2), dice.random() < 0.3, dice.choice([True, True, True, False, None])
         asked: dict[str, Any] = {
             "alone": dice.random() < 0.3, "ttl": TTL, "place": f"place of {host}",
         }  # fmt: skip
         real = await hosts.turn(
             host, release=await hosts.fences(released, late), seen=real_seen, newest=real_newest, hosts=living,
-            claim={id: fence and real_newest for id, fence in claim.items()}, **asked,
+            claim={id: fence and real_newest for id, fence in claim.items()}, has_broker=has_broker, **asked,
         )  # fmt: skip
-        entry = HostEntry(host, capacity=7, labels={"site": "north"}, name="machine")
+        entry = HostEntry(host, capacity=7, labels={"site": "north"}, has_broker=has_broker, name="machine")
         told = simulated.turn(
             1, entry, release=fences_of(simulated, released, late), seen=simulated_seen, newest=simulated_newest,
             claim={id: fence and simulated_newest for id, fence in claim.items()}, **asked,

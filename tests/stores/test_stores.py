@@ -116,7 +116,7 @@ async def test_a_deleted_channel_leaves_nothing_but_its_cleaning_up(store: Store
     assert await store.wanted.deleted_spec("gone*") is None
     assert await store.wanted.deleted() == []
     (keys,) = await store._redis.run(("KEYS", "*"))
-    assert sorted(keys) == [names.GENERATIONS, names.CHANNELS, "gone-not:priorities", "gone-not:properties"]
+    assert sorted(keys) == [names.GENERATIONS, names.CHANNELS, "gone-not:priorities", "gone-not:properties", names.WANTED_CHANGES]
     assert await store.inbound.get("gone*", "m") is None
 
 
@@ -168,14 +168,14 @@ async def test_a_delete_of_a_channel_that_never_was_leaves_nothing(store: Stores
 
 async def test_an_emptied_redis_is_noticed_and_filled_again(store: Stores) -> None:
     await store.channels.create(spec(label="kept"))
-    assert not (await store.wanted.wanted()).lost
+    assert not (await store.wanted.look()).lost
     known = (await store.wanted.get_many(["c", "none"])).values()
     await store._redis.run(("FLUSHDB",))
     await store.channels.create(spec("new"))
-    wanted = await store.wanted.wanted()
+    wanted = await store.wanted.look()
     assert wanted.lost
     await store.wanted.restore(known)
-    assert (await store.wanted.wanted()).lost is False
+    assert (await store.wanted.look()).lost is False
     assert await store.channels.ids() == ["c", "new"]
     assert (await store.channels.get("c")).label == "kept"
 

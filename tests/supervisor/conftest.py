@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,8 +28,10 @@ T = TypeVar("T")
 class FakeJunebug:
     """The supervisor's process and what can be seen of it."""
 
-    def __init__(self, settings: Settings, **given: Any) -> None:
+    def __init__(self, settings: Settings, *, constants: Mapping[str, Any] | None = None, **given: Any) -> None:
+        """`constants`: of the modules (see ForkServer.start)."""
         self.settings = settings
+        self._constants = constants
         self.data_dir = Path(settings.data_dir)
         self.client = SupervisorClient(settings.supervisor_socket)
         self._given = given
@@ -42,8 +44,9 @@ class FakeJunebug:
         self.data_dir.mkdir(exist_ok=True)
         out = self.data_dir / "out"
         self.process = forkserver().start(
-            "tests.supervisor.fake_junebug:main", [json.dumps(given)], cwd=ROOT, env=os.environ, stdout=out, stderr=out
-        )
+            "tests.supervisor.fake_junebug:main", [json.dumps(given)], cwd=ROOT, env=os.environ, stdout=out, stderr=out,
+            constants=self._constants,
+        )  # fmt: skip
         if wait:
             eventually_blocking(self.answers)
         if wait and self.settings.redis.port == 1:  # there is no reconciler that would

@@ -16,7 +16,6 @@ import pytest
 
 from junebug.config.declaration import Settings
 from junebug.errors import Unavailable
-from junebug.supervisor.daemon import RECONCILER_SILENCE
 from junebug.supervisor.processes.channel import Outputs
 from tests.polling import eventually_blocking
 from tests.processes import is_alive
@@ -234,14 +233,19 @@ def test_limits_that_may_not_be_raised_are_no_obstacle(nowhere: Settings) -> Non
     assert done.stdout == "goes on\n"
 
 
-def test_a_reconciler_that_hangs_is_replaced_by_supervisord(fake: FakeJunebug) -> None:
+def test_a_reconciler_that_hangs_is_replaced_by_supervisord(nowhere: Settings) -> None:
+    fake = FakeJunebug(nowhere, constants={"junebug.supervisor.daemon:RECONCILER_SILENCE": 5.0}).start()
+
     def reconciler() -> int:
         return next((pid for pid, title in fake.children().items() if title == "junebug: reconciler"), 0)
 
-    hung = reconciler()
-    eventually_blocking(lambda: "what=redis" in fake.out() or '"what": "redis"' in fake.out())  # its event loop runs
-    os.kill(hung, signal.SIGSTOP)
-    assert eventually_blocking(lambda: (pid := reconciler()) not in (0, hung) and pid, timeout=RECONCILER_SILENCE + 15)
+    try:
+        hung = reconciler()
+        eventually_blocking(lambda: "what=redis" in fake.out() or '"what": "redis"' in fake.out())  # its event loop runs
+        os.kill(hung, signal.SIGSTOP)
+        assert eventually_blocking(lambda: (pid := reconciler()) not in (0, hung) and pid)
+    finally:
+        fake.destroy()
 
 
 def test_a_pipe_at_its_end_is_looked_at_no_more_and_the_others_go_on() -> None:

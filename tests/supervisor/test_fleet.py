@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bench.fleet import ANYWHERE, TTL, Fleet, simulate
+from bench.fleet import ANYWHERE, MOVES, TTL, Fleet, simulate
 from junebug.stores.leases import HostEntry
 from tests.harness import THOROUGH
 
@@ -80,6 +80,56 @@ def test_who_was_away_for_longer_than_its_leases_does_not_claim_again_what_it_ha
         fleet.redis = fleet.redis.emptied()
         await mine._turn()
         assert await mine.share({"c1": ANYWHERE}, {}) == set()
+
+    simulate(1, story)
+
+
+def test_a_host_without_rabbitmq_gives_all_it_runs_to_those_that_have_it_and_has_its_share_again_with_it() -> None:
+    """At once, however few may move in a minute: they wait where they are."""
+
+    async def story(fleet: Fleet) -> None:
+        fleet.needs = {f"c{n}": ANYWHERE for n in range(3 * MOVES)}
+        fleet.hosts = fleet.hosts[:3]
+        first, *others = fleet.hosts
+        for host in fleet.hosts:
+            host.labels = {}
+            host.start()
+        await asyncio.sleep(300)
+        runs = {host.id: len(host.supervisor.running()) for host in fleet.hosts}
+        assert set(runs.values()) == {MOVES}
+        first.reach_broker(False)
+        await asyncio.sleep(TTL)
+        assert len(first.supervisor.running()) == MOVES  # it may come back
+        await asyncio.sleep(TTL)
+        fleet._check()
+        assert not first.supervisor.running()
+        assert [len(host.supervisor.running()) for host in others] == [MOVES * 3 // 2] * 2
+        first.reach_broker(True)
+        await asyncio.sleep(240)
+        fleet._check()
+        fleet._check_end()
+
+    simulate(1, story)
+
+
+def test_a_rabbitmq_that_is_away_for_all_moves_nothing_nor_does_its_coming_back_to_one_first() -> None:
+    async def story(fleet: Fleet) -> None:
+        fleet.needs = dict.fromkeys(fleet.needs, ANYWHERE)
+        for host in fleet.hosts:
+            host.labels = {}
+            host.start()
+        await asyncio.sleep(300)
+        before = [{*host.supervisor.processes} for host in fleet.hosts]
+        for host in fleet.hosts:
+            host.reach_broker(False)
+        await asyncio.sleep(5 * TTL)
+        fleet.hosts[0].reach_broker(True)
+        await asyncio.sleep(TTL * 0.8)
+        for host in fleet.hosts:
+            host.reach_broker(True)
+        await asyncio.sleep(5 * TTL)
+        assert [{*host.supervisor.processes} for host in fleet.hosts] == before
+        assert all(before)
 
     simulate(1, story)
 

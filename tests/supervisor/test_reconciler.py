@@ -167,7 +167,7 @@ async def test_a_deleted_channel_leaves_nothing(house: House, settings: Settings
         assert not is_alive(pid)
         assert not any((await broker.queue_lengths([*names.channel_queues("a"), *delayed])).values())
         (keys,) = await house.stores._redis.run(("KEYS", "*a*"))
-        others = {names.EPOCH, names.LEASES, names.LEASE_CHANGES, names.LEASE_FENCE}
+        others = {names.EPOCH, names.WANTED_CHANGES, names.LEASES, names.LEASE_CHANGES, names.LEASE_FENCE}
         others |= {key for key in keys if key.startswith((names.host(""), names.saved_metrics("")))}
         assert set(keys) <= {names.CHANNELS, names.GENERATIONS} | others
         said = {each["channel"]: each["delayed"] for each in house.fake.drains()}

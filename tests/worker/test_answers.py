@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
 import shutil
 import ssl
 import subprocess
@@ -20,6 +21,7 @@ from junebug.worker.callbacks import http_client
 from junebug.worker.callbacks.answer import LONGEST, Answer
 from junebug.worker.callbacks.targets import Targets
 from junebug.worker.callbacks.webhook import Webhook
+from tests.harness import THOROUGH
 from tests.tables import rows
 
 HELD = b"<held>"
@@ -238,6 +240,26 @@ def test_an_answer_is_the_same_however_it_is_cut(name: str, octets: int) -> None
     answer.end()
     assert answer.status == status
     assert fed <= LONGEST + octets
+
+
+def test_a_head_that_is_read_at_one_go_says_what_it_says_line_by_line() -> None:
+    chance = random.Random(7)
+    tables = [octets[:2000].removesuffix(HELD) for octets, _ in (*STATUS_DECIDES.values(), *REUSED.values())]
+    usual = [octets for octets in tables if octets.startswith(b"HTTP/1") and b"\r\n\r\n" in octets[:300]]
+    pieces = (b"\r", b"\n", b"\r\n", b" ", b"\t", b":", b",", b"\0", b"\x0b", b"\xa0", b"1", b"Connection : close\r\n")
+    for _ in range(100 * THOROUGH):
+        octets = bytearray(chance.choice(usual))
+        for _ in range(chance.randrange(3)):
+            at = chance.randrange(min(len(octets), 120))
+            octets[at : at + chance.randrange(2)] = chance.choice(pieces)
+        tables.append(bytes(octets))
+    for octets in tables:
+        at_once, by_octets = Answer(), Answer()
+        at_once.feed(octets)
+        for octet in octets:
+            by_octets.feed(bytes((octet,)))
+        for name in ("status", "is_head_over", "is_over", "can_go_on", "_headers"):
+            assert getattr(at_once, name) == getattr(by_octets, name), (name, octets)
 
 
 @pytest.mark.parametrize(

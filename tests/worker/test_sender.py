@@ -204,6 +204,45 @@ async def test_the_urgent_go_first_also_past_those_that_are_here_already(
     assert scripted.sent[5:] == [f"bulk {number}" for number in range(1, 100)]
 
 
+@pytest.mark.parametrize("burst", [1, 4])
+async def test_no_more_than_a_burst_is_begun_before_the_transport_is_asked_anew(
+    bench: Bench, scripted: type[ScriptedTransport], monkeypatch: pytest.MonkeyPatch, burst: int
+) -> None:
+    begun, gate, go_on = list[str | None](), asyncio.Event(), asyncio.Event()
+
+    async def ready(transport: Transport) -> None:
+        await gate.wait()
+
+    async def begin(transport: Transport, message: UserMessage) -> str:
+        begun.append(message.content)
+        gate.clear()
+        await go_on.wait()
+        return "id"
+
+    monkeypatch.setattr(scripted, "ready", ready)
+    monkeypatch.setattr(scripted, "window", 10)
+    monkeypatch.setattr(scripted, "burst", burst)
+    scripted.outcomes.extend([begin] * 10)
+    channel = await channel_of(bench)
+    for number in range(10):
+        await bench.send(channel, "1", str(number), bench.app.url())
+    for done in (0, burst):
+
+        async def are_held(left: int = 10 - done) -> bool:
+            return (await ask(bench, channel, "look"))["held"]["1"] == left
+
+        await eventually(are_held)
+        gate.set()
+        await eventually(lambda: len(begun) >= done + burst)  # noqa: B023
+        assert len(begun) == done + burst
+    go_on.set()
+    while len(scripted.sent) < 10:
+        gate.set()
+        await asyncio.sleep(0.01)
+    assert scripted.sent == [str(number) for number in range(10)]
+    assert len(await bench.app.wait(10)) == 10
+
+
 async def test_under_a_rate_limit_the_next_to_leave_is_the_most_urgent(
     bench: Bench, scripted: type[ScriptedTransport]
 ) -> None:

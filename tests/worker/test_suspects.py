@@ -68,6 +68,18 @@ async def test_who_survives_once_is_no_suspect_any_more(tmp_path: Path) -> None:
             assert dies(path, b"unlucky")
 
 
+async def test_who_survives_its_first_half_is_still_suspected(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    for _ in range(2):
+        process = opened(path)
+        assert process.begin("delivery", b"deadly", is_half=True)
+        await asyncio.sleep(0)
+        assert process.begin("delivery", b"deadly")
+        assert process._going
+        process._going.cancel()
+    assert not opened(path).begin("delivery", b"deadly", is_half=True)
+
+
 async def test_an_end_in_good_order_blames_nobody(tmp_path: Path) -> None:
     path = tmp_path / "c"
     for _ in range(3):

@@ -1,8 +1,8 @@
 """GET /events/stream: what channels and routers log, as they do: statuses, events, messages and everything else, as
 Server-Sent Events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
-Neighbours: logs/follow.py reads the logs for all streams of this process, log_views.py shows their lines, stream_ids.py says how
-far a client got.
+Neighbours: logs/follow.py reads this host's logs for all streams of this process, stream_sources.py puts those of other hosts to
+them, log_views.py shows their lines, stream_ids.py says how far a client got.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from aiohttp import web
 
 from junebug import names
 from junebug.api.access import CALLER, Guard, access
+from junebug.api.host_follower import Item, Missing
 from junebug.api.http import endless
 from junebug.api.log_views import LogViews
-from junebug.api.stream_ids import Progress, places_of, read_id
+from junebug.api.other_hosts import OtherHosts
+from junebug.api.stream_ids import Progress, read_id
+from junebug.api.stream_sources import StreamSources
 from junebug.errors import ApiUsageError, ChannelNotFound, JunebugError, NotAllowed, Overloaded, Unavailable
-from junebug.logs.follow import Complete, Follower, Reader, Step
+from junebug.logs.follow import Complete, Follower
 from junebug.model.access import READ
 from junebug.model.log_kinds import KINDS
 from junebug.runtime.loop import end_task
@@ -59,9 +62,11 @@ class EventStream:
     """The handler, and all its streams."""
 
     def __init__(
-        self, stores: Stores, guard: Guard, views: LogViews, path_of: Callable[[str], Path], max_connections: int
-    ) -> None:
+        self, stores: Stores, guard: Guard, views: LogViews, others: OtherHosts, path_of: Callable[[str], Path],
+        max_connections: int,
+    ) -> None:  # fmt: skip
         self._stores = stores
+        self._others = others
         self._guard = guard
         self._views = views
         self.follower = Follower(path_of, views.show)
@@ -79,12 +84,12 @@ class EventStream:
             return web.Response(headers=HEADERS)
         if len(self._open) >= self._most or self._is_closing:
             raise Overloaded(f"{self._most} streams are open here already, and no more are kept at a time")
-        stream = _Stream(request, Progress(since or 0.0, known))
-        stream.reader = Reader(kinds, stream.wake, since, places_of(known, logs))
-        stream.reader.logs = logs
+        stream = _Stream(request, Progress(since or 0.0, known), self._others.host)
+        stream.sources = StreamSources(self._others, self._views.show, kinds, since, known, logs, stream.wake)
         self._open.add(stream)
-        self.follower.follow(stream.reader)
         try:
+            await stream.sources.look(logs)
+            self.follower.follow(stream.sources.reader)
             await stream.begin()
             looking = asyncio.create_task(self._look_forever(request, stream, asked), name="stream")
             try:
@@ -94,9 +99,10 @@ class EventStream:
         except ConnectionError:
             pass  # the client is gone
         finally:
-            self.follower.leave(stream.reader)
+            self.follower.leave(stream.sources.reader)
             self._open.discard(stream)
             stream.over.set_result(None)
+            await stream.sources.end()
         return stream.response
 
     async def close(self, _: web.Application) -> None:
@@ -116,7 +122,7 @@ class EventStream:
                 await asyncio.sleep(REFRESH)
                 with suppress(Unavailable, ChannelNotFound):
                     await self._guard.admit(request, self.get)
-                    stream.reader.logs = await self._logs(request, asked)
+                    await stream.sources.look(await self._logs(request, asked))
         except JunebugError:
             pass
         except Exception:
@@ -142,11 +148,13 @@ class EventStream:
 class _Stream:
     """One client's."""
 
-    reader: Reader
+    sources: StreamSources
 
-    def __init__(self, request: web.Request, progress: Progress) -> None:
+    def __init__(self, request: web.Request, progress: Progress, host: str) -> None:
+        """`host`: this one."""
         self._request = request
         self._progress = progress
+        self._host = host
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._is_ending = False
@@ -171,11 +179,13 @@ class _Stream:
         """The answer begins once it is clear from where on it tells. Raises Unavailable when that takes too long."""
         try:
             async with asyncio.timeout(BEGIN_TIMEOUT):
-                await self._news.wait()
+                while not self.sources.is_begun:
+                    self._news.clear()
+                    await self._news.wait()
         except TimeoutError:
             raise Unavailable("The logs cannot be read at the moment") from None
-        self._news.clear()
-        steps = self.reader.take(BATCH)
+        self._news.set()
+        steps = self.sources.take(BATCH)
         await self.response.prepare(self._request)
         begin = f"retry: {RETRY}\n\n".encode()
         await self.response.write(begin + self._events(steps) + self._last_id())
@@ -186,8 +196,8 @@ class _Stream:
         while not self._is_ending:
             now = self._loop.time()
             self._news.clear()
-            had_room = self.reader.has_room
-            text = self._events(self.reader.take(BATCH))
+            had_room = self.sources.reader.has_room
+            text = self._events(self.sources.take(BATCH))
             if not had_room:
                 hurry()
             if not text and now - said_at >= HEARTBEAT:
@@ -202,15 +212,18 @@ class _Stream:
                     async with asyncio.timeout(max(0.0, said_at + HEARTBEAT - self._loop.time())):
                         await self._news.wait()
 
-    def _events(self, steps: Sequence[Step | Complete]) -> bytes:
+    def _events(self, steps: Sequence[Item]) -> bytes:
         told = []
         for step in steps:
             if isinstance(step, Complete):
                 self._progress.complete(step.at)
                 continue
+            if isinstance(step, Missing):
+                told.append(_lost(step.reason, channel_id=None, left_out=None))
+                continue
             if step.is_lost:
                 told.append(_lost(DELETED, channel_id=names.channel_of(step.log), left_out=None))
-            self._progress.read(step.log, step.place, step.at)
+            self._progress.read(step.log, step.place, step.at, step.host or self._host)
             if step.line:
                 told.append(b"id: %b\nevent: %b\ndata: %b\n\n" % (
                     self._progress.id.encode(), step.line.kind.encode(), step.line.data))  # fmt: skip
@@ -231,7 +244,7 @@ class _Stream:
         log.warning("a client of /events/stream is too slow: cut off", address=self._request.remote)
         try:
             async with asyncio.timeout(LAST_WORD):
-                await self.response.write(_lost(SLOW_CLIENT, channel_id=None, left_out=self.reader.waiting))
+                await self.response.write(_lost(SLOW_CLIENT, channel_id=None, left_out=self.sources.waiting))
                 await self.response.write_eof()
         except TimeoutError:
             self.cut()

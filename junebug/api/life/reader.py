@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from junebug import names
-from junebug.api import audit
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.life import kept_steps, log_steps, summary
 from junebug.api.life.facts import Components, Facts, Recipient
@@ -25,7 +24,7 @@ from junebug.api.life.step import Step, at, in_order
 from junebug.api.other_hosts import OtherHosts
 from junebug.config.declaration import Settings
 from junebug.errors import NoSuchMessage, StoreUnavailable
-from junebug.logs import questions
+from junebug.logs import audit, questions
 from junebug.logs.lines import Budget
 from junebug.logs.redaction import UNMASKED, Redactor
 from junebug.logs.scan import Found
@@ -152,8 +151,12 @@ class LifeReader:
         ]
 
     async def _with_canceller(self, steps: Iterable[Step], channel: str, message_id: str) -> list[Step]:
-        """Who did it, as the audit log has it."""
-        done = await asyncio.to_thread(audit.find, self.settings, channel, message_id)
+        """Who did it, as the audit log has it: that of the host whose API was asked."""
+        done = await asyncio.to_thread(audit.find, self.settings.log_dir / audit.NAME, channel, message_id)
+        if done is None:
+            told = await self.others.ask_all(questions.AUDIT, audit.SECONDS, log=channel, message_id=message_id)
+            found = [answer["found"] for answer in told.answers if answer["found"]]
+            done = max(found, key=lambda each: str(each.get("timestamp")), default=None)
         if done is None:
             return list(steps)
         by = {"by": done.get("who"), "address": done.get("from"), "asked_at": done.get("timestamp")}

@@ -18,7 +18,8 @@ from junebug.smpp.codec import encode
 from junebug.smpp.fields import EncodeError
 from junebug.smpp.options import SessionOptions
 from junebug.smpp.pdu import Bind, CancelSm, DataSm, Pdu, QuerySm, ReplaceSm, SubmitMulti, SubmitSm, response_to
-from junebug.smpp.session import NotWritten, ResponseLost, Session, Watcher
+from junebug.smpp.pending import NotWritten, ResponseLost
+from junebug.smpp.session import Session, Watcher
 from junebug.smpp.simulator.messages import MESSAGE_IDS, MESSAGE_STATES, Message, mo_parts, receipt_of, wants_receipt
 
 MAX_UNANSWERED = 1_000_000

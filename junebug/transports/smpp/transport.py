@@ -24,7 +24,8 @@ from junebug.smpp.bind import BindEvent, BindState
 from junebug.smpp.bind_pool import BindPool
 from junebug.smpp.fields import EncodeError
 from junebug.smpp.pdu import DataSm, DeliverSm, Pdu, SubmitSm, SubmitSmResp
-from junebug.smpp.session import Direction, NotWritten, ResponseLost, Session
+from junebug.smpp.pending import NotWritten, ResponseLost
+from junebug.smpp.session import Direction, Session
 from junebug.smpp.window import Window
 from junebug.transports.base import Accepted, Transport, TransportContext
 from junebug.transports.smpp import CHANNEL_TYPE, mt
@@ -106,8 +107,9 @@ class SmppTransport(Transport):
         self._config = config = SmppConfig.from_config(context.config).part(context.shard, context.shards)
         self.acks = not config.disable_ack
         self.window = config.window_size
+        self.burst = max(1, config.window_size // 4)
         window = Window(config.window_size, config.mt_tps, config.throttle_delay)
-        self._scheduler = SubmitScheduler(window, self._on_throttled, room=max(1, config.window_size // 4))
+        self._scheduler = SubmitScheduler(window, self._on_throttled, room=self.burst)
         self._pdu_log = PduLog(config.redact_content)
         self._bind = BindPool(
             config.binds, config.bind, on_state=self._on_state, on_request=self._on_request, on_pdu=self._on_pdu, own=context.own

@@ -13,6 +13,10 @@ LONGEST = 64 * 1024
 """Octets of an answer that are read, head and body."""
 
 _STATUS = re.compile(rb"HTTP/(\d{1,3})(?:\.(\d{1,3}))?[ \t]+(\d{3})(?!\d).*", re.DOTALL)
+_HEAD = re.compile(rb"HTTP/(1)\.([01]) ([2-5]\d\d)(?:[ \r][^\n]*)?\n((?:[!#-.0-9A-Z^-z|~][^\n]*\n)*)\r?\n")
+"""A whole head as nearly all write it, which is read at one go; others line by line."""
+_FIELD = re.compile(rb"^(connection|content-length|location|retry-after|transfer-encoding)[^\S\n]*:([^\n]*)", re.I | re.M)
+_LENGTH = re.compile(rb"[0-9]{1,18}")
 _READ = (b"connection", b"content-length", b"location", b"retry-after", b"transfer-encoding")
 
 Steps = Generator[None, None, None]
@@ -70,6 +74,13 @@ class Answer:
 
     def _read_head(self) -> Generator[None, None, bool]:
         """Whether the connection stays open behind the answer."""
+        if found := _HEAD.match(self._buffer):
+            major, minor, status, lines = found.groups()
+            del self._buffer[: found.end()]
+            self.status = int(status)
+            for name, value in _FIELD.findall(lines):
+                self._headers.setdefault(name.lower(), []).append(value.strip())
+            return self._keeps_alive(int(major), int(minor))
         while True:
             while not (line := (yield from self._line())):
                 pass
@@ -87,9 +98,11 @@ class Answer:
                     self._headers.setdefault(name, []).append(value.strip())
             if not is_interim:
                 break
+        return self._keeps_alive(int(found[1]), int(found[2] or 0))
+
+    def _keeps_alive(self, *version: int) -> bool:
         options = self._joined(b"connection").lower().replace(b" ", b"").split(b",")
-        is_new = (int(found[1]), int(found[2] or 0)) >= (1, 1)
-        return b"close" not in options and (is_new or b"keep-alive" in options)
+        return b"close" not in options and (version >= (1, 1) or b"keep-alive" in options)
 
     def _read_body(self) -> Generator[None, None, bool]:
         """Whether it ends before the connection does."""
@@ -98,7 +111,7 @@ class Answer:
         coding, length = self._joined(b"transfer-encoding"), self._joined(b"content-length")
         if coding.lower() == b"chunked" and not length:
             return (yield from self._skip_chunks())
-        if not coding and re.fullmatch(rb"[0-9]{1,18}", length):
+        if not coding and _LENGTH.fullmatch(length):
             yield from self._skip(int(length))
             return True
         while True:

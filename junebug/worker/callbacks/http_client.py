@@ -230,11 +230,12 @@ class _Connection(asyncio.Protocol):
 
 def _head(url: HttpUrl, headers: Mapping[str, str]) -> bytes:
     """Raises ValueError."""
-    lines = [f"POST {url.target} HTTP/1.1", f"Host: {url.authority}", *(f"{name}: {text}" for name, text in headers.items())]
+    lines = [f"POST {url.target} HTTP/1.1", f"Host: {url.authority}"]
+    lines += [f"{name}: {text}" for name, text in headers.items()]
     if CONTROL.search("".join(lines)):
         name = next(line.partition(":")[0] for line in lines if CONTROL.search(line))
         raise ValueError(f"{name} holds a control character")
-    return "\r\n".join([*lines, "", ""]).encode()
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
 @functools.cache  # before the fork: its certificates are loaded once, into memory that all share

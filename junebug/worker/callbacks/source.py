@@ -39,17 +39,17 @@ class PendingCallback:
     since: float = field(default_factory=time.monotonic)
     number: int = field(default_factory=itertools.count().__next__)
     is_finished: bool = False
+    key: str = field(init=False)
+    """What has one key is called in order: the messages of one address, the events of one message, a component."""
 
-    @property
-    def key(self) -> str:
-        """What has one key is called in order: the messages of one address, the events of one message, a component."""
+    def __post_init__(self) -> None:
         match self.content:
             case UserMessage():
-                return f"inbound {self.content.from_addr}"
+                self.key = f"inbound {self.content.from_addr}"
             case Event():
-                return f"event {self.content.user_message_id}"
+                self.key = f"event {self.content.user_message_id}"
             case Status():
-                return f"status {self.content.component}"
+                self.key = f"status {self.content.component}"
 
     @property
     def is_wanted(self) -> bool:

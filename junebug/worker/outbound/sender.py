@@ -12,8 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import heapq
-import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -33,6 +31,7 @@ from junebug.transports.base import Accepted, Transport
 from junebug.worker.context import ChannelContext
 from junebug.worker.outbound.cancellations import Cancellations
 from junebug.worker.outbound.outcomes import InHand, Outcomes
+from junebug.worker.outbound.waiting import Waiting
 
 log = structlog.stdlib.get_logger("sender")
 
@@ -71,10 +70,14 @@ class Sender:
         self._counts = counts
         self._check_channel_data = check_channel_data
         self._resend_unknown = spec.config.get("on_unknown", "resend") != "fail"
-        self._waiting: list[tuple[int, int, Delivery]] = []
-        """A heap: the most urgent first, those of one priority in the order of their coming."""
-        self._numbers = itertools.count()
-        self._choosing = asyncio.Lock()
+        self._waiting = Waiting()
+        self.in_hand, self.held = self._waiting.in_order, self._waiting.by_priority
+        """What is here and not begun: in the order in which it is going to be sent; and priority -> messages."""
+        self._vacant: list[asyncio.Future[InHand]] = []
+        """Of tasks that have nothing to send."""
+        self._vacated = asyncio.Event()
+        self._unbegun = 0
+        """Messages that are given to such a task, which has not run since."""
         self._permitted = False
         self._arrived = asyncio.Event()
         self._outcomes = Outcomes(context, transport.acks, counts, self._on_published)
@@ -98,7 +101,7 @@ class Sender:
         queues = tuple(queues)
         consumer = self._consumers[queues[0]] = self._context.broker.consume(
             queues, self._on_delivery, prefetch=max(PREFETCH, 2 * self._transport.window), exclusive=exclusive,
-            in_turn=names.is_quorum(queues[0]), halted=self._halted, on_lost=self._on_lost,
+            in_turn=names.is_quorum(queues[0]), halted=self._halted, on_lost=self._waiting.drop_lost,
             on_begun=self.cancellations.may_have_missed_some,
         )  # fmt: skip
         self._in_turn |= consumer.in_turn
@@ -120,6 +123,7 @@ class Sender:
         """Send and publish until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._outcomes.publish_forever())
+            tasks.create_task(self._choose_forever())
             for _ in range(self._transport.window):
                 tasks.create_task(self._send_forever())
 
@@ -186,36 +190,19 @@ class Sender:
         """What waits goes back to its queue, or is about to: nothing of it begins, lest it pass what has gone back before."""
         return bool(self._holds if self._in_turn else self._holds - {BROWSING})
 
-    def _take_back(self, queues: Iterable[str]) -> list[Delivery]:
+    def _take_back(self, queues: Sequence[str]) -> list[Delivery]:
         """What came from these queues and is not begun: it waits here no more."""
-        taken = [delivery for _, _, delivery in self._waiting if delivery.queue in queues]
-        self._waiting = [entry for entry in self._waiting if entry[2].queue not in queues]
-        heapq.heapify(self._waiting)
+        taken = self._waiting.take(queues)
         self._check_idle()
         return taken
-
-    def in_hand(self) -> list[Delivery]:
-        """What is here and not begun, in the order in which it is going to be sent."""
-        return [delivery for _, _, delivery in sorted(self._waiting, key=lambda entry: entry[:2])]
 
     async def cancel(self, message_id: str) -> bool:
         """Do not send it when its turn comes; at once, if it is here already. False when it has been begun."""
         if not self.cancellations.add(message_id):
             return False
-        for entry in [entry for entry in self._waiting if message_id.encode() in entry[2].body]:
-            try:
-                message = UserMessage.from_wire(entry[2].body, priority=-entry[0])
-            except MalformedMessage:
-                continue
-            if message.message_id == message_id:
-                self._waiting.remove(entry)
-                self._reject_cancelled(InHand(entry[2], message, entry[1]))
-        heapq.heapify(self._waiting)
+        for held in self._waiting.take_by_id(message_id):
+            self._reject_cancelled(held)
         return True
-
-    def held(self) -> Counter[int]:
-        """Priority -> messages that are here and not begun."""
-        return Counter(-urgency for urgency, _, _ in self._waiting)
 
     def sending(self) -> Counter[int]:
         """Priority -> messages that the transport has now."""
@@ -235,28 +222,38 @@ class Sender:
 
     def _on_delivery(self, delivery: Delivery) -> None:
         if not self._stopping.is_set():
-            urgency = -names.priority_of(delivery.queue, delivery.priority)
-            heapq.heappush(self._waiting, (urgency, next(self._numbers), delivery))
+            self._waiting.add(delivery)
             self._idle.clear()
             self._arrived.set()
 
-    def _on_lost(self) -> None:
-        """The link broke: what waits here will be delivered again."""
-        self._waiting = [entry for entry in self._waiting if entry[2].alive]
-        heapq.heapify(self._waiting)
+    async def _choose_forever(self) -> None:
+        """One task chooses for all: what comes together leaves together, in one write to the provider."""
+        while True:
+            if self._unbegun >= self._transport.burst:
+                await asyncio.sleep(0)  # all of them have begun then
+            if not self._vacant:
+                self._vacated.clear()
+                await self._vacated.wait()
+            held = await self._next()
+            self._sending[held.message.priority] += 1
+            self._unbegun += 1
+            self._vacant.pop().set_result(held)
 
     async def _send_forever(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            held = await self._next()
+            self._vacant.append(given := loop.create_future())
+            self._vacated.set()
+            held = await given
+            self._unbegun -= 1
+            self._context.may_begin(held.delivery)  # it may, or it would not be here
             if not self._transport.is_fenced:
                 fence.check()
-            priority = held.message.priority
             self._outcomes.begin(held)
-            self._sending[priority] += 1
             try:
                 await self._send(held)
             finally:
-                self._sending[priority] -= 1
+                self._sending[held.message.priority] -= 1
                 if held.task:
                     self._outcomes.release(held)
                 self._check_idle()
@@ -266,51 +263,50 @@ class Sender:
 
     async def _next(self) -> InHand:
         """The most urgent message that is to be sent, once it may leave."""
-        async with self._choosing:
-            while True:
-                if not self._waiting or self._gives_back:
-                    self._arrived.clear()
-                    self._check_idle()
-                    await self._arrived.wait()
-                    continue
-                if not self._permitted:
-                    await self._transport.ready()
-                    try:
-                        await self._transport.context.permit(names.HIGHEST_PRIORITY)
-                    except NotSent:  # the channel stops
-                        self._waiting.clear()
-                        continue
-                    self._permitted = True  # for whichever is the most urgent now
-                    continue
-                if self.cancellations.is_stale:
-                    await self.cancellations.load()
-                    continue
-                urgency, place, delivery = heapq.heappop(self._waiting)
-                if not delivery.alive:
-                    continue
-                if not self._context.may_begin(delivery):
-                    await self._context.set_aside(delivery)
-                    continue
+        while True:
+            if not self._waiting or self._gives_back:
+                self._arrived.clear()
+                self._check_idle()
+                await self._arrived.wait()
+                continue
+            if not self._permitted:
+                await self._transport.ready()
                 try:
-                    message = UserMessage.from_wire(delivery.body, priority=-urgency)
-                except MalformedMessage as error:
-                    await self._context.bury_unreadable(delivery, str(error))
+                    await self._transport.context.permit(names.HIGHEST_PRIORITY)
+                except NotSent:  # the channel stops
+                    self._waiting.clear()
                     continue
-                held = InHand(delivery, message, place)
-                if message.has_expired(datetime.now(UTC)):
-                    self._outcomes.expired(held)
-                    continue
-                if message.message_id in self.cancellations:
-                    self._reject_cancelled(held)
-                    continue
-                try:
-                    self._check_channel_data(message.helper_metadata)
-                except InvalidBody as error:
-                    self._outcomes.rejected(held, str(error))
-                    continue
-                self._permitted = False
-                self.cancellations.begin(message.message_id)
-                return held
+                self._permitted = True  # for whichever is the most urgent now
+                continue
+            if self.cancellations.is_stale:
+                await self.cancellations.load()
+                continue
+            priority, place, delivery = self._waiting.pop()
+            if not delivery.alive:
+                continue
+            if not self._context.may_begin(delivery, is_half=True):
+                await self._context.set_aside(delivery)
+                continue
+            try:
+                message = UserMessage.from_wire(delivery.body, priority)
+            except MalformedMessage as error:
+                await self._context.bury_unreadable(delivery, str(error))
+                continue
+            held = InHand(delivery, message, place)
+            if message.has_expired(datetime.now(UTC)):
+                self._outcomes.expired(held)
+                continue
+            if message.message_id in self.cancellations:
+                self._reject_cancelled(held)
+                continue
+            try:
+                self._check_channel_data(message.helper_metadata)
+            except InvalidBody as error:
+                self._outcomes.rejected(held, str(error))
+                continue
+            self._permitted = False
+            self.cancellations.begin(message.message_id)
+            return held
 
     def _check_idle(self) -> None:
         if not (self._waiting or self._sending.total() or self._outcomes.unpublished):
@@ -388,7 +384,7 @@ class Sender:
             await self.hold(NOT_SENT)
         if names.is_quorum(held.delivery.queue):
             if held.delivery.alive and not self._stopping.is_set():
-                heapq.heappush(self._waiting, (-held.message.priority, held.place, held.delivery))
+                self._waiting.put_back(held)
         else:
             held.delivery.requeue()
         self.cancellations.not_begun(held.message.message_id)
