@@ -12,6 +12,7 @@ import pytest
 from junebug.smpp.simulator.smsc import Smsc, SmscOptions
 from tests.blackbox.conftest import Channels
 from tests.blackbox.test_smpp import config_for
+from tests.blackbox.test_stream import following
 from tests.harness import Channel, JunebugProcess, WebhookSink
 from tests.polling import eventually
 from tests.scraping import scrape
@@ -150,6 +151,18 @@ async def test_what_waits_is_one_queue_from_outside(jb: JunebugProcess, sharded:
     assert done["remaining"] == 0
     await eventually(lambda: done["cancelled"] + len(smsc.messages) == len(sent) - 3 + 20, what="all but those that had left")
     assert done["cancelled"] > 0
+
+
+async def test_the_stream_tells_what_all_do(sharded: Channel) -> None:
+    async with following(sharded.api, f"?channel_id={sharded.id}&kind=event,status") as client:
+        sent = {(await sharded.send(f"+278500000{n}", f"text {n}"))["message_id"] for n in range(8)}
+        told: set[str] = set()
+        while told != sent:
+            event = await client.next()
+            assert event
+            assert event.data["channel_id"] == sharded.id
+            if event.data.get("event_type") == "submitted":
+                told.add(event.data["message_id"])
 
 
 async def test_fewer_shards_leave_nothing_of_the_others(jb: JunebugProcess, sharded: Channel, smsc: Smsc) -> None:
