@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from junebug.amqp.broker import Broker
 from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
@@ -69,6 +70,12 @@ def pytest_collection_finish() -> None:
     """Thousands of tests and the modules they need stay to the end: no collection of garbage need go through them again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """A channel's log ends with its test: the next one in this process may look for what is printed."""
+    structlog.reset_defaults()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import orjson
+
+SETTLED = 50_000_000
+"""Nanoseconds after which a directory's time of change says that it has not changed again: some kernels count in 4 or 10 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,8 @@ class Routes:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._seen = -1
-        self._known: dict[str, tuple[int, Route]] = {}
-        """File name -> when it was written, and what it says."""
+        self._known: dict[str, tuple[tuple[int, int], Route]] = {}
+        """File name -> which file that is, and what it says."""
         self._by_path: dict[str, Route] = {}
 
     def all(self) -> Sequence[Route]:
@@ -79,18 +83,20 @@ class Routes:
             changed = self._directory.stat().st_mtime_ns
             if changed == self._seen:
                 return
+            if changed > time.time_ns() - SETTLED:
+                changed = -1  # it may change again in the same moment: it is looked at again
             entries = {each.name: each for each in os.scandir(self._directory) if each.name.endswith(".json")}
         except FileNotFoundError:
             entries, changed = {}, -1
         known = {}
         for name, entry in entries.items():
             with suppress(OSError, ValueError, TypeError, KeyError):  # it goes in this moment, or is no route
-                written = entry.stat().st_mtime_ns
+                file = entry.stat().st_mtime_ns, entry.inode()
                 before = self._known.get(name)
-                if before and before[0] == written:
+                if before and before[0] == file:
                     known[name] = before
                 else:
                     fields = orjson.loads(Path(entry.path).read_bytes())
-                    known[name] = (written, Route(**{**fields, "paths": tuple(fields["paths"])}))
+                    known[name] = (file, Route(**{**fields, "paths": tuple(fields["paths"])}))
         self._known, self._seen = known, changed
         self._by_path = {path: route for _, route in known.values() for path in route.paths}

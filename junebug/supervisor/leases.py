@@ -224,12 +224,12 @@ class Leases:
             sent = fence.now()
             was_away = sent - self._renewed > self._ttl * (1 - MARGIN)
             before, known = self._held, self._hosts
-            is_news = await self._ask(release, claim)
+            is_news = await self._ask(release, claim, alone=self._was_alone and not was_away)
             lost = {id: number for id, number in before.items() if id in self._runs and id not in self._holders}
             missing = {id: number for id, number in lost.items() if id not in release}
             if missing and (self._was_alone or not was_away):  # else another may have taken them over before they were lost
                 log.warning("Redis has lost leases: claimed again by who runs them", leases=len(missing))
-                await self._ask({}, missing)
+                await self._ask({}, missing, alone=self._was_alone)
             if was_away:
                 self._in_touch_since = sent
             if len(self._hosts) > 1 or (was_away and not self._was_alone):
@@ -240,12 +240,12 @@ class Leases:
         if is_news or self._hosts != known:
             self._on_change()
 
-    async def _ask(self, release: Mapping[str, int], claim: Mapping[str, int]) -> bool:
-        """Whether anything changed in who holds what."""
+    async def _ask(self, release: Mapping[str, int], claim: Mapping[str, int], alone: bool) -> bool:
+        """Whether anything changed in who holds what. `alone`: nobody can have claimed anything since this host asked last."""
         has_broker = self._has_broker if fence.now() - self._broker_since > self._ttl else None
         about = dataclasses.replace(self._self, has_broker=has_broker)
         turn = await self._stores.leases.turn(
-            about, self._identity.place, self._ttl, seen=self._seen, newest=self._newest, alone=self._was_alone,
+            about, self._identity.place, self._ttl, seen=self._seen, newest=self._newest, alone=alone,
             hosts=self._hosts, release=release, claim=claim,
         )  # fmt: skip
         self._hosts, self._seen = turn.hosts, turn.seen

@@ -8,6 +8,7 @@ import pytest
 
 from bench.fleet import ANYWHERE, MOVES, TTL, Fleet, simulate
 from junebug.stores.leases import HostEntry
+from junebug.supervisor.reconcile import Running
 from tests.harness import THOROUGH
 
 
@@ -80,6 +81,26 @@ def test_who_was_away_for_longer_than_its_leases_does_not_claim_again_what_it_ha
         fleet.redis = fleet.redis.emptied()
         await mine._turn()
         assert await mine.share({"c1": ANYWHERE}, {}) == set()
+
+    simulate(1, story)
+
+
+def test_who_was_alone_and_away_claims_nothing_of_an_emptied_redis_before_others_had_time_to_say_what_they_run() -> None:
+    """One came while Redis could not be reached from here; it is seed 3575 of the schedules."""
+
+    async def story(fleet: Fleet) -> None:
+        mine, loop, other = fleet.hosts[0].new_leases(), fleet.loop, HostEntry("other")
+        await mine._turn()
+        assert await mine.share({"c1": ANYWHERE}, {}) == {"c1"}
+        await asyncio.sleep(2 * TTL)
+        fleet.redis.turn(loop.time(), other, "elsewhere", TTL, claim={"c2": 0})
+        fleet.redis = fleet.redis.emptied()
+        await mine._turn()
+        needs = {"c1": ANYWHERE, "c2": ANYWHERE}
+        assert await mine.share(needs, {"c1": Running("RUNNING", pid=1)}) == {"c1"}  # it runs here, so it is no other's
+        await asyncio.sleep(TTL)
+        await mine._turn()
+        assert {*await mine.share(needs, {"c1": Running("RUNNING", pid=1)})} == {"c1", "c2"}  # nobody has said anything
 
     simulate(1, story)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,16 @@ def test_routes_are_found_as_soon_as_they_are_written(tmp_path: Path) -> None:
     for file in routes.files_of(directory, "d"):
         file.unlink(missing_ok=True)
     assert known.find("/b") is None
+
+
+def test_routes_written_in_the_moment_of_a_look_are_found_at_the_next(tmp_path: Path) -> None:
+    """Where the kernel counts time in steps, its directory seems not to have changed since."""
+    known, this_moment = Routes(tmp_path), time.time_ns() + 60_000_000_000
+    for path in ("/a", "/b"):
+        routes.write(tmp_path, Route("a", (path,), 5.0))
+        for file in (tmp_path, routes.files_of(tmp_path, "a")[1]):
+            os.utime(file, ns=(this_moment, this_moment))
+        assert known.find(path) == Route("a", (path,), 5.0)
 
 
 def test_paths() -> None:
