@@ -11,7 +11,8 @@ before. So whoever has seen some of that takes the rest of it, too, and gives ba
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 import aiormq.exceptions
@@ -134,23 +135,26 @@ async def give_back(channel: DeliveryChannel, queues: Sequence[str], returned: C
     for each, queue in (*((channel, queue) for queue in queues), *others):
         await each.stop_consuming(queue)
     asking = await DeliveryChannel.open(channel.link)
-    await _close(channel, queues, asking)
+    left = Counter(queue for _, queue in others)
+    await _close(channel, {queue: left[queue] for queue in queues}, asking)
     for each, queue in others:
-        await _close(each, (queue,), asking)
+        left[queue] -= 1
+        await _close(each, {queue: left[queue]}, asking)
     asking.close_soon()
 
 
-async def _close(channel: DeliveryChannel, queues: Sequence[str], asking: DeliveryChannel) -> None:
-    """What was not acknowledged is in its queues when this returns. RabbitMQ gives back in the order of delivery what a closed
-    channel had; what is rejected together, in none (3.10, of more than 32).
+async def _close(channel: DeliveryChannel, left: Mapping[str, int], asking: DeliveryChannel) -> None:
+    """What was not acknowledged is in its queues when this returns; `left`: queue -> others that have something of it in hand.
+
+    RabbitMQ gives back in the order of delivery what a closed channel had; what is rejected together, in none (3.10, of more
+    than 32). It closes a channel before the queues hear of it: until then they count a consumer that has something in hand.
     """
-    channel.flush()
-    expected = channel.unacknowledged + sum([(await asking.length(queue))[0] for queue in queues])
     await channel.close()
     with suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
-            while sum([(await asking.length(queue))[0] for queue in queues]) < expected:  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(CLOSING_PAUSE)
+            for queue, consumers in left.items():
+                while (await asking.length(queue))[1] > consumers:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(CLOSING_PAUSE)
 
 
 async def _takes_returned(before: DeliveryChannel, channel: DeliveryChannel, queue: str) -> bool:
