@@ -105,6 +105,9 @@ class StreamSources:
     async def _leave(self, host: str) -> None:
         if source := self._hosts.pop(host, None):
             self._left[host] = source
+            for log, marks in self._marks.items():
+                if marks.pop(host, None) is not None:  # whoever reads the same tells it from now on
+                    self._same = {same for same in self._same if same[0] != log}
             await source.end()
             source.items.clear()  # of logs that are not to be seen any more
 
@@ -136,7 +139,7 @@ class StreamSources:
     def take(self, most: int) -> list[Item]:
         """What came next: about `most` bytes of it."""
         if not self._hosts and not self._own.items:
-            return [*self.reader.take(most)]
+            return [item for item in self.reader.take(most) if isinstance(item, Complete) or not self._is_same(item)]
         sources = [self._own, *self._hosts.values()]
         heads = [(source.time, number) for number, source in enumerate(sources) if self._fill(source)]
         heapq.heapify(heads)

@@ -240,6 +240,8 @@ async def test_one_directory_that_two_hosts_read_is_told_once(settings: Settings
         following(api) as client,
     ):  # fmt: skip
         channel = await api.create()
+        a.log(channel, *numbered(0))
+        assert await numbers(client, 1) == [0]  # when nobody knows of the other one
         await b.runs(channel)
         for n in range(1, 30):
             a.log(channel, *numbered(n))

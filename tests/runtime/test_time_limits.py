@@ -103,9 +103,13 @@ async def test_each_has_its_own_end() -> None:
         except TimeoutError:
             ended.append(name)
 
+    async def some_turns() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
     async with asyncio.timeout(LONG):
         for round in range(3):
-            some = (forever, lambda: asyncio.sleep(0), forever, lambda: asyncio.sleep(SHORT))
+            some = (forever, lambda: asyncio.sleep(0), forever, some_turns)
             await asyncio.gather(*(work(10 * round + n, each) for n, each in enumerate(some)))
     assert ended == [0, 2, 10, 12, 20, 22]
 
