@@ -438,18 +438,20 @@ class CuttingProxy:
 
         async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, frames: _Answers | None) -> None:
             nonlocal budget
-            while data := await source.read(65536):
-                if over.is_set():
-                    continue  # drained: unread data would make a reset of our close
-                if budget is not None:
-                    data = data[:budget]
-                    budget -= len(data)
-                sink.write(data)
-                if frames:
-                    self.answered |= {(port, sequence) for sequence in frames.feed(data)}
-                if budget == 0:
-                    over.set()
-            over.set()
+            try:
+                while data := await source.read(65536):
+                    if over.is_set() or sink.is_closing():
+                        continue  # drained: unread data would make a reset of our close
+                    if budget is not None:
+                        data = data[:budget]
+                        budget -= len(data)
+                    sink.write(data)
+                    if frames:
+                        self.answered |= {(port, sequence) for sequence in frames.feed(data)}
+                    if budget == 0:
+                        over.set()
+            finally:
+                over.set()  # also where the ESME has reset it: nothing reaches it any more
 
         pumps = [
             asyncio.create_task(pump(reader, up_writer, None)),
