@@ -212,14 +212,11 @@ class ReceiptCorrelation:
                     self._own("receipt in doubt", self._report_later(receipt))
         return matches
 
-    async def _report_later(self, receipt: Receipt) -> None:
+    async def _report_later(self, receipt: Receipt, submits: Collection[str] = ()) -> None:
         """One that is parked, when what it is plainly about had time to be known."""
         with contextlib.suppress(StoreUnavailable, NotItsMessages):
-            if self._is_shared:
-                match = await self._find_later(receipt, (DOUBT,))
-            else:
-                await self._submits_end(receipt.addresses)
-                match = await self._find(receipt)
+            await self._end(submits)
+            match = await (self._find_later(receipt, (DOUBT,)) if self._is_shared else self._find(receipt))
             if match:
                 await self._advance(match)
                 await self._unpark(match)
@@ -242,11 +239,14 @@ class ReceiptCorrelation:
 
     async def received(self, receipt: Receipt) -> str | None:
         """Report it, or park it. Returns the message's id, None when it is not known (yet). Raises NotItsMessages."""
-        plainly = self._is_shared or (not self._forms.is_sure and bool(self._submits_to(receipt.addresses)))
+        # before any wait: these may be answered meanwhile
+        submits = self._submits_to(receipt.addresses) if receipt.by_text or not self._forms.is_sure else set()
+        plainly = self._is_shared or (not self._forms.is_sure and bool(submits))
         match = await self._find(receipt, plainly=plainly)
         if match is None and receipt.by_text and self._is_shared:
             match = await self._find_later(receipt, LATER_PAUSES)
-        elif match is None and receipt.by_text and await self._submits_end(receipt.addresses):
+        elif match is None and receipt.by_text and submits:
+            await self._end(submits)
             match = await self._find(receipt)
         parked = match is None and receipt.certain
         if parked:
@@ -258,7 +258,7 @@ class ReceiptCorrelation:
             if match is None and self._is_shared and await self._find(receipt, learn=False):
                 match = await self._find_later(receipt, (DOUBT,))
             elif match is None and plainly and not self._is_shared:
-                self._own("receipt in doubt", self._report_later(receipt))
+                self._own("receipt in doubt", self._report_later(receipt, submits))
             if match is None:
                 log.info("receipt of an unknown message kept", sent_message_id=receipt.provider_id)
         if match is None:
@@ -268,14 +268,12 @@ class ReceiptCorrelation:
             await self._unpark(match)
         return match.sent.message_id
 
-    async def _submits_end(self, addresses: Sequence[str]) -> bool:
-        """When the ids of all that is being sent to who wrote a receipt are known, or late; False: nothing is."""
-        found = self._submits_to(addresses)
+    async def _end(self, submits: Collection[str]) -> None:
+        """When the ids of these messages are known, or late."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EARLY_PATIENCE):
-                while found & self._submitting.keys():
+                while not self._submitting.keys().isdisjoint(submits):
                     await self._answered.wait()
-        return bool(found)
 
     def _submits_to(self, addresses: Sequence[str]) -> set[str]:
         """Messages that are being sent to who wrote a receipt."""
