@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,17 @@ from pathlib import Path
 def is_alive(pid: int) -> bool:
     """Zombies, which wait for their new parent, are not."""
     return _is_alive(status(pid))
+
+
+def is_free(port: int) -> bool:
+    """Nobody listens there: of a process that is a zombie already a thread may still hold it for a moment."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def status(pid: int) -> dict[str, str]:

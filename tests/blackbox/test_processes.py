@@ -27,7 +27,7 @@ from tests.harness import (
     gather_limited,
 )
 from tests.polling import eventually
-from tests.processes import is_alive
+from tests.processes import is_alive, is_free
 
 
 def report(what: str, since: float) -> None:
@@ -200,6 +200,7 @@ async def test_sigkill_of_the_supervisor_ends_every_process_and_all_come_back(
     junebug.kill()
     await eventually(lambda: not [pid for pid in children if is_alive(pid)], timeout=3)
     report("the last process gone after", began)
+    await eventually(lambda: is_free(junebug.port), timeout=3)
     began = time.monotonic()
     junebug.start()
     for channel in channels:
