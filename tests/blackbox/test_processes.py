@@ -200,7 +200,7 @@ async def test_sigkill_of_the_supervisor_ends_every_process_and_all_come_back(
     junebug.kill()
     await eventually(lambda: not [pid for pid in children if is_alive(pid)], timeout=3)
     report("the last process gone after", began)
-    await eventually(lambda: is_free(junebug.port), timeout=3)
+    await eventually(lambda: is_free(int(junebug.flags["port"])), timeout=3)
     began = time.monotonic()
     junebug.start()
     for channel in channels:
