@@ -340,6 +340,28 @@ async def test_told_by_its_text_it_waits_for_the_response_that_names_its_id(stor
     assert tracked.reports == ([("m1", "delivered")] if is_ours else [])
 
 
+async def test_before_the_form_is_known_a_receipt_of_an_id_that_is_still_to_come_is_of_nobody_else(store: TransportStore) -> None:
+    """16 in hexadecimal, as the tenth id is in decimal. Both come in one read: of the first it is told in which base ids are."""
+    tracked = Tracked(store)
+    assert await tracked.sent_whole("a", sent("m10")) == []
+    with tracked.correlation.submitting("m16", TO):
+        both = await asyncio.gather(tracked.received(receipt("A")), tracked.received(receipt("10", "failed")))
+        assert both == ["m10", None]
+        assert await tracked.sent_whole("10", sent("m16")) == ["failed"]
+    assert tracked.reports == [("m10", "delivered")]
+
+
+async def test_a_receipt_in_doubt_is_reported_once_all_to_its_number_are_answered(store: TransportStore) -> None:
+    tracked = Tracked(store)
+    assert await tracked.sent_whole("a", sent("m10")) == []
+    assert await tracked.received(receipt("abc")) is None
+    with tracked.correlation.submitting("m11", "27830009999"):
+        with tracked.correlation.submitting("m12", TO):
+            assert await tracked.received(receipt("10")) is None
+            assert tracked.reports == []
+        await eventually(lambda: tracked.reports == [("m10", "delivered")])
+
+
 async def test_strangers_texts_teach_nothing(store: TransportStore) -> None:
     tracked = Tracked(store)
     await tracked.sent("12", sent("m12"))

@@ -239,7 +239,9 @@ class ReceiptCorrelation:
 
     async def received(self, receipt: Receipt) -> str | None:
         """Report it, or park it. Returns the message's id, None when it is not known (yet). Raises NotItsMessages."""
-        # before any wait: these may be answered meanwhile
+        # before any wait: these may be answered meanwhile, and of those that come together each tells something of the others
+        if not receipt.by_text and not self._forms.is_sure:
+            self._forms.seen(receipt_ids.key(receipt.provider_id), "received")
         submits = self._submits_to(receipt.addresses) if receipt.by_text or not self._forms.is_sure else set()
         plainly = self._is_shared or (not self._forms.is_sure and bool(submits))
         match = await self._find(receipt, plainly=plainly)
