@@ -36,11 +36,10 @@ _KEYS: Final[Fields] = {
     "dlvrd": "dlvrd", **{f"{name}{between}date": f"{name}_date" for name in ("submit", "done") for between in (" ", "_", "")},
 }  # fmt: skip
 _USUAL: Final = re.compile(
-    r"id:([\w.+-]{1,65}) sub:(\d{1,65}) dlvrd:(\d{1,65}) submit date:(\d{1,65}) done date:(\d{1,65}) stat:(\w{1,65})"
-    r" err:([\w.+-]{1,65}) [Tt]ext:",
+    r"id:(?P<id>[\w.+-]{1,65}) sub:(?P<sub>\d{1,65}) dlvrd:(?P<dlvrd>\d{1,65}) submit date:(?P<submit_date>\d{1,65})"
+    r" done date:(?P<done_date>\d{1,65}) stat:(?P<stat>\w{1,65}) err:(?P<err>[\w.+-]{1,65}) [Tt]ext:",
     re.ASCII,
 )
-_USUAL_KEYS: Final = ("id", "sub", "dlvrd", "submit_date", "done_date", "stat", "err")
 
 
 def scan(text: str) -> Fields:
@@ -49,7 +48,7 @@ def scan(text: str) -> Fields:
     What follows `text:` is the message's own; it is looked at only for an id or a state that stand nowhere else.
     """
     if usual := _USUAL.match(text):  # the same at one go, in a tenth of the time
-        return dict(zip(_USUAL_KEYS, usual.groups(), strict=True))
+        return usual.groupdict()
     found: dict[str, str] = {}
     text, key, begin = text[:LONGEST_TEXT], "", 0
     for name in _NAME.finditer(text):

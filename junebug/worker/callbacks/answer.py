@@ -13,11 +13,11 @@ LONGEST = 64 * 1024
 """Octets of an answer that are read, head and body."""
 
 _STATUS = re.compile(rb"HTTP/(\d{1,3})(?:\.(\d{1,3}))?[ \t]+(\d{3})(?!\d).*", re.DOTALL)
-_HEAD = re.compile(rb"HTTP/(1)\.([01]) ([2-5]\d\d)(?:[ \r][^\n]*)?\n((?:[!#-.0-9A-Z^-z|~][^\n]*\n)*)\r?\n")
+_HEAD = re.compile(rb"HTTP/1\.([01]) ([2-5]\d\d)(?:[ \r][^\n]*)?\n((?:[!#-.0-9A-Z^-z|~][^\n]*\n)*)\r?\n")
 """A whole head as nearly all write it, which is read at one go; others line by line."""
-_FIELD = re.compile(rb"^(connection|content-length|location|retry-after|transfer-encoding)[^\S\n]*:([^\n]*)", re.I | re.M)
-_LENGTH = re.compile(rb"[0-9]{1,18}")
 _READ = (b"connection", b"content-length", b"location", b"retry-after", b"transfer-encoding")
+_FIELD = re.compile(rb"^(%b)[^\S\n]*:([^\n]*)" % b"|".join(_READ), re.I | re.M)
+_LENGTH = re.compile(rb"[0-9]{1,18}")
 
 Steps = Generator[None, None, None]
 
@@ -75,12 +75,12 @@ class Answer:
     def _read_head(self) -> Generator[None, None, bool]:
         """Whether the connection stays open behind the answer."""
         if found := _HEAD.match(self._buffer):
-            major, minor, status, lines = found.groups()
+            minor, status, lines = found.groups()
             del self._buffer[: found.end()]
             self.status = int(status)
             for name, value in _FIELD.findall(lines):
                 self._headers.setdefault(name.lower(), []).append(value.strip())
-            return self._keeps_alive(int(major), int(minor))
+            return self._keeps_alive(1, int(minor))
         while True:
             while not (line := (yield from self._line())):
                 pass
