@@ -120,11 +120,6 @@ def outbound_queue(channel: str, priority: int = LOWEST_PRIORITY) -> str:
     return f"{channel}.outbound" if priority == LOWEST_PRIORITY else f"{channel}.outbound.{priority}"
 
 
-def outbound_queues(channel: str, priorities: Container[int] = PRIORITIES) -> dict[int, str]:
-    """Priority -> queue, of these priorities, the most urgent first."""
-    return {priority: outbound_queue(channel, priority) for priority in reversed(PRIORITIES) if priority in priorities}
-
-
 SLOTS = MOST_SHARDS
 """Outbound queues a priority, where several shards have a part of them each."""
 FIRST_LAYOUT = 10

@@ -72,7 +72,7 @@ class DestinationQueues:
             while not pending.empty():
                 batch.append(pending.get_nowait())
             readable = await self._read(batch, self._owners[queue])
-            while readable := [each for each in readable if each[0].alive]:
+            while readable := {delivery: message for delivery, message in readable.items() if delivery.alive}:
                 try:
                     await self._send(readable)
                     break
@@ -80,9 +80,9 @@ class DestinationQueues:
                     log.warning("cannot pass on what a destination sends", queue=queue, reason=str(error))
                     await asyncio.sleep(PAUSE)
 
-    async def _read(self, batch: Sequence[Delivery], destination: str) -> list[tuple[Delivery, UserMessage]]:
+    async def _read(self, batch: Sequence[Delivery], destination: str) -> dict[Delivery, UserMessage]:
         """The messages as the channel is to get them; what can be read by nobody is with the dead letters."""
-        context, found = self._context, []
+        context, found = self._context, dict[Delivery, UserMessage]()
         for delivery in batch:
             if not context.may_begin(delivery):
                 await context.set_aside(delivery)
@@ -92,20 +92,19 @@ class DestinationQueues:
             except MalformedMessage as error:
                 await context.bury_unreadable(delivery, str(error))
                 continue
-            found.append((delivery, replace(routed(message, context.channel, destination), transport_name=self._channel)))
+            found[delivery] = replace(routed(message, context.channel, destination), transport_name=self._channel)
         return found
 
-    async def _send(self, readable: list[tuple[Delivery, UserMessage]]) -> None:
+    async def _send(self, readable: dict[Delivery, UserMessage]) -> None:
         """What is in its queue is among them no more."""
-        messages = [message for _, message in readable]
-        await self._context.stores.outbound.put_routed(self._channel, messages, OVER_AMQP)
+        await self._context.stores.outbound.put_routed(self._channel, [*readable.values()], OVER_AMQP)
         broker = self._context.broker
         layout = broker.layout(await self._context.stores.channels.get(self._channel))
-        for queue, some in by_queue(layout, self._channel, readable).items():
+        for queue, some in by_queue(layout, self._channel, readable.items()).items():
             await broker.publish_many(queue, [message.to_wire() for _, message in some])
-            for each in some:
-                each[0].ack()
-                readable.remove(each)
+            for delivery, _ in some:
+                delivery.ack()
+                del readable[delivery]
 
 
 def _empty(pending: asyncio.Queue[Delivery]) -> None:

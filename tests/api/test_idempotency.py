@@ -30,7 +30,7 @@ async def send(api: Api, channel: str, key: str = "k", **fields: Any) -> Answer:
 
 async def sent(api: Api, channel: str) -> list[str]:
     """The message ids in the channel's queues."""
-    lengths = await api.broker.queue_lengths(names.outbound_queues(channel).values())
+    lengths = await api.broker.queue_lengths(names.PLAIN.queues(channel))
     count = sum(lengths.values())
     return [orjson.loads(each.body)["message_id"] for each in await api.queued(channel, count)] if count else []
 

@@ -192,7 +192,7 @@ async def test_the_priority_is_taken_as_a_number_or_its_text_and_has_a_queue(
 ) -> None:
     channel = await api.create()
     assert (await send(api, channel, to="1", priority=given)).status == 201
-    lengths = await api.broker.queue_lengths(names.outbound_queues(channel).values())
+    lengths = await api.broker.queue_lengths(names.PLAIN.queues(channel))
     assert {queue for queue, length in lengths.items() if length} == {names.outbound_queue(channel, expected)}
 
 

@@ -222,7 +222,7 @@ async def test_without_a_worker_what_waits_is_listed_from_the_queues(api: Api) -
     page = await api("GET", f"/channels/{channel}/messages/?state=queued&limit=2&offset=1")
     assert page.result == {"messages": expected[1:3], "limit": 2, "offset": 1, "total": 4}
     assert (await api("GET", f"/channels/{channel}/messages/?offset=4")).result["messages"] == []
-    lengths = await api.broker.queue_lengths(names.outbound_queues(channel).values())
+    lengths = await api.broker.queue_lengths(names.PLAIN.queues(channel))
     assert sum(lengths.values()) == 4  # they are all still there
 
 

@@ -273,6 +273,6 @@ async def test_a_queue_that_another_channel_names_is_not_touched(deleted: Delete
     await deleted.sent("for the other", "and that", event_url=False)
     await deleted.sent("mine", priority=5)
     await deleted.drain()
-    lengths = await deleted.broker.queue_lengths(names.outbound_queues(deleted.id).values())
+    lengths = await deleted.broker.queue_lengths(names.PLAIN.queues(deleted.id))
     assert lengths[names.outbound_queue(deleted.id)] == 2
     assert sum(lengths.values()) == 2

@@ -168,7 +168,7 @@ async def ask(bench: Bench, channel: str, question: str, **arguments: Any) -> di
 
 
 async def queued(bench: Bench, channel: str) -> int:
-    return sum((await bench.broker.queue_lengths(names.outbound_queues(channel).values())).values())
+    return sum((await bench.broker.queue_lengths(names.PLAIN.queues(channel))).values())
 
 
 # --- urgency ----------------------------------------------------------------------------------------------------------
