@@ -50,11 +50,11 @@ def _nothing() -> None: ...
 class RpcServer:
     """A worker's side."""
 
-    def __init__(self, broker: Broker, channel: str, generation: int) -> None:
-        """`generation`: the one of the channel that this worker was started for."""
+    def __init__(self, broker: Broker, channel: str, generation: int, answers: Answers | None = None) -> None:
+        """`generation`: the one of the channel that this worker was started for. `answers`: those that it has at once."""
         self._broker = broker
         self._generation = generation
-        self._answers: Answers = {}
+        self._answers: Answers = answers or {}
         self._on_listening: Callable[[], None] = _nothing
         self._tasks = TaskOwner()
         self._answering: set[str] = set()
@@ -63,7 +63,7 @@ class RpcServer:
 
     async def start(self, patience: float | None = START_TIMEOUT) -> None:
         """It tells that it is there, and that no other is, when this returns (or `patience` is over); questions get NotRunning
-        until `begin`.
+        until `begin`, but those that it has answers for.
         """
         self._consumer = self._broker.consume(
             self._queue, self._on_question, prefetch=PREFETCH, temporary=True, on_begun=lambda: self._on_listening()
@@ -76,7 +76,7 @@ class RpcServer:
         """`answers`: question -> who answers it. What it raises is told to whoever asked. `on_listening` is called now,
         and whenever questions arrive again: those that were asked before have found nobody.
         """
-        self._answers, self._on_listening = answers, on_listening
+        self._answers, self._on_listening = {**self._answers, **answers}, on_listening
         on_listening()
 
     async def end(self) -> None:

@@ -22,7 +22,7 @@ import structlog
 
 from junebug import names
 from junebug.amqp.broker import Broker
-from junebug.amqp.rpc import RpcServer
+from junebug.amqp.rpc import Answers, RpcServer
 from junebug.config.declaration import Settings
 from junebug.errors import StoreUnavailable
 from junebug.logs.channel_log import ChannelLog
@@ -150,15 +150,17 @@ class Worker:
         self._context.suspects.close()
         log.info("worker stopped")
 
-    async def _open(self, queues: Mapping[str, Mapping[str, Any]], generation: int) -> RpcServer:
+    async def _open(
+        self, queues: Mapping[str, Mapping[str, Any]], generation: int, answered: Answers | None = None
+    ) -> RpcServer:
         """With its queues there, what waits in them and what it says can go; it is known that this process is there, and no
-        other, which answers when it is told to begin.
+        other, which answers when it is told to begin (what is `answered`: at once).
 
         Where there are other hosts this waits until RabbitMQ knows of no other process of the channel: that is the second fence.
         So it does with quorum queues, as RabbitMQ lets several consume them (and serves one).
         """
         await self._broker.declare_surely(queues)
-        answers = RpcServer(self._broker, self._unit, self._launch.generation or generation)
+        answers = RpcServer(self._broker, self._unit, self._launch.generation or generation, answered)
         is_patient = self._launch.is_shared or self._broker.is_quorum
         await answers.start(None if is_patient else PRESENCE_TIMEOUT)
         self._is_open = True

@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from junebug import names
-from junebug.amqp.rpc import RpcServer
+from junebug.amqp.rpc import Answer, Arguments, RpcServer
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, ChannelNotFound, JunebugError, StoreUnavailable
 from junebug.logs.channel_log import ChannelLog
@@ -65,6 +65,7 @@ class ChannelWorker(Worker):
         self._transport: Transport | None = None
         self._sender: Sender | None = None
         self._answers: RpcServer | None = None
+        self._applying = asyncio.Lock()
 
     def _present_spec(self) -> ChannelSpec:
         return self._spec
@@ -89,7 +90,7 @@ class ChannelWorker(Worker):
         priorities, layout = await self._priorities.find()
         queues = names.channel_queues(self._channel, priorities, layout, self._context.shard, self._context.shards)
         # before the transport: it tells whether a process may hold the port or bind
-        self._answers = await self._open(queues, spec.generation)
+        self._answers = await self._open(queues, spec.generation, {"follow": self._follow_now})
         try:
             transport_class = self._registry.load_transport(spec.type)
             config = self._registry.without_unknown(spec.type, spec.config)
@@ -119,12 +120,13 @@ class ChannelWorker(Worker):
             self._attempts.health.inherit(failing)
             self._forwarder.start(failing)
         check = functools.partial(self._registry.validate_channel_data, spec.type)
-        self._sender = Sender(self._context, self._transport, self._counts, check)
-        self._metrics.gauges.append(self._sender.gauges)
-        self._priorities.consume(self._sender)
-        self._life.tasks.own("sender", self._sender.run())
-        await self._consume_app_queue(None, spec.amqp_queue)
-        await self._apply_pause(was_paused=False)
+        async with self._applying:
+            self._sender = Sender(self._context, self._transport, self._counts, check)
+            self._metrics.gauges.append(self._sender.gauges)
+            self._priorities.consume(self._sender)
+            self._life.tasks.own("sender", self._sender.run())
+            await self._consume_app_queue(None, spec.amqp_queue)
+            await self._apply_pause(was_paused=False)
         commands = Commands(self._context, self._sender, self._dispatcher.delay_queues)
         self._answers.begin(commands.answers(), self._sender.cancellations.may_have_missed_some)
         self._follow_spec(self._stores.channels.changes(self._channel))
@@ -157,7 +159,16 @@ class ChannelWorker(Worker):
 
     # --- the spec, live -----------------------------------------------------------------------------------------------
 
+    async def _follow_now(self, _: Arguments) -> Answer:
+        """What is wanted now is applied when this is answered; while the process starts, whether it is paused."""
+        await self._refresh_spec()
+        return {"paused": bool(self._spec.paused)}
+
     async def _refresh_spec(self) -> None:
+        async with self._applying:
+            await self._apply_stored()
+
+    async def _apply_stored(self) -> None:
         try:
             spec = await self._stores.channels.get(self._channel)
             known = await self._stores.statuses.components(self._channel)
@@ -166,6 +177,9 @@ class ChannelWorker(Worker):
         except StoreUnavailable as error:
             self._poll_soon(1)
             return self._tell("redis", "down", "connection_lost", str(error))
+        if self._sender is None:  # the rest is applied when it is read next
+            self._spec = dataclasses.replace(self._spec, paused=spec.paused)
+            return
         self._tell("redis", "ok", "connected", "Connected to Redis")
         if of_shard("worker", self._shard) not in known:
             self._statuses.say_again()

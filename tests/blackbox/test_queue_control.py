@@ -93,6 +93,32 @@ async def test_a_paused_channel_sends_nothing_and_keeps_its_links(channels: Chan
         assert await channel.pid() == pid
 
 
+async def test_what_is_accepted_after_a_pause_was_answered_is_not_sent(channels: Channels) -> None:
+    """Also while the channel's process starts."""
+    for _ in range(5):
+        channel = await channels.create("loopback", {})
+        assert (await channel.api.post(f"{channel.path}/pause")).status == 200
+        ids = await queued(channel, 1, 1)
+        await channel.running()
+        assert await listed_ids(channel) == ids
+        await resume(channel)
+        assert (await channel.api.post(f"{channel.path}/pause")).status == 200
+        ids = await queued(channel, 1, 1)
+        assert (await listed_ids(channel))[-2:] == ids
+
+
+async def test_a_pause_that_the_process_does_not_hear_of_is_told(channels: Channels) -> None:
+    channel = await channels.loopback()
+    pid = await channel.pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        answer = await channel.api.post(f"{channel.path}/pause")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert (answer.status, answer.result["paused"]) == (200, True)
+    assert answer.description.startswith("sending paused, as soon as the channel's process hears of it")
+
+
 async def test_a_paused_smpp_channel_stays_bound(channels: Channels) -> None:
     async with WireSmsc() as smsc:
         channel = await paused(await smpp(channels, smsc.port))

@@ -7,12 +7,14 @@ import dataclasses
 from typing import Any
 
 import orjson
+import pytest
 
 from junebug import names
 from junebug.config.declaration import RedisSettings
 from junebug.model.messages import Event, Status
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
+from junebug.transports.loopback.transport import LoopbackTransport
 from tests.polling import eventually
 from tests.servers import RedisServer, free_port
 from tests.worker.conftest import Bench
@@ -149,16 +151,57 @@ async def test_a_change_that_nobody_told_of_is_found(bench: Bench) -> None:
     bench.settings = dataclasses.replace(bench.settings, reconcile_interval=0.03)
     channel = await bench.channel("loopback", {})
     await bench.running(channel)
-    spec = await bench.stores.channels.get(channel)
     for is_paused in (True, False, True):  # the first may be found because the subscription is new
-        changed = orjson.dumps(spec.to_properties() | {"paused": is_paused})
-        await bench.stores._redis.run(("SET", names.channel_properties(channel), changed))
+        await store_paused(bench, channel, is_paused)
         wanted = "paused" if is_paused else "resumed"
 
         async def found(wanted: str = wanted) -> bool:
             return (await bench.component(channel, "outbound")).get("type") == wanted
 
         await eventually(found)
+
+
+async def store_paused(bench: Bench, channel: str, is_paused: bool) -> None:
+    """Nobody is told."""
+    spec = await bench.stores.channels.get(channel)
+    changed = orjson.dumps(spec.to_properties() | {"paused": is_paused})
+    await bench.stores._redis.run(("SET", names.channel_properties(channel), changed))
+
+
+async def test_a_process_that_is_asked_to_follow_has_applied_what_is_stored_when_it_answers(bench: Bench) -> None:
+    channel = await bench.channel("loopback", {"delivery_reports": False})
+    await bench.running(channel)
+    for is_paused in (True, False, True):
+        await store_paused(bench, channel, is_paused)
+        assert await bench.asking.ask(channel, "follow", 10) == {"paused": is_paused}
+        await bench.send(channel, "+27", f"paused: {is_paused}")
+    assert [body["content"] for body in await bench.app.wait(2)] == ["paused: True", "paused: False"]
+    assert await bench.broker.queue_length(names.outbound_queue(channel)) == 1
+
+
+async def test_a_pause_while_a_process_starts_is_applied_before_it_sends(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def start(self: LoopbackTransport) -> None:
+        starts.set()
+        await may_go_on.wait()
+
+    monkeypatch.setattr(LoopbackTransport, "start", start)
+    channel = await bench.channel("loopback", {"delivery_reports": False})
+    await bench.send(channel, "+27", "later")
+    await starts.wait()
+    await store_paused(bench, channel, True)
+    assert await bench.asking.ask(channel, "follow", 10) == {"paused": True}
+    may_go_on.set()
+
+    async def is_told() -> bool:
+        return (await bench.component(channel, "outbound")).get("type") == "paused"
+
+    await eventually(is_told)
+    assert await bench.broker.queue_length(names.outbound_queue(channel)) == 1
+    assert not bench.app.received
 
 
 async def test_when_redis_was_emptied_the_statuses_are_said_again(bench: Bench) -> None:

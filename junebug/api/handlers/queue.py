@@ -43,6 +43,7 @@ CANCEL_TIME = 20.0
 BUSY_PATIENCE = 10.0
 """Seconds for which a queue that somebody else goes through is tried again."""
 BUSY_PAUSE = 0.1
+NOT_HEARD = ", as soon as the channel's process hears of it, which does not answer now"
 
 T = TypeVar("T")
 
@@ -91,14 +92,27 @@ class QueueControl:
         return await self._set_paused(request, False, "sending resumed")
 
     async def _set_paused(self, request: web.Request, paused: bool, description: str) -> web.Response:
-        """The running worker applies it, and keeps its links to the provider."""
+        """The running worker has applied it, and keeps its links to the provider, when this is answered."""
         channel = channel_id(request)
         old, spec = await self.specs.change(
             channel, lambda spec: dataclasses.replace(spec, paused=paused or None, given=spec.given - {"paused"})
         )
         if spec is not old:
             log.info(description, channel_id=channel)
+        heard = await asyncio.gather(*(self._has_heard(unit, paused) for unit in names.units(channel, spec.shards)))
+        if not all(heard):
+            return reply(200, description + NOT_HEARD, views.queue_json(spec.paused, None))
         return reply(200, description, views.queue_json(spec.paused, await self.queues.counts(spec)))
+
+    async def _has_heard(self, unit: str, paused: bool) -> bool:
+        """Whether this is so now, where the channel has a process."""
+        try:
+            told = await self.asking.ask(unit, "follow", self.queues.timeout)
+        except NotRunning:
+            return True  # the next one reads it
+        except JunebugError:
+            return False
+        return bool(told["paused"]) == paused
 
     async def first(self, spec: ChannelSpec, most: int) -> list[UserMessage]:
         """Of what waits; for who looks for something in it. Raises QueueBusy, BrokerUnavailable."""
