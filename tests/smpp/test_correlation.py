@@ -22,6 +22,7 @@ from junebug.transports.smpp.receipts import Receipt
 from junebug.transports.smpp.recently_sent import SentPart
 from tests.polling import eventually
 from tests.servers import RedisServer
+from tests.tables import rows
 
 CONFIG = SmppConfig.from_config({"host": "h", "port": 1, "system_id": "me", "password": ""})
 TO = "27820001111"
@@ -96,6 +97,61 @@ class Counting(TransportStore):
         if self.away:
             raise StoreUnavailable("a test says so")
         return await super().put_fields(key, *args, **more)
+
+
+async def test_of_what_nobody_asked_a_receipt_for_redis_learns_only_once_one_has_come(store: TransportStore) -> None:
+    unasked = dataclasses.replace(CONFIG, registered_delivery=0)
+    tracked = Tracked(store, unasked)
+    for n in range(3):
+        await tracked.sent(f"id-{n}", sent(f"m{n}"), is_asked=False)
+    assert await store.fields("sent:id-0", "sent:id-1") == [{}, {}]
+    for status in ("pending", "delivered"):
+        assert await tracked.received(receipt("id-0", status)) == "m0", "it is remembered all the same"
+    await tracked.sent("id-3", sent("m3"), is_asked=False)
+    again = Tracked(store, unasked)  # the next process
+    await again.sent("id-4", sent("m4"), is_asked=False)
+    third = Tracked(store, unasked)
+    assert await third.received(receipt("id-3")) == "m3"
+    assert await third.received(receipt("id-4")) == "m4"
+    assert await third.received(receipt("id-2")) is None
+    assert tracked.reports == [("m0", "pending"), ("m0", "delivered")]
+
+
+ASKED = {
+    "asked": ({"is_asked": True}, {}, {}),
+    "several parts": ({"is_asked": False}, {"parts": 2}, {}),
+    "shards": ({"is_asked": False}, {}, {"shards": 2}),
+    "ids shared with another channel": ({"is_asked": False}, {}, {"split_bind_prefix": "both"}),
+}
+
+
+@rows("kind", [*ASKED])
+async def test_redis_knows_of_each_whose_receipt_may_come_to_another_process(store: TransportStore, kind: str) -> None:
+    how, what, config = ASKED[kind]
+    provider_id = f"id-{[*ASKED].index(kind)}"
+    tracked = Tracked(store, dataclasses.replace(CONFIG, registered_delivery=0, **config))  # type: ignore[arg-type]
+    await tracked.sent(provider_id, sent("m1", **what), **how)
+    if on_reported := tracked.accepted("m1", provider_id).on_reported:
+        await on_reported()
+    (kept,) = await tracked.correlation._store.fields(f"sent:{provider_id}")
+    assert "message" in kept
+
+
+async def test_while_redis_cannot_say_whether_receipts_come_ids_are_kept(store: TransportStore) -> None:
+    tracked = Tracked(Deaf(store), dataclasses.replace(CONFIG, registered_delivery=0))
+    await tracked.sent("id-1", sent("m1"), is_asked=False)
+    (kept,) = await store.fields("sent:id-1")
+    assert "message" in kept
+
+
+class Deaf(TransportStore):
+    """Reads nothing."""
+
+    def __init__(self, store: TransportStore) -> None:
+        super().__init__(store._redis, store._channel)
+
+    async def get(self, *keys: str) -> list[str | None]:
+        raise StoreUnavailable("a test says so")
 
 
 async def test_of_what_was_sent_just_now_redis_is_not_asked(store: TransportStore) -> None:

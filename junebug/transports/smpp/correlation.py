@@ -4,12 +4,14 @@ What it keeps (names.transport_key, or names.shared_transport_key where two chan
   sent:<key of the provider's id>   hash: the message, its part, where it went, its status
   parts:<message id>                hash: status of each part of a message of several, and what was reported of it
   parked:<key of the provider's id> hash: receipts that came before the submit_sm_resp that names their id
+Of a message whose receipt nobody asked for it keeps the first in memory alone, as long as no such receipt has come.
 
 A channel with shards keeps the first only once RabbitMQ holds `submitted`, as any shard may get the receipt, and report it: what
 comes before waits as parked. And of one message only one shard at a time reports.
 
 Neighbours: receipts.py (reading, order of states), matches.py, smpp/receipt_ids.py (all pure), learned_forms.py, transport.py,
-inbound.py (who call). Every call may raise StoreUnavailable: nothing was reported then, and the same may be asked again.
+inbound.py (who call), being_sent.py. Every call may raise StoreUnavailable: nothing was reported then, and the same may be asked
+again.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import contextlib
 import dataclasses
 import functools
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -32,8 +34,9 @@ from junebug.smpp import receipt_ids
 from junebug.stores.transport import TransportStore
 from junebug.transports.base import Accepted, Report
 from junebug.transports.smpp import receipts
+from junebug.transports.smpp.being_sent import BeingSent
 from junebug.transports.smpp.config import SmppConfig
-from junebug.transports.smpp.learned_forms import LearnedForms
+from junebug.transports.smpp.learned_forms import LearnedForms, Unasked
 from junebug.transports.smpp.matches import Match, fits_number, message_status, parked_field, parked_under
 from junebug.transports.smpp.receipts import Receipt
 from junebug.transports.smpp.recently_sent import RecentlySent, SentPart
@@ -72,15 +75,14 @@ class ReceiptCorrelation:
         self._report = report
         self._own = own or TaskOwner().own
         self._forms = LearnedForms(self._store, config.sent_ttl)
+        self._unasked = Unasked(self._store, config.sent_ttl)
         self._partial: set[str] = set()
         """Messages of which some parts were accepted and not all, or whose id is being saved: nothing is reported yet."""
         self._early: dict[str, list[Match]] = {}
         """What receipts said of messages that `accepted` has not been told of."""
         self._returned: dict[str, str] = {}
         """Message -> the last status that `accepted` returned, until it is reported."""
-        self._submitting: dict[str, str] = {}
-        """Message that waits for its responses -> where it goes."""
-        self._answered = asyncio.Event()
+        self.submitting = BeingSent()
         self._unsaved: OrderedDict[str, SentPart] = OrderedDict()
         self._unconfirmed: dict[str, list[tuple[str, SentPart]]] = {}
         """Of a channel with shards: accepted parts by their messages, which are not in Redis yet."""
@@ -103,24 +105,15 @@ class ReceiptCorrelation:
 
     # --- sent ---------------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def submitting(self, message_id: str, to_addr: str) -> Iterator[None]:
-        """Until it ends, an id may come that is of a message to this number."""
-        self._submitting[message_id] = to_addr
-        try:
-            yield
-        finally:
-            self._submitting.pop(message_id, None)
-            self._answered.set()  # wakes who waits now
-            self._answered.clear()
-
-    async def sent(self, provider_id: str, sent: SentPart) -> None:
-        """The SMSC accepted this under that id. Never raises: while Redis is away it is kept here."""
+    async def sent(self, provider_id: str, sent: SentPart, *, is_asked: bool = True) -> None:
+        """The SMSC accepted this under that id; `is_asked`: with a receipt. Never raises: while Redis is away it is kept here."""
         key = receipt_ids.key(provider_id)
         self._forms.seen(key, "sent")
         if self._is_shared:
             self._unconfirmed.setdefault(sent.message_id, []).append((key, sent))
             return
+        if not is_asked and sent.parts == 1 and self._recent.most and not await self._unasked.come():
+            return self._recent.add(key, sent, is_saved=False)
         self._partial.add(sent.message_id)
         try:
             for match in await self._save(key, sent):
@@ -215,7 +208,7 @@ class ReceiptCorrelation:
     async def _report_later(self, receipt: Receipt, submits: Collection[str] = ()) -> None:
         """One that is parked, when what it is plainly about had time to be known."""
         with contextlib.suppress(StoreUnavailable, NotItsMessages):
-            await self._end(submits)
+            await self.submitting.end(submits, EARLY_PATIENCE)
             match = await (self._find_later(receipt, (DOUBT,)) if self._is_shared else self._find(receipt))
             if match:
                 await self._advance(match)
@@ -242,13 +235,13 @@ class ReceiptCorrelation:
         # before any wait: these may be answered meanwhile, and of those that come together each tells something of the others
         if not receipt.by_text and not self._forms.is_sure:
             self._forms.seen(receipt_ids.key(receipt.provider_id), "received")
-        submits = self._submits_to(receipt.addresses) if receipt.by_text or not self._forms.is_sure else set()
+        submits = self.submitting.to_writer(receipt.addresses) if receipt.by_text or not self._forms.is_sure else set()
         plainly = self._is_shared or (not self._forms.is_sure and bool(submits))
         match = await self._find(receipt, plainly=plainly)
         if match is None and receipt.by_text and self._is_shared:
             match = await self._find_later(receipt, LATER_PAUSES)
         elif match is None and receipt.by_text and submits:
-            await self._end(submits)
+            await self.submitting.end(submits, EARLY_PATIENCE)
             match = await self._find(receipt)
         parked = match is None and receipt.certain
         if parked:
@@ -263,23 +256,14 @@ class ReceiptCorrelation:
                 self._own("receipt in doubt", self._report_later(receipt, submits))
             if match is None:
                 log.info("receipt of an unknown message kept", sent_message_id=receipt.provider_id)
+        if match or receipt.certain:
+            await self._unasked.learn()
         if match is None:
             return None
         await self._advance(match)
         if parked and match.sent.message_id not in self._early:
             await self._unpark(match)
         return match.sent.message_id
-
-    async def _end(self, submits: Collection[str]) -> None:
-        """When the ids of these messages are known, or late."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(EARLY_PATIENCE):
-                while not self._submitting.keys().isdisjoint(submits):
-                    await self._answered.wait()
-
-    def _submits_to(self, addresses: Sequence[str]) -> set[str]:
-        """Messages that are being sent to who wrote a receipt."""
-        return {each for each, to in self._submitting.items() if any(receipt_ids.same_number(a, to) for a in addresses[:1])}
 
     async def _find_later(self, receipt: Receipt, pauses: Sequence[float]) -> Match | None:
         """What another shard sent a moment ago; in the end also what fits in another form than the usual."""
@@ -300,7 +284,7 @@ class ReceiptCorrelation:
         """
         for provider_id in receipt.ids:
             candidates = receipt_ids.candidate_keys(provider_id)
-            known = {key: sent for key in candidates if (sent := self._unsaved.get(key))}
+            known = {key: sent for key in candidates if (sent := self._unsaved.get(key) or self._recent.unsaved(key))}
             known = known or self._recalled(candidates, receipt)
             if not known:
                 found = await self._store.fields(*(f"sent:{key}" for key in candidates))

@@ -1,12 +1,16 @@
-"""In which form this SMSC's receipts give ids, as its receipts have taught; in Redis, for the next process and for other shards.
+"""What this SMSC's receipts have taught: in which form they give ids, and whether they come unasked; in Redis, for the next
+process and for other shards.
 
-What it keeps (stores/transport.py): `receipt_form`, the usual form. Neighbours: smpp/receipt_ids.py decides, correlation.py asks.
+What it keeps (stores/transport.py): `receipt_form`, the usual form, and `unasked_receipts`, whether there were any. Neighbours:
+smpp/receipt_ids.py decides of forms, correlation.py asks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 
+from junebug.errors import StoreUnavailable
 from junebug.smpp.receipt_ids import IdForms
 from junebug.stores.transport import TransportStore
 from junebug.transports.smpp.matches import fits_number
@@ -44,3 +48,34 @@ class LearnedForms(IdForms):
             self.count(form)
         if certain and self.usual is not None and self.usual != before:  # a hint alone is not worth remembering
             await self._store.put("receipt_form", self.usual, self._ttl)
+
+
+class Unasked:
+    """Whether receipts come that nobody asked for, on one channel that does not ask for them."""
+
+    def __init__(self, store: TransportStore, ttl: float) -> None:
+        """`ttl`: seconds for which it is kept, after the last start of a process that knew it."""
+        self._store = store
+        self._ttl = ttl
+        self._come: bool | None = None
+        """None: Redis was not asked yet."""
+
+    async def come(self) -> bool:
+        """Also where Redis does not tell."""
+        if self._come is None:
+            try:
+                (found,) = await self._store.get("unasked_receipts")
+            except StoreUnavailable:
+                return True
+            if self._come is None:
+                self._come = False
+                if found:
+                    await self.learn()
+        return self._come
+
+    async def learn(self) -> None:
+        """One has come."""
+        if not self._come:
+            self._come = True
+            with suppress(StoreUnavailable):  # the next one teaches the next process
+                await self._store.put("unasked_receipts", "1", self._ttl)

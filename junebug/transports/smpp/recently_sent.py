@@ -30,21 +30,23 @@ class Recent:
     status: str | None = None
     is_noted: bool = True
     """False: this status is reported, and Redis does not know it yet."""
+    is_saved: bool = True
+    """False: Redis knows nothing of it, and will not."""
 
 
 class RecentlySent:
     """By the keys of the provider's ids; of more than `most`, those that were sent last."""
 
     def __init__(self, most: int, ttl: float, clock: Callable[[], float]) -> None:
-        self._most = most
+        self.most = most
         self._ttl = ttl
         self._clock = clock
         self._known: OrderedDict[str, Recent] = OrderedDict()
 
-    def add(self, key: str, sent: SentPart) -> None:
-        self._known[key] = Recent(sent, self._clock() + self._ttl)
+    def add(self, key: str, sent: SentPart, *, is_saved: bool = True) -> None:
+        self._known[key] = Recent(sent, self._clock() + self._ttl, is_saved=is_saved)
         self._known.move_to_end(key)
-        if len(self._known) > self._most:
+        if len(self._known) > self.most:
             self._known.popitem(last=False)
 
     def forget(self, key: str) -> None:
@@ -56,6 +58,11 @@ class RecentlySent:
             if (recent := self._known.get(key)) and recent.ends > self._clock():
                 return key, recent.sent
         return None
+
+    def unsaved(self, key: str) -> SentPart | None:
+        """What Redis need not be asked about, as it does not know."""
+        recent = self._known.get(key)
+        return recent.sent if recent and not recent.is_saved and recent.ends > self._clock() else None
 
     def of(self, key: str, sent: SentPart) -> Recent | None:
         """What is known of this very message."""

@@ -267,7 +267,8 @@ class SmppTransport(Transport):
             if provider_id:
                 parts, to_addr = len(progress.pdus), progress.pdus[0].destination_addr
                 sent = SentPart(message.message_id, self.context.channel_id, to_addr, ticket.part, parts)
-                await self._correlation.sent(provider_id, sent)
+                is_asked = bool(pdu.registered_delivery or self._config.registered_delivery)
+                await self._correlation.sent(provider_id, sent, is_asked=is_asked)
             return
 
     async def _report(self, message_id: str, status: str, details: dict[str, Any], sent_by: str) -> None:
