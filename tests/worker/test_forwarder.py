@@ -400,6 +400,46 @@ async def test_a_closed_circuit_works_without_a_detour_again(quick: Bench, host:
     assert [body["message_id"] for body in host.received] == waited + direct
 
 
+async def test_nothing_is_put_into_a_backlog_that_is_being_deleted(
+    quick: Bench, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ confirms what it throws away with a queue that it is deleting (measured with 3.10: of four publishers, one message
+    each at every deletion of an empty queue).
+    """
+    monkeypatch.setattr(destination, "PATIENCE", 0.05)
+    set_up(quick, callback_concurrency=3)
+    channel = await loopback(quick)
+    broker = quick._workers[channel]._broker
+    is_deleting, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def delete(queue: str) -> bool:
+        is_deleting.set()
+        await goes_on.wait()
+        return bool(await quick.broker.delete_queues([queue])) or True  # with what has come meanwhile
+
+    monkeypatch.setattr(broker, "delete_idle_queue", delete)
+    ids = [await quick.send(channel, "+27", str(n), host.url()) for n in range(5)]
+    await all_wait(quick, channel, 5, "backlog")
+    await host.start()
+    await asyncio.wait_for(is_deleting.wait(), 20)
+    host.going_on.clear()
+    ids += [await quick.send(channel, "+27", str(n), host.url()) for n in range(20)]
+
+    async def more_waits() -> bool:
+        return any(".backlog." in queue for queue in quick._workers[channel]._dispatcher.delay_queues())
+
+    await eventually(more_waits)
+    for _ in range(20):  # as often as it takes to publish, and more
+        await quick.broker.queue_length(names.event_queue(channel))
+    goes_on.set()
+    host.going_on.set()
+
+    async def all_are_told() -> bool:
+        return {body["message_id"] for body in host.received} == {*ids}
+
+    await eventually(all_are_told)
+
+
 # --- settings that change meanwhile -----------------------------------------------------------------------------------
 
 

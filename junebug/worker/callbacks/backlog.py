@@ -1,7 +1,8 @@
 """Where callbacks wait for one destination that fails or is too slow: a queue of its own on RabbitMQ, in their order.
 
 There only while needed. Once in use, all that comes goes behind what waits, until the queue is empty: so order is kept
-for as long as it takes. What came from a queue that is the destination's alone anyway needs none (source.py).
+for as long as it takes. While it is deleted nothing is put into it: RabbitMQ would confirm that, and throw it away. What came
+from a queue that is the destination's alone anyway needs none (source.py).
 Neighbour: destination.py says when it is written, drained and left alone.
 """
 
@@ -47,6 +48,12 @@ class Backlog:
         """Comes while it is seen whether the queue is empty."""
         self._writer: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it may be forgotten."""
+        return not self.in_use and (self._closing is None or self._closing.done())
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
@@ -83,6 +90,8 @@ class Backlog:
     async def _open(self) -> None:
         if self.source:
             return
+        if self._closing:
+            await asyncio.wait([self._closing])
         lifetime = max(self._context.settings.callback_max_age, self._context.settings.outbound_message_ttl)
         arguments = names.backlog_arguments(self._context.channel, lifetime)
         await open_queue(self._context, self.queue, arguments, self._about, lifetime)
@@ -138,7 +147,8 @@ class Backlog:
         for pending in aside:
             self._dispatch(pending)
         self._context.broker.forget([self.queue])
-        self._context.own("end of a backlog", self._close(source))  # whoever ends this watcher must not cut it off
+        # a task of its own: whoever ends this watcher must not cut it off
+        self._closing = self._context.own("end of a backlog", self._close(source))
 
     def _put_aside_back(self) -> None:
         aside, self._aside = self._aside, None

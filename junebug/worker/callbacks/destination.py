@@ -84,7 +84,7 @@ class Destination:
     def is_idle(self) -> bool:
         """Whether it may be forgotten."""
         under_way = (self._queue, self._calls, self._failed, self._conclusions, self._recovery)
-        return not (any(under_way) or self.backlog.in_use)
+        return self.backlog.is_idle and not any(under_way)
 
     @property
     def is_down(self) -> bool:
