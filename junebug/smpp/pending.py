@@ -75,7 +75,7 @@ class Unanswered:
     for may be behind.
     """
 
-    PATIENCE = 1.0
+    PATIENCE = 3.0
 
     def __init__(self, most: int) -> None:
         self._most = most
