@@ -20,7 +20,7 @@ from junebug.model.callbacks import Callback, DeadLetter
 from junebug.model.messages import Status, UserMessage, event_of
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
-from junebug.worker.callbacks import destination, dispatcher, forwarder
+from junebug.worker.callbacks import delay_queues, destination, dispatcher, forwarder
 from junebug.worker.callbacks.delay_queues import DelayQueues
 from tests.polling import eventually
 from tests.servers import free_port
@@ -398,6 +398,35 @@ async def test_a_closed_circuit_works_without_a_detour_again(quick: Bench, host:
     await host.wait(40)
     assert await no_backlog()
     assert [body["message_id"] for body in host.received] == waited + direct
+
+
+async def test_what_comes_while_a_backlog_is_opened_does_not_pass_what_waits_for_it(
+    quick: Bench, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(destination, "PATIENCE", 0.05)
+    monkeypatch.setattr(delay_queues, "SETTLING", 1.0)
+    set_up(quick, callback_concurrency=1)
+    await host.start()
+    host.going_on.clear()
+    channel = await loopback(quick)
+    first, second = mo("first"), mo("second")
+
+    async def tell(message: UserMessage, **fields: Any) -> None:
+        event = replace(event_of(message, channel, **fields), event_url=host.url())
+        await quick.broker.publish(names.event_queue(channel), event.to_wire())
+
+    await tell(first, event_type="ack", sent_message_id="1")
+    await tell(second, event_type="ack", sent_message_id="2")
+
+    async def is_opened() -> bool:
+        return any(".backlog." in queue for queue in quick._workers[channel]._dispatcher.delay_queues())
+
+    await eventually(is_opened)
+    await tell(second, event_type="delivery_report", delivery_status="delivered")
+    host.going_on.set()
+    await host.wait(3)
+    of_second = [body["event_type"] for body in host.received if body["message_id"] == second.message_id]
+    assert of_second == ["submitted", "delivery_succeeded"]
 
 
 async def test_nothing_is_put_into_a_backlog_that_is_being_deleted(

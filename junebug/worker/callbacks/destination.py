@@ -106,7 +106,7 @@ class Destination:
             self._attempts.skip(pending)
         elif self._is_standing_still:
             self._send_home(pending)
-        elif self.backlog.in_use and home is not self.backlog.source:
+        elif self.backlog.in_use and (home is None or home is not self.backlog.source):  # which may not be there yet
             self.backlog.append(pending)
         else:
             self._queue.add(pending)
