@@ -76,7 +76,7 @@ def ids(entries: list[dict[str, Any]]) -> list[str]:
 
 
 def tailed(log: Path) -> list[str]:
-    return ids(tail(str(log.parent), log.name, 10_000, destination_id=None))
+    return ids(tail(log, 10_000, destination_id=None))
 
 
 def scanned(log: Path) -> list[str]:

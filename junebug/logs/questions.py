@@ -76,7 +76,6 @@ class LogAnswers:
             told.append(_bounded(entries))
         return {"entries": told}
 
-
     def _audit(self, asked: Question) -> dict[str, Any]:
         return {"found": audit.find(self._audit_log, _log(asked["log"]), str(asked["message_id"]))}
 
@@ -88,13 +87,12 @@ def newest(
     directory: Path, id: str, count: int, message_id: str | None = None, destination_id: str | None = None
 ) -> Entries:
     """The last entries of a channel (with its shards) or router, newest first; about a message, or a destination."""
-    logs = logs_of(directory, id)
-    return merged_entries([tail(str(directory), log, count, message_id, destination_id) for log in logs], count)
+    return merged_entries([tail(log, count, message_id, destination_id) for log in logs_of(directory, id)], count)
 
 
 def about(directory: Path, id: str, message_id: str, since: float, budget: Budget, most: int) -> Found:
     """What a channel (with its shards) or router has logged of a message."""
-    parts = [lines_about(directory / log, "message_id", message_id, since, budget, most) for log in logs_of(directory, id)]
+    parts = [lines_about(log, "message_id", message_id, since, budget, most) for log in logs_of(directory, id)]
     return parts[0] if len(parts) == 1 else merged_found(parts)
 
 

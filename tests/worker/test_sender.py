@@ -617,7 +617,7 @@ async def test_a_message_on_which_the_transport_fails_blocks_nobody_for_ever(
     await bench.send(channel, "1", "good", bench.app.url())
     first, second = await bench.app.wait(2, timeout=20)
     assert (first["event_type"], second["event_type"]) == ("rejected", "submitted")
-    (failure, *_) = [entry for entry in tail(bench.settings.logging_path, channel, 100) if "exception" in entry] or [{}]
+    (failure, *_) = [entry for entry in tail(bench.settings.channel_log_path(channel), 100) if "exception" in entry] or [{}]
     assert not failure or failure["exception"]["class"] == "ValueError"
 
 
