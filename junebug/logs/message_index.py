@@ -27,7 +27,7 @@ from junebug.logs.scan import CLOCKS, entry_of, lines_about, timestamp_in
 OUTBOUND, INBOUND = "outbound", "inbound"
 ANCHORS = {
     "message sent": OUTBOUND, "message rejected": OUTBOUND, "message expired, not sent": OUTBOUND,
-    "inbound message received": INBOUND,
+    "message cancelled, not sent": OUTBOUND, "inbound message received": INBOUND,
 }  # fmt: skip
 """What a line says of a message's addresses -> which way that goes."""
 _ANCHORS = {

@@ -31,7 +31,8 @@ class Acceptance(msgspec.Struct, frozen=True, array_like=True):
     timestamp: str
     by: str
     address: str
-    queue: str
+    plain_queue: str
+    """Tells its channel and its priority; which queue that is, the channel's layout says."""
     to_addr: str | None = None
     from_addr: str | None = None
     in_reply_to: str | None = None
@@ -39,6 +40,15 @@ class Acceptance(msgspec.Struct, frozen=True, array_like=True):
     destination: str = ""
     """Of a router, by which it was sent."""
     router: str = ""
+
+
+    @property
+    def channel(self) -> str:
+        return self.plain_queue.rpartition(".outbound")[0]
+
+    @property
+    def priority(self) -> int:
+        return names.priority_of(self.plain_queue, names.LOWEST_PRIORITY)
 
 
 _encode = msgspec.json.Encoder().encode

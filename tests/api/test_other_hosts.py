@@ -319,7 +319,7 @@ async def test_where_there_is_no_other_host_nothing_is_asked(
 async def test_who_cancelled_a_message_by_another_hosts_api_is_told(two: Two) -> None:
     channel = await two.api.create()
     await two.b.runs(channel)
-    two.b.log(channel, {"message": "message rejected", "reason": "cancelled", "message_id": "m1"})
+    two.b.log(channel, {"message": "message cancelled, not sent", "message_id": "m1"})
     at, by = "2026-11-27 08:31:12.104233", {"who": "ops", "from": "10.1.2.3", "channel_id": channel}
     lines = [{**by, "timestamp": at, "message_id": "m1"}, {**by, "timestamp": at, "who": "another", "message_id": "m2"}]
     two.b.settings.log_dir.mkdir(parents=True)

@@ -23,7 +23,7 @@ from junebug.api.life.place import Place, is_of, recipients_of, with_urls
 from junebug.api.life.step import Step, at, in_order
 from junebug.api.other_hosts import OtherHosts
 from junebug.config.declaration import Settings
-from junebug.errors import NoSuchMessage, StoreUnavailable
+from junebug.errors import ChannelNotFound, NoSuchMessage, StoreUnavailable
 from junebug.logs import audit, questions
 from junebug.logs.lines import Budget
 from junebug.logs.redaction import UNMASKED, Redactor
@@ -99,7 +99,8 @@ class LifeReader:
             steps = [step for step in steps if step.kind != "received" or step.get("pdu")]
             steps += kept_steps.inbound_steps(inbound[0], channel.id, *inbound[1:])
         if is_outbound:
-            steps = _sent(steps, channel.id, record, accepted, logs.statuses)
+            queue = await self._queue(channel, accepted) if accepted else ""
+            steps = _sent(steps, channel.id, record, accepted, queue, logs.statuses)
         if place.destination:
             steps = [step for step in steps if step.get("destination_id") in (None, place.destination)]
         if any(step.kind == "cancelled" for step in steps):
@@ -189,6 +190,15 @@ class LifeReader:
             "circuits": circuits, "queue_length": length, "moved_to": moved_to, "is_cancelled": is_cancelled,
         }  # fmt: skip
 
+    async def _queue(self, channel: ChannelSpec, accepted: Acceptance) -> str:
+        """Where it waits until it is sent; of one that a router has moved to this channel, where it waited before."""
+        if accepted.channel != channel.id:
+            try:
+                channel = await self.stores.channels.get(accepted.channel)
+            except ChannelNotFound:
+                return accepted.plain_queue
+        return self.queues.queue(channel, accepted.priority, accepted.to_addr)
+
     async def _queue_length(self, channel: ChannelSpec, record: OutboundRecord | None) -> int | None:
         """None: RabbitMQ does not tell, or it does not matter."""
         if record is None or record.events:
@@ -212,8 +222,9 @@ def no_such(message_id: str, place: Place) -> NoSuchMessage:
 
 
 def _sent(
-    steps: list[Step], channel: str, record: OutboundRecord | None, accepted: Acceptance | None, statuses: list[dict[str, Any]]
-) -> list[Step]:
+    steps: list[Step], channel: str, record: OutboundRecord | None, accepted: Acceptance | None, queue: str,
+    statuses: list[dict[str, Any]],
+) -> list[Step]:  # fmt: skip
     """Of an MT: with what Redis keeps of it, and how the channel did while it waited."""
     events = list(record.events) if record else []
     if events:  # which tell what the provider reported
@@ -222,7 +233,7 @@ def _sent(
     if accepted is None:
         return steps + kept_steps.unknown_acceptance(events)
     left = min((step.timestamp for step in steps if step.kind in ENDS), default=time.time())
-    return steps + kept_steps.acceptance_steps(accepted) + log_steps.status_steps(statuses, at(accepted.timestamp), left)
+    return steps + kept_steps.acceptance_steps(accepted, queue) + log_steps.status_steps(statuses, at(accepted.timestamp), left)
 
 
 async def _nothing() -> None:
