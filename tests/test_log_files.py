@@ -96,9 +96,9 @@ def of_search(ask: Callable[..., Any], channel: str) -> list[Any]:
     return [hit.to_addr for hit in hits]
 
 
-def test_each_channel_reads_its_own_lines_whatever_the_others_are_called(here: Settings, tmp_path: Path) -> None:
+def test_each_channel_reads_its_own_lines_whatever_the_others_are_called(here: Settings) -> None:
     written(here, UNITS)
-    answers = LogAnswers(here.logging_path, tmp_path / "none").answers()
+    answers = LogAnswers(here.logging_path).answers()
 
     def ask(question: str, **about: Any) -> Any:
         return answers[question](orjson.loads(orjson.dumps(about)))

@@ -16,14 +16,13 @@ import orjson
 
 from junebug import names
 from junebug.errors import MalformedMessage
-from junebug.logs import audit
 from junebug.logs.files import logs_of
 from junebug.logs.lines import Budget
 from junebug.logs.message_index import Hit, Hits, MessageIndex, Wanted
 from junebug.logs.scan import Found, lines_about
 from junebug.logs.tail import tail
 
-TAIL, ABOUT, SEARCH, LAST_WORDS, AUDIT = "log_tail", "log_about", "log_search", "log_last_words", "audit_find"
+TAIL, ABOUT, SEARCH, LAST_WORDS = "log_tail", "log_about", "log_search", "log_last_words"
 LARGEST_ANSWER = 4_000_000
 """Bytes of lines in one answer."""
 MOST_ENTRIES = 10_000
@@ -32,18 +31,15 @@ Entries = list[dict[str, Any]]
 
 
 class LogAnswers:
-    """Of one host's `logging_path`, and of the audit log of its API."""
+    """Of one host's `logging_path`."""
 
-    def __init__(self, logging_path: str, audit_log: Path) -> None:
+    def __init__(self, logging_path: str) -> None:
         self._path = Path(logging_path)
-        self._audit_log = audit_log
         self._index = MessageIndex(logging_path)
 
     def answers(self) -> dict[str, Callable[[Question], dict[str, Any]]]:
         """Question -> who answers it; what is no such question raises MalformedMessage, or what a wrong type raises."""
-        return {
-            TAIL: self._tail, ABOUT: self._about, SEARCH: self._search, LAST_WORDS: self._last_words, AUDIT: self._audit
-        }  # fmt: skip
+        return {TAIL: self._tail, ABOUT: self._about, SEARCH: self._search, LAST_WORDS: self._last_words}
 
     def _tail(self, asked: Question) -> dict[str, Any]:
         count = min(int(asked["count"]), MOST_ENTRIES)
@@ -75,9 +71,6 @@ class LogAnswers:
             entries = self._index.last_words([*map(_log, logs)], str(message_id), float(since), budget)
             told.append(_bounded(entries))
         return {"entries": told}
-
-    def _audit(self, asked: Question) -> dict[str, Any]:
-        return {"found": audit.find(self._audit_log, _log(asked["log"]), str(asked["message_id"]))}
 
 
 # --- of all logs of a channel -------------------------------------------------------------------------------------------

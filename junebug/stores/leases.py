@@ -158,12 +158,6 @@ class LeaseStore:
         held = zip(ids, (lease for part in found for lease in part), strict=True)
         return {id: host for id, lease in held if lease and (host := _lease(lease)[0]) != but}
 
-    async def living(self, most: int) -> list[str]:
-        """Hosts that live, of the `most` that were here last."""
-        ids = [str(id) for id in (await self._redis.run(("ZREVRANGE", names.HOSTS, 0, most - 1)))[0]]
-        alive = await self._redis.run(*(("EXISTS", names.host(id)) for id in ids)) if ids else []
-        return [id for id, is_there in zip(ids, alive, strict=True) if is_there]
-
     async def drain(self, host: str, *, is_drained: bool) -> bool:
         """False: there is no such host."""
         (seen,) = await self._redis.run(("ZSCORE", names.HOSTS, host))

@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from junebug import names
+from junebug.amqp.rpc import RpcServer
 from junebug.config.declaration import Settings
 from junebug.model.access import READ, SEND
 from junebug.model.callbacks import Callback, DeadLetter
@@ -224,6 +225,51 @@ async def test_what_a_router_has_moved_says_where_to(api: Api) -> None:
     assert (await life(api, taker, message_id))["status"] == "moved"
     told = (await api("GET", f"/routers/{router}/messages/{message_id}/timeline")).result
     assert (told["channel_id"], told["steps"][0]["details"]["by"]) == (other, "local")
+
+
+async def test_who_cancelled_a_message_is_told_whichever_api_was_asked(api: Api) -> None:
+    """Also one that runs alone, on no host: as in a Deployment on Kubernetes."""
+    channel = await api.create()
+    message_id, kept = await post(api, channel, reply_to=None), await post(api, channel, reply_to=None)
+    alone = dataclasses.replace(api.settings, data_dir=f"{api.settings.data_dir}/alone", host=None)
+    async with running_api(alone) as another:
+        path = f"/channels/{channel}/messages/{message_id}"
+        assert (await another("DELETE", path)).status == 200
+        asked = await api.stores.outbound.record(channel, message_id)
+        assert (await api("DELETE", path)).status == 404  # it is cancelled already
+    assert asked
+    assert asked.cancelled
+    assert (asked.cancelled.by, asked.cancelled.address) == ("local", "127.0.0.1")
+    write(api.log_path(channel), [line(time.time(), "message cancelled, not sent", message_id=message_id)])
+    shutil.rmtree(another.settings.data_dir)
+    told = await life(api, channel, message_id)
+    (step,) = [step for step in told["steps"] if step["kind"] == "cancelled"]
+    at = asked.cancelled.timestamp
+    assert step["description"] == f"Cancelled before it was sent, as local at 127.0.0.1 had asked at {at}"
+    assert (step["details"]["by"], step["details"]["asked_at"]) == ("local", at)
+    assert "cancelled by local" in told["summary"]
+    other = await api.stores.outbound.record(channel, kept)
+    assert other
+    assert other.cancelled is None
+
+
+async def test_who_cancelled_in_vain_is_not_kept(api: Api) -> None:
+    channel = await api.create()
+    message_id = await post(api, channel, reply_to=None)
+
+    async def cancel(_: Any) -> dict[str, Any]:
+        return {"cancelled": False}
+
+    worker = RpcServer(api.broker, channel, generation=1)
+    worker.begin({"cancel": cancel})
+    await worker.start()
+    try:
+        assert (await api("DELETE", f"/channels/{channel}/messages/{message_id}")).status == 404
+    finally:
+        await worker.stop()
+    record = await api.stores.outbound.record(channel, message_id)
+    assert record
+    assert record.cancelled is None
 
 
 # --- the search -----------------------------------------------------------------------------------------------------------
