@@ -27,7 +27,9 @@ from junebug.stores import Stores
 
 VIEW_AGE = 30.0
 """Seconds after which a spec is read again: of a changed one the codecs may be others, and the secrets."""
-AT_ONCE, MOST_VIEWS = 50, 20_000
+FORGOTTEN_AFTER = 2 * VIEW_AGE
+"""Seconds after which one is gone: whoever follows a log has its spec read again before."""
+AT_ONCE = 50
 
 Shown = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -63,8 +65,8 @@ class LogViews:
                 if made is not None:
                     shown, shards = made
                     self._views[id] = _View(shown, now, names.units(id, shards))
-        while len(self._views) > MOST_VIEWS:  # those that nobody has asked for since: they are of deleted channels
-            del self._views[next(iter(self._views))]
+        while self._views and now - self._views[first := next(iter(self._views))].made_at > FORGOTTEN_AFTER:
+            del self._views[first]
         return frozenset(log for id, _ in wanted if id in self._views for log in self._views[id].logs)
 
     def show(self, log: str, line: bytes) -> Line | None:
