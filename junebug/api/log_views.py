@@ -51,7 +51,6 @@ class LogViews:
         self._registry = registry
         self._types = types
         self._views: dict[str, _View] = {}
-        """The one that was made last comes last."""
 
     async def prepare(self, channels: Iterable[str], routers: Iterable[str]) -> frozenset[str]:
         """Those of these logs that can be shown now: what was deleted meanwhile cannot. Raises StoreUnavailable."""
@@ -61,12 +60,13 @@ class LogViews:
         for start in range(0, len(old), AT_ONCE):
             some = old[start : start + AT_ONCE]
             for (id, _), made in zip(some, await asyncio.gather(*(make(id) for id, make in some)), strict=True):
-                self._views.pop(id, None)
                 if made is not None:
                     shown, shards = made
-                    self._views[id] = _View(shown, now, names.units(id, shards))
-        while self._views and now - self._views[first := next(iter(self._views))].made_at > FORGOTTEN_AFTER:
-            del self._views[first]
+                    self._views[id] = _View(shown, now, names.units(id, shards))  # in one step: a thread may be showing by it
+                else:
+                    self._views.pop(id, None)
+        for id in [id for id, view in self._views.items() if now - view.made_at > FORGOTTEN_AFTER]:
+            del self._views[id]
         return frozenset(log for id, _ in wanted if id in self._views for log in self._views[id].logs)
 
     def show(self, log: str, line: bytes) -> Line | None:

@@ -46,6 +46,20 @@ async def test_those_of_one_stream_do_not_drive_out_those_of_another(views: LogV
     assert all(views.show(log, LINE) for log in MANY)
 
 
+async def test_a_line_is_shown_while_its_channels_spec_is_read_again(views: LogViews, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another thread, at any moment."""
+
+    class Watched(dict[str, Any]):
+        def pop(self, *args: Any) -> Any:
+            raise AssertionError("for a moment it could not be shown")
+
+    views._views = Watched()
+    for _ in range(2):
+        await views.prepare(["c"], ())
+        assert views.show("c", LINE)
+        monkeypatch.setattr(log_views, "VIEW_AGE", -1.0)
+
+
 async def test_what_nobody_follows_is_forgotten(views: LogViews, monkeypatch: pytest.MonkeyPatch) -> None:
     await views.prepare(["deleted", "followed"], ())
     began = time.monotonic()
