@@ -194,6 +194,14 @@ def take_over(directory: Path, ids: Iterable[str]) -> None:
                     number += 1
 
 
+def is_old_log(file: Path) -> bool:
+    """Whether a file is no older one of some log, but another channel's log that is still to be taken over."""
+    try:
+        return _logger_of(file) == file.name
+    except OSError:
+        return False
+
+
 def _logger_of(path: Path) -> object:
     """Whose lines are there, as the first one says. Raises OSError."""
     with path.open("rb") as file:

@@ -23,7 +23,7 @@ from junebug.amqp.broker import Broker
 from junebug.config.declaration import Settings
 from junebug.door.routes import files_of
 from junebug.errors import BrokerUnavailable, StoreUnavailable
-from junebug.logs.files import LogsOf, file_of, numbers_in, take_over
+from junebug.logs.files import LogsOf, file_of, is_old_log, numbers_in, take_over
 from junebug.model.routing import RouterSpec
 from junebug.stores import Stores
 from junebug.stores.wanted import NOTE_OF_LOGS_TTL, Spec, WantedStore
@@ -182,7 +182,8 @@ class Cleanup:
         take_over(logs, channels)
         with _kept(logs):
             for name, numbers in numbers_in(logs, LogsOf(own)).items():
-                yield from ((file_of(logs / name, number), name) for number in numbers)
+                files = [file_of(logs / name, number) for number in numbers]
+                yield from ((file, name) for file in files if file.name == name or not is_old_log(file))
         for directory, unit_of in ((self.settings.log_dir, crash_log_of), (self.settings.suspects_dir, str)):
             with _kept(directory):
                 for name in os.listdir(directory):

@@ -17,6 +17,7 @@ from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.config.declaration import HttpTypesSettings, Settings
 from junebug.door import routes
+from junebug.logs.channel_log import append_line
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores, wanted
 from junebug.supervisor.cleanup import Cleanup
@@ -41,6 +42,7 @@ def host(settings: Settings, id: str) -> Settings:
         path.mkdir(parents=True)
     for name in (*LOGS, *KEPT):
         (Path(found.logging_path) / name).write_text("{}\n")
+    append_line(Path(found.logging_path) / "a.7", "a.7", 20, "of a channel a.7, by an older Junebug", {})
     for unit in ("a", "a~1", "a.log", "b", "b~1"):
         for path in (found.log_dir / f"channel-{unit}.log", found.log_dir / f"channel-{unit}.log.1", found.suspects_dir / unit):
             path.touch()
@@ -72,7 +74,7 @@ def left(settings: Settings) -> list[str]:
 
 
 def assert_others_are_kept(settings: Settings) -> None:
-    assert all((Path(settings.logging_path) / name).exists() for name in KEPT)
+    assert all((Path(settings.logging_path) / name).exists() for name in (*KEPT, "a.7"))
     crashes = {path.name for path in settings.log_dir.iterdir()}
     of_others = {f"channel-{unit}.log{end}" for unit in ("a.log", "b", "b~1") for end in ("", ".1")}
     assert crashes >= of_others | {"supervisor.log"}
