@@ -157,12 +157,11 @@ class WantedStore:
             )
             ids = [str(id) for id in found]
             if ids:
-                exist, deleted = (
-                    await self._redis.run(*(("EXISTS", names.channel_properties(id)) for id in ids)),
-                    await self._redis.run(("SMISMEMBER", names.DELETED_CHANNELS, *ids)),
+                *exist, deleted = await self._redis.run(
+                    *(("EXISTS", names.channel_properties(id)) for id in ids), ("SMISMEMBER", names.DELETED_CHANNELS, *ids)
                 )
                 # one that was made anew under the same id, and maybe deleted again, has its time still to come
-                yield [id for id, *is_there in zip(ids, exist, *deleted, strict=True) if not any(is_there)]
+                yield [id for id, *is_there in zip(ids, exist, deleted, strict=True) if not any(is_there)]
             if len(ids) < LOGS_AT_ONCE:
                 return
 
