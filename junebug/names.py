@@ -64,6 +64,20 @@ def is_unit(text: str) -> bool:
     return _UNIT.fullmatch(text) is not None
 
 
+_NUMBERED = re.compile(r"\.[1-9][0-9]*\Z")
+
+
+def log_name(unit: str) -> str:
+    """Name of its log file. Behind that of an older one come a dot and its number (logs/files.py): so none ends like this."""
+    return f"{unit}{_SHARD_MARK}0" if _NUMBERED.search(unit) else unit
+
+
+def is_log_name(text: str) -> bool:
+    """Whether it can be the name of a unit's log file; whose, says `channel_of`."""
+    unit = text.removesuffix(f"{_SHARD_MARK}0")
+    return is_unit(unit) and log_name(unit) == text
+
+
 def _one(suffix: str) -> Callable[[str], str]:
     """channel -> name of what it has one of."""
     return lambda channel: channel + suffix
@@ -277,7 +291,7 @@ ROUTED_CHANNELS = "routed_channels"  # hash channel id -> id of the router whose
 GENERATIONS = "channel_generations"  # hash channel id -> generation, raised whenever the channel must be started afresh
 DELETED_CHANNELS = "deleted_channels"  # set of the ids of deleted channels whose queues and keys are still to be removed
 DELETED_ROUTERS = "deleted_routers"  # set: those of them that are routers
-DELETED_LOGS = "deleted_logs"  # sorted set: id of a deleted channel whose log files are still there -> until when, Unix time
+DELETED_LOGS = "deleted_logs"  # sorted set: id of a deleted channel -> from when on each host removes its log files, Unix time
 API_TOKENS = "api_tokens"  # hash id -> JSON: who may use the API; their texts are not there
 WANTED_CHANGES = "wanted_changes"  # stream, with a TTL: ids of the channels and routers that changed last
 EPOCH = "channel_epoch"  # written by the reconciler when it starts: gone means that Redis was emptied under us

@@ -13,8 +13,6 @@ from typing import Any
 import orjson
 import pytest
 
-from junebug.config.declaration import Settings
-from junebug.logs import audit
 from junebug.logs.files import LogFile, rotated_files
 from junebug.logs.lines import BLOCK, LONGEST_LINE, Budget, blocks_backwards, lines_with, log_blocks
 from junebug.logs.message_index import MessageIndex, Wanted
@@ -76,7 +74,7 @@ def ids(entries: list[dict[str, Any]]) -> list[str]:
 
 
 def tailed(log: Path) -> list[str]:
-    return ids(tail(str(log.parent), log.name, 10_000, destination_id=None))
+    return ids(tail(log, 10_000, destination_id=None))
 
 
 def scanned(log: Path) -> list[str]:
@@ -97,17 +95,6 @@ def test_a_rotation_meanwhile_loses_none_and_repeats_none(
     rotated_after(log, blocks)
     assert read(log) == MESSAGES
     assert len(rotated_files(log)) > FILES
-
-
-def test_a_change_is_found_in_an_audit_log_that_is_rotated_meanwhile(
-    tmp_path: Path, rotated_after: Callable[[Path, int], None]
-) -> None:
-    settings = Settings(logging_path=str(tmp_path))
-    settings.log_dir.mkdir(parents=True, exist_ok=True)
-    log = written(settings.log_dir, audit.NAME)
-    rotated_after(log, 4)
-    for message_id in ("m0", f"m{LINES}", f"m{3 * LINES - 1}"):
-        assert (audit.find(settings.log_dir / audit.NAME, "c", message_id) or {}).get("message_id") == message_id
 
 
 def test_while_a_writer_rotates_all_the_time_each_line_comes_once_and_in_order(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def flush() -> None:
 
 def newest(here: Settings, count: int, message_id: str | None = None) -> list[dict[str, Any]]:
     flush()
-    return tail(here.logging_path, "c", count, message_id)
+    return tail(here.channel_log_path("c"), count, message_id)
 
 
 @pytest.mark.usefixtures("logging_as_before")
@@ -137,7 +137,7 @@ def test_the_newest_come_first_across_rotated_files(here: Settings) -> None:
     assert [entry["number"] for entry in newest(here, 3)] == [59, 58, 57]
     assert [entry["number"] for entry in newest(here, 3, "m0")] == [58, 56, 54]
     assert newest(here, 0) == []
-    assert tail(here.logging_path, "nobody", 5) == []
+    assert tail(here.channel_log_path("nobody"), 5) == []
 
 
 @pytest.mark.parametrize(("max_files", "left"), [(1, []), (2, [1]), (0, None)])
@@ -156,7 +156,7 @@ def test_as_many_files_are_kept_as_asked_for(here: Settings, max_files: int, lef
 def test_lines_are_found_across_the_blocks_in_which_a_file_is_read(tmp_path: Path) -> None:
     lines = [f'{{"number": {number}, "pad": "{"x" * (number * 37 % 5000)}"}}' for number in range(500)]
     (tmp_path / "c").write_text("\n".join([*lines[:250], "", '{"cut off', *lines[250:]]) + "\n")
-    assert [entry["number"] for entry in tail(str(tmp_path), "c", 1000)] == list(range(499, -1, -1))
+    assert [entry["number"] for entry in tail(tmp_path / "c", 1000)] == list(range(499, -1, -1))
 
 
 @pytest.mark.usefixtures("logging_as_before")
@@ -235,7 +235,7 @@ def test_a_disk_that_hangs_keeps_nobody_waiting_and_what_is_too_much_is_counted(
     log = structlog.stdlib.get_logger()
     for number in range(100):
         log.info("entry", number=number)
-    assert tail(here.logging_path, "c", 100) == []
+    assert tail(here.channel_log_path("c"), 100) == []
     moves.set()
     log.info("after")
     found = [entry["number"] for entry in newest(here, 1000) if "number" in entry]
@@ -289,7 +289,7 @@ def test_no_thread_is_there_before_the_first_line_and_none_after_the_end(here: S
     structlog.stdlib.get_logger().info("the last words")
     (thread,) = set(threading.enumerate()) - before
     handler.close()
-    assert [entry["message"] for entry in tail(here.logging_path, "c", 5)] == ["the last words"]
+    assert [entry["message"] for entry in tail(here.channel_log_path("c"), 5)] == ["the last words"]
     thread.join(10)
     assert not thread.is_alive()
 
@@ -337,7 +337,7 @@ def test_a_bad_record_hurts_nobody(here: Settings) -> None:
     handler.write(20, "%s and %s", ("too few",), {})
     handler.handle(logging.LogRecord("x", 20, "f", 1, "%s and %s", ("too few",), None))
     handler.close()
-    (entry,) = tail(here.logging_path, "c", 1)
+    (entry,) = tail(here.channel_log_path("c"), 1)
     assert (entry["message"], entry["n"]) == ("odd ?", 2**80)
 
 

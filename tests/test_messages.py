@@ -248,4 +248,4 @@ def test_an_acceptance_of_a_later_junebug_is_read() -> None:
     read = acceptance.read(later)
     assert read == acceptance.read(written.decode())
     assert read
-    assert (read.by, read.address, read.queue, read.to_addr) == ("me", "::1", "c.outbound.3", "1")
+    assert (read.by, read.address, read.channel, read.priority, read.to_addr) == ("me", "::1", "c", 3, "1")

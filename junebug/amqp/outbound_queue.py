@@ -18,7 +18,7 @@ from junebug.amqp.broker import Broker
 from junebug.amqp.dead_letters import bury_unreadable
 from junebug.amqp.frames import Delivery
 from junebug.errors import MalformedMessage
-from junebug.model.messages import UserMessage, rejected
+from junebug.model.messages import UserMessage, cancelled
 from junebug.model.spec import ChannelSpec
 from junebug.runtime.families import MESSAGES
 from junebug.runtime.metrics import Metrics
@@ -27,8 +27,6 @@ T = TypeVar("T")
 
 log = structlog.stdlib.get_logger("outbound")
 
-CANCELLED = "cancelled"
-"""Reason of the event `rejected` that a cancelled message gets."""
 _CANCELLED = MESSAGES.field("outbound", "cancelled")
 
 
@@ -106,10 +104,10 @@ async def cancel_all(
     Raises QueueBusy, BrokerUnavailable: what is not cancelled by then stays in its place.
     """
     ends = time.monotonic() + seconds
-    cancelled = 0
+    done = 0
 
     async def visit(batch: Sequence[Delivery]) -> bool:
-        nonlocal cancelled
+        nonlocal done
         readable: list[Delivery] = []
         events: list[bytes] = []
         for delivery in batch:
@@ -119,19 +117,19 @@ async def cancel_all(
                 await bury_unreadable(broker, metrics, channel, delivery, str(error))
                 continue
             readable.append(delivery)
-            events.append(rejected(message, channel, CANCELLED).to_wire())
+            events.append(cancelled(message, channel).to_wire())
         await broker.publish_many(names.event_queue(channel), events)
         for delivery in readable:
             delivery.ack()
-        cancelled += len(readable)
+        done += len(readable)
         metrics.of(channel)[_CANCELLED] += len(readable)
         return time.monotonic() < ends
 
     for queue in queues:
         await broker.browse(queue, visit, keeping=False, exclusive=is_own(channel, queue))
     remaining = sum((await broker.queue_lengths(queues)).values())
-    log.info("messages cancelled", channel_id=channel, cancelled=cancelled, remaining=remaining)
-    return Cancelled(cancelled, remaining)
+    log.info("messages cancelled", channel_id=channel, cancelled=done, remaining=remaining)
+    return Cancelled(done, remaining)
 
 
 def is_own(channel: str, queue: str) -> bool:

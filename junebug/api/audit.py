@@ -1,7 +1,6 @@
 """The audit log: each change that was made through the API, by whom, from where and when, as JSON lines in `audit.log`.
 
 middleware.py writes a line for each request that changes something; its handler says what by `tell`. Secrets come here masked.
-logs/audit.py reads them.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from aiohttp import web
 
 from junebug.api.access import CALLER
 from junebug.config.declaration import Settings
-from junebug.logs.audit import NAME
 from junebug.logs.files import LogFile
 from junebug.model.messages import timestamp_now
 
 log = structlog.stdlib.get_logger("api")
 
+NAME = "audit.log"
 ROTATE_SIZE, MOST_FILES = 10_000_000, 20
 """Bytes; and how many files of it there are."""
 MODE = 0o600

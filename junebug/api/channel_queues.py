@@ -93,6 +93,10 @@ class ChannelQueues:
             await self._send(channel, layout.queue(channel, priority), messages)
         self._metrics.of(channel)[_ACCEPTED] += len(messages)
 
+    def queue(self, spec: ChannelSpec, priority: int, to_addr: str | None) -> str:
+        """Where messages of this priority to this address wait to be sent."""
+        return self._broker.layout(spec).queue(spec.id, priority, to_addr)
+
     async def _send(self, channel: str, queue: str, messages: Sequence[UserMessage]) -> None:
         try:
             return await self._broker.publish_many(queue, [each.to_wire() for each in messages], timeout=self._patience)

@@ -142,7 +142,6 @@ class HostFollower:
         self.items += items
         self.is_begun = True
 
-
     def _read(self, answer: Answer) -> list[Step | Complete]:
         """Blocking: all that a line is shown as is made here, not in the event loop."""
         items = steps_from(answer, self.host, self._show)

@@ -27,7 +27,9 @@ from junebug.stores import Stores
 
 VIEW_AGE = 30.0
 """Seconds after which a spec is read again: of a changed one the codecs may be others, and the secrets."""
-AT_ONCE, MOST_VIEWS = 50, 20_000
+FORGOTTEN_AFTER = 2 * VIEW_AGE
+"""Seconds after which one is gone: whoever follows a log has its spec read again before."""
+AT_ONCE = 50
 
 Shown = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -49,7 +51,6 @@ class LogViews:
         self._registry = registry
         self._types = types
         self._views: dict[str, _View] = {}
-        """The one that was made last comes last."""
 
     async def prepare(self, channels: Iterable[str], routers: Iterable[str]) -> frozenset[str]:
         """Those of these logs that can be shown now: what was deleted meanwhile cannot. Raises StoreUnavailable."""
@@ -59,12 +60,13 @@ class LogViews:
         for start in range(0, len(old), AT_ONCE):
             some = old[start : start + AT_ONCE]
             for (id, _), made in zip(some, await asyncio.gather(*(make(id) for id, make in some)), strict=True):
-                self._views.pop(id, None)
                 if made is not None:
                     shown, shards = made
-                    self._views[id] = _View(shown, now, names.units(id, shards))
-        while len(self._views) > MOST_VIEWS:  # those that nobody has asked for since: they are of deleted channels
-            del self._views[next(iter(self._views))]
+                    self._views[id] = _View(shown, now, names.units(id, shards))  # in one step: a thread may be showing by it
+                else:
+                    self._views.pop(id, None)
+        for id in [id for id, view in self._views.items() if now - view.made_at > FORGOTTEN_AFTER]:
+            del self._views[id]
         return frozenset(log for id, _ in wanted if id in self._views for log in self._views[id].logs)
 
     def show(self, log: str, line: bytes) -> Line | None:

@@ -19,7 +19,6 @@ from junebug.stores.leases import LeaseStore
 
 PATIENCE = 3.0
 """Seconds beyond what the question itself may take."""
-MOST_ASKED = 100
 
 
 class Told(NamedTuple):
@@ -47,11 +46,6 @@ class OtherHosts:
         gone = [f"host {host} is away: its part of the log is not shown" for host, lives in hosts.items() if not lives]
         told = await self._ask_each([host for host, lives in hosts.items() if lives], question, seconds, about)
         return Told(told.answers, gone + told.missing)
-
-    async def ask_all(self, question: str, seconds: float, **about: Any) -> Told:
-        """All that live, MOST_ASKED at the most. Raises StoreUnavailable."""
-        living = await self.leases.living(MOST_ASKED)
-        return await self._ask_each([host for host in living if host != self.host], question, seconds, about)
 
     async def _ask_each(self, hosts: Sequence[str], question: str, seconds: float, about: dict[str, Any]) -> Told:
         told = await asyncio.gather(*(self._ask(host, question, seconds + PATIENCE, about) for host in hosts))

@@ -20,7 +20,6 @@ from junebug.api.host_follower import HostFollower, Item, Missing
 from junebug.api.other_hosts import OtherHosts
 from junebug.api.stream_ids import places_of
 from junebug.logs.follow import Complete, Reader, Show, Step
-from junebug.logs.followed import Places
 from junebug.logs.places import Place
 from junebug.runtime.loop import end_task
 
@@ -100,14 +99,13 @@ class StreamSources:
             asking = HostFollower(self._others.rpc, host, self._show, self._kinds, since, self._wake)
             source = _Source(asking)
         self._hosts[host] = source
-        source.follow(logs, places_of(self._known, logs, host, is_own=False))
+        source.follow(logs, self._known)
 
     async def _leave(self, host: str) -> None:
         if source := self._hosts.pop(host, None):
             self._left[host] = source
-            for log, marks in self._marks.items():
-                if marks.pop(host, None) is not None:  # whoever reads the same tells it from now on
-                    self._same = {same for same in self._same if same[0] != log}
+            read = {log for log, marks in self._marks.items() if marks.pop(host, None) is not None}
+            self._same = {same for same in self._same if same[0] not in read}  # whoever reads the same tells it from now on
             await source.end()
             source.items.clear()  # of logs that are not to be seen any more
 
@@ -232,11 +230,11 @@ class _Source:
             self.asking.taken()
         return item
 
-    def follow(self, logs: frozenset[str], known: Places) -> None:
+    def follow(self, logs: frozenset[str], known: Mapping[bytes, Place]) -> None:
         if self.asking is None:
             return
         if self.asking.logs != logs:
-            self.asking.follow(logs, known)
+            self.asking.follow(logs, places_of(known, logs - self.asking.logs, self.asking.host, is_own=False))
         if self._task is None:
             self._task = asyncio.create_task(self.asking.run(), name=f"follow {self.asking.host}")
 

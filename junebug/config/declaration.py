@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from junebug import names
 from junebug.config.addresses import Address, parse_address
 from junebug.runtime.tls import TlsOptions
 
@@ -258,12 +259,13 @@ class Settings:
         """Where channels leave their routes for the shared HTTP listener; None where there is none."""
         return self.run_dir.absolute() / "door" if self.http_types.port else None
 
-    def channel_log_path(self, channel: str) -> Path:
-        return Path(self.logging_path) / channel
+    def channel_log_path(self, unit: str) -> Path:
+        return Path(self.logging_path) / names.log_name(unit)
 
-    def suspects_path(self, channel: str) -> Path:
-        """The file in which a channel's process notes what it is busy with (worker/suspects.py)."""
-        return self.run_dir / "suspects" / channel
+    @property
+    def suspects_dir(self) -> Path:
+        """Files in which channels' processes note what they are busy with, one a unit (worker/suspects.py)."""
+        return self.run_dir / "suspects"
 
 
 @dataclass(frozen=True)

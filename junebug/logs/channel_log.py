@@ -1,4 +1,4 @@
-"""A channel's log file: `<logging_path>/<channel id>`, JSON lines (spec 1.7.1, "Logs"), rotated by size.
+"""A channel's log file: `<logging_path>/<channel id>` (names.log_name), JSON lines (spec 1.7.1, "Logs"), rotated by size.
 
 Neighbours: files.py has the file, writer.py the thread that writes it, tail.py reads it, setup.py installs it.
 """

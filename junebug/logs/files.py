@@ -10,13 +10,18 @@ import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+
+import orjson
 
 from junebug import names
 
 LOOK_INTERVAL = 0.1
 """Seconds: a log that was moved away still gets the lines of as long."""
+LONGEST_FIRST_LINE = 1024 * 1024
+"""Bytes of it that are read, to tell whose a file is."""
 
 
 class LogFile:
@@ -127,7 +132,7 @@ def file_of(log: Path, number: int) -> Path:
 
 
 def numbers_in(directory: Path, logs: Container[str]) -> dict[str, list[int]]:
-    """Log -> numbers of its files, the newest first, for each of these that has any there. Raises OSError."""
+    """Log's name -> numbers of its files, the newest first, for each of these that has any there. Raises OSError."""
     found = defaultdict[str, list[int]](list)
     for name in os.listdir(directory) if os.path.exists(directory) else ():
         if name in logs:
@@ -157,9 +162,53 @@ def rotated_files(log: Path) -> list[tuple[int, Path]]:
     return [(number, file_of(log, number)) for number in numbers_in(log.parent, {log.name}).get(log.name, ()) if number]
 
 
-def logs_of(directory: Path, id: str) -> list[str]:
+def logs_of(directory: Path, id: str) -> list[Path]:
     """A channel's or router's log, and those of the channel's further shards that are there."""
-    return [id, *(unit for unit in names.units(id, names.MOST_SHARDS)[1:] if os.path.exists(directory / unit))]
+    first, *further = (directory / names.log_name(unit) for unit in names.units(id, names.MOST_SHARDS))
+    return [first, *(log for log in further if os.path.exists(log))]
+
+
+class LogsOf(Container[str]):
+    """Names of the logs of these channels and routers, and of their shards."""
+
+    def __init__(self, ids: Iterable[str]) -> None:
+        self._ids = frozenset(ids)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and names.channel_of(name) in self._ids and names.is_log_name(name)
+
+
+def take_over(directory: Path, ids: Iterable[str]) -> None:
+    """Give their names to logs that have those of an older Junebug: `c.1`, `c.1.1` ..., which are of older files of others now.
+
+    A file is its own by its first line. It becomes older than what there is under the right name.
+    """
+    logs = {id: name for id in ids if (name := names.log_name(id)) != id and names.is_channel_id(id)}
+    with suppress(OSError):
+        found = numbers_in(directory, {*logs, *logs.values()}) if logs else {}
+        for id, name in logs.items():
+            number = max(found.get(name, ()), default=-1) + 1
+            for old in found.get(id, ()):
+                if _logger_of(file := file_of(directory / id, old)) == id:
+                    file.rename(file_of(directory / name, number))
+                    number += 1
+
+
+def is_old_log(file: Path) -> bool:
+    """Whether a file is no older one of some log, but another channel's log that is still to be taken over."""
+    try:
+        return _logger_of(file) == file.name
+    except OSError:
+        return False
+
+
+def _logger_of(path: Path) -> object:
+    """Whose lines are there, as the first one says. Raises OSError."""
+    with path.open("rb") as file:
+        try:
+            return orjson.loads(file.readline(LONGEST_FIRST_LINE)).get("logger")
+        except (orjson.JSONDecodeError, AttributeError):
+            return None
 
 
 def trouble_in(directory: Path) -> str:

@@ -11,7 +11,7 @@ import heapq
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Container, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +20,14 @@ from typing import Any
 import orjson
 
 from junebug import names
-from junebug.logs.files import logs_of, numbers_in
+from junebug.logs.files import LogsOf, logs_of, numbers_in
 from junebug.logs.lines import BLOCK, Budget, Part, blocks_backwards, parts_of
 from junebug.logs.scan import CLOCKS, entry_of, lines_about, timestamp_in
 
 OUTBOUND, INBOUND = "outbound", "inbound"
 ANCHORS = {
     "message sent": OUTBOUND, "message rejected": OUTBOUND, "message expired, not sent": OUTBOUND,
-    "inbound message received": INBOUND,
+    "message cancelled, not sent": OUTBOUND, "inbound message received": INBOUND,
 }  # fmt: skip
 """What a line says of a message's addresses -> which way that goes."""
 _ANCHORS = {
@@ -96,18 +96,6 @@ def bare(address: str) -> str:
     return address.strip().removeprefix("+")
 
 
-class _LogsOf(Container[str]):
-    """Names of the logs of these channels, and of their shards."""
-
-    def __init__(self, channels: frozenset[str]) -> None:
-        self._channels = channels
-
-    def __contains__(self, log: object) -> bool:
-        if log in self._channels:
-            return True
-        return isinstance(log, str) and names.channel_of(log) in self._channels and names.is_unit(log)
-
-
 class Begins:
     """When files of logs begin, as far as it is known; shared by threads."""
 
@@ -142,7 +130,7 @@ class MessageIndex:
         seen: set[tuple[str, str]] = set()
         numbers: dict[str, list[int]] = {}
         with suppress(OSError):
-            numbers = numbers_in(self._directory, _LogsOf(frozenset(channels)))  # in one look at the directory
+            numbers = numbers_in(self._directory, LogsOf(channels))  # in one look at the directory
         walks = [self._walk(log, there, wanted, budget) for log, there in numbers.items()]
         for timestamp, _, hit in heapq.merge(*walks, key=lambda step: (-step[0], step[1])):
             if budget.is_spent or timestamp < wanted.since:
@@ -198,7 +186,7 @@ class MessageIndex:
         """What these logs say of a message from then on, newest first."""
         entries: list[dict[str, Any]] = []
         for log in (each for id in logs for each in logs_of(self._directory, id)):
-            entries += lines_about(self._directory / log, "message_id", message_id, since, budget, 50).entries
+            entries += lines_about(log, "message_id", message_id, since, budget, 50).entries
         return sorted(entries, key=lambda entry: -float(entry["timestamp"]))
 
 

@@ -16,14 +16,13 @@ import orjson
 
 from junebug import names
 from junebug.errors import MalformedMessage
-from junebug.logs import audit
 from junebug.logs.files import logs_of
 from junebug.logs.lines import Budget
 from junebug.logs.message_index import Hit, Hits, MessageIndex, Wanted
 from junebug.logs.scan import Found, lines_about
 from junebug.logs.tail import tail
 
-TAIL, ABOUT, SEARCH, LAST_WORDS, AUDIT = "log_tail", "log_about", "log_search", "log_last_words", "audit_find"
+TAIL, ABOUT, SEARCH, LAST_WORDS = "log_tail", "log_about", "log_search", "log_last_words"
 LARGEST_ANSWER = 4_000_000
 """Bytes of lines in one answer."""
 MOST_ENTRIES = 10_000
@@ -32,18 +31,15 @@ Entries = list[dict[str, Any]]
 
 
 class LogAnswers:
-    """Of one host's `logging_path`, and of the audit log of its API."""
+    """Of one host's `logging_path`."""
 
-    def __init__(self, logging_path: str, audit_log: Path) -> None:
+    def __init__(self, logging_path: str) -> None:
         self._path = Path(logging_path)
-        self._audit_log = audit_log
         self._index = MessageIndex(logging_path)
 
     def answers(self) -> dict[str, Callable[[Question], dict[str, Any]]]:
         """Question -> who answers it; what is no such question raises MalformedMessage, or what a wrong type raises."""
-        return {
-            TAIL: self._tail, ABOUT: self._about, SEARCH: self._search, LAST_WORDS: self._last_words, AUDIT: self._audit
-        }  # fmt: skip
+        return {TAIL: self._tail, ABOUT: self._about, SEARCH: self._search, LAST_WORDS: self._last_words}
 
     def _tail(self, asked: Question) -> dict[str, Any]:
         count = min(int(asked["count"]), MOST_ENTRIES)
@@ -77,10 +73,6 @@ class LogAnswers:
         return {"entries": told}
 
 
-    def _audit(self, asked: Question) -> dict[str, Any]:
-        return {"found": audit.find(self._audit_log, _log(asked["log"]), str(asked["message_id"]))}
-
-
 # --- of all logs of a channel -------------------------------------------------------------------------------------------
 
 
@@ -88,13 +80,12 @@ def newest(
     directory: Path, id: str, count: int, message_id: str | None = None, destination_id: str | None = None
 ) -> Entries:
     """The last entries of a channel (with its shards) or router, newest first; about a message, or a destination."""
-    logs = logs_of(directory, id)
-    return merged_entries([tail(str(directory), log, count, message_id, destination_id) for log in logs], count)
+    return merged_entries([tail(log, count, message_id, destination_id) for log in logs_of(directory, id)], count)
 
 
 def about(directory: Path, id: str, message_id: str, since: float, budget: Budget, most: int) -> Found:
     """What a channel (with its shards) or router has logged of a message."""
-    parts = [lines_about(directory / log, "message_id", message_id, since, budget, most) for log in logs_of(directory, id)]
+    parts = [lines_about(log, "message_id", message_id, since, budget, most) for log in logs_of(directory, id)]
     return parts[0] if len(parts) == 1 else merged_found(parts)
 
 

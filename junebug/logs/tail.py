@@ -11,21 +11,18 @@ import orjson
 from junebug.logs.lines import lines_with, log_blocks
 
 
-def tail(
-    logging_path: str, channel: str, n: int, message_id: str | None = None, destination_id: str | None = None
-) -> list[dict[str, Any]]:
-    """The last `n` entries of a channel's or router's log, newest first, across its rotated files.
+def tail(log: Path, n: int, message_id: str | None = None, destination_id: str | None = None) -> list[dict[str, Any]]:
+    """The last `n` entries of a channel's (shard's) or router's log, newest first, across its rotated files.
 
     With `message_id` only entries of that message, with `destination_id` those of that destination. Blocking: to be called in a
     thread.
     """
-    path = Path(logging_path) / channel
     about = {"message_id": message_id, "destination_id": destination_id}
     fields = {name: value for name, value in about.items() if value}
     wanted = [f'"{value}"'.encode() for value in fields.values()]
     entries: list[dict[str, Any]] = []
     with suppress(OSError):
-        for line in (line for block in log_blocks(path) for line in lines_with(block, *wanted)):
+        for line in (line for block in log_blocks(log) for line in lines_with(block, *wanted)):
             if len(entries) >= n:
                 break
             try:

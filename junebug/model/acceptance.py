@@ -1,4 +1,5 @@
-"""Acceptance: who gave us an MT, from where and when, kept with its record in Redis for as long as that. Pure.
+"""Acceptance: who gave us an MT, from where and when, and who cancelled it: kept with its record in Redis for as long as that.
+Pure.
 
 Neighbours: api/submit.py and api/handlers/bulk.py make it of a request, worker/destination_queues.py of what came over RabbitMQ;
 stores/outbound.py keeps it, api/life tells it.
@@ -6,16 +7,19 @@ stores/outbound.py keeps it, api/life tells it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from junebug import names
-from junebug.model.messages import UserMessage
+from junebug.model.messages import UserMessage, timestamp_now
+
+T = TypeVar("T")
 
 
 class Origin(NamedTuple):
-    """Who sent it: the name of his API token (or `local`, `anybody`), and his address."""
+    """Who sent or cancelled it: the name of his API token (or `local`, `anybody`), and his address."""
 
     by: str
     address: str
@@ -31,7 +35,8 @@ class Acceptance(msgspec.Struct, frozen=True, array_like=True):
     timestamp: str
     by: str
     address: str
-    queue: str
+    plain_queue: str
+    """Tells its channel and its priority; which queue that is, the channel's layout says."""
     to_addr: str | None = None
     from_addr: str | None = None
     in_reply_to: str | None = None
@@ -41,8 +46,26 @@ class Acceptance(msgspec.Struct, frozen=True, array_like=True):
     router: str = ""
 
 
+    @property
+    def channel(self) -> str:
+        return self.plain_queue.rpartition(".outbound")[0]
+
+    @property
+    def priority(self) -> int:
+        return names.priority_of(self.plain_queue, names.LOWEST_PRIORITY)
+
+
+class Cancellation(msgspec.Struct, frozen=True, array_like=True):
+    """On the wire likewise."""
+
+    timestamp: str
+    by: str
+    address: str
+
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Acceptance).decode
+_decode_cancellation = msgspec.json.Decoder(Cancellation).decode
 
 
 def accepted(message: UserMessage, channel: str, origin: Origin) -> bytes:
@@ -59,7 +82,21 @@ def accepted(message: UserMessage, channel: str, origin: Origin) -> bytes:
 
 def read(kept: str | None) -> Acceptance | None:
     """None: an older Junebug kept none, or it is no such."""
+    return _read(_decode, kept)
+
+
+def cancelled(origin: Origin) -> bytes:
+    """By whom, now; as it is kept."""
+    return _encode(Cancellation(timestamp_now(), origin.by, origin.address))
+
+
+def read_cancellation(kept: str | None) -> Cancellation | None:
+    """Likewise."""
+    return _read(_decode_cancellation, kept)
+
+
+def _read(decode: Callable[[str], T], kept: str | None) -> T | None:
     try:
-        return _decode(kept) if kept else None
+        return decode(kept) if kept else None
     except (msgspec.DecodeError, UnicodeError):
         return None

@@ -20,6 +20,7 @@ _TOLD: Mapping[str, tuple[Kind, Mapping[str, str]]] = {
     "inbound message received": ("message", {"direction": "inbound"}),
     "message sent": ("event", {"event_type": "submitted"}),
     "message rejected": ("event", {"event_type": "rejected"}),
+    "message cancelled, not sent": ("event", {"event_type": "rejected"}),
     "message expired, not sent": ("event", {"event_type": "delivery_failed"}),
     "delivery report": ("event", _NOTHING),
 }

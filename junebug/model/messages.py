@@ -226,6 +226,8 @@ REPORT_TYPES = {"delivered": "delivery_succeeded", "failed": "delivery_failed", 
 _API_EVENT_TYPES = {"ack": "submitted", "nack": "rejected", **REPORT_TYPES}
 API_EVENT_TYPES = tuple(_API_EVENT_TYPES.values())
 EVENT_TYPES = ("ack", "nack", "delivery_report")
+ENDED = CANCELLED, EXPIRED = "cancelled", "expired"
+"""What we end before it is sent, which is the reason in its event: the API's `rejected` and `delivery_failed`."""
 DELIVERY_STATUSES = tuple(REPORT_TYPES)
 
 
@@ -251,6 +253,8 @@ class Event(_Wire, frozen=True, kw_only=True, tag="event"):
     """When the message was accepted: the application may not know its id yet. Not Vumi's either."""
     trace: str | None = None
     """Its message's."""
+    ended: str | None = None
+    """One of ENDED, where it was us who ended it: a provider's reason may read alike. Not Vumi's either."""
 
     def to_wire(self) -> bytes:
         if self.event_type == "ack" and self.sent_message_id is None:  # Vumi's ack has one, be it null
@@ -258,7 +262,7 @@ class Event(_Wire, frozen=True, kw_only=True, tag="event"):
         return _encode(self)
 
     def without_url(self) -> Self:
-        return replace(self, event_url=None, event_auth_token=None, message_timestamp=None, trace=None)
+        return replace(self, event_url=None, event_auth_token=None, message_timestamp=None, trace=None, ended=None)
 
     @property
     def api_type(self) -> str:
@@ -299,7 +303,7 @@ class Event(_Wire, frozen=True, kw_only=True, tag="event"):
 
 
 _decode_event = msgspec.json.Decoder(Event).decode
-_EVENT_TEXTS = ("sent_message_id", "nack_reason", "event_url", "event_auth_token", "trace")
+_EVENT_TEXTS = ("sent_message_id", "nack_reason", "event_url", "event_auth_token", "trace", "ended")
 
 
 def event_of(message: UserMessage, channel: str, event_type: str, **fields: Any) -> Event:
@@ -324,6 +328,17 @@ def id_in(body: bytes) -> str | None:
 def rejected(message: UserMessage, channel: str, reason: str) -> Event:
     """The event of an MT that will not be sent."""
     return event_of(message, channel, "nack", nack_reason=reason)
+
+
+def cancelled(message: UserMessage, channel: str) -> Event:
+    """The event of an MT that somebody has cancelled."""
+    return event_of(message, channel, "nack", nack_reason=CANCELLED, ended=CANCELLED)
+
+
+def expired(message: UserMessage, channel: str) -> Event:
+    """The event of an MT whose time was over before it was sent."""
+    details = {"reason": EXPIRED}
+    return event_of(message, channel, "delivery_report", delivery_status="failed", transport_metadata=details, ended=EXPIRED)
 
 
 class Status(_Wire, frozen=True, kw_only=True, tag="status_event"):

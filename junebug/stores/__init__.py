@@ -38,7 +38,7 @@ class Stores:
         self.wanted = WantedStore(self._redis, settings.metric_window)
         self.inbound = InboundStore(self._redis, settings.inbound_message_ttl)
         self.outbound = OutboundStore(self._redis, settings.outbound_message_ttl)
-        self.cancellations = CancellationStore(self._redis)
+        self.cancellations = CancellationStore(self._redis, settings.outbound_message_ttl)
         self.idempotency = IdempotencyStore(self._redis, settings.outbound_message_ttl)
         self.circuits = CircuitStore(self._redis)
         self.delay_queues = DelayQueueStore(self._redis)

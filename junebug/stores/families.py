@@ -44,7 +44,7 @@ FAMILIES = (
     Family("DELETED_CHANNELS", names.DELETED_CHANNELS, True, "What deleted channels leave is still to be removed."),
     Family("DELETED_ROUTERS", names.DELETED_ROUTERS, True, "Likewise of routers."),
     Family("deleted_properties", "ID:deleted_properties", True, "Whom to tell of what deleted channels held."),
-    Family("DELETED_LOGS", names.DELETED_LOGS, True, "Log files that are still to be removed."),
+    Family("DELETED_LOGS", names.DELETED_LOGS, True, "Of which channels each host is to remove log files, and when."),
     Family("LEASE_FENCE", names.LEASE_FENCE, True, "No fence is given twice."),
     Family("DRAINED_HOSTS", names.DRAINED_HOSTS, True, "Hosts that are to run nothing."),
     Family("METRICS", names.METRICS, True, "What was counted only rises."),

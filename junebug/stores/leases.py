@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -128,11 +129,11 @@ class LeaseStore:
         seen, drained, table = await self._redis.run(
             ("ZRANGE", names.HOSTS, 0, -1, "WITHSCORES"), ("SMEMBERS", names.DRAINED_HOSTS), ("HVALS", names.LEASES)
         )
-        held = [_lease(text)[0] for text in table]
+        held = Counter(_lease(text)[0] for text in table)
         ids = [str(id) for id, _ in seen]
         texts = await self._redis.run(*(("GET", names.host(id)) for id in ids)) if ids else []
         return [
-            _host(str(id), text or "", id in drained, is_living=text is not None, seen=int(float(at)), leases=held.count(str(id)))
+            _host(str(id), text or "", id in drained, is_living=text is not None, seen=int(float(at)), leases=held[str(id)])
             for (id, at), text in zip(seen, texts, strict=True)
         ]
 
@@ -157,12 +158,6 @@ class LeaseStore:
         found = await self._redis.run(*(("HMGET", names.LEASES, *part) for part in parts)) if parts else []
         held = zip(ids, (lease for part in found for lease in part), strict=True)
         return {id: host for id, lease in held if lease and (host := _lease(lease)[0]) != but}
-
-    async def living(self, most: int) -> list[str]:
-        """Hosts that live, of the `most` that were here last."""
-        ids = [str(id) for id in (await self._redis.run(("ZREVRANGE", names.HOSTS, 0, most - 1)))[0]]
-        alive = await self._redis.run(*(("EXISTS", names.host(id)) for id in ids)) if ids else []
-        return [id for id, is_there in zip(ids, alive, strict=True) if is_there]
 
     async def drain(self, host: str, *, is_drained: bool) -> bool:
         """False: there is no such host."""

@@ -10,11 +10,12 @@ import msgspec
 from junebug import names
 from junebug.errors import MalformedMessage
 from junebug.model import acceptance
-from junebug.model.acceptance import Acceptance, Origin
+from junebug.model.acceptance import Acceptance, Cancellation, Origin
 from junebug.model.messages import Event, UserMessage
 from junebug.stores.client import Command, RedisClient
 
-ACCEPTED = "accepted"
+ACCEPTED, CANCELLED = "accepted", "cancelled"
+"""Fields: who gave us it, and who cancelled it (stores/cancellations.py)."""
 
 
 class EventTarget(msgspec.Struct, frozen=True):
@@ -37,6 +38,8 @@ class OutboundRecord:
     target: EventTarget
     events: tuple[Event, ...]
     """Oldest first."""
+    cancelled: Cancellation | None = None
+    """By whom, as a single message."""
 
 
 class OutboundStore:
@@ -141,7 +144,8 @@ def _record(fields: dict[str, str]) -> OutboundRecord:
                 continue
     target = EventTarget(fields.get("event_url"), fields.get("event_auth_token"), fields.get("destination"))
     events.sort(key=lambda event: event.timestamp)
-    return OutboundRecord(acceptance.read(fields.get(ACCEPTED)), target, tuple(events))
+    accepted, cancelled = acceptance.read(fields.get(ACCEPTED)), acceptance.read_cancellation(fields.get(CANCELLED))
+    return OutboundRecord(accepted, target, tuple(events), cancelled)
 
 
 def fields_of(message: UserMessage, accepted: bytes) -> list[str | bytes]:

@@ -10,8 +10,9 @@ changed something, and told nobody; and when it is asked to.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +26,8 @@ from junebug.stores.routers import destination_specs, router_spec
 from junebug.stores.specs import CHANGES_TTL, MOST_CHANGES, dumps, new_number, note_of_change
 
 NOTE_OF_LOGS_TTL = 30 * 86_400
-"""Seconds for which no supervisor may run before log files of deleted channels are left behind."""
+"""Seconds for which a host may be away before it keeps log files of deleted channels for ever."""
+LOGS_AT_ONCE = 1000
 FORGET_CHUNK = 1000
 
 Spec = ChannelSpec | RouterSpec
@@ -127,6 +129,11 @@ class WantedStore:
         (ids,) = await self._redis.run(("SMEMBERS", names.DELETED_CHANNELS))
         return sorted(ids)
 
+    async def is_deleted(self, id: str) -> bool:
+        """Whether it is one of them."""
+        (is_one,) = await self._redis.run(("SISMEMBER", names.DELETED_CHANNELS, id))
+        return bool(is_one)
+
     async def deleted_spec(self, id: str) -> Spec | None:
         """What a deleted channel or router was; None when that is not known (any more)."""
         stored, priorities, is_router = await self._redis.run(
@@ -138,18 +145,29 @@ class WantedStore:
         return router_spec(id, stored, 0) if is_router else channel_spec(id, stored, 0, priorities)
 
     async def keep_logs(self, channel: str, seconds: float) -> None:
-        """Note that its log files are to be removed in so many seconds."""
+        """Note that each host is to remove what it has of its log files in so many seconds."""
         ends, kept = int(time.time() + seconds), int(seconds) + NOTE_OF_LOGS_TTL
         await self._redis.run(("ZADD", names.DELETED_LOGS, ends, channel), ("EXPIRE", names.DELETED_LOGS, kept))
 
-    async def expired_logs(self) -> list[str]:
-        """Channels whose log files are to be removed now."""
-        (found,) = await self._redis.run(("ZRANGEBYSCORE", names.DELETED_LOGS, "-inf", int(time.time()), "LIMIT", 0, 1000))
-        return [str(channel) for channel in found]
+    async def expired_logs(self, since: float, until: float) -> AsyncIterator[list[str]]:
+        """Deleted channels and routers whose time was up then, LOGS_AT_ONCE at a time, the last ones first."""
+        for start in itertools.count(0, LOGS_AT_ONCE):
+            (found,) = await self._redis.run(
+                ("ZRANGE", names.DELETED_LOGS, int(until), int(since), "BYSCORE", "REV", "LIMIT", start, LOGS_AT_ONCE)
+            )
+            ids = [str(id) for id in found]
+            if ids:
+                *exist, deleted = await self._redis.run(
+                    *(("EXISTS", names.channel_properties(id)) for id in ids), ("SMISMEMBER", names.DELETED_CHANNELS, *ids)
+                )
+                # one that was made anew under the same id, and maybe deleted again, has its time still to come
+                yield [id for id, *is_there in zip(ids, exist, deleted, strict=True) if not any(is_there)]
+            if len(ids) < LOGS_AT_ONCE:
+                return
 
-    async def forget_logs(self, channels: Sequence[str]) -> None:
-        """Their log files are removed."""
-        await self._redis.run(("ZREM", names.DELETED_LOGS, *channels))
+    async def forget_logs(self, until: float) -> None:
+        """Of channels whose time was up then no host removes any more."""
+        await self._redis.run(("ZREMRANGEBYSCORE", names.DELETED_LOGS, "-inf", int(until)))
 
     async def forget(self, channel: str) -> None:
         """Remove every key of a deleted channel, by its name, and its place among the deleted ones."""

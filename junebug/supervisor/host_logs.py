@@ -13,7 +13,6 @@ from junebug.amqp.broker import Broker
 from junebug.amqp.rpc import Answer, Arguments, RpcServer
 from junebug.config.declaration import Settings
 from junebug.errors import MalformedMessage
-from junebug.logs import audit
 from junebug.logs.followed import FOLLOW
 from junebug.logs.questions import LogAnswers, Question
 from junebug.supervisor.followers import Followers
@@ -26,7 +25,7 @@ class HostLogs:
     def __init__(self, broker: Broker, host: str, settings: Settings) -> None:
         self._server = RpcServer(broker, names.questions_of_host(host), 0)
         self._places = asyncio.Semaphore(AT_ONCE)
-        self._answers = LogAnswers(settings.logging_path, settings.log_dir / audit.NAME).answers()
+        self._answers = LogAnswers(settings.logging_path).answers()
         self._followers = Followers(settings.channel_log_path)
 
     async def serve(self) -> None:

@@ -18,7 +18,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from junebug.amqp.broker import Broker
 from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, HostTaken, JunebugError, StoreUnavailable, Unavailable, Unroutable
 from junebug.logs.channel_log import append_line
-from junebug.logs.files import trouble_in
+from junebug.logs.files import take_over, trouble_in
 from junebug.logs.setup import setup_process_logging
 from junebug.model.messages import Status, format_timestamp, of_shard
 from junebug.model.routing import RouterSpec
@@ -208,6 +208,8 @@ class Reconciler:
         if self._leases.nowhere:
             refused = dict.fromkeys(self._leases.nowhere & units.keys(), NO_HOST)
             plan = dataclasses.replace(plan, refused={**plan.refused, **refused})
+        if wanted is not self._specs:
+            self._take_over_logs(wanted.keys() - self._specs.keys())
         self._specs = wanted
         await self._tell(running, plan)
         self._plugins.look(running, plan.leaving, wanted)
@@ -258,8 +260,9 @@ class Reconciler:
 
     def _let_go(self, deleted: Sequence[str]) -> None:
         """Of a deleted channel whose processes are gone."""
+        gone = frozenset(deleted)
         for known in (self._killed, self._unsaved):
-            for unit in [unit for unit in known if names.channel_of(unit) in deleted]:
+            for unit in [unit for unit in known if names.channel_of(unit) in gone]:
                 del known[unit]
         self._cleanup.put(deleted)
 
@@ -332,6 +335,11 @@ class Reconciler:
         self._trouble("rabbitmq", None if connected else BrokerUnavailable(why))
 
     # --- side tasks ---------------------------------------------------------------------------------------------------
+
+    def _take_over_logs(self, ids: Iterable[str]) -> None:
+        """That an older Junebug has written here, also of what runs elsewhere now. No look waits for a disk."""
+        if old := [id for id in ids if names.log_name(id) != id]:
+            self._life.tasks.own("log", asyncio.to_thread(take_over, Path(self._settings.logging_path), old))
 
     async def _look_at_logs(self) -> None:
         """Who cannot log cannot say so in his log. Beside the looks: a disk that hangs must not hold them up."""

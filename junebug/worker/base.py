@@ -16,6 +16,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -26,6 +27,7 @@ from junebug.amqp.rpc import Answers, RpcServer
 from junebug.config.declaration import Settings
 from junebug.errors import StoreUnavailable
 from junebug.logs.channel_log import ChannelLog
+from junebug.logs.files import take_over
 from junebug.logs.redaction import Redactor
 from junebug.logs.setup import setup_channel_logging
 from junebug.model.messages import Status, StatusLevel, of_shard
@@ -108,7 +110,7 @@ class Worker:
 
     async def run(self) -> int:
         """Start everything, wait for the end, stop everything in reverse. Returns the exit code."""
-        self._context.suspects.open(self._settings.suspects_path(self._unit))
+        self._context.suspects.open(self._settings.suspects_dir / self._unit)
         self._life.tasks.own("clock", call_again(self._go_by_the_clock))
         self._life.tasks.own("amqp", self._broker.tasks.failure())
         self._life.tasks.own("statuses", self._statuses.run())
@@ -307,6 +309,7 @@ class Worker:
 def run_worker(settings: Settings, id: str, make: Callable[[Redactor, ChannelLog], Worker]) -> int:
     """Run it in this process until SIGTERM or SIGINT; blocking. Returns the exit code: 0 = asked to stop."""
     redactor = Redactor(settings.server_passwords)
+    take_over(Path(settings.logging_path), [id])
     path, size, files = settings.channel_log_path(id), settings.log_rotate_size, settings.max_log_files
     log_file = setup_channel_logging(path, id, redactor, rotate_size=size, max_files=files, sentry_dsn=settings.sentry_dsn)
     try:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from msgspec.structs import replace
+
 from junebug import names
-from junebug.api.life import log_steps, reader, summary
+from junebug.api.life import kept_steps, log_steps, reader, search, summary
 from junebug.api.life.facts import Facts, Recipient
 from junebug.api.life.step import Step, in_order
 from junebug.model.acceptance import Acceptance
+from junebug.model.messages import Event, UserMessage, cancelled, event_of, expired, rejected
+from junebug.model.presenter import event_body
 from junebug.model.spec import ChannelSpec
 from junebug.smpp import constants as c
 from junebug.smpp import status_texts
@@ -78,7 +82,9 @@ SUBMITTED, ANSWERED = pdu(20, "submit_sm", "out"), pdu(19, "submit_sm_resp", "in
         ([entry(9, "message sent")], {}, "submitted", None, "the provider took it"),
         ([entry(9, "message rejected", reason="no such number")], {}, "rejected", None, "no such number"),
         ([SUBMITTED, entry(9, "message rejected", reason="x")], {}, "rejected", None, "rejected at"),
-        ([entry(9, "message rejected", reason="cancelled")], {}, "cancelled", None, "it never left"),
+        ([entry(9, "message cancelled, not sent")], {}, "cancelled", None, "it never left"),
+        ([entry(9, "message rejected", reason="cancelled")], {}, "rejected", None, "cancelled"),
+        ([entry(9, "delivery report", delivery_status="failed", reason="expired")], {}, "delivery_failed", None, "not delivered"),
         ([entry(9, "message expired, not sent", expires_at="x")], {}, "expired", None, "so it was not sent"),
         ([entry(9, "set aside with the dead letters", why="died", queue="c.outbound")], {}, "dead", None, "died"),
         ([entry(9, "message sent"), entry(8, "delivery report", delivery_status="delivered")], {}, "delivery_succeeded", None,
@@ -89,6 +95,36 @@ def test_where_a_message_is(entries: Any, facts: dict[str, Any], status: str, wa
     found = told(*entries, **facts)
     assert (found.status, found.waiting and found.waiting.what) == (status, waits_for)
     assert words.lower() in found.summary.lower()
+
+
+MT = UserMessage(message_id="m", to_addr="+27", from_addr=None, content="", transport_name="c")
+
+
+def reported(details: dict[str, Any], status: str = "failed") -> Event:
+    return event_of(MT, "c", "delivery_report", delivery_status=status, transport_metadata=details)
+
+
+@rows(("event", "status"), [
+    (cancelled(MT, "c"), "cancelled"),
+    (expired(MT, "c"), "expired"),
+    (rejected(MT, "c", "cancelled"), "rejected"),
+    (rejected(MT, "c", "expired"), "rejected"),
+    (rejected(MT, "c", "no such number"), "rejected"),
+    (reported({"reason": "expired"}), "delivery_failed"),
+    (reported({"reason": "cancelled"}), "delivery_failed"),
+    (reported({"ended": "expired", "reason": "expired"}), "delivery_failed"),
+    (reported({"reason": "expired"}, "delivered"), "delivery_succeeded"),
+    (replace(rejected(MT, "c", "x"), ended="expired"), "rejected"),
+    (replace(rejected(MT, "c", "x"), ended="of the future"), "rejected"),
+])  # fmt: skip
+def test_what_a_provider_says_is_not_taken_for_what_we_did(event: Event, status: str) -> None:
+    """Its reasons may be our words. In the life of a message and in the search; as the event comes out of Redis."""
+    kept = Event.from_wire(event.to_wire())
+    assert told(steps=(ACCEPTED, kept_steps.event_step(kept, "c"))).status == status
+    found, event_type = search._of_record(OutboundRecord(None, EventTarget(None, None), (kept,)))
+    assert (found, event_type) == (status, event.api_type)
+    assert "ended" not in event_body(kept, "c")["event_details"] or event.transport_metadata.get("ended")
+    assert kept.without_url().ended is None
 
 
 def callback(ago: float, taken: bool, **more: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import shutil
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from junebug import names
+from junebug.amqp.rpc import RpcServer
 from junebug.config.declaration import Settings
 from junebug.model.access import READ, SEND
 from junebug.model.callbacks import Callback, DeadLetter
@@ -26,6 +28,7 @@ from tests.tables import rows
 from tests.test_log_scan import line, sent, write
 
 TO = "+27820001111"
+SMPP = {"host": "127.0.0.1", "port": 1, "system_id": "x", "password": "y"}
 
 
 async def life(api: Api, channel: str, message_id: str) -> dict[str, Any]:
@@ -58,6 +61,39 @@ async def test_what_waits_without_a_process_says_so_and_that_logs_are_missing(ap
     assert (told["status"], told["waiting"]["for"], kinds(told)) == ("queued", "process", ["accepted", "queued"])
     assert "has not started yet" in told["summary"]
     assert "there is no log of" in told["logs"]
+
+
+@pytest.mark.parametrize(("shards", "is_quorum"), [(1, False), (1, True), (3, False), (3, True)])
+async def test_the_queue_it_waits_in_is_one_of_its_channels_layout(api: Api, shards: int, is_quorum: bool) -> None:
+    """By its priority and address, however it was sent; of one that a router has moved, where it waited before."""
+    api.broker.is_quorum = is_quorum
+    try:
+        channel = await api.create(type="smpp", config={**SMPP, "shards": shards})
+        router = await api.router("outbound", channels=[{"channel": channel}])
+        layout, sent = names.Layout(is_quorum, shards > 1), dict[str, str]()
+        for number in range(3):
+            for priority in (1, 3):
+                to = f"{TO}{number}"
+                sent[await post(api, channel, to=to, priority=priority, reply_to=None)] = layout.queue(channel, priority, to)
+        bulk = await api("POST", f"/channels/{channel}/messages/bulk", json=[{"to": TO, "content": "x"}])
+        sent[bulk.result["messages"][0]["message_id"]] = layout.queue(channel, 1, TO)
+        answer = await api("POST", f"/routers/{router}/messages/", json={"to": TO, "content": "x"})
+        message_id = answer.result["message_id"]
+        sent[message_id] = layout.queue(channel, 1, TO)
+        for each, queue in sent.items():
+            told = await life(api, channel, each)
+            (step,) = [step for step in told["steps"] if step["kind"] == "queued"]
+            assert (step["details"], step["description"]) == ({"queue": queue}, f"RabbitMQ holds it, in queue {queue}")
+        lengths = await api.broker.queue_lengths(layout.queues(channel))
+        assert {queue: length for queue, length in lengths.items() if length} == Counter(sent.values())
+        other = await api.create()
+        message = UserMessage(message_id=message_id, to_addr=TO, from_addr=None, content="x", transport_name=other)
+        await api.stores.outbound.put_routed(other, [routed(message, router, "")])
+        told = (await api("GET", f"/routers/{router}/messages/{message_id}/timeline")).result
+        assert [step["details"]["queue"] for step in told["steps"] if step["kind"] == "queued"] == [layout.queue(channel, 1, TO)]
+        await api("DELETE", f"/channels/{channel}")
+    finally:
+        api.broker.is_quorum = False
 
 
 async def test_a_bulk_send_and_one_with_a_key_are_known_by_whom(api: Api) -> None:
@@ -191,6 +227,51 @@ async def test_what_a_router_has_moved_says_where_to(api: Api) -> None:
     assert (told["channel_id"], told["steps"][0]["details"]["by"]) == (other, "local")
 
 
+async def test_who_cancelled_a_message_is_told_whichever_api_was_asked(api: Api) -> None:
+    """Also one that runs alone, on no host: as in a Deployment on Kubernetes."""
+    channel = await api.create()
+    message_id, kept = await post(api, channel, reply_to=None), await post(api, channel, reply_to=None)
+    alone = dataclasses.replace(api.settings, data_dir=f"{api.settings.data_dir}/alone", host=None)
+    async with running_api(alone) as another:
+        path = f"/channels/{channel}/messages/{message_id}"
+        assert (await another("DELETE", path)).status == 200
+        asked = await api.stores.outbound.record(channel, message_id)
+        assert (await api("DELETE", path)).status == 404  # it is cancelled already
+    assert asked
+    assert asked.cancelled
+    assert (asked.cancelled.by, asked.cancelled.address) == ("local", "127.0.0.1")
+    write(api.log_path(channel), [line(time.time(), "message cancelled, not sent", message_id=message_id)])
+    shutil.rmtree(another.settings.data_dir)
+    told = await life(api, channel, message_id)
+    (step,) = [step for step in told["steps"] if step["kind"] == "cancelled"]
+    at = asked.cancelled.timestamp
+    assert step["description"] == f"Cancelled before it was sent, as local at 127.0.0.1 had asked at {at}"
+    assert (step["details"]["by"], step["details"]["asked_at"]) == ("local", at)
+    assert "cancelled by local" in told["summary"]
+    other = await api.stores.outbound.record(channel, kept)
+    assert other
+    assert other.cancelled is None
+
+
+async def test_who_cancelled_in_vain_is_not_kept(api: Api) -> None:
+    channel = await api.create()
+    message_id = await post(api, channel, reply_to=None)
+
+    async def cancel(_: Any) -> dict[str, Any]:
+        return {"cancelled": False}
+
+    worker = RpcServer(api.broker, channel, generation=1)
+    worker.begin({"cancel": cancel})
+    await worker.start()
+    try:
+        assert (await api("DELETE", f"/channels/{channel}/messages/{message_id}")).status == 404
+    finally:
+        await worker.stop()
+    record = await api.stores.outbound.record(channel, message_id)
+    assert record
+    assert record.cancelled is None
+
+
 # --- the search -----------------------------------------------------------------------------------------------------------
 
 
@@ -215,7 +296,7 @@ async def searched(api: Api) -> str:
         sent(now - 50, "delivered", "+27"),
         line(now - 49, "delivery report", message_id="delivered", delivery_status="delivered"),
         sent(now - 40, "refused", "+28", message="message rejected"),
-        sent(now - 35, "cancelled", "+28", message="message rejected", reason="cancelled"),
+        sent(now - 35, "cancelled", "+28", message="message cancelled, not sent"),
         sent(now - 30, "reported", "+28"),
         line(now - 20, "inbound message received", message_id="mo", from_addr="+27", to_addr="1"),
         line(now - 19, "forwarded", message_id="mo", to="mo_url", http_status=200, ms=1, host="http://x:1"),

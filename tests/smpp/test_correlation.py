@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -14,7 +15,7 @@ from junebug.config.declaration import Settings
 from junebug.errors import StoreUnavailable
 from junebug.stores import Stores
 from junebug.stores.transport import TransportStore
-from junebug.transports.smpp import correlation
+from junebug.transports.smpp import correlation, doubts
 from junebug.transports.smpp.config import SmppConfig
 from junebug.transports.smpp.correlation import NotItsMessages, ReceiptCorrelation
 from junebug.transports.smpp.matches import parked_field
@@ -620,6 +621,78 @@ async def test_while_redis_is_away_ids_are_kept_in_memory(settings: Settings, ow
     (fields,) = await stores.transport("channel").fields("sent:1")
     assert fields["status"] == "delivered"
     await stores.close()
+
+
+# --- in doubt ---------------------------------------------------------------------------------------------------------
+
+
+class Doubted:
+    """A receipt in another base (21: hexadecimal 15), while the form of ids is not known and a message to its number leaves."""
+
+    def __init__(self, store: TransportStore) -> None:
+        self.store = Counting(store)
+        self.tracked = Tracked(self.store)
+
+    @contextlib.asynccontextmanager
+    async def submitting(self) -> AsyncIterator[None]:
+        await self.tracked.sent_whole("15", sent("m1"))
+        with self.tracked.correlation.submitting("m2", TO):
+            assert await self.tracked.received(receipt("21")) is None
+            yield
+        assert self.tracked.reports == []
+
+    async def parked(self) -> list[dict[str, str]]:
+        return [each for each in await self.store.fields("parked:15", "parked:21") if each]
+
+    async def is_unparked(self) -> bool:
+        return not await self.parked()
+
+
+async def test_a_receipt_in_doubt_is_reported_once_nothing_plainer_came(store: TransportStore) -> None:
+    doubted = Doubted(store)
+    async with doubted.submitting():
+        assert len(await doubted.parked()) == 2
+    await eventually(lambda: doubted.tracked.reports == [("m1", "delivered")])
+    await eventually(doubted.is_unparked)
+
+
+async def test_a_receipt_in_doubt_outlives_an_outage_of_redis(store: TransportStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider was told that it is taken, and nobody would look at it again."""
+    monkeypatch.setattr(doubts, "PAUSE", 0.05)
+    doubted = Doubted(store)
+    async with doubted.submitting():
+        doubted.tracked.fail = 3
+    await eventually(lambda: doubted.tracked.reports == [("m1", "delivered")])
+    assert doubted.tracked.fail == 0
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_a_receipt_in_doubt_is_decided_on_at_the_stop(store: TransportStore, is_away: bool) -> None:
+    doubted = Doubted(store)
+    async with doubted.submitting():
+        doubted.tracked.fail = int(is_away)
+        await doubted.tracked.correlation.stop()
+        assert doubted.tracked.reports == ([] if is_away else [("m1", "delivered")])
+        doubted.tracked.reports.clear()
+
+
+async def test_what_is_to_be_reported_with_its_message_stays_parked_until_then(store: TransportStore) -> None:
+    """Though somebody has looked at it meanwhile: we might die before."""
+    tracked = Tracked(counting := Counting(store))
+    first, second = sent("m1", 1, 2), sent("m1", 2, 2)
+    await tracked.sent("15", first)
+    with tracked.correlation.submitting("m2", TO):
+        assert await tracked.received(receipt("21")) is None
+    await eventually(lambda: "m1" in tracked.correlation._early)
+    await asyncio.sleep(0.05)
+    assert [len(each) for each in await counting.fields("parked:15", "parked:21")] == [1, 1]
+    await tracked.sent("99", second)
+    await tracked.received(receipt("153"))
+    accepted = tracked.accepted("m1", "15")
+    assert [report.status for report in accepted.reports] == ["delivered"]
+    assert accepted.on_reported
+    await accepted.on_reported()
+    assert await counting.fields("parked:15", "parked:21") == [{}, {}]
 
 
 # --- of shards --------------------------------------------------------------------------------------------------------

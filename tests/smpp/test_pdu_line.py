@@ -43,7 +43,7 @@ def logged(directory: Path, pdu: Pdu, message_id: str | None = None, *, redact: 
     pdu.sequence_number = 7
     PduLog(redact)("in", encode(pdu), pdu, message_id)
     log.close()
-    (entry,) = tail(settings.logging_path, "c", 1)
+    (entry,) = tail(settings.channel_log_path("c"), 1)
     return entry
 
 

@@ -450,7 +450,7 @@ async def test_a_message_that_waits_for_the_bind_goes_back_at_a_stop(
     finally:
         log.close()
     assert await bench.broker.queue_length(names.outbound_queue(created)) == 1
-    said = {each["message"] for each in tail(bench.settings.logging_path, "under-test", 100)}
+    said = {each["message"] for each in tail(bench.settings.channel_log_path("under-test"), 100)}
     assert "not sent, kept" in said
     assert "messages were still being sent at the stop and will be sent again" not in said
 
@@ -703,14 +703,14 @@ async def test_the_log_shows_one_messages_whole_life_and_no_secret(bench: Bench,
     finally:
         log.close()
     def told(message_id: str | None = None) -> list[dict[str, Any]]:
-        entries = tail(bench.settings.logging_path, "under-test", 1000, message_id)
+        entries = tail(bench.settings.channel_log_path("under-test"), 1000, message_id)
         return [shown for each in reversed(entries) if "pdu" in (shown := show({}, each))]
 
     assert [each["pdu"] for each in told(message_id)] == ["submit_sm", "submit_sm_resp", "deliver_sm", "deliver_sm_resp"]
     assert [each["pdu"] for each in told(message["message_id"])] == ["deliver_sm", "deliver_sm_resp"]
     assert {"bind_transceiver", "bind_transceiver_resp", "unbind", "unbind_resp"} <= {each["pdu"] for each in told()}
     assert all(each["hex"] for each in told())
-    shown = str([*tail(bench.settings.logging_path, "under-test", 1000), *told()])
+    shown = str([*tail(bench.settings.channel_log_path("under-test"), 1000), *told()])
     assert "sesame" not in shown
     assert b"sesame".hex() not in shown
     assert ("secret word" in shown) is not redact

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,9 @@ def run_api(settings: Settings, number: int) -> int:
         connection.close()
 
 
-async def drain(settings: Settings, broker: Broker, stores: Stores, spec: ChannelSpec, delayed: Sequence[str]) -> None:
+async def drain(
+    settings: Settings, broker: Broker, stores: Stores, spec: ChannelSpec, delayed: Sequence[str], named: Collection[str]
+) -> None:
     directory = Path(settings.data_dir)
     with (directory / "drains").open("a") as file:
         file.write(json.dumps({"channel": spec.id, "label": spec.label, "delayed": list(delayed)}) + "\n")

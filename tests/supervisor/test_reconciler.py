@@ -20,6 +20,7 @@ from junebug import names
 from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
 from junebug.config.declaration import RedisSettings, Settings
+from junebug.logs.channel_log import append_line
 from junebug.model.messages import Status
 from junebug.model.routing import RouterSpec
 from junebug.model.spec import ChannelSpec
@@ -321,6 +322,18 @@ async def test_logs_of_deleted_channels_are_removed_in_time(settings: Settings, 
     finally:
         house.fake.destroy()
         await house.stores.close()
+
+
+async def test_logs_that_an_older_junebug_wrote_are_given_their_names(house: House, settings: Settings) -> None:
+    """Also of a router, and of what does not run here."""
+    logs = Path(settings.logging_path)
+    logs.mkdir(exist_ok=True)
+    for log, name in (("a.1", "a.1"), ("a.1", "a.1.1"), ("a", "a"), ("a", "a.2"), ("r.7", "r.7")):
+        append_line(logs / name, log, 20, "old", {})
+    await house.create("a", "a.1", config={"placement": {"labels": {"site": "elsewhere"}}})
+    await house.stores.routers.create(RouterSpec(id="r.7", type="keyword", config={"channel": "a"}), "a")
+    await eventually(lambda: {path.name for path in logs.iterdir()} >= {"a.1~0", "a.1~0.1", "a", "a.2", "r.7~0"})
+    assert not any((logs / name).exists() for name in ("a.1", "a.1.1", "r.7"))
 
 
 async def test_an_operators_stop_holds_until_the_channel_is_restarted(house: House) -> None:

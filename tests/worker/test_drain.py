@@ -67,7 +67,8 @@ class Deleted:
         await self.broker.publish(queue, callback.to_wire())
 
     async def drain(self) -> None:
-        await drain.drain(self.settings, self.broker, self.stores, self.spec, self.delayed)
+        named = await self.stores.wanted.named_queues()
+        await drain.drain(self.settings, self.broker, self.stores, self.spec, self.delayed, named)
 
     async def left(self) -> int:
         return sum((await self.broker.queue_lengths([*names.channel_queues(self.id), *self.delayed])).values())

@@ -26,8 +26,8 @@ class Runs:
     async def anything_waits(self, *_: Any) -> bool:
         return True
 
-    async def run(self, _: Settings, drains: Sequence[tuple[ChannelSpec, Sequence[str]]]) -> int:
-        self.given.append([spec.id for spec, _ in drains])
+    async def run(self, _: Settings, drains: Sequence[tuple[ChannelSpec, Any, Any]]) -> int:
+        self.given.append([spec.id for spec, *_ in drains])
         return -9 if self._deadly in self.given[-1] else self._code
 
 
@@ -35,7 +35,7 @@ async def drain(*channels: str) -> list[Any]:
     """What became of each; all at the same time."""
     nothing = cast(Any, None)
     specs = [ChannelSpec(id=channel, type="loopback", config={}) for channel in channels]
-    each = (drain_process.drain(Settings(), nothing, nothing, spec, []) for spec in specs)
+    each = (drain_process.drain(Settings(), nothing, nothing, spec, [], []) for spec in specs)
     return [type(found) for found in await asyncio.gather(*each, return_exceptions=True)]
 
 

@@ -17,6 +17,7 @@ from junebug.amqp.publisher import ConfirmChannel, Publisher
 from junebug.amqp.rpc import RpcClient
 from junebug.errors import JunebugError, NotSent, Rejected, StoreUnavailable, UnknownOutcome
 from junebug.logs.tail import tail
+from junebug.model.acceptance import OVER_AMQP
 from junebug.model.messages import UserMessage, format_timestamp, new_id
 from junebug.model.spec import ChannelSpec
 from junebug.stores.outbound import OutboundStore
@@ -412,7 +413,7 @@ async def test_a_message_cancelled_while_no_worker_ran_is_rejected_when_its_turn
     channel = await channel_of(bench)
     assert await bench.stop(channel) == 0
     ids = [await bench.send(channel, "1", str(number), bench.app.url()) for number in range(3)]
-    assert await bench.stores.cancellations.note(channel, ids[1])
+    assert await bench.stores.cancellations.note(channel, ids[1], OVER_AMQP)
     bench.start(channel)
     events = await bench.app.wait(3)
     assert scripted.sent == ["0", "2"]
@@ -435,7 +436,7 @@ async def test_a_message_cancelled_while_the_link_was_lost_is_rejected_when_its_
     first = await bench.send(channel, "1", "first", bench.app.url())
     await eventually(lambda: not scripted.outcomes)
     cancelled = await bench.send(channel, "1", "cancelled", bench.app.url())
-    assert await bench.stores.cancellations.note(channel, cancelled)
+    assert await bench.stores.cancellations.note(channel, cancelled, OVER_AMQP)
     await bench._workers[channel]._broker._connection.link.close()
     release.set()
 
@@ -459,7 +460,7 @@ async def test_one_of_many_is_cancelled_without_going_through_them(
     await eventually(is_paused)
     ids = [await bench.send(channel, "1", str(number), bench.app.url()) for number in range(300)]
     monkeypatch.setattr("junebug.amqp.browse._browse", None)
-    assert await bench.stores.cancellations.note(channel, ids[250])
+    assert await bench.stores.cancellations.note(channel, ids[250], OVER_AMQP)
     assert await ask(bench, channel, "cancel", message_id=ids[250]) == {"cancelled": True}
     await change(bench, channel, paused=False)
     await bench.app.wait(300)
@@ -617,7 +618,7 @@ async def test_a_message_on_which_the_transport_fails_blocks_nobody_for_ever(
     await bench.send(channel, "1", "good", bench.app.url())
     first, second = await bench.app.wait(2, timeout=20)
     assert (first["event_type"], second["event_type"]) == ("rejected", "submitted")
-    (failure, *_) = [entry for entry in tail(bench.settings.logging_path, channel, 100) if "exception" in entry] or [{}]
+    (failure, *_) = [entry for entry in tail(bench.settings.channel_log_path(channel), 100) if "exception" in entry] or [{}]
     assert not failure or failure["exception"]["class"] == "ValueError"
 
 

@@ -23,11 +23,13 @@ from junebug.amqp.broker import Broker
 from junebug.amqp.outbound_queue import Cancelled, cancel_all, list_queued, queues_of
 from junebug.amqp.rpc import RpcClient
 from junebug.api import views
+from junebug.api.access import origin_of
 from junebug.api.channel_queues import ChannelQueues
 from junebug.api.http import LONG_WORK, Page, channel_id, long_work, read_page, reply
 from junebug.api.spec_cache import SpecCache
 from junebug.errors import ApiUsageError, JunebugError, MessageNotQueued, NotRunning, QueueBusy, TooManyCancelled
 from junebug.model import presenter
+from junebug.model.acceptance import Origin
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
 from junebug.runtime.metrics import Metrics
@@ -78,7 +80,7 @@ class QueueControl:
     async def cancel_one(self, request: web.Request) -> web.Response:
         spec = await self.specs.fetch(channel_id(request))
         message_id = request.match_info["message_id"]
-        if not await self._cancel_one(spec, message_id):
+        if not await self._cancel_one(spec, message_id, origin_of(request)):
             raise MessageNotQueued(
                 f"No message with id {message_id[:100]!r} waits to be sent: it is unknown, being sent, or sent already"
             )
@@ -144,7 +146,7 @@ class QueueControl:
     def _queues_of(self, spec: ChannelSpec, shard: int) -> list[str]:
         return queues_of(spec, self.broker.layout(spec), shard=shard, shards=spec.shards)
 
-    async def _cancel_one(self, spec: ChannelSpec, message_id: str) -> bool:
+    async def _cancel_one(self, spec: ChannelSpec, message_id: str, origin: Origin) -> bool:
         """False when it does not wait. Raises BrokerUnavailable, StoreUnavailable: then it is not cancelled."""
         channel = spec.id
         await self.queues.length(names.outbound_queue(channel))  # tells in time when RabbitMQ is away
@@ -152,7 +154,7 @@ class QueueControl:
             return False
         if await self.stores.cancellations.count(channel) >= MOST:
             raise TooManyCancelled(f"{MOST} cancelled messages of channel {channel!r} wait already: cancel all, or let it send")
-        if not await self.stores.cancellations.note(channel, message_id):
+        if not await self.stores.cancellations.note(channel, message_id, origin):
             return False
         units = names.units(channel, spec.shards)  # any may have it
         told = await asyncio.gather(*(self._cancel_at(unit, message_id) for unit in units), return_exceptions=True)

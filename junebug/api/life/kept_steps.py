@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from junebug.api.life.step import Step, at, shortly
+from junebug.api.life.step import ENDED, Step, at, shortly
 from junebug.model.acceptance import Acceptance
 from junebug.model.messages import Event, UserMessage
 from junebug.model.presenter import event_body, message_body
@@ -13,8 +13,8 @@ _OF_EVENTS = {
 }  # fmt: skip
 
 
-def acceptance_steps(kept: Acceptance) -> list[Step]:
-    """Accepted, and queued: the answer to a send comes when RabbitMQ holds it."""
+def acceptance_steps(kept: Acceptance, queue: str) -> list[Step]:
+    """Accepted, and queued, in this queue: the answer to a send comes when RabbitMQ holds it."""
     when = at(kept.timestamp)
     told = {
         "by": kept.by or None, "address": kept.address or None, "to": kept.to_addr, "from": kept.from_addr,
@@ -23,7 +23,7 @@ def acceptance_steps(kept: Acceptance) -> list[Step]:
     }  # fmt: skip
     details = {name: value for name, value in told.items() if value is not None}
     who = f"from {kept.by} at {kept.address}" if kept.by else f"over RabbitMQ, from destination {kept.destination}"
-    queued = Step(when, "queued", f"RabbitMQ holds it, in queue {kept.queue}", {"queue": kept.queue})
+    queued = Step(when, "queued", f"RabbitMQ holds it, in queue {queue}", {"queue": queue})
     return [Step(when, "accepted", f"Accepted {who}", details), queued]
 
 
@@ -38,6 +38,9 @@ def unknown_acceptance(events: list[Event]) -> list[Step]:
 def event_step(event: Event, channel: str) -> Step:
     body = event_body(event, channel)
     details = {"event_type": body["event_type"], **body["event_details"]}
+    details.pop(ENDED, None)  # of a provider's
+    if event.ended:
+        details[ENDED] = event.ended
     description = _OF_EVENTS[event.api_type]
     if reason := body["event_details"].get("reason") or body["event_details"].get("state"):
         description = f"{description}: {reason}"

@@ -116,12 +116,6 @@ def _whom(entry: Mapping[str, Any]) -> str:
     return f"{entry.get('to')}" + (f" of destination {destination}" if destination else "") + (f" at {host}" if host else "")
 
 
-def _rejected(entry: Mapping[str, Any]) -> Told:
-    if entry.get("reason") == "cancelled":
-        return "cancelled", "Cancelled before it was sent"
-    return "rejected", f"Rejected: {entry.get('reason')}"
-
-
 def _report(entry: Mapping[str, Any]) -> Told:
     status = entry.get("delivery_status")
     return "receipt", f"The provider reported: {status if status in DELIVERY_STATUSES else '?'}"
@@ -133,7 +127,8 @@ def _dead(entry: Mapping[str, Any]) -> Told:
 
 _WORDS: dict[str, Callable[[Mapping[str, Any]], Told]] = {
     "message sent": lambda entry: ("sent", "The provider has it"),
-    "message rejected": _rejected,
+    "message rejected": lambda entry: ("rejected", f"Rejected: {entry.get('reason')}"),
+    "message cancelled, not sent": lambda _: ("cancelled", "Cancelled before it was sent"),
     "message expired, not sent": lambda entry: ("expired", f"Its time was over at {entry.get('expires_at')}: it was not sent"),
     "not sent, kept": lambda entry: (
         "not_sent", f"Not sent: {entry.get('reason')}; tried again in {_seconds(entry.get('retry_after'))} s"

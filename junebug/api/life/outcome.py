@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from junebug.api.life.facts import Facts, Recipient
 from junebug.api.life.log_steps import TAKEN
-from junebug.api.life.step import Step, at
-from junebug.model.messages import REPORT_TYPES
+from junebug.api.life.step import ENDED, Step, at
+from junebug.model.messages import CANCELLED, EXPIRED, REPORT_TYPES
 
 OUTBOUND_STATUSES = (
     "queued", "sending", "submitted", "rejected", "delivery_pending", "delivery_succeeded", "delivery_failed", "expired",
@@ -18,7 +18,7 @@ OUTBOUND_STATUSES = (
 INBOUND_STATUSES = ("received", "waiting", "forwarded", "dropped", "dead")
 _OF_LOGS = {"sent": "submitted", "rejected": "rejected", "cancelled": "cancelled", "expired": "expired"}
 
-EVENT_TYPES = {"cancelled": "rejected", "expired": "delivery_failed"}
+EVENT_TYPES = {CANCELLED: "rejected", EXPIRED: "delivery_failed"}
 """Of statuses that have a name of their own: that of their event."""
 
 
@@ -30,20 +30,16 @@ class Outcome:
     step: Step | None = None
 
 
-def status_of(event_type: str, details: Mapping[str, Any]) -> str:
-    """A status by the last event: two that are ours have names of their own."""
-    if event_type == "rejected" and details.get("reason") == "cancelled":
-        return "cancelled"
-    if event_type == "delivery_failed" and details.get("reason") == "expired":
-        return "expired"
-    return event_type
+def status_of(event_type: str, ended: object) -> str:
+    """A status by the last event: two that are ours (`Event.ended`) have names of their own."""
+    return ended if isinstance(ended, str) and EVENT_TYPES.get(ended) == event_type else event_type
 
 
 def sent(facts: Facts) -> Outcome:
     """Of an MT."""
     event = facts.last("event")
     if event:
-        return Outcome(status_of(str(event.get("event_type")), event.details), event)
+        return Outcome(status_of(str(event.get("event_type")), event.get(ENDED)), event)
     for step in reversed(facts.steps):
         reported = REPORT_TYPES.get(str(step.get("delivery_status"))) if step.kind == "receipt" else None
         if reported:

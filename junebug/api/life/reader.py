@@ -23,13 +23,13 @@ from junebug.api.life.place import Place, is_of, recipients_of, with_urls
 from junebug.api.life.step import Step, at, in_order
 from junebug.api.other_hosts import OtherHosts
 from junebug.config.declaration import Settings
-from junebug.errors import NoSuchMessage, StoreUnavailable
-from junebug.logs import audit, questions
+from junebug.errors import ChannelNotFound, NoSuchMessage, StoreUnavailable
+from junebug.logs import questions
 from junebug.logs.lines import Budget
 from junebug.logs.redaction import UNMASKED, Redactor
 from junebug.logs.scan import Found
 from junebug.logs.writer import GATHER
-from junebug.model.acceptance import Acceptance
+from junebug.model.acceptance import Acceptance, Cancellation
 from junebug.model.spec import ChannelSpec
 from junebug.registry import Registry
 from junebug.router_types import RouterTypes
@@ -99,11 +99,12 @@ class LifeReader:
             steps = [step for step in steps if step.kind != "received" or step.get("pdu")]
             steps += kept_steps.inbound_steps(inbound[0], channel.id, *inbound[1:])
         if is_outbound:
-            steps = _sent(steps, channel.id, record, accepted, logs.statuses)
+            queue = await self._queue(channel, accepted) if accepted else ""
+            steps = _sent(steps, channel.id, record, accepted, queue, logs.statuses)
         if place.destination:
             steps = [step for step in steps if step.get("destination_id") in (None, place.destination)]
-        if any(step.kind == "cancelled" for step in steps):
-            steps = await self._with_canceller(steps, channel.id, message_id)
+        if record and record.cancelled:
+            steps = _with_canceller(steps, record.cancelled)
         recipients = recipients_of(place, record, steps, is_outbound)
         facts = Facts(
             is_outbound=is_outbound, steps=in_order(with_urls(steps, place, record)), now=time.time(),
@@ -150,22 +151,6 @@ class LifeReader:
             questions.about(directory, id, message_id, since, Budget(MOST_OCTETS, MOST_SECONDS), MOST_LINES) for id in owners
         ]
 
-    async def _with_canceller(self, steps: Iterable[Step], channel: str, message_id: str) -> list[Step]:
-        """Who did it, as the audit log has it: that of the host whose API was asked."""
-        done = await asyncio.to_thread(audit.find, self.settings.log_dir / audit.NAME, channel, message_id)
-        if done is None:
-            told = await self.others.ask_all(questions.AUDIT, audit.SECONDS, log=channel, message_id=message_id)
-            found = [answer["found"] for answer in told.answers if answer["found"]]
-            done = max(found, key=lambda each: str(each.get("timestamp")), default=None)
-        if done is None:
-            return list(steps)
-        by = {"by": done.get("who"), "address": done.get("from"), "asked_at": done.get("timestamp")}
-        description = f"Cancelled before it was sent, as {by['by']} at {by['address']} had asked at {by['asked_at']}"
-        return [
-            Step(step.timestamp, step.kind, description, {**step.details, **by}) if step.kind == "cancelled" else step
-            for step in steps
-        ]
-
     # --- how things stand -----------------------------------------------------------------------------------------------
 
     async def _present(
@@ -188,6 +173,15 @@ class LifeReader:
             **_components(channel, _timed(components), record), "router": _timed(of_router) if of_router is not None else None,
             "circuits": circuits, "queue_length": length, "moved_to": moved_to, "is_cancelled": is_cancelled,
         }  # fmt: skip
+
+    async def _queue(self, channel: ChannelSpec, accepted: Acceptance) -> str:
+        """Where it waits until it is sent; of one that a router has moved to this channel, where it waited before."""
+        if accepted.channel != channel.id:
+            try:
+                channel = await self.stores.channels.get(accepted.channel)
+            except ChannelNotFound:
+                return accepted.plain_queue
+        return self.queues.queue(channel, accepted.priority, accepted.to_addr)
 
     async def _queue_length(self, channel: ChannelSpec, record: OutboundRecord | None) -> int | None:
         """None: RabbitMQ does not tell, or it does not matter."""
@@ -212,8 +206,9 @@ def no_such(message_id: str, place: Place) -> NoSuchMessage:
 
 
 def _sent(
-    steps: list[Step], channel: str, record: OutboundRecord | None, accepted: Acceptance | None, statuses: list[dict[str, Any]]
-) -> list[Step]:
+    steps: list[Step], channel: str, record: OutboundRecord | None, accepted: Acceptance | None, queue: str,
+    statuses: list[dict[str, Any]],
+) -> list[Step]:  # fmt: skip
     """Of an MT: with what Redis keeps of it, and how the channel did while it waited."""
     events = list(record.events) if record else []
     if events:  # which tell what the provider reported
@@ -222,7 +217,16 @@ def _sent(
     if accepted is None:
         return steps + kept_steps.unknown_acceptance(events)
     left = min((step.timestamp for step in steps if step.kind in ENDS), default=time.time())
-    return steps + kept_steps.acceptance_steps(accepted) + log_steps.status_steps(statuses, at(accepted.timestamp), left)
+    return steps + kept_steps.acceptance_steps(accepted, queue) + log_steps.status_steps(statuses, at(accepted.timestamp), left)
+
+
+def _with_canceller(steps: Iterable[Step], cancelled: Cancellation) -> list[Step]:
+    by = {"by": cancelled.by, "address": cancelled.address, "asked_at": cancelled.timestamp}
+    description = f"Cancelled before it was sent, as {by['by']} at {by['address']} had asked at {by['asked_at']}"
+    return [
+        Step(step.timestamp, step.kind, description, {**step.details, **by}) if step.kind == "cancelled" else step
+        for step in steps
+    ]
 
 
 async def _nothing() -> None:

@@ -206,8 +206,7 @@ class MessageSearch:
 
 def _of_record(record: OutboundRecord) -> Status:
     event = record.events[-1]
-    details = {**event.transport_metadata, **({"reason": event.nack_reason} if event.nack_reason else {})}
-    return outcome.status_of(event.api_type, details), event.api_type
+    return outcome.status_of(event.api_type, event.ended), event.api_type
 
 
 def _of_log(hit: Hit, entries: questions.Entries) -> Status:

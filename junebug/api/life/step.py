@@ -18,6 +18,8 @@ KINDS = (
     "callback_waits", "dropped", "dead", "note",
 )  # fmt: skip
 """What may happen; of one moment in this order."""
+ENDED = "ended"
+"""Of an event's details: `Event.ended`."""
 _ORDER = {kind: number for number, kind in enumerate(KINDS)}
 
 

@@ -8,6 +8,7 @@ Neighbours: warm_fork.py is how it is forked; rpc.py makes channels come and go.
 from __future__ import annotations
 
 import os
+import re
 import select
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -177,10 +178,18 @@ class ChannelGroupConfig(ProcessGroupConfig):  # type: ignore[misc]
 
 # --- what they print --------------------------------------------------------------------------------------------------
 
+_CRASH_LOG = re.compile(r"channel-(.+)\.log(?:\.1)?")
+
 
 def crash_log(settings: Settings, channel: str) -> Path:
     """What a channel's processes printed; the one before it has `.1` appended."""
     return settings.log_dir / f"channel-{channel}.log"
+
+
+def crash_log_of(name: str) -> str:
+    """The unit whose crash log, or the one before it, a file of this name is; empty: it is none."""
+    found = _CRASH_LOG.fullmatch(name)
+    return found[1] if found else ""
 
 
 class CrashOutput(PDispatcher):  # type: ignore[misc]

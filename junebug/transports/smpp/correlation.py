@@ -9,9 +9,9 @@ Of a message whose receipt nobody asked for it keeps the first in memory alone, 
 A channel with shards keeps the first only once RabbitMQ holds `submitted`, as any shard may get the receipt, and report it: what
 comes before waits as parked. And of one message only one shard at a time reports.
 
-Neighbours: receipts.py (reading, order of states), matches.py, smpp/receipt_ids.py (all pure), learned_forms.py, transport.py,
-inbound.py (who call), being_sent.py. Every call may raise StoreUnavailable: nothing was reported then, and the same may be asked
-again.
+Neighbours: receipts.py (reading, order of states), matches.py, smpp/receipt_ids.py (all pure), learned_forms.py, doubts.py,
+being_sent.py, transport.py, inbound.py (who call). Every call may raise StoreUnavailable: nothing was reported, and the same may
+be asked again.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from junebug.transports.base import Accepted, Report
 from junebug.transports.smpp import receipts
 from junebug.transports.smpp.being_sent import BeingSent
 from junebug.transports.smpp.config import SmppConfig
+from junebug.transports.smpp.doubts import Doubts
 from junebug.transports.smpp.learned_forms import LearnedForms, Unasked
 from junebug.transports.smpp.matches import Match, fits_number, message_status, parked_field, parked_under
 from junebug.transports.smpp.receipts import Receipt
@@ -91,6 +92,7 @@ class ReceiptCorrelation:
         most = 0 if config.split_bind_prefix or self._is_shared else MAX_RECENT
         self._recent = RecentlySent(most, config.sent_ttl, asyncio.get_running_loop().time)
         self._saver: asyncio.Task[None] | None = None
+        self._doubts = Doubts(self._decide, self._own)
         self._locks = [asyncio.Lock() for _ in range(LOCKS)]
 
     async def stop(self) -> None:
@@ -98,6 +100,7 @@ class ReceiptCorrelation:
         if self._saver:
             self._saver.cancel()
             await asyncio.wait([self._saver])
+        await self._doubts.end()
         try:
             await self._save_all()
         except StoreUnavailable as error:
@@ -202,15 +205,13 @@ class ReceiptCorrelation:
                     break
             else:
                 if self._is_shared and fits_number(receipt, sent):
-                    self._own("receipt in doubt", self._report_later(receipt))
+                    self._doubts.add(receipt, asyncio.sleep(DOUBT))
         return matches
 
-    async def _report_later(self, receipt: Receipt, submits: Collection[str] = ()) -> None:
-        """One that is parked, when what it is plainly about had time to be known."""
-        with contextlib.suppress(StoreUnavailable, NotItsMessages):
-            await self.submitting.end(submits, EARLY_PATIENCE)
-            match = await (self._find_later(receipt, (DOUBT,)) if self._is_shared else self._find(receipt))
-            if match:
+    async def _decide(self, receipt: Receipt) -> None:
+        """On one that is parked, when what it is plainly about had time to be known."""
+        with contextlib.suppress(NotItsMessages):
+            if match := await self._find(receipt):
                 await self._advance(match)
                 await self._unpark(match)
 
@@ -253,7 +254,7 @@ class ReceiptCorrelation:
             if match is None and self._is_shared and await self._find(receipt, learn=False):
                 match = await self._find_later(receipt, (DOUBT,))
             elif match is None and plainly and not self._is_shared:
-                self._own("receipt in doubt", self._report_later(receipt, submits))
+                self._doubts.add(receipt, self.submitting.end(submits, EARLY_PATIENCE))
             if match is None:
                 log.info("receipt of an unknown message kept", sent_message_id=receipt.provider_id)
         if match or receipt.certain:
@@ -261,7 +262,7 @@ class ReceiptCorrelation:
         if match is None:
             return None
         await self._advance(match)
-        if parked and match.sent.message_id not in self._early:
+        if parked:
             await self._unpark(match)
         return match.sent.message_id
 
@@ -274,8 +275,8 @@ class ReceiptCorrelation:
         return None
 
     async def _unpark(self, match: Match) -> None:
-        """It is reported: what is kept of it for that is needed no more."""
-        for name in parked_under(match.receipt):
+        """It is reported: what is kept of it for that is needed no more. What is to be reported with its message still is."""
+        for name in parked_under(match.receipt) if match.sent.message_id not in self._early else ():
             await self._store.remove_fields(name, parked_field(match.receipt))
 
     async def _find(self, receipt: Receipt, *, learn: bool = True, plainly: bool = False) -> Match | None:

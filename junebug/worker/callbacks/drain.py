@@ -44,8 +44,11 @@ STOP_TIMEOUT = 1.0
 PAUSE = 0.1
 
 
-async def drain(settings: Settings, broker: Broker, stores: Stores, spec: Spec, delayed: Sequence[str]) -> None:
-    """`delayed`: names of the channel's retry queues and backlogs; one that is not there is fine.
+async def drain(
+    settings: Settings, broker: Broker, stores: Stores, spec: Spec, delayed: Sequence[str], named: Container[str]
+) -> None:
+    """`delayed`: names of the channel's retry queues and backlogs; one that is not there is fine. `named`: of its queues, and of
+    those of its `amqp_queue`, those that others name, too.
 
     Raises BrokerUnavailable, StoreUnavailable: what was not done is still there.
     """
@@ -53,7 +56,7 @@ async def drain(settings: Settings, broker: Broker, stores: Stores, spec: Spec, 
     tasks = TaskOwner()
     destinations = await stores.routers.destinations(spec.id) if isinstance(spec, RouterSpec) else {}
     context = ChannelContext(spec.id, settings, broker, stores, lambda: spec, tasks.own, destinations=lambda: destinations)
-    work = asyncio.create_task(_Drain(context, delayed).run())
+    work = asyncio.create_task(_Drain(context, delayed, named).run())
     failure = asyncio.create_task(tasks.failure())
     try:
         await asyncio.wait([work, failure], return_when=asyncio.FIRST_COMPLETED)
@@ -111,10 +114,11 @@ class LastAttempts(Attempts):
 
 
 class _Drain:
-    def __init__(self, context: ChannelContext, delayed: Sequence[str]) -> None:
+    def __init__(self, context: ChannelContext, delayed: Sequence[str], named: Container[str]) -> None:
         self._context = context
         self._channel = context.channel
         self._delayed = delayed
+        self._named = named
         self._broker = context.broker
         self._is_router = isinstance(context.spec(), RouterSpec)
         self._ends = time.monotonic() + LONGEST
@@ -122,11 +126,10 @@ class _Drain:
 
     async def run(self) -> None:
         channel, broker, spec = self._channel, self._broker, self._context.spec()
-        named = await self._context.stores.wanted.named_queues()
         queues = names.router_queues(channel) if self._is_router else names.channel_queues(channel, ())
-        own = [] if self._is_router else self._outbound(named)
-        callbacks = [queue for queue in _callback_queues(spec, self._delayed) if queue not in named]
-        shared = await self._shared_queue(named)
+        own = [] if self._is_router else self._outbound()
+        callbacks = [queue for queue in _callback_queues(spec, self._delayed) if queue not in self._named]
+        shared = await self._shared_queue()
         if any((await broker.queue_lengths([*own, *callbacks, *shared])).values()):
             await broker.declare(queues, remember=False)
             await self._cancel([*own, *shared])
@@ -140,19 +143,19 @@ class _Drain:
         done = {"cancelled": self._counts["cancelled"], "forwarded": self._counts["forwarded"]}
         tell("deleted channel drained", channel_id=channel, **done, **lost, dead_letters=dead)
 
-    def _outbound(self, named: Container[str]) -> list[str]:
+    def _outbound(self) -> list[str]:
         """Its own outbound queues; some may not be there."""
         spec = self._context.spec()
         found = outbound_queue.queues_of(spec, self._broker.layout(spec), spec.priorities)
-        return [queue for queue in found if outbound_queue.is_own(self._channel, queue) and queue not in named]
+        return [queue for queue in found if outbound_queue.is_own(self._channel, queue) and queue not in self._named]
 
-    async def _shared_queue(self, named: Container[str]) -> list[str]:
+    async def _shared_queue(self) -> list[str]:
         """`{amqp_queue}.outbound`, if it was this channel's alone and nobody takes from it."""
         amqp_queue = self._context.spec().amqp_queue
         if not amqp_queue or not names.is_amqp_queue(amqp_queue):
             return []
         queue = names.outbound_queue(amqp_queue)
-        return [] if queue in named or await self._is_busy(queue) else [queue]
+        return [] if queue in self._named or await self._is_busy(queue) else [queue]
 
     async def _cancel(self, queues: Sequence[str]) -> None:
         """Each gets its event, by way of the event queue."""

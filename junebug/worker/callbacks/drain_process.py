@@ -11,7 +11,7 @@ import asyncio
 import os
 import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import setproctitle
 
@@ -28,21 +28,23 @@ CONNECT_TIMEOUT = 5.0
 GATHER = 0.1
 """Seconds that a drain waits for others to share its process."""
 MOST = 16
-_Drain = tuple[Spec, Sequence[str]]
+_Drain = tuple[Spec, Sequence[str], Collection[str]]
 _UNAVAILABLE: dict[int, type[BrokerUnavailable | StoreUnavailable]] = {3: BrokerUnavailable, 4: StoreUnavailable}
 """Exit code -> what was away."""
 
 
-async def drain(settings: Settings, broker: Broker, stores: Stores, spec: Spec, delayed: Sequence[str]) -> None:
+async def drain(
+    settings: Settings, broker: Broker, stores: Stores, spec: Spec, delayed: Sequence[str], named: Collection[str]
+) -> None:
     """Likewise. A process is started where something waits.
 
     Raises BrokerUnavailable, StoreUnavailable, and RuntimeError when the process dies.
     """
     if not await here.anything_waits(broker, spec, delayed):
-        return await here.drain(settings, broker, stores, spec, delayed)
-    code, shared = await _run_together(settings, (spec, delayed))
+        return await here.drain(settings, broker, stores, spec, delayed, named)
+    code, shared = await _run_together(settings, (spec, delayed, named))
     if shared > 1 and code not in (0, *_UNAVAILABLE):
-        code = await _run(settings, [(spec, delayed)])
+        code = await _run(settings, [(spec, delayed, named)])
     if code in _UNAVAILABLE:
         raise _UNAVAILABLE[code]("the process that drains a deleted channel has no connection")
     if code:
@@ -101,7 +103,7 @@ async def _run(settings: Settings, drains: Sequence[_Drain]) -> int:
 
 def main() -> int:
     settings, drains = pickle.load(sys.stdin.buffer)  # what our parent wrote
-    setproctitle.setproctitle(f"junebug: drain:{' '.join(spec.id for spec, _ in drains)}")
+    setproctitle.setproctitle(f"junebug: drain:{' '.join(spec.id for spec, *_ in drains)}")
     logs = setup_process_logging("drain", settings.logfile, settings.server_passwords, settings.sentry_dsn)
     try:
         run_async(_drain(settings, drains))
@@ -119,8 +121,8 @@ async def _drain(settings: Settings, drains: Sequence[_Drain]) -> None:
     try:
         await broker.wait_connected(CONNECT_TIMEOUT)
         async with asyncio.TaskGroup() as tasks:
-            for spec, delayed in drains:
-                tasks.create_task(here.drain(settings, broker, stores, spec, delayed))
+            for spec, delayed, named in drains:
+                tasks.create_task(here.drain(settings, broker, stores, spec, delayed, named))
     except* (BrokerUnavailable, StoreUnavailable) as errors:
         raise errors.exceptions[0] from None
     finally:

@@ -19,10 +19,9 @@ from msgspec.structs import replace
 
 from junebug import names
 from junebug.amqp.frames import Delivery
-from junebug.amqp.outbound_queue import CANCELLED
 from junebug.errors import StoreUnavailable
-from junebug.model import event_batch
-from junebug.model.messages import DELIVERY_STATUSES, Event, UserMessage, event_of, rejected, timestamp_now
+from junebug.model import event_batch, messages
+from junebug.model.messages import DELIVERY_STATUSES, Event, UserMessage, event_of, timestamp_now
 from junebug.runtime.families import MESSAGES, REPORTS
 from junebug.transports.base import Accepted
 from junebug.worker.context import ChannelContext
@@ -118,21 +117,22 @@ class Outcomes:
         self._finish(held, *([ack] if self._acks else ()), *reports)
 
     def cancelled(self, held: InHand) -> None:
-        self.rejected(held, CANCELLED, _CANCELLED)
-
-    def rejected(self, held: InHand, reason: str, counted: str = _REJECTED) -> None:
         message = held.message
-        ids = {"message_id": message.message_id, "to_addr": message.to_addr, "from_addr": message.from_addr}
-        log.warning("message rejected", **ids, reason=reason)
-        self._metrics[counted] += 1
-        self._finish(held, rejected(message, self._channel, reason))
+        log.warning("message cancelled, not sent", **_about(message))
+        self._metrics[_CANCELLED] += 1
+        self._finish(held, messages.cancelled(message, self._channel))
+
+    def rejected(self, held: InHand, reason: str) -> None:
+        message = held.message
+        log.warning("message rejected", **_about(message), reason=reason)
+        self._metrics[_REJECTED] += 1
+        self._finish(held, messages.rejected(message, self._channel, reason))
 
     def expired(self, held: InHand) -> None:
         message = held.message
+        log.warning("message expired, not sent", **_about(message), expires_at=message.expires_at)
         self._metrics[_EXPIRED] += 1
-        ids = {"message_id": message.message_id, "to_addr": message.to_addr, "from_addr": message.from_addr}
-        log.warning("message expired, not sent", **ids, expires_at=message.expires_at)
-        self._finish(held, self._reported(message, "failed", {"reason": "expired"}))
+        self._finish(held, messages.expired(message, self._channel))
 
     def _reported(self, message: UserMessage, status: str, details: dict[str, Any]) -> Event:
         return event_of(message, self._channel, "delivery_report", delivery_status=status, transport_metadata=details)
@@ -218,6 +218,10 @@ class Outcomes:
         self._counts.update(event.api_type for event in kept)
         ids = {event.event_id for event in kept}
         return [event for event in events if event.event_id not in ids]
+
+
+def _about(message: UserMessage) -> dict[str, str | None]:
+    return {"message_id": message.message_id, "to_addr": message.to_addr, "from_addr": message.from_addr}
 
 
 _is_confirmed = ContextVar("_is_confirmed", default=False)
