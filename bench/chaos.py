@@ -1,10 +1,10 @@
 """`python -m bench.chaos`: an SMPP channel's process is killed 20 times at full rate: what is lost, repeated, out of order.
 
-Each of `--kills` waves sends its part of 10,000 MT, in bulk, each with an event_url; for each five that reach the SMSC a phone says
-an MO. While this flows the channel's process gets a SIGKILL; the wave ends when all has arrived. Then the channel is restarted
-through the API, so the supervisor takes each kill for the first. The SMSC answers at once, sends a receipt for each submit_sm, and
-sends again what was not acknowledged when its connection ended, as SMSCs do. Prints a line a wave, the sum, and a line of JSON;
-exit code 1 when anything is lost, or comes first out of its order (of one address; of one message's events).
+Each of `--kills` waves sends its part of 10,000 MT, in bulk, each with an event_url; for each five that reach the SMSC a phone
+says an MO. While this flows the channel's process gets a SIGKILL; the wave ends when all has arrived. Then the channel is
+restarted through the API, so the supervisor takes each kill for the first. The SMSC answers at once, sends a receipt for each
+submit_sm, and sends again what was not acknowledged when its connection ended, as SMSCs do. Prints a line a wave, the sum, and a
+line of JSON; exit code 1 when anything is lost, or comes first out of its order (of one address; of one message's events).
 """
 
 from __future__ import annotations
