@@ -49,7 +49,7 @@ class Order:
     """Who was seen how often, and what came first after a later one of its kind."""
 
     def __init__(self) -> None:
-        self.seen: Counter[Hashable] = Counter()
+        self.seen: Counter[Any] = Counter()
         self.violations = 0
         self._last: dict[Hashable, int] = {}
 
@@ -222,6 +222,15 @@ class Chaos:
         assert status == 201, (status, answer[:500])
         self.ids += [each["message_id"] for each in orjson.loads(answer)["result"]["messages"]]
 
+    async def explain(self) -> None:
+        """What the API tells of the first message without all of its events."""
+        for id in self.ids:
+            if missing := {"submitted", "delivery_succeeded"} - {event for of, event in self.ends.events.seen if of == id}:
+                path = f"/channels/{self.channel}"
+                status = (await self.junebug.call("GET", path))["result"]["status"]
+                print("missing", missing, {name: status[name] for name in ("queue_length", "callbacks_waiting", "dead_letters")})
+                return print(json.dumps((await self.junebug.call("GET", f"{path}/messages/{id}/timeline"))["result"]))
+
     def lost(self) -> int:
         """Of what was accepted, or said: what has not arrived, events among it."""
         counts = self.counts()
@@ -254,6 +263,7 @@ async def run(kills: int, window: int) -> int:
             counts = chaos.counts()
             _show("sum", [counts[name] for name in names])
             print(json.dumps({"kills": kills, "window": window, "mt": len(chaos.ids), "mo": chaos.ends.said, **counts}))
+            await chaos.explain()
             return 1 if any(counts[name] for name in (*LOSSES, *DISORDERS)) else 0
 
 

@@ -266,8 +266,8 @@ async def test_while_rabbitmq_is_behind_with_the_outcomes_no_more_is_begun(
         return sum((await ask(bench, channel, "look"))["held"].values()) + len(scripted.sent) == 80
 
     await eventually(all_are_here)
-    await eventually(lambda: len(scripted.sent) >= PREFETCH // 2)
-    assert len(scripted.sent) <= PREFETCH // 2 + scripted.burst
+    await eventually(lambda: len(scripted.sent) >= PREFETCH // 3)
+    assert len(scripted.sent) <= PREFETCH // 3 + scripted.burst
     go_on.set()
     assert len(await bench.app.wait(80)) == 80
     assert scripted.sent == [str(number) for number in range(80)]

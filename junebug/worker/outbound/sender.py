@@ -76,7 +76,7 @@ class Sender:
         self._vacant: list[asyncio.Future[InHand]] = []
         """Of tasks that have nothing to send."""
         self._vacated = asyncio.Event()
-        self._most_untold = max(PREFETCH, transport.window) // 2
+        self._most_untold = max(PREFETCH, transport.window) // 3
         """While RabbitMQ does not hold so many outcomes no more is begun: a crash repeats all that is not acknowledged."""
         self._unbegun = 0
         """Messages that are given to such a task, which has not run since."""
