@@ -352,6 +352,24 @@ async def test_before_the_form_is_known_a_receipt_of_an_id_that_is_still_to_come
     assert tracked.reports == [("m10", "delivered")]
 
 
+@pytest.mark.parametrize("early", [True, False])
+async def test_letters_that_were_sent_and_not_received_yet_give_no_receipt_to_another_number(
+    store: TransportStore, early: bool
+) -> None:
+    """20 is 14 in hexadecimal."""
+    tracked = Tracked(store)
+    for id in ("a", "14"):
+        await tracked.sent_whole(id, sent(f"m{id}", to="27829999999"))
+    if early:
+        with tracked.correlation.submitting("m20", TO):
+            assert await tracked.received(receipt("20")) is None
+    await tracked.sent_whole("20", sent("m20"))
+    if not early:
+        assert await tracked.received(receipt("20")) == "m20"
+    await eventually(lambda: early or tracked.reports == [("m20", "delivered")])
+    assert "m14" not in dict(tracked.reports)
+
+
 async def test_a_receipt_in_doubt_is_reported_once_all_to_its_number_are_answered(store: TransportStore) -> None:
     tracked = Tracked(store)
     assert await tracked.sent_whole("a", sent("m10")) == []

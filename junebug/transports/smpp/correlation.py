@@ -208,8 +208,7 @@ class ReceiptCorrelation:
         """One that is parked, when what it is plainly about had time to be known."""
         with contextlib.suppress(StoreUnavailable, NotItsMessages):
             await self._end(submits)
-            match = await (self._find_later(receipt, (DOUBT, DOUBT)) if self._is_shared else self._find(receipt))
-            if match:
+            if match := await (self._find_later(receipt, (DOUBT, DOUBT)) if self._is_shared else self._find(receipt)):
                 await self._advance(match)
                 await self._unpark(match)
 
@@ -333,9 +332,10 @@ class ReceiptCorrelation:
         if in_doubt:
             return None
         # an id that stands in the text only, beside another, may be of another numbering
-        needs_number = receipt.by_text or provider_id != receipt.provider_id
-        usual = self._forms.usual
-        for key, sent in sorted(known.items(), key=lambda item: usual not in candidates[item[0]]):
+        sure, usual = self._forms.is_sure, self._forms.usual
+        needs_number = receipt.by_text or provider_id != receipt.provider_id or (plainly and not sure)
+        order = {key: (not (sure or fits_number(receipt, sent)), usual not in candidates[key]) for key, sent in known.items()}
+        for key, sent in sorted(known.items(), key=lambda item: order[item[0]]):
             same = fits_number(receipt, sent)
             if (same or not needs_number) and self._forms.allow(candidates[key], same_number=same):
                 if provider_id != receipt.provider_id:
