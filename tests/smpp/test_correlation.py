@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -408,6 +409,24 @@ async def test_before_the_form_is_known_a_receipt_of_an_id_that_is_still_to_come
     assert tracked.reports == [("m10", "delivered")]
 
 
+@pytest.mark.parametrize("early", [True, False])
+async def test_letters_that_were_sent_and_not_received_yet_give_no_receipt_to_another_number(
+    store: TransportStore, early: bool
+) -> None:
+    """20 is 14 in hexadecimal."""
+    tracked = Tracked(store)
+    for id in ("a", "14"):
+        await tracked.sent_whole(id, sent(f"m{id}", to="27829999999"))
+    if early:
+        with tracked.correlation.submitting("m20", TO):
+            assert await tracked.received(receipt("20")) is None
+    await tracked.sent_whole("20", sent("m20"))
+    if not early:
+        assert await tracked.received(receipt("20")) == "m20"
+    await eventually(lambda: early or tracked.reports == [("m20", "delivered")])
+    assert "m14" not in dict(tracked.reports)
+
+
 async def test_a_receipt_in_doubt_is_reported_once_all_to_its_number_are_answered(store: TransportStore) -> None:
     tracked = Tracked(store)
     assert await tracked.sent_whole("a", sent("m10")) == []
@@ -758,24 +777,58 @@ async def test_receipts_of_parts_that_come_to_two_shards_at_once_are_reported_on
     assert sorted(shards.reports) == [(f"m{number}", "delivered") for number in range(10)]
 
 
-async def test_what_is_a_receipt_by_its_text_only_waits_for_another_shard(store: TransportStore) -> None:
+@pytest.mark.parametrize("id", ["7", "15"])
+async def test_what_is_a_receipt_by_its_text_only_waits_for_another_shard(store: TransportStore, id: str) -> None:
     shards = Shards(store)
-    text = dataclasses.replace(receipt("7", certain=False), by_text=True)
+    text = dataclasses.replace(receipt(id, certain=False), by_text=True)
     receiving = asyncio.create_task(shards.other.received(text))
     await asyncio.sleep(0)
-    await shards.submitted(("7", sent("m1")))
+    await shards.submitted((id, sent("m1")))
     assert await receiving == "m1"
     assert shards.reports == [("m1", "delivered")]
 
 
-async def test_receipts_whose_ids_are_the_same_in_another_base_wait_beside_each_other(store: TransportStore) -> None:
+async def test_receipts_whose_ids_are_the_same_in_another_base_wait_beside_each_other(
+    store: TransportStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """To one number: nothing but the id tells them apart. 21 is hexadecimal 15."""
+    monkeypatch.setattr(correlation, "DOUBT", 0.1)
     shards = Shards(store)
     for id in ("15", "21"):
         assert await shards.other.received(receipt(id)) is None
     for id in ("21", "15"):
         await shards.submitted((id, sent(f"m{id}")))
-    assert sorted(shards.reports) == [("m15", "delivered"), ("m21", "delivered")]
+    await eventually(lambda: sorted(shards.reports) == [("m15", "delivered"), ("m21", "delivered")])
+
+
+@pytest.mark.parametrize(("sends", "tells"), [("x", "d"), ("d", "x"), ("d", "d"), ("x", "x")])
+async def test_in_whatever_base_each_of_the_first_receipts_is_reported_of_its_message(
+    store: TransportStore, sends: str, tells: str
+) -> None:
+    """All are to one number, and come by any shard: before the id, before RabbitMQ has `submitted`, and after."""
+    shards, chance, number = Shards(store), random.Random(1), range(1, 201)
+    each = [shards.one, shards.other]
+
+    async def submit(n: int) -> None:
+        await asyncio.sleep(chance.random())
+        receiving = asyncio.create_task(receive(n))
+        await asyncio.sleep(chance.uniform(0, 0.01))
+        await shards.one.sent(f"{n:{sends}}", sent(f"m{n}"))
+        accepted = shards.one.accepted(f"m{n}", f"{n:{sends}}")
+        await asyncio.sleep(chance.uniform(0, 0.01))
+        assert accepted.on_reported
+        await accepted.on_reported()
+        await receiving
+
+    async def receive(n: int) -> None:
+        await asyncio.sleep(chance.uniform(0, 0.02))
+        await chance.choice(each).received(dataclasses.replace(receipt(f"{n:{tells}}"), error_code=f"{n}"))
+
+    await asyncio.gather(*map(submit, number))
+    await eventually(lambda: len(shards.reports) == len(number))
+    assert {message for message, _ in shards.reports} == {f"m{n}" for n in number}
+    about = [details["error_code"] for one in each for details in one.details]
+    assert [message for message, _ in shards.reports] == [f"m{n}" for n in about]
 
 
 async def test_in_another_base_a_receipt_fits_once_nothing_plainer_came(

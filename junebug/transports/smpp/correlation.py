@@ -32,13 +32,13 @@ from junebug.errors import StoreUnavailable
 from junebug.runtime.tasks import Own, TaskOwner
 from junebug.smpp import receipt_ids
 from junebug.stores.transport import TransportStore
-from junebug.transports.base import Accepted, Report
+from junebug.transports.base import Accepted
 from junebug.transports.smpp import receipts
 from junebug.transports.smpp.being_sent import BeingSent
 from junebug.transports.smpp.config import SmppConfig
 from junebug.transports.smpp.doubts import Doubts
 from junebug.transports.smpp.learned_forms import LearnedForms, Unasked
-from junebug.transports.smpp.matches import Match, fits_number, message_status, parked_field, parked_under
+from junebug.transports.smpp.matches import Match, fits_number, message_status, parked_field, parked_under, told_by
 from junebug.transports.smpp.receipts import Receipt
 from junebug.transports.smpp.recently_sent import RecentlySent, SentPart
 
@@ -53,8 +53,8 @@ SAVE_PAUSE = 1.0
 LOCKS = 64
 EARLY_PATIENCE = 5.0
 """Seconds that what only looks like a receipt waits for the response that may name its id: else it is a message."""
-DOUBT = 1.0
-"""Seconds that a shard waits for what a receipt is plainly about, where it may be about something else."""
+DOUBT = 0.5
+"""Seconds that a shard waits for what a receipt is plainly about, where it may be about another; then for what others teach."""
 LATER_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5)
 """EARLY_PATIENCE of a channel with shards: seconds before each further look for what another one sent."""
 PARK_TTL = 3600.0
@@ -141,17 +141,8 @@ class ReceiptCorrelation:
         matches = self._early.pop(message_id, None)
         if not matches:
             return Accepted(provider_id)
-        reports, told = [], None
-        statuses: dict[int, str] = {}
-        for match in matches:
-            sent, receipt = match.sent, match.receipt
-            if receipts.moves_forward(statuses.get(sent.part), receipt.status):
-                statuses[sent.part] = receipt.status
-            status = message_status([statuses.get(number) for number in range(1, sent.parts + 1)])
-            if status and receipts.moves_forward(told, status):
-                told, last = status, match
-                reports.append(Report(status, match.details()))
-        if told is None:
+        reports, told, last = told_by(matches)
+        if told is None or last is None:
             return Accepted(provider_id)
         self._returned[message_id] = told
         reported = () if self._config.disable_delivery_report else tuple(reports)
@@ -199,13 +190,14 @@ class ReceiptCorrelation:
         told = [Receipt(**orjson.loads(each)) for each in parked.values()]
         for receipt in sorted(told, key=lambda receipt: receipt.status != "pending"):
             for provider_id in receipt.ids:
-                if match := await self._match(provider_id, receipt, {key: sent}, learn=True, plainly=self._is_shared):
+                learn = not self._is_in_doubt
+                if match := await self._match(provider_id, receipt, {key: sent}, learn=learn, plainly=self._is_shared):
                     log.info("early receipt matched", message_id=sent.message_id, sent_message_id=provider_id)
                     matches.append(match)
                     break
             else:
                 if self._is_shared and fits_number(receipt, sent):
-                    self._doubts.add(receipt, asyncio.sleep(DOUBT))
+                    self._doubts.add(receipt, asyncio.sleep(2 * DOUBT))
         return matches
 
     async def _decide(self, receipt: Receipt) -> None:
@@ -238,7 +230,7 @@ class ReceiptCorrelation:
             self._forms.seen(receipt_ids.key(receipt.provider_id), "received")
         submits = self.submitting.to_writer(receipt.addresses) if receipt.by_text or not self._forms.is_sure else set()
         plainly = self._is_shared or (not self._forms.is_sure and bool(submits))
-        match = await self._find(receipt, plainly=plainly)
+        match = await self._find(receipt, learn=not self._is_in_doubt, plainly=plainly)
         if match is None and receipt.by_text and self._is_shared:
             match = await self._find_later(receipt, LATER_PAUSES)
         elif match is None and receipt.by_text and submits:
@@ -251,8 +243,8 @@ class ReceiptCorrelation:
             await asyncio.gather(*(self._store.put_fields(name, told, ttl) for name in parked_under(receipt)))
             # it may have been saved between our look and our parking
             match = await self._find(receipt, learn=False, plainly=plainly)
-            if match is None and self._is_shared and await self._find(receipt, learn=False):
-                match = await self._find_later(receipt, (DOUBT,))
+            if match is None and self._is_shared and await self._find(receipt, learn=not self._is_in_doubt):
+                match = await self._find_later(receipt, (DOUBT, DOUBT))
             elif match is None and plainly and not self._is_shared:
                 self._doubts.add(receipt, self.submitting.end(submits, EARLY_PATIENCE))
             if match is None:
@@ -273,6 +265,10 @@ class ReceiptCorrelation:
             if match := await self._find(receipt, plainly=number < len(pauses)):
                 return match
         return None
+
+    @property
+    def _is_in_doubt(self) -> bool:  # in which form ids come, while another shard may not have told yet what it sent
+        return self._is_shared and not self._forms.is_sure
 
     async def _unpark(self, match: Match) -> None:
         """It is reported: what is kept of it for that is needed no more. What is to be reported with its message still is."""
@@ -313,13 +309,19 @@ class ReceiptCorrelation:
         if plainly and not receipt.by_text:
             self._forms.seen(next(iter(candidates)), "received")
         form = (await self._forms.recalled() or "same") if plainly else ""
+        if in_doubt := plainly and self._is_in_doubt and len(candidates) > 1 and not receipt.by_text:
+            form = ""  # whatever fits is only learned from
         known = {key: sent for key, sent in known.items() if key in candidates and (not form or form in candidates[key])}
-        if learn and (not receipt.by_text or any(fits_number(receipt, sent) for sent in known.values())):
+        fitting = sum(fits_number(receipt, sent) for sent in known.values())
+        if learn and (fitting == 1 if self._is_in_doubt else fitting or not receipt.by_text):
             await self._forms.learn(candidates, receipt, known)
+        if in_doubt:
+            return None
         # an id that stands in the text only, beside another, may be of another numbering
-        needs_number = receipt.by_text or provider_id != receipt.provider_id
-        usual = self._forms.usual
-        for key, sent in sorted(known.items(), key=lambda item: usual not in candidates[item[0]]):
+        sure, usual = self._forms.is_sure, self._forms.usual
+        needs_number = receipt.by_text or provider_id != receipt.provider_id or (plainly and not sure)
+        order = {key: (not (sure or fits_number(receipt, sent)), usual not in candidates[key]) for key, sent in known.items()}
+        for key, sent in sorted(known.items(), key=lambda item: order[item[0]]):
             same = fits_number(receipt, sent)
             if (same or not needs_number) and self._forms.allow(candidates[key], same_number=same):
                 if provider_id != receipt.provider_id:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from junebug.smpp import receipt_ids
+from junebug.transports.base import Report
+from junebug.transports.smpp import receipts
 from junebug.transports.smpp.receipts import Receipt
 from junebug.transports.smpp.recently_sent import SentPart
 
@@ -30,6 +33,21 @@ def message_status(parts: list[str | None]) -> str | None:
     if all(status == "delivered" for status in parts):
         return "delivered"
     return "pending" if "pending" in parts else None
+
+
+def told_by(matches: Sequence[Match]) -> tuple[list[Report], str | None, Match | None]:
+    """What receipts of a message's parts tell of the whole of it, one after the other; its status then, and by which."""
+    reports, told, last = list[Report](), None, None
+    statuses: dict[int, str] = {}
+    for match in matches:
+        sent, receipt = match.sent, match.receipt
+        if receipts.moves_forward(statuses.get(sent.part), receipt.status):
+            statuses[sent.part] = receipt.status
+        status = message_status([statuses.get(number) for number in range(1, sent.parts + 1)])
+        if status and receipts.moves_forward(told, status):
+            told, last = status, match
+            reports.append(Report(status, match.details()))
+    return reports, told, last
 
 
 def fits_number(receipt: Receipt, sent: SentPart) -> bool:
