@@ -3,6 +3,7 @@
     connection.py   connected, and again after every loss            frames.py    one channel (reader.py cuts its frames)
     topology.py     queues declared, measured, deleted               publisher.py confirmed publishing, a link of its own
     consumer.py     consuming for as long as it takes                browse.py    going once through what waits
+    kinds.py        queues that are classic or quorum ones
 
 Two links: RabbitMQ blocks one that publishes while it is short of memory or disk space, and then reads nothing of it.
 The other consumes, acknowledges and administers, so that queues drain meanwhile. The former is opened with the first
@@ -21,6 +22,7 @@ from junebug.amqp.browse import browse
 from junebug.amqp.connection import Connection, address, check
 from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
+from junebug.amqp.kinds import Kinds
 from junebug.amqp.publisher import Publisher
 from junebug.amqp.topology import Topology
 from junebug.config.declaration import AmqpSettings
@@ -46,6 +48,7 @@ class Broker:
         self._connection = Connection(settings, name, self.tasks, topology.restore, self._on_connection)
         topology.connection = self._connection
         self._publisher = publisher = Publisher(self._connection, topology, self.tasks, self._report)
+        self.kinds = Kinds(topology, publisher)
         self._consumers: set[Consumer] = set()
         self._last_state = (False, "")
         self._reported: tuple[bool, str] | None = None

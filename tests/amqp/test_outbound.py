@@ -103,7 +103,7 @@ async def test_cancelling_all_empties_every_queue_and_tells_each(broker: Broker,
     metrics = Metrics()
     ids = await queue(broker, channel, *map(str, range(700)))
     urgent = await queue(broker, channel, "urgent", priority=5)
-    done = await cancel_all(broker, metrics, channel, queues(channel), 30)
+    done = await cancel_all(broker, metrics, channel, queues(channel), 30, is_quorum=False)
     assert done == Cancelled(701, 0)
     assert await listed(broker, channel) == []
     events = [Event.from_wire(wire) for wire in await taken(broker, names.event_queue(channel))]
@@ -114,7 +114,7 @@ async def test_cancelling_all_empties_every_queue_and_tells_each(broker: Broker,
 async def test_what_cannot_be_cancelled_in_time_is_told(broker: Broker, channel: str) -> None:
     metrics = Metrics()
     await queue(broker, channel, *map(str, range(1200)))
-    done = await cancel_all(broker, metrics, channel, queues(channel), 0)
+    done = await cancel_all(broker, metrics, channel, queues(channel), 0, is_quorum=False)
     assert 0 < done.cancelled < 1200
     assert done.cancelled + done.remaining == 1200
 
@@ -124,7 +124,7 @@ async def test_what_cannot_be_read_becomes_a_dead_letter(broker: Broker, channel
     await broker.publish(LAYOUTS[channel].queue(channel), b"{")
     await queue(broker, channel, "a")
     assert await listed(broker, channel) == [(1, "a")]
-    assert await cancel_all(broker, metrics, channel, queues(channel), 30) == Cancelled(1, 0)
+    assert await cancel_all(broker, metrics, channel, queues(channel), 30, is_quorum=False) == Cancelled(1, 0)
     (letter,) = map(DeadLetter.from_wire, await taken(broker, names.dead_queue(channel)))
     assert (letter.reason, letter.queue, letter.body) == ("unreadable", LAYOUTS[channel].queue(channel), b"{")
     assert metrics.of(channel) == {_CANCELLED: 1, GIVEN_UP.field("unreadable"): 1}
@@ -143,7 +143,7 @@ async def test_what_was_cancelled_before_a_queue_was_busy_is_counted(
 
     monkeypatch.setattr(broker, "browse", busy)
     with pytest.raises(QueueBusy):
-        await cancel_all(broker, metrics, channel, queues(channel), 30)
+        await cancel_all(broker, metrics, channel, queues(channel), 30, is_quorum=False)
     assert metrics.counts == {_CANCELLED: 1}
 
 

@@ -153,7 +153,7 @@ async def test_a_deleted_channel_leaves_nothing(house: House, settings: Settings
             names.backlog_queue("a", "event", "http://there"),
         ]
         for queue in delayed:
-            await broker.declare({queue: names.delay_arguments("a", 60)}, remember=False)
+            await broker.declare({queue: names.waiting_arguments("a", 60)}, remember=False)
             await broker.publish(queue, b"waits")
         await house.stores.delay_queues.note("a", delayed[1], "http://there", 60)
         await house.channels.delete("a")

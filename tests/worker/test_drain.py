@@ -63,7 +63,7 @@ class Deleted:
         return UserMessage(to_addr="+2", from_addr=sender, content=content, transport_name=self.id)
 
     async def delay(self, queue: str, callback: Callback) -> None:
-        await self.broker.declare({queue: names.delay_arguments(self.id, 3600)}, remember=False)
+        await self.broker.declare({queue: names.waiting_arguments(self.id, 3600)}, remember=False)
         await self.broker.publish(queue, callback.to_wire())
 
     async def drain(self) -> None:

@@ -78,7 +78,7 @@ def mo(content: str, sender: str = "+27") -> UserMessage:
 
 async def receive(bench: Bench, channel: str, *messages: UserMessage) -> None:
     """As if the channel's transport had received these."""
-    await bench.broker.publish_many(names.inbound_queue(channel), [message.to_wire() for message in messages])
+    await bench.put(names.inbound_queue(channel), *(message.to_wire() for message in messages))
 
 
 async def loopback(bench: Bench, **properties: Any) -> str:
@@ -89,9 +89,9 @@ async def loopback(bench: Bench, **properties: Any) -> str:
 
 async def waiting(bench: Bench, channel: str, of: str = "") -> int:
     """What lies in the channel's queues on its way to the application (or in its queues of one sort only)."""
-    own = [names.inbound_queue(channel), names.event_queue(channel), names.callback_queue(channel)]
+    own = [bench.name(name(channel)) for name in (names.inbound_queue, names.event_queue, names.callback_queue)]
     queues = [name for name in (*own, *await bench.stores.delay_queues.noted(channel)) if f"{channel}.{of}" in name]
-    return sum((await bench.broker.queue_lengths(queues)).values())
+    return sum((await bench.broker.queue_lengths(queues)).values()) + bench.held(channel)
 
 
 async def all_wait(bench: Bench, channel: str, count: int, of: str = "") -> None:
@@ -121,7 +121,7 @@ async def dead_letters(bench: Bench, channel: str, count: int = 1) -> list[DeadL
 
     async def enough() -> bool:
         found.clear()
-        await bench.broker.browse(names.dead_queue(channel), visit, keeping=True, exclusive=False)
+        await bench.broker.browse(bench.name(names.dead_queue(channel)), visit, keeping=True, exclusive=False)
         return len(found) >= count
 
     await eventually(enough)
@@ -263,7 +263,7 @@ async def test_events_of_one_message_keep_their_order_for_a_whole_outage(
     ]
     events = [replace(each, event_url=host.url(), transport_metadata={"n": n}) for n, each in enumerate(reports)]
     wires = [each.to_wire() for each in events]
-    await quick.broker.publish_many(names.event_queue(channel), event_batch.together(wires) if in_batches else wires)
+    await quick.put(names.event_queue(channel), *(event_batch.together(wires) if in_batches else wires))
     await all_wait(quick, channel, 30)
     await host.start()
     await host.wait(30)
@@ -297,10 +297,10 @@ async def test_a_short_retry_after_is_not_kept_up_by_a_long_one(quick: Bench) ->
     channel = await loopback(quick, mo_url=None, amqp_queue=None)
     for n, content in enumerate(("long", "short")):
         callback = Callback(to="event_url", kind="inbound", id=str(n), wire=mo(content, f"+{n}").to_wire(), url=quick.app.url())
-        await quick.broker.publish(names.callback_queue(channel), callback.to_wire())
+        await quick.put(names.callback_queue(channel), callback.to_wire())
     await quick.app.wait(2)
     good = Callback(to="event_url", kind="inbound", id="2", wire=mo("good", "+2").to_wire(), url=quick.app.url())
-    await quick.broker.publish(names.callback_queue(channel), good.to_wire())  # so the host lives
+    await quick.put(names.callback_queue(channel), good.to_wire())  # so the host lives
     await all_wait(quick, channel, 2, "retry")
     quick.app.statuses = {}
     await quick.app.wait(4)
@@ -493,7 +493,7 @@ async def test_an_event_url_that_can_never_be_called_makes_a_dead_letter_at_once
         event_auth_token=event_auth_token,
     )  # fmt: skip
     event = event_of(message, channel, "ack")
-    await quick.broker.publish(names.event_queue(channel), event.to_wire())
+    await quick.put(names.event_queue(channel), event.to_wire())
     (letter,) = await dead_letters(quick, channel)
     assert (letter.reason, letter.callback and letter.callback.attempts) == ("refused", 0)
     assert "pw" not in letter.error
@@ -513,7 +513,7 @@ async def test_what_waited_for_too_long_is_a_dead_letter_when_it_comes_by(quick:
     await receive(quick, channel, *(mo(f"open-{n}", f"+{n}") for n in range(5)))
     await all_wait(quick, channel, 5)
     old = Callback(to="mo_url", kind="inbound", id="1", wire=mo("old").to_wire(), since=0.0)
-    await quick.broker.publish(names.callback_queue(channel), old.to_wire())
+    await quick.put(names.callback_queue(channel), old.to_wire())
     (letter,) = await dead_letters(quick, channel)
     assert (letter.reason, letter.callback and letter.callback.id) == ("too_old", "1")
     assert "cannot connect" in letter.error
@@ -523,16 +523,16 @@ async def test_unreadable_callbacks_are_dead_letters(quick: Bench) -> None:
     channel = await loopback(quick)
     bad = Callback(to="mo_url", kind="inbound", id="1", wire=b'{"to_addr": 5}').to_wire()
     for body in (b"{broken", b"{}", bad):
-        await quick.broker.publish(names.callback_queue(channel), body)
+        await quick.put(names.callback_queue(channel), body)
     letters = await dead_letters(quick, channel, 3)
-    assert {(letter.reason, letter.queue) for letter in letters} == {("unreadable", names.callback_queue(channel))}
+    assert {(letter.reason, letter.queue) for letter in letters} == {("unreadable", quick.name(names.callback_queue(channel)))}
     assert {letter.body for letter in letters} == {b"{broken", b"{}", bad}
 
 
 async def test_retry_after_is_honoured_for_one_message(quick: Bench) -> None:
     channel = await loopback(quick)
     later = Callback(to="mo_url", kind="inbound", id="1", wire=mo("later").to_wire())
-    await quick.broker.publish(names.callback_queue(channel), later.to_wire())
+    await quick.put(names.callback_queue(channel), later.to_wire())
     await quick.app.wait(1)
     assert await waiting(quick, channel) == 0
 
@@ -611,7 +611,7 @@ async def test_an_event_finds_its_url_without_redis(bench: Bench) -> None:
         to_addr="1", from_addr=None, content="x", transport_name=channel, event_url=bench.app.url("/event"),
         event_auth_token="sesame",
     )  # fmt: skip
-    await bench.broker.publish(names.outbound_queue(channel), message.to_wire())  # Redis has never heard of it
+    await bench.broker.publish(bench.layout().queue(channel), message.to_wire())  # Redis has never heard of it
     (event,) = await bench.app.wait(1)
     assert (event["event_type"], event["message_id"]) == ("submitted", message.message_id)
     assert bench.app.requests[0].headers["Authorization"] == "Token sesame"
@@ -628,11 +628,11 @@ async def test_a_batch_of_events_is_kept_until_the_last_of_them_is_safe(
     urls = [quick.app.url("/1"), host.url("/2"), quick.app.url("/3")]
     acks = [event_of(mo(url), channel, "ack", sent_message_id="1") for url in urls]
     events = [replace(ack, event_url=url).to_wire() for ack, url in zip(acks, urls, strict=True)]
-    await quick.broker.publish_many(names.event_queue(channel), event_batch.together(events))
+    await quick.put(names.event_queue(channel), *event_batch.together(events))
     await quick.app.wait(2)
     await host.wait(1)
     await quick.stop(channel)
-    assert await quick.broker.queue_length(names.event_queue(channel)) == 1
+    assert await quick.length(names.event_queue(channel)) == 1
     host.going_on.set()
     quick.start(channel)
     await quick.app.wait(4)
@@ -647,7 +647,7 @@ async def test_of_a_batch_of_events_only_the_unreadable_one_is_a_dead_letter(qui
     acks = [event_of(mo(str(n)), channel, "ack", sent_message_id="1") for n in range(3)]
     wires = [replace(ack, event_url=quick.app.url()).to_wire() for ack in acks]
     bad = b'{"event_type":8}'
-    await quick.broker.publish(names.event_queue(channel), b"\n".join([wires[0], bad, *wires[1:]]))
+    await quick.put(names.event_queue(channel), b"\n".join([wires[0], bad, *wires[1:]]))
     await quick.app.wait(3)
     assert {body["message_id"] for body in quick.app.received} == {ack.user_message_id for ack in acks}
     (letter,) = await dead_letters(quick, channel)

@@ -27,7 +27,7 @@ def mo(channel: str, to: str, content: str | None = "hello", **fields: Any) -> U
 async def arrives(bench: Bench, *messages: UserMessage) -> None:
     """As the channel's transport gives them to RabbitMQ."""
     for each in messages:
-        await bench.broker.publish(names.inbound_queue(each.transport_name), each.to_wire())
+        await bench.put(names.inbound_queue(each.transport_name), each.to_wire())
 
 
 async def routed_channel(bench: Bench, destinations: dict[str, dict[str, Any]], type: str = "from_address") -> tuple[str, str]:
@@ -128,7 +128,7 @@ async def test_events_find_to_the_destination_also_after_a_restart(bench: Bench)
     await bench.stop(router)
     second = await send("two", known=False)
     report = Event(event_type="delivery_report", user_message_id=first, delivery_status="delivered", transport_name=channel)
-    await bench.broker.publish(names.event_queue(channel), report.to_wire())
+    await bench.put(names.event_queue(channel), report.to_wire())
     bench.start_router(router)
     missing = {(second, "ack"), (second, "delivery_report"), (first, "delivery_report")}
     while missing:
@@ -153,7 +153,7 @@ async def test_a_channel_that_does_not_know_yet_that_it_is_routed_drops_nothing(
     await arrives(bench, *(mo(channel, "1", str(number)) for number in range(20)))
 
     async def waits() -> bool:
-        return await bench.broker.queue_length(names.inbound_queue(channel)) == 20
+        return await bench.length(names.inbound_queue(channel)) == 20
 
     await eventually(waits)
 
@@ -237,7 +237,7 @@ async def test_what_a_destination_sends_over_rabbitmq_leaves_by_the_channel(benc
     await bench.broker.publish("app.outbound", b"no message", exchange=names.EXCHANGE)
 
     async def buried() -> bool:
-        return await bench.broker.queue_length(names.dead_queue(router)) == 1
+        return await bench.length(names.dead_queue(router)) == 1
 
     await eventually(buried)
 
@@ -272,7 +272,7 @@ async def test_a_fault_of_the_type_costs_its_message_the_way_and_no_other(bench:
     assert contents(bench, "/a") == ["before", "after"]
 
     async def buried() -> bool:
-        return await bench.broker.queue_length(names.dead_queue(router)) == 1
+        return await bench.length(names.dead_queue(router)) == 1
 
     await eventually(buried)
 

@@ -156,7 +156,7 @@ async def test_of_a_deadly_batch_of_events_each_is_begun_alone(bench: Bench) -> 
     for octets in (deadly, *batch):
         for _ in range(2):
             dies(bench.settings.suspects_path(channel), octets)
-    await bench.broker.publish_many(names.event_queue(channel), batch)
+    await bench.put(names.event_queue(channel), *batch)
     bench.start(channel)
     await bench.app.wait(2)
     assert {body["message_id"] for body in bench.app.received} == {events[n].user_message_id for n in (0, 2)}
@@ -170,7 +170,7 @@ async def test_a_deadly_callback_is_not_called_again(bench: Bench) -> None:
     await bench.stop(channel)
     for _ in range(2):
         dies(bench.settings.suspects_path(channel), MESSAGE.to_wire(), "callback")
-    await bench.broker.publish(names.inbound_queue(channel), MESSAGE.to_wire())
+    await bench.put(names.inbound_queue(channel), MESSAGE.to_wire())
     bench.start(channel)
 
     async def is_dead() -> bool:
