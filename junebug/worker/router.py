@@ -111,7 +111,9 @@ class RouterWorker(Worker):
         self._forwarder.channel = self.channel = self._types.own_channel(spec) or ""
         channel = await self._until_read(self._look_at_channel)
         if channel and channel.router == self._id:
-            await self._take_over(channel)
+            queues = names.incoming_queues(channel.id, is_quorum)
+            await self._broker.surely(lambda: self._broker.declare(queues, remember=False))
+            await TakeOver(self._context, queues, is_quorum=is_quorum).run(is_likely=True)
         self._forwarder.start()
         if self.channel:
             self._queues = DestinationQueues(self._context, self.channel)
@@ -124,14 +126,6 @@ class RouterWorker(Worker):
         self._tell_routing()
         self._say_running()
         return None
-
-    async def _take_over(self, channel: ChannelSpec) -> None:
-        """What comes by the channel is in queues of that kind which the channel has, as far as it is known."""
-        self._forwarder.is_quorum = is_quorum = self._broker.layout(channel).is_quorum
-        queues = names.incoming_queues(channel.id, is_quorum)
-        await self._broker.surely(lambda: self._broker.declare(queues, remember=False))
-        is_likely = self._broker.is_quorum or any(names.layout_of(number).is_quorum for number in channel.layouts)
-        await TakeOver(self._context, queues, is_quorum=is_quorum).run(is_likely=is_likely)
 
     async def _stop_parts(self, left: Left) -> None:
         if self._answers:

@@ -79,8 +79,7 @@ class Forwarder:
         self._routing = routing
         self.channel = routing.channel if routing else context.channel
         """Whose queues it takes from; "": of none."""
-        self.is_quorum = context.prefers_quorum
-        """Of which kind these are."""
+        self._is_quorum = context.prefers_quorum
         self._inbound: Source | None = None
         self._events: Source | None = None
         self._was_routed = False
@@ -99,7 +98,7 @@ class Forwarder:
             return
         self._was_routed = bool(spec.router)
         mo_url = spec.mo_url if "mo_url" in failing and not spec.amqp_queue else None
-        inbound, event = (names.of_kind(name(self.channel), self.is_quorum) for name in (names.inbound_queue, names.event_queue))
+        inbound, event = (names.of_kind(name(self.channel), self._is_quorum) for name in (names.inbound_queue, names.event_queue))
         self._inbound = source(inbound, self._read_messages, halted=bool(mo_url), left=self._was_routed)
         if mo_url and not spec.router:
             dispatcher.find_home("mo_url", mo_url, self._inbound)
@@ -122,9 +121,9 @@ class Forwarder:
 
     async def _come_back(self) -> None:
         """The router may have had them in queues of the other kind."""
-        broker, queues = self._context.broker, names.incoming_queues(self.channel, self.is_quorum)
+        broker, queues = self._context.broker, names.incoming_queues(self.channel, self._is_quorum)
         await broker.declare_surely(queues)
-        await TakeOver(self._context, queues, is_quorum=self.is_quorum).run(is_likely=True)
+        await TakeOver(self._context, queues, is_quorum=self._is_quorum).run(is_likely=True)
         for source in () if self._was_routed else self._incoming():
             await source.come_back()
 
