@@ -218,6 +218,19 @@ async def test_a_router_and_its_channel_go_over_one_after_the_other(moving: Movi
     await eventually(lambda: moving.has_only(*(QUORUM if other == "quorum" else PLAIN)))
 
 
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_queues_that_rabbitmq_has_lost_are_made_again(bench: Bench, queue_type: str) -> None:
+    channel = await loopback(bench)
+    own = [bench.name(name(channel)) for name in OWN]
+    await bench.broker.delete_queues(own)
+    context = bench._workers[channel]._context
+    await context.publish(names.inbound_queue(channel), (mo("found").to_wire(),))
+    await context.publish(names.dead_queue(channel), (DeadLetter(reason="failed", error="").to_wire(),))
+    await bench.app.wait(1)
+    there = await bench.broker.look_at_queues([names.of_kind(name(channel), kind) for name in OWN for kind in (False, True)])
+    assert {*there} <= {*own}
+
+
 async def test_who_publishes_takes_the_kind_that_there_is(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds, "LOOK_EVERY", 0.0)
     broker, queue = bench.broker, names.inbound_queue("some-channel")
