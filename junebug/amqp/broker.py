@@ -3,7 +3,7 @@
     connection.py   connected, and again after every loss            frames.py    one channel (reader.py cuts its frames)
     topology.py     queues declared, measured, deleted               publisher.py confirmed publishing, a link of its own
     consumer.py     consuming for as long as it takes                browse.py    going once through what waits
-    kinds.py        queues that are classic or quorum ones
+    quorum_consumer.py  the same of quorum queues                    kinds.py     queues that are of either kind
 
 Two links: RabbitMQ blocks one that publishes while it is short of memory or disk space, and then reads nothing of it.
 The other consumes, acknowledges and administers, so that queues drain meanwhile. The former is opened with the first
@@ -24,6 +24,7 @@ from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
 from junebug.amqp.kinds import Kinds
 from junebug.amqp.publisher import Publisher
+from junebug.amqp.quorum_consumer import consume
 from junebug.amqp.topology import Topology
 from junebug.config.declaration import AmqpSettings
 from junebug.model.spec import ChannelSpec
@@ -61,7 +62,7 @@ class Broker:
         self.look_at_queues = topology.look
         self.publish, self.publish_many = publisher.publish, publisher.publish_many
         self.publish_surely, self.ping = publisher.publish_surely, publisher.ping
-        self.consume = functools.partial(Consumer, self._connection, topology, self.tasks, self._consumers)
+        self.consume = functools.partial(consume, self._connection, topology, self.tasks, self._consumers)
         self.browse = functools.partial(browse, self._connection)
 
     def wanted_layout(self, shards: int) -> names.Layout:

@@ -82,9 +82,7 @@ class TakeOver:
             log.info("passing on what is in former queues", queues=list(seen))
             arrived: asyncio.Queue[Delivery] = asyncio.Queue()
             passing_on = self._context.own("former queues", self._pass_on(arrived))
-            consumer = self._context.broker.consume(
-                [*seen], arrived.put_nowait, prefetch=PREFETCH, exclusive=True, in_turn=not self._is_quorum
-            )
+            consumer = self._context.broker.consume([*seen], arrived.put_nowait, prefetch=PREFETCH, exclusive=True)
             try:
                 await self._until_quiet(consumer)
             finally:

@@ -160,7 +160,7 @@ async def test_what_was_given_back_keeps_its_place(broker: Broker, channel: str)
         assert await listed(broker, channel, offset, limit) == everything[offset : offset + limit]
     taken_by_another: list[Delivery] = []
     name = LAYOUTS[channel].queue(channel)
-    consumer = broker.consume(name, taken_by_another.append, prefetch=7, in_turn=names.is_quorum(name))
+    consumer = broker.consume(name, taken_by_another.append, prefetch=7)
     await eventually(lambda: len(taken_by_another) == 7)
     await consumer.cancel()
     assert await listed(broker, channel, 0, 2) == everything[:2]

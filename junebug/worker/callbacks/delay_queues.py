@@ -122,7 +122,7 @@ class DelayQueues:
             arrived.append(delivery)
             news.set()
 
-        consumer = self._context.broker.consume(name, arrive, prefetch=BATCH, in_turn=True, on_lost=arrived.clear)
+        consumer = self._context.broker.consume(name, arrive, prefetch=BATCH, on_lost=arrived.clear)
         try:
             while True:
                 news.clear()

@@ -138,9 +138,8 @@ class Source:
         self._news = asyncio.Event()
         self._reader = context.own(f"reader of {queue}", self._read_forever())
         self._consumer = consumer = context.broker.consume(
-            queue, self._on_delivery, prefetch=prefetch, in_turn=names.is_quorum(queue), halted=self._begins_halted(halted),
-            on_lost=self._lost,
-        )  # fmt: skip
+            queue, self._on_delivery, prefetch=prefetch, halted=self._begins_halted(halted), on_lost=self._lost
+        )
         self.waiting = consumer.waiting
         """How many messages wait in the queue; all that it has delivered is in hand then. Raises BrokerUnavailable."""
 
