@@ -33,7 +33,7 @@ LOOK_EVERY = 0.25
 """Seconds between two looks whether such a queue is empty."""
 QUIET = 60.0
 """Seconds for which nothing may have come into a former queue before it is deleted: longer than anybody waits for a confirm."""
-PREFETCH = 100
+PREFETCH = 300
 """No more than anybody consumes such a queue with: of what a killed process had in hand a quorum queue keeps the order only for
 who takes all of it again.
 """
@@ -49,7 +49,7 @@ class TakeOver:
         self._queues = queues
         self._plain = [queue.removesuffix(names.of_kind("", is_quorum)) for queue in queues]
         self._present = {names.of_kind(queue, not is_quorum): names.of_kind(queue, is_quorum) for queue in self._plain}
-        """Former queue -> the present one."""
+        """Former queue -> the present one. The first is deleted last: by that they are found again."""
         self._emptied = asyncio.Event()
         self._quiet_since = 0.0
 
@@ -64,14 +64,16 @@ class TakeOver:
             await self._emptied.wait()
         self._context.own("former queues, later", self._look_later())
 
-    async def _look(self) -> dict[str, Seen]:
+    async def _look(self, queues: Sequence[str] = ()) -> dict[str, Seen]:
+        """At these, or all."""
         broker = self._context.broker
-        return await broker.surely(lambda: broker.look_at_queues(self._present))
+        return await broker.surely(lambda: broker.look_at_queues(queues or self._present))
 
     async def _look_later(self) -> None:
-        """Once, where there are to be classic ones: to say that there is none costs RabbitMQ as much as to make one."""
+        """Where there are to be classic ones, once, and for the first: to say that there is none costs as much as to make one."""
         await asyncio.sleep(random.uniform(*LATER))
-        await self._leave()
+        if self._is_quorum or await self._look([next(iter(self._present))]):
+            await self._leave()
         while self._is_quorum:
             await asyncio.sleep(AGAIN)
             await self._leave()
@@ -137,8 +139,11 @@ class TakeOver:
         """Those in which nothing is."""
         broker = self._context.broker
         with suppress(BrokerUnavailable):
-            for queue, seen in (await broker.look_at_queues(self._present)).items():
-                if not names.is_quorum(queue):
-                    await broker.delete_idle_queue(queue)
-                elif not (seen.messages or seen.consumers) and (lost := await broker.delete_queues((queue,))):
-                    log.error("messages were deleted with a former queue", queue=queue, messages=lost)
+            for queue, seen in (await broker.look_at_queues(reversed(self._present))).items():
+                if names.is_quorum(queue):
+                    if seen.messages or seen.consumers:
+                        break
+                    if lost := await broker.delete_queues((queue,)):
+                        log.error("messages were deleted with a former queue", queue=queue, messages=lost)
+                elif not await broker.delete_idle_queue(queue):
+                    break

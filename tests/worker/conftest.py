@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-import os
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -144,8 +143,11 @@ class Bench:
         return names.Layout(self.settings.amqp.queue_type == "quorum", shards > 1)
 
     def name(self, queue: str) -> str:
-        """Of a queue on the way to the application, as the settings are now."""
-        return names.of_kind(queue, self.settings.amqp.queue_type == "quorum")
+        """Of a queue on the way to the application (or from it), as the settings are now."""
+        is_quorum = self.settings.amqp.queue_type == "quorum"
+        if ".outbound" in queue and is_quorum:
+            return queue.replace(".outbound", ".outbound.q")
+        return queue if queue.endswith(".status") else names.of_kind(queue, is_quorum)
 
     async def put(self, queue: str, *bodies: bytes) -> None:
         """Into such a queue."""
@@ -177,7 +179,7 @@ class Bench:
 @pytest.fixture
 def queue_type() -> str:
     """What a test may be parametrized by."""
-    return os.environ.get("QUEUE_TYPE", "classic")
+    return "classic"
 
 
 @pytest.fixture

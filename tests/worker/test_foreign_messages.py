@@ -41,6 +41,7 @@ async def letters(bench: Bench, channel: str) -> list[DeadLetter]:
     return found
 
 
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 @pytest.mark.parametrize(
     ("queue", "readable"),
     [
@@ -53,7 +54,7 @@ async def test_a_poisoned_queue_goes_on(bench: Bench, queue: object, readable: t
     channel = await loopback(bench, mo_url=bench.app.url("/mo"))
     await bench.running(channel)
     await bench.stores.channels.note_priorities(channel, (5,))  # as its first such message does
-    name = queue(channel)  # type: ignore[operator]
+    name = bench.name(queue(channel))  # type: ignore[operator]
     poison = [body for number, body in enumerate(POISON) if number not in readable]
     await bench.broker.publish_many(name, poison)
     good = mo("good", "+1")

@@ -26,6 +26,7 @@ from tests.polling import eventually
 from tests.servers import free_port
 from tests.worker.conftest import Application, Bench
 
+either_kind = pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 DELAYS = [0.2, 0.5]
 PREFETCH = 60
@@ -137,6 +138,7 @@ async def change(bench: Bench, channel: str, **properties: Any) -> None:
 # --- a host that is dead, slow, or back again -------------------------------------------------------------------------
 
 
+@either_kind
 async def test_what_a_dead_host_could_not_take_arrives_once_it_lives(quick: Bench, host: Host) -> None:
     channel = await loopback(quick, mo_url=host.url())
     await receive(quick, channel, *(mo(str(n), f"+{n}") for n in range(200)))
@@ -147,6 +149,7 @@ async def test_what_a_dead_host_could_not_take_arrives_once_it_lives(quick: Benc
     assert Counter(host.contents()) == Counter(map(str, range(200)))
 
 
+@either_kind
 async def test_what_waits_comes_in_its_order(quick: Bench, host: Host) -> None:
     channel = await loopback(quick, mo_url=host.url())
     await receive(quick, channel, *(mo(f"open-{n}", f"+{n}") for n in range(5)))
@@ -197,6 +200,7 @@ async def test_a_dead_host_holds_up_no_other(quick: Bench, host: Host, many: int
     await eventually(all_there, 20)
 
 
+@either_kind
 async def test_a_slow_host_holds_up_no_other_and_gets_everything(quick: Bench, host: Host, many: int) -> None:
     set_up(quick, callback_concurrency=2)
     await host.start()
@@ -217,6 +221,7 @@ async def test_a_slow_host_holds_up_no_other_and_gets_everything(quick: Bench, h
     await has_none(quick, channel)
 
 
+@either_kind
 @pytest.mark.parametrize("failure", [503, 500, "dead", "hanging"])
 async def test_messages_of_one_address_keep_their_order_for_a_whole_outage(
     quick: Bench, host: Host, failure: int | str
@@ -251,6 +256,7 @@ async def test_messages_of_one_address_keep_their_order_for_a_whole_outage(
         assert first_times == [str(n) for n in range(address, 40, 2)]
 
 
+@either_kind
 @pytest.mark.parametrize("in_batches", [False, True])
 async def test_events_of_one_message_keep_their_order_for_a_whole_outage(
     quick: Bench, host: Host, in_batches: bool
@@ -290,6 +296,7 @@ async def test_a_failed_callback_keeps_no_other_waiting_while_its_repeat_is_writ
     assert quick.app.received[1]["content"] == "good"
 
 
+@either_kind
 async def test_a_short_retry_after_is_not_kept_up_by_a_long_one(quick: Bench) -> None:
     set_up(quick, callback_retry_delays=[2.0, 3600.0])  # in which the host shows that it lives
     quick.app.retry_after = {"long": "100", "short": "4"}
@@ -321,6 +328,7 @@ async def test_one_message_that_the_application_cannot_bear_holds_up_no_other(qu
     await eventually(good_ones)
 
 
+@either_kind
 async def test_a_host_that_fails_again_while_it_is_drained_gets_all_in_the_end(quick: Bench, host: Host) -> None:
     channel = await loopback(quick, mo_url=host.url())
     await receive(quick, channel, *(mo(str(n)) for n in range(40)))
@@ -336,6 +344,7 @@ async def test_a_host_that_fails_again_while_it_is_drained_gets_all_in_the_end(q
     assert len(host.received) == 40 + 12
 
 
+@either_kind
 async def test_a_restarted_worker_goes_on_with_what_waits(quick: Bench, host: Host) -> None:
     channel = await loopback(quick, mo_url=host.url())
     await receive(quick, channel, *(mo(str(n)) for n in range(50)))
@@ -348,6 +357,7 @@ async def test_a_restarted_worker_goes_on_with_what_waits(quick: Bench, host: Ho
     assert Counter(host.contents()) == Counter(map(str, range(50)))
 
 
+@either_kind
 async def test_an_emptied_redis_does_not_hide_what_waits(quick: Bench, host: Host) -> None:
     channel = await loopback(quick)
     for n in range(20):
@@ -364,6 +374,7 @@ async def test_an_emptied_redis_does_not_hide_what_waits(quick: Bench, host: Hos
         await quick.stores.delay_queues.note(channel, name, about, 60)  # so that they are removed
 
 
+@either_kind
 async def test_a_retry_queue_that_redis_has_forgotten_is_found(quick: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "UNNOTED_AFTER", (0.1, 0.2))
     set_up(quick, callback_retry_delays=[2.0])
@@ -383,6 +394,7 @@ async def test_a_retry_queue_that_redis_has_forgotten_is_found(quick: Bench, mon
         await quick.stores.delay_queues.note(channel, name, about, 60)  # so that they are removed
 
 
+@either_kind
 async def test_a_closed_circuit_works_without_a_detour_again(quick: Bench, host: Host) -> None:
     channel = await loopback(quick)
     waited = [await quick.send(channel, "+27", str(n), host.url()) for n in range(20)]
@@ -403,6 +415,7 @@ async def test_a_closed_circuit_works_without_a_detour_again(quick: Bench, host:
 # --- settings that change meanwhile -----------------------------------------------------------------------------------
 
 
+@either_kind
 async def test_what_waits_for_an_old_url_goes_to_the_new_one(quick: Bench, host: Host) -> None:
     set_up(quick, callback_retry_delays=[0.2, 3600.0])
     channel = await loopback(quick, mo_url=host.url())
@@ -464,6 +477,7 @@ async def test_urls_may_be_templates(quick: Bench) -> None:
     assert {request.query.get("content") for request in quick.app.requests} == {"a&b", None}
 
 
+@either_kind
 async def test_a_refused_callback_is_tried_five_times_and_then_a_dead_letter(quick: Bench) -> None:
     quick.app.statuses = {"bad": 422}
     channel = await loopback(quick)
@@ -519,6 +533,7 @@ async def test_what_waited_for_too_long_is_a_dead_letter_when_it_comes_by(quick:
     assert "cannot connect" in letter.error
 
 
+@either_kind
 async def test_unreadable_callbacks_are_dead_letters(quick: Bench) -> None:
     channel = await loopback(quick)
     bad = Callback(to="mo_url", kind="inbound", id="1", wire=b'{"to_addr": 5}').to_wire()

@@ -171,6 +171,22 @@ async def test_what_a_killed_process_had_in_hand_comes_again_in_its_order(moving
     moving.check()
 
 
+async def test_where_nobody_knows_of_former_queues_they_are_found_later(
+    moving: Moving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis was emptied meanwhile, and `quorum` set back to `classic`."""
+    monkeypatch.setattr(take_over, "LATER", (0.5, 0.6))
+    bench = moving.bench
+    moving.channel = channel = await loopback(bench)
+    await bench.stop(channel)
+    queues = names.incoming_queues(channel, True) | names.callback_queues(channel, True)
+    await bench.broker.declare(queues, remember=False)
+    await bench.broker.publish(names.of_kind(names.inbound_queue(channel), True), mo("late").to_wire())
+    bench.start(channel)
+    await bench.app.wait(1)
+    await eventually(lambda: moving.has_only(*PLAIN))
+
+
 async def test_a_queue_that_an_older_junebug_makes_again_is_found(moving: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(take_over, "LATER", (0.5, 0.6))
     moving.use("quorum")
