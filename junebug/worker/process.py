@@ -92,7 +92,7 @@ class ChannelWorker(Worker):
         # before the transport: it tells whether a process may hold the port or bind
         self._answers = await self._open({**queues, **ours}, spec.generation, {"follow": self._follow_now})
         if ours:
-            await TakeOver(self._context, ours, is_quorum=self._broker.is_quorum).run(is_likely=self._may_have_others(spec))
+            await self._take_over(spec)
         try:
             transport_class = self._registry.load_transport(spec.type)
             config = self._registry.without_unknown(spec.type, spec.config)
@@ -144,6 +144,13 @@ class ChannelWorker(Worker):
             found, _ = await self._broker.surely(find)
             incoming = incoming if found in incoming else {}
         return {**incoming, **names.callback_queues(self._channel, is_quorum)}
+
+    async def _take_over(self, spec: ChannelSpec) -> None:
+        is_quorum = self._broker.is_quorum
+        queues = names.callback_queues(self._channel, is_quorum)
+        if not spec.router:
+            queues |= names.incoming_queues(self._channel, is_quorum)
+        await TakeOver(self._context, queues, is_quorum=is_quorum).run(is_likely=self._may_have_others(spec))
 
     def _may_have_others(self, spec: ChannelSpec) -> bool:
         """Of the other kind."""

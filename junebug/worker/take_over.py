@@ -29,8 +29,8 @@ from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("worker")
 
-LOOK_EVERY = 0.25
-"""Seconds between two looks whether such a queue is empty."""
+LOOK_EVERY, LOOK_LATER = 0.25, 5.0
+"""Seconds between two looks whether such a queue is empty, and once it has been."""
 QUIET = 60.0
 """Seconds for which nothing may have come into a former queue before it is deleted: longer than anybody waits for a confirm."""
 PREFETCH = 300
@@ -117,9 +117,9 @@ class TakeOver:
         """Or until one of its queues is gone."""
         self._quiet_since, times = time.monotonic(), 0
         while time.monotonic() < self._quiet_since + QUIET:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(LOOK_LATER if self._emptied.is_set() else LOOK_EVERY)
             with suppress(BrokerUnavailable):
-                is_empty = consumer.consuming.is_set() and not await self._waiting(consumer)
+                is_empty = await self._is_empty(consumer)
                 times = times + 1 if is_empty else 0
                 if times > 1:  # what had left the queue at the first look is in hand at the second
                     self._emptied.set()
@@ -128,12 +128,13 @@ class TakeOver:
                     if not consumer.consuming.is_set() and len(await self._look()) < len(consumer.queues):
                         return
 
-    async def _waiting(self, consumer: Consumer) -> bool:
-        """In its queues, in hand, or in the hands of a process that consumes them still."""
+    async def _is_empty(self, consumer: Consumer) -> bool:
+        """Nothing is in its queues, or in hand. Where RabbitMQ lets another process consume them, that one passes on."""
         if consumer.in_hand:
-            return True
-        seen = await self._context.broker.look_at_queues(consumer.queues)
-        return len(seen) < len(consumer.queues) or any(each.messages or each.consumers > 1 for each in seen.values())
+            return False
+        seen, is_alone = await self._context.broker.look_at_queues(consumer.queues), consumer.consuming.is_set()
+        is_idle = not any(each.messages or (is_alone and each.consumers > 1) for each in seen.values())
+        return is_idle and len(seen) == len(consumer.queues)
 
     async def _delete(self) -> None:
         """Those in which nothing is."""

@@ -29,6 +29,7 @@ OWN = (names.inbound_queue, names.event_queue, names.callback_queue, names.dead_
 @pytest.fixture
 async def moving(bench: Bench, host: Host, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Moving]:  # noqa: F811
     monkeypatch.setattr(take_over, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(take_over, "LOOK_LATER", 0.05)
     monkeypatch.setattr(take_over, "QUIET", 0.5)
     monkeypatch.setattr(kinds, "LOOK_EVERY", 0.2)
     bench.settings = dataclasses.replace(bench.settings, callback_retry_delays=[0.2, 0.5])
@@ -232,6 +233,26 @@ async def test_a_router_and_its_channel_go_over_one_after_the_other(moving: Movi
     await app.wait(80)
     assert [int(body["content"]) for body in app.received] == [*range(80)]
     await eventually(lambda: moving.has_only(*(QUORUM if other == "quorum" else PLAIN)))
+
+
+@pytest.mark.parametrize("is_routed", [False, True])
+async def test_who_begins_while_another_passes_on_waits_for_nobody(
+    moving: Moving, is_routed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The router's process takes over first, and does so for as long as anybody publishes to the former queues."""
+    monkeypatch.setattr(take_over, "QUIET", 3600.0)
+    bench, app = moving.bench, moving.bench.app
+    moving.channel = channel = await loopback(bench, mo_url=None if is_routed else app.url("/"))
+    moving.use("quorum")
+    if is_routed:
+        destinations = {"a": {"config": {"default": True}, "mo_url": app.url()}}
+        router = await bench.router("from_address", {"channel": channel}, destinations)
+        await bench.running(router)
+    await bench.stop(channel)
+    bench.start(channel)
+    await eventually(lambda: bench._workers[channel]._answers and bench._workers[channel]._sender)
+    await moving.put(3)
+    await app.wait(3)
 
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
