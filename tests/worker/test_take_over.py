@@ -147,6 +147,8 @@ async def test_callbacks_repeats_and_dead_letters_come_along(moving: Moving, ste
     moving.use(steps[1])
     bench.start(channel)
     await eventually(lambda: {"later", "callback"} <= {body["content"] for body in app.received})
+    noted = await bench.stores.delay_queues.noted(channel)
+    assert {names.is_quorum(queue) for queue in noted} <= {steps[1] == "quorum"}
     assert [each.body for each in await dead_letters(bench, channel, 300)] == [each.body for each in letters]
     await eventually(lambda: moving.has_only(*(QUORUM if steps[1] == "quorum" else PLAIN)))
 

@@ -9,18 +9,16 @@ Neighbour: destination.py says when it is written, drained and left alone.
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 
 import structlog
 
 from junebug import names
 from junebug.amqp.frames import Delivery
-from junebug.errors import BrokerUnavailable, QueueBusy, StoreUnavailable
+from junebug.errors import BrokerUnavailable
 from junebug.worker.callbacks.attempts import Attempts
-from junebug.worker.callbacks.delay_queues import open_queue
+from junebug.worker.callbacks.delay_queues import delete_if_empty, open_queue, pass_on_all
 from junebug.worker.callbacks.source import Dispatch, OnLost, PendingCallback, Source, kind_of_source
 from junebug.worker.context import ChannelContext
 
@@ -102,7 +100,8 @@ class Backlog:
         arguments = names.waiting_arguments(self._context.channel, lifetime + LEEWAY, names.is_quorum(self.queue))
         await open_queue(self._context, self.queue, arguments, self._about, lifetime)
         if self.may_have_former:
-            await self._take_over()
+            await pass_on_all(self._context, self.former, self.queue)
+            self.may_have_former = False
         room = self._context.settings.callback_concurrency
         halted = not self._is_draining
         self.source = kind_of_source(self.queue)(
@@ -110,24 +109,6 @@ class Backlog:
         )
         if self._is_draining:
             self._watch()
-
-    async def _take_over(self) -> None:
-        """What waits in the former one, which nobody else knows."""
-        broker = self._context.broker
-
-        async def visit(deliveries: Sequence[Delivery]) -> bool:
-            await broker.publish_surely(self.queue, [delivery.body for delivery in deliveries])
-            for delivery in deliveries:
-                delivery.ack()
-            return True
-
-        while await broker.surely(functools.partial(self._is_there, self.former)):
-            log.info("what waits in a former backlog is taken over", host=self.destination, queue=self.former)
-            with suppress(QueueBusy, BrokerUnavailable):
-                await broker.browse(self.former, visit, keeping=False)
-            await asyncio.sleep(PAUSE)
-        self.may_have_former = False
-        await self._delete(self.former)
 
     async def _read(self, deliveries: Sequence[Delivery]) -> list[PendingCallback]:
         callbacks = await self._attempts.read_callbacks(deliveries)
@@ -187,29 +168,17 @@ class Backlog:
     async def _close(self, source: Source) -> None:
         async with self._opening:
             await source.stop()
-            if self.source is None and await self._delete(self.queue):
+            if self.source is None and await self._delete():
                 return
         if not self.in_use:
             self.begin()  # something was on its way here
 
-    async def _is_there(self, queue: str) -> bool:
-        """With something in it, or in the hands of somebody. Raises BrokerUnavailable."""
-        seen = (await self._context.broker.look_at_queues((queue,))).get(queue)
-        return bool(seen and any(seen))
-
-    async def _delete(self, queue: str) -> bool:
+    async def _delete(self) -> bool:
         """Whether it is gone, or RabbitMQ removes it some day; else something is in it."""
-        context = self._context
         try:
-            if not names.is_quorum(queue):
-                is_gone = await context.broker.delete_idle_queue(queue)
-            elif is_gone := not await self._is_there(queue):
-                await context.broker.delete_queues((queue,))
-            if is_gone:
-                await context.stores.delay_queues.forget(context.channel, [queue])
-        except (BrokerUnavailable, StoreUnavailable):
+            return await delete_if_empty(self._context, self.queue)
+        except BrokerUnavailable:
             return True
-        return is_gone
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from junebug import names
 from junebug.amqp.frames import Delivery
-from junebug.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable
+from junebug.errors import BrokerUnavailable, MalformedMessage, QueueBusy, StoreUnavailable
 from junebug.model.callbacks import Callback
 from junebug.worker.callbacks.retry_policy import Delay
 from junebug.worker.context import ChannelContext
@@ -74,9 +74,20 @@ class DelayQueues:
 
     def look_after(self, name: str) -> None:
         """Something is in this queue, or will be soon."""
-        if name not in self._news:
+        is_quorum = self._context.prefers_quorum
+        if names.is_quorum(name) != is_quorum:
+            plain = name if is_quorum else name.removesuffix(names.of_kind("", True))
+            self._context.own(f"end of {name}", self._take_over(name, plain, is_quorum))
+        elif name not in self._news:
             self._news[name] = asyncio.Event()
             self._context.own(f"repeats of {name}", self._move_forever(name))
+
+    async def _take_over(self, former: str, plain: str, is_quorum: bool) -> None:
+        """Of the other kind, from before the setting changed: what waits there waits in the present one."""
+        name, seconds = names.of_kind(plain, is_quorum), int(plain.rpartition(".")[2]) / 1000
+        await open_queue(self._context, name, names.waiting_arguments(self._context.channel, seconds + LEEWAY, is_quorum))
+        await pass_on_all(self._context, former, name)
+        self.look_after(name)
 
     async def _move_forever(self, name: str) -> None:
         news = self._news[name]
@@ -166,6 +177,36 @@ async def open_queue(
         log.warning(f"{what} could not be noted", queue=name, reason=str(error))
     if is_new:
         await asyncio.sleep(SETTLING)
+
+
+async def pass_on_all(context: ChannelContext, former: str, present: str) -> None:
+    """From a queue that nobody else knows, which is gone when this returns."""
+    broker = context.broker
+
+    async def visit(deliveries: Sequence[Delivery]) -> bool:
+        await broker.publish_surely(present, [delivery.body for delivery in deliveries])
+        for delivery in deliveries:
+            delivery.ack()
+        return True
+
+    while not await broker.surely(lambda: delete_if_empty(context, former)):
+        log.info("what waits in a former queue is passed on", queue=former)
+        with suppress(QueueBusy, BrokerUnavailable):
+            await broker.browse(former, visit, keeping=False)
+        await asyncio.sleep(PAUSE)
+
+
+async def delete_if_empty(context: ChannelContext, queue: str) -> bool:
+    """Whether such a queue is gone; else something is in it, or in somebody's hands. Raises BrokerUnavailable."""
+    broker = context.broker
+    if not names.is_quorum(queue):
+        is_gone = await broker.delete_idle_queue(queue)
+    elif is_gone := not any((await broker.look_at_queues((queue,))).get(queue, ())):
+        await broker.delete_queues((queue,))
+    if is_gone:
+        with suppress(StoreUnavailable):  # the note ends some day
+            await context.stores.delay_queues.forget(context.channel, [queue])
+    return is_gone
 
 
 def _ready(deliveries: Iterable[Delivery], now: float) -> list[Delivery]:
