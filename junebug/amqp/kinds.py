@@ -126,6 +126,6 @@ class Kinds:
         return lengths
 
     def _may_be(self, queue: str, is_quorum: bool) -> Sequence[bool]:
-        """Of which kinds there may be one."""
-        is_known, _ = self._known.get(queue, (False, 0.0))
+        """Of which kinds there may be one. To say that there is none costs RabbitMQ as much as to make one."""
+        is_known, _ = self._known.get(queue, (is_quorum, 0.0))
         return (is_quorum,) if is_known == is_quorum else (True, False)
