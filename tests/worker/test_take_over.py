@@ -237,6 +237,36 @@ async def test_a_router_and_its_channel_go_over_one_after_the_other(moving: Movi
     await eventually(lambda: moving.has_only(*(QUORUM if other == "quorum" else PLAIN)))
 
 
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+@pytest.mark.parametrize("first", [0, 1])
+async def test_a_shard_that_is_of_the_old_setting_still_is_heard(moving: Moving, queue_type: str, first: int) -> None:
+    """`first`: the shard that is started again before the other."""
+    bench = moving.bench
+    bench.settings = dataclasses.replace(bench.settings, channels={"recorder": "tests.worker.test_layouts:RECORDER"})
+    channel = moving.channel = await bench.channel("recorder", {"shards": 2})
+    units = names.units(channel, 2)
+    bench.start(units[1])
+    said: list[str] = []
+
+    async def all_are_heard() -> None:
+        """What comes by each shard."""
+        for unit in units:
+            worker: Any = bench._workers[unit]
+            await eventually(lambda worker=worker: worker._sender)  # type: ignore[misc]
+            for _ in range(10):
+                said.append(str(len(said)))
+                await worker._context.publish(names.inbound_queue(channel), (mo(said[-1]).to_wire(),))
+        await eventually(lambda: {body["content"] for body in bench.app.received} == {*said})
+
+    await all_are_heard()
+    moving.use("classic" if queue_type == "quorum" else "quorum")
+    for shard in (first, 1 - first):
+        await bench.stop(units[shard])
+        bench.start(units[shard])
+        await all_are_heard()
+    await eventually(lambda: moving.has_only(*(PLAIN if queue_type == "quorum" else QUORUM)))
+
+
 @pytest.mark.parametrize("is_routed", [False, True])
 async def test_who_begins_while_another_passes_on_waits_for_nobody(
     moving: Moving, is_routed: bool, monkeypatch: pytest.MonkeyPatch
