@@ -59,7 +59,7 @@ class Broker:
         self.surely = topology.surely
         self.delete_queues, self.delete_idle_queue = topology.delete, topology.delete_idle
         self.queue_exists, self.queue_length, self.queue_lengths = topology.exists, topology.length, topology.lengths
-        self.look_at_queues = topology.look
+        self.look_at_queues, self.has_leader = topology.look, topology.has_leader
         self.publish, self.publish_many = publisher.publish, publisher.publish_many
         self.publish_surely, self.ping = publisher.publish_surely, publisher.ping
         self.consume = functools.partial(consume, self._connection, topology, self.tasks, self._consumers)

@@ -17,8 +17,12 @@ from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
 from junebug.model.callbacks import Callback, DeadLetter
 from junebug.model.messages import event_of
+from junebug.model.spec import ChannelSpec
 from junebug.worker import take_over
+from junebug.worker.callbacks import delay_queues
+from junebug.worker.context import ChannelContext
 from tests.polling import eventually
+from tests.servers import RabbitmqServer
 from tests.worker.conftest import Bench
 from tests.worker.test_forwarder import Host, dead_letters, host, loopback, mo  # noqa: F401 - a fixture
 
@@ -333,3 +337,26 @@ async def _empty(broker: Broker, queue: str) -> None:
 
     await broker.browse(queue, visit, keeping=False)
     assert not await broker.queue_length(queue)
+
+
+async def test_a_queue_that_rabbitmq_was_killed_over_is_made_again(bench: Bench, own_rabbitmq: RabbitmqServer) -> None:
+    """A quorum queue of that moment is there ever after, but takes nothing, and who publishes to it waits for good."""
+    amqp = dataclasses.replace(own_rabbitmq.settings, queue_type="quorum")
+    bench.settings = dataclasses.replace(bench.settings, amqp=amqp)
+    broker = Broker(amqp, "test")
+    broker.start()
+    await broker.wait_connected(30)
+    context = ChannelContext("c", bench.settings, broker, bench.stores, lambda: ChannelSpec(id="c", type="", config={}), _own)
+    queue = names.of_kind(names.retry_queue("c", 1), True)
+    opening = asyncio.create_task(delay_queues.open_queue(context, queue, names.waiting_arguments("c", 3600, True)))
+    await eventually(lambda: broker.queue_exists(queue))
+    await asyncio.to_thread(own_rabbitmq.kill)
+    await asyncio.to_thread(own_rabbitmq.start)
+    await asyncio.wait_for(opening, 90)
+    await asyncio.wait_for(broker.publish_surely(queue, [b"x"]), 30)
+    assert await broker.queue_length(queue) == 1
+    await broker.close()
+
+
+def _own(name: str, work: Any) -> asyncio.Task[Any]:
+    return asyncio.create_task(work, name=name)

@@ -177,6 +177,16 @@ async def open_queue(
         log.warning(f"{what} could not be noted", queue=name, reason=str(error))
     if is_new:
         await asyncio.sleep(SETTLING)
+    while names.is_quorum(name) and not await context.broker.surely(lambda: _works(context, name)):
+        log.error("RabbitMQ was killed as it made a queue, and spoilt it: made again", queue=name)
+        await context.broker.surely(lambda: context.broker.delete_queues((name,)))
+        await context.broker.declare_surely({name: arguments})
+        await asyncio.sleep(SETTLING)
+
+
+async def _works(context: ChannelContext, name: str) -> bool:
+    seen = await context.broker.look_at_queues((name,))
+    return bool(name in seen and (any(seen[name]) or await context.broker.has_leader(name)))
 
 
 async def pass_on_all(context: ChannelContext, former: str, present: str) -> None:
