@@ -151,8 +151,12 @@ async def test_callbacks_repeats_and_dead_letters_come_along(moving: Moving, ste
     moving.use(steps[1])
     bench.start(channel)
     await eventually(lambda: {"later", "callback"} <= {body["content"] for body in app.received})
-    noted = await bench.stores.delay_queues.noted(channel)
-    assert {names.is_quorum(queue) for queue in noted} <= {steps[1] == "quorum"}
+
+    async def none_is_former() -> bool:
+        noted = await bench.stores.delay_queues.noted(channel)
+        return {names.is_quorum(queue) for queue in noted} <= {steps[1] == "quorum"}
+
+    await eventually(none_is_former)
     assert [each.body for each in await dead_letters(bench, channel, 300)] == [each.body for each in letters]
     await eventually(lambda: moving.has_only(*(QUORUM if steps[1] == "quorum" else PLAIN)))
 
@@ -339,8 +343,11 @@ async def _empty(broker: Broker, queue: str) -> None:
     assert not await broker.queue_length(queue)
 
 
-async def test_a_queue_that_rabbitmq_was_killed_over_is_made_again(bench: Bench, own_rabbitmq: RabbitmqServer) -> None:
+async def test_a_queue_that_rabbitmq_was_killed_over_is_made_again(
+    bench: Bench, own_rabbitmq: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A quorum queue of that moment is there ever after, but takes nothing, and who publishes to it waits for good."""
+    monkeypatch.setattr(delay_queues, "SETTLING", 2.0)
     amqp = dataclasses.replace(own_rabbitmq.settings, queue_type="quorum")
     bench.settings = dataclasses.replace(bench.settings, amqp=amqp)
     broker = Broker(amqp, "test")
