@@ -6,7 +6,6 @@ The AMQP names are Vumi's (COMPAT §3), the Redis ones those that Junebug 0.1.11
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import zlib
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -108,6 +107,11 @@ callback_queue = _one(".callbacks")  # callbacks that failed and whose time to b
 dead_queue = _one(".dead")  # dead letters: what could not be read or given to anybody, newest 10,000 kept
 
 
+def of_kind(queue: str, is_quorum: bool) -> str:
+    """The name of one of these (status queues are always classic ones) as a queue of this kind, of which RabbitMQ has one."""
+    return f"{queue}.q" if is_quorum else queue
+
+
 LONGEST_AMQP_QUEUE = LONGEST_AMQP_NAME - len(".outbound")
 
 
@@ -207,12 +211,13 @@ def priority_of(outbound: str, given: int) -> int:
     return min(max(priority, LOWEST_PRIORITY), HIGHEST_PRIORITY)
 
 
-_QUORUM_QUEUE = re.compile(r"\.outbound\.q(s[0-9]{2})?(\.[0-9])?\Z")
+_APPLICATION = r"(inbound|event|callbacks|dead|(retry|backlog)\.[0-9a-f]+)"
+_QUORUM_QUEUE = re.compile(rf"\.(outbound\.q(s[0-9]{{2}})?(\.[0-9])?|{_APPLICATION}\.q)\Z")
 
 
-def is_quorum(outbound: str) -> bool:
-    """Whether an outbound queue of this name is a quorum queue, with a single active consumer."""
-    return _QUORUM_QUEUE.search(outbound) is not None
+def is_quorum(queue: str) -> bool:
+    """Whether a queue of this name is a quorum queue, with a single active consumer."""
+    return _QUORUM_QUEUE.search(queue) is not None
 
 
 def retry_queue(channel: str, seconds: float) -> str:
@@ -230,52 +235,66 @@ def backlog_queue(channel: str, kind: str, destination: str) -> str:
     return f"{channel}.backlog.{hashlib.blake2s(f'{kind} {destination}'.encode(), digest_size=6).hexdigest()}"
 
 
-def channel_queues(
-    channel: str, priorities: Container[int] = PRIORITIES, layout: Layout = PLAIN, shard: int = 0, shards: int = 1
-) -> dict[str, dict[str, object]]:
-    """The queues that a channel with outbound queues of these priorities has (or those of a shard of it), each with its AMQP
-    arguments; deleted with the channel. Those of higher priorities than the lowest are made when the first such message is sent.
+Queues = dict[str, dict[str, object]]
+"""Names of queues, each with its AMQP arguments."""
+_NEWEST: dict[str, object] = {"x-overflow": "drop-head"}
+
+
+def channel_queues(channel: str, priorities: Container[int] = PRIORITIES, layout: Layout = PLAIN) -> Queues:
+    """The queues that a channel with outbound queues of these priorities has; deleted with the channel. Those of higher
+    priorities than the lowest are made when the first such message is sent.
     """
-    newest = {"x-overflow": "drop-head"}
-    return {
-        **dict.fromkeys(layout.queues(channel, priorities, shard, shards), layout.arguments),
-        inbound_queue(channel): {},
-        event_queue(channel): {},
-        callback_queue(channel): {},
-        status_queue(channel): {"x-max-length": 1_000, **newest},
-        dead_queue(channel): {"x-max-length": MAX_DEAD_LETTERS, **newest},
-    }
+    of_application = incoming_queues(channel, layout.is_quorum) | callback_queues(channel, layout.is_quorum)
+    return sending_queues(channel, priorities, layout) | of_application
 
 
-def delay_arguments(channel: str, seconds: float) -> dict[str, object]:
-    """AMQP arguments of a retry queue whose callbacks wait for `seconds` at the most."""
-    return _kept_arguments(channel, seconds + 3_600)
+def sending_queues(
+    channel: str, priorities: Container[int] = PRIORITIES, layout: Layout = PLAIN, shard: int = 0, shards: int = 1
+) -> Queues:
+    """Those of a channel (or of a shard of it) that hold nothing for the application."""
+    return {**dict.fromkeys(layout.queues(channel, priorities, shard, shards), layout.arguments), **status_queues(channel)}
 
 
-def backlog_arguments(channel: str, seconds: float) -> dict[str, object]:
-    """AMQP arguments of a backlog whose callbacks may be `seconds` old."""
-    return _kept_arguments(channel, seconds + 86_400)
+def incoming_queues(channel: str, is_quorum: bool) -> Queues:
+    """What comes by a channel, for the application or the channel's router."""
+    return {of_kind(name(channel), is_quorum): _arguments(is_quorum) for name in (inbound_queue, event_queue)}
 
 
-def _kept_arguments(channel: str, seconds: float) -> dict[str, object]:
-    """The channel's worker takes all out of such a queue before this time: only what everybody has forgotten (the note of
-    it was lost with Redis) goes back to the callback queue by itself.
+def callback_queues(owner: str, is_quorum: bool) -> Queues:
+    """What could not be given to an application, of a channel or router."""
+    arguments = _arguments(is_quorum)
+    dead = {**arguments, "x-max-length": MAX_DEAD_LETTERS, **_NEWEST}
+    return {of_kind(callback_queue(owner), is_quorum): arguments, of_kind(dead_queue(owner), is_quorum): dead}
+
+
+def router_queues(router: str, is_quorum: bool = False) -> Queues:
+    """The queues that a router has; deleted with it. Messages and events come to it by those of its channel."""
+    return {**callback_queues(router, is_quorum), **status_queues(router)}
+
+
+def status_queues(owner: str) -> Queues:
+    return {status_queue(owner): {"x-max-length": 1_000, **_NEWEST}}
+
+
+_DEAD_LETTERED = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}  # the one only beside the other
+
+
+def _arguments(is_quorum: bool) -> dict[str, object]:
+    return _QUORUM if is_quorum else {}
+
+
+def waiting_arguments(channel: str, seconds: float, is_quorum: bool = False) -> dict[str, object]:
+    """AMQP arguments of a retry queue or backlog. The channel's worker takes all out of such a queue before this time: only what
+    everybody has forgotten (the note of it was lost with Redis) goes back to the callback queue by itself.
     """
     lifetime = min(round(seconds * 1000), LONGEST_TTL)
     return {
+        **_arguments(is_quorum), **(_DEAD_LETTERED if is_quorum else {}),
         "x-message-ttl": lifetime,
         "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": callback_queue(channel),
+        "x-dead-letter-routing-key": of_kind(callback_queue(channel), is_quorum),
         "x-expires": lifetime + 60_000,
-    }
-
-
-def router_queues(router: str) -> dict[str, dict[str, object]]:
-    """The queues that a router has, each with its AMQP arguments; deleted with it. Messages and events come to it by those of
-    its channel.
-    """
-    of_channel = channel_queues(router, ())
-    return {queue: of_channel[queue] for queue in (callback_queue(router), status_queue(router), dead_queue(router))}
+    }  # fmt: skip
 
 
 def questions_of_host(id: str) -> str:
@@ -354,29 +373,6 @@ def idempotency_key(channel: str, key: str) -> str:
 def shared_transport_key(word: str, name: str) -> str:
     """The same for what several channels share that have a word in common (SMPP's split_bind_prefix)."""
     return f"transport_shared:{word}:{name}"
-
-
-KEY_LIST_CLASSES = range(4, 27)
-"""Powers of two, in seconds: from 16 s to two years."""
-
-
-def key_list(channel: str, ttl: float, now: float) -> tuple[str, int]:
-    """List of keys of the channel, without the id before them, that were made about `now` and live about as long as `ttl`.
-
-    And for how many seconds it is kept after its last entry. A key list is by what a deleted channel's keys are found, and
-    `key_lists` by what key lists are: each is named by how long its keys live (a power of two) and a quarter of that time.
-    """
-    power = min(max(math.frexp(ttl)[1], KEY_LIST_CLASSES.start), KEY_LIST_CLASSES.stop - 1)
-    return f"{channel}:keys:{power}:{int(now) >> (power - 2)}", 1 << power
-
-
-def key_lists(channel: str, now: float) -> list[str]:
-    """Each that may be there; the clocks of hosts may differ by a few seconds."""
-    return [
-        f"{channel}:keys:{power}:{quarter}"
-        for power in KEY_LIST_CLASSES
-        for quarter in range((int(now) >> (power - 2)) - 4, (int(now) >> (power - 2)) + 2)
-    ]
 
 
 # --- programs ---------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from junebug import names
+from junebug.stores.key_lists import key_list, key_lists
 
 
 @pytest.mark.parametrize(
@@ -21,10 +22,10 @@ def test_what_can_be_a_channels_id(text: str, good: bool) -> None:
 @pytest.mark.parametrize("ttl", [1, 16, 512, 600, 172_800, 604_800, 1e12])
 def test_a_key_list_is_found_for_as_long_as_its_keys_live(ttl: float) -> None:
     now = 1_800_000_000.25
-    key_list, kept = names.key_list("c", ttl, now)
+    list_of_keys, kept = key_list("c", ttl, now)
     assert kept >= min(ttl, 2**26)
     for age in (-2, 0, min(ttl, 2**26) / 2, min(ttl, 2**26)):
-        assert key_list in names.key_lists("c", now + age)
+        assert list_of_keys in key_lists("c", now + age)
 
 
 @pytest.mark.parametrize(("unit", "channel", "shard", "queue"), [

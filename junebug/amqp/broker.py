@@ -3,6 +3,7 @@
     connection.py   connected, and again after every loss            frames.py    one channel (reader.py cuts its frames)
     topology.py     queues declared, measured, deleted               publisher.py confirmed publishing, a link of its own
     consumer.py     consuming for as long as it takes                browse.py    going once through what waits
+    quorum_consumer.py  the same of quorum queues                    kinds.py     queues that are of either kind
 
 Two links: RabbitMQ blocks one that publishes while it is short of memory or disk space, and then reads nothing of it.
 The other consumes, acknowledges and administers, so that queues drain meanwhile. The former is opened with the first
@@ -21,7 +22,9 @@ from junebug.amqp.browse import browse
 from junebug.amqp.connection import Connection, address, check
 from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
+from junebug.amqp.kinds import Kinds
 from junebug.amqp.publisher import Publisher
+from junebug.amqp.quorum_consumer import consume
 from junebug.amqp.topology import Topology
 from junebug.config.declaration import AmqpSettings
 from junebug.model.spec import ChannelSpec
@@ -46,6 +49,7 @@ class Broker:
         self._connection = Connection(settings, name, self.tasks, topology.restore, self._on_connection)
         topology.connection = self._connection
         self._publisher = publisher = Publisher(self._connection, topology, self.tasks, self._report)
+        self.kinds = Kinds(topology, publisher)
         self._consumers: set[Consumer] = set()
         self._last_state = (False, "")
         self._reported: tuple[bool, str] | None = None
@@ -55,10 +59,10 @@ class Broker:
         self.surely = topology.surely
         self.delete_queues, self.delete_idle_queue = topology.delete, topology.delete_idle
         self.queue_exists, self.queue_length, self.queue_lengths = topology.exists, topology.length, topology.lengths
-        self.look_at_queues = topology.look
+        self.look_at_queues, self.has_leader = topology.look, topology.has_leader
         self.publish, self.publish_many = publisher.publish, publisher.publish_many
         self.publish_surely, self.ping = publisher.publish_surely, publisher.ping
-        self.consume = functools.partial(Consumer, self._connection, topology, self.tasks, self._consumers)
+        self.consume = functools.partial(consume, self._connection, topology, self.tasks, self._consumers)
         self.browse = functools.partial(browse, self._connection)
 
     def wanted_layout(self, shards: int) -> names.Layout:

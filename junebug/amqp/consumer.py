@@ -1,6 +1,7 @@
 """Consuming queues for as long as it takes: begun again after every loss of the link.
 
-Neighbours: broker.py makes a Consumer (`Broker.consume`); frames.py has its channel; browse.py goes through a queue once.
+Neighbours: quorum_consumer.py is for quorum queues; broker.py makes either (`Broker.consume`); frames.py has its channel;
+browse.py goes through a queue once.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, InitVar, dataclass
+from typing import ClassVar
 
 import structlog
 from pamqp import commands as amqp
 
-from junebug.amqp.browse import give_back
 from junebug.amqp.connection import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, Connection
 from junebug.amqp.frames import Delivery, DeliveryChannel
 from junebug.amqp.topology import Topology
@@ -31,9 +32,6 @@ class Consumer:
 
     Of several queues each has its own `prefetch`. They must be among those declared, unless they are `temporary`: made by
     this consumer, for it alone, gone with its connection. `exclusive`: RabbitMQ lets nobody else consume them meanwhile.
-    `in_turn`: they are quorum queues with a single active consumer. RabbitMQ then serves another as soon as this one is
-    cancelled, whatever it has in hand, and puts what is given back behind what was given back before: so all goes back
-    together, or nothing.
     `halted`: it begins with `go_on`. `on_begun` is called when it consumes (again), `on_lost` when the link breaks: what
     was not acknowledged will be delivered again.
     """
@@ -48,11 +46,12 @@ class Consumer:
     _: KW_ONLY
     prefetch: int
     exclusive: bool = False
-    in_turn: bool = False
     temporary: bool = False
     halted: InitVar[bool] = False
     on_lost: Callable[[], None] | None = None
     on_begun: Callable[[], None] | None = None
+    in_turn: ClassVar = False
+    """Whether all that it has in hand goes back at a time, as of quorum queues."""
 
     def __post_init__(self, queue: str | Sequence[str], halted: bool) -> None:
         self.queues = (queue,) if isinstance(queue, str) else tuple(queue)
@@ -63,8 +62,8 @@ class Consumer:
         self._not_begun: Callable[[], Iterable[Delivery]] = tuple
         if not halted:
             self._wanted.set()
-        self._returned: dict[str, bool] = {}
-        """Quorum queue -> whether what came last had been given back before."""
+        self._taker = self.on_delivery
+        """Whom each delivery comes to first."""
         self.consuming = asyncio.Event()
         self._keeper = self.tasks.own("amqp consumer", self._keep_consuming())
         self.all_consumers.add(self)
@@ -72,7 +71,7 @@ class Consumer:
     async def halt(self, waiting: Callable[[], Iterable[Delivery]] = tuple) -> None:
         """Take no more until `go_on`, and put back in its place what `waiting` then says has not been begun.
 
-        What else is in hand can still be acknowledged. (With `in_turn` that goes back, too.)
+        What else is in hand can still be acknowledged.
         """
         self._wanted.clear()
         self._not_begun = waiting
@@ -83,20 +82,20 @@ class Consumer:
             channel = self._channel
             if self._wanted.is_set() or not (channel and channel.usable):
                 return
-            if self.in_turn:
-                self._not_begun()
-                return await self._give_all_back(channel)
-            late: list[Delivery] = []
-            channel.on_delivery = late.append
-            with suppress(*FAILURES):  # the link is gone, and with it the deliveries
-                if self.consuming.is_set():
-                    self.consuming.clear()
-                    for queue in self.queues:
-                        await channel.stop_consuming(queue)
-                for delivery in (*self._not_begun(), *late):
-                    delivery.requeue()
+            await self._put_back(channel)
+
+    async def _put_back(self, channel: DeliveryChannel) -> None:
+        late: list[Delivery] = []
+        channel.on_delivery = late.append
+        with suppress(*FAILURES):  # the link is gone, and with it the deliveries
+            if self.consuming.is_set():
+                self.consuming.clear()
                 for queue in self.queues:
-                    await channel.length(queue)  # its answer says that what was put back is back
+                    await channel.stop_consuming(queue)
+            for delivery in (*self._not_begun(), *late):
+                delivery.requeue()
+            for queue in self.queues:
+                await channel.length(queue)  # its answer says that what was put back is back
 
     async def go_on(self) -> None:
         """After `halt`: consume again."""
@@ -116,7 +115,7 @@ class Consumer:
             self.queues = tuple(queues)
             if more and self._channel and self._channel.usable and self.consuming.is_set():
                 try:
-                    await self._channel.consume(*more, exclusive=self.exclusive and not self.in_turn)
+                    await self._ask_for(self._channel, *more)
                 except FAILURES:
                     await self._close_channel()  # so that the keeper begins again
 
@@ -124,9 +123,7 @@ class Consumer:
         """Take no more, but keep what is in hand: it can still be acknowledged."""
         channel = self._channel
         if channel and channel.usable:
-            channel.on_delivery = self._note if self.in_turn else None
-            if self.in_turn:
-                return  # else another is served before what is in hand is done with
+            channel.on_delivery = None
             with suppress(*FAILURES):  # the link is gone, and with it the deliveries
                 for queue in self.queues:
                     await channel.stop_consuming(queue)
@@ -163,18 +160,8 @@ class Consumer:
     async def cancel(self) -> None:
         """End for good. What is acknowledged leaves first, the rest goes back to the queue."""
         await end_task(self._keeper)
-        if self.in_turn and self._channel and self._channel.usable:
-            await self._give_all_back(self._channel)
         await self._close_channel()
         self.all_consumers.discard(self)
-
-    async def _give_all_back(self, channel: DeliveryChannel) -> None:
-        """To quorum queues. The channel is done with then: consuming there again could cost the whole connection."""
-        self.consuming.clear()
-        channel.on_delivery = self._note
-        with suppress(*FAILURES):
-            await give_back(channel, self.queues, [queue for queue, was_returned in self._returned.items() if was_returned])
-        await self._close_channel()
 
     async def _close_channel(self) -> None:
         channel, self._channel = self._channel, None
@@ -222,16 +209,11 @@ class Consumer:
         return channel, ended
 
     async def _consume_on(self, channel: DeliveryChannel) -> None:
-        self._returned.clear()
-        channel.on_delivery = self._on_quorum_delivery if self.in_turn else self.on_delivery
-        await channel.consume(*self.queues, exclusive=self.exclusive and not self.in_turn)
+        channel.on_delivery = self._taker
+        await self._ask_for(channel, *self.queues)
         self.consuming.set()
         if self.on_begun:
             self.on_begun()
 
-    def _on_quorum_delivery(self, delivery: Delivery) -> None:
-        self._note(delivery)
-        self.on_delivery(delivery)
-
-    def _note(self, delivery: Delivery) -> None:
-        self._returned[delivery.queue] = delivery.redelivered
+    async def _ask_for(self, channel: DeliveryChannel, *queues: str) -> None:
+        await channel.consume(*queues, exclusive=self.exclusive)

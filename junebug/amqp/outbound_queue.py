@@ -97,9 +97,10 @@ async def list_queued(
 
 
 async def cancel_all(
-    broker: Broker, metrics: Metrics, channel: str, queues: Sequence[str], seconds: float
+    broker: Broker, metrics: Metrics, channel: str, queues: Sequence[str], seconds: float, *, is_quorum: bool
 ) -> Cancelled:
     """Cancel all that is in the queues, within about so many seconds: each gets the event `rejected`, and is counted.
+    `is_quorum`: which kind of event queue is preferred (kinds.py).
 
     Raises QueueBusy, BrokerUnavailable: what is not cancelled by then stays in its place.
     """
@@ -114,11 +115,11 @@ async def cancel_all(
             try:
                 message = UserMessage.from_wire(delivery.body)
             except MalformedMessage as error:
-                await bury_unreadable(broker, metrics, channel, delivery, str(error))
+                await bury_unreadable(broker, metrics, channel, delivery, str(error), is_quorum=is_quorum)
                 continue
             readable.append(delivery)
             events.append(cancelled(message, channel).to_wire())
-        await broker.publish_many(names.event_queue(channel), events)
+        await broker.kinds.publish(names.event_queue(channel), events, is_quorum=is_quorum)
         for delivery in readable:
             delivery.ack()
         done += len(readable)

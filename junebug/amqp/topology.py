@@ -135,6 +135,17 @@ class Topology:
                 return False
         return True
 
+    async def has_leader(self, queue: str) -> bool:
+        """Whether this quorum queue, in which nothing waits, can be consumed. One that was made in the moment before RabbitMQ was
+        killed is there ever after, and answers nothing (3.10, a single node).
+        """
+        async with self._link() as link, _errand(link) as channel:
+            try:
+                await channel.ask(amqp.Basic.Consume(queue=queue))
+            except TimeoutError:
+                return False
+        return True
+
     async def missing(self, queue: str) -> bool:
         """Whether nobody has such a queue, as far as RabbitMQ can be asked: one on a node that is away is none of them."""
         try:

@@ -6,6 +6,7 @@ Neighbours: handlers/ has the endpoints; handlers/queue.py asks the worker for m
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -66,16 +67,22 @@ class ChannelQueues:
     async def create(self, spec: ChannelSpec) -> ChannelSpec:
         """The queues of a channel that is about to be stored exist when this returns: the spec that says which."""
         layout = self._broker.layout(spec)
-        await self._declare(spec.id, (), layout)
+        await self._declare(names.channel_queues(spec.id, (names.LOWEST_PRIORITY,), layout))
         return spec if layout is names.PLAIN else replace(spec, noted_priorities=frozenset((layout.number(1),)))
 
-    async def _declare(self, channel: str, priorities: Iterable[int], layout: names.Layout) -> None:
-        """Outbound ones of these priorities, besides the lowest."""
-        queues = names.channel_queues(channel, {names.LOWEST_PRIORITY, *priorities}, layout)
+    async def _declare(self, queues: names.Queues) -> None:
         await self._bounded(self._broker.declare(queues, remember=False), self._patience)
 
+    async def _declare_outbound(self, channel: str, priorities: Iterable[int], layout: names.Layout) -> None:
+        """Of these priorities, besides the lowest."""
+        await self._declare(names.sending_queues(channel, {names.LOWEST_PRIORITY, *priorities}, layout))
+
     async def declare_router(self, router: str) -> None:
-        await self._bounded(self._broker.declare(names.router_queues(router), remember=False), self._patience)
+        await self._declare(names.router_queues(router, self._broker.is_quorum))
+
+    def prefers_quorum(self, spec: ChannelSpec | None) -> bool:
+        """Of which kind queues of what is on its way to the application are believed to be: a channel's, or (None) a router's."""
+        return self._broker.layout(spec).is_quorum if spec else self._broker.is_quorum
 
     async def send(self, channel: str, messages: Sequence[UserMessage]) -> None:
         """RabbitMQ has these messages, all of one priority, to be sent when this returns. Raises ChannelNotFound, too."""
@@ -104,38 +111,44 @@ class ChannelQueues:
             messages = [messages[index] for index in error.returned]
         spec = await self._specs.fetch(channel)  # is it deleted, has it other queues now, or has RabbitMQ lost them?
         layout, priority = self._broker.layout(spec), messages[0].priority
-        await self._declare(channel, (*spec.noted_priorities, priority), layout)
+        await self._declare_outbound(channel, (*spec.noted_priorities, priority), layout)
         for another, some in outbound_queue.by_queue(layout, channel, enumerate(messages)).items():
             try:
                 await self._broker.publish_many(another, [message.to_wire() for _, message in some], timeout=self._patience)
             except Unroutable as error:
                 raise _not_kept(error) from None
 
-    async def publish(self, channel: str, queue: str, bodies: Sequence[bytes]) -> None:
-        """RabbitMQ has them in this queue of the channel's, no outbound one, when this returns. Raises ChannelNotFound, too."""
+    async def call_again(self, channel: str, callbacks: Sequence[bytes]) -> None:
+        """RabbitMQ has these in the channel's callback queue when this returns. Raises ChannelNotFound, too."""
 
-        async def declare() -> None:
-            spec = await self._specs.fetch(channel)  # is it deleted, or has RabbitMQ lost its queues?
-            await self._declare(channel, spec.noted_priorities, self._broker.layout(spec))
+        async def is_quorum() -> bool:
+            return self.prefers_quorum(await self._specs.fetch(channel))
 
-        await self._publish(queue, bodies, declare)
+        await self._call_again(channel, callbacks, is_quorum)
 
-    async def publish_to_router(self, router: str, queue: str, bodies: Sequence[bytes]) -> None:
-        """The same of a queue of a router's. Raises RouterNotFound, too."""
+    async def call_again_of_router(self, router: str, callbacks: Sequence[bytes]) -> None:
+        """The same of a router's. Raises RouterNotFound, too."""
 
-        async def declare() -> None:
+        async def is_quorum() -> bool:
             await self._routers.get(router)
-            await self.declare_router(router)
+            return self.prefers_quorum(None)
 
-        await self._publish(queue, bodies, declare)
+        await self._call_again(router, callbacks, is_quorum)
 
-    async def _publish(self, queue: str, bodies: Sequence[bytes], declare: Callable[[], Awaitable[None]]) -> None:
+    async def _call_again(self, owner: str, callbacks: Sequence[bytes], is_quorum: Callable[[], Awaitable[bool]]) -> None:
+        """`is_quorum` says which kind its queues are to be of, if the owner is there still."""
+        prefers_quorum = await is_quorum()
+        queue = names.callback_queue(owner)
+        publish = functools.partial(
+            self._broker.kinds.publish, queue, callbacks, is_quorum=prefers_quorum, timeout=self._patience
+        )
         try:
-            return await self._broker.publish_many(queue, bodies, timeout=self._patience)
+            return await publish()
         except Unroutable:
-            await declare()
+            await is_quorum()  # is it deleted, or has RabbitMQ lost its queues?
+            await self._declare(names.callback_queues(owner, prefers_quorum))
         try:
-            await self._broker.publish_many(queue, bodies, timeout=self._patience)
+            await publish()
         except Unroutable as error:
             raise _not_kept(error) from None
 
@@ -145,7 +158,11 @@ class ChannelQueues:
         if priority not in spec.noted_priorities:
             await self._channels.note_priorities(channel, (priority,))  # before it can hold anything
             self._specs.drop(channel)
-            await self._declare(channel, (priority,), self._broker.layout(spec))
+            await self._declare_outbound(channel, (priority,), self._broker.layout(spec))
+
+    def remove_new_router(self, router: str) -> None:
+        """What `declare_router` made."""
+        self.remove_later(router, names.router_queues(router, self._broker.is_quorum))
 
     def remove_new(self, spec: ChannelSpec) -> None:
         """What `create` made."""
@@ -174,9 +191,10 @@ class ChannelQueues:
     async def _count_router(self, router: str) -> RouterCounts:
         callbacks, dead = names.callback_queue(router), names.dead_queue(router)
         delayed = await self._delay_queues.noted(router)
-        lengths = await self._broker.queue_lengths((callbacks, dead, *delayed))
-        dead_letters = lengths.pop(dead)
-        return RouterCounts(sum(lengths.values()), dead_letters)
+        lengths = await self._broker.kinds.lengths(dict.fromkeys((callbacks, dead), self.prefers_quorum(None)))
+        waiting = await self._broker.queue_lengths(delayed) if delayed else {}
+        held = (await self._look(router)).get("callbacks", 0) if self.prefers_quorum(None) else 0
+        return RouterCounts(lengths[callbacks] + sum(waiting.values()) + held, lengths[dead])
 
     async def count(self, spec: ChannelSpec) -> QueueCounts:
         """Raises StoreUnavailable, too."""
@@ -184,6 +202,10 @@ class ChannelQueues:
 
     async def length(self, queue: str) -> int:
         return await self._bounded(self._broker.queue_length(queue), self.timeout)
+
+    async def find(self, queue: str, is_quorum: bool) -> tuple[str, int]:
+        """The name of the one of this name, of either kind, and how many messages wait there."""
+        return await self._bounded(self._broker.kinds.find(queue, is_quorum), self.timeout)
 
     async def _bounded(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
         return await bounded(work, seconds, BrokerUnavailable("RabbitMQ does not answer"))
@@ -193,14 +215,15 @@ class ChannelQueues:
         outbound = outbound_queue.queues_of(spec, self._broker.layout(spec), spec.priorities)
         callbacks = [names.inbound_queue(channel), names.event_queue(channel), names.callback_queue(channel)]
         dead = names.dead_queue(channel)
-        lengths = await self._broker.queue_lengths((*outbound, *callbacks, dead))
+        asked = dict.fromkeys((*callbacks, dead), self.prefers_quorum(spec))
+        lengths = await self._broker.kinds.lengths(asked, beside=outbound)
         seen = await asyncio.gather(*(self._look(unit) for unit in names.units(channel, spec.shards)))
         delay_queues = seen[0]["delay_queues"]
         delayed = await self._broker.queue_lengths(delay_queues) if delay_queues else {}
         queued, sending = (sum((_by_priority(each[where]) for each in seen), Counter[int]()) for where in ("held", "sending"))
         for queue in outbound:
             queued[names.priority_of(queue, names.LOWEST_PRIORITY)] += lengths[queue]
-        waiting = sum(lengths[queue] for queue in callbacks) + sum(delayed.values())
+        waiting = sum(lengths[queue] for queue in callbacks) + sum(delayed.values()) + seen[0].get("callbacks", 0)
         return QueueCounts(queued, sending, waiting, lengths[dead])
 
     async def _look(self, unit: str) -> Answer:

@@ -27,7 +27,8 @@ class Shelves:
     async def of_channel(self, request: web.Request) -> Shelf:
         """Raises ChannelNotFound."""
         spec = await self.specs.fetch(channel_id(request))
-        return Shelf(spec.id, self.queues.publish, (spec.callback_secret, spec.mo_url_auth_token))
+        secrets = spec.callback_secret, spec.mo_url_auth_token
+        return Shelf(spec.id, self.queues.call_again, secrets, self.queues.prefers_quorum(spec))
 
     async def of_router(self, request: web.Request) -> Shelf:
         """Raises RouterNotFound."""
@@ -41,4 +42,5 @@ class Shelves:
     async def _shelf(self, spec: RouterSpec, destination: str = "") -> Shelf:
         destinations = (await self.stores.routers.destinations(spec.id)).values()
         secrets = self.types.secret_values(spec, destinations, self.settings)
-        return Shelf(spec.id, self.queues.publish_to_router, secrets, is_routed=True, destination=destination)
+        publish, is_quorum = self.queues.call_again_of_router, self.queues.prefers_quorum(None)
+        return Shelf(spec.id, publish, secrets, is_quorum, is_routed=True, destination=destination)

@@ -101,8 +101,9 @@ class AmqpSettings:
                                     secret=True)  # fmt: skip
     tls: TlsOptions | None = _setting(None, "--amqp-tls", kind="tls", secret=True, help="TLS to RabbitMQ: " + _TLS_HELP)
     queue_type: str = _setting("classic", "--amqp-queue-type", kind="queue type",
-        help="`classic`, or `quorum` for queues that a cluster of RabbitMQ keeps on several nodes: those of messages to be sent. "
-             "The same for all of Junebug; what waits in the former queues is sent first.")  # fmt: skip
+        help="`classic`, or `quorum` for queues that a cluster of RabbitMQ keeps on several nodes: those of messages to be sent, "
+             "and of what is on its way to the application. The same for all of Junebug; what waits in the former queues is sent "
+             "first.")  # fmt: skip
     db: int = _setting(0, "", help="Taken for compatibility; RabbitMQ has no databases.", minimum=0)
 
     @property

@@ -151,6 +151,10 @@ CALLBACKS_WAITING = Family(
 BACKLOG = Family(
     "junebug_callbacks_delayed", "gauge", "Callbacks that wait to be tried again, or for a host that fails.", (), True
 )
+HELD_CALLBACKS = Family(
+    "junebug_callbacks_held", "gauge", "Of these, what a process has taken from a quorum queue to wait.", ("where",), True,
+    values={"where": ("waiting", "delayed")},
+)  # fmt: skip
 DEAD_LETTERS = Family("junebug_dead_letter_queue_length", "gauge", "Dead letters that are kept.", (), True)
 COMPONENTS = Family(
     "junebug_component_status", "gauge", "The last status of each component: 1 ok, 0.5 degraded, 0 down.", ("component",), True
@@ -193,7 +197,7 @@ SCRAPE_SECONDS = Family("junebug_scrape_duration_seconds", "gauge", "How long it
 
 FAMILIES = tuple(each for each in list(vars().values()) if isinstance(each, Family))
 BY_FIELD = {each.name.removeprefix(PREFIX): each for each in FAMILIES}
-INTERNAL = (HELD,)
+INTERNAL = (HELD, HELD_CALLBACKS)
 """Of which only others are made."""
 SHOWN = tuple(each for each in FAMILIES if each not in INTERNAL)
 

@@ -18,11 +18,11 @@ import hiredis
 import redis.exceptions
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
 
-from junebug import names
 from junebug.config.addresses import Address
 from junebug.config.declaration import RedisSettings
 from junebug.errors import StartupError, StoreUnavailable
 from junebug.runtime.loop import end_task, is_transport_gone
+from junebug.stores.key_lists import key_list
 from junebug.stores.link import RedisLink
 
 KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4}
@@ -151,7 +151,7 @@ class RedisClient:
         for owner in filter(None, (channel, also)):
             prefix = f"{owner}:"
             if own := [key[len(prefix) :] for key in keys if key.startswith(prefix)]:
-                made.append((*names.key_list(owner, ttl, time.time()), own))
+                made.append((*key_list(owner, ttl, time.time()), own))
         return await self.run(*commands, made=made)
 
     def _end_overdue(self) -> None:

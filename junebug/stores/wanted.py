@@ -22,6 +22,7 @@ from junebug.model.spec import ChannelSpec
 from junebug.stores import rates
 from junebug.stores.channels import channel_spec
 from junebug.stores.client import Command, RedisClient
+from junebug.stores.key_lists import key_lists
 from junebug.stores.routers import destination_specs, router_spec
 from junebug.stores.specs import CHANGES_TTL, MOST_CHANGES, dumps, new_number, note_of_change
 
@@ -182,7 +183,7 @@ class WantedStore:
                 *(names.rate_bucket(channel, each) for each in range(bucket - rates.KEPT_WINDOWS, bucket + 2)),
             )
         )  # fmt: skip
-        lists = names.key_lists(channel, now)
+        lists = key_lists(channel, now)
         while lists:
             found = await self._redis.run(*(("LRANGE", each, 0, FORGET_CHUNK - 1) for each in lists))
             full = [(each, keys) for each, keys in zip(lists, found, strict=True) if keys]

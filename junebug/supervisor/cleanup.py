@@ -106,6 +106,8 @@ class Cleanup:
         spec = await wanted.deleted_spec(channel)
         noted = await self.stores.delay_queues.noted(channel)
         delayed = {*names.retry_queues(channel, self.settings.callback_retry_delays), *noted}
+        if self.broker.is_quorum:
+            delayed |= {names.of_kind(queue, True) for queue in delayed if not names.is_quorum(queue)}
         own = [*self._queues(channel, spec), *delayed]
         if self.drain and spec:
             shared = names.application_queues(spec.amqp_queue) if spec.amqp_queue else ()
@@ -119,12 +121,14 @@ class Cleanup:
 
     def _queues(self, channel: str, spec: Spec | None) -> Iterable[str]:
         if isinstance(spec, RouterSpec):
-            return names.router_queues(channel)
+            return [*names.router_queues(channel), *names.callback_queues(channel, True)]
         layouts = {*names.LAYOUTS}
         if spec:  # of the others there is none
             layouts = {names.PLAIN, self.broker.wanted_layout(spec.shards), *map(names.layout_of, spec.layouts)}
         outbound = [queue for layout in layouts for queue in layout.queues(channel)]
-        return (*names.channel_queues(channel, ()), *outbound)
+        kinds = {layout.is_quorum for layout in layouts}
+        others = [queue for kind in kinds for queue in names.channel_queues(channel, (), names.Layout(kind))]
+        return (*others, *outbound)
 
     async def _bounded(self, drain: Drain, spec: Spec, delayed: Sequence[str], others: Collection[str]) -> None:
         try:

@@ -23,7 +23,7 @@ import structlog
 
 from junebug import names
 from junebug.amqp.broker import Broker
-from junebug.amqp.rpc import Answers, RpcServer
+from junebug.amqp.rpc import Answer, Answers, RpcServer
 from junebug.config.declaration import Settings
 from junebug.errors import StoreUnavailable
 from junebug.logs.channel_log import ChannelLog
@@ -34,7 +34,7 @@ from junebug.model.messages import Status, StatusLevel, of_shard
 from junebug.model.routing import DestinationSpec
 from junebug.model.spec import Launch
 from junebug.runtime import fence
-from junebug.runtime.families import LOOP_LAG, LOST_LINES
+from junebug.runtime.families import HELD_CALLBACKS, LOOP_LAG, LOST_LINES
 from junebug.runtime.heartbeat import beat
 from junebug.runtime.loop import call_again, run_async
 from junebug.runtime.metrics import Metrics
@@ -42,6 +42,7 @@ from junebug.runtime.service import EXIT_FAILED, ServiceLife, bounded
 from junebug.stores import Stores
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.dispatcher import Dispatcher
+from junebug.worker.callbacks.forwarder import Forwarder
 from junebug.worker.context import ChannelContext
 from junebug.worker.statuses import StatusReceiver
 from junebug.worker.suspects import WHY, Suspects
@@ -62,6 +63,7 @@ PRESENCE_TIMEOUT = 5.0
 TICKS_IN_LEASE = 8
 
 _LOST_LINES = LOST_LINES.field("worker")
+_HELD_WAITING, _HELD_DELAYED = (HELD_CALLBACKS.field(where) for where in ("waiting", "delayed"))
 _QUIET = frozenset((*LOOP_LAG.fields("worker")[:IN_TIME], LOOP_LAG.fields("worker")[-1]))
 """That the clock was in time is no news."""
 
@@ -94,12 +96,14 @@ class Worker:
             self._id, settings, self._broker, self._stores, self._present_spec, own, suspects, self._present_destinations,
             self._metrics, self._shard, self._shards,
         )  # fmt: skip
+        self._counts: Counter[str] = Counter()
         self._statuses = StatusReceiver(self._context)
         self._attempts = Attempts(self._context, self._statuses.is_superseded, self._on_callbacks)
         self._dispatcher = Dispatcher(self._context, self._attempts)
+        self._forwarder = self._make_forwarder()
         self._metrics.gauges.append(self._dispatcher.gauges)
+        self._metrics.gauges.append(self._held_callbacks)
         self._lag = LOOP_LAG.observer(self._metrics.counts, "worker")
-        self._counts: Counter[str] = Counter()
         self._levels: dict[str, tuple[str, str]] = {}
         self._look_at_spec = asyncio.Event()
         self._poll_at = math.inf
@@ -119,6 +123,9 @@ class Worker:
 
     def _present_spec(self) -> Any:
         raise NotImplementedError
+
+    def _make_forwarder(self) -> Forwarder:
+        return Forwarder(self._context, self._attempts, self._dispatcher, self._counts)
 
     def _shards(self) -> int:
         """Of the channel, when this process began."""
@@ -172,6 +179,16 @@ class Worker:
             self._dispatcher.start()
             self._statuses.start(self._dispatcher)
         return answers
+
+    def _held_callbacks(self) -> Mapping[str, float]:
+        """For the metrics; asked at each turn of a resting channel's clock."""
+        waiting, delayed = self._forwarder.held, self._dispatcher.held
+        return {_HELD_WAITING: waiting, _HELD_DELAYED: delayed} if waiting or delayed else {}
+
+    def _look_at_callbacks(self) -> Answer:
+        """For the API: the queues that it cannot know, and how many are here, which RabbitMQ does not count."""
+        held = self._forwarder.held + self._dispatcher.held
+        return {"delay_queues": self._dispatcher.delay_queues(), "callbacks": held}
 
     async def _until_read(self, read: Callable[[], Awaitable[R]]) -> R:
         """What Redis says, however long it is away."""

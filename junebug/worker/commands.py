@@ -31,7 +31,7 @@ CANCEL_TIMEOUT = 30.0
 class Commands:
     context: ChannelContext
     sender: Sender
-    delay_queues: Callable[[], list[str]]
+    look_at_callbacks: Callable[[], Answer]
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def answers(self) -> Answers:
@@ -48,7 +48,7 @@ class Commands:
             "paused": bool(self.context.spec().paused),
             "held": _by_priority(self.sender.held()),
             "sending": _by_priority(self.sender.sending()),
-            "delay_queues": self.delay_queues(),
+            **self.look_at_callbacks(),
         }
 
     async def _list(self, asked: Arguments) -> Answer:
@@ -77,7 +77,8 @@ class Commands:
         spec = self.context.spec()
         async with self.one_at_a_time, self.sender.holding(CANCELLING):
             queues, context = self._queues(spec), self.context
-            done = await cancel_all(context.broker, context.metrics, spec.id, queues, CANCEL_TIMEOUT)
+            is_quorum = context.prefers_quorum
+            done = await cancel_all(context.broker, context.metrics, spec.id, queues, CANCEL_TIMEOUT, is_quorum=is_quorum)
         return {**asdict(done), "sending": self.sender.sending().total()}
 
     async def _move(self, asked: Arguments) -> Answer:

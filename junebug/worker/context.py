@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
+from junebug import names
 from junebug.amqp import dead_letters
 from junebug.amqp.broker import Broker
 from junebug.amqp.frames import Delivery
 from junebug.config.declaration import Settings
+from junebug.errors import Unroutable
 from junebug.model.callbacks import DeadLetter
 from junebug.model.messages import Content, Status, id_in
 from junebug.model.routing import DestinationSpec
@@ -61,6 +63,29 @@ class ChannelContext:
         """The channel by which it came or left, for the application."""
         return self.channel if isinstance(content, Status) or isinstance(self.spec(), ChannelSpec) else content.transport_name
 
+    @property
+    def prefers_quorum(self) -> bool:
+        """Which kind the queues are to be of that hold what is on its way to the application (amqp/kinds.py). The process that
+        consumes them decides; a further shard follows it.
+        """
+        return self.broker.layout(self.spec()).is_quorum if self.shard else self.broker.is_quorum
+
+    async def publish(self, queue: str, bodies: Sequence[bytes]) -> None:
+        """These are in such a queue, named as a classic one, when this returns; if it is ours, it is made where there is none.
+
+        Raises Unroutable for another channel's.
+        """
+        is_quorum, kinds = self.prefers_quorum, self.broker.kinds
+        try:
+            return await kinds.publish_surely(queue, bodies, is_quorum=is_quorum)
+        except Unroutable:
+            name = names.of_kind(queue, is_quorum)
+            ours = {**names.incoming_queues(self.channel, is_quorum), **names.callback_queues(self.channel, is_quorum)}
+            if name not in ours:
+                raise
+        await self.broker.surely(lambda: self.broker.declare({name: ours[name]}, remember=False))
+        await self.broker.publish_surely(name, bodies)
+
     def may_begin(self, delivery: Delivery, *, is_half: bool = False) -> bool:
         """False: our processes die of it, it is to be set aside. `is_half`: this is asked again before the rest of it."""
         return self.suspects.begin("delivery", delivery.body, is_half=is_half)
@@ -73,9 +98,15 @@ class ChannelContext:
     async def bury(self, queue: str, octets: bytes, why: str = WHY) -> None:
         log.error("set aside with the dead letters", why=why, queue=queue, octets=len(octets), message_id=id_in(octets))
         letter = DeadLetter(reason="failed", error=why, queue=queue, body=octets)
-        await dead_letters.bury(self.broker, self.metrics, self.channel, letter)
+        await self.put_away(letter)
         self.suspects.set_aside()
 
     async def bury_unreadable(self, delivery: Delivery, error: str) -> None:
         """It is with the dead letters when this returns."""
-        await dead_letters.bury_unreadable(self.broker, self.metrics, self.channel, delivery, error)
+        await dead_letters.bury_unreadable(
+            self.broker, self.metrics, self.channel, delivery, error, is_quorum=self.prefers_quorum
+        )
+
+    async def put_away(self, letter: DeadLetter) -> None:
+        """It is with the dead letters when this returns."""
+        await dead_letters.bury(self.broker, self.metrics, self.channel, letter, is_quorum=self.prefers_quorum)

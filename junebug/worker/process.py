@@ -32,11 +32,11 @@ from junebug.runtime.families import MESSAGES
 from junebug.runtime.service import EXIT_FAILED, bounded
 from junebug.transports.base import Transport, TransportContext
 from junebug.worker.base import Left, Worker, run_worker
-from junebug.worker.callbacks.forwarder import Forwarder
 from junebug.worker.commands import Commands
 from junebug.worker.outbound.priorities import PriorityQueues
 from junebug.worker.outbound.rate_limit import RateLimit, shared
 from junebug.worker.outbound.sender import PAUSED, Sender
+from junebug.worker.take_over import TakeOver
 
 log = structlog.stdlib.get_logger("worker")
 
@@ -59,7 +59,6 @@ class ChannelWorker(Worker):
         self._registry = Registry.from_settings(settings.channels, settings.replace_channels)
         self._spec = self._begun_with = ChannelSpec(id=self._channel, type="", config={})
         super().__init__(settings, unit, names.channel_program(unit), launch, redactor, channel_log)
-        self._forwarder = Forwarder(self._context, self._attempts, self._dispatcher, self._counts)
         self._priorities = PriorityQueues(self._context)
         self._rate_limit = RateLimit()
         self._transport: Transport | None = None
@@ -88,9 +87,12 @@ class ChannelWorker(Worker):
         self._begun_with = spec
         self._use(spec)
         priorities, layout = await self._priorities.find()
-        queues = names.channel_queues(self._channel, priorities, layout, self._context.shard, self._context.shards)
+        queues = names.sending_queues(self._channel, priorities, layout, self._context.shard, self._context.shards)
+        ours = {} if self._shard else await self._queues_to_application(spec)
         # before the transport: it tells whether a process may hold the port or bind
-        self._answers = await self._open(queues, spec.generation, {"follow": self._follow_now})
+        self._answers = await self._open({**queues, **ours}, spec.generation, {"follow": self._follow_now})
+        if ours:
+            await self._take_over(spec)
         try:
             transport_class = self._registry.load_transport(spec.type)
             config = self._registry.without_unknown(spec.type, spec.config)
@@ -127,11 +129,32 @@ class ChannelWorker(Worker):
             self._life.tasks.own("sender", self._sender.run())
             await self._consume_app_queue(None, spec.amqp_queue)
             await self._apply_pause(was_paused=False)
-        commands = Commands(self._context, self._sender, self._dispatcher.delay_queues)
+        commands = Commands(self._context, self._sender, self._look_at_callbacks)
         self._answers.begin(commands.answers(), self._sender.cancellations.may_have_missed_some)
         self._follow_spec(self._stores.channels.changes(self._channel))
         self._say_running()
         return None
+
+    async def _queues_to_application(self, spec: ChannelSpec) -> names.Queues:
+        """For what is on its way there. While the channel is routed it is its router that decides of which kind some are."""
+        is_quorum, kinds = self._broker.is_quorum, self._broker.kinds
+        incoming = names.incoming_queues(self._channel, is_quorum)
+        if spec.router and self._may_have_others(spec):
+            find = functools.partial(kinds.find, names.event_queue(self._channel), is_quorum)
+            found, _ = await self._broker.surely(find)
+            incoming = incoming if found in incoming else {}
+        return {**incoming, **names.callback_queues(self._channel, is_quorum)}
+
+    async def _take_over(self, spec: ChannelSpec) -> None:
+        is_quorum = self._broker.is_quorum
+        queues = names.callback_queues(self._channel, is_quorum)
+        if not spec.router:
+            queues |= names.incoming_queues(self._channel, is_quorum)
+        await TakeOver(self._context, queues, is_quorum=is_quorum).run(is_likely=self._may_have_others(spec))
+
+    def _may_have_others(self, spec: ChannelSpec) -> bool:
+        """Of the other kind."""
+        return self._broker.is_quorum or any(names.layout_of(number).is_quorum for number in spec.layouts)
 
     async def _stored_spec(self) -> tuple[ChannelSpec, dict[str, str]]:
         """And which callbacks failed last."""
@@ -238,13 +261,13 @@ class ChannelWorker(Worker):
     # --- what the transport says --------------------------------------------------------------------------------------
 
     async def _publish_inbound(self, message: UserMessage) -> None:
-        await self._broker.publish_surely(names.inbound_queue(self._channel), (message.to_wire(),))
+        await self._context.publish(names.inbound_queue(self._channel), (message.to_wire(),))
         self._metrics.counts[_RECEIVED] += 1
 
     async def _publish_event(self, event: Event) -> None:
         if self._sender:
             return await self._sender.report(event)
-        await self._broker.publish_surely(names.event_queue(event.transport_name), (event.to_wire(),))
+        await self._context.publish(names.event_queue(event.transport_name), (event.to_wire(),))
 
     async def _publish_status(self, status: Status) -> None:
         status = msgspec.structs.replace(status, fence=self._launch.fence)

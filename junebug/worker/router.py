@@ -30,7 +30,7 @@ from junebug.logs.channel_log import ChannelLog
 from junebug.logs.redaction import Redactor
 from junebug.model.messages import Event, UserMessage
 from junebug.model.routing import DestinationSpec, RouterSpec
-from junebug.model.spec import Launch
+from junebug.model.spec import ChannelSpec, Launch
 from junebug.router_types import RouterTypes
 from junebug.routers.base import Router
 from junebug.runtime.service import EXIT_FAILED, bounded
@@ -38,6 +38,7 @@ from junebug.worker.base import Left, Worker, run_worker
 from junebug.worker.callbacks.forwarder import Forwarder
 from junebug.worker.destination_queues import DestinationQueues
 from junebug.worker.failover import FailOver
+from junebug.worker.take_over import TakeOver
 
 log = structlog.stdlib.get_logger("router")
 
@@ -62,11 +63,10 @@ class RouterWorker(Worker):
         self._types = RouterTypes.from_settings(settings.routers, settings.replace_routers)
         self._spec = RouterSpec(id=router, type="", config={})
         self._destinations: dict[str, DestinationSpec] = {}
-        super().__init__(settings, router, names.router_program(router), launch, redactor, log_file)
-        self._router = Router({})
         self.channel = ""
         """Whose messages and events are the router's alone; "": it sends through several."""
-        self._forwarder = Forwarder(self._context, self._attempts, self._dispatcher, self._counts, routing=self)
+        super().__init__(settings, router, names.router_program(router), launch, redactor, log_file)
+        self._router = Router({})
         self._queues: DestinationQueues | None = None
         self._failover: FailOver | None = None
         self._answers: RpcServer | None = None
@@ -80,6 +80,9 @@ class RouterWorker(Worker):
     def _present_spec(self) -> RouterSpec:
         return self._spec
 
+    def _make_forwarder(self) -> Forwarder:
+        return Forwarder(self._context, self._attempts, self._dispatcher, self._counts, routing=self)
+
     def _present_destinations(self) -> Mapping[str, DestinationSpec]:
         return self._destinations
 
@@ -91,7 +94,9 @@ class RouterWorker(Worker):
         except RouterNotFound:
             log.error("there is no such router")
             return EXIT_FAILED
-        self._answers = await self._open(names.router_queues(self._id), spec.generation)
+        is_quorum = self._broker.is_quorum
+        self._answers = await self._open(names.router_queues(self._id, is_quorum), spec.generation)
+        await TakeOver(self._context, names.callback_queues(self._id, is_quorum), is_quorum=is_quorum).run(is_likely=True)
         try:
             self._types.of_router(spec.type).validate(spec.config)
             self._router = self._types.load_router(spec)
@@ -104,7 +109,11 @@ class RouterWorker(Worker):
             await self._until_read(lambda: self._stores.statuses.trouble(self._id, "callbacks"))
         )
         self._forwarder.channel = self.channel = self._types.own_channel(spec) or ""
-        await self._until_read(self._look_at_channel)
+        channel = await self._until_read(self._look_at_channel)
+        if channel and channel.router == self._id:
+            queues = names.incoming_queues(channel.id, is_quorum)
+            await self._broker.surely(lambda: self._broker.declare(queues, remember=False))
+            await TakeOver(self._context, queues, is_quorum=is_quorum).run(is_likely=True)
         self._forwarder.start()
         if self.channel:
             self._queues = DestinationQueues(self._context, self.channel)
@@ -135,7 +144,7 @@ class RouterWorker(Worker):
         return {"look": self._look, "refresh": self._refresh}
 
     async def _look(self, _: Arguments) -> Answer:
-        return {"paused": False, "held": {}, "sending": {}, "delay_queues": self._dispatcher.delay_queues()}
+        return {"paused": False, "held": {}, "sending": {}, **self._look_at_callbacks()}
 
     async def _refresh(self, asked: Arguments) -> Answer:
         """These `destinations` have changed, or are new or gone: in force when this is answered."""
@@ -191,19 +200,21 @@ class RouterWorker(Worker):
         schema = self._types.of_destination(self._spec.type)
         return {id: schema.without_unknown(each.config) for id, each in destinations.items()}
 
-    async def _look_at_channel(self) -> None:
+    async def _look_at_channel(self) -> ChannelSpec | None:
         if not self.channel:
-            return
+            return None
         try:
             channel = await self._stores.channels.get(self.channel)
         except ChannelNotFound:
-            return self._tell("channel", "down", "missing", f"Channel {self.channel} does not exist (any more)")
+            self._tell("channel", "down", "missing", f"Channel {self.channel} does not exist (any more)")
+            return None
         if channel.router == self._id:
             self._tell("channel", "ok", "routed", f"Channel {self.channel} is routed")
         else:
             self._tell(
                 "channel", "down", "not_routed", f"Channel {self.channel} is routed by {channel.router or 'nobody'}"
             )
+        return channel
 
     # --- Routing (worker/callbacks/forwarder.py) ----------------------------------------------------------------------
 

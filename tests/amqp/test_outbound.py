@@ -39,6 +39,10 @@ async def channel(broker: Broker, request: pytest.FixtureRequest) -> AsyncIterat
     await broker.delete_queues(list(declared))
 
 
+def is_quorum(channel: str) -> bool:
+    return LAYOUTS[channel].is_quorum
+
+
 def queues(channel: str) -> list[str]:
     return queues_of(ChannelSpec(id=channel, type="", config={}, noted_priorities=frozenset((11,))), LAYOUTS[channel])
 
@@ -103,10 +107,11 @@ async def test_cancelling_all_empties_every_queue_and_tells_each(broker: Broker,
     metrics = Metrics()
     ids = await queue(broker, channel, *map(str, range(700)))
     urgent = await queue(broker, channel, "urgent", priority=5)
-    done = await cancel_all(broker, metrics, channel, queues(channel), 30)
+    done = await cancel_all(broker, metrics, channel, queues(channel), 30, is_quorum=is_quorum(channel))
     assert done == Cancelled(701, 0)
     assert await listed(broker, channel) == []
-    events = [Event.from_wire(wire) for wire in await taken(broker, names.event_queue(channel))]
+    queue_of_events = names.of_kind(names.event_queue(channel), is_quorum(channel))
+    events = [Event.from_wire(wire) for wire in await taken(broker, queue_of_events)]
     assert [event.user_message_id for event in events] == [*urgent, *ids]
     assert {(event.api_type, event.nack_reason) for event in events} == {("rejected", "cancelled")}
 
@@ -114,7 +119,7 @@ async def test_cancelling_all_empties_every_queue_and_tells_each(broker: Broker,
 async def test_what_cannot_be_cancelled_in_time_is_told(broker: Broker, channel: str) -> None:
     metrics = Metrics()
     await queue(broker, channel, *map(str, range(1200)))
-    done = await cancel_all(broker, metrics, channel, queues(channel), 0)
+    done = await cancel_all(broker, metrics, channel, queues(channel), 0, is_quorum=is_quorum(channel))
     assert 0 < done.cancelled < 1200
     assert done.cancelled + done.remaining == 1200
 
@@ -124,8 +129,8 @@ async def test_what_cannot_be_read_becomes_a_dead_letter(broker: Broker, channel
     await broker.publish(LAYOUTS[channel].queue(channel), b"{")
     await queue(broker, channel, "a")
     assert await listed(broker, channel) == [(1, "a")]
-    assert await cancel_all(broker, metrics, channel, queues(channel), 30) == Cancelled(1, 0)
-    (letter,) = map(DeadLetter.from_wire, await taken(broker, names.dead_queue(channel)))
+    assert await cancel_all(broker, metrics, channel, queues(channel), 30, is_quorum=is_quorum(channel)) == Cancelled(1, 0)
+    (letter,) = map(DeadLetter.from_wire, await taken(broker, names.of_kind(names.dead_queue(channel), is_quorum(channel))))
     assert (letter.reason, letter.queue, letter.body) == ("unreadable", LAYOUTS[channel].queue(channel), b"{")
     assert metrics.of(channel) == {_CANCELLED: 1, GIVEN_UP.field("unreadable"): 1}
 
@@ -143,7 +148,7 @@ async def test_what_was_cancelled_before_a_queue_was_busy_is_counted(
 
     monkeypatch.setattr(broker, "browse", busy)
     with pytest.raises(QueueBusy):
-        await cancel_all(broker, metrics, channel, queues(channel), 30)
+        await cancel_all(broker, metrics, channel, queues(channel), 30, is_quorum=is_quorum(channel))
     assert metrics.counts == {_CANCELLED: 1}
 
 
@@ -155,7 +160,7 @@ async def test_what_was_given_back_keeps_its_place(broker: Broker, channel: str)
         assert await listed(broker, channel, offset, limit) == everything[offset : offset + limit]
     taken_by_another: list[Delivery] = []
     name = LAYOUTS[channel].queue(channel)
-    consumer = broker.consume(name, taken_by_another.append, prefetch=7, in_turn=names.is_quorum(name))
+    consumer = broker.consume(name, taken_by_another.append, prefetch=7)
     await eventually(lambda: len(taken_by_another) == 7)
     await consumer.cancel()
     assert await listed(broker, channel, 0, 2) == everything[:2]

@@ -19,6 +19,7 @@ from junebug.api.handlers import bulk
 from junebug.config.declaration import Settings
 from junebug.errors import ApiUsageError, BrokerUnavailable, JsonDecodeError, PayloadTooLarge, StoreUnavailable
 from junebug.model.messages import UserMessage
+from junebug.stores.key_lists import key_list
 from tests.api.conftest import Answer, Api, running_api
 from tests.api.test_messages import SMPP, received
 from tests.event_target import event_target
@@ -280,7 +281,7 @@ async def test_where_events_go_is_kept_of_each_with_an_end(api: Api) -> None:
     keys = [names.outbound_message(channel, each) for each in ids(answer)]
     lives = await api.stores._redis.run(*(("TTL", key) for key in keys))
     assert all(0 < life <= api.settings.outbound_message_ttl for life in lives)
-    lists = names.key_list(channel, api.settings.outbound_message_ttl, 0)[0].rpartition(":")[0]
+    lists = key_list(channel, api.settings.outbound_message_ttl, 0)[0].rpartition(":")[0]
     (named,) = await api.stores._redis.run(("KEYS", f"{lists}:*"))
     (noted,) = await api.stores._redis.run(("LRANGE", named[0], 0, -1))
     assert {key.removeprefix(f"{channel}:") for key in keys} <= {*noted}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -19,6 +20,18 @@ REPORT = Event(event_type="delivery_report", user_message_id="m", delivery_statu
 STATUS = Status(channel_id=CHANNEL, component="amqp", status="down", type="lost", message="away")
 
 
+@pytest.fixture(params=["classic", "quorum"], autouse=True)
+def queue_type(api: Api, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Which kind of queues channels have."""
+    api.broker.is_quorum = request.param == "quorum"
+    yield request.param
+    api.broker.is_quorum = False
+
+
+def own(api: Api, queue: str) -> str:
+    return names.of_kind(queue, api.broker.is_quorum)
+
+
 def letter(callback: Callback, reason: Any = "too_old", error: str = "HTTP 500") -> DeadLetter:
     return DeadLetter(reason=reason, error=error, callback=callback)
 
@@ -33,11 +46,11 @@ UNREADABLE = DeadLetter(reason="unreadable", error="not JSON", queue="q.outbound
 
 async def bury(api: Api, channel: str, *letters: DeadLetter | bytes) -> None:
     bodies = [each if isinstance(each, bytes) else each.to_wire() for each in letters]
-    await api.broker.publish_many(names.dead_queue(channel), bodies)
+    await api.broker.publish_many(own(api, names.dead_queue(channel)), bodies)
 
 
 async def callbacks(api: Api, channel: str, count: int) -> list[Callback]:
-    return [Callback.from_wire(each.body) for each in await api.taken(names.callback_queue(channel), count)]
+    return [Callback.from_wire(each.body) for each in await api.taken(own(api, names.callback_queue(channel)), count)]
 
 
 async def shown(api: Api, channel: str, query: str = "") -> dict[str, Any]:
@@ -162,7 +175,7 @@ async def test_a_replay_with_a_wrong_body_is_400_and_replays_nothing(api: Api, b
 async def test_what_was_replayed_finds_its_queue_again_when_rabbitmq_lost_it(api: Api) -> None:
     channel = await api.create()
     await bury(api, channel, letter(inbound()))
-    await api.broker.delete_queues([names.callback_queue(channel)])
+    await api.broker.delete_queues([own(api, names.callback_queue(channel))])
     assert (await api("POST", f"/channels/{channel}/dead-letters/replay")).result["replayed"] == 1
     assert len(await callbacks(api, channel, 1)) == 1
 
@@ -194,14 +207,14 @@ async def test_thousands_are_gone_through(api: Api) -> None:
     assert (await shown(api, channel, "?limit=1&offset=2500"))["dead_letters"][0]["id"] == UNREADABLE.id
     answer = await api("POST", f"/channels/{channel}/dead-letters/replay")
     assert answer.result == {"replayed": 2500, "skipped": 1}
-    assert await api.broker.queue_length(names.callback_queue(channel)) == 2500
+    assert await api.broker.queue_length(own(api, names.callback_queue(channel))) == 2500
 
 
 async def test_while_somebody_else_goes_through_them_it_is_409(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("junebug.api.handlers.queue.BUSY_PATIENCE", 0.2)
     channel = await api.create()
     await bury(api, channel, letter(inbound()))
-    consumer = api.broker.consume(names.dead_queue(channel), lambda _: None, prefetch=1, exclusive=True)
+    consumer = api.broker.consume(own(api, names.dead_queue(channel)), lambda _: None, prefetch=1, exclusive=True)
     await consumer.consuming.wait()
     try:
         assert (await api("POST", f"/channels/{channel}/dead-letters/replay")).status == 409

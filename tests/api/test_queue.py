@@ -122,19 +122,27 @@ async def test_what_the_worker_holds_counts_as_queued_and_what_it_sends_does_not
     assert status["queue"]["sending"] == {"5": 7, "4": 0, "3": 0, "2": 0, "1": 0}
 
 
-async def test_callbacks_that_wait_anywhere_and_dead_letters_are_counted(api: Api) -> None:
+@pytest.mark.parametrize("prefers_quorum", [False, True])
+@pytest.mark.parametrize("is_quorum", [False, True])
+async def test_callbacks_that_wait_anywhere_and_dead_letters_are_counted(
+    api: Api, is_quorum: bool, prefers_quorum: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which kind the queues are, and which this API process is to prefer."""
+    monkeypatch.setattr(api.broker, "is_quorum", is_quorum)
     channel = await api.create()
+    monkeypatch.setattr(api.broker, "is_quorum", prefers_quorum)
+    await api.stores.channels.forget_layout(channel, 11)
     retry, waiting = names.retry_queue(channel, 1), names.backlog_queue(channel, "mo_url", "http://a")
     await api.broker.declare({retry: {}, waiting: {}}, remember=False)
-    queues = [names.inbound_queue(channel), names.event_queue(channel), names.callback_queue(channel), retry, waiting]
-    for queue in queues:
+    own = [names.of_kind(queue(channel), is_quorum) for queue in (names.inbound_queue, names.event_queue, names.callback_queue)]
+    for queue in (*own, retry, waiting):
         await api.broker.publish(queue, b"{}")
-    await api.broker.publish(names.dead_queue(channel), b"{}")
+    await api.broker.publish(names.of_kind(names.dead_queue(channel), is_quorum), b"{}")
     try:
-        look = {**IDLE, "delay_queues": [retry, waiting, names.retry_queue(channel, 30)]}
+        look = {**IDLE, "delay_queues": [retry, waiting, names.retry_queue(channel, 30)], "callbacks": 3}
         async with worker(api, channel, look=look):
             status = (await api("GET", f"/channels/{channel}")).result["status"]
-        assert (status["callbacks_waiting"], status["dead_letters"]) == (5, 1)
+        assert (status["callbacks_waiting"], status["dead_letters"]) == (8, 1)
         await api.stores.delay_queues.note(channel, retry, "", 60)  # by a worker that does not run any more
         status = (await api("GET", f"/channels/{channel}")).result["status"]
         assert status["callbacks_waiting"] == 4

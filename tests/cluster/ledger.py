@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 import aiohttp
 
 from tests.blackbox.receiver import Receiver
-from tests.blackbox.smsc import Frame, SmscLink, Submit, WireSmsc
+from tests.blackbox.smsc import DELIVER_SM, Frame, SmscLink, Submit, WireSmsc, deliver_body
 from tests.harness import Api
 from tests.polling import eventually
 
@@ -72,9 +72,14 @@ class CountingSmsc(WireSmsc):
 
 
 class Traffic:
-    """`channels`: system_id -> channel id."""
+    """`channels`: system_id -> channel id. `smsc`: who has messages for them, too; None: nobody."""
 
-    def __init__(self, apis: Sequence[Api], channels: Mapping[str, str], application: Receiver, words: str) -> None:
+    def __init__(
+        self, apis: Sequence[Api], channels: Mapping[str, str], application: Receiver, words: str, smsc: CountingSmsc | None
+    ) -> None:
+        self._smsc = smsc
+        self.received: set[str] = set()
+        """Texts of MOs that a channel has acknowledged."""
         self.accepted: dict[str, str] = {}
         """Text -> message id of each that got a 201."""
         self.refused = 0
@@ -97,6 +102,8 @@ class Traffic:
         """For as long as the block lasts."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(ANSWER_TIMEOUT)) as session:
             tasks = [asyncio.create_task(self._send(session, n, *each)) for n, each in enumerate(self._channels.items())]
+            if self._smsc:
+                tasks += [asyncio.create_task(self._receive(self._smsc, owner)) for owner in self._channels]
             try:
                 yield
             finally:
@@ -125,9 +132,25 @@ class Traffic:
                 url = next(urls)
             await asyncio.sleep(PAUSE)
 
+    async def _receive(self, smsc: CountingSmsc, owner: str) -> None:
+        for n in itertools.count(1):
+            text = f"{self._words} to us {n} {owner}"
+            links = smsc.links_of(owner)
+            if links and links[-1].receives:
+                try:
+                    answer = await links[-1].request(DELIVER_SM, deliver_body(TO, "8110", text.encode()), ANSWER_TIMEOUT)
+                except (TimeoutError, asyncio.CancelledError):
+                    if asyncio.current_task().cancelling():  # type: ignore[union-attr] - else the link is lost
+                        raise
+                else:
+                    if answer.status == 0:
+                        self.received.add(text)
+            await asyncio.sleep(PAUSE)
+
     def untold(self) -> list[str]:
-        """Accepted, and the application has not heard that they were submitted."""
-        owed = {("event", id, "submitted"): text for text, id in self.accepted.items()}
+        """Accepted, and the application has not heard that they were submitted; or received, and it has not got them."""
+        owed: dict[tuple[str, ...], str] = {("event", id, "submitted"): text for text, id in self.accepted.items()}
+        owed |= {("mo", text): text for text in self.received}
         return [owed[key] for key in self._application.missing(owed)]
 
 

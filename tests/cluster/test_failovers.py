@@ -95,9 +95,10 @@ def servers() -> Iterator[Servers]:
         net.close()
 
 
-@pytest.fixture(scope="module")
-def world(servers: Servers) -> Iterator[World]:
+@pytest.fixture(scope="module", params=["classic", "quorum"])
+def world(servers: Servers, request: pytest.FixtureRequest) -> Iterator[World]:
     where = {
+        "amqp-queue-type": request.param,
         "redis-sentinels": ",".join(each.host for each in servers.sentinels), "redis-master-name": MASTER,
         "amqp-hosts": ",".join(each.host for each in servers.rabbitmqs),
     }  # fmt: skip
@@ -136,8 +137,10 @@ async def test_redis_fails_over_under_traffic(world: World, servers: Servers) ->
 
 @with_junebug
 async def test_each_node_of_rabbitmq_is_killed_under_traffic(world: World, servers: Servers) -> None:
-    """One after the other. A classic queue is on one node, and away with it: its channel's messages are refused, none is lost."""
-    async with world.scenario("RabbitMQ failed over", is_fenced=False) as at:
+    """One after the other. A classic queue is on one node, and away with it: its channel's messages are refused, none is lost. Of
+    quorum queues, those of MOs and events among them, nothing is lost either, though their leaders are killed.
+    """
+    async with world.scenario("RabbitMQ failed over", is_fenced=False, receives=True) as at:
         at.hit()
         for node in servers.rabbitmqs:
             await asyncio.to_thread(node.kill)

@@ -34,12 +34,16 @@ class World:
     rows: list[Row] = field(default_factory=list)
 
     @asynccontextmanager
-    async def scenario(self, name: str, *, is_fenced: bool = True) -> AsyncIterator[Scenario]:
-        """All hosts run, each has its share of new channels, and messages flow. What it came to is held against the promises."""
+    async def scenario(self, name: str, *, is_fenced: bool = True, receives: bool = False) -> AsyncIterator[Scenario]:
+        """All hosts run, each has its share of new channels, and messages flow (`receives`: both ways). What it came to is held
+        against the promises.
+        """
         await asyncio.to_thread(self.heal)
         async with CountingSmsc(self.net.home, self._has_open) as smsc, Receiver(self.net.home) as application:
-            channels = dict(await gather_limited(2, [self._create(smsc, f"esme{n}") for n in range(CHANNELS)]))
-            traffic = Traffic([host.api for host in self.hosts], channels, application, unique(name.replace(" ", "-")))
+            mo_url = application.url("/mo")
+            channels = dict(await gather_limited(2, [self._create(smsc, f"esme{n}", mo_url) for n in range(CHANNELS)]))
+            words, mos = unique(name.replace(" ", "-")), smsc if receives else None
+            traffic = Traffic([host.api for host in self.hosts], channels, application, words, mos)
             at = Scenario(self, smsc, traffic, channels, Ledger(name, smsc, traffic, self.lease if is_fenced else math.inf))
             try:
                 await at.shared()
@@ -61,9 +65,9 @@ class World:
     async def _is_tidy(self) -> bool:
         return not await asyncio.to_thread(self.hosts[0].leases)
 
-    async def _create(self, smsc: CountingSmsc, owner: str) -> tuple[str, str]:
+    async def _create(self, smsc: CountingSmsc, owner: str, mo_url: str) -> tuple[str, str]:
         config = {**config_for(smsc.port), "host": smsc.host, "system_id": owner}
-        answer = await self.hosts[0].api.post("/channels/", {"type": "smpp", "mo_url": "http://192.0.2.1/", "config": config})
+        answer = await self.hosts[0].api.post("/channels/", {"type": "smpp", "mo_url": mo_url, "config": config})
         assert answer.status == 201, answer
         return owner, str(answer.result["id"])
 

@@ -24,6 +24,7 @@ from junebug.runtime.families import HELD, MESSAGES, THROTTLED
 from junebug.runtime.loop import run_async
 from junebug.runtime.metrics import Metrics
 from junebug.stores import Stores, channels, client, specs
+from junebug.stores.key_lists import key_lists
 from junebug.stores.outbound import EventTarget
 from junebug.stores.rates import RATES, RateStore
 from junebug.stores.statuses import ORPHAN_TTL
@@ -211,7 +212,7 @@ async def test_messages_live_as_long_as_their_ttl(store: Stores, settings: Setti
     await store.outbound.add_events("c", wired(Event(event_type="ack", user_message_id="unknown", transport_name="c")))
     await store.rates.add("c", {"submitted": 1})
     (keys,) = await store._redis.run(("KEYS", "*"))
-    lists = {key for key in keys if key in names.key_lists("c", time.time())}
+    lists = {key for key in keys if key in key_lists("c", time.time())}
     assert len(keys) - len(lists) == 4
     ttls = await store._redis.run(*(("TTL", key) for key in keys))
     for key, ttl in zip(keys, ttls, strict=True):

@@ -148,13 +148,16 @@ async def test_a_deleted_channel_leaves_nothing(house: House, settings: Settings
     try:
         for channel in ("a", "print-b"):
             await broker.declare(names.channel_queues(channel), remember=False)
+        of_other_kind = names.channel_queues("a", layout=names.Layout(is_quorum=True))
+        await broker.declare(of_other_kind, remember=False)
+        await house.stores.channels.note_priorities("a", (1, 11))
         await broker.publish(names.outbound_queue("a"), b"waits")
         delayed = [
             names.retry_queue("a", settings.callback_retry_delays[0]),
             names.backlog_queue("a", "event", "http://there"),
         ]
         for queue in delayed:
-            await broker.declare({queue: names.delay_arguments("a", 60)}, remember=False)
+            await broker.declare({queue: names.waiting_arguments("a", 60)}, remember=False)
             await broker.publish(queue, b"waits")
         await house.stores.delay_queues.note("a", delayed[1], "http://there", 60)
         await house.channels.delete("a")
@@ -166,7 +169,7 @@ async def test_a_deleted_channel_leaves_nothing(house: House, settings: Settings
 
         await eventually(is_forgotten)
         assert not is_alive(pid)
-        assert not any((await broker.queue_lengths([*names.channel_queues("a"), *delayed])).values())
+        assert not await broker.look_at_queues([*names.channel_queues("a"), *of_other_kind, *delayed])
         (keys,) = await house.stores._redis.run(("KEYS", "*a*"))
         others = {names.EPOCH, names.WANTED_CHANGES, names.LEASES, names.LEASE_CHANGES, names.LEASE_FENCE}
         others |= {key for key in keys if key.startswith((names.host(""), names.saved_metrics("")))}

@@ -142,6 +142,26 @@ class Bench:
         """As the settings are now."""
         return names.Layout(self.settings.amqp.queue_type == "quorum", shards > 1)
 
+    def name(self, queue: str) -> str:
+        """Of a queue on the way to the application (or from it), as the settings are now."""
+        is_quorum = self.settings.amqp.queue_type == "quorum"
+        if ".outbound" in queue and is_quorum:
+            return queue.replace(".outbound", ".outbound.q")
+        return queue if queue.endswith(".status") else names.of_kind(queue, is_quorum)
+
+    async def put(self, queue: str, *bodies: bytes) -> None:
+        """Into such a queue."""
+        await self.broker.publish_many(self.name(queue), bodies)
+
+    async def length(self, queue: str) -> int:
+        """What waits in such a queue, of either kind."""
+        return (await self.broker.kinds.lengths({queue: True}))[queue]
+
+    def held(self, channel: str) -> int:
+        """Callbacks that its process has taken, to wait."""
+        worker = self._workers.get(channel)
+        return worker._forwarder.held + worker._dispatcher.held if worker and not self.workers[channel].done() else 0
+
     async def send(self, channel: str, to: str, content: str, event_url: str | None = None, **fields: Any) -> str:
         """Queue an MT as the API does; its message id."""
         message = UserMessage(to_addr=to, from_addr=None, content=content, transport_name=channel, **fields)
@@ -157,9 +177,16 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+def queue_type() -> str:
+    """What a test may be parametrized by."""
+    return "classic"
+
+
+@pytest.fixture
+async def bench(settings: Settings, queue_type: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     monkeypatch.setattr(delay_queues, "SETTLING", 0.0)  # for a RabbitMQ that nobody kills
-    settings = dataclasses.replace(settings, callback_timeout=2.0)
+    amqp = dataclasses.replace(settings.amqp, queue_type=queue_type)
+    settings = dataclasses.replace(settings, amqp=amqp, callback_timeout=2.0)
     stores, broker, app = Stores(settings), Broker(settings.amqp, "test"), Application()
     await app.start()
     broker.start()

@@ -101,7 +101,7 @@ async def test_a_failed_callback_is_repeated_and_blocks_nobody(bench: Bench) -> 
     assert len(set(ids)) == 6
 
     async def drained() -> bool:
-        return await bench.broker.queue_length(names.inbound_queue(channel)) == 0
+        return await bench.length(names.inbound_queue(channel)) == 0
 
     await eventually(drained)
 
@@ -112,7 +112,7 @@ async def test_malformed_json_goes_to_the_dead_letters(bench: Bench) -> None:
         await bench.broker.publish(queue, b"{broken")
 
     async def buried() -> bool:
-        return await bench.broker.queue_length(names.dead_queue(channel)) == 3
+        return await bench.length(names.dead_queue(channel)) == 3
 
     await eventually(buried)
     await bench.send(channel, "1", "still works")
@@ -296,7 +296,7 @@ async def test_messages_of_the_app_queue_are_sent(bench: Bench) -> None:
 async def test_an_event_of_nobodys_message_is_kept_out_of_the_way(bench: Bench) -> None:
     channel = await bench.channel("loopback", {})
     event = Event(event_type="ack", user_message_id="", transport_name=channel)
-    await bench.broker.publish(names.event_queue(channel), event.to_wire())
+    await bench.put(names.event_queue(channel), event.to_wire())
     await bench.send(channel, "1", "goes on")
     assert (await bench.app.wait(1))[0]["content"] == "goes on"
 

@@ -63,7 +63,7 @@ class Deleted:
         return UserMessage(to_addr="+2", from_addr=sender, content=content, transport_name=self.id)
 
     async def delay(self, queue: str, callback: Callback) -> None:
-        await self.broker.declare({queue: names.delay_arguments(self.id, 3600)}, remember=False)
+        await self.broker.declare({queue: names.waiting_arguments(self.id, 3600)}, remember=False)
         await self.broker.publish(queue, callback.to_wire())
 
     async def drain(self) -> None:
@@ -130,6 +130,30 @@ async def test_what_is_queued_is_cancelled_and_what_waits_is_called_once(deleted
     before = len(deleted.sink.received)
     await deleted.drain()
     assert len(deleted.sink.received) == before
+
+
+@pytest.mark.parametrize("is_quorum", [False, True])
+async def test_what_is_in_queues_of_another_kind_is_called_too(
+    deleted: Deleted, is_quorum: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`queue_type` was changed, and the channel deleted before its process was started again."""
+    monkeypatch.setattr(deleted.broker, "is_quorum", is_quorum)
+    queues = [names.incoming_queues(deleted.id, kind) | names.callback_queues(deleted.id, kind) for kind in (False, True)]
+    await deleted.broker.declare(queues[True], remember=False)
+    for n, kind in enumerate((not is_quorum, is_quorum)):
+        for m in range(30):
+            content = str(n * 30 + m)
+            body = deleted.message(content).to_wire()
+            await deleted.broker.publish(names.of_kind(names.inbound_queue(deleted.id), kind), body)
+    again = deleted.message("again", "+2")
+    callback = Callback(to="mo_url", kind="inbound", id=again.message_id, wire=again.to_wire(), attempts=7)
+    await deleted.broker.publish(names.of_kind(names.callback_queue(deleted.id), not is_quorum), callback.to_wire())
+    await deleted.drain()
+    contents = [body["content"] for body in deleted.sink.bodies(MO_URL)]
+    assert sorted(contents) == sorted([*map(str, range(60)), "again"])
+    left = await deleted.broker.look_at_queues([*queues[False], *queues[True]])
+    assert not any(each.messages for each in left.values())
+    await deleted.broker.delete_queues([*queues[True]])
 
 
 async def test_those_of_one_address_are_called_in_their_order(deleted: Deleted) -> None:

@@ -37,10 +37,11 @@ async def letters(bench: Bench, channel: str) -> list[DeadLetter]:
         found.extend(DeadLetter.from_wire(delivery.body) for delivery in deliveries)  # type: ignore[attr-defined]
         return True
 
-    await bench.broker.browse(names.dead_queue(channel), visit, keeping=True)
+    await bench.broker.browse(bench.name(names.dead_queue(channel)), visit, keeping=True)
     return found
 
 
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 @pytest.mark.parametrize(
     ("queue", "readable"),
     [
@@ -53,13 +54,13 @@ async def test_a_poisoned_queue_goes_on(bench: Bench, queue: object, readable: t
     channel = await loopback(bench, mo_url=bench.app.url("/mo"))
     await bench.running(channel)
     await bench.stores.channels.note_priorities(channel, (5,))  # as its first such message does
-    name = queue(channel)  # type: ignore[operator]
+    name = bench.name(queue(channel))  # type: ignore[operator]
     poison = [body for number, body in enumerate(POISON) if number not in readable]
     await bench.broker.publish_many(name, poison)
     good = mo("good", "+1")
-    await bench.broker.publish(names.inbound_queue(channel), good.to_wire())
+    await bench.put(names.inbound_queue(channel), good.to_wire())
     told = event_of(good, channel, "ack", sent_message_id="s", transport_metadata={"url": 1})
-    await bench.broker.publish(names.event_queue(channel), told.to_wire())
+    await bench.put(names.event_queue(channel), told.to_wire())
     await bench.send(channel, "1", "sent", bench.app.url("/event"))
 
     async def has_gone_on() -> bool:
@@ -96,6 +97,6 @@ async def test_a_poisoned_queue_is_listed_and_emptied(bench: Bench) -> None:
     queues = queues_of(ChannelSpec(id=channel, type="", config={}), names.PLAIN)
     listed = await list_queued(bench.broker, channel, queues, 0, 100)
     assert [message.content for message in listed] == ["first"]
-    done = await cancel_all(bench.broker, Metrics(), channel, queues, 30)
+    done = await cancel_all(bench.broker, Metrics(), channel, queues, 30, is_quorum=False)
     assert (done.cancelled, done.remaining) == (1, 0)
     assert [letter.body for letter in await letters(bench, channel)] == [POISON[0], *POISON[1:3]]

@@ -26,6 +26,7 @@ from tests.polling import eventually
 from tests.servers import free_port
 from tests.worker.conftest import Application, Bench
 
+either_kind = pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 DELAYS = [0.2, 0.5]
 PREFETCH = 60
@@ -78,7 +79,7 @@ def mo(content: str, sender: str = "+27") -> UserMessage:
 
 async def receive(bench: Bench, channel: str, *messages: UserMessage) -> None:
     """As if the channel's transport had received these."""
-    await bench.broker.publish_many(names.inbound_queue(channel), [message.to_wire() for message in messages])
+    await bench.put(names.inbound_queue(channel), *(message.to_wire() for message in messages))
 
 
 async def loopback(bench: Bench, **properties: Any) -> str:
@@ -89,9 +90,9 @@ async def loopback(bench: Bench, **properties: Any) -> str:
 
 async def waiting(bench: Bench, channel: str, of: str = "") -> int:
     """What lies in the channel's queues on its way to the application (or in its queues of one sort only)."""
-    own = [names.inbound_queue(channel), names.event_queue(channel), names.callback_queue(channel)]
+    own = [bench.name(name(channel)) for name in (names.inbound_queue, names.event_queue, names.callback_queue)]
     queues = [name for name in (*own, *await bench.stores.delay_queues.noted(channel)) if f"{channel}.{of}" in name]
-    return sum((await bench.broker.queue_lengths(queues)).values())
+    return sum((await bench.broker.queue_lengths(queues)).values()) + bench.held(channel)
 
 
 async def all_wait(bench: Bench, channel: str, count: int, of: str = "") -> None:
@@ -121,7 +122,7 @@ async def dead_letters(bench: Bench, channel: str, count: int = 1) -> list[DeadL
 
     async def enough() -> bool:
         found.clear()
-        await bench.broker.browse(names.dead_queue(channel), visit, keeping=True, exclusive=False)
+        await bench.broker.browse(bench.name(names.dead_queue(channel)), visit, keeping=True, exclusive=False)
         return len(found) >= count
 
     await eventually(enough)
@@ -137,6 +138,7 @@ async def change(bench: Bench, channel: str, **properties: Any) -> None:
 # --- a host that is dead, slow, or back again -------------------------------------------------------------------------
 
 
+@either_kind
 async def test_what_a_dead_host_could_not_take_arrives_once_it_lives(quick: Bench, host: Host) -> None:
     channel = await loopback(quick, mo_url=host.url())
     await receive(quick, channel, *(mo(str(n), f"+{n}") for n in range(200)))
@@ -147,6 +149,7 @@ async def test_what_a_dead_host_could_not_take_arrives_once_it_lives(quick: Benc
     assert Counter(host.contents()) == Counter(map(str, range(200)))
 
 
+@either_kind
 async def test_what_waits_comes_in_its_order(quick: Bench, host: Host) -> None:
     channel = await loopback(quick, mo_url=host.url())
     await receive(quick, channel, *(mo(f"open-{n}", f"+{n}") for n in range(5)))
@@ -197,6 +200,7 @@ async def test_a_dead_host_holds_up_no_other(quick: Bench, host: Host, many: int
     await eventually(all_there, 20)
 
 
+@either_kind
 async def test_a_slow_host_holds_up_no_other_and_gets_everything(quick: Bench, host: Host, many: int) -> None:
     set_up(quick, callback_concurrency=2)
     await host.start()
@@ -217,6 +221,7 @@ async def test_a_slow_host_holds_up_no_other_and_gets_everything(quick: Bench, h
     await has_none(quick, channel)
 
 
+@either_kind
 @pytest.mark.parametrize("failure", [503, 500, "dead", "hanging"])
 async def test_messages_of_one_address_keep_their_order_for_a_whole_outage(
     quick: Bench, host: Host, failure: int | str
@@ -251,6 +256,7 @@ async def test_messages_of_one_address_keep_their_order_for_a_whole_outage(
         assert first_times == [str(n) for n in range(address, 40, 2)]
 
 
+@either_kind
 @pytest.mark.parametrize("in_batches", [False, True])
 async def test_events_of_one_message_keep_their_order_for_a_whole_outage(
     quick: Bench, host: Host, in_batches: bool
@@ -263,7 +269,7 @@ async def test_events_of_one_message_keep_their_order_for_a_whole_outage(
     ]
     events = [replace(each, event_url=host.url(), transport_metadata={"n": n}) for n, each in enumerate(reports)]
     wires = [each.to_wire() for each in events]
-    await quick.broker.publish_many(names.event_queue(channel), event_batch.together(wires) if in_batches else wires)
+    await quick.put(names.event_queue(channel), *(event_batch.together(wires) if in_batches else wires))
     await all_wait(quick, channel, 30)
     await host.start()
     await host.wait(30)
@@ -290,6 +296,7 @@ async def test_a_failed_callback_keeps_no_other_waiting_while_its_repeat_is_writ
     assert quick.app.received[1]["content"] == "good"
 
 
+@either_kind
 async def test_a_short_retry_after_is_not_kept_up_by_a_long_one(quick: Bench) -> None:
     set_up(quick, callback_retry_delays=[2.0, 3600.0])  # in which the host shows that it lives
     quick.app.retry_after = {"long": "100", "short": "4"}
@@ -297,10 +304,10 @@ async def test_a_short_retry_after_is_not_kept_up_by_a_long_one(quick: Bench) ->
     channel = await loopback(quick, mo_url=None, amqp_queue=None)
     for n, content in enumerate(("long", "short")):
         callback = Callback(to="event_url", kind="inbound", id=str(n), wire=mo(content, f"+{n}").to_wire(), url=quick.app.url())
-        await quick.broker.publish(names.callback_queue(channel), callback.to_wire())
+        await quick.put(names.callback_queue(channel), callback.to_wire())
     await quick.app.wait(2)
     good = Callback(to="event_url", kind="inbound", id="2", wire=mo("good", "+2").to_wire(), url=quick.app.url())
-    await quick.broker.publish(names.callback_queue(channel), good.to_wire())  # so the host lives
+    await quick.put(names.callback_queue(channel), good.to_wire())  # so the host lives
     await all_wait(quick, channel, 2, "retry")
     quick.app.statuses = {}
     await quick.app.wait(4)
@@ -321,6 +328,7 @@ async def test_one_message_that_the_application_cannot_bear_holds_up_no_other(qu
     await eventually(good_ones)
 
 
+@either_kind
 async def test_a_host_that_fails_again_while_it_is_drained_gets_all_in_the_end(quick: Bench, host: Host) -> None:
     channel = await loopback(quick, mo_url=host.url())
     await receive(quick, channel, *(mo(str(n)) for n in range(40)))
@@ -336,6 +344,7 @@ async def test_a_host_that_fails_again_while_it_is_drained_gets_all_in_the_end(q
     assert len(host.received) == 40 + 12
 
 
+@either_kind
 async def test_a_restarted_worker_goes_on_with_what_waits(quick: Bench, host: Host) -> None:
     channel = await loopback(quick, mo_url=host.url())
     await receive(quick, channel, *(mo(str(n)) for n in range(50)))
@@ -348,6 +357,7 @@ async def test_a_restarted_worker_goes_on_with_what_waits(quick: Bench, host: Ho
     assert Counter(host.contents()) == Counter(map(str, range(50)))
 
 
+@either_kind
 async def test_an_emptied_redis_does_not_hide_what_waits(quick: Bench, host: Host) -> None:
     channel = await loopback(quick)
     for n in range(20):
@@ -364,6 +374,7 @@ async def test_an_emptied_redis_does_not_hide_what_waits(quick: Bench, host: Hos
         await quick.stores.delay_queues.note(channel, name, about, 60)  # so that they are removed
 
 
+@either_kind
 async def test_a_retry_queue_that_redis_has_forgotten_is_found(quick: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "UNNOTED_AFTER", (0.1, 0.2))
     set_up(quick, callback_retry_delays=[2.0])
@@ -383,6 +394,7 @@ async def test_a_retry_queue_that_redis_has_forgotten_is_found(quick: Bench, mon
         await quick.stores.delay_queues.note(channel, name, about, 60)  # so that they are removed
 
 
+@either_kind
 async def test_a_closed_circuit_works_without_a_detour_again(quick: Bench, host: Host) -> None:
     channel = await loopback(quick)
     waited = [await quick.send(channel, "+27", str(n), host.url()) for n in range(20)]
@@ -472,6 +484,7 @@ async def test_nothing_is_put_into_a_backlog_that_is_being_deleted(
 # --- settings that change meanwhile -----------------------------------------------------------------------------------
 
 
+@either_kind
 async def test_what_waits_for_an_old_url_goes_to_the_new_one(quick: Bench, host: Host) -> None:
     set_up(quick, callback_retry_delays=[0.2, 3600.0])
     channel = await loopback(quick, mo_url=host.url())
@@ -533,6 +546,7 @@ async def test_urls_may_be_templates(quick: Bench) -> None:
     assert {request.query.get("content") for request in quick.app.requests} == {"a&b", None}
 
 
+@either_kind
 async def test_a_refused_callback_is_tried_five_times_and_then_a_dead_letter(quick: Bench) -> None:
     quick.app.statuses = {"bad": 422}
     channel = await loopback(quick)
@@ -562,7 +576,7 @@ async def test_an_event_url_that_can_never_be_called_makes_a_dead_letter_at_once
         event_auth_token=event_auth_token,
     )  # fmt: skip
     event = event_of(message, channel, "ack")
-    await quick.broker.publish(names.event_queue(channel), event.to_wire())
+    await quick.put(names.event_queue(channel), event.to_wire())
     (letter,) = await dead_letters(quick, channel)
     assert (letter.reason, letter.callback and letter.callback.attempts) == ("refused", 0)
     assert "pw" not in letter.error
@@ -582,26 +596,27 @@ async def test_what_waited_for_too_long_is_a_dead_letter_when_it_comes_by(quick:
     await receive(quick, channel, *(mo(f"open-{n}", f"+{n}") for n in range(5)))
     await all_wait(quick, channel, 5)
     old = Callback(to="mo_url", kind="inbound", id="1", wire=mo("old").to_wire(), since=0.0)
-    await quick.broker.publish(names.callback_queue(channel), old.to_wire())
+    await quick.put(names.callback_queue(channel), old.to_wire())
     (letter,) = await dead_letters(quick, channel)
     assert (letter.reason, letter.callback and letter.callback.id) == ("too_old", "1")
     assert "cannot connect" in letter.error
 
 
+@either_kind
 async def test_unreadable_callbacks_are_dead_letters(quick: Bench) -> None:
     channel = await loopback(quick)
     bad = Callback(to="mo_url", kind="inbound", id="1", wire=b'{"to_addr": 5}').to_wire()
     for body in (b"{broken", b"{}", bad):
-        await quick.broker.publish(names.callback_queue(channel), body)
+        await quick.put(names.callback_queue(channel), body)
     letters = await dead_letters(quick, channel, 3)
-    assert {(letter.reason, letter.queue) for letter in letters} == {("unreadable", names.callback_queue(channel))}
+    assert {(letter.reason, letter.queue) for letter in letters} == {("unreadable", quick.name(names.callback_queue(channel)))}
     assert {letter.body for letter in letters} == {b"{broken", b"{}", bad}
 
 
 async def test_retry_after_is_honoured_for_one_message(quick: Bench) -> None:
     channel = await loopback(quick)
     later = Callback(to="mo_url", kind="inbound", id="1", wire=mo("later").to_wire())
-    await quick.broker.publish(names.callback_queue(channel), later.to_wire())
+    await quick.put(names.callback_queue(channel), later.to_wire())
     await quick.app.wait(1)
     assert await waiting(quick, channel) == 0
 
@@ -680,7 +695,7 @@ async def test_an_event_finds_its_url_without_redis(bench: Bench) -> None:
         to_addr="1", from_addr=None, content="x", transport_name=channel, event_url=bench.app.url("/event"),
         event_auth_token="sesame",
     )  # fmt: skip
-    await bench.broker.publish(names.outbound_queue(channel), message.to_wire())  # Redis has never heard of it
+    await bench.broker.publish(bench.layout().queue(channel), message.to_wire())  # Redis has never heard of it
     (event,) = await bench.app.wait(1)
     assert (event["event_type"], event["message_id"]) == ("submitted", message.message_id)
     assert bench.app.requests[0].headers["Authorization"] == "Token sesame"
@@ -697,11 +712,11 @@ async def test_a_batch_of_events_is_kept_until_the_last_of_them_is_safe(
     urls = [quick.app.url("/1"), host.url("/2"), quick.app.url("/3")]
     acks = [event_of(mo(url), channel, "ack", sent_message_id="1") for url in urls]
     events = [replace(ack, event_url=url).to_wire() for ack, url in zip(acks, urls, strict=True)]
-    await quick.broker.publish_many(names.event_queue(channel), event_batch.together(events))
+    await quick.put(names.event_queue(channel), *event_batch.together(events))
     await quick.app.wait(2)
     await host.wait(1)
     await quick.stop(channel)
-    assert await quick.broker.queue_length(names.event_queue(channel)) == 1
+    assert await quick.length(names.event_queue(channel)) == 1
     host.going_on.set()
     quick.start(channel)
     await quick.app.wait(4)
@@ -716,7 +731,7 @@ async def test_of_a_batch_of_events_only_the_unreadable_one_is_a_dead_letter(qui
     acks = [event_of(mo(str(n)), channel, "ack", sent_message_id="1") for n in range(3)]
     wires = [replace(ack, event_url=quick.app.url()).to_wire() for ack in acks]
     bad = b'{"event_type":8}'
-    await quick.broker.publish(names.event_queue(channel), b"\n".join([wires[0], bad, *wires[1:]]))
+    await quick.put(names.event_queue(channel), b"\n".join([wires[0], bad, *wires[1:]]))
     await quick.app.wait(3)
     assert {body["message_id"] for body in quick.app.received} == {ack.user_message_id for ack in acks}
     (letter,) = await dead_letters(quick, channel)

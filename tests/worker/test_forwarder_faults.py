@@ -64,7 +64,7 @@ async def send_events(bench: Bench, channel: str, url: str) -> None:
         )
         for n in range(COUNT)
     ]
-    await bench.broker.publish_many(names.event_queue(channel), [event.to_wire() for event in events])
+    await bench.put(names.event_queue(channel), *[event.to_wire() for event in events])
 
 
 async def all_told(host: Host) -> None:

@@ -55,9 +55,9 @@ async def test_each_outcome_is_counted_and_survives_the_worker(bench: Bench, scr
     await bench.send(channel, "1", "nobody may be told", "http://169.254.169.254/")
     await bench.broker.publish(names.outbound_queue(channel), b"nonsense")
     inbound = UserMessage(to_addr="1", from_addr="2", content="hello", transport_name=channel)
-    await bench.broker.publish(names.inbound_queue(channel), inbound.to_wire())
+    await bench.put(names.inbound_queue(channel), inbound.to_wire())
     await bench.app.wait(2)
-    await eventually(lambda: bench.broker.queue_length(names.dead_queue(channel)))
+    await eventually(lambda: bench.length(names.dead_queue(channel)))
     await eventually(lambda: _has(bench, channel, 2))
     await bench.stop(channel)
     assert await counted(bench, channel) == {
@@ -70,7 +70,7 @@ async def test_each_outcome_is_counted_and_survives_the_worker(bench: Bench, scr
 
 
 async def _has(bench: Bench, channel: str, letters: int) -> bool:
-    return await bench.broker.queue_length(names.dead_queue(channel)) == letters
+    return await bench.length(names.dead_queue(channel)) == letters
 
 
 async def test_what_a_router_gives_and_drops(bench: Bench) -> None:
@@ -80,7 +80,7 @@ async def test_what_a_router_gives_and_drops(bench: Bench) -> None:
     await bench.running(router)
     for to_addr in ("1", "1", "2"):
         message = UserMessage(to_addr=to_addr, from_addr="9", content="x", transport_name=channel)
-        await bench.broker.publish(names.inbound_queue(channel), message.to_wire())
+        await bench.put(names.inbound_queue(channel), message.to_wire())
     await bench.app.wait(2)
     await eventually(lambda: _is_empty(bench, channel))
     await bench.stop(router)
@@ -111,7 +111,7 @@ async def test_what_is_cancelled_and_what_nobody_can_read_of_it_is_counted(bench
 
 
 async def _is_empty(bench: Bench, channel: str) -> bool:
-    return not await bench.broker.queue_length(names.inbound_queue(channel))
+    return not await bench.length(names.inbound_queue(channel))
 
 
 async def test_a_channel_that_rests_writes_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

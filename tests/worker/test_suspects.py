@@ -124,15 +124,17 @@ CASES: dict[str, tuple[Any, bytes]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 @pytest.mark.parametrize("case", CASES)
 async def test_a_deadly_delivery_is_a_dead_letter_and_a_status(bench: Bench, case: str) -> None:
-    queue, body = CASES[case]
+    queue_of, body = CASES[case]
     channel = await loopback(bench, mo_url=bench.app.url("/mo"))
+    queue = bench.name(queue_of(channel))
     await bench.running(channel)
     await bench.stop(channel)
     for _ in range(2):
         dies(bench.settings.suspects_path(channel), body)
-    await bench.broker.publish(queue(channel), body)
+    await bench.broker.publish(queue, body)
     bench.start(channel)
 
     async def is_told() -> bool:
@@ -140,11 +142,11 @@ async def test_a_deadly_delivery_is_a_dead_letter_and_a_status(bench: Bench, cas
 
     await eventually(is_told)
     (letter,) = await letters(bench, channel)
-    assert (letter.reason, letter.queue, letter.body) == ("failed", queue(channel), body)
+    assert (letter.reason, letter.queue, letter.body) == ("failed", queue, body)
     await bench.send(channel, "1", "goes on")
     await bench.app.wait(1)
     assert [body["content"] for body in bench.app.received] == ["goes on"]
-    assert await bench.broker.queue_length(queue(channel)) == 0
+    assert await bench.broker.queue_length(queue) == 0
 
 
 async def test_of_a_deadly_batch_of_events_each_is_begun_alone(bench: Bench) -> None:
@@ -156,7 +158,7 @@ async def test_of_a_deadly_batch_of_events_each_is_begun_alone(bench: Bench) -> 
     for octets in (deadly, *batch):
         for _ in range(2):
             dies(bench.settings.suspects_path(channel), octets)
-    await bench.broker.publish_many(names.event_queue(channel), batch)
+    await bench.put(names.event_queue(channel), *batch)
     bench.start(channel)
     await bench.app.wait(2)
     assert {body["message_id"] for body in bench.app.received} == {events[n].user_message_id for n in (0, 2)}
@@ -170,7 +172,7 @@ async def test_a_deadly_callback_is_not_called_again(bench: Bench) -> None:
     await bench.stop(channel)
     for _ in range(2):
         dies(bench.settings.suspects_path(channel), MESSAGE.to_wire(), "callback")
-    await bench.broker.publish(names.inbound_queue(channel), MESSAGE.to_wire())
+    await bench.put(names.inbound_queue(channel), MESSAGE.to_wire())
     bench.start(channel)
 
     async def is_dead() -> bool:

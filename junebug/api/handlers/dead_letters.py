@@ -45,10 +45,12 @@ class Shelf:
 
     owner: str
     """The channel or router whose queues they are on."""
-    publish: Callable[[str, str, Sequence[bytes]], Awaitable[None]]
-    """(owner, queue, bodies): for good."""
+    publish: Callable[[str, Sequence[bytes]], Awaitable[None]]
+    """(owner, callbacks): they are made again."""
     secrets: Collection[str | None]
     """What is not to be shown of them."""
+    is_quorum: bool
+    """Which kind its queues are believed to be of."""
     is_routed: bool = False
     """Whether each belongs to the channel that its message says."""
     destination: str = ""
@@ -80,7 +82,7 @@ class DeadLetters:
                 letters.extend(DeadLetter.from_wire(delivery.body) for delivery in batch)
                 return True
 
-            total = await self._browse(shelf.owner, visit, most=page.offset + page.limit, skip=page.offset)
+            total = await self._browse(shelf, visit, most=page.offset + page.limit, skip=page.offset)
         shown = [letter_json(letter, shelf) for letter in letters]
         return reply(200, "dead letters listed", page.result("dead_letters", shown, total))
 
@@ -96,7 +98,7 @@ class DeadLetters:
                 total += 1
             return True
 
-        await self._browse(shelf.owner, visit)
+        await self._browse(shelf, visit)
         return total
 
     @long_work
@@ -144,13 +146,13 @@ class DeadLetters:
                 chosen.append(delivery)
                 bodies.append(callback.to_wire())
             if bodies:
-                await shelf.publish(shelf.owner, names.callback_queue(shelf.owner), bodies)
+                await shelf.publish(shelf.owner, bodies)
             for delivery in chosen:
                 delivery.ack()  # only now: a crash before repeats it, with the same id
             replayed += len(chosen)
             return wanted is None or replayed + skipped < len(wanted)
 
-        await self._browse(shelf.owner, visit)
+        await self._browse(shelf, visit)
         return replayed, skipped
 
     async def _delete(self, shelf: Shelf, letter_id: str | None) -> int:
@@ -169,16 +171,16 @@ class DeadLetters:
                 deleted += 1
             return letter_id is None or not deleted
 
-        await self._browse(shelf.owner, visit, keeping=not is_all)
+        await self._browse(shelf, visit, keeping=not is_all)
         log.info("dead letters deleted", channel_id=shelf.owner, deleted=deleted)
         return deleted
 
     async def _browse(
-        self, owner: str, visit: Visit, *, keeping: bool = True, most: int | None = None, skip: int = 0
+        self, shelf: Shelf, visit: Visit, *, keeping: bool = True, most: int | None = None, skip: int = 0
     ) -> int:
         """How many letters there were. Raises QueueBusy, BrokerUnavailable."""
-        queue = names.dead_queue(owner)
-        total = await self.queues.length(queue)  # tells in time when RabbitMQ is away
+        # tells in time when RabbitMQ is away
+        queue, total = await self.queues.find(names.dead_queue(shelf.owner), shelf.is_quorum)
         if most is None or skip < total:
             await until_free(lambda: self.broker.browse(queue, visit, keeping=keeping, most=most, skip=skip))
         return total

@@ -137,19 +137,23 @@ class _Scrape:
 
     async def _lengths(self, counted: Sequence[Counted]) -> Mapping[str, int]:
         """Of their queues; nothing of RabbitMQ when it does not tell (in time)."""
-        wanted = [queue for each in counted for queue in self._queues(each)]
+        beside = [queue for each in counted for queue in self._queues(each)]
+        owed = {queue: self._prefers_quorum(each) for each in counted for queue in (*_callbacks(each), names.dead_queue(each.id))}
         left = self._began + LONGEST_COUNT - time.monotonic()
         if not self._rabbitmq_up or left <= 0:
             return {}
         try:
-            return await bounded(self._broker.queue_lengths(wanted), min(left, PATIENCE), _silent())
+            return await bounded(self._broker.kinds.lengths(owed, beside), min(left, PATIENCE), _silent())
         except BrokerUnavailable:
             self._rabbitmq_up = False
             return {}
 
     def _queues(self, counted: Counted) -> list[str]:
         outbound = self._outbound(counted.spec) if counted.spec else ()
-        return [*outbound, *_callbacks(counted), *counted.delay_queues, names.dead_queue(counted.id)]
+        return [*outbound, *counted.delay_queues]
+
+    def _prefers_quorum(self, counted: Counted) -> bool:
+        return self._broker.layout(counted.spec).is_quorum if counted.spec else self._broker.is_quorum
 
     def _outbound(self, spec: ChannelSpec) -> list[str]:
         return queues_of(spec, self._broker.layout(spec), spec.priorities)
@@ -192,8 +196,11 @@ class _Scrape:
                 waiting[names.priority_of(queue, names.LOWEST_PRIORITY)] += lengths[queue]
             for priority, count in waiting.items():
                 page.add(families.QUEUE_LENGTH, count, str(priority), owner=owner)
-        page.add(families.CALLBACKS_WAITING, sum(lengths[queue] for queue in _callbacks(counted)), owner=owner)
-        page.add(families.BACKLOG, sum(lengths[queue] for queue in counted.delay_queues), owner=owner)
+        for family, queues, where in (
+            (families.CALLBACKS_WAITING, _callbacks(counted), "waiting"), (families.BACKLOG, counted.delay_queues, "delayed")
+        ):  # fmt: skip
+            of_process = float(counted.fields.get(families.HELD_CALLBACKS.field(where), 0)) if is_alive else 0
+            page.add(family, sum(lengths[queue] for queue in queues) + int(of_process), owner=owner)
         page.add(families.DEAD_LETTERS, lengths[names.dead_queue(counted.id)], owner=owner)
 
 

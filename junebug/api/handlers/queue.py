@@ -181,7 +181,8 @@ class QueueControl:
             try:
                 told = await self.asking.ask(names.unit(spec.id, shard), "cancel_all", ANSWER_TIMEOUT)
             except NotRunning:
-                return await cancel_all(self.broker, self.metrics, spec.id, self._queues_of(spec, shard), CANCEL_TIME)
+                queues, is_quorum = self._queues_of(spec, shard), self.broker.layout(spec).is_quorum
+                return await cancel_all(self.broker, self.metrics, spec.id, queues, CANCEL_TIME, is_quorum=is_quorum)
             return Cancelled(told["cancelled"], told["remaining"])
 
         shards = (until_free(functools.partial(attempt, shard)) for shard in range(spec.shards))

@@ -70,7 +70,7 @@ class Routers:
         try:
             await until_unchanged(attempt, RouterChanged)
         except (StoreUnavailable, InvalidRouterConfig, RouterChanged):
-            self.queues.remove_later(spec.id, names.router_queues(spec.id))
+            self.queues.remove_new_router(spec.id)
             raise
         self._changed(channel)
         log.info("router created", router_id=spec.id, type=spec.type)

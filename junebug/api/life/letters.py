@@ -33,9 +33,11 @@ class LetterReader:
         needle, found = orjson.dumps(message_id), list[dict[str, Any]]()
         missing = ""
         for owner in place.owners:
-            shelf = Shelf(owner, self.queues.publish, secrets, is_routed=owner != place.channel.id)
+            is_routed = owner != place.channel.id
+            is_quorum = self.queues.prefers_quorum(None if is_routed else place.channel)
+            shelf = Shelf(owner, self.queues.call_again, secrets, is_quorum, is_routed=is_routed)
             try:
-                bodies, is_whole = await self._dead(owner, message_id)
+                bodies, is_whole = await self._dead(shelf, message_id)
             except JunebugError as error:
                 missing = str(error)
                 continue
@@ -46,10 +48,9 @@ class LetterReader:
                     found.append(shown)
         return found, missing
 
-    async def _dead(self, owner: str, message_id: str) -> tuple[list[bytes], bool]:
+    async def _dead(self, shelf: Shelf, message_id: str) -> tuple[list[bytes], bool]:
         """Dead letters that may be of this message, and whether all were looked at. Raises QueueBusy, BrokerUnavailable."""
-        queue = names.dead_queue(owner)
-        total = await self.queues.length(queue)
+        queue, total = await self.queues.find(names.dead_queue(shelf.owner), shelf.is_quorum)
         if not total:
             return [], True
         ends, found, seen = time.monotonic() + LETTERS_TIME, list[bytes](), 0

@@ -16,7 +16,6 @@ import structlog
 from msgspec.structs import replace
 
 from junebug import names
-from junebug.amqp import dead_letters
 from junebug.amqp.frames import Delivery
 from junebug.errors import MalformedMessage, Unroutable
 from junebug.model import event_batch, templates
@@ -193,7 +192,7 @@ class Attempts:
 
     async def _bury(self, pending: PendingCallback, reason: Reason, error: str) -> None:
         letter = DeadLetter(reason=reason, error=error, callback=pending.callback)
-        await dead_letters.bury(self._context.broker, self._context.metrics, self._context.channel, letter)
+        await self._context.put_away(letter)
         log.error("given up: moved to the dead letters", why=reason, reason=error, letter_id=letter.id, **pending.fields())
         pending.finish()
 

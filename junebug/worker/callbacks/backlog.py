@@ -1,8 +1,8 @@
 """Where callbacks wait for one destination that fails or is too slow: a queue of its own on RabbitMQ, in their order.
 
 There only while needed. Once in use, all that comes goes behind what waits, until the queue is empty: so order is kept
-for as long as it takes. While it is deleted nothing is put into it: RabbitMQ would confirm that, and throw it away. What came
-from a queue that is the destination's alone anyway needs none (source.py).
+for as long as it takes. What came from a queue that is the destination's alone anyway needs none (source.py). What waits in one
+of the other kind (names.of_kind), from before the setting changed, is put into the present one first.
 Neighbour: destination.py says when it is written, drained and left alone.
 """
 
@@ -16,23 +16,27 @@ import structlog
 
 from junebug import names
 from junebug.amqp.frames import Delivery
-from junebug.errors import BrokerUnavailable, StoreUnavailable
+from junebug.errors import BrokerUnavailable
 from junebug.worker.callbacks.attempts import Attempts
-from junebug.worker.callbacks.delay_queues import open_queue
-from junebug.worker.callbacks.source import Dispatch, OnLost, PendingCallback, Source
+from junebug.worker.callbacks.delay_queues import delete_if_empty, open_queue, pass_on_all
+from junebug.worker.callbacks.source import Dispatch, OnLost, PendingCallback, Source, kind_of_source
 from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("forwarder")
 
 BATCH = 100
 PAUSE = 0.1
+LEEWAY = 86_400.0
+"""Seconds that a callback may be older than it should be."""
 
 
 class Backlog:
     def __init__(
         self, context: ChannelContext, attempts: Attempts, kind: str, destination: str, dispatch: Dispatch, on_lost: OnLost
     ) -> None:
-        self.queue = names.backlog_queue(context.channel, kind, destination)
+        queue, is_quorum = names.backlog_queue(context.channel, kind, destination), context.prefers_quorum
+        self.queue, self.former = names.of_kind(queue, is_quorum), names.of_kind(queue, not is_quorum)
+        self.may_have_former = is_quorum
         self.in_use = False
         """Something may be in the queue: what comes goes there, too."""
         self.source: Source | None = None
@@ -48,12 +52,21 @@ class Backlog:
         """Comes while it is seen whether the queue is empty."""
         self._writer: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._opening = asyncio.Lock()
+        """Or closing: what is put into a queue while RabbitMQ deletes it is confirmed, and thrown away; also where it was to be
+        deleted only if it is empty.
+        """
         self._closing: asyncio.Task[None] | None = None
 
     @property
     def is_idle(self) -> bool:
         """Whether it may be forgotten."""
         return not self.in_use and (self._closing is None or self._closing.done())
+
+    @property
+    def queues(self) -> list[str]:
+        """In which something may wait."""
+        return [self.queue, self.former] if self.may_have_former else [self.queue]
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
@@ -77,7 +90,8 @@ class Backlog:
         return self._writer is not None and not self._writer.done()
 
     async def _write(self) -> None:
-        await self._open()
+        async with self._opening:
+            await self._open()
         while self._outbox:
             batch = [self._outbox.popleft() for _ in range(min(BATCH, len(self._outbox)))]
             batch = [pending for pending in batch if pending.is_wanted]
@@ -90,14 +104,15 @@ class Backlog:
     async def _open(self) -> None:
         if self.source:
             return
-        if self._closing:
-            await asyncio.wait([self._closing])
         lifetime = max(self._context.settings.callback_max_age, self._context.settings.outbound_message_ttl)
-        arguments = names.backlog_arguments(self._context.channel, lifetime)
+        arguments = names.waiting_arguments(self._context.channel, lifetime + LEEWAY, names.is_quorum(self.queue))
         await open_queue(self._context, self.queue, arguments, self._about, lifetime)
+        if self.may_have_former:
+            await pass_on_all(self._context, self.former, self.queue)
+            self.may_have_former = False
         room = self._context.settings.callback_concurrency
         halted = not self._is_draining
-        self.source = Source(
+        self.source = kind_of_source(self.queue)(
             self._context, self.queue, self._read, self._dispatch, prefetch=2 * room, on_lost=self._on_lost, halted=halted
         )
         if self._is_draining:
@@ -135,11 +150,7 @@ class Backlog:
             if self._outbox or self.is_writing or self.source.in_hand:
                 continue
             self._aside = []
-            try:
-                waiting = await self.source.waiting()
-            except BrokerUnavailable:
-                waiting = 1
-            if not (waiting or self.source.in_hand):
+            if await self._is_empty(self.source):
                 break
             self._put_aside_back()
         source, self.source, self.in_use = self.source, None, False
@@ -150,18 +161,33 @@ class Backlog:
         # a task of its own: whoever ends this watcher must not cut it off
         self._closing = self._context.own("end of a backlog", self._close(source))
 
+    async def _is_empty(self, source: Source) -> bool:
+        try:
+            if names.is_quorum(self.queue) and not await source.waiting():
+                await asyncio.sleep(PAUSE)  # what a node had to send us is in hand then
+            return not (await source.waiting() or source.in_hand)
+        except BrokerUnavailable:
+            return False
+
     def _put_aside_back(self) -> None:
         aside, self._aside = self._aside, None
         for pending in aside or ():
             self.append(pending)
 
     async def _close(self, source: Source) -> None:
-        await source.stop()
+        async with self._opening:
+            await source.stop()
+            if self.source is None and await self._delete():
+                return
+        if not self.in_use:
+            self.begin()  # something was on its way here
+
+    async def _delete(self) -> bool:
+        """Whether it is gone, or RabbitMQ removes it some day; else something is in it."""
         try:
-            if await self._context.broker.delete_idle_queue(self.queue):
-                await self._context.stores.delay_queues.forget(self._context.channel, [self.queue])
-        except (BrokerUnavailable, StoreUnavailable):
-            pass  # it is empty, and RabbitMQ removes it some day
+            return await delete_if_empty(self._context, self.queue)
+        except BrokerUnavailable:
+            return True
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

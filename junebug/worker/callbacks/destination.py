@@ -129,8 +129,9 @@ class Destination:
             del self._failed[pending]
         return sorted([*failed, *self._queue.leave(leaves)], key=lambda pending: pending.number)
 
-    def find_backlog(self) -> None:
-        """Something waits there since before this process: ask before anything else."""
+    def find_backlog(self, queue: str = "") -> None:
+        """Something waits there (in this queue) since before this process: ask before anything else."""
+        self.backlog.may_have_former |= queue == self.backlog.former
         if not self.backlog.in_use:
             self._breaker.suspect(time.monotonic())
             self.backlog.begin()

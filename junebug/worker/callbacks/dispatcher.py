@@ -31,6 +31,7 @@ log = structlog.stdlib.get_logger("forwarder")
 UNNOTED_AFTER = (60.0, 600.0)
 """Seconds after its start, at random between these, at which a process looks for what waits and is not noted."""
 _CIRCUITS = {to: CIRCUITS.field(to) for to in TO}
+QUORUM = names.of_kind("", True)
 MOST = 1000
 """Destinations that are known at a time; of more, those that have nothing to do are forgotten."""
 
@@ -81,10 +82,16 @@ class Dispatcher:
         down = [_CIRCUITS[kind] for (kind, _), each in self._destinations.items() if each.is_down]
         return Counter(down) if down else {}
 
+    @property
+    def held(self) -> int:
+        """What came from retry queues and backlogs to wait here."""
+        backlogs = (each.backlog.source for each in self._destinations.values())
+        return self._attempts.delay_queues.held + sum(source.held for source in backlogs if source)
+
     def delay_queues(self) -> list[str]:
         """Names of the retry queues and backlogs that may hold something."""
         backlogs = (each.backlog for each in self._destinations.values())
-        return [*self._attempts.delay_queues.names(), *(each.queue for each in backlogs if each.in_use)]
+        return [*self._attempts.delay_queues.names(), *(queue for each in backlogs if each.in_use for queue in each.queues)]
 
     @property
     def is_idle(self) -> bool:
@@ -108,7 +115,7 @@ class Dispatcher:
         """An earlier process may have left something for it, and Redis have lost the note of that."""
         await asyncio.sleep(look_after)
         try:
-            if await self._context.broker.queue_length(destination.backlog.queue):
+            if any((await self._context.broker.queue_lengths(destination.backlog.queues)).values()):
                 destination.find_backlog()
         except BrokerUnavailable:
             pass  # the next process finds it, by its note
@@ -132,8 +139,8 @@ class Dispatcher:
             kind, _, name = noted.get(queue, "").partition(" ")
             if not kind:
                 self._attempts.delay_queues.look_after(queue)
-            elif names.backlog_queue(channel, kind, name) == queue:
-                self._destination(kind, name).find_backlog()
+            elif queue.removesuffix(QUORUM) == names.backlog_queue(channel, kind, name):
+                self._destination(kind, name).find_backlog(queue)
         if self._attempts.may_wait:
             await self._find_unnoted()
 
@@ -143,6 +150,8 @@ class Dispatcher:
         """
         await asyncio.sleep(random.uniform(*UNNOTED_AFTER))
         known = names.retry_queues(self._context.channel, self._context.settings.callback_retry_delays)
+        if self._context.prefers_quorum:
+            known += [names.of_kind(queue, True) for queue in known]
         broker, unnoted = self._context.broker, {*known} - {*self.delay_queues()}
         lengths = await broker.surely(lambda: broker.queue_lengths(unnoted))
         for queue in filter(lengths.__getitem__, lengths):

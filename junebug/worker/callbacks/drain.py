@@ -12,6 +12,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -32,13 +33,14 @@ from junebug.worker.callbacks.forwarder import Forwarder, Routing
 from junebug.worker.callbacks.source import PendingCallback
 from junebug.worker.callbacks.webhook import Outcome
 from junebug.worker.context import ChannelContext
+from junebug.worker.take_over import TakeOver
 
 log = structlog.stdlib.get_logger("drain")
 
 LONGEST = 20.0
 """Seconds for all of it."""
-CANCELLING = 10.0
-"""Seconds of those that cancelling may take."""
+TAKING_OVER, CANCELLING = 5.0, 10.0
+"""Seconds of those that it may take to have all in queues of one kind, and to cancel."""
 ATTEMPT_TIMEOUT = 5.0
 STOP_TIMEOUT = 1.0
 PAUSE = 0.1
@@ -71,13 +73,17 @@ async def drain(
 async def anything_waits(broker: Broker, spec: Spec, delayed: Sequence[str]) -> bool:
     """In any queue that the drain may look at. Raises BrokerUnavailable."""
     outbound = [] if isinstance(spec, RouterSpec) else outbound_queue.queues_of(spec, broker.layout(spec), spec.priorities)
-    return any((await broker.queue_lengths([*outbound, *_callback_queues(spec, delayed)])).values())
+    return any((await _lengths(broker, _callback_queues(spec), [*outbound, *delayed])).values())
 
 
-def _callback_queues(spec: Spec, delayed: Sequence[str]) -> list[str]:
-    """A router's messages and events are in its channel's."""
+def _callback_queues(spec: Spec) -> list[str]:
+    """As classic ones are called. A router's messages and events are in its channel's."""
     own = [] if isinstance(spec, RouterSpec) else [names.inbound_queue(spec.id), names.event_queue(spec.id)]
-    return [*own, *delayed, names.callback_queue(spec.id)]
+    return [*own, names.callback_queue(spec.id)]
+
+
+async def _lengths(broker: Broker, either_kind: Sequence[str], beside: Sequence[str]) -> dict[str, int]:
+    return await broker.kinds.lengths(dict.fromkeys(either_kind, broker.is_quorum), beside)
 
 
 class _NoChannel:
@@ -126,22 +132,32 @@ class _Drain:
 
     async def run(self) -> None:
         channel, broker, spec = self._channel, self._broker, self._context.spec()
-        queues = names.router_queues(channel) if self._is_router else names.channel_queues(channel, ())
         own = [] if self._is_router else self._outbound()
-        callbacks = [queue for queue in _callback_queues(spec, self._delayed) if queue not in self._named]
+        callbacks = [queue for queue in _callback_queues(spec) if queue not in self._named]
         shared = await self._shared_queue()
-        if any((await broker.queue_lengths([*own, *callbacks, *shared])).values()):
-            await broker.declare(queues, remember=False)
+        if any((await _lengths(broker, callbacks, [*own, *self._delayed, *shared])).values()):
+            await self._declare()
             await self._cancel([*own, *shared])
-            await self._call_all(callbacks)
+            await self._call_all([*self._delayed, *(names.of_kind(queue, broker.is_quorum) for queue in callbacks)])
         if shared:
             await broker.delete_idle_queue(shared[0])
-        left = await broker.queue_lengths([*own, *callbacks, names.dead_queue(channel)])
+        left = await _lengths(broker, [*callbacks, names.dead_queue(channel)], [*own, *self._delayed])
         dead = left.pop(names.dead_queue(channel))
         lost = {"failed": self._counts["failed"], "not_called": self._counts["not_called"], "left": sum(left.values())}
         tell = log.warning if any(lost.values()) or dead else log.info
         done = {"cancelled": self._counts["cancelled"], "forwarded": self._counts["forwarded"]}
         tell("deleted channel drained", channel_id=channel, **done, **lost, dead_letters=dead)
+
+    async def _declare(self) -> None:
+        """Its queues, of one kind; what is in those of the other kind is in these then, if there is time for that."""
+        channel, broker, is_quorum = self._channel, self._broker, self._broker.is_quorum
+        queues = names.callback_queues(channel, is_quorum)
+        if not self._is_router:
+            queues |= names.incoming_queues(channel, is_quorum)
+        await broker.declare({**queues, **names.status_queues(channel)}, remember=False)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TAKING_OVER):
+                await TakeOver(self._context, queues, is_quorum=is_quorum).run(is_likely=True)
 
     def _outbound(self) -> list[str]:
         """Its own outbound queues; some may not be there."""
@@ -164,7 +180,9 @@ class _Drain:
         async def cancel() -> bool:
             try:
                 metrics, left = self._context.metrics, ends - time.monotonic()
-                done = await outbound_queue.cancel_all(self._broker, metrics, self._channel, queues, left)
+                done = await outbound_queue.cancel_all(
+                    self._broker, metrics, self._channel, queues, left, is_quorum=self._broker.is_quorum
+                )
             except QueueBusy:
                 return False  # the dead worker's link has it yet, or an API process
             self._counts["cancelled"] += done.cancelled

@@ -25,9 +25,10 @@ from junebug.runtime.backoff import Backoff
 from junebug.runtime.families import MESSAGES
 from junebug.worker.callbacks.attempts import Attempts
 from junebug.worker.callbacks.dispatcher import Dispatcher
-from junebug.worker.callbacks.source import PendingCallback, Source, at_last
+from junebug.worker.callbacks.source import PendingCallback, Read, Source, at_last, kind_of_source
 from junebug.worker.callbacks.target import destination_of, event_callbacks
 from junebug.worker.context import ChannelContext
+from junebug.worker.take_over import TakeOver
 
 log = structlog.stdlib.get_logger("forwarder")
 
@@ -74,10 +75,11 @@ class Forwarder:
         self._dispatcher = dispatcher
         self._counts = counts
         self._metrics = context.metrics.counts
-        self._callback_queues = (names.callback_queue(context.channel), *more)
+        self._callback_queues = (names.of_kind(names.callback_queue(context.channel), context.prefers_quorum), *more)
         self._routing = routing
         self.channel = routing.channel if routing else context.channel
         """Whose queues it takes from; "": of none."""
+        self._is_quorum = context.prefers_quorum
         self._inbound: Source | None = None
         self._events: Source | None = None
         self._was_routed = False
@@ -85,19 +87,22 @@ class Forwarder:
 
     def start(self, failing: Container[str] = ()) -> None:
         """`failing`: kinds of destinations that failed when the process before this one ended."""
-        channel, dispatcher, spec = self.channel, self._dispatcher, self._context.spec()
-        source = functools.partial(
-            Source, self._context, dispatch=dispatcher.dispatch, prefetch=PREFETCH, on_lost=dispatcher.drop_dead
-        )
+        dispatcher, spec = self._dispatcher, self._context.spec()
+
+        def source(queue: str, read: Read, **how: bool) -> Source:
+            dispatch, on_lost = dispatcher.dispatch, dispatcher.drop_dead
+            return kind_of_source(queue)(self._context, queue, read, dispatch, prefetch=PREFETCH, on_lost=on_lost, **how)
+
         self._sources = [source(queue, self._attempts.read_callbacks) for queue in self._callback_queues]
         if not self.channel:
             return
         self._was_routed = bool(spec.router)
         mo_url = spec.mo_url if "mo_url" in failing and not spec.amqp_queue else None
-        self._inbound = source(names.inbound_queue(channel), self._read_messages, halted=bool(mo_url or spec.router))
+        inbound, event = (names.of_kind(name(self.channel), self._is_quorum) for name in (names.inbound_queue, names.event_queue))
+        self._inbound = source(inbound, self._read_messages, halted=bool(mo_url), left=self._was_routed)
         if mo_url and not spec.router:
             dispatcher.find_home("mo_url", mo_url, self._inbound)
-        self._events = source(names.event_queue(channel), self._read_events, halted=bool(spec.router))
+        self._events = source(event, self._read_events, left=self._was_routed)
         self._sources += [self._inbound, self._events]
 
     async def follow(self) -> None:
@@ -106,13 +111,31 @@ class Forwarder:
         if is_routed == self._was_routed:
             return
         self._was_routed = is_routed
-        for source in filter(None, (self._inbound, self._events)):
-            await (source.halt() if is_routed else source.go_on())
+        if is_routed:
+            await asyncio.gather(*(source.leave() for source in self._incoming()))
+        else:
+            self._context.own("messages and events", self._come_back())
+
+    def _incoming(self) -> list[Source]:
+        return [*filter(None, (self._inbound, self._events))]
+
+    async def _come_back(self) -> None:
+        """The router may have had them in queues of the other kind."""
+        broker, queues = self._context.broker, names.incoming_queues(self.channel, self._is_quorum)
+        await broker.declare_surely(queues)
+        await TakeOver(self._context, queues, is_quorum=self._is_quorum).run(is_likely=True)
+        for source in () if self._was_routed else self._incoming():
+            await source.come_back()
 
     @property
     def in_hand(self) -> int:
         """Messages that came and are not acknowledged."""
         return sum(source.in_hand for source in self._sources)
+
+    @property
+    def held(self) -> int:
+        """Of these, what waits for a host that fails."""
+        return sum(source.held for source in self._sources)
 
     async def stop(self, timeout: float) -> None:
         """Take no more; finish what is under way within `timeout` seconds, the rest goes back to its queue."""
@@ -132,8 +155,9 @@ class Forwarder:
         else:
             routes = list[Sequence[str] | None]([_OWN]) * len(read)
             if not self._context.spec().has_destination and await self._is_routed():
+                assert self._inbound
                 for delivery, _ in read:
-                    delivery.requeue()
+                    self._inbound.put_back(delivery)
                 return []
         found = []
         for (delivery, message), destinations in zip(read, routes, strict=True):
@@ -176,8 +200,8 @@ class Forwarder:
             await asyncio.sleep(SPEC_PAUSE)  # the look at it is under way
         if spec.router:
             self._was_routed = True
-            for source in filter(None, (self._inbound, self._events)):
-                self._context.own("halt", source.halt())
+            for source in self._incoming():
+                self._context.own("halt", source.leave())
         return bool(spec.router)
 
     # --- events -------------------------------------------------------------------------------------------------------

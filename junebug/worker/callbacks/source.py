@@ -2,12 +2,13 @@
 
 Such a queue is read batch by batch, in its order, and halted at will. Neighbours: forwarder.py has a Source for each queue that
 a channel always has, backlog.py one for its own. destination.py halts those that are for it alone while it fails: what is in
-hand goes back to its place, and a few are looked at to probe.
+hand goes back to its place, and a few are looked at to probe. Of a quorum queue, which has no such place, it is kept in hand.
 """
 
 from __future__ import annotations
 
 import asyncio
+import bisect
 import itertools
 import time
 from collections import deque
@@ -15,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from junebug import names
 from junebug.amqp.frames import Delivery
 from junebug.model.callbacks import Callback
 from junebug.model.messages import Content, Event, Status, UserMessage
@@ -22,6 +24,10 @@ from junebug.runtime.loop import end_task
 from junebug.worker.context import ChannelContext
 
 BATCH = 100
+PATIENCE, PAUSE = 2.0, 0.02
+"""Seconds that is waited for what should be in hand; between two looks."""
+FINISHING = 5.0
+"""Seconds in which callbacks that are being made must be finished before the queue is left to others."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,9 +70,10 @@ class PendingCallback:
 
     def give_back(self) -> None:
         """It goes back to its place in its home, and comes again from there."""
-        assert self.delivery is not None
+        assert self.delivery
+        assert self.home
         self.is_finished = True
-        self.delivery.requeue()
+        self.home.put_back(self.delivery)
 
     def fields(self) -> dict[str, Any]:
         """For the log."""
@@ -100,6 +107,7 @@ def at_last(times: int, act: Callable[[], None]) -> Callable[[], None]:
 
 Dispatch = Callable[[PendingCallback], None]
 OnLost = Callable[[], None]
+Read = Callable[[Sequence[Delivery]], Awaitable[list[PendingCallback]]]
 
 
 class Source:
@@ -109,39 +117,66 @@ class Source:
         self,
         context: ChannelContext,
         queue: str,
-        read: Callable[[Sequence[Delivery]], Awaitable[list[PendingCallback]]],
+        read: Read,
         dispatch: Dispatch,
         *,
         prefetch: int,
         on_lost: OnLost,
         halted: bool = False,
+        left: bool = False,
     ) -> None:
         """`prefetch`: in hand at the most. `on_lost`: the link broke, what is in hand will come again. `halted`: it begins
-        with `go_on`.
+        with `go_on`; `left`: with `come_back`.
         """
         self.queue = queue
         self.read = read
         self._context = context
         self._dispatch = dispatch
         self._on_lost = on_lost
+        self._is_left = left
         self._arrived: deque[Delivery] = deque()
         self._news = asyncio.Event()
         self._reader = context.own(f"reader of {queue}", self._read_forever())
         self._consumer = consumer = context.broker.consume(
-            queue, self._on_delivery, prefetch=prefetch, halted=halted, on_lost=self._lost
+            queue, self._on_delivery, prefetch=prefetch, halted=self._begins_halted(halted), on_lost=self._lost
         )
         self.waiting = consumer.waiting
         """How many messages wait in the queue; all that it has delivered is in hand then. Raises BrokerUnavailable."""
-        self.go_on = consumer.go_on
+
+    def _begins_halted(self, halted: bool) -> bool:
+        return halted or self._is_left
 
     @property
     def in_hand(self) -> int:
         """Messages that came and are not acknowledged."""
         return self._consumer.in_hand
 
+    @property
+    def held(self) -> int:
+        """Of these, what waits until it goes on."""
+        return 0
+
     async def halt(self) -> None:
         """Take no more until `go_on`; what nobody has begun with goes back to its place."""
         await self._consumer.halt(self._give_back)
+
+    async def go_on(self) -> None:
+        """After `halt`."""
+        if not self._is_left:
+            await self._consumer.go_on()
+
+    async def leave(self) -> None:
+        """To others, who consume it from now on, until `come_back`."""
+        self._is_left = True
+        await self.halt()
+
+    async def come_back(self) -> None:
+        self._is_left = False
+        await self.go_on()
+
+    def put_back(self, delivery: Delivery) -> None:
+        """It goes back to its place, and comes again from there."""
+        delivery.requeue()
 
     async def browse(self, most: int, visit: Callable[[list[PendingCallback]], Awaitable[None]]) -> int:
         """Show the first of what waits; what is not finished then keeps its place. How many there were.
@@ -172,11 +207,14 @@ class Source:
     async def _read_forever(self) -> None:
         while True:
             await self._news.wait()
-            batch = [self._arrived.popleft() for _ in range(min(BATCH, len(self._arrived)))]
-            if not self._arrived:
+            batch = self._take_batch()
+            if not (batch and self._arrived):
                 self._news.clear()
             for callback in await self.read(batch) if batch else ():
                 self._dispatch(callback)
+
+    def _take_batch(self) -> list[Delivery]:
+        return [self._arrived.popleft() for _ in range(min(BATCH, len(self._arrived)))]
 
     def _give_back(self) -> list[Delivery]:
         arrived = list(self._arrived)
@@ -186,3 +224,70 @@ class Source:
     def _lost(self) -> None:
         self._arrived.clear()
         self._on_lost()
+
+
+class QuorumSource(Source):
+    """Of a quorum queue: what is in hand stays there while it is halted, and is begun again in its order."""
+
+    _is_halted = False
+
+    def _begins_halted(self, halted: bool) -> bool:
+        self._is_halted = halted
+        return self._is_left
+
+    @property
+    def held(self) -> int:
+        return len(self._arrived) if self._is_halted else 0
+
+    async def halt(self) -> None:
+        self._is_halted = True
+
+    async def go_on(self) -> None:
+        if not self._is_left:
+            self._is_halted = False
+            self._news.set()
+            await self._consumer.go_on()
+
+    async def leave(self) -> None:
+        self._is_left = self._is_halted = True
+        ends = time.monotonic() + FINISHING
+        while self.in_hand > len(self._arrived) and time.monotonic() < ends:  # noqa: ASYNC110 - each has its own end
+            await asyncio.sleep(PAUSE)
+        await self._consumer.halt(self._give_back)
+
+    def put_back(self, delivery: Delivery) -> None:
+        if delivery.alive:
+            bisect.insort(self._arrived, delivery, key=lambda each: each.tag)
+            self._news.set()
+
+    async def browse(self, most: int, visit: Callable[[list[PendingCallback]], Awaitable[None]]) -> int:
+        await self._until_anything_arrived()
+        first = [self._arrived.popleft() for _ in range(min(most, len(self._arrived)))]
+        callbacks = await self.read(first)
+        try:
+            await visit(callbacks)
+        finally:
+            for delivery in dict.fromkeys(pending.delivery for pending in callbacks if not pending.is_finished):
+                assert delivery
+                self.put_back(delivery)
+        return len(first)
+
+    async def _until_anything_arrived(self) -> None:
+        """Unless there is nothing. Raises BrokerUnavailable."""
+        ends = time.monotonic() + PATIENCE
+        while not self._arrived and time.monotonic() < ends:
+            if self._consumer.consuming.is_set() and not await self.waiting():
+                return
+            await asyncio.sleep(PAUSE)
+
+    async def stop_deliveries(self) -> None:
+        self._is_halted = True
+        await super().stop_deliveries()
+
+    def _take_batch(self) -> list[Delivery]:
+        return [] if self._is_halted else super()._take_batch()
+
+
+def kind_of_source(queue: str) -> type[Source]:
+    """For a queue of this name."""
+    return QuorumSource if names.is_quorum(queue) else Source

@@ -65,7 +65,7 @@ class Outcomes:
         """`acks`: whether the application hears of what was accepted. `counts`: label -> events, for the rates; the
         forwarder counts those that it gets. `on_published(n)`: n messages are done with.
         """
-        self._broker = context.broker
+        self._publish = context.publish
         self._channel = context.channel
         self._spec = context.spec
         self._is_shared = context.shards > 1
@@ -160,7 +160,7 @@ class Outcomes:
             event = replace(event, timestamp=timestamp_now())
         # where that channel sent what this tells of; or of one with shards, whose publishing waits for other shards' reports
         if event.transport_name != self._channel or self._is_shared:
-            return await self._broker.publish_surely(names.event_queue(event.transport_name), (event.to_wire(),))
+            return await self._publish(names.event_queue(event.transport_name), (event.to_wire(),))
         published = asyncio.get_running_loop().create_future()
         self._reports.append((event, published))
         self._news.set()
@@ -186,7 +186,7 @@ class Outcomes:
         events = [event for held in batch for event in held.events] + [event for event, _ in reports]
         told = [event.to_wire() for event in await self._to_tell(events)]
         if told:
-            await self._broker.publish_surely(names.event_queue(self._channel), event_batch.together(told))
+            await self._publish(names.event_queue(self._channel), event_batch.together(told))
         del self._reports[: len(reports)]
         for _, published in reports:
             if not published.done():

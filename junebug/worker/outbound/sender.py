@@ -103,8 +103,7 @@ class Sender:
         queues = tuple(queues)
         consumer = self._consumers[queues[0]] = self._context.broker.consume(
             queues, self._on_delivery, prefetch=max(PREFETCH, 2 * self._transport.window), exclusive=exclusive,
-            in_turn=names.is_quorum(queues[0]), halted=self._halted, on_lost=self._waiting.drop_lost,
-            on_begun=self.cancellations.may_have_missed_some,
+            halted=self._halted, on_lost=self._waiting.drop_lost, on_begun=self.cancellations.may_have_missed_some,
         )  # fmt: skip
         self._in_turn |= consumer.in_turn
         return consumer
