@@ -27,7 +27,8 @@ MOST_KEPT = 65_535
 """Messages that a browse can leave in a queue behind it: RabbitMQ counts what is in hand with 16 bits."""
 PATIENCE = 2.0
 """Seconds that it waits for the next message that should be there."""
-CLOSING_PAUSE = 0.01
+GIVING_BACK, CLOSING_PAUSE = 10.0, 0.01
+"""Seconds in which what is given back should be back; between two looks."""
 
 Visit = Callable[[Sequence[Delivery]], Awaitable[bool]]
 
@@ -151,7 +152,7 @@ async def _close(channel: DeliveryChannel, left: Mapping[str, int], asking: Deli
     """
     await channel.close()
     with suppress(TimeoutError):
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(GIVING_BACK):
             for queue, consumers in left.items():
                 while (await asking.length(queue))[1] > consumers:  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(CLOSING_PAUSE)

@@ -163,7 +163,7 @@ async def test_of_what_was_sent_just_now_redis_is_not_asked(store: TransportStor
         for status in ("pending", "pending", "delivered"):
             assert await tracked.received(receipt(f"id-{n}", status)) == f"m{n}"
     assert tracked.reports == [(f"m{n}", status) for n in range(20) for status in ("pending", "delivered")]
-    assert counting.asked == ["sent:id-0"], "in which form ids come is not known yet"
+    assert [name for name in counting.asked if name != doubts.NAME] == ["sent:id-0"], "in which form ids come is not known yet"
     again = Tracked(store)  # the next process
     await again.received(receipt("id-19"))
     assert again.reports == []
@@ -693,6 +693,21 @@ async def test_a_receipt_in_doubt_is_decided_on_at_the_stop(store: TransportStor
         await doubted.tracked.correlation.stop()
         assert doubted.tracked.reports == ([] if is_away else [("m1", "delivered")])
         doubted.tracked.reports.clear()
+
+
+async def test_a_receipt_in_doubt_outlives_its_process(store: TransportStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(correlation, "DOUBT", 0.01)
+    doubted = Doubted(store)
+
+    async def die(_: Receipt) -> None:
+        await asyncio.Event().wait()
+
+    doubted.tracked.correlation._doubts._decide = die
+    async with doubted.submitting():
+        pass
+    again = Tracked(store)
+    await eventually(lambda: again.reports == [("m1", "delivered")])
+    await eventually(doubted.is_unparked)
 
 
 async def test_what_is_to_be_reported_with_its_message_stays_parked_until_then(store: TransportStore) -> None:

@@ -133,7 +133,7 @@ async def test_a_deadly_delivery_is_a_dead_letter_and_a_status(bench: Bench, cas
     await bench.running(channel)
     await bench.stop(channel)
     for _ in range(2):
-        dies(bench.settings.suspects_path(channel), body)
+        dies(bench.settings.suspects_dir / channel, body)
     await bench.broker.publish(queue, body)
     bench.start(channel)
 
@@ -157,7 +157,7 @@ async def test_of_a_deadly_batch_of_events_each_is_begun_alone(bench: Bench) -> 
     await bench.stop(channel)
     for octets in (deadly, *batch):
         for _ in range(2):
-            dies(bench.settings.suspects_path(channel), octets)
+            dies(bench.settings.suspects_dir / channel, octets)
     await bench.put(names.event_queue(channel), *batch)
     bench.start(channel)
     await bench.app.wait(2)
@@ -171,7 +171,7 @@ async def test_a_deadly_callback_is_not_called_again(bench: Bench) -> None:
     await bench.running(channel)
     await bench.stop(channel)
     for _ in range(2):
-        dies(bench.settings.suspects_path(channel), MESSAGE.to_wire(), "callback")
+        dies(bench.settings.suspects_dir / channel, MESSAGE.to_wire(), "callback")
     await bench.put(names.inbound_queue(channel), MESSAGE.to_wire())
     bench.start(channel)
 

@@ -92,7 +92,8 @@ class ReceiptCorrelation:
         most = 0 if config.split_bind_prefix or self._is_shared else MAX_RECENT
         self._recent = RecentlySent(most, config.sent_ttl, asyncio.get_running_loop().time)
         self._saver: asyncio.Task[None] | None = None
-        self._doubts = Doubts(self._decide, self._own)
+        self._doubts = Doubts(self._decide, self._own, self._store, PARK_TTL)
+        self._own("receipts in doubt", self._doubts.recall(2 * DOUBT))
         self._locks = [asyncio.Lock() for _ in range(LOCKS)]
 
     async def stop(self) -> None:
@@ -197,7 +198,7 @@ class ReceiptCorrelation:
                     break
             else:
                 if self._is_shared and fits_number(receipt, sent):
-                    self._doubts.add(receipt, asyncio.sleep(2 * DOUBT))
+                    await self._doubts.add(receipt, functools.partial(asyncio.sleep, 2 * DOUBT))
         return matches
 
     async def _decide(self, receipt: Receipt) -> None:
@@ -246,7 +247,7 @@ class ReceiptCorrelation:
             if match is None and self._is_shared and await self._find(receipt, learn=not self._is_in_doubt):
                 match = await self._find_later(receipt, (DOUBT, DOUBT))
             elif match is None and plainly and not self._is_shared:
-                self._doubts.add(receipt, self.submitting.end(submits, EARLY_PATIENCE))
+                await self._doubts.add(receipt, functools.partial(self.submitting.end, submits, EARLY_PATIENCE))
             if match is None:
                 log.info("receipt of an unknown message kept", sent_message_id=receipt.provider_id)
         if match or receipt.certain:
