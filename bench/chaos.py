@@ -3,8 +3,9 @@
 Each of `--kills` waves sends its part of 10,000 MT, in bulk, each with an event_url; for each five that reach the SMSC a phone
 says an MO. While this flows the channel's process gets a SIGKILL; the wave ends when all has arrived. Then the channel is
 restarted through the API, so the supervisor takes each kill for the first. The SMSC answers at once, sends a receipt for each
-submit_sm, and sends again what was not acknowledged when its connection ended, as SMSCs do. Prints a line a wave, the sum, and a
-line of JSON; exit code 1 when anything is lost, or comes first out of its order (of one address; of one message's events).
+submit_sm, and sends again what was not acknowledged when its connection ended, as SMSCs do. With `--slow` the application takes
+up to SLOWEST seconds for an answer, now and then; with `--kills 0` there is one wave, and no kill. Prints a line a wave, the sum,
+and a line of JSON; exit code 1 when anything is lost, or comes first out of its order (of one address; of a message's events).
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ DELIVER_WINDOW = 100
 LONGEST_WAIT = 0.05
 """Seconds, at random, between the submit_sm that was chosen and the kill: the kill must not fall into step with its reading."""
 TIMEOUT, PATIENCE = 120.0, 20.0
-"""Seconds for a channel to be bound again; for what was sent before it to arrive."""
+"""Seconds for a channel to be bound again; in which nothing arrives of what was sent before."""
+SPELL, SLOWEST = 1.5, 2.5
+"""Seconds: each third spell the application is slow, and for how long at the most it is."""
 LOSSES, DISORDERS = ("mt_lost", "events_lost", "mo_lost"), ("mt_order", "event_order", "mo_order")
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
@@ -68,7 +71,8 @@ class Order:
 class Ends:
     """What the SMSC and the application have got, and what the SMSC has still to say."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_slow: bool) -> None:
+        self._is_slow = is_slow
         self.submits, self.events, self.inbound = Order(), Order(), Order()
         self.to_say: deque[tuple[str, str, int, bytes]] = deque()
         """Source, destination, esm_class, text."""
@@ -84,6 +88,10 @@ class Ends:
         if self.submits.seen.total() >= self.kill_at:
             self.kill_at = sys.maxsize
             asyncio.get_running_loop().call_later(random.uniform(0, LONGEST_WAIT), os.kill, self.victim, signal.SIGKILL)
+
+    def pause(self) -> float:
+        """Seconds until the application answers."""
+        return random.uniform(0, SLOWEST) if self._is_slow and not int(time.monotonic() / SPELL) % 3 else 0.0
 
     def called(self, told: dict[str, Any]) -> None:
         if event := told.get("event_type"):
@@ -163,16 +171,20 @@ class Webhook(asyncio.Protocol):
             self._ends.called(orjson.loads(data[begin:end]))
             data, answers = data[end:], answers + 1
         self._rest = data
-        self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * answers)
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * answers
+        if pause := self._ends.pause():
+            asyncio.get_running_loop().call_later(pause, self._transport.write, answer)
+        else:
+            self._transport.write(answer)
 
 
 class Chaos:
     """One run."""
 
-    def __init__(self, junebug: Junebug, window: int) -> None:
+    def __init__(self, junebug: Junebug, window: int, is_slow: bool) -> None:
         self.junebug = junebug
         self.window = window
-        self.ends = Ends()
+        self.ends = Ends(is_slow)
         self.ids: list[str] = []
 
     async def begin(self) -> None:
@@ -191,15 +203,19 @@ class Chaos:
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.webhook}/{path}"
 
-    async def wave(self, messages: int) -> Counter[str]:
+    async def wave(self, messages: int, *, has_victim: bool) -> Counter[str]:
         """What it added to the counts."""
         ends, before, lost = self.ends, self.counts(), self.lost()
-        (ends.victim,) = self.junebug.processes()[f"channel:{self.channel}"]
-        ends.kill_at = ends.submits.seen.total() + int(messages * random.uniform(0.1, 0.8))
+        if has_victim:
+            (ends.victim,) = self.junebug.processes()[f"channel:{self.channel}"]
+            ends.kill_at = ends.submits.seen.total() + int(messages * random.uniform(0.1, 0.8))
         await self.send(messages)
-        await self.junebug.gone(ends.victim)
-        latest = time.monotonic() + PATIENCE
-        while self.lost() > lost and time.monotonic() < latest:
+        if has_victim:
+            await self.junebug.gone(ends.victim)
+        left, latest = -1, 0.0
+        while self.lost() > lost and (self.lost() != left or time.monotonic() < latest):
+            if self.lost() != left:
+                left, latest = self.lost(), time.monotonic() + PATIENCE
             await asyncio.sleep(0.02)
         await self.junebug.idle()  # repeats may come behind
         after = self.counts()
@@ -246,17 +262,17 @@ class Chaos:
         })  # fmt: skip
 
 
-async def run(kills: int, window: int) -> int:
+async def run(kills: int, window: int, is_slow: bool) -> int:
     """The exit code."""
     with Servers() as servers:
         async with Junebug(servers) as junebug:
-            chaos = Chaos(junebug, window)
+            chaos = Chaos(junebug, window, is_slow)
             await chaos.begin()
             await chaos.bound()
             names = list(chaos.counts())
             _show("kill", names)
-            for kill in range(1, kills + 1):
-                added = await chaos.wave(MESSAGES // kills)
+            for kill in range(1, kills + 1) or (0,):
+                added = await chaos.wave(MESSAGES // max(kills, 1), has_victim=kill > 0)
                 _show(kill, [added[name] for name in names])
                 await junebug.call("POST", f"/channels/{chaos.channel}/restart")
                 await chaos.bound()
@@ -275,5 +291,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=KILLS, help="how many (%(default)s)")
     parser.add_argument("--window", type=int, default=WINDOW, help="the channel's window_size (%(default)s)")
+    parser.add_argument("--slow", action="store_true", help="the application is slow now and then")
     arguments = parser.parse_args()
-    sys.exit(run_async(run(arguments.kills, arguments.window)))
+    sys.exit(run_async(run(arguments.kills, arguments.window, arguments.slow)))

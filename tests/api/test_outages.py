@@ -17,7 +17,7 @@ from tests.polling import eventually
 from tests.servers import RabbitmqServer, RedisServer
 
 REQUEST_TIMEOUT = 1.0
-SLACK = 0.5
+SLACK = 2.0
 MESSAGE = {"to": "1", "content": "x"}
 KEY = {"Idempotency-Key": "k"}
 

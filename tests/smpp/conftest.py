@@ -10,7 +10,7 @@ import pytest
 from junebug.config.declaration import Settings
 from junebug.stores import Stores
 from junebug.stores.transport import TransportStore
-from tests.worker.conftest import bench  # noqa: F401 - a fixture
+from tests.worker.conftest import bench, queue_type  # noqa: F401 - fixtures
 
 
 @pytest.fixture
