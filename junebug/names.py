@@ -107,9 +107,17 @@ callback_queue = _one(".callbacks")  # callbacks that failed and whose time to b
 dead_queue = _one(".dead")  # dead letters: what could not be read or given to anybody, newest 10,000 kept
 
 
+_QUORUM_MARK = ".q"
+
+
 def of_kind(queue: str, is_quorum: bool) -> str:
     """The name of one of these (status queues are always classic ones) as a queue of this kind, of which RabbitMQ has one."""
-    return f"{queue}.q" if is_quorum else queue
+    return f"{queue}{_QUORUM_MARK}" if is_quorum else queue
+
+
+def plain(queue: str) -> str:
+    """The name that such a queue of either kind has as a classic one."""
+    return queue.removesuffix(_QUORUM_MARK)
 
 
 LONGEST_AMQP_QUEUE = LONGEST_AMQP_NAME - len(".outbound")

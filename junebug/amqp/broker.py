@@ -73,6 +73,12 @@ class Broker:
         """Of the queues to which this channel's messages are to be published."""
         return spec.newest_layout or self.wanted_layout(spec.shards)
 
+    def prefers_quorum(self, spec: ChannelSpec | None) -> bool:
+        """Of which kind queues of what is on its way to the application are believed to be (kinds.py): a channel's, or (None) a
+        router's.
+        """
+        return self.layout(spec).is_quorum if spec else self.is_quorum
+
     @property
     def connected(self) -> bool:
         return self._connection.connected

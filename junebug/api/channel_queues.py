@@ -53,6 +53,7 @@ class ChannelQueues:
         self.timeout = min(COUNT_TIMEOUT, self._patience)
         self._delay_queues, self._channels, self._routers = stores.delay_queues, stores.channels, stores.routers
         self._broker = broker
+        self.prefers_quorum = broker.prefers_quorum
         self._specs = specs
         self._asking = asking
         self._metrics = metrics
@@ -79,10 +80,6 @@ class ChannelQueues:
 
     async def declare_router(self, router: str) -> None:
         await self._declare(names.router_queues(router, self._broker.is_quorum))
-
-    def prefers_quorum(self, spec: ChannelSpec | None) -> bool:
-        """Of which kind queues of what is on its way to the application are believed to be: a channel's, or (None) a router's."""
-        return self._broker.layout(spec).is_quorum if spec else self._broker.is_quorum
 
     async def send(self, channel: str, messages: Sequence[UserMessage]) -> None:
         """RabbitMQ has these messages, all of one priority, to be sent when this returns. Raises ChannelNotFound, too."""
@@ -118,35 +115,27 @@ class ChannelQueues:
             except Unroutable as error:
                 raise _not_kept(error) from None
 
-    async def call_again(self, channel: str, callbacks: Sequence[bytes]) -> None:
-        """RabbitMQ has these in the channel's callback queue when this returns. Raises ChannelNotFound, too."""
+    async def call_again(self, channel: str, callbacks: Sequence[bytes], is_quorum: bool) -> None:
+        """RabbitMQ has these in the channel's callback queue when this returns; `is_quorum`: the kind that is believed. Raises
+        ChannelNotFound, too.
+        """
+        await self._call_again(channel, callbacks, is_quorum, self._specs.fetch)
 
-        async def is_quorum() -> bool:
-            return self.prefers_quorum(await self._specs.fetch(channel))
-
-        await self._call_again(channel, callbacks, is_quorum)
-
-    async def call_again_of_router(self, router: str, callbacks: Sequence[bytes]) -> None:
+    async def call_again_of_router(self, router: str, callbacks: Sequence[bytes], is_quorum: bool) -> None:
         """The same of a router's. Raises RouterNotFound, too."""
+        await self._call_again(router, callbacks, is_quorum, self._routers.get)
 
-        async def is_quorum() -> bool:
-            await self._routers.get(router)
-            return self.prefers_quorum(None)
-
-        await self._call_again(router, callbacks, is_quorum)
-
-    async def _call_again(self, owner: str, callbacks: Sequence[bytes], is_quorum: Callable[[], Awaitable[bool]]) -> None:
-        """`is_quorum` says which kind its queues are to be of, if the owner is there still."""
-        prefers_quorum = await is_quorum()
-        queue = names.callback_queue(owner)
+    async def _call_again(
+        self, owner: str, callbacks: Sequence[bytes], is_quorum: bool, find: Callable[[str], Awaitable[object]]
+    ) -> None:
         publish = functools.partial(
-            self._broker.kinds.publish, queue, callbacks, is_quorum=prefers_quorum, timeout=self._patience
+            self._broker.kinds.publish, names.callback_queue(owner), callbacks, is_quorum=is_quorum, timeout=self._patience
         )
         try:
             return await publish()
         except Unroutable:
-            await is_quorum()  # is it deleted, or has RabbitMQ lost its queues?
-            await self._declare(names.callback_queues(owner, prefers_quorum))
+            await find(owner)  # is it deleted, or has RabbitMQ lost its queues?
+            await self._declare(names.callback_queues(owner, is_quorum))
         try:
             await publish()
         except Unroutable as error:

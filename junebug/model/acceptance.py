@@ -45,7 +45,6 @@ class Acceptance(msgspec.Struct, frozen=True, array_like=True):
     """Of a router, by which it was sent."""
     router: str = ""
 
-
     @property
     def channel(self) -> str:
         return self.plain_queue.rpartition(".outbound")[0]

@@ -68,7 +68,7 @@ class ChannelContext:
         """Which kind the queues are to be of that hold what is on its way to the application (amqp/kinds.py). The process that
         consumes them decides; a further shard follows it.
         """
-        return self.broker.layout(self.spec()).is_quorum if self.shard else self.broker.is_quorum
+        return self.broker.prefers_quorum(self.spec() if self.shard else None)
 
     async def publish(self, queue: str, bodies: Sequence[bytes]) -> None:
         """These are in such a queue, named as a classic one, when this returns; if it is ours, it is made where there is none.

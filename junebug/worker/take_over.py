@@ -47,7 +47,7 @@ class TakeOver:
         self._context = context
         self._is_quorum = is_quorum
         self._queues = queues
-        self._plain = [queue.removesuffix(names.of_kind("", is_quorum)) for queue in queues]
+        self._plain = [names.plain(queue) for queue in queues]
         self._present = {names.of_kind(queue, not is_quorum): names.of_kind(queue, is_quorum) for queue in self._plain}
         """Former queue -> the present one. The first is deleted last: by that they are found again."""
         self._emptied = asyncio.Event()

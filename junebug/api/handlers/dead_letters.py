@@ -45,8 +45,8 @@ class Shelf:
 
     owner: str
     """The channel or router whose queues they are on."""
-    publish: Callable[[str, Sequence[bytes]], Awaitable[None]]
-    """(owner, callbacks): they are made again."""
+    publish: Callable[[str, Sequence[bytes], bool], Awaitable[None]]
+    """(owner, callbacks, is_quorum): they are made again."""
     secrets: Collection[str | None]
     """What is not to be shown of them."""
     is_quorum: bool
@@ -146,7 +146,7 @@ class DeadLetters:
                 chosen.append(delivery)
                 bodies.append(callback.to_wire())
             if bodies:
-                await shelf.publish(shelf.owner, bodies)
+                await shelf.publish(shelf.owner, bodies, shelf.is_quorum)
             for delivery in chosen:
                 delivery.ack()  # only now: a crash before repeats it, with the same id
             replayed += len(chosen)

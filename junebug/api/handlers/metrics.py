@@ -138,7 +138,10 @@ class _Scrape:
     async def _lengths(self, counted: Sequence[Counted]) -> Mapping[str, int]:
         """Of their queues; nothing of RabbitMQ when it does not tell (in time)."""
         beside = [queue for each in counted for queue in self._queues(each)]
-        owed = {queue: self._prefers_quorum(each) for each in counted for queue in (*_callbacks(each), names.dead_queue(each.id))}
+        owed = {
+            queue: self._broker.prefers_quorum(each.spec)
+            for each in counted for queue in (*_callbacks(each), names.dead_queue(each.id))
+        }  # fmt: skip
         left = self._began + LONGEST_COUNT - time.monotonic()
         if not self._rabbitmq_up or left <= 0:
             return {}
@@ -151,9 +154,6 @@ class _Scrape:
     def _queues(self, counted: Counted) -> list[str]:
         outbound = self._outbound(counted.spec) if counted.spec else ()
         return [*outbound, *counted.delay_queues]
-
-    def _prefers_quorum(self, counted: Counted) -> bool:
-        return self._broker.layout(counted.spec).is_quorum if counted.spec else self._broker.is_quorum
 
     def _outbound(self, spec: ChannelSpec) -> list[str]:
         return queues_of(spec, self._broker.layout(spec), spec.priorities)

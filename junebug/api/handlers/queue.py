@@ -181,7 +181,7 @@ class QueueControl:
             try:
                 told = await self.asking.ask(names.unit(spec.id, shard), "cancel_all", ANSWER_TIMEOUT)
             except NotRunning:
-                queues, is_quorum = self._queues_of(spec, shard), self.broker.layout(spec).is_quorum
+                queues, is_quorum = self._queues_of(spec, shard), self.broker.prefers_quorum(spec)
                 return await cancel_all(self.broker, self.metrics, spec.id, queues, CANCEL_TIME, is_quorum=is_quorum)
             return Cancelled(told["cancelled"], told["remaining"])
 

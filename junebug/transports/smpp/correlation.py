@@ -250,7 +250,7 @@ class ReceiptCorrelation:
                 await self._doubts.add(receipt, functools.partial(self.submitting.end, submits, EARLY_PATIENCE))
             if match is None:
                 log.info("receipt of an unknown message kept", sent_message_id=receipt.provider_id)
-        if match or receipt.certain:
+        if not self._config.registered_delivery and (match or receipt.certain):
             await self._unasked.learn()
         if match is None:
             return None

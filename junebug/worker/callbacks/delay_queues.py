@@ -76,8 +76,7 @@ class DelayQueues:
         """Something is in this queue, or will be soon."""
         is_quorum = self._context.prefers_quorum
         if names.is_quorum(name) != is_quorum:
-            plain = name if is_quorum else name.removesuffix(names.of_kind("", True))
-            self._context.own(f"end of {name}", self._take_over(name, plain, is_quorum))
+            self._context.own(f"end of {name}", self._take_over(name, names.plain(name), is_quorum))
         elif name not in self._news:
             self._news[name] = asyncio.Event()
             self._context.own(f"repeats of {name}", self._move_forever(name))
@@ -122,7 +121,6 @@ class DelayQueues:
 
         seen = await broker.browse(name, visit, keeping=True, most=BATCH, exclusive=False)
         return 0.0 if seen and next_due is None else next_due
-
 
     async def _move_all(self, name: str) -> float | None:
         """Until there is none any more in this quorum queue (None). Raises BrokerUnavailable."""

@@ -31,7 +31,6 @@ log = structlog.stdlib.get_logger("forwarder")
 UNNOTED_AFTER = (60.0, 600.0)
 """Seconds after its start, at random between these, at which a process looks for what waits and is not noted."""
 _CIRCUITS = {to: CIRCUITS.field(to) for to in TO}
-QUORUM = names.of_kind("", True)
 MOST = 1000
 """Destinations that are known at a time; of more, those that have nothing to do are forgotten."""
 
@@ -139,7 +138,7 @@ class Dispatcher:
             kind, _, name = noted.get(queue, "").partition(" ")
             if not kind:
                 self._attempts.delay_queues.look_after(queue)
-            elif queue.removesuffix(QUORUM) == names.backlog_queue(channel, kind, name):
+            elif names.plain(queue) == names.backlog_queue(channel, kind, name):
                 self._destination(kind, name).find_backlog(queue)
         if self._attempts.may_wait:
             await self._find_unnoted()
