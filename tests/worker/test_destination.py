@@ -32,7 +32,7 @@ async def test_a_call_that_is_cut_off_before_it_began_keeps_nobody_of_its_addres
             return Outcome(True, 200)
 
     stores = cast(Any, SimpleNamespace(circuits=None))  # no call fails
-    broker = cast(Any, SimpleNamespace(is_quorum=False))
+    broker = cast(Any, SimpleNamespace(prefers_quorum=lambda spec: False))
     context = ChannelContext("c", Settings(), broker, stores, cast(Any, None), own)
     destination = Destination(context, cast(Attempts, Answering()), "mo_url", "http://a:80", lambda pending: None)
     link = SimpleNamespace(alive=True)
