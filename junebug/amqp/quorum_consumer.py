@@ -45,9 +45,10 @@ class QuorumConsumer(Consumer):
             self._channel.on_delivery = self._note
 
     async def cancel(self) -> None:
-        await end_task(self._keeper)
-        if self._channel and self._channel.usable:
-            await self._give_all_back(self._channel)
+        async with self._switching:  # cut off while it begins, the channel would close, and give back in whatever order
+            await end_task(self._keeper)
+            if self._channel and self._channel.usable:
+                await self._give_all_back(self._channel)
         await super().cancel()
 
     async def _give_all_back(self, channel: DeliveryChannel) -> None:

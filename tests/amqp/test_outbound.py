@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -165,6 +166,34 @@ async def test_what_was_given_back_keeps_its_place(broker: Broker, channel: str)
     await consumer.cancel()
     assert await listed(broker, channel, 0, 2) == everything[:2]
     assert await listed(broker, channel) == everything
+
+
+async def test_what_is_given_back_by_who_has_just_begun_keeps_its_place(
+    broker: Broker, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ may deliver before it has answered that it does."""
+    await queue(broker, channel, *map(str, range(1, 31)))
+    assert len(await listed(broker, channel)) == 30
+    consume, answer_comes = frames.DeliveryChannel.consume, asyncio.Event()
+
+    async def late(self: frames.DeliveryChannel, *queues: str, exclusive: bool) -> None:
+        await consume(self, *queues, exclusive=exclusive)
+        try:
+            await answer_comes.wait()
+        except asyncio.CancelledError:
+            await self.close()  # as frames.py does with one whose answer is not waited for
+            raise
+
+    taken_by_another: list[Delivery] = []
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(frames.DeliveryChannel, "consume", late)
+        consumer = broker.consume(LAYOUTS[channel].queue(channel), taken_by_another.append, prefetch=7)
+        await eventually(lambda: len(taken_by_another) == 7)
+        cancelling = asyncio.create_task(consumer.cancel())
+        await asyncio.sleep(0)
+        answer_comes.set()
+        await cancelling
+    assert await listed(broker, channel) == [(1, str(number)) for number in range(1, 31)]
 
 
 async def test_more_was_given_back_than_is_taken_at_once(
