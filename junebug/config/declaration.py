@@ -268,6 +268,11 @@ class Settings:
         """Files in which channels' processes note what they are busy with, one a unit (worker/suspects.py)."""
         return self.run_dir / "suspects"
 
+    @property
+    def accepted_dir(self) -> Path:
+        """Files in which they note what providers have accepted, likewise (worker/outbound/journal.py)."""
+        return self.run_dir / "accepted"
+
 
 @dataclass(frozen=True)
 class Option:

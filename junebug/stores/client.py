@@ -91,6 +91,7 @@ class RedisClient:
         """In the order of their deadlines; some are answered already."""
         self._timer: asyncio.TimerHandle | None = None
         self._runner: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     async def hear(self, subscribe: str, topic: str) -> AsyncGenerator[str | None, None]:
         """What is published there, from a `subscribe` (or `psubscribe`) on until the link is lost, which is raised. None: it is
@@ -127,6 +128,8 @@ class RedisClient:
 
     async def run(self, *commands: Command, made: Sequence[tuple[str, int, list[str]]] = ()) -> list[Any]:
         """The replies, in order. Raises StoreUnavailable within the timeout. `made`: see `make`."""
+        if self._is_closed:
+            raise self._closing()
         if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable(f"{self._where} does not keep up")
         loop = asyncio.get_running_loop()
@@ -140,6 +143,7 @@ class RedisClient:
             self._timer = loop.call_at(call.deadline, self._end_overdue)
         if self._runner is None or self._runner.done():
             self._runner = asyncio.create_task(self._run_waiting())
+            self._runner.add_done_callback(self._on_end)
         return await call.replies
 
     async def make(self, channel: str, ttl: float, keys: Collection[str], *commands: Command, also: str = "") -> list[Any]:
@@ -163,6 +167,20 @@ class RedisClient:
 
     def _too_late(self) -> StoreUnavailable:
         return StoreUnavailable(f"{self._where} did not answer within {self._timeout:g} s")
+
+    @staticmethod
+    def _closing() -> StoreUnavailable:
+        return StoreUnavailable("this process is closing its connection to Redis")
+
+    def _give_up(self) -> None:
+        """Whoever waits is told so: nobody runs what is asked."""
+        self._waiting.clear()
+        while self._unanswered:
+            _set(self._unanswered.popleft().replies, self._closing())
+
+    def _on_end(self, runner: asyncio.Task[None]) -> None:
+        if runner.cancelled():
+            self._give_up()
 
     async def _run_waiting(self) -> None:
         while self._waiting:
@@ -260,11 +278,10 @@ class RedisClient:
         return "redis.url" if settings.url else its
 
     async def close(self) -> None:
+        self._is_closed = True
         if self._runner:
             await end_task(self._runner)
-        for call in self._waiting:
-            _set(call.replies, StoreUnavailable("this process is closing its connection to Redis"))
-        self._waiting.clear()
+        self._give_up()
         if self._timer:
             self._timer.cancel()
         await self._connection.disconnect(nowait=True)

@@ -147,6 +147,7 @@ class Cleanup:
         for unit in names.units(channel, names.MOST_SHARDS):
             crashes = crash_log(self.settings, unit)
             files += crashes, crashes.with_name(f"{crashes.name}.1"), self.settings.suspects_dir / unit
+            files += self.settings.accepted_dir / unit, self.settings.accepted_dir / f".{unit}"
         _remove(channel, [*files, *self._routes(channel)])
 
     def _routes(self, channel: str) -> tuple[Path, ...]:
@@ -188,7 +189,9 @@ class Cleanup:
             for name, numbers in numbers_in(logs, LogsOf(own)).items():
                 files = [file_of(logs / name, number) for number in numbers]
                 yield from ((file, name) for file in files if file.name == name or not is_old_log(file))
-        for directory, unit_of in ((self.settings.log_dir, crash_log_of), (self.settings.suspects_dir, str)):
+        settings, without_dot = self.settings, lambda name: name.removeprefix(".")
+        places = ((settings.log_dir, crash_log_of), (settings.suspects_dir, str), (settings.accepted_dir, without_dot))
+        for directory, unit_of in places:
             with _kept(directory):
                 for name in os.listdir(directory):
                     if names.channel_of(unit := unit_of(name)) in own and names.is_unit(unit):

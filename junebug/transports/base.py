@@ -165,6 +165,10 @@ class Transport:
     def __init__(self, context: TransportContext) -> None:
         self.context = context
         self.config = context.config
+        self.on_accepted: Callable[[UserMessage, str | None], None] = lambda message, provider_id: None
+        """To be called with the provider's id of a message, by a `send` that has more to do once that is accepted: what is known
+        to be is not sent again if this process is killed meanwhile.
+        """
 
     async def start(self) -> None:
         """Begin: listen, or begin to connect. Raises TransportStartError when that cannot work (a port is taken);
@@ -189,6 +193,12 @@ class Transport:
         where `send` itself waits for long.
         """
         raise NotImplementedError
+
+    async def accepted_before(self, message: UserMessage, provider_id: str | None) -> Accepted:
+        """This was accepted from the channel's last process, which was killed before RabbitMQ knew of it. It is not sent again;
+        what `send` does besides is to be done now.
+        """
+        return Accepted(provider_id)
 
     def stop_sending(self) -> None:
         """The channel stops: a `send` of which nothing can leave now raises NotSent at once."""

@@ -33,6 +33,7 @@ from junebug.runtime.service import EXIT_FAILED, bounded
 from junebug.transports.base import Transport, TransportContext
 from junebug.worker.base import Left, Worker, run_worker
 from junebug.worker.commands import Commands
+from junebug.worker.outbound.journal import Journal
 from junebug.worker.outbound.priorities import PriorityQueues
 from junebug.worker.outbound.rate_limit import RateLimit, shared
 from junebug.worker.outbound.sender import PAUSED, Sender
@@ -63,6 +64,7 @@ class ChannelWorker(Worker):
         self._rate_limit = RateLimit()
         self._transport: Transport | None = None
         self._sender: Sender | None = None
+        self._journal: Journal | None = None
         self._answers: RpcServer | None = None
         self._applying = asyncio.Lock()
 
@@ -109,6 +111,7 @@ class ChannelWorker(Worker):
             context.metrics = self._metrics
             context.set_aside = functools.partial(self._context.bury, names.inbound_queue(self._channel))
             self._transport = transport_class(context)
+            self._journal = Journal(self._settings.accepted_dir / self._unit, self._transport.window)
             async with asyncio.timeout(TRANSPORT_START_TIMEOUT):
                 await self._transport.start()
         except (JunebugError, TimeoutError, OSError) as error:
@@ -123,7 +126,7 @@ class ChannelWorker(Worker):
             self._forwarder.start(failing)
         check = functools.partial(self._registry.validate_channel_data, spec.type)
         async with self._applying:
-            self._sender = Sender(self._context, self._transport, self._counts, check)
+            self._sender = Sender(self._context, self._transport, self._journal, self._counts, check)
             self._metrics.gauges.append(self._sender.gauges)
             self._priorities.consume(self._sender)
             self._life.tasks.own("sender", self._sender.run())
@@ -265,6 +268,8 @@ class ChannelWorker(Worker):
         self._metrics.counts[_RECEIVED] += 1
 
     async def _publish_event(self, event: Event) -> None:
+        if self._journal and not self._sender:
+            await self._journal.begun(event.user_message_id)
         if self._sender:
             return await self._sender.report(event)
         await self._context.publish(names.event_queue(event.transport_name), (event.to_wire(),))

@@ -15,6 +15,7 @@ from junebug import names
 from junebug.logs.redaction import Redactor
 from junebug.logs.setup import setup_channel_logging
 from junebug.logs.tail import tail
+from junebug.model.identity import Identity, identity_of
 from junebug.model.messages import UserMessage, format_timestamp
 from junebug.model.spec import ChannelSpec
 from junebug.runtime.service import EXIT_FAILED
@@ -263,7 +264,7 @@ async def test_an_id_that_comes_again_is_the_same_message_or_is_sent(
 
         await eventually(is_submitted)
     assert [message.content for message in smsc.messages.values()] == ["one", "two", "two", "two"]
-    assert capsys.readouterr().out.count("submitted before: not again, but its event is") == 2
+    assert capsys.readouterr().out.count("accepted before: it is not sent again, but its event is") == 2
 
 
 async def test_a_temporary_refusal_is_tried_again(bench: Bench, smsc: Smsc) -> None:
@@ -416,9 +417,9 @@ async def test_what_is_in_flight_is_not_forgotten_for_those_that_wait(
     created = await channel(bench, smsc)
     smpp: Any = bench._workers[created]._transport
 
-    def begin(text: str) -> transport.Identity:
+    def begin(text: str) -> Identity:
         message = UserMessage(to_addr=TO, from_addr=None, content=text, transport_name=created)
-        identity = transport.identity_of(message)
+        identity = identity_of(message)
         smpp._begin(message, identity)
         return identity
 

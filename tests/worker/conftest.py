@@ -30,6 +30,7 @@ from junebug.worker.callbacks import delay_queues
 from junebug.worker.process import ChannelWorker
 from junebug.worker.router import RouterWorker
 from tests.polling import DEADLINE, eventually
+from tests.worker.scripted import ScriptedTransport
 
 
 class Application:
@@ -202,3 +203,13 @@ async def bench(settings: Settings, queue_type: Any, monkeypatch: pytest.MonkeyP
     await broker.close()  # its queues end with the server: deleting them costs as much
     await stores.close()
     await app.stop()
+
+
+@pytest.fixture
+def scripted(bench: Bench) -> type[ScriptedTransport]:
+    bench.settings = dataclasses.replace(
+        bench.settings, channels={"scripted": "tests.worker.scripted:ScriptedTransport"}
+    )
+    ScriptedTransport.outcomes.clear()
+    ScriptedTransport.sent.clear()
+    return ScriptedTransport

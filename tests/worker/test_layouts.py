@@ -128,8 +128,16 @@ class Moving:
     async def has_only(self, *endings: str) -> bool:
         return await self.there() == list(endings)
 
-    async def is_noted(self, *numbers: int) -> bool:
-        return (await self.bench.stores.channels.get(self.channel)).noted_priorities == set(numbers)
+    async def has_none(self, ending: str) -> bool:
+        return ending not in await self.there()
+
+    async def is_empty(self, ending: str) -> bool:
+        """It is there, and nothing is in it."""
+        queue = f"{self.channel}.outbound{ending}"
+        return [each.messages for each in (await self.bench.broker.look_at_queues((queue,))).values()] == [0]
+
+    async def is_taken_up(self, number: int) -> bool:
+        return number in (await self.bench.stores.channels.get(self.channel)).noted_priorities
 
     async def there(self) -> list[str]:
         """Its outbound queues, by their endings."""
@@ -173,19 +181,25 @@ async def test_what_was_lost_with_redis_is_found_again(moving: Moving) -> None:
     assert (await moving.bench.stores.channels.get(moving.channel)).noted_priorities == {1, 21}
 
 
-async def test_who_knows_no_better_yet_publishes_to_the_right_queue(moving: Moving) -> None:
+async def test_who_knows_no_better_yet_publishes_to_a_queue_that_is_still_there(
+    moving: Moving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ confirms, and loses, what comes to a classic queue in the moment in which it deletes that "if it is empty"."""
+    monkeypatch.setattr(former, "QUIET", 60.0)
     queues = moving.queues
     await moving.put(10, queues)
     await moving.store(3)
     await moving.run(until=10, stop=False)
-    await eventually(lambda: moving.is_noted(1, 22))
+    await eventually(lambda: moving.is_taken_up(22))
     known = queues._specs.at_hand(moving.channel)
     assert known
     assert known.shards == 1
     await moving.put(ADDRESSES, queues)
     await eventually(lambda: len(Recorder.sent) == moving.count)
     moving.check()
-    assert "" not in await moving.there()
+    await eventually(lambda: moving.is_empty(""))
+    monkeypatch.setattr(former, "QUIET", 0.3)
+    await eventually(lambda: moving.has_none(""))
 
 
 async def test_a_queue_that_somebody_makes_again_is_found_and_goes_again(

@@ -29,16 +29,6 @@ from tests.worker.conftest import Bench
 from tests.worker.scripted import ScriptedTransport
 
 
-@pytest.fixture
-def scripted(bench: Bench) -> type[ScriptedTransport]:
-    bench.settings = dataclasses.replace(
-        bench.settings, channels={"scripted": "tests.worker.scripted:ScriptedTransport"}
-    )
-    ScriptedTransport.outcomes.clear()
-    ScriptedTransport.sent.clear()
-    return ScriptedTransport
-
-
 async def channel_of(bench: Bench, **config: Any) -> str:
     channel = await bench.channel("scripted", config)
     await bench.running(channel)

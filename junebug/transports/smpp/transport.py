@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 from junebug.errors import Expired, NotSent, Rejected, TransportStartError, UnknownOutcome, Unroutable
+from junebug.model.identity import Identity, identity_of
 from junebug.model.messages import StatusLevel, UserMessage, new_id
 from junebug.runtime.loop import end_task
 from junebug.runtime.tls import TlsError
@@ -38,8 +39,8 @@ from junebug.transports.smpp.recently_sent import SentPart
 from junebug.transports.smpp.submit_scheduler import SchedulerClosed, SubmitScheduler, Ticket
 
 MAX_REMEMBERED = 10_000
-"""Of messages that are not in `send` the progress is remembered of so many unfinished and as many accepted ones: what was
-accepted of one that comes again is not submitted again."""
+"""Of so many unfinished messages that are not in `send` the progress is remembered: what was accepted of one that comes again is
+not submitted again."""
 MAX_ATTEMPTS = 4
 """So often a message is submitted that the SMSC refuses for the time being; then it is rejected."""
 WRITE_PAUSE = 0.1
@@ -57,15 +58,6 @@ _LEVELS: dict[BindState, tuple[StatusLevel, str]] = {
 }
 """State of the bind -> level and type of the channel's status (COMPAT §5)."""
 _FAILURES = (BindState.CONNECT_FAILED, BindState.BIND_TIMEOUT, BindState.BIND_REFUSED, BindState.CONNECTION_LOST)
-
-
-Identity: TypeAlias = tuple[str, int]
-"""A message's id, and what else makes it that message: an application may use an id for two."""
-
-
-def identity_of(message: UserMessage) -> Identity:
-    more = repr(message.helper_metadata) if message.helper_metadata else ""
-    return message.message_id, hash((message.to_addr, message.from_addr, message.content, more))
 
 
 @dataclass(slots=True)
@@ -117,7 +109,6 @@ class SmppTransport(Transport):
         self._correlation = ReceiptCorrelation(config, context.store, self._report, context.own)
         self._inbound = Inbound(context, config, self._correlation, self._pdu_log)
         self._unfinished: dict[Identity, Progress] = {}
-        self._accepted: OrderedDict[Identity, str | None] = OrderedDict()
         self._numbers = itertools.count(1)
         self._reference = int(new_id()[:4], 16)
         self._answered = Answered(context.metrics, config.binds)
@@ -172,9 +163,6 @@ class SmppTransport(Transport):
         if not self._config.can_send:
             raise Rejected("This channel's bind_mode is receiver: it cannot send")
         message_id, identity = message.message_id, identity_of(message)
-        if identity in self._accepted:
-            self.context.log.warning("submitted before: not again, but its event is", message_id=message_id)
-            return Accepted(self._accepted[identity])
         progress = self._begin(message, identity)
         try:
             for _ in progress.missing[1:]:
@@ -187,10 +175,15 @@ class SmppTransport(Transport):
         finally:
             progress.in_send = False
         self._unfinished.pop(identity, None)
-        self._accepted[identity] = progress.provider_id
-        if len(self._accepted) > MAX_REMEMBERED:
-            self._accepted.popitem(last=False)
         return self._correlation.accepted(message_id, progress.provider_id)
+
+    async def accepted_before(self, message: UserMessage, provider_id: str | None) -> Accepted:
+        pdus = mt.build(message, self._config, self._reference, datetime.now(UTC))
+        ids = provider_id.split(",") if provider_id else []
+        if len(ids) == len(pdus):
+            for part, part_id in enumerate(ids, 1):
+                await self._keep_id(message, part, pdus, part_id)
+        return self._correlation.accepted(message.message_id, provider_id)
 
     def _begin(self, message: UserMessage, identity: Identity) -> Progress:
         """Its PDUs; those of before when it is sent again, so that accepted parts are left out."""
@@ -264,12 +257,16 @@ class SmppTransport(Transport):
                 progress.refused = True
                 raise Rejected(response.status_name if status else response.command_name)
             progress.ids[ticket.part] = provider_id = response.message_id.strip()
-            if provider_id:
-                parts, to_addr = len(progress.pdus), progress.pdus[0].destination_addr
-                sent = SentPart(message.message_id, self.context.channel_id, to_addr, ticket.part, parts)
-                is_asked = bool(pdu.registered_delivery or self._config.registered_delivery)
-                await self._correlation.sent(provider_id, sent, is_asked=is_asked)
-            return
+            if not progress.missing:
+                self.on_accepted(message, progress.provider_id)
+            return await self._keep_id(message, ticket.part, progress.pdus, provider_id)
+
+    async def _keep_id(self, message: UserMessage, part: int, pdus: Sequence[SubmitSm], provider_id: str) -> None:
+        """For its receipt."""
+        if provider_id:
+            sent = SentPart(message.message_id, self.context.channel_id, pdus[0].destination_addr, part, len(pdus))
+            is_asked = bool(pdus[part - 1].registered_delivery or self._config.registered_delivery)
+            await self._correlation.sent(provider_id, sent, is_asked=is_asked)
 
     async def _report(self, message_id: str, status: str, details: dict[str, Any], sent_by: str) -> None:
         if self._config.disable_delivery_report:

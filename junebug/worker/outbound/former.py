@@ -8,8 +8,8 @@ consumes them. Where the channel gets a layout again whose queues still hold wha
 to it only when they are empty: else the new ones could not be told from these.
 
 An API process may know of the last change a moment later. If a queue is gone RabbitMQ returns its message, and it is published
-again, to the right one; if it is not, it is emptied again. RabbitMQ deletes a classic queue on the condition that it is empty,
-a quorum queue with whatever is in it. So the latter stays until nothing can come any more.
+again, to the right one; if it is not, it is emptied again. Queues stay until nothing can come any more: a quorum queue is deleted
+with whatever is in it, and what comes to a classic one in the moment in which RabbitMQ deletes it "if it is empty" is lost, too.
 
 Neighbours: priorities.py says which layouts there are, and notes them; sender.py consumes.
 """
@@ -36,7 +36,7 @@ LOOK_EVERY, LOOK_LATER = 0.25, 1.0
 SETTLING = 1.5
 """Seconds after which all API processes know of the present layout: longer than they know an old spec (api/spec_cache.py)."""
 QUIET = 60.0
-"""Seconds for which nothing may have come into a quorum queue before it is deleted: longer than anybody waits for a confirm."""
+"""Seconds for which nothing may have come into a queue before it is deleted: longer than anybody waits for a confirm."""
 
 
 class FormerQueues:
@@ -160,11 +160,13 @@ class FormerQueues:
 
     async def _delete(self, layout: names.Layout, queues: Collection[str]) -> None:
         """That by which the layout is found again goes last."""
+        if time.monotonic() < self._quiet_since + QUIET:
+            return
         broker, mark = self._context.broker, layout.queue(self._context.channel)
         for queue in [each for each in queues if each != mark] or [mark]:
             if not layout.is_quorum:
                 await broker.delete_idle_queue(queue)
-            elif time.monotonic() > self._quiet_since + QUIET and (lost := await broker.delete_queues((queue,))):
+            elif lost := await broker.delete_queues((queue,)):
                 log.error("messages were deleted with a former queue: a process knew of it too long", queue=queue, messages=lost)
 
     async def _forgotten(self, number: int) -> None:

@@ -21,10 +21,12 @@ from junebug import names
 from junebug.amqp.frames import Delivery
 from junebug.errors import StoreUnavailable
 from junebug.model import event_batch, messages
+from junebug.model.identity import Identity
 from junebug.model.messages import DELIVERY_STATUSES, Event, UserMessage, event_of, timestamp_now
 from junebug.runtime.families import MESSAGES, REPORTS
 from junebug.transports.base import Accepted
 from junebug.worker.context import ChannelContext
+from junebug.worker.outbound.journal import Journal, Noted
 
 log = structlog.stdlib.get_logger("sender")
 
@@ -46,6 +48,11 @@ class InHand:
     message: UserMessage
     place: int
     """Its number among what came."""
+    identity: Identity = ("", 0)
+    before: Noted | None = None
+    """It was accepted already, and is not sent again."""
+    position: int | None = None
+    """Of its note in the journal."""
     task: asyncio.Task[Any] | None = None
     """In which `send` runs, as long as it does: what is reported from within cannot wait for its end."""
     events: list[Event] = field(default_factory=list)
@@ -60,12 +67,13 @@ class InHand:
 
 class Outcomes:
     def __init__(
-        self, context: ChannelContext, acks: bool, counts: Counter[str], on_published: Callable[[int], None]
+        self, context: ChannelContext, journal: Journal, acks: bool, counts: Counter[str], on_published: Callable[[int], None]
     ) -> None:
         """`acks`: whether the application hears of what was accepted. `counts`: label -> events, for the rates; the
         forwarder counts those that it gets. `on_published(n)`: n messages are done with.
         """
         self._publish = context.publish
+        self._journal = journal
         self._channel = context.channel
         self._spec = context.spec
         self._is_shared = context.shards > 1
@@ -95,6 +103,7 @@ class Outcomes:
         """Its `send` begins, in this task."""
         held.task = asyncio.current_task()
         self._in_hand.setdefault(held.message.message_id, held)
+        self._journal.begin(held.message.message_id)
 
     def release(self, held: InHand) -> None:
         """It is in hand no more: its ack is out, or it went back to its queue."""
@@ -103,8 +112,16 @@ class Outcomes:
         if held.released:
             held.released.set()
 
+    def noted(self, message: UserMessage, provider_id: str | None) -> None:
+        """It was accepted, though its `send` has not ended."""
+        held = self._in_hand.get(message.message_id)
+        if held and held.message is message:
+            held.position = self._journal.note(held.identity, provider_id)
+
     def accepted(self, held: InHand, accepted: Accepted) -> None:
         message = held.message
+        if held.position is None:
+            held.position = self._journal.note(held.identity, accepted.provider_id)
         self._log.info("message sent", message_id=message.message_id, to_addr=message.to_addr, from_addr=message.from_addr)
         self._metrics[_SUBMITTED] += 1
         sent_message_id = accepted.provider_id or message.message_id
@@ -151,6 +168,7 @@ class Outcomes:
     async def report(self, event: Event) -> None:
         """Publish a delivery report, of a message that is in hand behind its ack. Returns once RabbitMQ holds it."""
         self._count_report(event.delivery_status)
+        await self._journal.begun(event.user_message_id)
         held = self._in_hand.get(event.user_message_id)
         if held and held.task and held.task is asyncio.current_task():
             return held.events.append(event)
@@ -193,6 +211,8 @@ class Outcomes:
                 published.set_result(None)
         for held in batch:
             held.is_told = True
+            if held.position is not None:
+                self._journal.told(held.position)
         if calls := [_call(held.on_reported) for held in batch if held.on_reported]:
             await asyncio.gather(*calls)
         for held in batch:

@@ -3,8 +3,9 @@
 The outcome of each `send` decides (DESIGN §3): accepted -> ack event; rejected -> nack event; not sent -> kept and
 tried again in order, nothing taken while it lasts; unknown -> sent again, or nack where the channel's config says
 `on_unknown: fail`. A message is acknowledged to RabbitMQ only after its event is confirmed there: a crash repeats, never
-loses. The most urgent message goes first, also among those that are here already; one that has expired is not sent.
-outcomes.py publishes what became of each.
+loses; what was accepted by then is not sent again, as far as journal.py knows. The most urgent message goes first, also
+among those that are here already; one that has expired is not sent. hand_over.py sends one, outcomes.py publishes what
+became of each.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ import structlog
 from junebug import names
 from junebug.amqp.consumer import Consumer
 from junebug.amqp.frames import Delivery
-from junebug.errors import Expired, InvalidBody, MalformedMessage, NotSent, QueueBusy, Rejected, UnknownOutcome
+from junebug.errors import InvalidBody, MalformedMessage, NotSent, QueueBusy
+from junebug.model.identity import identity_of
 from junebug.model.messages import UserMessage
 from junebug.runtime import families, fence
-from junebug.runtime.backoff import least_pause
-from junebug.transports.base import Accepted, Transport
+from junebug.transports.base import Transport
 from junebug.worker.context import ChannelContext
 from junebug.worker.outbound.cancellations import Cancellations
+from junebug.worker.outbound.hand_over import HandOver
+from junebug.worker.outbound.journal import Journal
 from junebug.worker.outbound.outcomes import InHand, Outcomes
 from junebug.worker.outbound.waiting import Waiting
 
@@ -37,16 +40,10 @@ log = structlog.stdlib.get_logger("sender")
 
 PREFETCH = 50
 """Of each priority. Few, because they are in memory; enough to batch acknowledgements."""
-PAUSE_IN_PLACE = 1.0
-"""Up to so many seconds a message that was not sent waits here; for longer all goes back to the queue."""
 PAUSED, CANCELLING, BROWSING, NOT_SENT = "paused", "cancelling", "browsing", "not sent"
 """Why nothing is taken."""
 FINISHING, FINISHING_PAUSE = 5.0, 0.02
 """Seconds in which what is being sent must be finished before others may go through a quorum queue; between two looks."""
-FAULTY_ATTEMPTS = 3
-"""A message on which `send` fails with an unforeseen error so often is rejected: it must not block the channel."""
-FAULTY_PAUSE = 0.5
-"""Seconds before the second attempt; twice as long before the third."""
 _HELD, _SENDING = ({each: family.field(str(each)) for each in names.PRIORITIES} for family in (families.HELD, families.SENDING))
 
 
@@ -57,6 +54,7 @@ class Sender:
         self,
         context: ChannelContext,
         transport: Transport,
+        journal: Journal,
         counts: Counter[str],
         check_channel_data: Callable[[dict[str, Any]], None],
     ) -> None:
@@ -69,7 +67,6 @@ class Sender:
         self._transport = transport
         self._counts = counts
         self._check_channel_data = check_channel_data
-        self._resend_unknown = spec.config.get("on_unknown", "resend") != "fail"
         self._waiting = Waiting()
         self.in_hand, self.held = self._waiting.in_order, self._waiting.by_priority
         """What is here and not begun: in the order in which it is going to be sent; and priority -> messages."""
@@ -82,7 +79,11 @@ class Sender:
         """Messages that are given to such a task, which has not run since."""
         self._permitted = False
         self._arrived = asyncio.Event()
-        self._outcomes = Outcomes(context, transport.acks, counts, self._on_published)
+        self._journal = journal
+        for message_id in journal.left():
+            self.cancellations.begin(message_id)
+        self._outcomes = Outcomes(context, journal, transport.acks, counts, self._on_published)
+        transport.on_accepted = self._outcomes.noted
         self.report = self._outcomes.report
         """Publish a delivery report, in its place."""
         self._idle = asyncio.Event()
@@ -93,8 +94,10 @@ class Sender:
         self._holds: set[str] = {PAUSED} if spec.paused else set()
         self._halted = bool(spec.paused)
         self._halting = asyncio.Lock()
-        self._faults: Counter[str] = Counter()
-        """Message id -> how often `send` failed on it, also before it went back to its queue."""
+        resends_unknown = spec.config.get("on_unknown", "resend") != "fail"
+        self._hand_over = HandOver(
+            transport, self._outcomes, self._send_back, self._stopping, resends_unknown=resends_unknown
+        )
         self._in_turn = context.broker.is_quorum
         """Whether there are (or were) quorum queues."""
 
@@ -252,14 +255,14 @@ class Sender:
                 fence.check()
             self._outcomes.begin(held)
             try:
-                await self._send(held)
+                await self._hand_over(held)
             finally:
                 self._sending[held.message.priority] -= 1
                 if held.task:
                     self._outcomes.release(held)
                 self._check_idle()
             if held.pause:
-                await self._pause(held.pause)
+                await self._hand_over.pause(held.pause)
                 await self.let_go(NOT_SENT)
 
     async def _next(self) -> InHand:
@@ -293,21 +296,29 @@ class Sender:
             except MalformedMessage as error:
                 await self._context.bury_unreadable(delivery, str(error))
                 continue
-            held = InHand(delivery, message, place)
-            if message.has_expired(datetime.now(UTC)):
-                self._outcomes.expired(held)
-                continue
-            if message.message_id in self.cancellations:
-                self._reject_cancelled(held)
-                continue
-            try:
-                self._check_channel_data(message.helper_metadata)
-            except InvalidBody as error:
-                self._outcomes.rejected(held, str(error))
+            held = InHand(delivery, message, place, identity_of(message))
+            held.before = self._journal.find(held.identity)
+            if not held.before and not self._may_be_sent(held):
                 continue
             self._permitted = False
             self.cancellations.begin(message.message_id)
             return held
+
+    def _may_be_sent(self, held: InHand) -> bool:
+        """False: it is finished."""
+        message = held.message
+        if message.has_expired(datetime.now(UTC)):
+            self._outcomes.expired(held)
+        elif message.message_id in self.cancellations:
+            self._reject_cancelled(held)
+        else:
+            try:
+                self._check_channel_data(message.helper_metadata)
+            except InvalidBody as error:
+                self._outcomes.rejected(held, str(error))
+            else:
+                return True
+        return False
 
     def _check_idle(self) -> None:
         if not (self._waiting or self._sending.total() or self._outcomes.unpublished):
@@ -317,67 +328,6 @@ class Sender:
         self._counts["outbound_message"] += n
         self._vacated.set()
         self._check_idle()
-
-    async def _pause(self, seconds: float) -> None:
-        """Which a stop ends."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-
-    async def _send(self, held: InHand) -> None:
-        """Until it is finished, or back in its queue."""
-        message, attempt = held.message, 0
-        while held.delivery.alive:
-            attempt += 1
-            if attempt > 1 and message.has_expired(datetime.now(UTC)):
-                return self._outcomes.expired(held)
-            try:
-                if attempt > 1:
-                    await self._transport.context.permit(message.priority)
-                accepted = await self._send_in_time(message)
-            except Rejected as error:
-                return self._outcomes.rejected(held, error.reason)
-            except Expired:
-                return self._outcomes.expired(held)
-            except NotSent as error:
-                pause = max(error.retry_after, least_pause(attempt))
-                log.warning("not sent, kept", message_id=message.message_id, reason=str(error), retry_after=pause)
-                if pause <= PAUSE_IN_PLACE:
-                    await self._pause(pause)
-                if pause > PAUSE_IN_PLACE or self._stopping.is_set():
-                    return await self._send_back(held, pause)
-            except UnknownOutcome as error:
-                log.warning("outcome unknown", message_id=message.message_id, reason=str(error))
-                if not self._resend_unknown:
-                    return self._outcomes.rejected(held, f"Outcome unknown: {error}")
-                if attempt > 1:  # the first time it is sent again in its place
-                    await self._pause(least_pause(attempt - 1))
-                    if self._stopping.is_set():
-                        return await self._send_back(held, least_pause(attempt))
-            except Exception:
-                if len(self._faults) > 1000:
-                    self._faults.clear()
-                self._faults[message.message_id] += 1
-                faults = self._faults[message.message_id]
-                log.exception("send failed", message_id=message.message_id, attempt=faults)
-                if faults >= FAULTY_ATTEMPTS:
-                    del self._faults[message.message_id]
-                    return self._outcomes.rejected(held, "The channel failed on this message, see its log")
-                await self._pause(FAULTY_PAUSE * faults)
-            else:
-                return self._outcomes.accepted(held, accepted if isinstance(accepted, Accepted) else Accepted(accepted))
-
-    async def _send_in_time(self, message: UserMessage) -> Accepted | str | None:
-        limit = self._transport.send_timeout
-        if limit is None:
-            return await self._transport.send(message)
-        try:
-            async with asyncio.timeout(limit) as timeout:
-                return await self._transport.send(message)
-        except TimeoutError:
-            if not timeout.expired():
-                raise
-            raise UnknownOutcome(f"the channel did nothing with it for {limit:g} seconds") from None
 
     async def _send_back(self, held: InHand, pause: float) -> None:
         """To its queue (of a quorum queue: to its place here). The first of several says how long nothing is fetched."""
