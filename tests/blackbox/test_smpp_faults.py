@@ -17,7 +17,7 @@ import pytest
 
 from tests.blackbox import world as worlds
 from tests.blackbox.conftest import Channels
-from tests.blackbox.smsc import DELIVER_SM, CuttingProxy, Submit, WireSmsc, deliver_body
+from tests.blackbox.smsc import DELIVER_SM, ENQUIRE_LINK, CuttingProxy, Submit, WireSmsc, deliver_body
 from tests.blackbox.test_smpp import TO, config_for, smpp, until_status
 from tests.blackbox.world import World, each_has_its_event, killing, load_on, server_of
 from tests.harness import START_DEADLINE, THOROUGH, Channel, WebhookSink, gather_limited
@@ -130,6 +130,32 @@ async def test_a_channel_killed_under_load_loses_nothing(
     await each_is_delivered(load.accepted, sink)
     await each_has_its_event(load, sink)
     assert others(sink) == []
+
+
+async def test_what_was_answered_before_a_kill_is_told_and_not_submitted_again(
+    world: World, channels: Channels, sink: WebhookSink, smsc: WireSmsc
+) -> None:
+    """RabbitMQ has heard nothing of it. Its receipts, which come again at once, are told behind it."""
+    channel, rabbitmq = await smpp(channels, smsc.port, window_size=20), server_of(world, "rabbitmq")
+    smsc.on_submit = lambda submit: None
+    texts = [*(f"text {number}" for number in range(10)), "of two parts " * 20]
+    accepted = {text: (await channel.send(TO, text, event_url=sink.url("/event")))["message_id"] for text in texts}
+    submits = list(await smsc.submitted(len(texts) + 1))
+    link, pid = await smsc.bound(), world.junebug.channel_pids()[channel.id]
+    rabbitmq.signal(signal.SIGSTOP)
+    try:
+        for submit in submits:
+            smsc.accept(submit)
+        for _ in range(2):  # then it has read what came before
+            await link.request(ENQUIRE_LINK)
+        os.kill(pid, signal.SIGKILL)
+    finally:
+        rabbitmq.signal(signal.SIGCONT)
+    await each_is_delivered(accepted, sink)
+    assert smsc.submits == submits
+    for message_id in accepted.values():
+        told = [body["event_type"] for body in sink.bodies("/event") if body["message_id"] == message_id]
+        assert told[0] == "submitted", told
 
 
 @pytest.mark.parametrize("name", ["rabbitmq", "redis"])

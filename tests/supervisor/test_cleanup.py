@@ -38,13 +38,14 @@ def host(settings: Settings, id: str) -> Settings:
     """Another one: with directories of its own, where processes of `a`, of its shards and of `b` have left something."""
     here, door = f"{settings.data_dir}/{id}", HttpTypesSettings(port=8081)
     found = dataclasses.replace(settings, data_dir=here, logging_path=f"{here}/logs", http_types=door, deleted_log_ttl=0.0)
-    for path in (Path(found.logging_path), found.log_dir, found.suspects_dir, cast(Path, found.door)):
+    for path in (Path(found.logging_path), found.log_dir, found.suspects_dir, found.accepted_dir, cast(Path, found.door)):
         path.mkdir(parents=True)
     for name in (*LOGS, *KEPT):
         (Path(found.logging_path) / name).write_text("{}\n")
     append_line(Path(found.logging_path) / "a.7", "a.7", 20, "of a channel a.7, by an older Junebug", {})
     for unit in ("a", "a~1", "a.log", "b", "b~1"):
-        for path in (found.log_dir / f"channel-{unit}.log", found.log_dir / f"channel-{unit}.log.1", found.suspects_dir / unit):
+        notes = found.suspects_dir / unit, found.accepted_dir / unit, found.accepted_dir / f".{unit}"
+        for path in (found.log_dir / f"channel-{unit}.log", found.log_dir / f"channel-{unit}.log.1", *notes):
             path.touch()
     (found.log_dir / "supervisor.log").touch()
     for channel in ("a", "b"):
@@ -69,8 +70,10 @@ def left(settings: Settings) -> list[str]:
     """Of `a`."""
     logs = [name for name in LOGS if (Path(settings.logging_path) / name).exists()]
     crashes = [path.name for path in settings.log_dir.glob("channel-a[.~]*") if not path.name.startswith("channel-a.log.log")]
-    suspects = [unit for unit in ("a", "a~1") if (settings.suspects_dir / unit).exists()]
-    return [*logs, *crashes, *suspects, *(path.name for path in routes.files_of(cast(Path, settings.door), "a") if path.exists())]
+    places = [settings.suspects_dir / unit for unit in ("a", "a~1")]
+    places += [settings.accepted_dir / name for name in ("a", "a~1", ".a", ".a~1")]
+    notes = [path.name for path in places if path.exists()]
+    return [*logs, *crashes, *notes, *(path.name for path in routes.files_of(cast(Path, settings.door), "a") if path.exists())]
 
 
 def assert_others_are_kept(settings: Settings) -> None:
@@ -78,7 +81,8 @@ def assert_others_are_kept(settings: Settings) -> None:
     crashes = {path.name for path in settings.log_dir.iterdir()}
     of_others = {f"channel-{unit}.log{end}" for unit in ("a.log", "b", "b~1") for end in ("", ".1")}
     assert crashes >= of_others | {"supervisor.log"}
-    assert {path.name for path in settings.suspects_dir.iterdir()} >= {"a.log", "b", "b~1"}
+    for directory in (settings.suspects_dir, settings.accepted_dir):
+        assert {path.name for path in directory.iterdir()} >= {"a.log", "b", "b~1"}
     assert all(path.exists() for path in routes.files_of(cast(Path, settings.door), "b")[1:])
 
 
@@ -90,7 +94,7 @@ async def test_every_host_removes_what_it_has_of_a_deleted_channel(settings: Set
         assert all(left(each) for each in hosts)
         await stores.wanted.keep_logs("a", 0)
         await eventually(lambda: not any(map(left, hosts[:2])))
-    assert len(left(hosts[2])) == len(LOGS) + 4 + 2 + 1
+    assert len(left(hosts[2])) == len(LOGS) + 4 + 6 + 1
     async with running(cleanup(hosts[2], stores)):
         await eventually(lambda: not left(hosts[2]))
     for each in hosts:

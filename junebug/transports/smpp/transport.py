@@ -179,8 +179,8 @@ class SmppTransport(Transport):
 
     async def accepted_before(self, message: UserMessage, provider_id: str | None) -> Accepted:
         pdus = mt.build(message, self._config, self._reference, datetime.now(UTC))
-        ids = provider_id.split(",") if provider_id else []
-        if len(ids) == len(pdus):
+        ids = (provider_id or "").split(",", maxsplit=-1 if len(pdus) > 1 else 0)
+        if len(ids) == len(pdus):  # else some parts have none, and nobody knows which
             for part, part_id in enumerate(ids, 1):
                 await self._keep_id(message, part, pdus, part_id)
         return self._correlation.accepted(message.message_id, provider_id)
