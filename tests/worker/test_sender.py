@@ -23,7 +23,6 @@ from junebug.model.spec import ChannelSpec
 from junebug.stores.outbound import OutboundStore
 from junebug.transports.base import Accepted, Report, Transport
 from junebug.worker import commands
-from junebug.worker.outbound.sender import PREFETCH
 from tests.polling import eventually
 from tests.worker.conftest import Bench
 from tests.worker.scripted import ScriptedTransport
@@ -233,35 +232,6 @@ async def test_no_more_than_a_burst_is_begun_before_the_transport_is_asked_anew(
         await asyncio.sleep(0.01)
     assert scripted.sent == [str(number) for number in range(10)]
     assert len(await bench.app.wait(10)) == 10
-
-
-async def test_while_rabbitmq_is_behind_with_the_outcomes_no_more_is_begun(
-    bench: Bench, scripted: type[ScriptedTransport], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All that is sent and not acknowledged is sent again after a crash."""
-    go_on, publish = asyncio.Event(), Publisher.publish_surely
-
-    async def held_up(self: Publisher, queue: str, bodies: Sequence[bytes], **options: Any) -> None:
-        if queue.endswith(".event"):
-            await go_on.wait()
-        await publish(self, queue, bodies, **options)
-
-    monkeypatch.setattr(Publisher, "publish_surely", held_up)
-    monkeypatch.setattr(scripted, "window", 40)
-    monkeypatch.setattr(scripted, "burst", 10)
-    channel = await channel_of(bench)
-    for number in range(80):
-        await bench.send(channel, "1", str(number), bench.app.url())
-
-    async def all_are_here() -> bool:
-        return sum((await ask(bench, channel, "look"))["held"].values()) + len(scripted.sent) == 80
-
-    await eventually(all_are_here)
-    await eventually(lambda: len(scripted.sent) >= PREFETCH // 3)
-    assert len(scripted.sent) <= PREFETCH // 3 + scripted.burst
-    go_on.set()
-    assert len(await bench.app.wait(80)) == 80
-    assert scripted.sent == [str(number) for number in range(80)]
 
 
 async def test_under_a_rate_limit_the_next_to_leave_is_the_most_urgent(

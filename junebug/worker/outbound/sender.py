@@ -73,8 +73,6 @@ class Sender:
         self._vacant: list[asyncio.Future[InHand]] = []
         """Of tasks that have nothing to send."""
         self._vacated = asyncio.Event()
-        self._most_untold = max(PREFETCH, transport.window) // 3
-        """While RabbitMQ does not hold so many outcomes no more is begun: a crash repeats all that is not acknowledged."""
         self._unbegun = 0
         """Messages that are given to such a task, which has not run since."""
         self._permitted = False
@@ -235,7 +233,7 @@ class Sender:
         while True:
             if self._unbegun >= self._transport.burst:
                 await asyncio.sleep(0)  # all of them have begun then
-            while not self._vacant or self._outcomes.unpublished >= self._most_untold:
+            while not self._vacant:
                 self._vacated.clear()
                 await self._vacated.wait()
             held = await self._next()
@@ -326,7 +324,6 @@ class Sender:
 
     def _on_published(self, n: int) -> None:
         self._counts["outbound_message"] += n
-        self._vacated.set()
         self._check_idle()
 
     async def _send_back(self, held: InHand, pause: float) -> None:
