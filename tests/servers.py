@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -146,7 +146,8 @@ class RabbitmqServer(Server):
 
     def programs(self) -> tuple[ServerProgram, ...]:
         """RabbitMQ looks for each of its modules in every directory that it knows: with what it needs alone it is there
-        with a fifth less of CPU.
+        with a fifth less of CPU. It loads every one of those 900 modules as it starts, one by one; all at once before that
+        they take two fifths less again.
         """
         epmd, node = rabbitmq_programs(self.directory / "rabbitmq", *self.ports, self.password)
         plugins = self.directory / "plugins"
@@ -154,7 +155,9 @@ class RabbitmqServer(Server):
             plugins.mkdir()
             for needed in _needed_applications():
                 (plugins / needed.name).symlink_to(needed)
-        return epmd, dataclasses.replace(node, environment={**node.environment, "RABBITMQ_PLUGINS_DIR": str(plugins)})
+        first = f"code ensure_modules_loaded {' '.join(_modules())} -s rabbit"  # two of erl's -s, where its script has one
+        own = {"RABBITMQ_PLUGINS_DIR": str(plugins), "RABBITMQ_BOOT_MODULE": first}
+        return epmd, dataclasses.replace(node, environment={**node.environment, **own})
 
     @property
     def settings(self) -> AmqpSettings:
@@ -220,15 +223,30 @@ class RabbitmqServer(Server):
 def _needed_applications() -> tuple[Path, ...]:
     """Directories of the Erlang applications that come with RabbitMQ and that it needs itself."""
     found = {path.stem: path for path in Path(RABBITMQ_SCRIPT).parents[1].glob("lib/*/plugins/*/ebin/*.app")}
+    needed = _with_those_below(["rabbit", "rabbitmq_prelaunch"], found)
+    return tuple(found[name].parents[1] for name in sorted(needed))
+
+
+@functools.cache
+def _modules() -> tuple[str, ...]:
+    """What a RabbitMQ that has started has loaded: all of its applications, and of those of Erlang's that they need."""
+    erlang = Path(shutil.which("erl") or "/nowhere/at/all").resolve().parents[1]
+    found = {path.stem: path for path in erlang.glob("lib/*/ebin/*.app")}
+    found |= {path.name.partition("-")[0]: next(path.glob("ebin/*.app")) for path in _needed_applications()}
+    needed = _with_those_below(["rabbit", "rabbitmq_prelaunch", "mnesia"], found) - {"asn1"}  # of that it needs one module
+    return tuple(sorted(beam.stem for name in needed for beam in found[name].parent.glob("*.beam")))
+
+
+def _with_those_below(wanted: list[str], found: Mapping[str, Path]) -> set[str]:
+    """Names of applications, and of all that these name in their files: those among `found`."""
     needed: set[str] = set()
-    wanted = ["rabbit", "rabbitmq_prelaunch"]
     while wanted:
         name = wanted.pop()
         if name in found and name not in needed:
             needed.add(name)
             listed = re.search(r"\{applications,\s*\[(.*?)\]", found[name].read_text(), re.DOTALL)
             wanted += re.findall(r"\w+", listed[1]) if listed else []
-    return tuple(found[name].parents[1] for name in sorted(needed))
+    return needed
 
 
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
