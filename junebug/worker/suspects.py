@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import mmap
-import os
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +20,8 @@ from pathlib import Path
 from struct import Struct
 
 import structlog
+
+from junebug.runtime.mapped_file import map_file
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -47,13 +48,7 @@ class Suspects:
     def open(self, path: Path) -> None:
         """`path`: where the channel's last process left its note."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.posix_fallocate(file, 0, _SIZE)  # a page that the disk has no room for would kill us
-                self._file = mmap.mmap(file, _SIZE)
-            finally:
-                os.close(file)
+            self._file = map_file(path, _SIZE)
         except OSError as error:
             log.warning("what kills this process cannot be noted", reason=str(error))
             return

@@ -21,7 +21,7 @@ from junebug.worker.outbound.journal import Journal, Noted
 from tests.polling import eventually
 from tests.worker.conftest import Bench
 from tests.worker.scripted import ScriptedTransport
-from tests.worker.test_sender import change
+from tests.worker.test_sender import change, channel_of
 
 WINDOW = 10
 
@@ -318,12 +318,6 @@ async def test_a_report_that_comes_as_soon_as_the_process_is_there_again_waits_f
         for message_id in ids:
             assert [event for about, event in told(bench) if about == message_id] == ["submitted", "delivery_succeeded"]
     await asyncio.gather(*reports)
-
-
-async def channel_of(bench: Bench) -> str:
-    channel = await bench.channel("scripted", {})
-    await bench.running(channel)
-    return channel
 
 
 async def sent(bench: Bench, channel: str, scripted: type[ScriptedTransport], count: int) -> list[str]:

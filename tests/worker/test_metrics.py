@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -33,14 +32,6 @@ async def counted(bench: Bench, id: str) -> dict[str, int]:
     (found,) = await bench.stores._redis.run(("HGETALL", names.channel_metrics(id)))
     slow = ("event_loop", "callback_duration")
     return {name: int(value) for name, value in found.items() if not name.startswith(slow) and value != "0"}
-
-
-@pytest.fixture
-def scripted(bench: Bench) -> type[ScriptedTransport]:
-    bench.settings = dataclasses.replace(bench.settings, channels={"scripted": "tests.worker.scripted:ScriptedTransport"})
-    ScriptedTransport.outcomes.clear()
-    ScriptedTransport.sent.clear()
-    return ScriptedTransport
 
 
 async def test_each_outcome_is_counted_and_survives_the_worker(bench: Bench, scripted: type[ScriptedTransport]) -> None:

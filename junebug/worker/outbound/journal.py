@@ -25,6 +25,7 @@ from typing import NamedTuple
 import structlog
 
 from junebug.model.identity import Identity
+from junebug.runtime.mapped_file import map_file
 
 log = structlog.stdlib.get_logger("sender")
 
@@ -69,7 +70,7 @@ class Journal:
 
     def find(self, identity: Identity) -> Noted | None:
         """What is known of this message, if it was accepted."""
-        return self._known.get(identity) or (self._left.get(identity) if self._left else None)
+        return self._known.get(identity) or self._left.get(identity)
 
     def note(self, identity: Identity, provider_id: str | None) -> int | None:
         """It was accepted. Returns the note's position; None where there is no file."""
@@ -137,14 +138,9 @@ class Journal:
     def _open(self) -> bool:
         """A new one, with what was left in the one before."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             new = self._path.with_name(f".{self._path.name}")
-            file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            try:
-                os.posix_fallocate(file, 0, 2 * self._half)  # a page that the disk has no room for would kill us
-                self._file = mmap.mmap(file, 2 * self._half)
-            finally:
-                os.close(file)
+            new.unlink(missing_ok=True)
+            self._file = map_file(new, 2 * self._half)
             self._begin_half()
             for identity, noted in self._left.items():
                 position = self._write(identity, noted.provider_id, is_told=identity[0] not in self._untold)
