@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from junebug.config.declaration import AmqpSettings, RedisSettings, Settings
+from junebug.erlang_modules import boot_environment
 from junebug.errors import StartupError
 
 LOOPBACK = "127.0.0.1"
@@ -129,6 +130,7 @@ def rabbitmq_programs(
         "RABBITMQ_SCHEDULER_BIND_TYPE": "u",  # it is not alone on this machine: bound to the first core, it waits for others
         # the distribution port would otherwise listen on every interface
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
+        **boot_environment(RABBITMQ_SCRIPT, directory / "plugins"),
     }
     return (
         ServerProgram("epmd", (epmd, "-port", str(epmd_port), "-address", LOOPBACK), erlang, priority=10),

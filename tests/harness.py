@@ -49,6 +49,8 @@ LOG_DELAY = 0.1
 """Seconds within which a process surely writes a line of its log."""
 THOROUGH = int(os.environ.get("JUNEBUG_TEST_THOROUGH", "1"))
 """How many times as much random and bulk work is to be done: `JUNEBUG_TEST_THOROUGH=10 make test` before a release."""
+QUEUE_TYPE = os.environ.get("JUNEBUG_TEST_QUEUE_TYPE", "classic")
+"""Kind of queue of every Junebug that a test starts: `JUNEBUG_TEST_QUEUE_TYPE=quorum make test ARGS=tests/blackbox`."""
 ROOT = Path(__file__).parent.parent
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}")
 MESSAGE_ID = re.compile(r"[0-9a-f]{32}")
@@ -266,9 +268,14 @@ def command_path(command: str) -> str:
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """The environment without settings of Junebug's."""
+    """The environment without settings of Junebug's, but for QUEUE_TYPE."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("JUNEBUG_")}
-    return kept | more
+    return kept | ({"JUNEBUG_AMQP_QUEUE_TYPE": "quorum"} if QUEUE_TYPE == "quorum" else {}) | more
+
+
+def own_queue(name: str) -> str:
+    """What a queue of ours on the way of a message is called, by its kind."""
+    return f"{name}.q" if QUEUE_TYPE == "quorum" else name
 
 
 def run_command(

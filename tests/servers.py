@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import os
 import re
 import shutil
@@ -13,12 +11,12 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from junebug.config.declaration import AmqpSettings
-from junebug.embedded import LOOPBACK, RABBITMQ_SCRIPT, ServerProgram, free_ports, rabbitmq_programs, redis_program
+from junebug.embedded import LOOPBACK, ServerProgram, free_ports, rabbitmq_programs, redis_program
 from tests.forkserver import Forked, forkserver
 
 PORTS = (10_000, 20_000)
@@ -145,19 +143,7 @@ class RabbitmqServer(Server):
         self.ports = ports
 
     def programs(self) -> tuple[ServerProgram, ...]:
-        """RabbitMQ looks for each of its modules in every directory that it knows: with what it needs alone it is there
-        with a fifth less of CPU. It loads every one of those 900 modules as it starts, one by one; all at once before that
-        they take two fifths less again.
-        """
-        epmd, node = rabbitmq_programs(self.directory / "rabbitmq", *self.ports, self.password)
-        plugins = self.directory / "plugins"
-        if not plugins.exists():
-            plugins.mkdir()
-            for needed in _needed_applications():
-                (plugins / needed.name).symlink_to(needed)
-        first = f"code ensure_modules_loaded {' '.join(_modules())} -s rabbit"  # two of erl's -s, where its script has one
-        own = {"RABBITMQ_PLUGINS_DIR": str(plugins), "RABBITMQ_BOOT_MODULE": first}
-        return epmd, dataclasses.replace(node, environment={**node.environment, **own})
+        return rabbitmq_programs(self.directory / "rabbitmq", *self.ports, self.password)
 
     @property
     def settings(self) -> AmqpSettings:
@@ -217,36 +203,6 @@ class RabbitmqServer(Server):
                 return link.recv(16).startswith(b"\x01\x00\x00")
         except OSError:
             return False
-
-
-@functools.cache
-def _needed_applications() -> tuple[Path, ...]:
-    """Directories of the Erlang applications that come with RabbitMQ and that it needs itself."""
-    found = {path.stem: path for path in Path(RABBITMQ_SCRIPT).parents[1].glob("lib/*/plugins/*/ebin/*.app")}
-    needed = _with_those_below(["rabbit", "rabbitmq_prelaunch"], found)
-    return tuple(found[name].parents[1] for name in sorted(needed))
-
-
-@functools.cache
-def _modules() -> tuple[str, ...]:
-    """What a RabbitMQ that has started has loaded: all of its applications, and of those of Erlang's that they need."""
-    erlang = Path(shutil.which("erl") or "/nowhere/at/all").resolve().parents[1]
-    found = {path.stem: path for path in erlang.glob("lib/*/ebin/*.app")}
-    found |= {path.name.partition("-")[0]: next(path.glob("ebin/*.app")) for path in _needed_applications()}
-    needed = _with_those_below(["rabbit", "rabbitmq_prelaunch", "mnesia"], found) - {"asn1"}  # of that it needs one module
-    return tuple(sorted(beam.stem for name in needed for beam in found[name].parent.glob("*.beam")))
-
-
-def _with_those_below(wanted: list[str], found: Mapping[str, Path]) -> set[str]:
-    """Names of applications, and of all that these name in their files: those among `found`."""
-    needed: set[str] = set()
-    while wanted:
-        name = wanted.pop()
-        if name in found and name not in needed:
-            needed.add(name)
-            listed = re.search(r"\{applications,\s*\[(.*?)\]", found[name].read_text(), re.DOTALL)
-            wanted += re.findall(r"\w+", listed[1]) if listed else []
-    return needed
 
 
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))

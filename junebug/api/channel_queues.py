@@ -35,8 +35,10 @@ log = structlog.stdlib.get_logger("api")
 
 COUNT_TIMEOUT = 1.5
 """Seconds after which a channel is shown without what its queues hold."""
+COUNT_SHARE = 0.5
+"""Share of request_timeout after which it is so, too, if that is sooner: the answer is still made within the request's time."""
 LOOK_SHARE = 0.6
-"""Share of that for which the worker is waited for: a hung one does not hide what RabbitMQ tells."""
+"""Share of these for which the worker is waited for: a hung one does not hide what RabbitMQ tells."""
 CLEAN_UP_TIMEOUT = 10.0
 _ACCEPTED = MESSAGES.field("outbound", "accepted")
 
@@ -50,7 +52,7 @@ class ChannelQueues:
         self, settings: Settings, stores: Stores, broker: Broker, specs: SpecCache, asking: RpcClient, metrics: Metrics
     ) -> None:
         self._patience = settings.request_timeout * PATIENCE
-        self.timeout = min(COUNT_TIMEOUT, self._patience)
+        self.timeout = min(COUNT_TIMEOUT, settings.request_timeout * COUNT_SHARE)
         self._delay_queues, self._channels, self._routers = stores.delay_queues, stores.channels, stores.routers
         self._broker = broker
         self.prefers_quorum = broker.prefers_quorum

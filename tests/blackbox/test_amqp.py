@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.blackbox.conftest import Channels
-from tests.harness import AppQueues, WebhookSink, is_message_id, is_timestamp, unique, vumi_message
+from tests.harness import AppQueues, WebhookSink, is_message_id, is_timestamp, own_queue, unique, vumi_message
 from tests.polling import eventually
 
 USER_MESSAGE = {
@@ -164,7 +164,7 @@ async def test_foreign_spellings_of_timestamps_are_taken(
     message = vumi_message(to_addr="+27", timestamp=timestamp)
     await app.send(message)
     assert (await app.next("event"))["user_message_id"] == message["message_id"]
-    assert await app.count(f"{channel.id}.dead") == 0
+    assert await app.count(own_queue(f"{channel.id}.dead")) == 0
 
 
 async def test_optional_fields_may_be_missing(channels: Channels, app: AppQueues) -> None:
@@ -218,7 +218,7 @@ async def test_malformed_json_on_outbound_is_dead_lettered_and_the_channel_goes_
     good = vumi_message(to_addr="+27", content="good")
     await app.send(good)
     assert (await app.next("event"))["user_message_id"] == good["message_id"]
-    buried, _ = await app.next_raw(f"{channel.id}.dead")
+    buried, _ = await app.next_raw(own_queue(f"{channel.id}.dead"))
     letter = json.loads(buried)
     assert (letter["reason"], base64.b64decode(letter["body"])) == ("unreadable", body)
     assert await channel.pid() == pid

@@ -9,7 +9,7 @@ import redis
 from tests.blackbox import world as worlds
 from tests.blackbox.conftest import Channels, StartJunebug, own_database
 from tests.blackbox.world import World
-from tests.harness import START_DEADLINE, AppQueues, Channel, Reply, WebhookSink, unique, vumi_message
+from tests.harness import START_DEADLINE, AppQueues, Channel, Reply, WebhookSink, own_queue, unique, vumi_message
 from tests.polling import eventually
 
 FLAGS = {"callback-retry-delays": "600"}
@@ -80,7 +80,7 @@ async def test_a_deleted_channel_leaves_nothing_and_says_goodbye(
                 await client.say(line)
             await eventually(lambda: len(sink.requests("/mo")) >= 5)
             await eventually(lambda: _count(app, "inbound", len(said)))
-        assert {f"{channel.id}.outbound", f"{app.name}.outbound"} <= await asyncio.to_thread(world.rabbitmq.queues)
+        assert {own_queue(f"{channel.id}.outbound"), f"{app.name}.outbound"} <= await asyncio.to_thread(world.rabbitmq.queues)
         sink.always.clear()
         sink.received.clear()
         await channel.delete()

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from tests.blackbox.conftest import Channels, StartJunebug, own_database
-from tests.harness import AppQueues, Channel, JunebugProcess, TelnetClient, WebhookSink, free_port
+from tests.harness import AppQueues, Channel, JunebugProcess, TelnetClient, WebhookSink, free_port, own_queue
 from tests.polling import eventually
 from tests.servers import RedisServer
 
@@ -147,7 +147,8 @@ async def test_a_deleted_channel_leaves_nothing_in_redis_and_rabbitmq(
         await sink.wait("/mo", 2)
         await channel.send("nobody", event_url=sink.url("/event"))
         await sink.wait("/event")
-        queues = [f"{channel.id}.{kind}" for kind in ("outbound", "inbound", "event", "status", "dead")]
+        queues = [own_queue(f"{channel.id}.{kind}") for kind in ("outbound", "inbound", "event", "dead")]
+        queues.append(f"{channel.id}.status")
         assert await app.count(queues[0]) is not None
         await channel.delete()
     await eventually(lambda: not keys_of(jb, f"*{channel.id}*"), what="the end of the channel's keys")
