@@ -55,7 +55,12 @@ async def each_is_delivered(accepted: dict[str, str], sink: WebhookSink) -> None
         told = {body["message_id"] for body in sink.bodies("/event") if body["event_type"] == "delivery_succeeded"}
         return set(accepted.values()) - told
 
-    await eventually(lambda: not missing(), START_DEADLINE, "each delivery event")
+    try:
+        await eventually(lambda: not missing(), START_DEADLINE, "each delivery event")
+    except AssertionError as error:
+        kept = missing()
+        told = [(body["message_id"], body["event_type"]) for body in sink.bodies("/event") if body["message_id"] in kept]
+        raise AssertionError(f"{error}: {[text for text, each in accepted.items() if each in kept]}, told: {told}") from None
 
 
 def others(sink: WebhookSink) -> list[str]:

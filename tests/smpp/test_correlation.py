@@ -729,6 +729,52 @@ async def test_what_is_to_be_reported_with_its_message_stays_parked_until_then(s
     assert await counting.fields("parked:15", "parked:21") == [{}, {}]
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ["sent 1", "receipt 1", "sent 2", "receipt 2"],
+        ["sent 1", "sent 2", "receipt 2", "receipt 1"],
+        ["receipt 1", "sent 1", "receipt 2", "sent 2"],
+        ["receipt 2", "receipt 1", "sent 2", "sent 1"],
+        ["sent 1", "receipt 1", "sent 2", "die", "receipt 2"],
+        ["receipt 1", "sent 1", "sent 2", "die", "receipt 2"],
+    ],
+    ids=", ".join,
+)
+async def test_what_was_answered_before_a_kill_is_reported_after_it(store: TransportStore, steps: list[str]) -> None:
+    """The SMSC repeats no receipt that was answered, and the message, being accepted, is not sent again."""
+    for parts in (1, 2):
+        tracked = Tracked(store)
+        message_id = f"m{parts}"
+
+        async def take(step: str, tracked: Tracked = tracked, parts: int = parts, message_id: str = message_id) -> None:
+            what, number = step.split()
+            provider_id = f"id-{parts}-{number if parts > 1 else 1}"
+            if what == "receipt":  # of a message in one part: that it is under way, then that it is there
+                is_last = parts > 1 or steps.index(step) > steps.index(f"receipt {3 - int(number)}")
+                await tracked.received(receipt(provider_id, "delivered" if is_last else "pending"))
+            elif parts > 1:
+                await tracked.sent(provider_id, sent(message_id, int(number), parts))
+            elif number == min(each[-1] for each in steps if each.startswith("sent")):
+                await tracked.sent(provider_id, sent(message_id))
+
+        died = steps.index("die") if "die" in steps else len(steps)
+        for step in steps[:died]:
+            await take(step)
+        told = list(tracked.reports)
+        again = Tracked(store)
+        for number in range(1, parts + 1):
+            await again.sent(f"id-{parts}-{number}", sent(message_id, number, parts))
+        accepted = again.accepted(message_id, "all")
+        told += [(message_id, report.status) for report in accepted.reports]
+        if accepted.on_reported:
+            await accepted.on_reported()
+        for step in steps[died + 1 :]:
+            await take(step, again)
+        assert (*told, *again.reports)[-1] == (message_id, "delivered")
+        assert await store.fields(*(f"parked:id-{parts}-{number}" for number in (1, 2))) == [{}, {}]
+
+
 # --- of shards --------------------------------------------------------------------------------------------------------
 
 

@@ -144,7 +144,7 @@ class ReceiptCorrelation:
             return Accepted(provider_id)
         reports, told, last = told_by(matches)
         if told is None or last is None:
-            return Accepted(provider_id)
+            return Accepted(provider_id, (), functools.partial(self._unpark_all, matches))
         self._returned[message_id] = told
         reported = () if self._config.disable_delivery_report else tuple(reports)
         return Accepted(provider_id, reported, functools.partial(self._on_reported, last, told, matches))
@@ -162,8 +162,7 @@ class ReceiptCorrelation:
     async def _on_reported(self, last: Match, status: str, matches: list[Match]) -> None:
         try:
             await self._note(last, status)
-            for match in matches:
-                await self._unpark(match)
+            await self._unpark_all(matches)
         finally:
             self._returned.pop(last.sent.message_id, None)
 
@@ -239,9 +238,7 @@ class ReceiptCorrelation:
             match = await self._find(receipt)
         parked = match is None and receipt.certain
         if parked:
-            ttl = min(self._config.parked_receipt_ttl, PARK_TTL)
-            told = {parked_field(receipt): orjson.dumps(receipt).decode()}
-            await asyncio.gather(*(self._store.put_fields(name, told, ttl) for name in parked_under(receipt)))
+            await self._park(receipt)
             # it may have been saved between our look and our parking
             match = await self._find(receipt, learn=False, plainly=plainly)
             if match is None and self._is_shared and await self._find(receipt, learn=not self._is_in_doubt):
@@ -254,7 +251,7 @@ class ReceiptCorrelation:
             await self._unasked.learn()
         if match is None:
             return None
-        await self._advance(match)
+        await self._advance(match, is_parked=parked)
         if parked:
             await self._unpark(match)
         return match.sent.message_id
@@ -271,10 +268,19 @@ class ReceiptCorrelation:
     def _is_in_doubt(self) -> bool:  # in which form ids come, while another shard may not have told yet what it sent
         return self._is_shared and not self._forms.is_sure
 
+    async def _park(self, receipt: Receipt) -> None:
+        ttl = min(self._config.parked_receipt_ttl, PARK_TTL)
+        told = {parked_field(receipt): orjson.dumps(receipt).decode()}
+        await asyncio.gather(*(self._store.put_fields(name, told, ttl) for name in parked_under(receipt)))
+
     async def _unpark(self, match: Match) -> None:
         """It is reported: what is kept of it for that is needed no more. What is to be reported with its message still is."""
         for name in parked_under(match.receipt) if match.sent.message_id not in self._early else ():
             await self._store.remove_fields(name, parked_field(match.receipt))
+
+    async def _unpark_all(self, matches: Sequence[Match]) -> None:
+        for match in matches:
+            await self._unpark(match)
 
     async def _find(self, receipt: Receipt, *, learn: bool = True, plainly: bool = False) -> Match | None:
         """The sent part that one of its ids stands for. `plainly`: in its usual form; any other may be a coincidence, as the part
@@ -333,8 +339,11 @@ class ReceiptCorrelation:
 
     # --- how far each got ---------------------------------------------------------------------------------------------
 
-    async def _advance(self, match: Match) -> None:
-        """Report what is new in it. Reported first and kept then: a crash repeats an event, and loses none."""
+    async def _advance(self, match: Match, *, is_parked: bool = True) -> None:
+        """Report what is new in it. Reported first and kept then: a crash repeats an event, and loses none.
+
+        What is to be reported with its message is parked until then: the provider, who is answered now, will not repeat it.
+        """
         sent, receipt = match.sent, match.receipt
         async with self._one_at_a_time(sent.message_id):
             status: str | None = receipt.status
@@ -348,7 +357,8 @@ class ReceiptCorrelation:
                 # an id of long ago that comes again (counters wrap) must not inherit the status that it had then
                 before = fields.get("status") if fields.get("of") == sent.message_id else None
             if sent.message_id in self._partial or sent.message_id in self._early:
-                return self._early.setdefault(sent.message_id, []).append(match)
+                self._early.setdefault(sent.message_id, []).append(match)
+                return None if is_parked else await self._park(receipt)
             before = self._returned.get(sent.message_id, before)
             if status and recent and not recent.is_noted and recent.status == status:
                 return await self._note(match, status)
