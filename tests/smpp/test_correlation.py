@@ -775,6 +775,20 @@ async def test_what_was_answered_before_a_kill_is_reported_after_it(store: Trans
         assert await store.fields(*(f"parked:id-{parts}-{number}" for number in (1, 2))) == [{}, {}]
 
 
+async def test_parts_of_which_only_the_last_is_heard_while_their_message_is_being_told(store: TransportStore) -> None:
+    """As after a kill: the first one's receipt came when Redis knew its id, and this process not yet its message."""
+    before = Tracked(store)
+    for number in (1, 2):
+        await before.sent(f"id-{number}", sent("m1", number, 2))
+    again = Tracked(store)
+    await again.received(receipt("id-1"))
+    for number in (1, 2):
+        await again.sent(f"id-{number}", sent("m1", number, 2))
+    await again.received(receipt("id-2"))
+    assert [report.status for report in again.accepted("m1", "all").reports] == ["delivered"]
+    assert again.reports == []
+
+
 # --- of shards --------------------------------------------------------------------------------------------------------
 
 

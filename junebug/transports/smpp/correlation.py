@@ -124,7 +124,7 @@ class ReceiptCorrelation:
                 if sent.parts > 1:
                     await self._advance(match)
                 else:
-                    self._early.setdefault(sent.message_id, []).append(match)
+                    self._keep_early(match, match.receipt.status)
         except StoreUnavailable:
             self._save_later(key, sent)
         finally:
@@ -148,6 +148,9 @@ class ReceiptCorrelation:
         self._returned[message_id] = told
         reported = () if self._config.disable_delivery_report else tuple(reports)
         return Accepted(provider_id, reported, functools.partial(self._on_reported, last, told, matches))
+
+    def _keep_early(self, match: Match, whole: str | None) -> None:
+        self._early.setdefault(match.sent.message_id, []).append(dataclasses.replace(match, whole=whole))
 
     async def _on_confirmed(self, parts: Sequence[tuple[str, SentPart]]) -> None:
         """RabbitMQ holds `submitted`: any shard may report of it now. What came before is reported here."""
@@ -357,7 +360,7 @@ class ReceiptCorrelation:
                 # an id of long ago that comes again (counters wrap) must not inherit the status that it had then
                 before = fields.get("status") if fields.get("of") == sent.message_id else None
             if sent.message_id in self._partial or sent.message_id in self._early:
-                self._early.setdefault(sent.message_id, []).append(match)
+                self._keep_early(match, status)
                 return None if is_parked else await self._park(receipt)
             before = self._returned.get(sent.message_id, before)
             if status and recent and not recent.is_noted and recent.status == status:

@@ -15,11 +15,12 @@ from junebug.transports.smpp.recently_sent import SentPart
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A receipt, the part that it is about, and the key of that part's id."""
+    """A receipt, the part that it is about, and the key of that part's id. `whole`: status of the whole message with it."""
 
     key: str
     sent: SentPart
     receipt: Receipt
+    whole: str | None = None
 
     def details(self) -> dict[str, Any]:
         parts = {"part": self.sent.part, "parts": self.sent.parts} if self.sent.parts > 1 else {}
@@ -36,17 +37,12 @@ def message_status(parts: list[str | None]) -> str | None:
 
 
 def told_by(matches: Sequence[Match]) -> tuple[list[Report], str | None, Match | None]:
-    """What receipts of a message's parts tell of the whole of it, one after the other; its status then, and by which."""
+    """What receipts tell of the whole of a message, one after the other; its status then, and by which."""
     reports, told, last = list[Report](), None, None
-    statuses: dict[int, str] = {}
     for match in matches:
-        sent, receipt = match.sent, match.receipt
-        if receipts.moves_forward(statuses.get(sent.part), receipt.status):
-            statuses[sent.part] = receipt.status
-        status = message_status([statuses.get(number) for number in range(1, sent.parts + 1)])
-        if status and receipts.moves_forward(told, status):
-            told, last = status, match
-            reports.append(Report(status, match.details()))
+        if match.whole and receipts.moves_forward(told, match.whole):
+            told, last = match.whole, match
+            reports.append(Report(match.whole, match.details()))
     return reports, told, last
 
 
