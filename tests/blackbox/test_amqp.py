@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import uuid
 from typing import Any
@@ -218,9 +217,13 @@ async def test_malformed_json_on_outbound_is_dead_lettered_and_the_channel_goes_
     good = vumi_message(to_addr="+27", content="good")
     await app.send(good)
     assert (await app.next("event"))["user_message_id"] == good["message_id"]
-    buried, _ = await app.next_raw(own_queue(f"{channel.id}.dead"))
-    letter = json.loads(buried)
-    assert (letter["reason"], base64.b64decode(letter["body"])) == ("unreadable", body)
+
+    async def buried() -> list[dict[str, Any]]:
+        return list((await channel.api.get(f"{channel.path}/dead-letters/")).result["dead_letters"])
+
+    (letter,) = await eventually(buried)
+    assert (letter["reason"], letter["queue"]) == ("unreadable", f"{app.name}.outbound")
+    assert letter["body"] == body.decode(errors="replace")
     assert await channel.pid() == pid
     assert any("dead" in entry["message"] for entry in await channel.logs())
 

@@ -16,7 +16,7 @@ from tests.blackbox.test_queue_control import paused, resume
 from tests.blackbox.test_routers import Router
 from tests.blackbox.test_smpp import FROM, PASSWORD, TO, smpp, until_status
 from tests.blackbox.test_validity import passed
-from tests.harness import ROOT, Channel, Reply, WebhookSink, is_timestamp, own_queue, unique
+from tests.harness import QUEUE_TYPE, ROOT, Channel, Reply, WebhookSink, is_timestamp, own_queue, unique
 from tests.polling import eventually
 
 FLAGS = {
@@ -147,7 +147,8 @@ async def test_cancelled_by_the_operator(channels: Channels, sink: WebhookSink) 
     channel = await paused(await channels.loopback())
     sent = await channel.send("+27", "no", event_url=sink.url("/event"))
     assert (await channel.api.delete(f"{channel.path}/messages/{sent['message_id']}")).status == 200
-    await until(channel, sent["message_id"], "cancelled", "will not be sent", "paused", status="queued")
+    if QUEUE_TYPE == "classic":  # of a quorum queue the process has it in hand, and ends it at once
+        await until(channel, sent["message_id"], "cancelled", "will not be sent", "paused", status="queued")
     await resume(channel)
     told = await until(channel, sent["message_id"], "cancelled by local", "never left", "HTTP 200", status="cancelled")
     is_documented(told, "Cancelled")
@@ -215,7 +216,7 @@ async def test_a_paused_queue(channels: Channels) -> None:
     sent = await channel.send("+27", "hello", priority=3)
     told = await until(channel, sent["message_id"], "waits", "the channel is paused", "since", status="queued")
     assert told["waiting"]["for"] == "paused"
-    assert step(told, "queued")["details"]["queue"] == own_queue(f"{channel.id}.outbound.3")
+    assert step(told, "queued")["details"]["queue"] == own_queue(f"{channel.id}.outbound") + ".3"
     is_documented(told, "The channel is paused")
 
 
