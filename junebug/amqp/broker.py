@@ -58,6 +58,7 @@ class Broker:
         self.declare, self.declare_surely, self.forget = topology.declare, topology.declare_surely, topology.forget
         self.surely = topology.surely
         self.delete_queues, self.delete_idle_queue = topology.delete, topology.delete_idle
+        self.without_idle_queues = topology.without_idle
         self.queue_exists, self.queue_length, self.queue_lengths = topology.exists, topology.length, topology.lengths
         self.look_at_queues, self.has_leader = topology.look, topology.has_leader
         self.publish, self.publish_many = publisher.publish, publisher.publish_many

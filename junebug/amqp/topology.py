@@ -113,16 +113,31 @@ class Topology:
         """Delete the queues with what is in them, which is so many messages; one that is not there is fine."""
         self.forget(queues)
         messages = 0
-        async with self._link() as link:
-            for name in queues:
-                async with _errand(link) as channel:  # for each, because some take RabbitMQ seconds (quorum queues)
-                    messages += (await channel.ask(amqp.Queue.Delete(queue=name))).message_count or 0
+        async with self._link() as link, _errand(link) as channel:
+            for name in queues:  # one after the other: some take RabbitMQ seconds (quorum queues)
+                messages += (await channel.ask(amqp.Queue.Delete(queue=name))).message_count or 0
         return messages
 
     async def delete_idle(self, queue: str) -> bool:
         """Delete a queue that is empty and that nobody consumes; False when it is not."""
         async with self._link() as link:
             return await _delete_idle(link, queue)
+
+    async def without_idle(self, queues: Iterable[str]) -> list[str]:
+        """Those of these classic queues that are still there, or may be: in which something waits, or that are consumed. The
+        others are deleted: to say of each that there is none would cost RabbitMQ as much as to make one, and a line in its log.
+        """
+        todo, left = deque(queues), list[str]()
+        async with self._link() as link:
+            while todo:
+                async with _errand(link) as channel:
+                    methods = [amqp.Queue.Delete(queue=queue, if_unused=True, if_empty=True) for queue in todo]
+                    answered = len(await channel.ask_all(methods))
+                for _ in range(answered):
+                    todo.popleft()
+                if todo:
+                    left.append(todo.popleft())
+        return left
 
     async def exists(self, queue: str) -> bool:
         async with self._link() as link:

@@ -111,7 +111,11 @@ class Cleanup:
         own = [*self._queues(channel, spec), *delayed]
         if self.drain and spec:
             shared = names.application_queues(spec.amqp_queue) if spec.amqp_queue else ()
-            await self._bounded(self.drain, spec, sorted(delayed), await self._named.among([*own, *shared]))
+            named = await self._named.among([*own, *shared])
+            idle = [queue for queue in delayed - named if not names.is_quorum(queue)]
+            delayed.difference_update(idle)
+            delayed.update(await self.broker.without_idle_queues(idle))
+            await self._bounded(self.drain, spec, sorted(delayed), named)
         others = await self._named.among(own)  # an amqp_queue may be this one's id (an older Junebug took that)
         await self.broker.delete_queues([queue for queue in own if queue not in others])
         self._remove_files(channel)
@@ -143,12 +147,12 @@ class Cleanup:
 
     def _remove_files(self, channel: str) -> None:
         """Of this host. What another one has of its shards goes with their logs."""
-        files: list[Path] = []
+        files: list[str | Path] = [*self._routes(channel)]
+        suspects, accepted = self.settings.suspects_dir, self.settings.accepted_dir
         for unit in names.units(channel, names.MOST_SHARDS):
             crashes = crash_log(self.settings, unit)
-            files += crashes, crashes.with_name(f"{crashes.name}.1"), self.settings.suspects_dir / unit
-            files += self.settings.accepted_dir / unit, self.settings.accepted_dir / f".{unit}"
-        _remove(channel, [*files, *self._routes(channel)])
+            files += crashes, f"{crashes}.1", f"{suspects}/{unit}", f"{accepted}/{unit}", f"{accepted}/.{unit}"
+        _remove(channel, files)
 
     def _routes(self, channel: str) -> tuple[Path, ...]:
         return files_of(self.settings.door, channel) if self.settings.door else ()
@@ -230,10 +234,12 @@ def _kept(directory: Path) -> Iterator[None]:
         log.warning("files of deleted channels are left", path=str(directory), reason=error.strerror)
 
 
-def _remove(channel: str, files: Sequence[Path]) -> None:
+def _remove(channel: str, files: Sequence[str | Path]) -> None:
     """A disk that does not let us keeps them: no reason to end."""
     for path in files if names.is_channel_id(channel) else ():
         try:
-            path.unlink(missing_ok=True)
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
         except OSError as error:
             log.warning("a deleted channel's file is left", channel_id=channel, path=str(path), reason=error.strerror)

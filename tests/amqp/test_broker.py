@@ -270,6 +270,24 @@ async def test_lengths_of_queues_that_are_not_there_are_0(broker: Broker, queue:
     assert await broker.queue_lengths(["no.such", queue, "nor.this"]) == {"no.such": 0, queue: 2, "nor.this": 0}
 
 
+async def test_idle_queues_are_deleted_and_the_others_named(broker: Broker, queue: str) -> None:
+    queues = {name: f"{queue}.{name}" for name in ("absent", "idle", "full", "another", "consumed", "last")}
+    await broker.declare({queues[name]: {} for name in queues if name != "absent"}, remember=False)
+    await broker.publish(queues["full"], b"kept")
+    consumer = broker.consume(queues["consumed"], lambda _: None, prefetch=1)
+
+    async def is_consumed() -> bool:
+        return (await broker.look_at_queues([queues["consumed"]]))[queues["consumed"]].consumers == 1
+
+    await eventually(is_consumed)
+    assert await broker.without_idle_queues(queues.values()) == [queues["full"], queues["consumed"]]
+    assert (await broker.look_at_queues(queues.values())).keys() == {queues["full"], queues["consumed"]}
+    assert await broker.queue_length(queues["full"]) == 1
+    assert await broker.without_idle_queues([]) == []
+    await consumer.cancel()
+    await broker.delete_queues(list(queues.values()))
+
+
 async def test_a_message_that_has_waited_too_long_is_dropped(broker: Broker, queue: str) -> None:
     await broker.publish(queue, b"brief", expiration=0.001)
     await broker.publish(queue, b"lasting")
