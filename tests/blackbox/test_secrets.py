@@ -148,5 +148,5 @@ async def test_a_process_title_tells_a_users_neighbours_nothing(jb: JunebugProce
     channel = await channels.loopback()
     titles = set(jb.children().values()) - {""}  # one that begins or ends at this moment has none
     assert f"junebug: channel:{channel.id}" in titles
-    starting = r"\S+ -m junebug\.worker\.callbacks\.drain_process"  # for a channel that a test before this one deleted
+    starting = r"\S+ -m junebug\.worker\.callbacks\.drain_server"  # for a channel that a test before this one deleted
     assert {title for title in titles if not re.fullmatch(rf"junebug: [-\w:]+|{starting}", title)} == set()

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import dataclasses
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -12,6 +17,8 @@ from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable
 from junebug.model.spec import ChannelSpec
 from junebug.worker.callbacks import drain_process
+from tests.polling import eventually
+from tests.servers import free_port
 
 
 class Runs:
@@ -74,3 +81,85 @@ async def test_those_whose_process_somebody_else_gave_up_go_alone(monkeypatch: p
     first.cancel()
     assert await others == [type(None)]
     assert runs.given == [["b"]]
+
+
+# --- the real processes -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """The one that this test starts is ended with it."""
+    monkeypatch.setattr(drain_process, "_server", None)
+    yield
+    if drain_process._server and not drain_process._server.is_over:
+        os.kill(await server_pid(), signal.SIGKILL)
+        await eventually(lambda: drain_process._server and drain_process._server.is_over)
+
+
+async def server_pid() -> int:
+    assert drain_process._server
+    return (await drain_process._server._process).pid
+
+
+def run(settings: Settings) -> Coroutine[Any, Any, int]:
+    spec = ChannelSpec(id=str(uuid.uuid4()), type="loopback", config={})
+    return drain_process._run(settings, [(spec, [], [])])
+
+
+async def under_way(settings: Settings) -> tuple[asyncio.Task[int], int]:
+    """A drain that waits for a RabbitMQ that is not there, and the process that does it."""
+    nowhere = dataclasses.replace(settings, amqp=dataclasses.replace(settings.amqp, port=free_port()))
+    task = asyncio.create_task(run(nowhere))
+    await asyncio.sleep(0)
+    server = await server_pid()
+    (pid,) = await eventually(lambda: children(server))
+    return task, pid
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_there(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def test_one_server_forks_for_all_until_it_has_had_nothing_to_do(
+    server: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await asyncio.gather(*(run(settings) for _ in range(3))) == [0, 0, 0]
+    first = await server_pid()
+    monkeypatch.setattr(drain_process, "IDLE", 0.01)
+    assert await run(settings) == 0
+    assert await server_pid() == first
+    await eventually(lambda: not is_there(first))
+    assert await run(settings) == 0
+    assert await server_pid() != first
+
+
+async def test_what_is_away_is_its_exit_code(server: None, settings: Settings) -> None:
+    task, _ = await under_way(settings)
+    assert drain_process.UNAVAILABLE[await task] is BrokerUnavailable
+
+
+async def test_one_that_dies_is_its_own_affair(server: None, settings: Settings) -> None:
+    task, pid = await under_way(settings)
+    os.kill(pid, signal.SIGSEGV)
+    assert (await task, await run(settings)) == (-signal.SIGSEGV, 0)
+
+
+async def test_one_that_nobody_waits_for_is_ended(server: None, settings: Settings) -> None:
+    task, pid = await under_way(settings)
+    task.cancel()
+    await eventually(lambda: not is_there(pid))
+    assert await run(settings) == 0
+
+
+async def test_with_the_server_all_of_it_ends_and_the_next_has_another(server: None, settings: Settings) -> None:
+    task, pid = await under_way(settings)
+    first = await server_pid()
+    os.kill(first, signal.SIGKILL)
+    assert await task == -signal.SIGKILL
+    await eventually(lambda: not is_there(pid))
+    assert await run(settings) == 0
+    assert await server_pid() != first
