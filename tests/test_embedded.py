@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from junebug import embedded
+from junebug import embedded, erlang_modules
 from junebug.amqp.broker import Broker, check
 from junebug.config.declaration import AmqpSettings, Settings
 from junebug.config.load import load
@@ -111,6 +111,27 @@ def test_a_missing_server_is_named_with_how_to_install_it(
     monkeypatch.setattr(embedded.shutil, "which", lambda name: None if name == missing else found(name))
     with pytest.raises(StartupError, match=f"apt-get install {package}"):
         embedded.embed(Settings(data_dir=str(tmp_path)))
+
+
+def test_rabbitmq_is_started_with_what_it_needs_alone_and_loads_that_at_once(tmp_path: Path) -> None:
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "rabbit-0.1").symlink_to(tmp_path / "no_more")
+    for _ in range(2):
+        environment = erlang_modules.boot_environment(embedded.RABBITMQ_SCRIPT, plugins)
+        assert environment["RABBITMQ_PLUGINS_DIR"] == str(plugins)
+        needed = {each.name.partition("-")[0] for each in plugins.iterdir()}
+        assert {"rabbit", "rabbit_common", "ra", "ranch"} <= needed
+        assert not {"rabbitmq_management", "rabbit-0.1", "rabbit-0"} & needed
+        assert all((each / "ebin").is_dir() for each in plugins.iterdir())
+        first, *modules, _, last = environment["RABBITMQ_BOOT_MODULE"].split()
+        assert (first, last) == ("code", "rabbit")
+        assert {"ensure_modules_loaded", "rabbit_channel", "mnesia", "gen_server"} <= set(modules)
+
+
+def test_a_rabbitmq_that_is_laid_out_otherwise_starts_as_it_does(tmp_path: Path) -> None:
+    assert erlang_modules.boot_environment(str(tmp_path / "opt" / "sbin" / "rabbitmq-server"), tmp_path / "plugins") == {}
+    assert not (tmp_path / "plugins").exists()
 
 
 def test_free_ports_are_different_and_not_the_kernels() -> None:

@@ -58,7 +58,11 @@ class DrainServer:
             if pid := self._pids.get(number):
                 os.kill(pid, signal.SIGKILL)
             return
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # too many processes, or too little memory
+            traceback.print_exc()
+            return self._answer(number, 1)
         if not pid:
             self._end_as_fork(settings, drains)
         self._pids[number] = pid
@@ -80,7 +84,10 @@ class DrainServer:
         self._selector.unregister(descriptor)
         os.close(descriptor)
         _, status = os.waitpid(self._pids.pop(number), 0)
-        os.write(self._answers, ANSWER.pack(number, os.waitstatus_to_exitcode(status)))
+        self._answer(number, os.waitstatus_to_exitcode(status))
+
+    def _answer(self, number: int, code: int) -> None:
+        os.write(self._answers, ANSWER.pack(number, code))
 
 
 def _read(descriptor: int) -> bytes | None:
