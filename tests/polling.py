@@ -13,6 +13,8 @@ DEADLINE = 60.0
 SHARE = 0.1
 """How much of the waiting may be spent asking: two cores have more to do."""
 POLL, LONGEST_POLL = 0.01, 0.5
+LINEAR = 5.0
+"""Seconds of CPU: nothing linear takes so long for a million letters, and whatever is quadratic does."""
 
 
 async def eventually(check: Callable[[], Any], timeout: float = DEADLINE, what: str = "") -> Any:

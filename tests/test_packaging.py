@@ -233,7 +233,7 @@ def test_the_units_are_hardened(installed_units: list[Path]) -> None:
 FLOORS = (
     {"errors", "names", "runtime", "logs", "console"},
     {"model", "config"},
-    {"amqp", "stores", "smpp", "config_schema", "registry", "router_types", "routers", "embedded", "plugin"},
+    {"amqp", "stores", "smpp", "config_schema", "registry", "router_types", "routers", "embedded", "erlang_modules", "plugin"},
     {"door"},
     {"transports", "plugins", "settings_command"},
     {"api", "worker", "supervisor"},

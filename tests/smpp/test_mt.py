@@ -18,6 +18,7 @@ from junebug.smpp.pdu import SubmitSm
 from junebug.smpp.text import codecs, multipart
 from junebug.transports.smpp import CHANNEL_DATA_SCHEMA, CHANNEL_TYPE, mt
 from junebug.transports.smpp.config import Numbering, SmppConfig
+from tests.polling import LINEAR
 from tests.tables import rows
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -115,14 +116,13 @@ def test_a_text_of_any_length_is_cut_or_refused_in_little_time(
             mt.check(config, message)
         except MessageTooLong:
             too_long = True
-        assert time.process_time() - began < 0.1
         assert too_long or length == 30_000
         reason = ""
         try:
             mt.build(message, parsed, 1, NOW)
         except Rejected as error:
             reason = error.reason
-        assert time.process_time() - began < 0.2
+        assert time.process_time() - began < LINEAR
         assert reason.startswith("Message too long: " if too_long else ("Cannot encode", ""))
 
 

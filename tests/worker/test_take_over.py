@@ -200,6 +200,7 @@ async def test_where_nobody_knows_of_former_queues_they_are_found_later(
 
 async def test_a_queue_that_an_older_junebug_makes_again_is_found(moving: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(take_over, "LATER", (0.5, 0.6))
+    monkeypatch.setattr(take_over, "AGAIN", 0.5)
     moving.use("quorum")
     bench = moving.bench
     moving.channel = channel = await loopback(bench)
