@@ -17,7 +17,7 @@ from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable
 from junebug.model.spec import ChannelSpec
 from junebug.worker.callbacks import drain_process
-from tests.polling import eventually
+from tests.polling import DEADLINE, eventually
 from tests.servers import free_port
 
 
@@ -91,9 +91,11 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """The one that this test starts is ended with it."""
     monkeypatch.setattr(drain_process, "_server", None)
     yield
-    if drain_process._server and not drain_process._server.is_over:
+    last = drain_process._server
+    if last and not last.is_over:
         os.kill(await server_pid(), signal.SIGKILL)
-        await eventually(lambda: drain_process._server and drain_process._server.is_over)
+    if last and last._reading:
+        await asyncio.wait_for(last._reading, DEADLINE)
 
 
 async def server_pid() -> int:

@@ -139,6 +139,7 @@ class _Server:
         process.stdin.write(LENGTH.pack(len(batch)) + batch)
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin
         assert process.stdout
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
@@ -146,6 +147,7 @@ class _Server:
                 if (waiting := self._codes.get(number)) and not waiting.done():
                     waiting.set_result(code)
         self.is_over = True
+        process.stdin.close()
         died = await process.wait() or 1
         for waiting in self._codes.values():
             if not waiting.done():
