@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import aiormq.exceptions
 import structlog
 from pamqp import commands as amqp
+from pamqp.base import Frame
 
 from junebug import names
 from junebug.amqp.connection import FAILURES, Connection, Link, is_away
@@ -120,24 +121,14 @@ class Topology:
 
     async def delete_idle(self, queue: str) -> bool:
         """Delete a queue that is empty and that nobody consumes; False when it is not."""
-        async with self._link() as link:
-            return await _delete_idle(link, queue)
+        return not await self.without_idle((queue,))
 
     async def without_idle(self, queues: Iterable[str]) -> list[str]:
         """Those of these classic queues that are still there, or may be: in which something waits, or that are consumed. The
         others are deleted: to say of each that there is none would cost RabbitMQ as much as to make one, and a line in its log.
         """
-        todo, left = deque(queues), list[str]()
         async with self._link() as link:
-            while todo:
-                async with _errand(link) as channel:
-                    methods = [amqp.Queue.Delete(queue=queue, if_unused=True, if_empty=True) for queue in todo]
-                    answered = len(await channel.ask_all(methods))
-                for _ in range(answered):
-                    todo.popleft()
-                if todo:
-                    left.append(todo.popleft())
-        return left
+            return await _without_idle(link, list(queues))
 
     async def exists(self, queue: str) -> bool:
         async with self._link() as link:
@@ -180,19 +171,18 @@ class Topology:
 
     async def look(self, queues: Iterable[str]) -> dict[str, Seen]:
         """Those of them that are there."""
-        found: dict[str, Seen] = {}
-        left = deque(queues)
+        asked = list(queues)
+
+        def is_missing(refusal: Exception) -> bool:
+            return isinstance(refusal, aiormq.exceptions.ChannelNotFoundEntity) and not is_away(refusal)
+
         async with self._link() as link:
-            while left:
-                async with _errand(link) as channel:
-                    for declared in await channel.ask_all([amqp.Queue.Declare(queue=queue, passive=True) for queue in left]):
-                        found[left.popleft()] = Seen(declared.message_count or 0, declared.consumer_count or 0)
-                if left:
-                    refusal = channel.refusal
-                    if not isinstance(refusal, aiormq.exceptions.ChannelNotFoundEntity) or is_away(refusal):
-                        raise refusal
-                    left.popleft()
-        return found
+            told = await _ask_each(link, [amqp.Queue.Declare(queue=queue, passive=True) for queue in asked], is_missing)
+        return {
+            queue: Seen(declared.message_count or 0, declared.consumer_count or 0)
+            for queue, declared in zip(asked, told, strict=True)
+            if declared is not None
+        }
 
     @asynccontextmanager
     async def _link(self) -> AsyncIterator[Link]:
@@ -210,6 +200,19 @@ async def _errand(link: Link) -> AsyncIterator[Channel]:
         yield channel
     finally:
         channel.close_soon()
+
+
+async def _ask_each(link: Link, methods: Sequence[Frame], may_refuse: Callable[[Exception], bool]) -> list[Any]:
+    """RabbitMQ's answers, at one go, and again behind each that it refuses, which is None. Raises a refusal that may not be."""
+    answers: list[Any] = []
+    while len(answers) < len(methods):
+        async with _errand(link) as channel:
+            answers += await channel.ask_all(methods[len(answers) :])
+        if len(answers) < len(methods):
+            if not may_refuse(channel.refusal):
+                raise channel.refusal
+            answers.append(None)
+    return answers
 
 
 async def _declare(link: Link, queues: QueueArguments, bindings: Collection[str]) -> None:
@@ -233,18 +236,14 @@ async def _declare(link: Link, queues: QueueArguments, bindings: Collection[str]
                 left.popleft()
             is_ours_alone = name not in bindings and "x-queue-type" not in queues[name]
             # RabbitMQ takes the condition "if it is empty" for a quorum queue as an offence and closes the connection
-            if not (is_ours_alone and await _delete_idle(link, name)):
+            if not (is_ours_alone and not await _without_idle(link, [name])):
                 log.warning("queue has other arguments, used as it is", queue=name)
                 as_it_is = name
         else:
             left.clear()
 
 
-async def _delete_idle(link: Link, queue: str) -> bool:
-    """A queue that another version of Junebug declared with other arguments makes room if nothing is in it."""
-    try:
-        async with _errand(link) as channel:
-            await channel.ask(amqp.Queue.Delete(queue=queue, if_unused=True, if_empty=True))
-    except aiormq.exceptions.AMQPChannelError:
-        return False  # it holds messages, or somebody consumes it
-    return True
+async def _without_idle(link: Link, queues: Sequence[str]) -> list[str]:
+    methods = [amqp.Queue.Delete(queue=queue, if_unused=True, if_empty=True) for queue in queues]
+    told = await _ask_each(link, methods, lambda _: True)
+    return [queue for queue, deleted in zip(queues, told, strict=True) if deleted is None]
