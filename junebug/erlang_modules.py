@@ -20,7 +20,7 @@ _LOADED_LATER = {"asn1"}
 
 def boot_environment(script: str, directory: Path) -> dict[str, str]:
     """Variables for RabbitMQ's own `script`; `directory` is made, with links to its applications. Empty: it starts as it does."""
-    applications, modules = needed_applications(script), _modules(script)
+    applications, modules = _needed_applications(script), _modules(script)
     if not modules:
         return {}
     directory.mkdir(exist_ok=True)
@@ -36,7 +36,7 @@ def boot_environment(script: str, directory: Path) -> dict[str, str]:
 
 
 @functools.cache
-def needed_applications(script: str) -> tuple[Path, ...]:
+def _needed_applications(script: str) -> tuple[Path, ...]:
     """Directories of the Erlang applications that come with RabbitMQ and that it needs itself."""
     found = {path.stem: path for path in Path(script).parents[1].glob("lib/*/plugins/*/ebin/*.app")}
     if not found.keys() >= set(_NEEDED):
@@ -47,7 +47,7 @@ def needed_applications(script: str) -> tuple[Path, ...]:
 @functools.cache
 def _modules(script: str) -> tuple[str, ...]:
     """What a RabbitMQ that has started has loaded: all of its applications, and of those of Erlang's that they need."""
-    applications = needed_applications(script)
+    applications = _needed_applications(script)
     erlang = Path(shutil.which("erl") or "/nowhere/at/all").resolve().parents[1]
     found = {path.stem: path for path in erlang.glob("lib/*/ebin/*.app")}
     if not applications or "kernel" not in found:

@@ -136,15 +136,14 @@ class _Drain:
         callbacks = [queue for queue in _callback_queues(spec) if queue not in self._named]
         shared, letters = await self._shared_queue(), names.dead_queue(channel)
         left = await _lengths(broker, [*callbacks, letters], [*own, *self._delayed, *shared])
-        dead = left.pop(letters)
-        if any(left.values()):
+        if any(count for queue, count in left.items() if queue != letters):
             await self._declare()
             await self._cancel([*own, *shared])
             await self._call_all([*self._delayed, *(names.of_kind(queue, broker.is_quorum) for queue in callbacks)])
             left = await _lengths(broker, [*callbacks, letters], [*own, *self._delayed])
-            dead = left.pop(letters)
         if shared:
             await broker.delete_idle_queue(shared[0])
+        dead = left.pop(letters)
         lost = {"failed": self._counts["failed"], "not_called": self._counts["not_called"], "left": sum(left.values())}
         tell = log.warning if any(lost.values()) or dead else log.info
         done = {"cancelled": self._counts["cancelled"], "forwarded": self._counts["forwarded"]}
