@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
+from contextlib import suppress
 from urllib.parse import unquote
 
 import pytest
@@ -18,7 +18,7 @@ from junebug.model.templates import (
     is_template,
 )
 from junebug.model.urls import parse
-from tests.polling import LINEAR
+from tests.polling import takes_less
 from tests.tables import rows
 
 VALUES = {"from": "+27 82", "to": "8000", "content": "a&b/é?", "message_id": "1f", "group": None, "reply_to": None}
@@ -141,13 +141,18 @@ def test_no_value_decides_the_host_whoever_gave_the_template(template: str) -> N
 def test_a_text_of_any_length_is_filled_in_or_refused_in_little_time(operator: str, text: str) -> None:
     template = f"http://host/sms/{{{operator}content}}/new"
     for length in (LONGEST_VALUE, 1_000_000):
-        begun = time.process_time()
+        value = (text * length)[:length]
         if length > LONGEST_VALUE:
             with pytest.raises(ValueError, match="content is too long for a URL"):
-                expand(template, {"content": (text * length)[:length]})
+                expand(template, {"content": value})
         else:
-            parse(expand(template, {"content": (text * length)[:length]}))
-        assert time.process_time() - begun < LINEAR
+            parse(expand(template, {"content": value}))
+
+        def work(value: str = value) -> None:
+            with suppress(ValueError):
+                parse(expand(template, {"content": value}))
+
+        assert takes_less(0.5, work)
 
 
 @pytest.mark.parametrize("text", ["%41{reason}", "%41{", "%41}\r\nX: y", "%41\0", "%zz%41 ", "%41#x", "{reason}%"])

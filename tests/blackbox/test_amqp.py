@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import uuid
 from typing import Any
@@ -9,7 +10,16 @@ from typing import Any
 import pytest
 
 from tests.blackbox.conftest import Channels
-from tests.harness import AppQueues, WebhookSink, is_message_id, is_timestamp, own_queue, unique, vumi_message
+from tests.harness import (
+    QUEUE_TYPE,
+    AppQueues,
+    WebhookSink,
+    is_message_id,
+    is_timestamp,
+    own_queue,
+    unique,
+    vumi_message,
+)
 from tests.polling import eventually
 
 USER_MESSAGE = {
@@ -224,6 +234,9 @@ async def test_malformed_json_on_outbound_is_dead_lettered_and_the_channel_goes_
     (letter,) = await eventually(buried)
     assert (letter["reason"], letter["queue"]) == ("unreadable", f"{app.name}.outbound")
     assert letter["body"] == body.decode(errors="replace")
+    if QUEUE_TYPE == "classic":  # nobody but its consumer may look into a quorum queue
+        kept, _ = await app.next_raw(f"{channel.id}.dead")
+        assert base64.b64decode(json.loads(kept)["body"]) == body
     assert await channel.pid() == pid
     assert any("dead" in entry["message"] for entry in await channel.logs())
 
