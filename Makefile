@@ -1,9 +1,9 @@
 # make run: everything from a fresh clone to a running Junebug. `make` alone lists the targets.
 #
 # ARGS=... is passed on:  make run ARGS="--port 8000"    make test ARGS="-k telnet"
-# PYTHON=... chooses the interpreter (3.11 or newer) of a new .venv.
+# PYTHON=... chooses the interpreter (3.11 or newer) of a new .venv; without it etc/choose-python does.
 
-PYTHON ?= python3
+PYTHON ?= $(shell etc/choose-python)
 ARGS ?=
 LEASE ?= 20
 BIN := .venv/bin

@@ -8,6 +8,7 @@ import functools
 import importlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -137,9 +138,36 @@ def test_ci_calls_make_test() -> None:
 
 
 def test_scripts_are_posix_sh() -> None:
-    for script in (ROOT / ".ci" / "run", ROOT / "etc" / "install-system-packages"):
+    for script in (ROOT / ".ci" / "run", ROOT / "etc" / "install-system-packages", ROOT / "etc" / "choose-python"):
         assert os.access(script, os.X_OK)
         subprocess.run(["sh", "-n", script], check=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "chosen"),
+    [
+        pytest.param("'--enable-optimizations' '--with-lto'", "python3", id="optimized"),
+        pytest.param("'--prefix=/root/.pyenv'", "/usr/bin/python3", id="not optimized"),
+        pytest.param("", "/usr/bin/python3", id="says nothing"),
+        pytest.param(None, "/usr/bin/python3", id="not there"),
+    ],
+)
+def test_an_interpreter_without_optimizations_gives_way_to_the_distributions_own(
+    tmp_path: Path, said: str | None, chosen: str
+) -> None:
+    if said is not None:
+        stand_in = tmp_path / "python3"
+        code = f"import sys, sysconfig; sysconfig.get_config_var = lambda name: {said!r}; exec(sys.argv[-1])"
+        stand_in.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(code)} \"$@\"\n")
+        stand_in.chmod(0o755)
+    own = Path("/usr/bin/python3")
+    usable = own.exists() and not subprocess.run([own, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]).returncode
+    if not usable or (os.getuid() and subprocess.run([own, "-c", "import ensurepip"], capture_output=True).returncode):
+        chosen = "python3"  # there is none to give way to
+    found = subprocess.run(
+        [ROOT / "etc" / "choose-python"], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == [chosen]
 
 
 def procfile() -> dict[str, str]:
