@@ -35,6 +35,10 @@ def check(template: str) -> None:
     templates.check(template, templates.MO_VARIABLES)
 
 
+def fill_in(text: str) -> None:
+    templates.expand("http://h/{+content}/x/{content}", {"content": text[: templates.LONGEST_VALUE // 4]})
+
+
 def check_message(content: str, **options: Any) -> None:
     mt.check({**SMPP, **options}, UserMessage(to_addr="1", from_addr=None, content=content, transport_name="c"))
 
@@ -49,6 +53,7 @@ ROWS: list[tuple[Callable[[Any], Any], list[Any]]] = [
     (REDACTOR.value, ["a", "Token "]),
     (format_text, ["x", "\n", "\r\n", "\x85", "\u2028", "ж", "\xff"]),
     (check, ["http://h/", "{", "{a", "a,", "{a,", "{content}", "{a*,", "}", "http://"]),
+    (fill_in, ["a", "/", ".", "..", "%2e", "%20", "%20.", " ", ";", "%", "\\"]),
     (lambda text: check("http://h/{" + text), ["a", "a,", "a*,", "a:1,"]),
     (check_message, ["x", "é", "\U0001f1e6", "e\u0301", "\u200d", "👍🏽", "क्ष", "\r\n", "{", "\0", "\ud800"]),
     (lambda text: check_message(text, send_long_messages=True), ["x", "ж", "\U0001f1e6"]),

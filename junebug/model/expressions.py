@@ -26,7 +26,7 @@ _UNSUPPORTED: Final[Mapping[str, str]] = {
 """What Python's expressions have and RE2's have not, since it cannot be searched for in linear time, or by its design."""
 
 _TOKEN: Final = re.compile(
-    r"\\Z|\\.|\[\^?\]?(?:\\.|[^\]\\])*+\]|\{(?P<least>\d*),?(?P<most>\d*)\}", re.DOTALL
+    r"\\Z|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(?P<least>\d*),?(?P<most>\d*)\}", re.DOTALL
 )  # fmt: skip
 
 

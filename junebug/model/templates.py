@@ -36,7 +36,7 @@ _END_OF_PATH = re.compile(r"\{?[?#]")
 _SLASH = re.compile(r"(%2F|%5C)", re.IGNORECASE)
 _DOT = re.compile(r"\.|%2E", re.IGNORECASE)
 _BLANK = "(?:%20|%7F|%[01][0-9A-F])"
-_DOTS = re.compile(rf"{_BLANK}*+(?:\.|%2E){{1,2}}(?:(?:;|%3B|{_BLANK}).*)?", re.IGNORECASE | re.DOTALL)
+_DOTS = re.compile(rf"{_BLANK}*(?:\.|%2E){{1,2}}(?:(?:;|%3B|{_BLANK}).*)?", re.IGNORECASE | re.DOTALL)
 
 
 def is_template(url: str) -> bool:

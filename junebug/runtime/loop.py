@@ -1,9 +1,13 @@
-"""The event loop (uvloop's where it is installed), its one odd error, and how a task is ended for certain."""
+"""The event loop (uvloop's where it is installed), its one odd error, how a task is ended for certain, and time limits of a task
+that is being ended.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -18,6 +22,32 @@ YOUNG_OBJECTS = 20_000
 """That are made before garbage is looked for: of the few megabytes that hundreds of messages in hand are made of, nothing is
 garbage, and to look for it after each 700 costs 7 % of a channel under load.
 """
+
+
+def mend_timeout() -> None:
+    """`asyncio.timeout` in a task that is cancelled already raises TimeoutError. Before Python 3.11.3 (Debian 12 has 3.11.2) it
+    raised CancelledError, so what a process does at its end ended with the first wait that took too long (gh-102780). For the
+    libraries, too.
+    """
+    enter, leave = asyncio.Timeout.__aenter__, asyncio.Timeout.__aexit__
+
+    @functools.wraps(enter)
+    async def mended_enter(self: Any) -> asyncio.Timeout:
+        entered = await enter(self)
+        self._before = self._task.cancelling()
+        return entered
+
+    @functools.wraps(leave)
+    async def mended_leave(self: Any, kind: type[BaseException] | None, error: BaseException | None, *trace: Any) -> None:
+        await leave(self, kind, error, *trace)
+        if self.expired() and self._task.cancelling() <= self._before and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+    asyncio.Timeout.__aenter__, asyncio.Timeout.__aexit__ = mended_enter, mended_leave  # type: ignore[method-assign, assignment]
+
+
+if sys.version_info < (3, 11, 3):
+    mend_timeout()
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

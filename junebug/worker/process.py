@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+from contextlib import suppress
 
 import msgspec
 import structlog
@@ -126,6 +127,8 @@ class ChannelWorker(Worker):
             self._forwarder.start(failing)
         check = functools.partial(self._registry.validate_channel_data, spec.type)
         async with self._applying:
+            paused = await self._until_read(self._is_paused)  # who paused it before we could be asked was told that we read it
+            self._spec = dataclasses.replace(self._spec, paused=paused)
             self._sender = Sender(self._context, self._transport, self._journal, self._counts, check)
             self._metrics.gauges.append(self._sender.gauges)
             self._priorities.consume(self._sender)
@@ -165,6 +168,11 @@ class ChannelWorker(Worker):
         if self._shard == 0:
             await self._stores.statuses.forget_shards(self._channel, spec.shards)
         return spec, await self._stores.statuses.trouble(self._channel, "callbacks")
+
+    async def _is_paused(self) -> bool | None:
+        with suppress(ChannelNotFound):  # deleted (the reconciler stops us), or Redis was emptied (it writes the spec back)
+            return (await self._stores.channels.get(self._channel)).paused
+        return self._spec.paused
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 

@@ -11,10 +11,12 @@ import pytest
 
 from junebug import names
 from junebug.config.declaration import RedisSettings
+from junebug.errors import NotRunning
 from junebug.model.messages import Event, Status
 from junebug.model.spec import ChannelSpec
 from junebug.stores import Stores
 from junebug.transports.loopback.transport import LoopbackTransport
+from junebug.worker.process import ChannelWorker
 from tests.polling import eventually
 from tests.servers import RedisServer, free_port
 from tests.worker.conftest import Bench
@@ -347,3 +349,29 @@ async def test_a_stored_amqp_queue_that_can_be_none_is_a_status_and_the_channel_
     await eventually(is_valid)
     assert not bench.workers[channel].done()
     await bench.broker.delete_queues([f"app-{channel[:8]}.outbound"])
+
+
+async def test_a_pause_holds_that_came_before_the_process_could_be_asked(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who pauses then is told that the process reads it; it may have read before."""
+    open_for_questions = ChannelWorker._open
+    asked: list[type[BaseException]] = []
+
+    async def paused_before(worker: ChannelWorker, *arguments: Any) -> Any:
+        spec = await bench.stores.channels.get(worker._id)
+        await bench.stores.channels.update(spec, dataclasses.replace(spec, paused=True), restart=False)
+        try:
+            await bench.asking.ask(worker._id, "follow", 10)
+        except NotRunning as error:
+            asked.append(type(error))
+        await bench.send(worker._id, "+27", "after the pause")
+        return await open_for_questions(worker, *arguments)
+
+    monkeypatch.setattr(ChannelWorker, "_open", paused_before)
+    channel = await bench.channel("loopback", {})
+    await bench.running(channel)
+    told = await bench.asking.ask(channel, "look", 10)
+    assert (asked, told["paused"], sum(told["sending"].values())) == ([NotRunning], True, 0)
+    assert bench.app.received == []
+    assert await bench.length(names.outbound_queue(channel)) == 1

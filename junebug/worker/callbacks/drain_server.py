@@ -127,8 +127,10 @@ async def _drain(settings: Settings, drains: Sequence[Drained], lives: int) -> N
         async with asyncio.TaskGroup() as tasks:
             for spec, delayed, named in drains:
                 tasks.create_task(here.drain(settings, broker, stores, spec, delayed, named))
-    except* (BrokerUnavailable, StoreUnavailable) as errors:
-        raise errors.exceptions[0] from None
+    except ExceptionGroup as errors:
+        if unavailable := errors.subgroup((BrokerUnavailable, StoreUnavailable)):
+            raise unavailable.exceptions[0] from None
+        raise
     finally:
         await broker.close()
         await stores.close()
