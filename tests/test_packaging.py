@@ -66,7 +66,8 @@ def requirements(extra: str | None = None) -> list[str]:
 def pins(*files: str) -> set[str]:
     found = [line for file in files for line in lines((ROOT / file).read_text())]
     found = [line for line in found if not line.startswith(("#", "-r "))]
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9a-z.]*(?:; python_full_version < "[0-9.]+")?", line) for line in found)
+    pin = re.compile(r'[A-Za-z0-9._-]+==[0-9][0-9a-z.]*(?:; python_full_version < "[0-9.]+")?')
+    assert all(map(pin.fullmatch, found))
     return {distribution(line) for line in found}
 
 
