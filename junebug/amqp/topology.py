@@ -24,6 +24,8 @@ from junebug.errors import BrokerUnavailable
 log = structlog.stdlib.get_logger(__name__)
 
 PAUSE = 0.1
+BEFORE_ANEW = 0.5
+"""Seconds before a quorum queue that somebody deleted is made anew."""
 
 T = TypeVar("T")
 
@@ -98,6 +100,14 @@ class Topology:
         known = {queue: self._queues[queue] for queue in queues if queue in self._queues}
         async with self._link() as link:
             await _declare(link, known, self._bindings & known.keys())
+
+    @staticmethod
+    async def lost(queues: Iterable[str]) -> None:
+        """To be awaited before such are made anew: a quorum queue that is there again before RabbitMQ (3.10) has told its
+        consumers that it was gone counts them as its own, and what it gives them does not arrive.
+        """
+        if any(map(names.is_quorum, queues)):
+            await asyncio.sleep(BEFORE_ANEW)
 
     async def restore_all(self) -> None:
         async with self._link() as link:

@@ -110,6 +110,8 @@ class ChannelQueues:
             messages = [messages[index] for index in error.returned]
         spec = await self._specs.fetch(channel)  # is it deleted, has it other queues now, or has RabbitMQ lost them?
         layout, priority = self._broker.layout(spec), messages[0].priority
+        if priority == names.LOWEST_PRIORITY:  # else it is made when it is first used
+            await self._broker.lost_queues((queue,))
         await self._declare_outbound(channel, (*spec.noted_priorities, priority), layout)
         for another, some in outbound_queue.by_queue(layout, channel, enumerate(messages)).items():
             try:
@@ -137,6 +139,7 @@ class ChannelQueues:
             return await publish()
         except Unroutable:
             await find(owner)  # is it deleted, or has RabbitMQ lost its queues?
+            await self._broker.lost_queues((names.of_kind(names.callback_queue(owner), is_quorum),))
             await self._declare(names.callback_queues(owner, is_quorum))
         try:
             await publish()

@@ -83,6 +83,7 @@ class ChannelContext:
             ours = {**names.incoming_queues(self.channel, is_quorum), **names.callback_queues(self.channel, is_quorum)}
             if name not in ours:
                 raise
+        await self.broker.lost_queues((name,))
         await self.broker.surely(lambda: self.broker.declare({name: ours[name]}, remember=False))
         await self.broker.publish_surely(name, bodies)
 

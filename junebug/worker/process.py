@@ -127,14 +127,13 @@ class ChannelWorker(Worker):
             self._forwarder.start(failing)
         check = functools.partial(self._registry.validate_channel_data, spec.type)
         async with self._applying:
-            paused = await self._until_read(self._is_paused)  # who paused it before we could be asked was told that we read it
-            self._spec = dataclasses.replace(self._spec, paused=paused)
+            was_paused = await self._until_read(self._read_pause)
             self._sender = Sender(self._context, self._transport, self._journal, self._counts, check)
             self._metrics.gauges.append(self._sender.gauges)
             self._priorities.consume(self._sender)
             self._life.tasks.own("sender", self._sender.run())
             await self._consume_app_queue(None, spec.amqp_queue)
-            await self._apply_pause(was_paused=False)
+            await self._apply_pause(was_paused=was_paused)
         commands = Commands(self._context, self._sender, self._look_at_callbacks)
         self._answers.begin(commands.answers(), self._sender.cancellations.may_have_missed_some)
         self._follow_spec(self._stores.channels.changes(self._channel))
@@ -169,10 +168,13 @@ class ChannelWorker(Worker):
             await self._stores.statuses.forget_shards(self._channel, spec.shards)
         return spec, await self._stores.statuses.trouble(self._channel, "callbacks")
 
-    async def _is_paused(self) -> bool | None:
+    async def _read_pause(self) -> bool:
+        """Whether the channel is paused: who paused it before we could be asked was told that we read it. Returns whether the
+        last process said so, which may since have been resumed.
+        """
         with suppress(ChannelNotFound):  # deleted (the reconciler stops us), or Redis was emptied (it writes the spec back)
-            return (await self._stores.channels.get(self._channel)).paused
-        return self._spec.paused
+            self._spec = dataclasses.replace(self._spec, paused=(await self._stores.channels.get(self._channel)).paused)
+        return (await self._stores.statuses.components(self._channel)).get("outbound", {}).get("type") == "paused"
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 

@@ -131,6 +131,8 @@ class Bench:
     async def running(self, channel: str) -> None:
         async def up() -> bool:
             assert not self.workers[channel].done(), self.workers[channel]
+            if "worker" not in self._workers[channel]._levels:
+                return False  # what Redis knows is of the one before
             return "worker" in await self.stores.statuses.components(channel)
 
         await eventually(up)

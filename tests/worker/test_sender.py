@@ -332,6 +332,23 @@ async def test_a_paused_channel_sends_nothing_until_it_is_resumed(
     await eventually(is_resumed)  # it sends before it says so
 
 
+async def test_a_channel_resumed_while_it_has_no_process_says_so(bench: Bench, scripted: type[ScriptedTransport]) -> None:
+    channel = await channel_of(bench)
+    await bench.running(channel)
+    await change(bench, channel, paused=True)
+
+    async def told(type: str) -> bool:
+        return (await bench.component(channel, "outbound")).get("type") == type
+
+    await eventually(lambda: told("paused"))
+    assert await bench.stop(channel) == 0
+    await change(bench, channel, paused=None)
+    bench.start(channel)
+    await eventually(lambda: told("resumed"))
+    await bench.send(channel, "1", "hello")
+    await eventually(lambda: scripted.sent == ["hello"])
+
+
 async def test_what_is_here_already_is_listed_and_cancelled_with_the_rest(
     bench: Bench, scripted: type[ScriptedTransport]
 ) -> None:
