@@ -30,7 +30,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt setup.cfg setup.py pyproject
 	@PYTHON=$(PYTHON) etc/install-system-packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Junebug needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
-	@echo "Making .venv ..."
+	@echo "Making .venv with $(PYTHON) ..."
 	@test "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" || $(PYTHON) -m venv --clear .venv
 	@$(PIP) install --requirement requirements-dev.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
