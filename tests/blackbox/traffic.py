@@ -223,6 +223,9 @@ async def everything_arrives(traffic: Sequence[Traffic], application: Receiver, 
 
 
 async def told_of(channel: Channel) -> str:
-    """What its status and its log say of its troubles."""
-    troubles = [entry for entry in await channel.logs(n=5000) if entry["level"] > logging.INFO]
-    return f"{await channel.status()}\n{troubles[:40]}"
+    """What its status and its log say of its troubles, and of the messages of which nothing was forwarded."""
+    entries = await channel.logs(n=5000)
+    forwarded = {entry.get("message_id") for entry in entries if entry["message"] == "forwarded"}
+    stuck = [entry for entry in entries if entry.get("message_id") and entry["message_id"] not in forwarded]
+    troubles = [entry for entry in entries if entry["level"] > logging.INFO]
+    return f"{await channel.status()}\n{troubles[:40]}\nnothing was forwarded of: {stuck[:40]}"
