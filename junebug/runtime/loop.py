@@ -24,7 +24,7 @@ garbage, and to look for it after each 700 costs 7 % of a channel under load.
 """
 
 
-def mend_timeout() -> None:
+def _mend_timeout() -> None:
     """`asyncio.timeout` in a task that is cancelled already raises TimeoutError. Before Python 3.11.3 (Debian 12 has 3.11.2) it
     raised CancelledError, so what a process does at its end ended with the first wait that took too long (gh-102780). For the
     libraries, too.
@@ -47,7 +47,7 @@ def mend_timeout() -> None:
 
 
 if sys.version_info < (3, 11, 3):
-    mend_timeout()
+    _mend_timeout()
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

@@ -361,8 +361,7 @@ async def test_a_pause_holds_that_came_before_the_process_could_be_asked(
     asked: list[type[BaseException]] = []
 
     async def paused_before(worker: ChannelWorker, *arguments: Any) -> Any:
-        spec = await bench.stores.channels.get(worker._id)
-        await bench.stores.channels.update(spec, dataclasses.replace(spec, paused=True), restart=False)
+        await store_paused(bench, worker._id, True)
         try:
             await bench.asking.ask(worker._id, "follow", 10)
         except NotRunning as error:

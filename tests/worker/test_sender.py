@@ -327,7 +327,8 @@ async def test_a_paused_channel_sends_nothing_until_it_is_resumed(
     assert scripted.sent[1:] == [str(number) for number in range(1, 10)]
 
     async def is_resumed() -> bool:
-        return (await bench.component(channel, "outbound"))["type"] == "resumed"
+        told = await bench.component(channel, "outbound")
+        return (told["status"], told["type"]) == ("ok", "resumed")
 
     await eventually(is_resumed)  # it sends before it says so
 
