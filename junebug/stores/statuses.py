@@ -39,12 +39,6 @@ class StatusStore:
         """It has only so many: what others said goes."""
         await self._redis.run(("EVAL", _FORGET_SHARDS, 1, names.channel_status(channel), shards, names.MOST_SHARDS))
 
-    async def trouble(self, channel: str, component: str) -> dict[str, Any]:
-        """The details of its last status; nothing where that was `ok`, or there is none."""
-        (found,) = await self._redis.run(("HGET", names.channel_status(channel), component))
-        body = orjson.loads(found) if found else {}
-        return dict(body["details"]) if body and body["status"] != "ok" else {}
-
     async def components(self, channel: str) -> dict[str, dict[str, Any]]:
         """Component -> body of its last status (spec 1.7.3)."""
         (found,) = await self._redis.run(("HGETALL", names.channel_status(channel)))
@@ -54,6 +48,12 @@ class StatusStore:
         """The same, each with the timestamp of that status: since when it is so."""
         (found,) = await self._redis.run(("HGETALL", names.channel_status(channel)))
         return {name: (body, found.get(f"{name}@", "")) for name, body in read(found).items()}
+
+
+def trouble(components: Mapping[str, Mapping[str, Any]], component: str) -> dict[str, Any]:
+    """The details of its last status; nothing where that was `ok`, or there is none."""
+    body = components.get(component)
+    return dict(body["details"]) if body and body["status"] != "ok" else {}
 
 
 def _fence_field(shard: int) -> str:

@@ -15,7 +15,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -199,7 +199,19 @@ class Worker:
                 self._tell("redis", "down", "connection_lost", str(error))
                 await asyncio.sleep(WAIT_FOR_STORE)
 
-    def _say_running(self) -> None:
+    def _is_forgotten(self, known: Collection[str]) -> bool:
+        """Whether Redis was emptied since we said that we run: it is not among the components that are `known`."""
+        return of_shard("worker", self._shard) not in known
+
+    def _say_again(self) -> None:
+        """What Redis has forgotten."""
+        self._statuses.say_again()
+        self._dispatcher.note_again()
+
+    def _say_running(self, known: Collection[str]) -> None:
+        """`known`: the components of which Redis had a status at the start."""
+        if self._launch.restarts and "amqp" not in known and self._shard == 0:
+            self._dispatcher.find_unnoted()  # Redis was emptied (of `worker` the supervisor has said again that it ended)
         self._tell("redis", "ok", "connected", "Connected to Redis")
         launch = self._launch
         message = f"Running again (before: {launch.last_exit})" if launch.last_exit else "Running"

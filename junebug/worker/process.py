@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-from contextlib import suppress
+from typing import Any
 
 import msgspec
 import structlog
@@ -26,11 +26,12 @@ from junebug.config.declaration import Settings
 from junebug.errors import BrokerUnavailable, ChannelNotFound, JunebugError, StoreUnavailable
 from junebug.logs.channel_log import ChannelLog
 from junebug.logs.redaction import Redactor
-from junebug.model.messages import Event, Status, StatusLevel, UserMessage, of_shard
+from junebug.model.messages import Event, Status, StatusLevel, UserMessage
 from junebug.model.spec import ChannelSpec, Launch
 from junebug.registry import Registry
 from junebug.runtime.families import MESSAGES
 from junebug.runtime.service import EXIT_FAILED, bounded
+from junebug.stores.statuses import trouble
 from junebug.transports.base import Transport, TransportContext
 from junebug.worker.base import Left, Worker, run_worker
 from junebug.worker.commands import Commands
@@ -41,6 +42,9 @@ from junebug.worker.outbound.sender import PAUSED, Sender
 from junebug.worker.take_over import TakeOver
 
 log = structlog.stdlib.get_logger("worker")
+
+Components = dict[str, dict[str, Any]]
+"""Component -> body of its last status."""
 
 TRANSPORT_START_TIMEOUT = 30.0
 _RECEIVED = MESSAGES.field("inbound", "received")
@@ -80,13 +84,15 @@ class ChannelWorker(Worker):
     async def _start(self) -> int | None:
         """In this order, so that nothing arrives before there is somebody to take it. An exit code ends the worker."""
         try:
-            spec, failing = await self._until_read(self._stored_spec)
+            spec, known = await self._until_read(self._read_stored)
         except ChannelNotFound:
             log.error("there is no such channel")
             return EXIT_FAILED
         if self._shard >= spec.shards:
             log.error("the channel has no such shard", shards=spec.shards)
             return EXIT_FAILED
+        if self._shard == 0:
+            await self._until_read(lambda: self._stores.statuses.forget_shards(self._channel, spec.shards))
         self._begun_with = spec
         self._use(spec)
         priorities, layout = await self._priorities.find()
@@ -123,6 +129,7 @@ class ChannelWorker(Worker):
         if not context.has_reported(spec.type):
             await context.status(spec.type, "ok", "started", "The channel's transport is running")
         if self._shard == 0:
+            failing = trouble(known, "callbacks")
             self._attempts.health.inherit(failing)
             self._forwarder.start(failing)
         check = functools.partial(self._registry.validate_channel_data, spec.type)
@@ -137,7 +144,7 @@ class ChannelWorker(Worker):
         commands = Commands(self._context, self._sender, self._look_at_callbacks)
         self._answers.begin(commands.answers(), self._sender.cancellations.may_have_missed_some)
         self._follow_spec(self._stores.channels.changes(self._channel))
-        self._say_running()
+        self._say_running(known)
         return None
 
     async def _queues_to_application(self, spec: ChannelSpec) -> names.Queues:
@@ -161,20 +168,20 @@ class ChannelWorker(Worker):
         """Of the other kind."""
         return self._broker.is_quorum or any(names.layout_of(number).is_quorum for number in spec.layouts)
 
-    async def _stored_spec(self) -> tuple[ChannelSpec, dict[str, str]]:
-        """And which callbacks failed last."""
-        spec = await self._stores.channels.get(self._channel)
-        if self._shard == 0:
-            await self._stores.statuses.forget_shards(self._channel, spec.shards)
-        return spec, await self._stores.statuses.trouble(self._channel, "callbacks")
+    async def _read_stored(self) -> tuple[ChannelSpec, Components]:
+        """Raises ChannelNotFound: it was deleted (the reconciler stops us), or Redis was emptied (it writes the spec back)."""
+        return await self._stores.channels.get(self._channel), await self._stores.statuses.components(self._channel)
 
     async def _read_pause(self) -> bool:
         """Whether the channel is paused: who paused it before we could be asked was told that we read it. Returns whether the
         last process said so, which may since have been resumed.
         """
-        with suppress(ChannelNotFound):  # deleted (the reconciler stops us), or Redis was emptied (it writes the spec back)
-            self._spec = dataclasses.replace(self._spec, paused=(await self._stores.channels.get(self._channel)).paused)
-        return (await self._stores.statuses.components(self._channel)).get("outbound", {}).get("type") == "paused"
+        try:
+            spec, known = await self._read_stored()
+        except ChannelNotFound:
+            return False
+        self._spec = dataclasses.replace(self._spec, paused=spec.paused)
+        return known.get("outbound", {}).get("type") == "paused"
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 
@@ -206,10 +213,9 @@ class ChannelWorker(Worker):
 
     async def _apply_stored(self) -> None:
         try:
-            spec = await self._stores.channels.get(self._channel)
-            known = await self._stores.statuses.components(self._channel)
+            spec, known = await self._read_stored()
         except ChannelNotFound:
-            return  # deleted (the reconciler stops us), or Redis was emptied (it writes the spec back)
+            return
         except StoreUnavailable as error:
             self._poll_soon(1)
             return self._tell("redis", "down", "connection_lost", str(error))
@@ -217,8 +223,8 @@ class ChannelWorker(Worker):
             self._spec = dataclasses.replace(self._spec, paused=spec.paused)
             return
         self._tell("redis", "ok", "connected", "Connected to Redis")
-        if of_shard("worker", self._shard) not in known:
-            self._statuses.say_again()
+        if self._is_forgotten(known):
+            self._say_again()
         if spec != self._spec:
             before = self._spec
             self._use(spec)

@@ -34,6 +34,7 @@ from junebug.model.spec import ChannelSpec, Launch
 from junebug.router_types import RouterTypes
 from junebug.routers.base import Router
 from junebug.runtime.service import EXIT_FAILED, bounded
+from junebug.stores.statuses import trouble
 from junebug.worker.base import Left, Worker, run_worker
 from junebug.worker.callbacks.forwarder import Forwarder
 from junebug.worker.destination_queues import DestinationQueues
@@ -91,6 +92,7 @@ class RouterWorker(Worker):
     async def _start(self) -> int | None:
         try:
             self._spec = spec = await self._until_read(lambda: self._stores.routers.get(self._id))
+            known = await self._until_read(lambda: self._stores.statuses.components(self._id))
         except RouterNotFound:
             log.error("there is no such router")
             return EXIT_FAILED
@@ -105,9 +107,7 @@ class RouterWorker(Worker):
             self._tell("routing", "down", "cannot_start", self._redactor.text(str(error)))
             return EXIT_FAILED
         self._apply(await self._until_read(lambda: self._stores.routers.destinations(self._id)))
-        self._attempts.health.inherit(
-            await self._until_read(lambda: self._stores.statuses.trouble(self._id, "callbacks"))
-        )
+        self._attempts.health.inherit(trouble(known, "callbacks"))
         self._forwarder.channel = self.channel = self._types.own_channel(spec) or ""
         channel = await self._until_read(self._look_at_channel)
         if channel and channel.router == self._id:
@@ -124,7 +124,7 @@ class RouterWorker(Worker):
         self._answers.begin(self._commands(), lambda: None)
         self._follow_spec(self._stores.routers.changes(self._id))
         self._tell_routing()
-        self._say_running()
+        self._say_running(known)
         return None
 
     async def _stop_parts(self, left: Left) -> None:
@@ -163,9 +163,9 @@ class RouterWorker(Worker):
                 stored = await routers.destinations(self._id)  # before what shows whether Redis was emptied before
                 self._spec = await routers.get(self._id)
                 known = await self._stores.statuses.components(self._id)
-                if "worker" not in known:
+                if self._is_forgotten(known):
                     await routers.claim_again(self._id, self.channel, self._destinations)
-                    self._statuses.say_again()
+                    self._say_again()
                     stored = await routers.destinations(self._id)
                 await self._look_at_channel()
             except RouterNotFound:

@@ -84,6 +84,7 @@ async def test_by_keyboard_alone(console: Console, api: Api) -> None:
     assert outline != "none"
     await console.press("Enter")
     await expect(console.page.get_by_role("heading", name="by keys")).to_be_focused()
+    await console.leave()
     await api.delete(f"/channels/{channel}")
 
 

@@ -18,7 +18,7 @@ from junebug import names
 from junebug.model import event_batch
 from junebug.model.callbacks import Callback, DeadLetter
 from junebug.model.messages import Status, UserMessage, event_of
-from junebug.model.spec import ChannelSpec
+from junebug.model.spec import ChannelSpec, Launch
 from junebug.stores import Stores
 from junebug.worker.callbacks import delay_queues, destination, dispatcher, forwarder
 from junebug.worker.callbacks.delay_queues import DelayQueues
@@ -391,6 +391,59 @@ async def test_a_retry_queue_that_redis_has_forgotten_is_found(quick: Bench, mon
     quick.start(channel)
     assert (await quick.app.wait(count + 1))[-1]["content"] == "bad"
     for name, about in queues.items():
+        await quick.stores.delay_queues.note(channel, name, about, 60)  # so that they are removed
+
+
+async def empty(bench: Bench, channel: str) -> dict[str, str]:
+    """Redis forgets what waits and all that its process said; its spec the reconciler writes back. Returns the notes."""
+    noted = await bench.stores.delay_queues.noted(channel)
+    await bench.stores.channels._redis.run(("DEL", names.delay_queues(channel), names.channel_status(channel)))
+    return noted
+
+
+@either_kind
+async def test_what_waits_is_noted_again_in_an_emptied_redis(quick: Bench, host: Host) -> None:
+    """So that the next process finds it at once, and nobody reads that nothing waits."""
+    set_up(quick, callback_retry_delays=[60.0])
+    channel = await loopback(quick)
+    quick.app.statuses = {"bad": 500}
+    await receive(quick, channel, mo("bad"), mo("good"))
+    await all_wait(quick, channel, 1, "retry")
+    for n in range(20):
+        await quick.send(channel, "+27", str(n), host.url())
+    await all_wait(quick, channel, 15, "backlog")
+    before = await empty(quick, channel)
+    assert len(before) == 2
+    await quick.stores.channels.notify_changed(channel)
+
+    async def is_noted() -> bool:
+        return await quick.stores.delay_queues.noted(channel) == before
+
+    await eventually(is_noted)
+
+
+@either_kind
+async def test_what_a_process_left_that_was_killed_as_redis_was_emptied_is_found_at_once(
+    quick: Bench, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "UNNOTED_AFTER", (3600.0, 3600.0))
+    set_up(quick, callback_retry_delays=[1.0] * 30)
+    channel = await loopback(quick)
+    quick.app.statuses = {"bad": 500}
+    await receive(quick, channel, mo("bad"), mo("good"))
+    await all_wait(quick, channel, 1, "retry")
+    await change(quick, channel, mo_url=host.url())
+    await receive(quick, channel, *(mo(str(n)) for n in range(20)))
+    await all_wait(quick, channel, 20)
+    await quick.stop(channel)
+    noted = await empty(quick, channel)
+    ended = Status(channel_id=channel, component="worker", status="down", type="exited", message="Killed")
+    await quick.stores.statuses.put(ended)  # as the supervisor says
+    await host.start()
+    quick.start(channel, Launch(restarts=1))
+    await host.wait(21)
+    assert Counter(host.contents()) == Counter(["bad", *map(str, range(20))])
+    for name, about in noted.items():
         await quick.stores.delay_queues.note(channel, name, about, 60)  # so that they are removed
 
 

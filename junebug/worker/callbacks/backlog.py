@@ -18,7 +18,7 @@ from junebug import names
 from junebug.amqp.frames import Delivery
 from junebug.errors import BrokerUnavailable
 from junebug.worker.callbacks.attempts import Attempts
-from junebug.worker.callbacks.delay_queues import delete_if_empty, open_queue, pass_on_all
+from junebug.worker.callbacks.delay_queues import delete_if_empty, note, open_queue, pass_on_all
 from junebug.worker.callbacks.source import Dispatch, OnLost, PendingCallback, Source, kind_of_source
 from junebug.worker.context import ChannelContext
 
@@ -46,6 +46,7 @@ class Backlog:
         self._about = f"{kind} {destination}"
         self._dispatch = dispatch
         self._on_lost = on_lost
+        self._lifetime = max(context.settings.callback_max_age, context.settings.outbound_message_ttl)
         self._is_draining = True
         self._outbox: deque[PendingCallback] = deque()
         self._aside: list[PendingCallback] | None = None
@@ -85,6 +86,10 @@ class Backlog:
         self.in_use = True
         self._writer = self._context.own("backlog writer", self._write())
 
+    async def note_again(self) -> None:
+        if self.in_use:
+            await note(self._context, self.queue, self._about, self._lifetime)
+
     @property
     def is_writing(self) -> bool:
         return self._writer is not None and not self._writer.done()
@@ -104,9 +109,8 @@ class Backlog:
     async def _open(self) -> None:
         if self.source:
             return
-        lifetime = max(self._context.settings.callback_max_age, self._context.settings.outbound_message_ttl)
-        arguments = names.waiting_arguments(self._context.channel, lifetime + LEEWAY, names.is_quorum(self.queue))
-        await open_queue(self._context, self.queue, arguments, self._about, lifetime)
+        arguments = names.waiting_arguments(self._context.channel, self._lifetime + LEEWAY, names.is_quorum(self.queue))
+        await open_queue(self._context, self.queue, arguments, self._about, self._lifetime)
         if self.may_have_former:
             await pass_on_all(self._context, self.former, self.queue)
             self.may_have_former = False

@@ -59,6 +59,10 @@ class DelayQueues:
         """What came from them and is not due."""
         return sum(map(len, self._held.values()))
 
+    async def note_again(self) -> None:
+        for name in self.names():
+            await note(self._context, name)
+
     async def put(self, callback: Callback, delay: Delay) -> None:
         """Have the callback come back to the callback queue after the delay; returns when RabbitMQ has confirmed it."""
         callback = replace(callback, due=time.time() + delay.seconds)
@@ -168,11 +172,7 @@ async def open_queue(
     """
     is_new = not await context.broker.surely(lambda: context.broker.queue_exists(name))
     await context.broker.declare_surely({name: arguments})
-    try:
-        await context.stores.delay_queues.note(context.channel, name, destination, ttl)
-    except StoreUnavailable as error:  # the settings' delays are known, a backlog is found when its destination is called next
-        what = "a backlog" if destination else "a delay queue"
-        log.warning(f"{what} could not be noted", queue=name, reason=str(error))
+    await note(context, name, destination, ttl)
     if is_new:
         await asyncio.sleep(SETTLING)
     while names.is_quorum(name) and not await context.broker.surely(lambda: _works(context, name)):
@@ -180,6 +180,17 @@ async def open_queue(
         await context.broker.surely(lambda: context.broker.delete_queues((name,)))
         await context.broker.declare_surely({name: arguments})
         await asyncio.sleep(SETTLING)
+
+
+async def note(context: ChannelContext, name: str, destination: str = "", ttl: float = names.NOTE_TTL) -> None:
+    """For the process after this one (DelayQueueStore.note), which finds it without a note, too, but later: the settings' delays
+    are known, a backlog is found when its destination is called next.
+    """
+    try:
+        await context.stores.delay_queues.note(context.channel, name, destination, ttl)
+    except StoreUnavailable as error:
+        what = "a backlog" if destination else "a delay queue"
+        log.warning(f"{what} could not be noted", queue=name, reason=str(error))
 
 
 async def _works(context: ChannelContext, name: str) -> bool:

@@ -45,6 +45,22 @@ class Dispatcher:
         """Go on with what an earlier process left; from then on what comes is put behind it."""
         self._context.own("retry queues and backlogs", self._find_waiting())
 
+    def find_unnoted(self) -> None:
+        """Redis was emptied, and an earlier process could not note again what it left."""
+        if self._attempts.may_wait:
+            for destination in {each for spec in self._context.recipients() for each in targets_of(spec)}:
+                self._destination(*destination)
+            self._context.own("retry queues that are not noted", self._find_unnoted(0.0))
+
+    def note_again(self) -> None:
+        """What waits, for the process after this one: Redis was emptied."""
+        self._context.own("notes of what waits", self._note_again())
+
+    async def _note_again(self) -> None:
+        await self._attempts.delay_queues.note_again()
+        for each in list(self._destinations.values()):
+            await each.backlog.note_again()
+
     async def stop(self, timeout: float) -> None:
         """Finish what is under way within `timeout` seconds; all else goes back to its queue."""
         await asyncio.gather(*(each.stop(timeout) for each in self._destinations.values()))
@@ -141,13 +157,13 @@ class Dispatcher:
             elif names.plain(queue) == names.backlog_queue(channel, kind, name):
                 self._destination(kind, name).find_backlog(queue)
         if self._attempts.may_wait:
-            await self._find_unnoted()
+            await self._find_unnoted(random.uniform(*UNNOTED_AFTER))
 
-    async def _find_unnoted(self) -> None:
+    async def _find_unnoted(self, look_after: float) -> None:
         """In retry queues whose note Redis has lost. There is hardly ever one, and to say so costs RabbitMQ as much as to make a
-        queue: a start has better things to do.
+        queue: a start has better things to do, unless Redis was emptied.
         """
-        await asyncio.sleep(random.uniform(*UNNOTED_AFTER))
+        await asyncio.sleep(look_after)
         known = names.retry_queues(self._context.channel, self._context.settings.callback_retry_delays)
         if self._context.prefers_quorum:
             known += [names.of_kind(queue, True) for queue in known]
