@@ -56,7 +56,7 @@ class Broker:
         # what the parts do themselves
         self.start, self.wait_connected = self._connection.start, self._connection.wait
         self.declare, self.declare_surely, self.forget = topology.declare, topology.declare_surely, topology.forget
-        self.surely, self.lost_queues = topology.surely, topology.lost
+        self.surely = topology.surely
         self.delete_queues, self.delete_idle_queue = topology.delete, topology.delete_idle
         self.without_idle_queues = topology.without_idle
         self.queue_exists, self.queue_length, self.queue_lengths = topology.exists, topology.length, topology.lengths

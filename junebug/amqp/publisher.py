@@ -309,7 +309,6 @@ class Publisher:
                 )
             except Unroutable:
                 if not exchange and self._topology.remembers(routing_key):
-                    await self._topology.lost((routing_key,))
                     with suppress(BrokerUnavailable):  # tried again here, and by the next connection
                         await self._topology.declare_again((routing_key,))
                 elif exchange or await self._topology.missing(routing_key):

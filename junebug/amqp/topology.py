@@ -25,7 +25,9 @@ log = structlog.stdlib.get_logger(__name__)
 
 PAUSE = 0.1
 BEFORE_ANEW = 0.5
-"""Seconds before a quorum queue that somebody deleted is made anew."""
+"""Seconds before a quorum queue that somebody deleted is made anew: if it is there again before RabbitMQ (3.10) has told its
+consumers that it was gone, they count as the new one's, and what it gives them does not arrive.
+"""
 
 T = TypeVar("T")
 
@@ -63,16 +65,15 @@ class Topology:
         await _declare(link, queues, set(self._bindings))
         self._restored = frozenset(queues)
 
-    async def declare(self, queues: QueueArguments, *, bind: bool = False, remember: bool = True) -> None:
-        """Declare durable queues; with `bind`, bind each to the exchange `vumi` under its own name.
+    async def declare(self, queues: QueueArguments, *, bind: bool = False, remember: bool = True, anew: bool = False) -> None:
+        """Declare durable queues; with `bind`, bind each to the exchange `vumi` under its own name. `anew`: some were deleted.
 
         With `remember` they are declared again after each reconnection (a RabbitMQ that lost its data gets them back).
         """
         if remember:
             self._queues.update(queues)
             self._bindings.update(queues if bind else ())
-        async with self._link() as link:
-            await _declare(link, queues, queues if bind else ())
+        await self._make(queues, queues if bind else (), anew)
 
     async def declare_surely(self, queues: QueueArguments) -> None:
         """Likewise, however long RabbitMQ is away."""
@@ -96,18 +97,15 @@ class Topology:
         return queue in self._queues
 
     async def declare_again(self, queues: Iterable[str]) -> None:
-        """Those of them that are remembered."""
+        """Those of them that are remembered: somebody deleted them."""
         known = {queue: self._queues[queue] for queue in queues if queue in self._queues}
-        async with self._link() as link:
-            await _declare(link, known, self._bindings & known.keys())
+        await self._make(known, self._bindings & known.keys(), anew=True)
 
-    @staticmethod
-    async def lost(queues: Iterable[str]) -> None:
-        """To be awaited before such are made anew: a quorum queue that is there again before RabbitMQ (3.10) has told its
-        consumers that it was gone counts them as its own, and what it gives them does not arrive.
-        """
-        if any(map(names.is_quorum, queues)):
+    async def _make(self, queues: QueueArguments, bindings: Collection[str], anew: bool) -> None:
+        if anew and any(map(names.is_quorum, queues)):
             await asyncio.sleep(BEFORE_ANEW)
+        async with self._link() as link:
+            await _declare(link, queues, bindings)
 
     async def restore_all(self) -> None:
         async with self._link() as link:

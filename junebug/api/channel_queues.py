@@ -73,12 +73,14 @@ class ChannelQueues:
         await self._declare(names.channel_queues(spec.id, (names.LOWEST_PRIORITY,), layout))
         return spec if layout is names.PLAIN else replace(spec, noted_priorities=frozenset((layout.number(1),)))
 
-    async def _declare(self, queues: names.Queues) -> None:
-        await self._bounded(self._broker.declare(queues, remember=False), self._patience)
+    async def _declare(self, queues: names.Queues, *, anew: bool = False) -> None:
+        await self._bounded(self._broker.declare(queues, remember=False, anew=anew), self._patience)
 
-    async def _declare_outbound(self, channel: str, priorities: Iterable[int], layout: names.Layout) -> None:
+    async def _declare_outbound(
+        self, channel: str, priorities: Iterable[int], layout: names.Layout, *, anew: bool = False
+    ) -> None:
         """Of these priorities, besides the lowest."""
-        await self._declare(names.sending_queues(channel, {names.LOWEST_PRIORITY, *priorities}, layout))
+        await self._declare(names.sending_queues(channel, {names.LOWEST_PRIORITY, *priorities}, layout), anew=anew)
 
     async def declare_router(self, router: str) -> None:
         await self._declare(names.router_queues(router, self._broker.is_quorum))
@@ -110,9 +112,8 @@ class ChannelQueues:
             messages = [messages[index] for index in error.returned]
         spec = await self._specs.fetch(channel)  # is it deleted, has it other queues now, or has RabbitMQ lost them?
         layout, priority = self._broker.layout(spec), messages[0].priority
-        if priority == names.LOWEST_PRIORITY:  # else it is made when it is first used
-            await self._broker.lost_queues((queue,))
-        await self._declare_outbound(channel, (*spec.noted_priorities, priority), layout)
+        was_there = priority == names.LOWEST_PRIORITY  # others are made when they are first used
+        await self._declare_outbound(channel, (*spec.noted_priorities, priority), layout, anew=was_there)
         for another, some in outbound_queue.by_queue(layout, channel, enumerate(messages)).items():
             try:
                 await self._broker.publish_many(another, [message.to_wire() for _, message in some], timeout=self._patience)
@@ -139,8 +140,7 @@ class ChannelQueues:
             return await publish()
         except Unroutable:
             await find(owner)  # is it deleted, or has RabbitMQ lost its queues?
-            await self._broker.lost_queues((names.of_kind(names.callback_queue(owner), is_quorum),))
-            await self._declare(names.callback_queues(owner, is_quorum))
+            await self._declare(names.callback_queues(owner, is_quorum), anew=True)
         try:
             await publish()
         except Unroutable as error:

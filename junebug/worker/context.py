@@ -83,8 +83,7 @@ class ChannelContext:
             ours = {**names.incoming_queues(self.channel, is_quorum), **names.callback_queues(self.channel, is_quorum)}
             if name not in ours:
                 raise
-        await self.broker.lost_queues((name,))
-        await self.broker.surely(lambda: self.broker.declare({name: ours[name]}, remember=False))
+        await self.broker.surely(lambda: self.broker.declare({name: ours[name]}, remember=False, anew=True))
         await self.broker.publish_surely(name, bodies)
 
     def may_begin(self, delivery: Delivery, *, is_half: bool = False) -> bool:
