@@ -125,6 +125,9 @@ async def main(only: list[str], many: int) -> None:
         if "scale" in only:
             figures["scale"] = await scale.measure(servers, many)
             show("Many channels, CPU in % of a core", figures["scale"])
+        if "merging" in only:
+            figures["merging"] = await scale.measure_merging(servers, many)
+            show("Many channels, merge_memory", figures["merging"])
         if "scrape" in only:
             figures["scrape"] = await scrape.measure(servers, many)
             show("GET /metrics, of channels that counted everything", [figures["scrape"]])
@@ -157,9 +160,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "only", nargs="*", metavar="part",
-        help="channels, restart, messages, smpp, routing, throughput, peers; scale, scrape; all but these when none is given",
-    )
-    parser.add_argument("--channels", type=int, default=1000, metavar="N", help="of `scale` and `scrape` (default: %(default)s)")
+        help="channels, restart, messages, smpp, routing, throughput, peers; scale, merging, scrape; all but these when none is"
+             " given",
+    )  # fmt: skip
+    what = "of `scale`, `merging`, `scrape` (default: %(default)s)"
+    parser.add_argument("--channels", type=int, default=1000, metavar="N", help=what)
     arguments = parser.parse_args()
     try:
         asyncio.run(main(arguments.only, arguments.channels))

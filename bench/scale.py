@@ -13,16 +13,19 @@ import signal
 import statistics
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from bench.junebug import Junebug, Servers
 from bench.throughput import Pids, cpu_of
 from junebug.embedded import free_ports
+from junebug.runtime import merging
 
 CHANNEL_PORTS = (10_000, 19_000)
 """Apart from those of embedded and test servers, which may be running beside."""
 AT_ONCE = 4
 WINDOW = 30.0
+STEP = 60.0
 SETTLING = 45.0
 """Seconds after a start, or the application's end, before its cost is measured: what is due once is over."""
 CHANGES, KILLS, KILL_PAUSE = 20, 5, 12.0
@@ -106,6 +109,29 @@ async def measure(servers: Servers, count: int) -> list[dict[str, Any]]:
         for channel in ids:
             await junebug.call("DELETE", f"/channels/{channel}")
     return [well, dead]
+
+
+async def measure_merging(servers: Servers, count: int) -> list[dict[str, Any]]:
+    """Memory a channel while Linux merges it, a row each STEP until it hardly changes any more. Raises RuntimeError."""
+    if trouble := merging.off():
+        raise RuntimeError(trouble)
+    (ksmd,) = (int(path.parent.name) for path in Path("/proc").glob("[0-9]*/comm") if path.read_text() == "ksmd\n")
+    ports, rows = free_ports(count, CHANNEL_PORTS), list[dict[str, Any]]()
+    async with Junebug(servers, "--merge-memory") as junebug:
+        ids = await create_channels(junebug, ports)
+        begun = time.perf_counter()
+        processes = {"channels": _by_part(servers, junebug)["channels"], "ksmd": [ksmd]}
+        while len(rows) < 3 or rows[-1]["pss_mb"] < 0.99 * rows[-3]["pss_mb"]:
+            before, then = cpu_of(processes), time.monotonic()
+            await asyncio.sleep(STEP)
+            row: dict[str, Any] = {"channels": count, "after_s": _since(begun)}
+            for name, spent in cpu_of(processes).items():
+                row[f"{name}_%"] = round((spent - before[name]) / (time.monotonic() - then) * 100, 1)
+            row["pss_mb"] = round(junebug.pss(list(processes["channels"])) / count / 1e6, 2)
+            rows.append(row)
+        for channel in ids:
+            await junebug.call("DELETE", f"/channels/{channel}")
+    return rows
 
 
 def _since(begun: float) -> float:

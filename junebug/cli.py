@@ -33,6 +33,7 @@ from junebug.logs.files import trouble_in
 from junebug.logs.setup import logging_disabled, silence_libraries
 from junebug.model.spec import Launch
 from junebug.registry import Registry
+from junebug.runtime import merging
 from junebug.settings_command import command
 from junebug.stores import client as stores
 from junebug.stores import leases, tokens
@@ -160,6 +161,8 @@ def _preload(settings: Settings) -> None:
             importlib.import_module(module)
         except ImportError:
             continue
+    if settings.merge_memory and (trouble := merging.allow()):
+        print(f"warning: merge_memory: {trouble}", file=sys.stderr)
 
 
 def _check_servers(settings: Settings) -> None:

@@ -216,6 +216,8 @@ class Settings:
         help="Take `to` and `reply_to` together: an expired reply_to then falls back to `to`.")  # fmt: skip
     worker_timeout: float = _setting(10.0, "--worker-timeout", minimum=2.0,
         help="A channel's process whose event loop is silent for so long is killed and started again, in seconds.")  # fmt: skip
+    merge_memory: bool = _setting(False, "--merge-memory", kind="switch",
+        help="Let Linux keep once what processes have alike, where it merges memory (KSM).")  # fmt: skip
     reconcile_interval: float = _setting(3.0, "--reconcile-interval", minimum=0.1,
         help="How often wanted and running channels are compared without being told, in seconds.")  # fmt: skip
     stop_timeout: float = _setting(10.0, "--stop-timeout", minimum=1.0,

@@ -5,9 +5,12 @@ Neighbours: the API, the workers and the reconciler each hold one `Stores`. clie
 
 from __future__ import annotations
 
+import re
+
 from junebug import names
 from junebug.config.addresses import Address
 from junebug.config.declaration import Settings
+from junebug.errors import StoreUnavailable
 from junebug.stores.cancellations import CancellationStore
 from junebug.stores.channels import ChannelStore
 from junebug.stores.circuits import CircuitStore
@@ -56,6 +59,15 @@ class Stores:
     def redis_address(self) -> Address:
         """As RedisClient has it."""
         return self._redis.address
+
+    async def run_id(self) -> str:
+        """Another one after each start of Redis; empty where it cannot be asked."""
+        try:
+            (told,) = await self._redis.run(("INFO", "server"))
+        except StoreUnavailable:
+            return ""
+        found = re.search(r"^run_id:(\w+)", told, re.MULTILINE)
+        return found[1] if found else ""
 
     async def ping(self) -> None:
         """Raises StoreUnavailable."""

@@ -94,8 +94,10 @@ class Worker:
         self._metrics = Metrics(self._id, _QUIET, shard=self._shard)
         self._context = ChannelContext(
             self._id, settings, self._broker, self._stores, self._present_spec, own, suspects, self._present_destinations,
-            self._metrics, self._shard, self._shards,
+            self._metrics, self._shard, self._shards, lambda: self._may_lack_notes,
         )  # fmt: skip
+        self._redis_run = ""
+        self._may_lack_notes = True
         self._counts: Counter[str] = Counter()
         self._statuses = StatusReceiver(self._context)
         self._attempts = Attempts(self._context, self._statuses.is_superseded, self._on_callbacks)
@@ -208,11 +210,24 @@ class Worker:
         self._statuses.say_again()
         self._dispatcher.note_again()
 
+    async def _recognise_redis(self, known: Mapping[str, Mapping[str, Any]]) -> None:
+        """By what the process before this one said; a new channel's notes are all there."""
+        self._redis_run = await self._stores.run_id()
+        if said := known.get(of_shard("redis", self._shard)):
+            self._may_lack_notes = not self._redis_run or said["details"].get("run_id") != self._redis_run
+        else:
+            self._may_lack_notes = False
+
+    def _say_redis_works(self) -> None:
+        if self._levels.get("redis", ("ok", ""))[0] != "ok":
+            self._dispatcher.note_again()  # what could not be noted
+        self._tell("redis", "ok", "connected", "Connected to Redis")
+
     def _say_running(self, known: Collection[str]) -> None:
         """`known`: the components of which Redis had a status at the start."""
         if self._launch.restarts and "amqp" not in known and self._shard == 0:
             self._dispatcher.find_unnoted()  # Redis was emptied (of `worker` the supervisor has said again that it ended)
-        self._tell("redis", "ok", "connected", "Connected to Redis")
+        self._tell("redis", "ok", "connected", "Connected to Redis", {"run_id": self._redis_run})
         launch = self._launch
         message = f"Running again (before: {launch.last_exit})" if launch.last_exit else "Running"
         details = {"pid": os.getpid(), "restarts": launch.restarts, "last_exit": launch.last_exit}

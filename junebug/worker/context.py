@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,12 @@ from junebug.worker.suspects import WHY, Suspects
 
 log = structlog.stdlib.get_logger("worker")
 
+UNNOTED_AFTER, UNLIKELY_AFTER = (60.0, 600.0), (600.0, 3600.0)
+"""Seconds after its start, at random between these, at which a process looks for queues that are not noted in Redis: of one that
+may have lost a note, and of one that has not, as far as can be told. To say of each that there is none costs RabbitMQ as much as
+to make one, and a line in its log.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class ChannelContext:
@@ -44,6 +51,8 @@ class ChannelContext:
     shard: int = 0
     """Which of the channel's shards this process is, from 0 on: `shards` of them share what is to be sent."""
     begun_with: Callable[[], int] = lambda: 1
+    may_lack_notes: Callable[[], bool] = lambda: True
+    """Redis was started again, or is another one, since the process before this one."""
 
     @property
     def shards(self) -> int:
@@ -62,6 +71,10 @@ class ChannelContext:
     def channel_of(self, content: Content) -> str:
         """The channel by which it came or left, for the application."""
         return self.channel if isinstance(content, Status) or isinstance(self.spec(), ChannelSpec) else content.transport_name
+
+    def until_look(self) -> float:
+        """Seconds until it is looked for what is not noted."""
+        return random.uniform(*(UNNOTED_AFTER if self.may_lack_notes() else UNLIKELY_AFTER))
 
     @property
     def prefers_quorum(self) -> bool:

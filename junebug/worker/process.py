@@ -93,6 +93,7 @@ class ChannelWorker(Worker):
             return EXIT_FAILED
         if self._shard == 0:
             await self._until_read(lambda: self._stores.statuses.forget_shards(self._channel, spec.shards))
+        await self._recognise_redis(known)
         self._begun_with = spec
         self._use(spec)
         priorities, layout = await self._priorities.find()
@@ -222,7 +223,7 @@ class ChannelWorker(Worker):
         if self._sender is None:  # the rest is applied when it is read next
             self._spec = dataclasses.replace(self._spec, paused=spec.paused)
             return
-        self._tell("redis", "ok", "connected", "Connected to Redis")
+        self._say_redis_works()
         if self._is_forgotten(known):
             self._say_again()
         if spec != self._spec:

@@ -93,6 +93,7 @@ class RouterWorker(Worker):
         try:
             self._spec = spec = await self._until_read(lambda: self._stores.routers.get(self._id))
             known = await self._until_read(lambda: self._stores.statuses.components(self._id))
+            await self._recognise_redis(known)
         except RouterNotFound:
             log.error("there is no such router")
             return EXIT_FAILED
@@ -173,7 +174,7 @@ class RouterWorker(Worker):
             except StoreUnavailable as error:
                 self._poll_soon(1)
                 return self._tell("redis", "down", "connection_lost", str(error))
-            self._tell("redis", "ok", "connected", "Connected to Redis")
+            self._say_redis_works()
             before = self._destinations
             changed = {id: each for id, each in stored.items() if id not in before or before[id].stored != each.stored}
             await self._change(changed, before.keys() - stored.keys())

@@ -311,6 +311,16 @@ def test_files_of_another_user(there: Settings) -> None:
     assert_told(machine.files(there), "owner", "warning", "sudo -u")
 
 
+def test_memory_that_is_to_be_merged(there: Settings, tmp_path: Path) -> None:
+    switch = tmp_path / "run"
+    assert machine.memory(there, switch).level == "ok"
+    there = dataclasses.replace(there, merge_memory=True)
+    assert_told([machine.memory(there, switch)], "memory", "warning", f"echo 1 > {switch}")
+    for written, level in (("0\n", "warning"), ("2\n", "warning"), ("1\n", "ok")):
+        switch.write_text(written)
+        assert machine.memory(there, switch).level == level
+
+
 def test_too_few_descriptors(there: Settings) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     there = dataclasses.replace(there, port=free_port())

@@ -20,7 +20,8 @@ from junebug.model.callbacks import Callback, DeadLetter
 from junebug.model.messages import Status, UserMessage, event_of
 from junebug.model.spec import ChannelSpec, Launch
 from junebug.stores import Stores
-from junebug.worker.callbacks import delay_queues, destination, dispatcher, forwarder
+from junebug.worker import context
+from junebug.worker.callbacks import delay_queues, destination, forwarder
 from junebug.worker.callbacks.delay_queues import DelayQueues
 from tests.polling import eventually
 from tests.servers import free_port
@@ -375,8 +376,13 @@ async def test_an_emptied_redis_does_not_hide_what_waits(quick: Bench, host: Hos
 
 
 @either_kind
-async def test_a_retry_queue_that_redis_has_forgotten_is_found(quick: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "UNNOTED_AFTER", (0.1, 0.2))
+@pytest.mark.parametrize(("run_id", "after"), [("before", "UNNOTED_AFTER"), ("", "UNNOTED_AFTER"), (None, "UNLIKELY_AFTER")])
+async def test_a_retry_queue_that_redis_has_forgotten_is_found(
+    quick: Bench, run_id: str | None, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Soon, where Redis was started again since, or nobody knows (an older Junebug's channel); else some day."""
+    for name in ("UNNOTED_AFTER", "UNLIKELY_AFTER"):
+        monkeypatch.setattr(context, name, (0.1, 0.2) if name == after else (3600.0, 3600.0))
     set_up(quick, callback_retry_delays=[2.0])
     channel = await loopback(quick)
     quick.app.statuses = {"bad": 500}
@@ -385,6 +391,10 @@ async def test_a_retry_queue_that_redis_has_forgotten_is_found(quick: Bench, mon
     await quick.stop(channel)
     queues = await quick.stores.delay_queues.noted(channel)
     await quick.stores.delay_queues.forget(channel, queues)
+    if run_id is not None:
+        details = {"run_id": run_id} if run_id else {}
+        told = Status(channel_id=channel, component="redis", status="ok", type="connected", message="", details=details)
+        await quick.stores.statuses.put(told)
     before = await quick.app.wait(2)
     count = len(before)
     quick.app.statuses = {}
@@ -426,7 +436,8 @@ async def test_what_waits_is_noted_again_in_an_emptied_redis(quick: Bench, host:
 async def test_what_a_process_left_that_was_killed_as_redis_was_emptied_is_found_at_once(
     quick: Bench, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "UNNOTED_AFTER", (3600.0, 3600.0))
+    for name in ("UNNOTED_AFTER", "UNLIKELY_AFTER"):
+        monkeypatch.setattr(context, name, (3600.0, 3600.0))
     set_up(quick, callback_retry_delays=[1.0] * 30)
     channel = await loopback(quick)
     quick.app.statuses = {"bad": 500}

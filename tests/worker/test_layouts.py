@@ -20,7 +20,8 @@ from junebug.model.spec import ChannelSpec, Launch
 from junebug.registry import ChannelType
 from junebug.runtime.metrics import Metrics
 from junebug.transports.base import Accepted, Transport
-from junebug.worker.outbound import former, priorities
+from junebug.worker import context
+from junebug.worker.outbound import former
 from junebug.worker.process import ChannelWorker
 from tests.polling import eventually
 from tests.worker.conftest import Bench
@@ -206,7 +207,7 @@ async def test_a_queue_that_somebody_makes_again_is_found_and_goes_again(
     moving: Moving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An older Junebug's API, which knows of no layouts: what it publishes comes through, late."""
-    monkeypatch.setattr(priorities, "UNNOTED_AFTER", (0.0, 0.1))
+    monkeypatch.setattr(context, "UNLIKELY_AFTER", (0.0, 0.1))
     await moving.store(1, "quorum")
     await moving.put(10)
     old = names.outbound_queue(moving.channel)

@@ -9,7 +9,7 @@ import pytest
 from junebug import names
 from junebug.model.messages import UserMessage
 from junebug.model.spec import ChannelSpec
-from junebug.worker.outbound import priorities
+from junebug.worker import context
 from tests.polling import eventually
 from tests.worker.conftest import Bench
 
@@ -90,7 +90,7 @@ async def test_queues_that_an_older_junebug_made_are_found_at_the_start(bench: B
 
 
 async def test_a_queue_whose_note_alone_was_lost_is_found_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(priorities, "UNNOTED_AFTER", (0.0, 0.1))
+    monkeypatch.setattr(context, "UNLIKELY_AFTER", (0.0, 0.1))
     channel = await created(bench)
     await put(bench, channel, 2, "forgotten")
     bench.start(channel)

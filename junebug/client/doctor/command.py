@@ -112,6 +112,7 @@ async def _of_settings(settings: Settings) -> AsyncIterator[Finding]:
         "clock": lambda: [machine.clock(machine.clock_state())],
         "disk": lambda: machine.disks(settings),
         "files": lambda: machine.files(settings),
+        "memory": lambda: [machine.memory(settings)],
         "open files": lambda: [machine.descriptors(settings, processes)],
     }
     for check, look in blocking.items():

@@ -15,6 +15,7 @@ from junebug import __version__, embedded
 from junebug.client.doctor.finding import Finding, failed, ok, warning
 from junebug.client.output import plural
 from junebug.config.declaration import Settings
+from junebug.runtime import merging
 
 OLDEST_PYTHON, OLDEST_SUPERVISOR = (3, 11), (4, 3)
 MEGABYTE = 2**20
@@ -147,6 +148,14 @@ def _owner(path: Path) -> int | None:
 
 
 # --- descriptors ------------------------------------------------------------------------------------------------------
+
+
+def memory(settings: Settings, switch: Path = merging.SWITCH) -> Finding:
+    if not settings.merge_memory:
+        return ok("memory", "merge_memory is not set: each process keeps what it has alike with others")
+    if trouble := merging.off(switch):
+        return warning("memory", trouble, f"`echo 1 > {switch}`, or leave merge_memory out")
+    return ok("memory", "Linux keeps once what processes have alike")
 
 
 def descriptors(settings: Settings, processes: int) -> Finding:

@@ -9,7 +9,6 @@ may be meant for another destination, after a change of the channel's settings.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 
@@ -28,8 +27,6 @@ from junebug.worker.context import ChannelContext
 
 log = structlog.stdlib.get_logger("forwarder")
 
-UNNOTED_AFTER = (60.0, 600.0)
-"""Seconds after its start, at random between these, at which a process looks for what waits and is not noted."""
 _CIRCUITS = {to: CIRCUITS.field(to) for to in TO}
 MOST = 1000
 """Destinations that are known at a time; of more, those that have nothing to do are forgotten."""
@@ -75,7 +72,7 @@ class Dispatcher:
 
     def find_home(self, kind: str, url: str, home: Source) -> None:
         """A halted queue that is for this URL's host alone: it goes on when that works."""
-        self._destination(kind, origin(url), random.uniform(*UNNOTED_AFTER)).find_home(home)
+        self._destination(kind, origin(url), self._context.until_look()).find_home(home)
 
     def drop_dead(self) -> None:
         """The link to RabbitMQ broke: what came over it will come again."""
@@ -157,12 +154,10 @@ class Dispatcher:
             elif names.plain(queue) == names.backlog_queue(channel, kind, name):
                 self._destination(kind, name).find_backlog(queue)
         if self._attempts.may_wait:
-            await self._find_unnoted(random.uniform(*UNNOTED_AFTER))
+            await self._find_unnoted(self._context.until_look())
 
     async def _find_unnoted(self, look_after: float) -> None:
-        """In retry queues whose note Redis has lost. There is hardly ever one, and to say so costs RabbitMQ as much as to make a
-        queue: a start has better things to do, unless Redis was emptied.
-        """
+        """In retry queues whose note Redis has lost. There is hardly ever one."""
         await asyncio.sleep(look_after)
         known = names.retry_queues(self._context.channel, self._context.settings.callback_retry_delays)
         if self._context.prefers_quorum:

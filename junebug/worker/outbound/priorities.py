@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import random
 from collections.abc import Iterable
 
 from junebug import names
@@ -24,8 +23,6 @@ from junebug.worker.context import ChannelContext
 from junebug.worker.outbound.former import FormerQueues
 from junebug.worker.outbound.sender import Sender
 
-UNNOTED_AFTER = (60.0, 600.0)
-"""Seconds after its start, at random between these, at which a process looks for queues that are not noted."""
 WAIT_FOR_STORE = 1.0
 """Seconds."""
 
@@ -94,7 +91,7 @@ class PriorityQueues:
             await self._sender.consume_also(self._queues(self._known), beside=self._first)
 
     async def _find_unnoted(self) -> None:
-        await asyncio.sleep(random.uniform(*UNNOTED_AFTER))
+        await asyncio.sleep(self._context.until_look())
         before = self._to_note()
         await self._look_for_unnoted()
         if self._to_note() != before:
