@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 
 import structlog
 
@@ -45,9 +46,7 @@ class Dispatcher:
     def find_unnoted(self) -> None:
         """Redis was emptied, and an earlier process could not note again what it left."""
         if self._attempts.may_wait:
-            for destination in {each for spec in self._context.recipients() for each in targets_of(spec)}:
-                self._destination(*destination)
-            self._context.own("retry queues that are not noted", self._find_unnoted(0.0))
+            self._context.own("queues that are not noted", self._find_unnoted(0.0))
 
     def note_again(self) -> None:
         """What waits, for the process after this one: Redis was emptied."""
@@ -147,22 +146,31 @@ class Dispatcher:
             except (StoreUnavailable, BrokerUnavailable) as error:
                 log.warning("cannot see yet what waits for a repeat", reason=str(error))
                 await backoff.pause()
-        for queue in filter(lengths.__getitem__, lengths):
-            kind, _, name = noted.get(queue, "").partition(" ")
-            if not kind:
-                self._attempts.delay_queues.look_after(queue)
-            elif names.plain(queue) == names.backlog_queue(channel, kind, name):
-                self._destination(kind, name).find_backlog(queue)
+        self._take_up(queue for queue in noted.items() if lengths[queue[0]])
         if self._attempts.may_wait:
             await self._find_unnoted(self._context.until_look())
 
     async def _find_unnoted(self, look_after: float) -> None:
-        """In retry queues whose note Redis has lost. There is hardly ever one."""
+        """In retry queues, and backlogs of those whom the channel calls now, whose note Redis has lost: hardly ever. What waits
+        for an event_url is found when that is called next.
+        """
         await asyncio.sleep(look_after)
-        known = names.retry_queues(self._context.channel, self._context.settings.callback_retry_delays)
+        channel, broker = self._context.channel, self._context.broker
+        unnoted = dict.fromkeys(names.retry_queues(channel, self._context.settings.callback_retry_delays), "")
+        called = {each for spec in self._context.recipients() for each in targets_of(spec)}
+        unnoted.update((names.backlog_queue(channel, *each), " ".join(each)) for each in islice(called, MOST))
         if self._context.prefers_quorum:
-            known += [names.of_kind(queue, True) for queue in known]
-        broker, unnoted = self._context.broker, {*known} - {*self.delay_queues()}
+            unnoted |= {names.of_kind(queue, True): about for queue, about in unnoted.items()}
+        for queue in self.delay_queues():
+            unnoted.pop(queue, None)
         lengths = await broker.surely(lambda: broker.queue_lengths(unnoted))
-        for queue in filter(lengths.__getitem__, lengths):
-            self._attempts.delay_queues.look_after(queue)
+        self._take_up(queue for queue in unnoted.items() if lengths[queue[0]])
+
+    def _take_up(self, queues: Iterable[tuple[str, str]]) -> None:
+        """Something is in these (name, and for which destination: DelayQueueStore.note)."""
+        for queue, about in queues:
+            kind, _, name = about.partition(" ")
+            if not kind:
+                self._attempts.delay_queues.look_after(queue)
+            elif names.plain(queue) == names.backlog_queue(self._context.channel, kind, name):
+                self._destination(kind, name).find_backlog(queue)
