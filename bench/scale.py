@@ -122,13 +122,8 @@ async def measure_merging(servers: Servers, count: int) -> list[dict[str, Any]]:
         begun = time.perf_counter()
         processes = {"channels": _by_part(servers, junebug)["channels"], "ksmd": [ksmd]}
         while len(rows) < 3 or rows[-1]["pss_mb"] < 0.99 * rows[-3]["pss_mb"]:
-            before, then = cpu_of(processes), time.monotonic()
-            await asyncio.sleep(STEP)
-            row: dict[str, Any] = {"channels": count, "after_s": _since(begun)}
-            for name, spent in cpu_of(processes).items():
-                row[f"{name}_%"] = round((spent - before[name]) / (time.monotonic() - then) * 100, 1)
-            row["pss_mb"] = round(junebug.pss(list(processes["channels"])) / count / 1e6, 2)
-            rows.append(row)
+            spent = await _spent(processes, STEP)
+            rows.append({"channels": count, "after_s": _since(begun), **spent, "pss_mb": _pss(junebug, processes)})
         for channel in ids:
             await junebug.call("DELETE", f"/channels/{channel}")
     return rows
@@ -141,12 +136,23 @@ def _since(begun: float) -> float:
 async def _at_rest(servers: Servers, junebug: Junebug, ids: list[str], row: dict[str, Any]) -> None:
     await asyncio.sleep(SETTLING)
     processes = _by_part(servers, junebug)
-    before, begun = cpu_of(processes), time.monotonic()
-    await asyncio.sleep(WINDOW)
-    elapsed = time.monotonic() - begun
-    row.update({f"{name}_%": round((spent - before[name]) / elapsed * 100, 1) for name, spent in cpu_of(processes).items()})
-    row["pss_mb"] = round(junebug.pss(list(processes["channels"])) / len(ids) / 1e6, 2)
+    row.update(await _spent(processes, WINDOW))
+    row["pss_mb"] = _pss(junebug, processes)
     row["label_ms"] = await _label_changes(junebug, ids)
+
+
+async def _spent(processes: Pids, seconds: float) -> dict[str, float]:
+    """CPU of each part in these seconds, in percent of a core."""
+    before, begun = cpu_of(processes), time.monotonic()
+    await asyncio.sleep(seconds)
+    elapsed = time.monotonic() - begun
+    return {f"{name}_%": round((spent - before[name]) / elapsed * 100, 1) for name, spent in cpu_of(processes).items()}
+
+
+def _pss(junebug: Junebug, processes: Pids) -> float:
+    """Of a channel, in MB."""
+    channels = list(processes["channels"])
+    return round(junebug.pss(channels) / len(channels) / 1e6, 2)
 
 
 def _by_part(servers: Servers, junebug: Junebug) -> Pids:

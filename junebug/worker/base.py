@@ -213,10 +213,9 @@ class Worker:
     async def _recognise_redis(self, known: Mapping[str, Mapping[str, Any]]) -> None:
         """By what the process before this one said; a new channel's notes are all there."""
         self._redis_run = await self._stores.run_id()
-        if said := known.get(of_shard("redis", self._shard)):
-            self._may_lack_notes = not self._redis_run or said["details"].get("run_id") != self._redis_run
-        else:
-            self._may_lack_notes = False
+        said = known.get(of_shard("redis", self._shard))
+        is_same = said and self._redis_run and said["details"].get("run_id") == self._redis_run
+        self._may_lack_notes = bool(said and not is_same)
 
     def _say_redis_works(self) -> None:
         if self._levels.get("redis", ("ok", ""))[0] != "ok":

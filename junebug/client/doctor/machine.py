@@ -1,4 +1,4 @@
-"""The machine that Junebug runs on: versions, clock, disks, whose files are whose, descriptors."""
+"""The machine that Junebug runs on: versions, clock, disks, whose files are whose, memory, descriptors."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def _owner(path: Path) -> int | None:
         return None
 
 
-# --- descriptors ------------------------------------------------------------------------------------------------------
+# --- memory -----------------------------------------------------------------------------------------------------------
 
 
 def memory(settings: Settings, switch: Path = merging.SWITCH) -> Finding:
@@ -156,6 +156,9 @@ def memory(settings: Settings, switch: Path = merging.SWITCH) -> Finding:
     if trouble := merging.off(switch):
         return warning("memory", trouble, f"`echo 1 > {switch}`, or leave merge_memory out")
     return ok("memory", "Linux keeps once what processes have alike")
+
+
+# --- descriptors ------------------------------------------------------------------------------------------------------
 
 
 def descriptors(settings: Settings, processes: int) -> Finding:

@@ -183,9 +183,7 @@ async def open_queue(
 
 
 async def note(context: ChannelContext, name: str, destination: str = "", ttl: float = names.NOTE_TTL) -> None:
-    """For the process after this one (DelayQueueStore.note), which finds it without a note, too, but later: the settings' delays
-    are known, a backlog is found when its destination is called next.
-    """
+    """For the process after this one (DelayQueueStore.note), which finds it without a note, too, but later (Dispatcher)."""
     try:
         await context.stores.delay_queues.note(context.channel, name, destination, ttl)
     except StoreUnavailable as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import islice
 
 import structlog
@@ -125,11 +125,9 @@ class Dispatcher:
     async def _find_backlog(self, destination: Destination, look_after: float) -> None:
         """An earlier process may have left something for it, and Redis have lost the note of that."""
         await asyncio.sleep(look_after)
-        try:
-            if any((await self._context.broker.queue_lengths(destination.backlog.queues)).values()):
-                destination.find_backlog()
-        except BrokerUnavailable:
-            pass  # the next process finds it, by its note
+        broker = self._context.broker
+        if any((await broker.surely(lambda: broker.queue_lengths(destination.backlog.queues))).values()):
+            destination.find_backlog()
 
     async def _find_waiting(self) -> None:
         """In retry queues and backlogs, by their notes."""
@@ -146,7 +144,7 @@ class Dispatcher:
             except (StoreUnavailable, BrokerUnavailable) as error:
                 log.warning("cannot see yet what waits for a repeat", reason=str(error))
                 await backoff.pause()
-        self._take_up(queue for queue in noted.items() if lengths[queue[0]])
+        self._take_up(noted, lengths)
         if self._attempts.may_wait:
             await self._find_unnoted(self._context.until_look())
 
@@ -158,18 +156,19 @@ class Dispatcher:
         channel, broker = self._context.channel, self._context.broker
         unnoted = dict.fromkeys(names.retry_queues(channel, self._context.settings.callback_retry_delays), "")
         called = {each for spec in self._context.recipients() for each in targets_of(spec)}
-        unnoted.update((names.backlog_queue(channel, *each), " ".join(each)) for each in islice(called, MOST))
+        unknown = islice(called - self._destinations.keys(), MOST)  # of the others it is looked for since they are known
+        unnoted.update((names.backlog_queue(channel, *each), " ".join(each)) for each in unknown)
         if self._context.prefers_quorum:
             unnoted |= {names.of_kind(queue, True): about for queue, about in unnoted.items()}
         for queue in self.delay_queues():
             unnoted.pop(queue, None)
         lengths = await broker.surely(lambda: broker.queue_lengths(unnoted))
-        self._take_up(queue for queue in unnoted.items() if lengths[queue[0]])
+        self._take_up(unnoted, lengths)
 
-    def _take_up(self, queues: Iterable[tuple[str, str]]) -> None:
-        """Something is in these (name, and for which destination: DelayQueueStore.note)."""
-        for queue, about in queues:
-            kind, _, name = about.partition(" ")
+    def _take_up(self, noted: Mapping[str, str], lengths: Mapping[str, int]) -> None:
+        """Those in which something is. `noted`: as DelayQueueStore has it."""
+        for queue in filter(lengths.__getitem__, lengths):
+            kind, _, name = noted[queue].partition(" ")
             if not kind:
                 self._attempts.delay_queues.look_after(queue)
             elif names.plain(queue) == names.backlog_queue(self._context.channel, kind, name):
