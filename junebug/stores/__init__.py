@@ -5,8 +5,6 @@ Neighbours: the API, the workers and the reconciler each hold one `Stores`. clie
 
 from __future__ import annotations
 
-import re
-
 from junebug import names
 from junebug.config.addresses import Address
 from junebug.config.declaration import Settings
@@ -14,7 +12,7 @@ from junebug.errors import StoreUnavailable
 from junebug.stores.cancellations import CancellationStore
 from junebug.stores.channels import ChannelStore
 from junebug.stores.circuits import CircuitStore
-from junebug.stores.client import RedisClient
+from junebug.stores.client import RedisClient, is_failure, read_info
 from junebug.stores.delay_queues import DelayQueueStore
 from junebug.stores.idempotency import IdempotencyStore
 from junebug.stores.inbound import InboundStore
@@ -64,10 +62,11 @@ class Stores:
         """Another one after each start of Redis; empty where it cannot be asked."""
         try:
             (told,) = await self._redis.run(("INFO", "server"))
-        except StoreUnavailable:
+        except Exception as error:  # a provider's Redis may have no INFO for us
+            if not isinstance(error, StoreUnavailable) and not is_failure(error):
+                raise
             return ""
-        found = re.search(r"^run_id:(\w+)", told, re.MULTILINE)
-        return found[1] if found else ""
+        return read_info(told).get("run_id", "")
 
     async def ping(self) -> None:
         """Raises StoreUnavailable."""

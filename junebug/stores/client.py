@@ -46,6 +46,12 @@ def is_failure(error: Exception) -> bool:
     return isinstance(error, (redis.exceptions.RedisError, OSError, TimeoutError)) or is_transport_gone(error)
 
 
+def read_info(told: object) -> dict[str, str]:
+    """The fields of a reply to INFO."""
+    lines = (line.strip().partition(":") for line in str(told).splitlines())
+    return {name: value for name, colon, value in lines if colon}
+
+
 def milliseconds(ttl: float) -> int:
     return max(1, int(ttl * 1000))
 

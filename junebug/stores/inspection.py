@@ -11,7 +11,7 @@ from junebug import names
 from junebug.config.addresses import Address
 from junebug.config.declaration import RedisSettings
 from junebug.errors import StoreUnavailable
-from junebug.stores.client import RedisClient, is_failure
+from junebug.stores.client import RedisClient, is_failure, read_info
 from junebug.stores.link import ask_sentinel
 
 TRIPS = 20
@@ -78,9 +78,4 @@ async def inspect(redis: RedisClient) -> RedisFacts:
         ("SCARD", names.CHANNELS), ("SCARD", names.ROUTERS), ("HLEN", names.API_TOKENS)
     )
     counts = {"channels": channels, "routers": routers, "tokens": tokens}
-    return RedisFacts(_info(str(info)), options, tuple(took for took, _ in trips), trips[0][1], refuses, counts)
-
-
-def _info(text: str) -> dict[str, str]:
-    lines = (line.strip().partition(":") for line in text.splitlines())
-    return {name: value for name, colon, value in lines if colon}
+    return RedisFacts(read_info(info), options, tuple(took for took, _ in trips), trips[0][1], refuses, counts)

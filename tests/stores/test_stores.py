@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from redis.exceptions import NoPermissionError, ResponseError
 
 from junebug import names
 from junebug.config.declaration import RedisSettings, Settings
@@ -579,3 +580,28 @@ async def test_whoever_cancels_what_runs_commands_leaves_nobody_waiting(redis_se
         await asyncio.wait_for(asked, 10)
     assert await redis_client.run(("PING",)) == ["PONG"]
     await redis_client.close()
+
+
+async def test_a_start_of_redis_is_told_from_another(own_redis: RedisServer) -> None:
+    store = Stores(Settings(redis=RedisSettings(host=own_redis.host, port=own_redis.port)))
+    first = await store.run_id()
+    assert len(first) == 40
+    assert await store.run_id() == first
+    own_redis.kill()
+    assert await store.run_id() == ""
+    own_redis.start()
+    assert await store.run_id() not in ("", first)
+    await store.close()
+
+
+@pytest.mark.parametrize("refused", [NoPermissionError("NOPERM no permissions"), ResponseError("ERR unknown command 'INFO'")])
+async def test_a_redis_that_does_not_say_which_it_is(
+    store: Stores, refused: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ACLs and providers have it."""
+
+    async def replies(*_: object) -> list[Exception]:
+        return [refused]
+
+    monkeypatch.setattr(client.RedisClient, "_replies", staticmethod(replies))
+    assert await store.run_id() == ""
