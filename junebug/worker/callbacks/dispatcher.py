@@ -29,6 +29,8 @@ from junebug.worker.context import ChannelContext
 log = structlog.stdlib.get_logger("forwarder")
 
 _CIRCUITS = {to: CIRCUITS.field(to) for to in TO}
+RETURNED_AFTER = 5.0
+"""Seconds after which it is looked again: what a process that ended had in hand is in no queue until RabbitMQ has put it back."""
 MOST = 1000
 """Destinations that are known at a time; of more, those that have nothing to do are forgotten."""
 
@@ -46,7 +48,8 @@ class Dispatcher:
     def find_unnoted(self) -> None:
         """Redis was emptied, and an earlier process could not note again what it left."""
         if self._attempts.may_wait:
-            self._context.own("queues that are not noted", self._find_unnoted(0.0))
+            for look_after in (0.0, RETURNED_AFTER):
+                self._context.own("queues that are not noted", self._find_unnoted(look_after))
 
     def note_again(self) -> None:
         """What waits, for the process after this one: Redis was emptied."""
@@ -145,6 +148,9 @@ class Dispatcher:
                 log.warning("cannot see yet what waits for a repeat", reason=str(error))
                 await backoff.pause()
         self._take_up(noted, lengths)
+        await asyncio.sleep(RETURNED_AFTER)
+        left = noted.keys() - {*self.delay_queues()}
+        self._take_up(noted, await broker.surely(lambda: broker.queue_lengths(left)))
         if self._attempts.may_wait:
             await self._find_unnoted(self._context.until_look())
 
