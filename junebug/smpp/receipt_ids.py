@@ -52,9 +52,11 @@ def candidate_keys(provider_id: str) -> Mapping[str, Collection[str]]:
 
 def same_number(a: str, b: str) -> bool:
     """Whether two spellings can mean one phone: +27820001111, 0027820001111, 0820001111."""
-    shorter, longer = sorted((_plain_number(a), _plain_number(b)), key=len)
-    if not shorter or shorter == longer:
+    shorter, longer = _plain_number(a), _plain_number(b)
+    if shorter == longer:
         return bool(shorter)
+    if len(shorter) > len(longer):
+        shorter, longer = longer, shorter
     return len(shorter) >= 7 and longer.endswith(shorter) and len(longer) - len(shorter) <= _LONGEST_COUNTRY_CODE
 
 
@@ -99,6 +101,8 @@ class IdForms:
         self._counts[form] += times
         if self._counts[form] > MOST_COUNTED:
             self._counts = Counter({each: count // 2 for each, count in self._counts.items()})
+        elif form == self.usual:
+            return  # all the more
         self.usual = self._most_often()
 
     @property

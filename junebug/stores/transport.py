@@ -55,16 +55,13 @@ class TransportStore:
         """All fields of each of these hashes; empty where there is none."""
         return await self._redis.run(*(("HGETALL", self._key(key)) for key in keys))
 
-    async def put_fields(
-        self, key: str, fields: Mapping[str, str], ttl: float, other: str | None = None
-    ) -> dict[str, str]:
-        """Add or replace these fields of a hash, which from now on lives for `ttl`; all its fields (`other`'s) then."""
+    async def put_fields(self, key: str, fields: Mapping[str, str], ttl: float, *reading: str) -> list[dict[str, str]]:
+        """Add or replace these fields of a hash, which from now on lives for `ttl`. All fields of those to be read then."""
         name = self._key(key)
-        flat = [part for item in fields.items() for part in item]
-        found: dict[str, str]
-        commands = ("HSET", name, *flat), ("PEXPIRE", name, milliseconds(ttl)), ("HGETALL", self._key(other or key))
-        *_, found = await self._redis.make(self._channel, ttl, (name,), *commands)
-        return found
+        commands = [("HSET", name, *(part for item in fields.items() for part in item)), ("PEXPIRE", name, milliseconds(ttl))]
+        commands += [("HGETALL", self._key(each)) for each in reading]
+        found: list[dict[str, str]] = await self._redis.make(self._channel, ttl, (name,), *commands)
+        return found[2:]
 
     async def remove_fields(self, key: str, *fields: str) -> None:
         await self._redis.run(("HDEL", self._key(key), *fields))

@@ -22,7 +22,7 @@ log = structlog.stdlib.get_logger("sessions")
 
 MOST = 50_000
 """Of a channel at a time; with one more the oldest is over."""
-_KEY, _NOTHING = "sessions", "no sessions"
+_KEY = "sessions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Sessions:
     async def _keep(self, session: Session) -> None:
         try:
             fields = {session.id: orjson.dumps(asdict(session)).decode()}
-            await self._store.put_fields(_KEY, fields, self._timeout + 60, other=_NOTHING)
+            await self._store.put_fields(_KEY, fields, self._timeout + 60)
         except StoreUnavailable as error:
             log.warning("a session is kept in memory only", reason=str(error))
 

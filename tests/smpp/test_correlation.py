@@ -95,7 +95,7 @@ class Counting(TransportStore):
         self.asked += keys
         return await super().fields(*keys)
 
-    async def put_fields(self, key: str, *args: Any, **more: Any) -> dict[str, str]:
+    async def put_fields(self, key: str, *args: Any, **more: Any) -> list[dict[str, str]]:
         if self.away:
             raise StoreUnavailable("a test says so")
         return await super().put_fields(key, *args, **more)

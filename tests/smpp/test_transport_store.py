@@ -22,11 +22,11 @@ async def test_values(store: TransportStore) -> None:
 
 
 async def test_hashes(store: TransportStore) -> None:
-    assert await store.put_fields("h", {"a": "1"}, 60) == {"a": "1"}
-    assert await store.put_fields("h", {"b": "2"}, 60) == {"a": "1", "b": "2"}
+    assert await store.put_fields("h", {"a": "1"}, 60, "h") == [{"a": "1"}]
+    assert await store.put_fields("h", {"b": "2"}, 60) == []
     assert await store.fields("h", "i") == [{"a": "1", "b": "2"}, {}]
     await store.remove_fields("h", "a")
-    assert await store.put_fields("i", {"d": "4"}, 60, "h") == {"b": "2"}
+    assert await store.put_fields("i", {"d": "4"}, 60, "h", "i") == [{"b": "2"}, {"d": "4"}]
     assert await store.fields("h", "i") == [{"b": "2"}, {"d": "4"}]
     await store.remove_fields("h", "b")
     assert await store.fields("h") == [{}]

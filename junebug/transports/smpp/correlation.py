@@ -186,7 +186,7 @@ class ReceiptCorrelation:
         """Returns the receipts that are parked under this id."""
         fields = {"message": orjson.dumps(sent).decode()}
         self._recent.forget(key)
-        parked = await self._store.put_fields(f"sent:{key}", fields, self._config.sent_ttl, f"parked:{key}")
+        (parked,) = await self._store.put_fields(f"sent:{key}", fields, self._config.sent_ttl, f"parked:{key}")
         if sent.parts == 1:
             self._recent.add(key, sent)
         matches = []
@@ -291,8 +291,11 @@ class ReceiptCorrelation:
         """
         for provider_id in receipt.ids:
             candidates = receipt_ids.candidate_keys(provider_id)
+            if not plainly and (recalled := self._recalled(candidates, receipt)):
+                if learn:
+                    await self._forms.learn(candidates, recalled[:1])
+                return Match(*recalled, receipt.by(provider_id))
             known = {key: sent for key in candidates if (sent := self._unsaved.get(key) or self._recent.unsaved(key))}
-            known = known or self._recalled(candidates, receipt)
             if not known:
                 found = await self._store.fields(*(f"sent:{key}" for key in candidates))
                 known = {
@@ -306,10 +309,10 @@ class ReceiptCorrelation:
                 raise NotItsMessages
         return None
 
-    def _recalled(self, candidates: Mapping[str, Collection[str]], receipt: Receipt) -> dict[str, SentPart]:
-        """What would be found whatever else Redis holds: the id fits in its usual form, and so does the number."""
+    def _recalled(self, candidates: Mapping[str, Collection[str]], receipt: Receipt) -> tuple[str, SentPart] | None:
+        """What would be found whatever else is known: the id fits in its usual form, and so does the number."""
         found = self._recent.find([key for key, forms in candidates.items() if self._forms.usual in forms])
-        return dict([found]) if found and fits_number(receipt, found[1]) else {}
+        return found if found and fits_number(receipt, found[1]) else None
 
     async def _match(
         self, provider_id: str, receipt: Receipt, known: dict[str, SentPart], *, learn: bool, plainly: bool
@@ -322,22 +325,19 @@ class ReceiptCorrelation:
         if in_doubt := plainly and self._is_in_doubt and len(candidates) > 1 and not receipt.by_text:
             form = ""  # whatever fits is only learned from
         known = {key: sent for key, sent in known.items() if key in candidates and (not form or form in candidates[key])}
-        fitting = sum(fits_number(receipt, sent) for sent in known.values())
-        if learn and (fitting == 1 if self._is_in_doubt else fitting or not receipt.by_text):
-            await self._forms.learn(candidates, receipt, known)
+        fitting = {key for key, sent in known.items() if fits_number(receipt, sent)}
+        if learn and (len(fitting) == 1 if self._is_in_doubt else fitting or not receipt.by_text):
+            await self._forms.learn(candidates, fitting)
         if in_doubt:
             return None
         # an id that stands in the text only, beside another, may be of another numbering
         sure, usual = self._forms.is_sure, self._forms.usual
         needs_number = receipt.by_text or provider_id != receipt.provider_id or (plainly and not sure)
-        order = {key: (not (sure or fits_number(receipt, sent)), usual not in candidates[key]) for key, sent in known.items()}
+        order = {key: (not (sure or key in fitting), usual not in candidates[key]) for key in known}
         for key, sent in sorted(known.items(), key=lambda item: order[item[0]]):
-            same = fits_number(receipt, sent)
+            same = key in fitting
             if (same or not needs_number) and self._forms.allow(candidates[key], same_number=same):
-                if provider_id != receipt.provider_id:
-                    others = tuple(each for each in receipt.ids if each != provider_id)
-                    receipt = dataclasses.replace(receipt, provider_id=provider_id, other_ids=others)
-                return Match(key, sent, receipt)
+                return Match(key, sent, receipt.by(provider_id))
         return None
 
     # --- how far each got ---------------------------------------------------------------------------------------------
@@ -382,7 +382,7 @@ class ReceiptCorrelation:
         name, part = f"parts:{sent.message_id}", f"part:{sent.part}"
         (fields,) = await self._store.fields(name)
         if receipts.moves_forward(fields.get(part), status):
-            fields = await self._store.put_fields(name, {part: status}, self._config.sent_ttl)
+            (fields,) = await self._store.put_fields(name, {part: status}, self._config.sent_ttl, name)
         parts = [fields.get(f"part:{number}") for number in range(1, sent.parts + 1)]
         return message_status(parts), fields.get("reported")
 

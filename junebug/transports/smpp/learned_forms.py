@@ -7,15 +7,12 @@ smpp/receipt_ids.py decides of forms, correlation.py asks.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 
 from junebug.errors import StoreUnavailable
 from junebug.smpp.receipt_ids import IdForms
 from junebug.stores.transport import TransportStore
-from junebug.transports.smpp.matches import fits_number
-from junebug.transports.smpp.receipts import Receipt
-from junebug.transports.smpp.recently_sent import SentPart
 
 REMEMBERED = 10
 """How many receipts the form counts for that was the usual one before a restart."""
@@ -38,12 +35,13 @@ class LearnedForms(IdForms):
                 self.count(form, REMEMBERED)
         return self.usual
 
-    async def learn(self, candidates: Mapping[str, Collection[str]], receipt: Receipt, known: Mapping[str, SentPart]) -> None:
-        """What may be told of a receipt whose id may stand for these. `candidates`: key -> forms (receipt_ids.candidate_keys)."""
-        before = await self.recalled()
+    async def learn(self, candidates: Mapping[str, Collection[str]], fitting: Iterable[str]) -> None:
+        """What may be told of a receipt whose id may stand for these (receipt_ids.candidate_keys: key -> forms), some of which went
+        to its number.
+        """
+        before = self.usual or await self.recalled()
         self.seen(next(iter(candidates)), "received")
-        fitting = [candidates[key] for key, sent in known.items() if fits_number(receipt, sent)]
-        certain = [form for forms in fitting if len(forms) == 1 for form in forms]
+        certain = [form for key in fitting if len(candidates[key]) == 1 for form in candidates[key]]
         for form in certain:
             self.count(form)
         if certain and self.usual is not None and self.usual != before:  # a hint alone is not worth remembering

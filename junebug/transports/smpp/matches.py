@@ -48,8 +48,10 @@ def told_by(matches: Sequence[Match]) -> tuple[list[Report], str | None, Match |
 
 def fits_number(receipt: Receipt, sent: SentPart) -> bool:
     """Some SMSCs swap the addresses; a stranger may well write to whom a message went to."""
-    addresses = receipt.addresses[:1] if receipt.by_text else receipt.addresses
-    return any(receipt_ids.same_number(address, sent.to_addr) for address in addresses)
+    for address in receipt.addresses[:1] if receipt.by_text else receipt.addresses:
+        if receipt_ids.same_number(address, sent.to_addr):
+            return True
+    return False
 
 
 def parked_under(receipt: Receipt) -> list[str]:

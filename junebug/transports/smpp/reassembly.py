@@ -99,7 +99,7 @@ class Reassembly:
         if not are_repeats and (is_new or known.get(REPEATS)):
             deadline = self._now() + self._timeout
             await self._store.put_fields(WAITING, {name: str(deadline)}, self._timeout + SPARE_TTL)
-        found = await self._store.put_fields(name, fields, REPEAT_TTL if are_repeats else self._timeout + SPARE_TTL)
+        (found,) = await self._store.put_fields(name, fields, REPEAT_TTL if are_repeats else self._timeout + SPARE_TTL, name)
         if all(str(number) in found for number in range(1, part.total + 1)):
             await self._finish(name, found)
         elif are_repeats:

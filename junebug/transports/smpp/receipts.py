@@ -7,7 +7,7 @@ Neighbours: smpp/receipt_text.py reads the text, correlation.py finds the messag
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from junebug.smpp import constants as c
@@ -58,6 +58,12 @@ class Receipt:
     def ids(self) -> tuple[str, ...]:
         """In the order in which they are looked for."""
         return self.provider_id, *self.other_ids
+
+    def by(self, provider_id: str) -> Receipt:
+        """The same, with this one of its ids first."""
+        if provider_id == self.provider_id:
+            return self
+        return replace(self, provider_id=provider_id, other_ids=tuple(each for each in self.ids if each != provider_id))
 
     def details(self) -> dict[str, Any]:
         """For event_details; the dates are as the SMSC wrote them, in its own time zone."""
