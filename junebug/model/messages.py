@@ -186,9 +186,9 @@ class UserMessage(_Wire, frozen=True, kw_only=True, tag="user_message"):
     trace: str | None = None
     """Of the request that it came with (model/trace.py). Not Vumi's either."""
 
-    def has_expired(self, now: datetime) -> bool:
-        """Whether it may be sent no more."""
-        return self.expires_at is not None and format_timestamp(now) >= self.expires_at
+    def has_expired(self, now: datetime | None = None) -> bool:
+        """Whether it may be sent no more; without a `now`, at this moment."""
+        return self.expires_at is not None and (format_timestamp(now) if now else timestamp_now()) >= self.expires_at
 
     @classmethod
     @reader

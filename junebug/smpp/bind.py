@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -113,11 +113,11 @@ class PersistentBind:
             self._keeper = None
             self._tell(BindState.STOPPED, "Stopped")
 
-    async def request(self, pdu: Pdu, *, tag: Any = None, timeout: float | None = None) -> Pdu:
-        """As Session.request; NotWritten while not bound."""
+    def request(self, pdu: Pdu, *, tag: Any = None, timeout: float | None = None) -> Coroutine[Any, Any, Pdu]:
+        """As Session.request; NotWritten, at once, while not bound."""
         if self._session is None:
             raise NotWritten(f"not bound to {self._where}")
-        return await self._session.request(pdu, tag=tag, timeout=timeout)
+        return self._session.request(pdu, tag=tag, timeout=timeout)
 
     # --- parts --------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from junebug.runtime.tasks import Own
@@ -46,13 +46,13 @@ class BindPool:
         """As PersistentBind.stop, all at the same time."""
         await asyncio.gather(*(bind.stop(drain_timeout=drain_timeout) for bind in self._binds))
 
-    async def request(self, pdu: Pdu, *, address: str, tag: Any = None) -> Pdu:
-        """As Session.request, over the bind of this address; NotWritten while none is bound."""
+    def request(self, pdu: Pdu, *, address: str, tag: Any = None) -> Coroutine[Any, Any, Pdu]:
+        """As Session.request, over the bind of this address; NotWritten, at once, while none is bound."""
         bound = [bind for bind in self._binds if bind.bound]
         if not bound:
             raise NotWritten(f"not bound to {self._where}")
         bind = bound[zlib.crc32(address.encode()) % len(bound)] if len(bound) > 1 else bound[0]
-        return await bind.request(pdu, tag=tag)
+        return bind.request(pdu, tag=tag)
 
     def _changed(self, event: BindEvent) -> None:
         self._on_state(event, self.bound)

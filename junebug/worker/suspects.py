@@ -12,6 +12,7 @@ opens it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import mmap
 import zlib
 from collections import Counter
@@ -32,6 +33,11 @@ _DIGEST = _NOTE.size
 _ENTRY = _DIGEST + 1
 _SIZE = 4096
 _NOTHING = bytes(_DIGEST)
+
+
+@functools.cache
+def _number_of(kind: str) -> int:
+    return zlib.crc32(kind.encode())
 
 
 class Suspects:
@@ -75,7 +81,7 @@ class Suspects:
         if self._file is None:
             return True
         # no cryptography: each message pays for it, and who could find two that are alike sends both himself
-        digest = _NOTE.pack(zlib.crc32(octets), zlib.adler32(octets), len(octets), zlib.crc32(kind.encode()))
+        digest = _NOTE.pack(zlib.crc32(octets), zlib.adler32(octets), len(octets), _number_of(kind))
         if self._deaths and self._deaths[digest] >= DEATHS:
             return False
         self._file[:_DIGEST] = digest

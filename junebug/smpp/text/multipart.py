@@ -6,8 +6,9 @@ codecs.py (octets of a text).
 
 from __future__ import annotations
 
+import functools
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -114,10 +115,11 @@ def concatenation_element(part: Concatenation, *, wide: bool = False) -> tuple[i
     return IEI_CONCATENATED, bytes((part.reference & 0xFF, part.total, part.number))
 
 
-def language_elements(encoding: str) -> list[tuple[int, bytes]]:
+@functools.lru_cache(maxsize=256)
+def language_elements(encoding: str) -> Sequence[tuple[int, bytes]]:
     """What the header has to say of a `gsm0338-L-S`; nothing of other encodings."""
     shifts = zip((IEI_LOCKING_SHIFT, IEI_SINGLE_SHIFT), national_languages(codec_name(encoding)), strict=True)
-    return [(identifier, bytes((language,))) for identifier, language in shifts if language]
+    return tuple((identifier, bytes((language,))) for identifier, language in shifts if language)
 
 
 def sar_tlvs(part: Concatenation) -> dict[int, bytes]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 
 from irctokens.line import Line
@@ -79,7 +78,7 @@ class IrcTransport(Transport):
             connection = self._connection
             if self._stopping or not connection or not self._link.is_up or connection.is_closed:
                 raise self._link.not_up()
-            if message.has_expired(datetime.now(UTC)):
+            if message.has_expired():
                 raise Expired(f"its time was over at {message.expires_at}")
             parts = self._lines(connection, message, target)
             unconfirmed = Unconfirmed(lines.same(target), len(parts))

@@ -36,8 +36,8 @@ class LearnedForms(IdForms):
         return self.usual
 
     async def learn(self, candidates: Mapping[str, Collection[str]], fitting: Iterable[str]) -> None:
-        """What may be told of a receipt whose id may stand for these (receipt_ids.candidate_keys: key -> forms), some of which went
-        to its number.
+        """What a receipt tells whose id may stand for these, some of which went to its number. `candidates`: key -> forms
+        (receipt_ids.candidate_keys).
         """
         before = self.usual or await self.recalled()
         self.seen(next(iter(candidates)), "received")

@@ -68,17 +68,22 @@ class Progress:
     """Its place in the line, also when it is sent again."""
     pdus: list[SubmitSm]
     ids: dict[int, str] = field(default_factory=dict)
+    missing: list[int] = field(init=False)
+    """Parts that were not."""
     attempts: int = 1
     refused: bool = False
     in_send: bool = False
 
-    @property
-    def missing(self) -> list[int]:
-        return [number for number in range(1, len(self.pdus) + 1) if number not in self.ids]
+    def __post_init__(self) -> None:
+        self.missing = list(range(1, len(self.pdus) + 1))
+
+    def accepted(self, part: int, provider_id: str) -> None:
+        self.ids[part] = provider_id
+        self.missing.remove(part)
 
     @property
     def provider_id(self) -> str | None:
-        return ",".join(filter(None, (self.ids[number] for number in sorted(self.ids)))) or None
+        return ",".join([self.ids[part] for part in sorted(self.ids) if self.ids[part]]) or None
 
 
 class SmppTransport(Transport):
@@ -224,7 +229,7 @@ class SmppTransport(Transport):
             try:
                 if progress.refused:
                     raise NotSent("another part of the message was refused")
-                if message.has_expired(datetime.now(UTC)):
+                if message.has_expired():
                     raise Expired(f"its time was over at {message.expires_at}")
                 pdu = progress.pdus[ticket.part - 1]
                 began = time.perf_counter()
@@ -256,7 +261,8 @@ class SmppTransport(Transport):
             if meaning != "accepted" or not isinstance(response, SubmitSmResp):
                 progress.refused = True
                 raise Rejected(response.status_name if status else response.command_name)
-            progress.ids[ticket.part] = provider_id = response.message_id.strip()
+            provider_id = response.message_id.strip()
+            progress.accepted(ticket.part, provider_id)
             if not progress.missing:
                 self.on_accepted(message, progress.provider_id)
             return await self._keep_id(message, ticket.part, progress.pdus, provider_id)

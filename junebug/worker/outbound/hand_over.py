@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 import structlog
 
@@ -53,12 +52,12 @@ class HandOver:
         message, attempt = held.message, 0
         while held.delivery.alive:
             attempt += 1
-            if attempt > 1 and message.has_expired(datetime.now(UTC)):
+            if attempt > 1 and message.has_expired():
                 return self._outcomes.expired(held)
             try:
                 if attempt > 1:
                     await self._transport.context.permit(message.priority)
-                accepted = await self._send_in_time(message)
+                accepted = await self._attempt(message)
             except Rejected as error:
                 return self._outcomes.rejected(held, error.reason)
             except Expired:
@@ -110,10 +109,11 @@ class HandOver:
         held.position = before.position
         self._outcomes.accepted(held, accepted)
 
-    async def _send_in_time(self, message: UserMessage) -> Accepted | str | None:
+    def _attempt(self, message: UserMessage) -> Awaitable[Accepted | str | None]:
         limit = self._transport.send_timeout
-        if limit is None:
-            return await self._transport.send(message)
+        return self._transport.send(message) if limit is None else self._send_in_time(message, limit)
+
+    async def _send_in_time(self, message: UserMessage, limit: float) -> Accepted | str | None:
         try:
             async with asyncio.timeout(limit) as timeout:
                 return await self._transport.send(message)

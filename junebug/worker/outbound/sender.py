@@ -16,7 +16,6 @@ import functools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -305,7 +304,7 @@ class Sender:
     def _may_be_sent(self, held: InHand) -> bool:
         """False: it is finished."""
         message = held.message
-        if message.has_expired(datetime.now(UTC)):
+        if message.has_expired():
             self._outcomes.expired(held)
         elif message.message_id in self.cancellations:
             self._reject_cancelled(held)
