@@ -132,8 +132,8 @@ class RedisClient:
             if connection.address != master:
                 connection.abort()
 
-    async def run(self, *commands: Command, made: Sequence[tuple[str, int, list[str]]] = ()) -> list[Any]:
-        """The replies, in order. Raises StoreUnavailable within the timeout. `made`: see `make`."""
+    def run(self, *commands: Command, made: Sequence[tuple[str, int, list[str]]] = ()) -> asyncio.Future[list[Any]]:
+        """The replies, in order; or StoreUnavailable, within the timeout. `made`: see `make`."""
         if self._is_closed:
             raise self._closing()
         if len(self._waiting) >= MAX_WAITING:
@@ -150,9 +150,11 @@ class RedisClient:
         if self._runner is None or self._runner.done():
             self._runner = asyncio.create_task(self._run_waiting())
             self._runner.add_done_callback(self._on_end)
-        return await call.replies
+        return call.replies
 
-    async def make(self, channel: str, ttl: float, keys: Collection[str], *commands: Command, also: str = "") -> list[Any]:
+    def make(
+        self, channel: str, ttl: float, keys: Collection[str], *commands: Command, also: str = ""
+    ) -> asyncio.Future[list[Any]]:
         """As `run`, of commands that make these keys of a channel, which live for `ttl` seconds: by this they are found
         when the channel is deleted. Costs one command more for each list and pipeline, and no trip. `also`: a router, of keys
         that are its.
@@ -162,7 +164,7 @@ class RedisClient:
             prefix = f"{owner}:"
             if own := [key[len(prefix) :] for key in keys if key.startswith(prefix)]:
                 made.append((*key_list(owner, ttl, time.time()), own))
-        return await self.run(*commands, made=made)
+        return self.run(*commands, made=made)
 
     def _end_overdue(self) -> None:
         loop = asyncio.get_running_loop()

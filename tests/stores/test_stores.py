@@ -542,15 +542,19 @@ async def test_what_is_no_redis_yet_or_at_all_is_a_redis_that_is_away(said: byte
     server.close()
 
 
+async def _asking(redis_client: client.RedisClient, *command: str | int) -> list[Any]:
+    return await redis_client.run(command)
+
+
 @pytest.mark.parametrize("when", ["under way", "waits", "after it", "in an end of its own"])
 async def test_who_asks_while_a_link_is_closed_is_told_so(redis_settings: RedisSettings, when: str) -> None:
     """At once: a task that asks in its `finally` has been cancelled already, and nothing else would end it."""
     redis_client = client.RedisClient(redis_settings, timeout=600)
-    asked = [asyncio.create_task(redis_client.run(("BLPOP", "nothing", 0)))]
+    asked = [asyncio.create_task(_asking(redis_client, "BLPOP", "nothing", 0))]
     await asyncio.sleep(0)
     if when == "waits":
         await eventually(lambda: not redis_client._waiting)
-        asked.append(asyncio.create_task(redis_client.run(("PING",))))
+        asked.append(asyncio.create_task(_asking(redis_client, "PING")))
         await asyncio.sleep(0)
 
     async def ask_again() -> None:
@@ -564,7 +568,7 @@ async def test_who_asks_while_a_link_is_closed_is_told_so(redis_settings: RedisS
         await asyncio.sleep(0)
     await redis_client.close()
     if when == "after it":
-        asked.append(asyncio.create_task(redis_client.run(("PING",))))
+        asked.append(asyncio.create_task(_asking(redis_client, "PING")))
     results = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
     assert [type(each) for each in results] == [StoreUnavailable] * len(asked)
 
@@ -572,7 +576,7 @@ async def test_who_asks_while_a_link_is_closed_is_told_so(redis_settings: RedisS
 async def test_whoever_cancels_what_runs_commands_leaves_nobody_waiting(redis_settings: RedisSettings) -> None:
     """As the end of a loop does, which cancels all its tasks."""
     redis_client = client.RedisClient(redis_settings, timeout=600)
-    asked = asyncio.create_task(redis_client.run(("BLPOP", "nothing", 0)))
+    asked = asyncio.create_task(_asking(redis_client, "BLPOP", "nothing", 0))
     await asyncio.sleep(0)
     assert redis_client._runner
     redis_client._runner.cancel()
