@@ -214,3 +214,19 @@ async def test_who_is_cancelled_leaves_no_hole() -> None:
     let_go.cancel()  # before it saw that it may leave
     await asyncio.wait([let_go])
     assert window.unanswered == 0
+
+
+async def test_who_is_cancelled_and_comes_again_takes_its_own_place() -> None:
+    """The message is sent again, with its number, while its withdrawn ticket is still in the line."""
+    scheduler = SubmitScheduler(Window(1), lambda _: None)
+    scheduler.open()
+    first, second, third = (queued(scheduler, number) for number in (1, 2, 3))
+    await scheduler.turn(first)
+    waiting = asyncio.create_task(scheduler.turn(second))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    again = [queued(scheduler, 2), queued(scheduler, 2)]
+    for before, ticket in ((first, again[0]), (again[0], again[1]), (again[1], third)):
+        scheduler.taken(before)
+        await scheduler.turn(ticket)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ class SchedulerClosed(Exception):
     """There has been no bind to send on for a while; nothing left."""
 
 
-@dataclass(slots=True, order=True)
+@dataclass(slots=True, eq=False)
 class Ticket:
     """A place in the line: the most urgent message first, then by message, then by part."""
 
@@ -27,8 +28,8 @@ class Ticket:
     message: int
     """Its number, in the order of their coming."""
     part: int
-    may_leave: asyncio.Future[None] = field(init=False, compare=False)
-    round: int = field(init=False, compare=False)
+    may_leave: asyncio.Future[None] = field(init=False)
+    round: int = field(init=False)
     """In which it left."""
 
 
@@ -41,7 +42,11 @@ class SubmitScheduler:
         self._room = room
         self._may_come = asyncio.Event()
         self._on_throttled = on_throttled
-        self._line: list[Ticket] = []
+        self._line: list[tuple[int, int, int, int, Ticket]] = []
+        """With what it goes by, and a number: two may have the same place, of which one is withdrawn. A heap compares tuples
+        without a call each.
+        """
+        self._numbers = itertools.count()
         self._timer: asyncio.Handle | None = None
         self._open = False
         self._closed: str | None = None
@@ -60,7 +65,7 @@ class SubmitScheduler:
         if self._closed is not None:
             ticket.may_leave.set_exception(SchedulerClosed(self._closed))
             return
-        heapq.heappush(self._line, ticket)
+        heapq.heappush(self._line, (ticket.urgency, ticket.message, ticket.part, next(self._numbers), ticket))
         self._tell_room()
         if self._timer is None:
             self._timer = loop.call_soon(self._let_go)
@@ -115,7 +120,7 @@ class SubmitScheduler:
         """There is none for long: all that wait, and all that come, raise SchedulerClosed."""
         self._open, self._closed = False, reason
         line, self._line = self._line, []
-        for ticket in line:
+        for *_, ticket in line:
             if not ticket.may_leave.done():
                 ticket.may_leave.set_exception(SchedulerClosed(reason))
         self._tell_room()
@@ -131,7 +136,8 @@ class SubmitScheduler:
             self._timer.cancel()
             self._timer = None
         while self._line and self._open:
-            if self._line[0].may_leave.done():  # withdrawn
+            ticket = self._line[0][-1]
+            if ticket.may_leave.done():  # withdrawn
                 heapq.heappop(self._line)
                 continue
             now = _now()
@@ -140,7 +146,7 @@ class SubmitScheduler:
                 self._timer = asyncio.get_running_loop().call_later(wait, self._let_go)
             if wait != 0:
                 break
-            ticket = heapq.heappop(self._line)
+            heapq.heappop(self._line)
             ticket.round = self._window.leave(now)
             ticket.may_leave.set_result(None)
         self._tell_room()
