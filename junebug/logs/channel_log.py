@@ -78,10 +78,10 @@ class ChannelLog(WrittenHandler):
         return self._line(record.levelno, record.created, record.getMessage(), (), {"exc_info": exc_info})
 
     def _line(self, level: int, timestamp: float, event: object, args: tuple[object, ...], fields: dict[str, Any]) -> bytes:
-        message = str(event % args if args and isinstance(event, str) else event)
-        entry: dict[str, Any] = {
-            "logger": self._name, "level": level, "timestamp": timestamp, "message": self._redactor.phrase(message)
-        }  # fmt: skip
+        if args and isinstance(event, str):
+            event = event % args
+        message = self._redactor.phrase(event if isinstance(event, str) else str(event))
+        entry: dict[str, Any] = {"logger": self._name, "level": level, "timestamp": timestamp, "message": message}
         for key, value in fields.items():
             if key in UNMASKED:
                 entry[key] = value

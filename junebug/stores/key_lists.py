@@ -6,6 +6,7 @@ their names in names.py.
 
 from __future__ import annotations
 
+import functools
 import math
 
 _CLASSES = range(4, 27)
@@ -18,8 +19,14 @@ def key_list(channel: str, ttl: float, now: float) -> tuple[str, int]:
     And for how many seconds it is kept after its last entry. A key list is by what a deleted channel's keys are found, and
     `key_lists` by what key lists are: each is named by how long its keys live (a power of two) and a quarter of that time.
     """
+    return _key_list(channel, ttl, int(now) // 4)
+
+
+@functools.lru_cache(maxsize=256)
+def _key_list(channel: str, ttl: float, fours: int) -> tuple[str, int]:
+    """At so many times four seconds, which is a quarter of the shortest."""
     power = min(max(math.frexp(ttl)[1], _CLASSES.start), _CLASSES.stop - 1)
-    return f"{channel}:keys:{power}:{int(now) >> (power - 2)}", 1 << power
+    return f"{channel}:keys:{power}:{fours >> (power - 4)}", 1 << power
 
 
 def key_lists(channel: str, now: float) -> list[str]:
