@@ -11,23 +11,26 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, ParamSpec, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, cast, get_args
 
 import msgspec
 import orjson
-from msgspec import Meta, field
+from msgspec import field
 from msgspec.structs import replace
 
 from junebug import names
 from junebug.errors import MalformedMessage
-from junebug.model.reading import DEEPEST, dict_of, load, optional, reader, shown, text_of
+from junebug.model.reading import DEEPEST, brackets, dict_of, load, optional, reader, shown, text_of
 
 MESSAGE_VERSION = "20110921"
-SESSION_EVENTS = (None, "new", "resume", "close")
+SessionEvent = Literal["new", "resume", "close"]
+SESSION_EVENTS = (None, *get_args(SessionEvent))
+EventType = Literal["ack", "nack", "delivery_report"]
+EVENT_TYPES = get_args(EventType)
+DeliveryStatus = Literal["delivered", "failed", "pending"]
 StatusLevel = Literal["ok", "degraded", "down"]
 STATUS_LEVELS: tuple[StatusLevel, ...] = ("ok", "degraded", "down")
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _UUID_MASK = ~(0xF000 << 64 | 0xC000 << 48) & ((1 << 128) - 1)
@@ -149,7 +152,7 @@ class _Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
 def _read_at_once(decode: Callable[[bytes], T], body: bytes) -> T | None:
     """None where something in it is to be looked at: nothing that comes from outside may be deep, or a number too long."""
     try:
-        if body.count(b"[") + body.count(b"{") <= DEEPEST and _LONG_NUMBER not in body.translate(_DIGITS_AS_NOUGHTS):
+        if brackets(body) <= DEEPEST and _LONG_NUMBER not in body.translate(_DIGITS_AS_NOUGHTS):
             return decode(body)
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
         pass
@@ -167,7 +170,7 @@ class UserMessage(_Wire, frozen=True, kw_only=True, tag="user_message"):
     group: str | None = _NULL
     in_reply_to: str | None = _NULL
     provider: str | None = _NULL
-    session_event: Annotated[str, Meta(pattern=r"\A(new|resume|close)\Z")] | None = _NULL
+    session_event: SessionEvent | None = _NULL
     content: str | None
     transport_name: str
     transport_type: str | None = _NULL
@@ -206,7 +209,7 @@ class UserMessage(_Wire, frozen=True, kw_only=True, tag="user_message"):
         return cls(
             message_id=text_of(wire, "message_id") or new_id(),
             timestamp=normalise_timestamp(wire.get("timestamp")),
-            session_event=session_event,
+            session_event=cast(SessionEvent | None, session_event),
             transport_name=text_of(wire, "transport_name") or "",
             expires_at=_time(wire, "expires_at"),
             priority=priority,
@@ -225,7 +228,6 @@ REPORT_TYPES = {"delivered": "delivery_succeeded", "failed": "delivery_failed", 
 """`delivery_status` -> type of the event, in the API's words."""
 _API_EVENT_TYPES = {"ack": "submitted", "nack": "rejected", **REPORT_TYPES}
 API_EVENT_TYPES = tuple(_API_EVENT_TYPES.values())
-EVENT_TYPES = ("ack", "nack", "delivery_report")
 ENDED = CANCELLED, EXPIRED = "cancelled", "expired"
 """What we end before it is sent, which is the reason in its event: the API's `rejected` and `delivery_failed`."""
 DELIVERY_STATUSES = tuple(REPORT_TYPES)
@@ -236,7 +238,7 @@ class Event(_Wire, frozen=True, kw_only=True, tag="event"):
 
     message_version: str = field(default_factory=lambda: MESSAGE_VERSION)
     event_id: str = field(default_factory=new_id)
-    event_type: Annotated[str, Meta(pattern=r"\A(ack|nack|delivery_report)\Z")]
+    event_type: EventType
     user_message_id: str
     timestamp: str = field(default_factory=timestamp_now)
     transport_name: str
@@ -245,7 +247,7 @@ class Event(_Wire, frozen=True, kw_only=True, tag="event"):
     routing_metadata: dict[str, Any] = _EMPTY
     sent_message_id: str | None = None
     nack_reason: str | None = None
-    delivery_status: Annotated[str, Meta(pattern=r"\A(delivered|failed|pending)\Z")] | None = None
+    delivery_status: DeliveryStatus | None = None
     event_url: str | None = None
     event_auth_token: str | None = None
     """Where it goes, if the message said so; not Vumi's: the application's own queue gets it `without_url`."""
@@ -292,11 +294,11 @@ class Event(_Wire, frozen=True, kw_only=True, tag="event"):
             )
         return cls(
             event_id=text_of(wire, "event_id") or new_id(),
-            event_type=event_type,
+            event_type=cast(EventType, event_type),
             user_message_id=text_of(wire, "user_message_id") or "",
             timestamp=normalise_timestamp(wire.get("timestamp")),
             transport_name=text_of(wire, "transport_name") or "",
-            delivery_status=delivery_status,
+            delivery_status=cast(DeliveryStatus | None, delivery_status),
             message_timestamp=_time(wire, "message_timestamp"),
             **optional(wire, _EVENT_TEXTS, _DICTS),
         )
@@ -306,7 +308,7 @@ _decode_event = msgspec.json.Decoder(Event).decode
 _EVENT_TEXTS = ("sent_message_id", "nack_reason", "event_url", "event_auth_token", "trace", "ended")
 
 
-def event_of(message: UserMessage, channel: str, event_type: str, **fields: Any) -> Event:
+def event_of(message: UserMessage, channel: str, event_type: EventType, **fields: Any) -> Event:
     """What became of an MT on this channel. By what it bears of a router, the event finds to its destination."""
     return Event(
         routing_metadata=message.routing_metadata if "destination" in message.routing_metadata else {},

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import structlog
 
-from junebug.model.messages import Event, Status, StatusLevel, UserMessage, of_shard
+from junebug.model.messages import DeliveryStatus, Event, SessionEvent, Status, StatusLevel, UserMessage, of_shard
 from junebug.runtime.metrics import Metrics
 from junebug.runtime.tasks import Own, TaskOwner
 from junebug.stores.transport import TransportStore
@@ -84,7 +84,7 @@ class TransportContext:
         to_addr: str | None,
         from_addr: str | None,
         content: str | None,
-        session_event: str | None = None,
+        session_event: SessionEvent | None = None,
         transport_type: str | None = None,
         **fields: Any,
     ) -> UserMessage:
@@ -105,7 +105,7 @@ class TransportContext:
         return message
 
     async def delivery_report(
-        self, message_id: str, status: str, details: dict[str, Any] | None = None, *, sent_by: str | None = None
+        self, message_id: str, status: DeliveryStatus, details: dict[str, Any] | None = None, *, sent_by: str | None = None
     ) -> None:
         """The provider says of an MT sent earlier: `delivered`, `failed` (both final) or `pending`.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from junebug.model.messages import UserMessage
+from junebug.model.messages import SessionEvent, UserMessage
 from junebug.transports.base import TransportContext
 from junebug.transports.dmark import CHANNEL_TYPE, CONFIG_SCHEMA
 from junebug.transports.http_rpc import parameters
@@ -60,7 +60,7 @@ class DmarkTransport(HttpRpcTransport):
         await self._publish(session.id, session.to_addr, session.from_addr, "close", content=None)
 
     async def _publish(
-        self, session_id: str, to_addr: str | None, from_addr: str | None, event: str, content: str | None, **fields: Any
+        self, session_id: str, to_addr: str | None, from_addr: str | None, event: SessionEvent, content: str | None, **fields: Any
     ) -> None:
         await self.context.inbound(
             to_addr=to_addr, from_addr=from_addr, content=content, session_event=event, provider="dmark",

@@ -14,7 +14,7 @@ import orjson
 from aiohttp import web
 
 from junebug.errors import NotSent, Rejected, StoreUnavailable, UnknownOutcome
-from junebug.model.messages import UserMessage, new_id
+from junebug.model.messages import SessionEvent, UserMessage, new_id
 from junebug.transports.base import TransportContext
 from junebug.transports.http_api import CHANNEL_TYPE, CONFIG_SCHEMA, INBOUND, RECEIPTS, mapping
 from junebug.transports.http_api.outbound import LONGEST_ID, LONGEST_REASON, Outbound
@@ -132,8 +132,8 @@ class HttpApiTransport(HttpRpcTransport):
         )  # fmt: skip
         return event
 
-    async def _session_event(self, found: Mapping[str, str | None]) -> str | None:
-        words: dict[str, str] = self._inbound.get("session_events") or {}
+    async def _session_event(self, found: Mapping[str, str | None]) -> SessionEvent | None:
+        words: dict[str, SessionEvent] = self._inbound.get("session_events") or {}
         told = words.get(found.get("session_event") or "")
         session_id = found.get("session_id")
         if session_id is None:
@@ -162,7 +162,7 @@ class HttpApiTransport(HttpRpcTransport):
         await self._publish(session.to_addr, session.from_addr, "close", session.id, content=None)
 
     async def _publish(
-        self, to_addr: str | None, from_addr: str | None, event: str | None, session_id: str | None, **fields: Any
+        self, to_addr: str | None, from_addr: str | None, event: SessionEvent | None, session_id: str | None, **fields: Any
     ) -> None:
         await self.context.inbound(
             to_addr=to_addr, from_addr=from_addr, session_event=event, provider=self._inbound.get("provider"),

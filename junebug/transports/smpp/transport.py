@@ -13,11 +13,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from junebug.errors import Expired, NotSent, Rejected, TransportStartError, UnknownOutcome, Unroutable
 from junebug.model.identity import Identity, identity_of
-from junebug.model.messages import StatusLevel, UserMessage, new_id
+from junebug.model.messages import DeliveryStatus, StatusLevel, UserMessage, new_id
 from junebug.runtime.loop import end_task
 from junebug.runtime.tls import TlsError
 from junebug.smpp import constants as c
@@ -278,7 +278,7 @@ class SmppTransport(Transport):
         if self._config.disable_delivery_report:
             return
         try:
-            await self.context.delivery_report(message_id, status, details, sent_by=sent_by)
+            await self.context.delivery_report(message_id, cast(DeliveryStatus, status), details, sent_by=sent_by)
         except Unroutable:
             self.context.log.warning("the channel that sent this is gone", message_id=message_id, sent_by=sent_by)
 

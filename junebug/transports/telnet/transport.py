@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from junebug.errors import Rejected, TransportStartError
-from junebug.model.messages import UserMessage
+from junebug.model.messages import SessionEvent, UserMessage
 from junebug.runtime.listener import Listener, listening_sockets
 from junebug.transports.base import Transport, TransportContext
 from junebug.transports.telnet.protocol import LineReader, format_text, parse_endpoint
@@ -188,7 +188,7 @@ class TelnetTransport(Transport):
                 del self._clients[client.from_addr]
             await self._inbound(client, None, "close")
 
-    async def _inbound(self, client: Client, content: str | None, session_event: str) -> None:
+    async def _inbound(self, client: Client, content: str | None, session_event: SessionEvent) -> None:
         await self.context.inbound(
             to_addr=client.to_addr, from_addr=client.from_addr, content=content, session_event=session_event,
             transport_type=self._transport_type, helper_metadata={"session_event": session_event},

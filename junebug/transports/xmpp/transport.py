@@ -15,7 +15,7 @@ import slixmpp
 from slixmpp.xmlstream import StanzaBase
 
 from junebug.errors import NotSent, Rejected, TransportStartError, Unavailable, UnknownOutcome
-from junebug.model.messages import UserMessage
+from junebug.model.messages import DeliveryStatus, UserMessage
 from junebug.runtime.tls import TlsOptions
 from junebug.transports.base import Transport, TransportContext
 from junebug.transports.in_order import InOrder
@@ -204,7 +204,7 @@ class XmppTransport(Transport):
             receipt["receipt"] = id
             receipt.send()
 
-    async def _report(self, sender: str, message_id: str, status: str, reason: str = "") -> None:
+    async def _report(self, sender: str, message_id: str, status: DeliveryStatus, reason: str = "") -> None:
         """Of a message that went to this sender; whatever else it says is nothing to us."""
         (to,) = await self.context.store.get(f"sent:{message_id}")
         if to != sender:
