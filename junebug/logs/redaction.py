@@ -82,10 +82,10 @@ class Redactor:
     def value(self, value: Any) -> Any:
         if isinstance(value, str):
             return self.text(value)
+        if value is None or isinstance(value, (int, float)):
+            return value
         if isinstance(value, dict):
             return {key: self.value(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.value(item) for item in value]
-        if value is None or isinstance(value, (bool, int, float)):
-            return value
         return self.text(str(value))
