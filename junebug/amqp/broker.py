@@ -4,6 +4,7 @@
     topology.py     queues declared, measured, deleted               publisher.py confirmed publishing, a link of its own
     consumer.py     consuming for as long as it takes                browse.py    going once through what waits
     quorum_consumer.py  the same of quorum queues                    kinds.py     queues that are of either kind
+    confirm_channel.py  what is written, confirmed and refused
 
 Two links: RabbitMQ blocks one that publishes while it is short of memory or disk space, and then reads nothing of it.
 The other consumes, acknowledges and administers, so that queues drain meanwhile. The former is opened with the first

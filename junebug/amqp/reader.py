@@ -2,7 +2,7 @@
 
 aiormq reads a frame with three awaits and makes an object of each: 24 us a message, this 2 (bench/). It keeps what is of the
 connection itself: the handshake, heartbeats, alarms, the end. So it is given this in the place of asyncio's reader, and sees
-of it the octets of channel 0 alone. Neighbours: connection.py has the Link, frames.py and publisher.py the channels.
+of it the octets of channel 0 alone. Neighbours: connection.py has the Link, frames.py and confirm_channel.py the channels.
 """
 
 from __future__ import annotations

@@ -150,9 +150,9 @@ class ChannelQueues:
         """The channel's worker knows that there is such a queue, or will. Raises ChannelNotFound, StoreUnavailable, too."""
         spec = await self._specs.get(channel)
         if priority not in spec.noted_priorities:
-            await self._channels.note_priorities(channel, (priority,))  # before it can hold anything
-            self._specs.drop(channel)
             await self._declare_outbound(channel, (priority,), self._broker.layout(spec))
+            await self._channels.note_priorities(channel, (priority,))  # before it holds anything; its worker declares it, too
+            self._specs.drop(channel)
 
     def remove_new_router(self, router: str) -> None:
         """What `declare_router` made."""

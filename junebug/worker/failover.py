@@ -79,9 +79,9 @@ async def move(
             try:
                 layout = broker.layout(await stores.channels.get(chosen))
                 if priority > names.LOWEST_PRIORITY:  # its worker knows that there is such a queue, or will
-                    await stores.channels.note_priorities(chosen, (priority,))
                     priorities = priority, names.LOWEST_PRIORITY
                     await broker.declare(names.sending_queues(chosen, priorities, layout), remember=False)
+                    await stores.channels.note_priorities(chosen, (priority,))
                 for queue, some in by_queue(layout, chosen, found).items():
                     await broker.publish_many(queue, [message.to_wire() for _, message in some])
                     for delivery, _ in some:

@@ -91,6 +91,59 @@ async def test_a_message_that_nobody_takes_is_told(broker: Broker, queue: str) -
     assert [type(result) for result in results] == [type(None), Unroutable, type(None)]
 
 
+FULL = {"x-max-length": 1, "x-overflow": "reject-publish"}
+
+
+@pytest.mark.parametrize("then", ["there is room", "there is none", "it is gone"])
+async def test_what_is_refused_is_published_again_for_a_moment(
+    broker: Broker, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a quorum queue does that is being made; here it is one that is full."""
+    monkeypatch.setattr("junebug.amqp.publisher.AFTER_REFUSAL", (0.05,) * (3 if then == "there is none" else 1000))
+    queue = f"full-{uuid.uuid4()}"
+    await broker.declare({queue: FULL}, remember=False)
+    publishing = asyncio.create_task(broker.publish_many(queue, [b"1", b"2", b"3"]))
+    await eventually(lambda: broker.queue_length(queue), what="the first")
+    got: list[Delivery] = []
+
+    def take(delivery: Delivery) -> None:
+        got.append(delivery)
+        delivery.ack_now()
+
+    if then == "there is room":
+        consumer = broker.consume(queue, take, prefetch=1)
+        await publishing
+        await eventually(lambda: len(got) == 3)
+        assert [delivery.body for delivery in got] == [b"1", b"2", b"3"]
+        await consumer.cancel()
+    elif then == "there is none":
+        with pytest.raises(BrokerUnavailable, match="refused") as raised:
+            await publishing
+        assert type(raised.value) is BrokerUnavailable
+        assert await broker.queue_length(queue) == 1
+    else:
+        await broker.delete_queues([queue])
+        with pytest.raises(Unroutable) as unroutable:
+            await publishing
+        assert unroutable.value.returned == [1, 2]
+    await broker.delete_queues([queue])
+
+
+async def test_a_quorum_queue_that_another_one_is_making_takes_messages(broker: Broker, amqp_settings: AmqpSettings) -> None:
+    other = Broker(amqp_settings, "other")
+    other.start()
+    await other.wait_connected(10)
+    for _ in range(10):
+        queue = f"{uuid.uuid4()}.q"
+        wanted = {queue: {"x-queue-type": "quorum"}}
+        making = asyncio.create_task(other.declare(wanted, remember=False))
+        await broker.declare(wanted, remember=False)
+        await broker.publish(queue, b"x")
+        await making
+        await broker.delete_queues([queue])
+    await other.close()
+
+
 async def test_a_message_larger_than_a_frame_arrives_whole(broker: Broker, queue: str) -> None:
     body = bytes(range(256)) * 4096
     await broker.publish(queue, body)

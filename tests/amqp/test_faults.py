@@ -191,7 +191,7 @@ async def test_what_rabbitmq_does_not_read_is_bounded_and_never_leaves_once_give
 async def test_what_is_given_up_in_the_line_never_leaves(
     own_rabbitmq: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("junebug.amqp.publisher.MOST_UNWRITTEN", 1_000_000_000)
+    monkeypatch.setattr("junebug.amqp.confirm_channel.MOST_UNWRITTEN", 1_000_000_000)
     broker = await connected(own_rabbitmq, {"q": {}, "given up": {}})
     await broker.publish("q", b"x")
     channel = broker._publisher._channel

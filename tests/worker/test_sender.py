@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from junebug import names
+from junebug.amqp.confirm_channel import ConfirmChannel
 from junebug.amqp.outbound_queue import list_queued
-from junebug.amqp.publisher import ConfirmChannel, Publisher
+from junebug.amqp.publisher import Publisher
 from junebug.amqp.rpc import RpcClient
 from junebug.errors import JunebugError, NotSent, Rejected, StoreUnavailable, UnknownOutcome
 from junebug.logs.tail import tail
