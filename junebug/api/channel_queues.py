@@ -150,6 +150,7 @@ class ChannelQueues:
         """The channel's worker knows that there is such a queue, or will. Raises ChannelNotFound, StoreUnavailable, too."""
         spec = await self._specs.get(channel)
         if priority not in spec.noted_priorities:
+            spec = await self._specs.fetch(channel)  # nothing is made of a channel that is deleted
             await self._declare_outbound(channel, (priority,), self._broker.layout(spec))
             await self._channels.note_priorities(channel, (priority,))  # before it holds anything; its worker declares it, too
             self._specs.drop(channel)

@@ -119,7 +119,6 @@ class Worker:
         self._context.suspects.open(self._settings.suspects_dir / self._unit)
         self._life.tasks.own("clock", call_again(self._go_by_the_clock))
         self._life.tasks.own("amqp", self._broker.tasks.failure())
-        self._life.tasks.own("statuses", self._statuses.run())
         self._broker.start()
         return await self._life.run(self._start, self._shut_down)
 
@@ -211,7 +210,10 @@ class Worker:
         self._dispatcher.note_again()
 
     async def _recognise_redis(self, known: Mapping[str, Mapping[str, Any]]) -> None:
-        """By what the process before this one said; a new channel's notes are all there."""
+        """By what the process before this one said: only now what this one says is kept beside it. A new channel's notes are all
+        there.
+        """
+        self._life.tasks.own("statuses", self._statuses.run())
         self._redis_run = await self._stores.run_id()
         said = known.get(of_shard("redis", self._shard))
         is_same = said and self._redis_run and said["details"].get("run_id") == self._redis_run

@@ -99,6 +99,15 @@ async def test_the_queue_of_a_higher_priority_is_made_with_its_first_message(api
     assert await api.broker.queue_length(urgent) == 1
 
 
+async def test_no_queue_is_made_of_a_channel_that_was_deleted_a_moment_ago(api: Api) -> None:
+    channel = await api.create()
+    path, message = f"/channels/{channel}/messages/", {"to": "1", "content": "x"}
+    assert (await api("POST", path, json=message)).status == 201
+    await api.stores._redis.run(("SREM", "channels", channel), ("DEL", f"{channel}:properties"))  # this process was not told yet
+    assert (await api("POST", path, json={**message, "priority": 5})).status == 404
+    assert not await api.broker.queue_exists(names.outbound_queue(channel, 5))
+
+
 async def test_a_created_channel_is_in_redis_as_the_original_wrote_it(api: Api) -> None:
     channel = await api.create(label="x")
     stored, channels = await api.stores._redis.run(("GET", f"{channel}:properties"), ("SMEMBERS", "channels"))

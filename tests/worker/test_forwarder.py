@@ -23,6 +23,7 @@ from junebug.stores import Stores
 from junebug.worker import context
 from junebug.worker.callbacks import delay_queues, destination, forwarder
 from junebug.worker.callbacks.delay_queues import DelayQueues
+from junebug.worker.process import ChannelWorker
 from tests.polling import eventually
 from tests.servers import free_port
 from tests.worker.conftest import Application, Bench
@@ -451,6 +452,16 @@ async def test_what_a_process_left_that_was_killed_as_redis_was_emptied_is_found
     ended = Status(channel_id=channel, component="worker", status="down", type="exited", message="Killed")
     await quick.stores.statuses.put(ended)  # as the supervisor says
     await host.start()
+    read_stored = ChannelWorker._read_stored
+
+    async def read_late(worker: ChannelWorker) -> Any:
+        """As under load: by then this process has something to say, which was taken for what the one before it had said."""
+        await worker._broker.wait_connected(10)
+        for _ in range(50):
+            await quick.stores.ping()
+        return await read_stored(worker)
+
+    monkeypatch.setattr(ChannelWorker, "_read_stored", read_late)
     quick.start(channel, Launch(restarts=1))
     await host.wait(21)
     assert Counter(host.contents()) == Counter(["bad", *map(str, range(20))])
