@@ -209,9 +209,9 @@ class Worker:
         self._statuses.say_again()
         self._dispatcher.note_again()
 
-    async def _recognise_redis(self, known: Mapping[str, Mapping[str, Any]]) -> None:
-        """By what the process before this one said: only now what this one says is kept beside it. A new channel's notes are all
-        there.
+    async def _come_after(self, known: Mapping[str, Mapping[str, Any]]) -> None:
+        """What the process before this one said is known: by that Redis is recognised (a new channel's notes are all there), and
+        what this one says is kept in its place from now on.
         """
         self._life.tasks.own("statuses", self._statuses.run())
         self._redis_run = await self._stores.run_id()

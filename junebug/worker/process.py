@@ -93,7 +93,7 @@ class ChannelWorker(Worker):
             return EXIT_FAILED
         if self._shard == 0:
             await self._until_read(lambda: self._stores.statuses.forget_shards(self._channel, spec.shards))
-        await self._recognise_redis(known)
+        await self._come_after(known)
         self._begun_with = spec
         self._use(spec)
         priorities, layout = await self._priorities.find()

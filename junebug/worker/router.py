@@ -93,7 +93,7 @@ class RouterWorker(Worker):
         try:
             self._spec = spec = await self._until_read(lambda: self._stores.routers.get(self._id))
             known = await self._until_read(lambda: self._stores.statuses.components(self._id))
-            await self._recognise_redis(known)
+            await self._come_after(known)
         except RouterNotFound:
             log.error("there is no such router")
             return EXIT_FAILED

@@ -39,7 +39,7 @@ class LearnedForms(IdForms):
         """What a receipt tells whose id may stand for these, some of which went to its number. `candidates`: key -> forms
         (receipt_ids.candidate_keys).
         """
-        before = self.usual or await self.recalled()
+        before = await self.recalled()
         self.seen(next(iter(candidates)), "received")
         certain = [form for key in fitting if len(candidates[key]) == 1 for form in candidates[key]]
         for form in certain:
